@@ -1,0 +1,244 @@
+"""Ragged token ids: what every other part of radscore reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.errors import ArgumentError, TokenError
+
+__all__ = ["Documents", "DocumentsLike", "IntArray"]
+
+IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
+#: What is accepted wherever documents are: see :meth:`Documents.of`.
+DocumentsLike: TypeAlias = Any
+
+
+class Documents:
+    """Token ids of many documents, back to back.
+
+    Parameters
+    ----------
+    values : ndarray of int, shape (n_tokens,)
+        The token ids of all documents, one after the other; any integer dtype. It is kept as it
+        is, never copied.
+    offsets : ndarray of int64, shape (n_documents + 1,)
+        Document ``i`` is ``values[offsets[i]:offsets[i + 1]]``. The first offset may be larger
+        than 0 and the last smaller than ``len(values)``, as in a slice of an Arrow array.
+
+    Raises
+    ------
+    TokenError
+        If ``values`` is not a contiguous one-dimensional integer array, or the offsets decrease
+        or point outside of it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> docs = Documents(np.array([5, 6, 7, 8], dtype=np.uint16), np.array([0, 3, 4]))
+    >>> len(docs), docs.n_tokens, docs[0].tolist()
+    (2, 4, [5, 6, 7])
+    """
+
+    __slots__ = ("_range", "offsets", "values")
+
+    values: IntArray
+    offsets: npt.NDArray[np.int64]
+
+    def __init__(self, values: IntArray, offsets: npt.ArrayLike) -> None:
+        if not isinstance(values, np.ndarray):
+            raise TokenError(
+                f"values must be a numpy array, not {type(values).__name__}; "
+                "use Documents.of() for other containers"
+            )
+        if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+            raise TokenError(
+                f"values must be a 1-D array of integers, not {values.ndim}-D {values.dtype}"
+            )
+        if not values.dtype.isnative or not values.flags.c_contiguous:
+            raise TokenError("values must be contiguous and in native byte order; copy it first")
+        starts = np.asarray(offsets)
+        if starts.ndim != 1 or len(starts) == 0 or not np.issubdtype(starts.dtype, np.integer):
+            raise TokenError("offsets must be a 1-D integer array of n_documents + 1 entries")
+        starts = np.ascontiguousarray(starts, dtype=np.int64)
+        if starts[0] < 0 or starts[-1] > len(values):
+            raise TokenError(
+                f"offsets run from {starts[0]} to {starts[-1]}, outside the {len(values)} values"
+            )
+        falls = np.flatnonzero(starts[1:] < starts[:-1])
+        if len(falls):
+            raise TokenError(f"offsets decrease after document {falls[0]}")
+        self.values = values
+        self.offsets = starts
+        self._range: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, documents: DocumentsLike) -> Documents:
+        """Documents from any container that is in use, without a copy where that is possible.
+
+        Parameters
+        ----------
+        documents : Documents, Arrow list array, sequence, ndarray or tensor
+            `Documents` are returned as they are. A (chunked) Arrow list or large-list array of
+            integers and a two-dimensional array or CPU tensor are read in place. A
+            one-dimensional array or tensor, or a flat list of ints, is one document. A sequence
+            of documents (lists, arrays, tensors) is copied once into one array.
+
+        Raises
+        ------
+        TokenError
+            If an entry is not an integer, an Arrow entry is null, or a tensor is not on the CPU.
+
+        Examples
+        --------
+        >>> Documents.of([[1, 2, 3], [], [4]])
+        Documents(n_documents=3, n_tokens=4, dtype=int64)
+        """
+        if isinstance(documents, Documents):
+            return documents
+        module = type(documents).__module__.partition(".")[0]
+        if module == "pyarrow":
+            return cls._of_arrow(documents)
+        if module == "torch":
+            documents = _tensor_to_numpy(documents)
+        if isinstance(documents, np.ndarray) and documents.dtype != object:
+            return cls._of_array(documents)
+        if isinstance(documents, (str, bytes)) or not isinstance(documents, (Sequence, np.ndarray)):
+            raise TokenError(
+                "documents must be token ids (lists, arrays, Arrow lists, Documents), "
+                f"not {type(documents).__name__}"
+            )
+        return cls._of_sequence(documents)
+
+    @classmethod
+    def _of_array(cls, array: IntArray) -> Documents:
+        if array.ndim == 1:
+            return cls(array if len(array) else array.astype(np.int64), np.array([0, len(array)]))
+        if array.ndim == 2:
+            rows, columns = array.shape
+            return cls(array.reshape(-1), np.arange(rows + 1, dtype=np.int64) * columns)
+        raise TokenError(f"an array of documents has 1 or 2 dimensions, not {array.ndim}")
+
+    @classmethod
+    def _of_sequence(cls, documents: Sequence[Any]) -> Documents:
+        if len(documents) and isinstance(documents[0], (int, np.integer)):
+            return cls._of_array(_ids(documents, 0))
+        parts = [_ids(document, i) for i, document in enumerate(documents)]
+        lengths = [len(part) for part in parts]
+        offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        full = [part for part in parts if len(part)]
+        values = np.concatenate(full) if full else np.empty(0, dtype=np.int64)
+        if not np.issubdtype(values.dtype, np.integer):  # uint64 beside int64
+            values = np.concatenate([part.astype(np.int64) for part in full])
+        return cls(values, offsets)
+
+    @classmethod
+    def _of_arrow(cls, array: Any) -> Documents:
+        import pyarrow as pa
+
+        if isinstance(array, pa.ChunkedArray):
+            if array.num_chunks != 1:
+                array = array.combine_chunks()
+            if isinstance(array, pa.ChunkedArray):
+                array = array.chunk(0)
+        kind = array.type
+        if pa.types.is_fixed_size_list(kind):
+            array = array.cast(pa.large_list(kind.value_type))
+            kind = array.type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not (
+            pa.types.is_integer(kind.value_type)
+        ):
+            raise TokenError(f"an Arrow array of documents holds lists of integers, not {kind}")
+        if array.null_count:
+            index = array.is_null().to_pylist().index(True)
+            raise TokenError(f"document {index} is null")
+        if array.values.null_count and array.flatten().null_count:
+            raise TokenError("a token id is null")
+        offsets = array.offsets.to_numpy(zero_copy_only=False)
+        values = array.values
+        if values.null_count:  # nulls outside of this slice only
+            values = array.flatten()
+            offsets = offsets - offsets[0]
+        return cls(values.to_numpy(zero_copy_only=True), offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of token ids in all documents together."""
+        return int(self.offsets[-1] - self.offsets[0])
+
+    def __getitem__(self, index: int) -> IntArray:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"document {index} of {len(self)}")
+        index %= len(self)
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def __iter__(self) -> Iterator[IntArray]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return (
+            f"Documents(n_documents={len(self)}, n_tokens={self.n_tokens}, "
+            f"dtype={self.values.dtype})"
+        )
+
+    @property
+    def id_range(self) -> tuple[int, int]:
+        """Smallest and largest token id, (0, -1) where there is none; computed once."""
+        if self._range is None:
+            used = self.values[self.offsets[0] : self.offsets[-1]]
+            self._range = (int(used.min()), int(used.max())) if len(used) else (0, -1)
+        return self._range
+
+    def check_vocab(self, vocab_size: int) -> None:
+        """Raises `TokenError`, naming document and position, unless all ids are in the vocabulary.
+
+        The ids are read once, however often this is called.
+        """
+        low, high = self.id_range
+        if low >= 0 and high < vocab_size:
+            return
+        first = int(self.offsets[0])
+        used = self.values[first : self.offsets[-1]]
+        bad = first + int(np.flatnonzero((used < 0) | (used >= vocab_size))[0])
+        document = int(np.searchsorted(self.offsets, bad, side="right")) - 1
+        raise TokenError(
+            f"token id {int(self.values[bad])} at position {bad - int(self.offsets[document])} of "
+            f"document {document} is outside the vocabulary of {vocab_size}"
+        )
+
+
+def _tensor_to_numpy(tensor: Any) -> IntArray:
+    if tensor.device.type != "cpu":
+        raise TokenError(f"the tensor is on {tensor.device}; move it with .cpu() first")
+    array: IntArray = tensor.detach().numpy()
+    return array
+
+
+def _ids(document: Any, index: int) -> IntArray:
+    if type(document).__module__.partition(".")[0] == "torch":
+        document = _tensor_to_numpy(document)
+    try:
+        ids = np.asarray(document)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise TokenError(f"document {index} is not a list of token ids: {error}") from None
+    if ids.ndim != 1:
+        raise TokenError(f"document {index} is not a list of token ids but {ids.ndim}-D")
+    if len(ids) and not np.issubdtype(ids.dtype, np.integer):
+        raise TokenError(f"document {index} holds {ids.dtype}, not integers")
+    return ids
+
+
+def check_width(name: str, value: int, low: int, high: int) -> int:
+    """`value` if it is an integer from `low` to `high`, else an `ArgumentError` naming it."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise ArgumentError(f"{name} must be an integer, not {value!r}")
+    if not low <= value <= high:
+        raise ArgumentError(f"{name} must be from {low} to {high}, not {value}")
+    return int(value)

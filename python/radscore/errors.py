@@ -1,0 +1,41 @@
+"""The errors that radscore raises, by cause."""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "CorpusError",
+    "ModelError",
+    "RadscoreError",
+    "SchemeError",
+    "StateError",
+    "TokenError",
+]
+
+
+class RadscoreError(Exception):
+    """Base class of everything that radscore raises on purpose."""
+
+
+class ArgumentError(RadscoreError, ValueError):
+    """An argument is outside what is allowed; the message names it, its value and the range."""
+
+
+class SchemeError(RadscoreError, ValueError):
+    """A scheme's parameter, configuration or key is wrong."""
+
+
+class TokenError(RadscoreError, ValueError):
+    """Token ids or document offsets are malformed (wrong dtype, id out of range, ...)."""
+
+
+class CorpusError(RadscoreError, ValueError):
+    """A corpus file is missing, damaged or not what it was said to be; names file and line."""
+
+
+class StateError(RadscoreError):
+    """A saved state, filter or result is damaged, or belongs to another scheme, key or version."""
+
+
+class ModelError(RadscoreError):
+    """A model or its server did not do what it was asked to."""

@@ -1,0 +1,97 @@
+//! Keyed schemes: what turns a window into a score. One file a scheme.
+//!
+//! A *window* is `window_width` token ids, oldest first, the target last. A *unit* is what the
+//! scheme's random function really reads of a window; windows with the same unit have the same
+//! score under every key and are one piece of evidence.
+
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+
+/// The token id that stands for "no token" left of a document's start (vLLM's -1).
+pub const PADDING: u32 = u32::MAX;
+
+/// What one score is, and so how a tally adds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScoreKind {
+    /// 0 or 1 in the score word: red or green.
+    Green,
+    /// The bits of an f64 in the score word.
+    Real,
+    /// One bit a depth (bit d = g-value of depth d), for 1 to 64 depths.
+    Depths(u8),
+}
+
+/// The exact probability that a green test or g-value is 1 under H0, as a fraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Numerator.
+    pub num: u128,
+    /// Denominator.
+    pub den: u128,
+}
+
+/// A keyed scheme: immutable, shared between threads. Windows come as rows of
+/// [`Scheme::window_width`] token ids in one flat slice.
+pub trait Scheme: Send + Sync {
+    /// Size of the vocabulary; every token id is below it.
+    fn vocab_size(&self) -> u32;
+    /// Tokens of a window: the preceding tokens that are read, and the target.
+    fn window_width(&self) -> usize;
+    /// What a score word holds.
+    fn score_kind(&self) -> ScoreKind;
+    /// The exact null share of a green or g-value; `None` for real scores.
+    fn share(&self) -> Option<Share>;
+    /// Whether distinct windows are always distinct units.
+    fn unit_is_window(&self) -> bool;
+    /// Whether [`PADDING`] may stand in a context.
+    fn accepts_padding(&self) -> bool {
+        false
+    }
+    /// The unit of each window, exactly (equal units, equal keys). Not called where
+    /// [`Scheme::unit_is_window`] holds.
+    fn units(&self, windows: &[u32], out: &mut [u128]);
+    /// The score word of each window; parallel inside, in the current rayon pool. Windows may
+    /// come in any order; those that share a context need not be adjacent.
+    fn scores(&self, windows: &[u32], out: &mut [u64]);
+    /// The group of each window within which scores are drawn without replacement (one
+    /// permutation), or `false` (and `out` untouched) where all scores are independent.
+    fn groups(&self, windows: &[u32], out: &mut [u64]) -> bool {
+        let _ = (windows, out);
+        false
+    }
+    /// Greenness of the whole vocabulary after each context: rows of `window_width - 1` ids in,
+    /// rows of `vocab_size` bytes (1 green, 0 red) out.
+    fn green_mask(&self, contexts: &[u32], out: &mut [u8]) -> Result<()> {
+        let _ = (contexts, out);
+        Err(Error::Scheme("this scheme has no green lists".into()))
+    }
+    /// The uniform of each vocabulary entry after each context (rows of `vocab_size` f64), for
+    /// schemes that sample by Gumbel-max.
+    fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
+        let _ = (contexts, out);
+        Err(Error::Scheme("this scheme has no uniforms".into()))
+    }
+    /// The g-values of each vocabulary entry after each context, one bit a depth (rows of
+    /// `vocab_size` words), for tournament sampling.
+    fn g_values(&self, contexts: &[u32], out: &mut [u64]) -> Result<()> {
+        let _ = (contexts, out);
+        Err(Error::Scheme("this scheme has no g-values".into()))
+    }
+}
+
+/// Runs `score` over every window, in parallel.
+pub(crate) fn par_map<T: Send>(
+    windows: &[u32],
+    width: usize,
+    out: &mut [T],
+    score: impl Fn(&[u32]) -> T + Sync,
+) {
+    const ROWS: usize = 1024;
+    out.par_chunks_mut(ROWS)
+        .zip(windows.par_chunks(ROWS * width))
+        .for_each(|(out, rows)| {
+            for (out, row) in out.iter_mut().zip(rows.chunks_exact(width)) {
+                *out = score(row);
+            }
+        });
+}
