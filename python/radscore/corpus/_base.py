@@ -148,6 +148,7 @@ class Where:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> Where(Path("x.jsonl"), np.array([17]), "line").locate(0)
     'x.jsonl:17'
     >>> Where(Path("x.parquet"), np.array([17]), "row").locate(0)

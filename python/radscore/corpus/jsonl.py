@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["JsonLinesReader", "first_record"]
 
 _BLOCK = 1 << 22
+# Where a packed file breaks off, the block that is being unpacked is lost: so a small one.
+_PACKED_BLOCK = 1 << 16
 #: A longer line is a bad record: what is expected of memory must not depend on the input.
 MAX_LINE = 1 << 28
 
@@ -92,7 +94,7 @@ class _Stream:
             self._file.seek(start)
             return
         while start > 0:
-            block = self._stream.read(min(start, _BLOCK))
+            block = self._stream.read(min(start, _PACKED_BLOCK))
             if not block:
                 raise DamagedFileError(f"{self._path}: the file ends before where it was left")
             start -= len(block)
@@ -101,11 +103,12 @@ class _Stream:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
         with damage_named(self._path):
             self._skip(start)
+        size = _BLOCK if self._codec is None else _PACKED_BLOCK
         parts: list[bytes] = []  # of the line that has not ended yet
         length = 0
         while True:
             with damage_named(self._path):
-                block = self._stream.read(_BLOCK)
+                block = self._stream.read(size)
             if not block:
                 break
             begin = 0
@@ -129,11 +132,11 @@ def parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
         text = line.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:
         return None, f"not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x})"
+    if first and text.lstrip().startswith("["):
+        return None, "this is a JSON array; radscore reads JSON lines, one record a line"
     try:
         return json.loads(text), None
     except json.JSONDecodeError as error:
-        if first and text.lstrip().startswith("["):
-            return None, "this is one JSON array; radscore reads JSON lines, one record a line"
         return None, f"not JSON: {error.msg} (column {error.colno})"
     except RecursionError:
         return None, "not a record: the JSON is nested too deeply"

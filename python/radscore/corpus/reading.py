@@ -98,6 +98,7 @@ class _Progress:
     source: int = 0
     position: dict[str, int] | None = None
     documents: int = 0
+    bytes: int = 0
     skipped: SkipReport = NOTHING_SKIPPED
 
     def cursor(self, path: str) -> dict[str, Any]:
@@ -107,6 +108,7 @@ class _Progress:
             "path": path,
             "position": dict(self.position or {}),
             "documents": self.documents,
+            "bytes": self.bytes,
             "skipped": self.skipped.as_dict(),
         }
 
@@ -236,6 +238,7 @@ class Corpus:
                 int(start["source"]),
                 {str(key): int(value) for key, value in start["position"].items()},
                 int(start["documents"]),
+                int(start["bytes"]),
                 SkipReport.from_dict(start["skipped"]),
             )
             version, path = start["version"], start["path"]
@@ -253,18 +256,19 @@ class Corpus:
         """Runs in the reading thread."""
         problems = Problems(self._on_error)
         first = progress.source
+        files_before = sum(source.size for source in self.sources[:first])
         for index in range(first, len(self.sources)):
             source = self.sources[index]
             position = progress.position if index == first and progress.position else {}
             progress.source = index
-            bytes_read = 0
             for chunk in self._checked_chunks(source, position, problems):
                 progress.position = chunk.position
                 progress.skipped = progress.skipped.plus(chunk.skipped)
                 if len(chunk.documents) == 0:
                     continue
-                before = progress.documents
+                before, bytes_before = progress.documents, progress.bytes
                 progress.documents += len(chunk.documents)
+                progress.bytes = max(files_before + chunk.bytes_read, bytes_before)
                 batch = Batch(
                     documents=chunk.documents,
                     prompts=chunk.prompts,
@@ -272,11 +276,11 @@ class Corpus:
                     from_text=chunk.from_text,
                     where=chunk.where,
                     cursor=progress.cursor(str(source.path)),
-                    n_bytes=max(chunk.bytes_read - bytes_read, 0),
+                    n_bytes=progress.bytes - bytes_before,
                 )
-                bytes_read = max(chunk.bytes_read, bytes_read)
                 yield _Item(batch, progress.skipped)
             progress.skipped = progress.skipped.plus(problems.take())
+            files_before += source.size
         if progress.documents == 0:
             raise CorpusError(self._nothing(progress.skipped))
         yield _End(progress.skipped)
