@@ -287,6 +287,18 @@ fn chunk_keys<K: Key>(
     keys
 }
 
+fn add_counts<K: Key>(counter: &mut Counter<K>, packer: Packer, rows: &[u32], counts: &[u64]) {
+    for (row, &count) in rows.chunks_exact(packer.width).zip(counts) {
+        let key: K = packer.pack(row);
+        *counter[partition(key)].entry(key).or_insert(0) += count;
+    }
+}
+
+fn count_of<K: Key>(counter: &Counter<K>, packer: Packer, kgram: &[u32]) -> u64 {
+    let key: K = packer.pack(kgram);
+    counter[partition(key)].get(&key).copied().unwrap_or(0)
+}
+
 fn sorted_counts<K: Key>(counter: &Counter<K>) -> Vec<(K, u64)> {
     let mut all: Vec<(K, u64)> = counter.iter().flatten().map(|(&key, &n)| (key, n)).collect();
     all.par_sort_unstable();
@@ -376,12 +388,7 @@ impl KgramCounts {
     pub fn add_rows(&mut self, rows: &[u32], counts: &[u64]) -> Result<()> {
         check_rows(rows, self.width(), self.vocab_size)?;
         let packer = self.packer;
-        each!(&mut self.counts, counter => {
-            for (row, &count) in rows.chunks_exact(packer.width).zip(counts) {
-                let key = packer.pack(row);
-                *counter[partition(key)].entry(key).or_insert(0) += count;
-            }
-        });
+        each!(&mut self.counts, counter => add_counts(counter, packer, rows, counts));
         Ok(())
     }
 
@@ -390,10 +397,7 @@ impl KgramCounts {
         if kgram.len() != self.width() || kgram.iter().any(|&token| token >= self.vocab_size) {
             return 0;
         }
-        each!(&self.counts, counter => {
-            let key = self.packer.pack(kgram);
-            counter[partition(key)].get(&key).copied().unwrap_or(0)
-        })
+        each!(&self.counts, counter => count_of(counter, self.packer, kgram))
     }
 
     /// The `n` most frequent k-grams that occur at least `min_count` times. Of equally frequent
