@@ -2,6 +2,7 @@
 //! scores each unit once, a tally adds. No Python anywhere.
 
 pub mod error;
+pub mod random;
 pub mod schemes;
 
 pub use error::{Error, Result};
