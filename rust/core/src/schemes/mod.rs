@@ -4,6 +4,13 @@
 //! scheme's random function really reads of a window; windows with the same unit have the same
 //! score under every key and are one piece of evidence.
 
+mod check;
+mod grouping;
+pub mod keyed;
+pub mod kgw;
+pub mod permutation;
+pub mod seeding;
+
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 
@@ -94,4 +101,10 @@ pub(crate) fn par_map<T: Send>(
                 *out = score(row);
             }
         });
+}
+
+/// The Gumbel-max score of a uniform: `-ln(1 - u)`, Exp(1) under H0. `libm`, so that the bits are
+/// the same on every machine.
+pub(crate) fn exponential(u: f64) -> f64 {
+    0.0 - libm::log(1.0 - u)
 }

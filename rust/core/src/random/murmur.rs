@@ -1,0 +1,58 @@
+//! MurmurHash3 x86-32 over whole 32-bit words (Appleby, smhasher), seed 0.
+
+/// The hash of `words`, as of their little-endian bytes.
+#[inline]
+#[must_use]
+pub fn murmur3_words(words: impl IntoIterator<Item = u32>) -> u32 {
+    let mut hash = Murmur::default();
+    for word in words {
+        hash.push(word);
+    }
+    hash.finish()
+}
+
+/// The same, word by word; a prefix can be kept and continued.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Murmur {
+    state: u32,
+    bytes: u32,
+}
+
+impl Murmur {
+    /// Takes one more word.
+    #[inline]
+    pub fn push(&mut self, word: u32) {
+        let k = word
+            .wrapping_mul(0xcc9e_2d51)
+            .rotate_left(15)
+            .wrapping_mul(0x1b87_3593);
+        self.state = (self.state ^ k)
+            .rotate_left(13)
+            .wrapping_mul(5)
+            .wrapping_add(0xe654_6b64);
+        self.bytes = self.bytes.wrapping_add(4);
+    }
+
+    /// The hash of all words taken.
+    #[inline]
+    #[must_use]
+    pub fn finish(self) -> u32 {
+        let mut h = self.state ^ self.bytes;
+        h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
+        h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
+        h ^ (h >> 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Wikipedia, "MurmurHash", test vectors: "test" with seed 0; and SGLang 0.5.23
+    /// (tests/golden/sglang_gumbel.json, first case): the context (31).
+    #[test]
+    fn known_answers() {
+        assert_eq!(murmur3_words([u32::from_le_bytes(*b"test")]), 0xba6b_d213);
+        assert_eq!(murmur3_words([31]), 1_168_509_563);
+    }
+}

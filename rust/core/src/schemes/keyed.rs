@@ -1,0 +1,155 @@
+//! Our own scheme: a keyed cryptographic hash of the whole window (SipHash-2-4, 128-bit key), so
+//! that distinct windows are independent under H0 and one token costs one hash.
+
+use super::{Scheme, ScoreKind, Share, check, exponential, par_map};
+use crate::error::{Error, Result};
+use crate::random::siphash::SipHash24;
+use rayon::prelude::*;
+
+/// First word of the message, plus the context width: keeps widths and other uses of a key apart.
+const DOMAIN: u32 = 0x5253_4B00;
+
+#[derive(Clone, Copy)]
+enum Mode {
+    Green { threshold: u64 },
+    Gumbel,
+}
+
+/// The scheme. A unit is the window itself.
+pub struct Keyed {
+    vocab: u32,
+    width: usize,
+    start: SipHash24,
+    mode: Mode,
+}
+
+impl Keyed {
+    /// Green lists: a token is green when the window's hash is below `floor(gamma * 2^64)`.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`] naming the parameter that is out of range.
+    pub fn green(key: [u8; 16], vocab_size: u32, context_width: usize, gamma: f64) -> Result<Self> {
+        check::share("gamma", gamma)?;
+        // A product with a power of two is exact, and the conversion truncates.
+        let threshold = (gamma * 2f64.powi(64)) as u64;
+        if threshold == 0 {
+            return Err(Error::Scheme(format!(
+                "gamma must be at least 2^-64, not {gamma}"
+            )));
+        }
+        Self::new(key, vocab_size, context_width, Mode::Green { threshold })
+    }
+
+    /// Gumbel-max: the score is `-ln(1 - u)`, `u` the hash's upper 53 bits times 2^-53.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`] naming the parameter that is out of range.
+    pub fn gumbel(key: [u8; 16], vocab_size: u32, context_width: usize) -> Result<Self> {
+        Self::new(key, vocab_size, context_width, Mode::Gumbel)
+    }
+
+    fn new(key: [u8; 16], vocab_size: u32, context_width: usize, mode: Mode) -> Result<Self> {
+        check::vocab_size(vocab_size)?;
+        check::context_width(context_width)?;
+        let bytes = u128::from_le_bytes(key);
+        let mut start = SipHash24::new(bytes as u64, (bytes >> 64) as u64);
+        start.push(DOMAIN + context_width as u32);
+        Ok(Self {
+            vocab: vocab_size,
+            width: context_width + 1,
+            start,
+            mode,
+        })
+    }
+
+    fn extend(&self, tokens: &[u32]) -> SipHash24 {
+        tokens.iter().fold(self.start, |mut hash, &token| {
+            hash.push(token);
+            hash
+        })
+    }
+
+    /// Runs `write` on the hash of each vocabulary entry after each context.
+    fn all<T: Send>(&self, contexts: &[u32], out: &mut [T], write: impl Fn(u64) -> T + Sync) {
+        let width = self.width - 1;
+        let rows = out.par_chunks_mut(self.vocab as usize);
+        rows.zip(contexts.par_chunks(width))
+            .for_each(|(out, context)| {
+                let prefix = self.extend(context);
+                out.par_iter_mut()
+                    .zip(0..self.vocab)
+                    .with_min_len(4096)
+                    .for_each(|(out, token)| {
+                        let mut hash = prefix;
+                        hash.push(token);
+                        *out = write(hash.finish());
+                    });
+            });
+    }
+}
+
+/// The uniform of a hash: its upper 53 bits.
+fn uniform(hash: u64) -> f64 {
+    (hash >> 11) as f64 * 2f64.powi(-53)
+}
+
+impl Scheme for Keyed {
+    fn vocab_size(&self) -> u32 {
+        self.vocab
+    }
+    fn window_width(&self) -> usize {
+        self.width
+    }
+    fn score_kind(&self) -> ScoreKind {
+        match self.mode {
+            Mode::Green { .. } => ScoreKind::Green,
+            Mode::Gumbel => ScoreKind::Real,
+        }
+    }
+    fn share(&self) -> Option<Share> {
+        match self.mode {
+            Mode::Green { threshold } => Some(Share {
+                num: threshold.into(),
+                den: 1 << 64,
+            }),
+            Mode::Gumbel => None,
+        }
+    }
+    fn unit_is_window(&self) -> bool {
+        true
+    }
+    fn units(&self, windows: &[u32], out: &mut [u128]) {
+        // Never asked for; a hash of the window keeps the contract all the same.
+        par_map(windows, self.width, out, |window| {
+            self.extend(window).finish().into()
+        });
+    }
+
+    fn scores(&self, windows: &[u32], out: &mut [u64]) {
+        par_map(windows, self.width, out, |window| {
+            let hash = self.extend(window).finish();
+            match self.mode {
+                Mode::Green { threshold } => (hash < threshold).into(),
+                Mode::Gumbel => exponential(uniform(hash)).to_bits(),
+            }
+        });
+    }
+
+    fn green_mask(&self, contexts: &[u32], out: &mut [u8]) -> Result<()> {
+        let Mode::Green { threshold } = self.mode else {
+            return Err(Error::Scheme(
+                "keyed in gumbel mode has no green lists".into(),
+            ));
+        };
+        self.all(contexts, out, |hash| (hash < threshold).into());
+        Ok(())
+    }
+
+    fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
+        if let Mode::Green { .. } = self.mode {
+            return Err(Error::Scheme("keyed in green mode has no uniforms".into()));
+        }
+        self.all(contexts, out, uniform);
+        Ok(())
+    }
+}

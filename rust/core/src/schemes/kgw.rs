@@ -1,0 +1,134 @@
+//! Green lists from a permutation of the vocabulary, seeded by the context: Kirchenbauer et al.,
+//! "A Watermark for Large Language Models" (ICML 2023), as in lm-watermarking, transformers and
+//! the radioactivity authors' code.
+
+use super::grouping::score_by_seed;
+use super::permutation::{Kernel, Permutation, Scratch};
+use super::seeding::Seeding;
+use super::{Scheme, ScoreKind, Share, check, par_map};
+use crate::error::Result;
+use rayon::prelude::*;
+
+/// The scheme. A unit is (low 32 bits of the seed, target).
+pub struct Kgw {
+    vocab: u32,
+    green: u32,
+    seeding: Seeding,
+    lists: Permutation,
+}
+
+impl Kgw {
+    /// Green are the first `int(gamma * vocab_size)` entries of the context's permutation, or
+    /// the last where `green_last` is set (lm-watermarking's legacy switch).
+    ///
+    /// # Errors
+    /// [`crate::Error::Scheme`] naming the parameter that is out of range.
+    pub fn new(vocab_size: u32, gamma: f64, seeding: Seeding, green_last: bool) -> Result<Self> {
+        check::vocab_size(vocab_size)?;
+        let green = check::green_list(gamma, vocab_size)?;
+        Ok(Self {
+            vocab: vocab_size,
+            green,
+            seeding,
+            lists: Permutation::new(vocab_size, green, green_last),
+        })
+    }
+
+    /// The same with a forced kernel.
+    #[must_use]
+    pub fn with_kernel(mut self, kernel: Kernel) -> Self {
+        self.lists = self.lists.with_kernel(kernel);
+        self
+    }
+}
+
+impl Scheme for Kgw {
+    fn vocab_size(&self) -> u32 {
+        self.vocab
+    }
+    fn window_width(&self) -> usize {
+        self.seeding.window_width()
+    }
+    fn score_kind(&self) -> ScoreKind {
+        ScoreKind::Green
+    }
+    fn share(&self) -> Option<Share> {
+        Some(Share {
+            num: self.green.into(),
+            den: self.vocab.into(),
+        })
+    }
+    fn unit_is_window(&self) -> bool {
+        false
+    }
+
+    fn units(&self, windows: &[u32], out: &mut [u128]) {
+        let seeder = self.seeding.prepare();
+        let width = self.window_width();
+        par_map(windows, width, out, |window| {
+            (u128::from(seeder.seed(window)) << 32) | u128::from(window[width - 1])
+        });
+    }
+
+    fn scores(&self, windows: &[u32], out: &mut [u64]) {
+        let seeder = self.seeding.prepare();
+        let width = self.window_width();
+        let seed_target = |row: usize| {
+            let window = &windows[row * width..][..width];
+            (seeder.seed(window), window[width - 1])
+        };
+        score_by_seed(
+            out,
+            seed_target,
+            |(scratch, green): &mut (Scratch, Vec<bool>), seed, targets, scores| {
+                green.resize(targets.len(), false);
+                self.lists.green(seed, targets, scratch, green);
+                for (score, &green) in scores.iter_mut().zip(green.iter()) {
+                    *score = green.into();
+                }
+            },
+        );
+    }
+
+    fn groups(&self, windows: &[u32], out: &mut [u64]) -> bool {
+        if self.seeding.self_salt() {
+            return false; // every target has a permutation of its own
+        }
+        let seeder = self.seeding.prepare();
+        par_map(windows, self.window_width(), out, |window| {
+            seeder.seed(window).into()
+        });
+        true
+    }
+
+    fn green_mask(&self, contexts: &[u32], out: &mut [u8]) -> Result<()> {
+        let seeder = self.seeding.prepare();
+        let width = self.window_width() - 1;
+        let vocab = self.vocab as usize;
+        let rows = out.par_chunks_mut(vocab).enumerate();
+        if self.seeding.self_salt() {
+            rows.for_each(|(row, out)| {
+                let context = &contexts[row * width..][..width];
+                let tokens = out.par_iter_mut().zip(0..self.vocab);
+                let scratch = || (Scratch::default(), [context, &[0]].concat());
+                tokens.for_each_init(scratch, |(scratch, window), (out, token)| {
+                    window[width] = token;
+                    let mut green = [false];
+                    let seed = seeder.seed(window);
+                    self.lists.green(seed, &[token], scratch, &mut green);
+                    *out = green[0].into();
+                });
+            });
+        } else {
+            let scratch = || (Scratch::default(), vec![false; vocab]);
+            rows.for_each_init(scratch, |(scratch, green), (row, out)| {
+                let seed = seeder.seed_read(&contexts[row * width..][..width]);
+                self.lists.green_all(seed, scratch, green);
+                for (out, &green) in out.iter_mut().zip(green.iter()) {
+                    *out = green.into();
+                }
+            });
+        }
+        Ok(())
+    }
+}
