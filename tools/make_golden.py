@@ -16,10 +16,14 @@ import importlib.metadata
 import importlib.util
 import json
 import random
-from collections.abc import Callable
+import struct
+import subprocess
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 PRFS = (
@@ -28,6 +32,9 @@ PRFS = (
 )
 #: Each key costs the reader a permutation of a million entries, so there are few.
 HF_KEYS = (15485863, 2024)
+
+#: Theirs is whatever the global generator was at; this one is ours.
+AUTHORS_TABLE_SEED = 7
 
 Vectors = dict[str, Any]
 
@@ -69,6 +76,71 @@ def torch_generator(rng: random.Random) -> Vectors:
     return {"source": f"{versions('torch')}, CPU", "cases": cases}
 
 
+def torch_authors(rng: random.Random) -> Vectors:
+    """Green lists and Gumbel uniforms of the radioactivity authors' seeds, drawn by torch.
+
+    The seeds are spelt out here from their description, the table and the draws are torch's.
+    """
+    torch: Any = importlib.import_module("torch")
+    torch.manual_seed(AUTHORS_TABLE_SEED)
+    table = torch.randperm(1000003)
+    cases = []
+    for seeding in ("hash", "additive", "skip", "min"):
+        for _ in range(15):
+            size, gamma = rng.choice((50, 700)), rng.choice((0.25, 0.5, rng.random()))
+            seed, salt = (
+                rng.choice((0, rng.getrandbits(40))),
+                rng.choice((35317, rng.getrandbits(30))),
+            )
+            context = [rng.randrange(size) for _ in range(rng.randrange(1, 9))]
+            ids = torch.tensor(context)
+            if seeding == "hash":
+                state = seed
+                for x in context:
+                    state = (state * salt + x) % (2**64 - 1)
+            elif seeding == "min":
+                state = int(table[salt * ids % len(table)].min())
+            else:
+                read = ids.sum() if seeding == "additive" else ids[0]
+                state = int(table[salt * read % len(table)])
+            permutation = torch.randperm(size, generator=torch.Generator().manual_seed(state))
+            uniforms = torch.rand(size, generator=torch.Generator().manual_seed(state))
+            target = rng.randrange(size)
+            cases.append(
+                {
+                    "seeding": seeding,
+                    "seed": seed,
+                    "salt_key": salt,
+                    "table_seed": AUTHORS_TABLE_SEED,
+                    "vocab_size": size,
+                    "gamma": gamma,
+                    "context": context,
+                    "target": target,
+                    "green": int(target in permutation[: int(gamma * size)]),
+                    "uniform": float(uniforms[target]).hex(),
+                }
+            )
+    return {"source": f"{versions('torch')}, CPU, seeded as described", "cases": cases}
+
+
+def openssl_siphash(rng: random.Random) -> Vectors:
+    """SipHash-2-4 of OpenSSL over a domain word and the tokens of a window, little-endian."""
+    cases = []
+    for _ in range(40):
+        key = rng.randbytes(16)
+        width = rng.randrange(1, 17)
+        window = [rng.choice((rng.randrange(4), rng.randrange(2**20))) for _ in range(width + 1)]
+        message = struct.pack(f"<{width + 2}I", 0x52534B00 + width, *window)
+        command = ["openssl", "mac", "-binary", "-in", "-"]
+        command += ["-macopt", f"hexkey:{key.hex()}", "-macopt", "size:8", "SIPHASH"]
+        mac = subprocess.run(command, input=message, capture_output=True, check=True).stdout
+        cases.append(
+            {"key": key.hex(), "window": window, "hash": hex(int.from_bytes(mac, "little"))}
+        )
+    version = subprocess.run(["openssl", "version"], capture_output=True, check=True, text=True)
+    return {"source": " ".join(version.stdout.split()[:2]), "cases": cases}
+
+
 def _hf_detector(rng: random.Random, case: Vectors) -> Vectors:
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
@@ -100,7 +172,7 @@ def transformers_kgw(rng: random.Random) -> Vectors:
     for scheme in ("lefthash", "selfhash"):
         for key in HF_KEYS:
             for width in (1, 2, 4):
-                case = {
+                case: Vectors = {
                     "seeding_scheme": scheme,
                     "context_width": width,
                     "hashing_key": key,
@@ -180,7 +252,10 @@ def synthid_deepmind(rng: random.Random) -> Vectors:
                 "g_values": _g_rows(processor.compute_g_values(torch.tensor([tokens]))),
             }
         )
-    source = f"github.com/google-deepmind/synthid-text at 32197c3, on {versions('torch')}, CPU"
+    source = (
+        "synthid-text with the hashing of commit 32197c3 (github.com/google-deepmind/synthid-text, "
+        f"Apache-2.0), on {versions('torch')}, CPU"
+    )
     return {"source": source, "cases": cases}
 
 
@@ -269,6 +344,8 @@ MAKERS: dict[str, Callable[[random.Random], Vectors]] = {
     function.__name__: function
     for function in (
         torch_generator,
+        torch_authors,
+        openssl_siphash,
         transformers_kgw,
         transformers_synthid,
         synthid_deepmind,

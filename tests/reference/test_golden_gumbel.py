@@ -3,8 +3,6 @@
 import math
 
 import pytest
-from scipy.special import gammaincc
-
 from radscore._reference.hashes import murmur3
 from radscore._reference.pipeline import Scorer
 from radscore._reference.schemes import (
@@ -14,6 +12,7 @@ from radscore._reference.schemes import (
     sglang_coin,
     vllm_uniform,
 )
+from scipy.special import gammaincc
 
 #: A request of SGLang forces at most this many distinct contexts, and its detector counts as many.
 SGLANG_MAX_CONTEXTS = 4096
