@@ -9,7 +9,7 @@ from radscore.corpus._base import OnError, Problems
 from radscore.corpus.columns import column_names
 from radscore.corpus.jsonl import first_record
 from radscore.corpus.reading import Corpus, Options
-from radscore.corpus.records import Fields, choose_field, flaw_of_value, missing_field
+from radscore.corpus.records import Fields, choose_field, flaw_without_encoder, missing_field
 from radscore.corpus.sources import Source, find_sources
 from radscore.corpus.text import Encoder, load_encoder
 from radscore.corpus.tokens import check_dtype, token_layout
@@ -152,10 +152,8 @@ def _field(
             name, note = field, None
             if name not in names:
                 raise CorpusError(f"{place}: {missing_field(name, names)}")
-        if record is not None and isinstance(record.get(name), str):
-            without = flaw_of_value("", name, encoder)
-            if without is not None:
-                raise ArgumentError(f"{place}: {without}")
+        if encoder is None and record is not None and isinstance(record.get(name), str):
+            raise ArgumentError(f"{place}: {flaw_without_encoder(name)}")
         return name, note
     raise CorpusError(flaw or f"the corpus holds no documents: {first.path}")
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus._base import Chunk, DamagedFileError, Position, Problems, Where, damage_named
-from radscore.corpus.records import Fields, ValueColumn, flaw_of_value, missing_field
+from radscore.corpus.records import Fields, ValueColumn, flaw_without_encoder, missing_field
 from radscore.documents import Documents
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class _ColumnReader:
         encoder = self._fields.encoder
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             if encoder is None and len(column):
-                raise DamagedFileError(f"{self._source.path}: {flaw_of_value('', name, encoder)}")
+                raise DamagedFileError(f"{self._source.path}: {flaw_without_encoder(name)}")
             for row in _null_rows(column):
                 yield row, f"field {name!r} is null"
             return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
 
     from radscore.documents import Documents
 
-__all__ = ["DEFAULT_FIELDS", "Fields", "ValueColumn", "choose_field", "flaw_of_value"]
+__all__ = ["DEFAULT_FIELDS", "Fields", "ValueColumn", "choose_field", "read_value"]
 
 #: Read in this order of preference where no field is named.
 DEFAULT_FIELDS = ("input_ids", "tokens", "text")
 MAX_ID = 2**32 - 2
+#: A document on its way to token ids: its ids, or its text.
+Item: TypeAlias = npt.NDArray[np.uint32] | str
 
 
 @dataclass(frozen=True)
@@ -67,24 +70,32 @@ def _list(names: list[str]) -> str:
     return f"{shown}, ..." if len(names) > 12 else shown or "nothing"
 
 
-def flaw_of_value(value: Any, name: str, encoder: Encoder | None) -> str | None:
-    """What is wrong with the value of a field, if anything."""
+def flaw_without_encoder(name: str) -> str:
+    """The reason given for text where there is no tokenizer."""
+    return f"field {name!r} holds text; give a tokenizer to read it"
+
+
+def read_value(value: Any, name: str, encoder: Encoder | None) -> tuple[Item | None, str | None]:
+    """The text or ids of a field's value, or what is wrong with it."""
     if isinstance(value, str):
         if encoder is None:
-            return f"field {name!r} holds text; give a tokenizer to read it"
-        return flaw_of_text(value)
+            return None, flaw_without_encoder(name)
+        return value, flaw_of_text(value)
     if not isinstance(value, list):
         kind = "null" if value is None else type(value).__name__
-        return f"field {name!r} must hold text or a list of token ids, not {kind}"
+        return None, f"field {name!r} must hold text or a list of token ids, not {kind}"
     if set(map(type, value)) - {int}:  # a bool is no id either
         index = next(i for i, item in enumerate(value) if type(item) is not int)
-        return f"token id {index} of field {name!r} is {_short(value[index])}, not an integer"
-    if value and not (min(value) >= 0 and max(value) <= MAX_ID):
+        return None, f"token id {index} of field {name!r} is {_short(value[index])}, not an integer"
+    try:
+        ids = np.frombuffer(array("q", value), dtype=np.int64)  # twice as fast as np.array
+    except OverflowError:
+        ids = None
+    if ids is None or (len(ids) and not (ids.min() >= 0 and ids.max() <= MAX_ID)):
         index = next(i for i, item in enumerate(value) if not 0 <= item <= MAX_ID)
-        return (
-            f"token id {index} of field {name!r} is {_short(value[index])}, not from 0 to {MAX_ID}"
-        )
-    return None
+        shown = _short(value[index])
+        return None, f"token id {index} of field {name!r} is {shown}, not from 0 to {MAX_ID}"
+    return ids.astype(np.uint32), None
 
 
 def _short(value: Any) -> str:
@@ -101,17 +112,13 @@ class ValueColumn:
     """Values of one field, one a record, on their way to token ids."""
 
     encoder: Encoder | None
-    items: list[npt.NDArray[np.uint32] | str] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     weight: int = 0  # about how many tokens are in it
 
-    def add(self, value: str | list[int]) -> None:
-        """Takes a value that `flaw_of_value` found nothing wrong with."""
-        if isinstance(value, str):
-            self.items.append(value)
-            self.weight += 1 + len(value) // 4
-        else:
-            self.items.append(np.array(value, dtype=np.uint32))
-            self.weight += 1 + len(value)
+    def add(self, item: Item) -> None:
+        """Takes the text or ids of one record."""
+        self.items.append(item)
+        self.weight += 1 + (len(item) // 4 if isinstance(item, str) else len(item))
 
     @property
     def from_text(self) -> bool:
@@ -146,17 +153,19 @@ class RecordColumns:
             kind = "null" if record is None else type(record).__name__
             self._problems.record(place, f"a record must be a JSON object, not {kind}")
             return
+        items = []
         for name in self._fields.names:
             if name not in record:
                 self._problems.record(place, missing_field(name, record))
                 return
-            flaw = flaw_of_value(record[name], name, self._fields.encoder)
-            if flaw is not None:
-                self._problems.record(place, flaw)
+            item, flaw = read_value(record[name], name, self._fields.encoder)
+            if item is None or flaw is not None:
+                self._problems.record(place, flaw or "unreadable")
                 return
-        self.main.add(record[self._fields.main])
-        if self.prompt is not None and self._fields.prompt is not None:
-            self.prompt.add(record[self._fields.prompt])
+            items.append(item)
+        self.main.add(items[0])
+        if self.prompt is not None:
+            self.prompt.add(items[-1])
         self.numbers.append(number)
 
     @property
