@@ -1,8 +1,20 @@
 //! The exact core of radscore: token ids become windows, windows become units, a keyed scheme
 //! scores each unit once, a tally adds. No Python anywhere.
 
+pub mod bytes;
+pub mod documents;
 pub mod error;
+pub mod exact_sum;
+pub mod frame;
+pub mod key;
+pub mod kgrams;
+pub mod partition;
+pub mod per_document;
 pub mod random;
 pub mod schemes;
+pub mod scorer;
+pub mod tally;
+pub mod weighted;
+pub mod windows;
 
 pub use error::{Error, Result};

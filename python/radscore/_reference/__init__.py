@@ -1,0 +1,55 @@
+"""The readable twin of everything between documents and tally: slow, plain, and the definition.
+
+The compiled core is held to it by property tests. Nothing here is fast, nothing is approximate,
+and nothing is shared with the core. The public package never computes with it.
+"""
+
+from radscore._reference.pipeline import (
+    Scorer,
+    Tally,
+    count_kgrams,
+    curve,
+    per_document,
+    positions,
+    top_kgrams,
+    windows_of,
+)
+from radscore._reference.schemes import (
+    HFKGW,
+    SBW,
+    AuthorsKGW,
+    GumbelMax,
+    Keyed,
+    LmWatermarking,
+    Scheme,
+    SGLangGumbel,
+    SynthID,
+    SynthIDDeepMind,
+    TextSeal,
+    VLLMDualKeyGumbel,
+    VLLMGumbel,
+)
+
+__all__ = [
+    "HFKGW",
+    "SBW",
+    "AuthorsKGW",
+    "GumbelMax",
+    "Keyed",
+    "LmWatermarking",
+    "SGLangGumbel",
+    "Scheme",
+    "Scorer",
+    "SynthID",
+    "SynthIDDeepMind",
+    "Tally",
+    "TextSeal",
+    "VLLMDualKeyGumbel",
+    "VLLMGumbel",
+    "count_kgrams",
+    "curve",
+    "per_document",
+    "positions",
+    "top_kgrams",
+    "windows_of",
+]

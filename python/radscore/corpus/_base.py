@@ -1,0 +1,226 @@
+"""What the readers of all formats share: chunks, places, and what becomes of a bad record."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.documents import Documents
+from radscore.errors import ArgumentError, CorpusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = [
+    "NOTHING_SKIPPED",
+    "Chunk",
+    "DamagedFileError",
+    "OnError",
+    "Position",
+    "Problems",
+    "Reader",
+    "SkipReport",
+    "Where",
+    "damage_named",
+]
+
+OnError: TypeAlias = Literal["raise", "skip"]
+#: Where a reader stands in its file: a small JSON-able dict, {} at the start.
+Position: TypeAlias = dict[str, int]
+
+_EXAMPLES = 5
+
+
+class DamagedFileError(CorpusError):
+    """A file cannot be read any further, so what is left of it is lost."""
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turns what pyarrow and the system raise about a broken file into one line naming it."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, EOFError, MemoryError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DamagedFileError(f"{path}: {reason}") from error
+
+
+@dataclass(frozen=True)
+class SkipReport:
+    """What was left out of a corpus because it could not be read (``on_error="skip"``).
+
+    Attributes
+    ----------
+    records : int
+        Records (lines, rows, documents) that were left out.
+    files : int
+        Files of which the rest, or all, could not be read.
+    examples : tuple of str
+        The first few of both, as ``file:line: reason``.
+
+    Examples
+    --------
+    >>> SkipReport(records=2, files=0, examples=("x.jsonl:3: not JSON",)).share(98)
+    0.02
+    """
+
+    records: int = 0
+    files: int = 0
+    examples: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.files)
+
+    def share(self, n_documents: int) -> float:
+        """Skipped records as a share of all records, where `n_documents` were read."""
+        total = self.records + n_documents
+        return self.records / total if total else 0.0
+
+    def plus(self, other: SkipReport) -> SkipReport:
+        """Both reports as one; the examples of this one come first."""
+        return SkipReport(
+            self.records + other.records,
+            self.files + other.files,
+            (*self.examples, *other.examples)[:_EXAMPLES],
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON-able values."""
+        return {"records": self.records, "files": self.files, "examples": list(self.examples)}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> SkipReport:
+        """The inverse of :meth:`as_dict`."""
+        return cls(int(value["records"]), int(value["files"]), tuple(map(str, value["examples"])))
+
+
+#: What is left out of a corpus where nothing is.
+NOTHING_SKIPPED = SkipReport()
+
+
+class Problems:
+    """Raises at the first bad record, or counts the bad ones, as `on_error` says."""
+
+    def __init__(self, on_error: OnError) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ArgumentError(f"on_error must be 'raise' or 'skip', not {on_error!r}")
+        self.on_error = on_error
+        self._pending = SkipReport()
+
+    def record(self, place: str, reason: str) -> None:
+        """One bad record at `place` (file and line)."""
+        line = f"{place}: {reason}"
+        if self.on_error == "raise":
+            raise CorpusError(line)
+        self._pending = self._pending.plus(SkipReport(1, 0, (line,)))
+
+    def file(self, error: CorpusError) -> None:
+        """A file that cannot be read any further."""
+        if self.on_error == "raise":
+            raise error
+        self._pending = self._pending.plus(SkipReport(0, 1, (str(error),)))
+
+    def take(self) -> SkipReport:
+        """What was counted since the last call."""
+        taken, self._pending = self._pending, SkipReport()
+        return taken
+
+
+@dataclass(frozen=True, eq=False)
+class Where:
+    """Which place of which file each document of a batch came from.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    numbers : ndarray of int64, shape (n_documents,)
+        Line number, row or first token of each document.
+    unit : {"line", "row", "token"}
+        What the numbers count: lines from 1, rows and tokens from 0.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> Where(Path("x.jsonl"), np.array([17]), "line").locate(0)
+    'x.jsonl:17'
+    >>> Where(Path("x.parquet"), np.array([17]), "row").locate(0)
+    'x.parquet:row 17'
+    """
+
+    path: Path
+    numbers: npt.NDArray[np.int64]
+    unit: Literal["line", "row", "token"]
+
+    def locate(self, index: int) -> str:
+        """The place of document `index`, for a person to read."""
+        number = int(self.numbers[index])
+        return (
+            f"{self.path}:{number}" if self.unit == "line" else f"{self.path}:{self.unit} {number}"
+        )
+
+    def take(self, indices: npt.NDArray[Any]) -> Where:
+        """The places of some of the documents."""
+        return replace(self, numbers=self.numbers[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """What a reader hands on: some documents, and where to go on after them."""
+
+    documents: Documents
+    prompts: Documents | None
+    where: Where
+    position: Position
+    #: Bytes of the file read up to here, for the progress bar.
+    bytes_read: int
+    #: Whether a tokenizer made the ids.
+    from_text: bool = False
+    skipped: SkipReport = field(default_factory=SkipReport)
+
+
+class Reader(Protocol):
+    """Reads one file; one class a format."""
+
+    def chunks(self, position: Position) -> Iterator[Chunk]:
+        """The documents after `position`, in file order.
+
+        Raises `DamagedFileError` where the file ends too early or is not what it seems.
+        """
+        ...
+
+
+def keep(chunk: Chunk, kept: npt.NDArray[np.bool_]) -> Chunk:
+    """`chunk` with only some of its documents, copied."""
+    indices = np.flatnonzero(kept)
+    prompts = None if chunk.prompts is None else select(chunk.prompts, indices)
+    return replace(
+        chunk,
+        documents=select(chunk.documents, indices),
+        prompts=prompts,
+        where=chunk.where.take(indices),
+    )
+
+
+def select(documents: Documents, indices: npt.NDArray[Any]) -> Documents:
+    """Some of the documents, copied."""
+    lengths = np.diff(documents.offsets)[indices]
+    offsets = np.zeros(len(indices) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    parts = [documents[int(i)] for i in indices]
+    values = np.concatenate(parts) if parts else documents.values[:0].copy()
+    return Documents(values, offsets)
+
+
+def joined(parts: list[npt.NDArray[Any]]) -> Documents:
+    """Documents of one array each."""
+    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    return Documents(np.concatenate(parts) if parts else np.empty(0, np.uint32), offsets)

@@ -1,0 +1,166 @@
+"""`open_corpus`: from paths and options to a corpus."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from radscore.corpus._base import OnError, Problems
+from radscore.corpus.columns import column_names
+from radscore.corpus.jsonl import first_record
+from radscore.corpus.reading import Corpus, Options
+from radscore.corpus.records import Fields, choose_field, flaw_without_encoder, missing_field
+from radscore.corpus.sources import Source, find_sources
+from radscore.corpus.text import Encoder, load_encoder
+from radscore.corpus.tokens import check_dtype, token_layout
+from radscore.documents import check_width
+from radscore.errors import ArgumentError, CorpusError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+__all__ = ["open_corpus"]
+
+
+def open_corpus(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    field: str | None = None,
+    tokenizer: Any = None,
+    prompt_field: str | None = None,
+    format: str | None = None,  # noqa: A002 - the name of the option
+    dtype: Any = None,
+    eod: int | None = None,
+    vocab_size: int | None = None,
+    on_error: OnError = "raise",
+    batch_tokens: int = 2**22,
+    add_special_tokens: bool = False,
+) -> Corpus:
+    r"""A corpus of token ids or text in files.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        Files, folders (read recursively, sorted by name) and glob patterns (``**`` too). Formats:
+        JSON lines (``.jsonl``, ``.ndjson``, ``.json``; also ``.gz``, ``.zst``), Parquet
+        (``.parquet``), Arrow IPC file or stream (``.arrow``), numpy (``.npy``: one document, or
+        one a row), headerless ids (``.bin``).
+    field : str, optional
+        The field or column that holds a document: text, or a list of token ids. By default the
+        first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
+        so where there was a choice.
+    tokenizer : path or tokenizer, optional
+        For text: a Hugging Face folder, the path of a tokenizer.json, a `tokenizers.Tokenizer`
+        or a fast tokenizer of transformers. Truncation and padding are switched off.
+    prompt_field : str, optional
+        The field that holds the prompt of each document (text or ids). A record without one is
+        bad; an empty prompt is not.
+    format : {"jsonl", "parquet", "arrow", "npy", "bin"}, optional
+        The format of all files; by default told from their names, else from their content.
+    dtype : {"uint16", "uint32", "int32"}, optional
+        What headerless files hold (little-endian); required for those.
+    eod : int, optional
+        The id that ends a document. Documents are cut after it, in every format, so that no
+        window crosses it. It stays the last token of its document, unless it is outside the
+        vocabulary; then it is taken out. Without it, a headerless file is one document.
+    vocab_size : int, optional
+        All ids must be below it; every id is looked at.
+    on_error : {"raise", "skip"}
+        What becomes of a bad record, and of the rest of a damaged file: an error naming file and
+        line, or left out and counted in `Corpus.skipped`.
+    batch_tokens : int
+        About how many tokens a batch holds. A document is never cut: a batch with a larger one
+        is larger.
+    add_special_tokens : bool
+        Whether the tokenizer puts its special tokens around each text. Not by default: they are
+        in no generated text, so they only make windows that were never watermarked.
+
+    Returns
+    -------
+    Corpus
+
+    Raises
+    ------
+    CorpusError
+        If a path names nothing, a format is not known, or the first file is damaged or lacks the
+        field.
+    ArgumentError
+        If an option is not one of those allowed.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "x.jsonl")
+    ...     _ = file.write_text('{"input_ids": [5, 6, 7]}\n{"input_ids": [8]}\n')
+    ...     for batch in open_corpus(file, vocab_size=100):
+    ...         print(batch.documents)
+    Documents(n_documents=2, n_tokens=4, dtype=uint32)
+    """
+    Problems(on_error)
+    check_width("batch_tokens", batch_tokens, 1, 2**40)
+    if vocab_size is not None:
+        check_width("vocab_size", vocab_size, 1, 2**32 - 1)
+    if eod is not None:
+        check_width("eod", eod, 0, 2**32 - 1)
+    sources = find_sources(paths, format)
+    encoder = (
+        None
+        if tokenizer is None
+        else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
+    )
+    options = Options(None, check_dtype(dtype), eod, vocab_size, batch_tokens)
+    notes: tuple[str, ...] = ()
+    first_bare = next((source for source in sources if source.format in ("npy", "bin")), None)
+    if first_bare is not None:
+        if prompt_field is not None:
+            raise ArgumentError(f"prompt_field needs named fields, which {first_bare.path} lacks")
+        if on_error == "raise" or first_bare.format == "bin":
+            token_layout(first_bare, options.dtype)
+    first_record_file = next((s for s in sources if s.format not in ("npy", "bin")), None)
+    if first_record_file is not None:
+        name, note = _field(first_record_file, sources, field, encoder, on_error)
+        notes = () if note is None else (note,)
+        options = replace(options, fields=Fields(name, prompt_field, encoder, batch_tokens))
+    return Corpus(sources, options, on_error, notes)
+
+
+def _field(
+    first: Source, sources: list[Source], field: str | None, encoder: Encoder | None, on_error: str
+) -> tuple[str, str | None]:
+    """The field to read; looked up in the first file that can be read."""
+    flaw = ""
+    if field is not None and on_error == "skip":
+        return field, None
+    for source in sources:
+        if source.format in ("npy", "bin"):
+            continue
+        try:
+            names, record, place = _names(source)
+        except CorpusError as error:
+            if on_error == "raise":
+                raise
+            flaw = flaw or str(error)
+            continue
+        if names is None:
+            flaw = flaw or place
+            continue  # nothing in it; the others may hold something
+        if field is None:
+            name, note = choose_field(names, place)
+        else:
+            name, note = field, None
+            if name not in names:
+                raise CorpusError(f"{place}: {missing_field(name, names)}")
+        if encoder is None and record is not None and isinstance(record.get(name), str):
+            raise ArgumentError(f"{place}: {flaw_without_encoder(name)}")
+        return name, note
+    raise CorpusError(flaw or f"the corpus holds no documents: {first.path}")
+
+
+def _names(source: Source) -> tuple[list[str] | None, dict[str, Any] | None, str]:
+    """Field names, a record to look at, and its place; or None and what is wrong."""
+    if source.format != "jsonl":
+        return column_names(source), None, str(source.path)
+    record, place = first_record(source)
+    return (None if record is None else list(record)), record, place

@@ -1,0 +1,208 @@
+"""`inspect_corpus`: what is in a file, before anything is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from radscore.corpus._base import NOTHING_SKIPPED, SkipReport
+from radscore.corpus._open import open_corpus
+from radscore.corpus.sources import Source, find_sources
+from radscore.corpus.text import Utf8Encoder, load_encoder
+from radscore.corpus.tokens import BIN_DTYPES
+from radscore.errors import CorpusError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from radscore.corpus.reading import Batch, Corpus
+
+__all__ = ["Inspection", "inspect_corpus"]
+
+_SNIPPETS = 3
+_SNIPPET_TOKENS = 24
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is in a corpus.
+
+    Attributes
+    ----------
+    files, total_bytes : int
+        Number of files and their size.
+    formats : tuple of str
+        Formats of the files.
+    field : str or None
+        The field that is read, where the files have fields.
+    dtype : str or None
+        Integer type of the ids as stored or made.
+    n_documents, n_tokens : int or None
+        How many there are; None where the ids cannot be read without a dtype. Text without a
+        tokenizer has no tokens: `n_tokens` is None and `n_bytes_of_text` counts instead.
+    n_bytes_of_text : int or None
+        Bytes of text, where there was no tokenizer to make tokens of it.
+    shortest, longest : int or None
+        Tokens (bytes of text) of the shortest and the longest document.
+    largest_id : int or None
+        The largest token id.
+    snippets : tuple of str
+        The beginnings of three documents: decoded, or as ids where there is no tokenizer.
+    skipped : SkipReport
+        Records that cannot be read.
+    warnings : tuple of str
+        What looks wrong.
+    """
+
+    files: int
+    total_bytes: int
+    formats: tuple[str, ...]
+    field: str | None = None
+    dtype: str | None = None
+    n_documents: int | None = None
+    n_tokens: int | None = None
+    n_bytes_of_text: int | None = None
+    shortest: int | None = None
+    longest: int | None = None
+    largest_id: int | None = None
+    snippets: tuple[str, ...] = ()
+    skipped: SkipReport = NOTHING_SKIPPED
+    warnings: tuple[str, ...] = ()
+
+
+def inspect_corpus(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    field: str | None = None,
+    tokenizer: Any = None,
+    prompt_field: str | None = None,
+    format: str | None = None,  # noqa: A002 - the name of the option
+    dtype: Any = None,
+    eod: int | None = None,
+    vocab_size: int | None = None,
+) -> Inspection:
+    r"""Looks through a corpus: format, documents, tokens, largest id, three snippets.
+
+    All of it is read, and bad records are counted. The parameters are those of `open_corpus`;
+    ids outside of `vocab_size` become a warning. A headerless file without `dtype` is looked at
+    under every dtype.
+
+    Raises
+    ------
+    CorpusError
+        If a path names nothing, or nothing in it can be read.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "x.jsonl")
+    ...     _ = file.write_text('{"input_ids": [5, 6, 7]}\n')
+    ...     found = inspect_corpus(file)
+    >>> found.n_documents, found.n_tokens, found.largest_id
+    (1, 3, 7)
+    """
+    sources = find_sources(paths, format)
+    formats = tuple(dict.fromkeys(source.format for source in sources))
+    if dtype is None and any(source.format == "bin" for source in sources):
+        warnings = tuple(
+            line for source in sources if source.format == "bin" for line in _guess(source)
+        )
+        return Inspection(
+            len(sources), sum(source.size for source in sources), formats, warnings=warnings
+        )
+    encoder = Utf8Encoder() if tokenizer is None else load_encoder(tokenizer)
+    corpus = open_corpus(
+        [source.path for source in sources],
+        field=field,
+        tokenizer=encoder,
+        prompt_field=prompt_field,
+        format=format,
+        dtype=dtype,
+        eod=eod,
+        on_error="skip",
+    )
+    return _look_through(corpus, formats, encoder, vocab_size, as_text=tokenizer is None)
+
+
+def _look_through(
+    corpus: Corpus, formats: tuple[str, ...], encoder: Any, vocab_size: int | None, *, as_text: bool
+) -> Inspection:
+    n_documents, n_tokens, largest, above = 0, 0, -1, 0
+    shortest, longest = 2**62, 0
+    snippets: list[str] = []
+    dtypes: dict[str, None] = {}
+    is_text = False
+    for batch in corpus:
+        documents = batch.documents
+        n_documents += len(documents)
+        n_tokens += documents.n_tokens
+        largest = max(largest, documents.id_range[1])
+        lengths = np.diff(documents.offsets)
+        shortest, longest = min(shortest, int(lengths.min())), max(longest, int(lengths.max()))
+        dtypes[documents.values.dtype.name] = None
+        if vocab_size is not None and documents.id_range[1] >= vocab_size:
+            used = documents.values[documents.offsets[0] : documents.offsets[-1]]
+            above += int(np.count_nonzero(used >= vocab_size))
+        is_text = is_text or (as_text and batch.from_text)
+        _add_snippets(snippets, batch, encoder, decode=not as_text or batch.from_text)
+    warnings = list(corpus.notes)
+    if is_text:
+        warnings.append("the documents are text; give a tokenizer to count tokens")
+    elif above:
+        warnings.append(
+            f"{above} of {n_tokens} ids are above the vocabulary of {vocab_size} "
+            f"(largest {largest}); is the dtype right?"
+        )
+    if corpus.skipped:
+        warnings.append(
+            f"{corpus.skipped.records} records and {corpus.skipped.files} files cannot be read, "
+            f"first {corpus.skipped.examples[0]}"
+        )
+    return Inspection(
+        files=len(corpus.sources),
+        total_bytes=corpus.total_bytes,
+        formats=formats,
+        field=corpus.field,
+        dtype=None if is_text else ", ".join(dtypes),
+        n_documents=n_documents,
+        n_tokens=None if is_text else n_tokens,
+        n_bytes_of_text=n_tokens if is_text else None,
+        shortest=shortest,
+        longest=longest,
+        largest_id=None if is_text else largest,
+        snippets=tuple(snippets),
+        skipped=corpus.skipped,
+        warnings=tuple(warnings),
+    )
+
+
+def _add_snippets(snippets: list[str], batch: Batch, encoder: Any, *, decode: bool) -> None:
+    for document in batch.documents:
+        if len(snippets) == _SNIPPETS:
+            return
+        if len(document) == 0:
+            continue
+        head = document[: _SNIPPET_TOKENS * (4 if isinstance(encoder, Utf8Encoder) else 1)].tolist()
+        if decode:
+            snippets.append(" ".join(encoder.decode(head).split()))
+        else:
+            snippets.append(" ".join(map(str, head[:_SNIPPET_TOKENS])))
+
+
+def _guess(source: Source) -> list[str]:
+    """What a headerless file would hold under each dtype."""
+    lines = [f"{source.path}: headerless; give its dtype"]
+    for name in BIN_DTYPES:
+        try:
+            corpus = open_corpus(source.path, format="bin", dtype=name)
+            ranges = [batch.documents.id_range for batch in corpus]
+        except CorpusError as error:
+            lines.append(f"as {name}: {str(error).partition(': ')[2]}")
+            continue
+        low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
+        lines.append(f"as {name}: ids from {low} to {high}")
+    return lines

@@ -1,0 +1,164 @@
+"""JSON lines, also compressed: one record a line."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+import numpy as np
+
+from radscore.corpus._base import Chunk, DamagedFileError, Position, Problems, Where, damage_named
+from radscore.corpus.records import Fields, RecordColumns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from radscore.corpus.sources import Source
+
+__all__ = ["JsonLinesReader", "first_record"]
+
+_BLOCK = 1 << 22
+# Where a packed file breaks off, the block that is being unpacked is lost: so a small one.
+_PACKED_BLOCK = 1 << 16
+#: A longer line is a bad record: what is expected of memory must not depend on the input.
+MAX_LINE = 1 << 28
+
+
+class JsonLinesReader:
+    """Reads JSON lines of text or token ids as a stream, never a whole file."""
+
+    def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
+        self._source = source
+        self._fields = fields
+        self._problems = problems
+
+    def chunks(self, position: Position) -> Iterator[Chunk]:
+        """The documents after `position` (``line`` lines and ``byte`` bytes of unpacked text)."""
+        path = self._source.path
+        columns = RecordColumns(self._fields, self._problems)
+        with _Stream(self._source) as stream:
+            number, byte = position.get("line", 0), position.get("byte", 0)
+            for line, length in stream.lines(byte):
+                number += 1
+                byte += length
+                place = f"{path}:{number}"
+                if line is None:
+                    self._problems.record(place, f"the line is longer than {MAX_LINE} bytes")
+                elif line and not line.isspace():
+                    record, flaw = parse(line, first=number == 1)
+                    if flaw is None:
+                        columns.add(record, place, number)
+                    else:
+                        self._problems.record(place, flaw)
+                if columns.full:
+                    yield self._chunk(columns, {"line": number, "byte": byte}, stream.tell())
+                    columns.clear()
+            yield self._chunk(columns, {"line": number, "byte": byte}, self._source.size)
+
+    def _chunk(self, columns: RecordColumns, position: Position, bytes_read: int) -> Chunk:
+        where = Where(self._source.path, np.array(columns.numbers, dtype=np.int64), "line")
+        prompts = None if columns.prompt is None else columns.prompt.documents()
+        from_text = columns.main.from_text
+        return Chunk(columns.main.documents(), prompts, where, position, bytes_read, from_text)
+
+
+class _Stream:
+    """The unpacked bytes of a file, by lines."""
+
+    def __init__(self, source: Source) -> None:
+        self._path = source.path
+        self._codec = source.codec
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        import pyarrow as pa
+
+        with damage_named(self._path):
+            self._file: BinaryIO = self._stack.enter_context(self._path.open("rb", buffering=0))
+            self._stream: Any = self._file
+            if self._codec is not None:
+                self._stream = pa.CompressedInputStream(self._file, self._codec)
+                self._stack.enter_context(self._stream)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def tell(self) -> int:
+        """Bytes of the file itself that were read."""
+        return self._file.tell()
+
+    def _skip(self, start: int) -> None:
+        if self._codec is None:
+            self._file.seek(start)
+            return
+        while start > 0:
+            block = self._stream.read(min(start, _PACKED_BLOCK))
+            if not block:
+                raise DamagedFileError(f"{self._path}: the file ends before where it was left")
+            start -= len(block)
+
+    def lines(self, start: int) -> Iterator[tuple[bytes | None, int]]:
+        """Each line after byte `start` without its end (None: too long), and its length with it."""
+        with damage_named(self._path):
+            self._skip(start)
+        size = _BLOCK if self._codec is None else _PACKED_BLOCK
+        parts: list[bytes] = []  # of the line that has not ended yet
+        length = 0
+        while True:
+            with damage_named(self._path):
+                block = self._stream.read(size)
+            if not block:
+                break
+            begin = 0
+            while (end := block.find(b"\n", begin)) >= 0:
+                length += end + 1 - begin
+                parts.append(block[begin:end])
+                yield (b"".join(parts) if length <= MAX_LINE else None), length
+                parts, length, begin = [], 0, end + 1
+            length += len(block) - begin
+            if length <= MAX_LINE:
+                parts.append(block[begin:])
+            else:
+                parts = []
+        if length:
+            yield (b"".join(parts) if length <= MAX_LINE else None), length
+
+
+def parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
+    """The record of a line, or what is wrong with it."""
+    try:
+        text = line.decode("utf-8-sig" if first else "utf-8")
+    except UnicodeDecodeError as error:
+        return None, f"not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x})"
+    if first and text.lstrip().startswith("["):
+        return None, "this is a JSON array; radscore reads JSON lines, one record a line"
+    try:
+        return json.loads(text), None
+    except json.JSONDecodeError as error:
+        return None, f"not JSON: {error.msg} (column {error.colno})"
+    except RecursionError:
+        return None, "not a record: the JSON is nested too deeply"
+    except ValueError as error:  # integers of thousands of digits
+        return None, f"not JSON: {error}"
+
+
+def first_record(source: Source, limit: int = 1000) -> tuple[dict[str, Any] | None, str]:
+    """The first good record among the first `limit` lines of a file, and its place.
+
+    Where there is none: None, and what is wrong with the first line ("" for an empty file).
+    """
+    first_flaw = ""
+    with _Stream(source) as stream:
+        for number, (line, _) in enumerate(stream.lines(0), start=1):
+            if number > limit:
+                break
+            if not line or line.isspace():
+                continue
+            place = f"{source.path}:{number}"
+            record, flaw = parse(line, first=number == 1)
+            if isinstance(record, dict):
+                return record, place
+            first_flaw = first_flaw or f"{place}: {flaw or 'a record must be a JSON object'}"
+    return None, first_flaw

@@ -1,0 +1,452 @@
+"""`Corpus`: the batches of many files, one after the other, read ahead of who uses them."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.corpus._base import (
+    NOTHING_SKIPPED,
+    Chunk,
+    DamagedFileError,
+    Problems,
+    Reader,
+    SkipReport,
+    Where,
+    keep,
+    select,
+)
+from radscore.corpus.columns import ArrowReader, ParquetReader
+from radscore.corpus.jsonl import JsonLinesReader
+from radscore.corpus.records import MAX_ID, Fields
+from radscore.corpus.tokens import TokenReader
+from radscore.documents import Documents
+from radscore.errors import CorpusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from radscore.corpus.sources import Source
+
+__all__ = ["Batch", "Corpus", "Options"]
+
+_CURSOR_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the files of a corpus are read; see `open_corpus`."""
+
+    fields: Fields | None
+    dtype: np.dtype[Any] | None
+    eod: int | None
+    vocab_size: int | None
+    batch_tokens: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some documents of a corpus, from one file.
+
+    Attributes
+    ----------
+    documents : Documents
+        The token ids; a window into the memory-mapped file where its format allows that.
+    prompts : Documents or None
+        The prompt of each document, where `prompt_field` was given.
+    first_document : int
+        Number of documents of the corpus before this batch.
+    from_text : bool
+        Whether the tokenizer made the ids of text.
+    where : Where
+        The places the documents came from.
+    cursor : dict
+        Where the corpus goes on after this batch, JSON-able: for :meth:`Corpus.batches`.
+    n_bytes : int
+        Bytes of the files that were read for this batch; over all batches at most
+        :attr:`Corpus.total_bytes`.
+    """
+
+    documents: Documents
+    prompts: Documents | None
+    first_document: int
+    from_text: bool
+    where: Where
+    cursor: dict[str, Any]
+    n_bytes: int
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def locate(self, index: int) -> str:
+        """File and line (or row, or token) of document `index` of this batch.
+
+        Lines count from 1; rows and tokens from 0.
+        """
+        return self.where.locate(index)
+
+
+@dataclass
+class _Progress:
+    """Totals of what was handed on; what a cursor remembers."""
+
+    source: int = 0
+    position: dict[str, int] | None = None
+    documents: int = 0
+    bytes: int = 0
+    skipped: SkipReport = NOTHING_SKIPPED
+
+    def cursor(self, path: str) -> dict[str, Any]:
+        return {
+            "version": _CURSOR_VERSION,
+            "source": self.source,
+            "path": path,
+            "position": dict(self.position or {}),
+            "documents": self.documents,
+            "bytes": self.bytes,
+            "skipped": self.skipped.as_dict(),
+        }
+
+
+class Corpus:
+    """Documents in files, read batch by batch; made by :func:`open_corpus`.
+
+    Iterating gives every :class:`Batch`; a corpus can be iterated again. One batch is read ahead
+    in a thread of its own.
+
+    Attributes
+    ----------
+    sources : tuple of Source
+        The files, in reading order.
+    field, prompt_field : str or None
+        The fields that are read, where the files have fields.
+    notes : tuple of str
+        What was decided that the caller may want to know, as which of several fields is read.
+    total_bytes : int
+        Size of all files.
+    """
+
+    def __init__(
+        self, sources: list[Source], options: Options, on_error: Any, notes: tuple[str, ...] = ()
+    ) -> None:
+        self.sources = tuple(sources)
+        self.notes = notes
+        self.total_bytes = sum(source.size for source in sources)
+        self._options = options
+        self._on_error = Problems(on_error).on_error
+        self._skipped = SkipReport()
+        self._n_documents = 0
+
+    @property
+    def field(self) -> str | None:
+        """The field that is read, where the files have fields."""
+        return None if self._options.fields is None else self._options.fields.main
+
+    @property
+    def prompt_field(self) -> str | None:
+        """The field that holds each document's prompt, if any."""
+        return None if self._options.fields is None else self._options.fields.prompt
+
+    @property
+    def skipped(self) -> SkipReport:
+        """What the latest reading has left out so far (``on_error="skip"``)."""
+        return self._skipped
+
+    @property
+    def n_documents(self) -> int:
+        """Documents that the latest reading has handed on so far."""
+        return self._n_documents
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides which ids are read from a file, JSON-able.
+
+        Two runs over the same files with the same settings read the same documents.
+        """
+        options, fields = self._options, self._options.fields
+        encoder = None if fields is None else fields.encoder
+        return {
+            "field": self.field,
+            "prompt_field": self.prompt_field,
+            "tokenizer": None if encoder is None else encoder.fingerprint,
+            "dtype": None if options.dtype is None else options.dtype.name,
+            "eod": options.eod,
+            "vocab_size": options.vocab_size,
+            "on_error": self._on_error,
+        }
+
+    def manifest(self) -> list[dict[str, Any]]:
+        """Path, format, size and time of change of every file, JSON-able: to see changes by."""
+        return [
+            {
+                "path": str(source.path),
+                "format": source.format,
+                "size": source.size,
+                "mtime_ns": source.mtime_ns,
+            }
+            for source in self.sources
+        ]
+
+    def __repr__(self) -> str:
+        return f"Corpus(files={len(self.sources)}, bytes={self.total_bytes}, field={self.field!r})"
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def batches(self, start: dict[str, Any] | None = None) -> Iterator[Batch]:
+        """Every batch, or those after the batch whose `cursor` is given as `start`.
+
+        Parameters
+        ----------
+        start : dict, optional
+            The `cursor` of a batch of a corpus that was opened on the same files with the same
+            settings. Reading goes on exactly after it; how the documents are cut into batches
+            may differ.
+
+        Raises
+        ------
+        CorpusError
+            If a file is damaged or a record is bad (unless ``on_error="skip"``), if there is no
+            document in any file, or `start` does not belong to these files.
+        """
+        progress = self._progress(start)
+        self._skipped, self._n_documents = progress.skipped, progress.documents
+        return self._deliver(progress)
+
+    def _deliver(self, progress: _Progress) -> Iterator[Batch]:
+        ahead = _ReadAhead(self._read(progress))
+        try:
+            for item in ahead:
+                self._skipped = item.skipped
+                if isinstance(item, _End):
+                    break
+                self._n_documents = item.batch.first_document + len(item.batch)
+                yield item.batch
+        finally:
+            ahead.close()
+
+    def _progress(self, start: dict[str, Any] | None) -> _Progress:
+        if start is None:
+            return _Progress()
+        try:
+            progress = _Progress(
+                int(start["source"]),
+                {str(key): int(value) for key, value in start["position"].items()},
+                int(start["documents"]),
+                int(start["bytes"]),
+                SkipReport.from_dict(start["skipped"]),
+            )
+            version, path = start["version"], start["path"]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise CorpusError("start is not the cursor of a batch") from None
+        if version != _CURSOR_VERSION:
+            raise CorpusError(f"start is a cursor of version {version}, not {_CURSOR_VERSION}")
+        if not 0 <= progress.source < len(self.sources) or path != str(
+            self.sources[progress.source].path
+        ):
+            raise CorpusError(f"start points into {path}, which is not this corpus's file there")
+        return progress
+
+    def _read(self, progress: _Progress) -> Iterator[_Item | _End]:
+        """Runs in the reading thread."""
+        problems = Problems(self._on_error)
+        first = progress.source
+        files_before = sum(source.size for source in self.sources[:first])
+        for index in range(first, len(self.sources)):
+            source = self.sources[index]
+            position = progress.position if index == first and progress.position else {}
+            progress.source = index
+            for chunk in self._checked_chunks(source, position, problems):
+                progress.position = chunk.position
+                progress.skipped = progress.skipped.plus(chunk.skipped)
+                if len(chunk.documents) == 0:
+                    continue
+                before, bytes_before = progress.documents, progress.bytes
+                progress.documents += len(chunk.documents)
+                progress.bytes = max(files_before + chunk.bytes_read, bytes_before)
+                batch = Batch(
+                    documents=chunk.documents,
+                    prompts=chunk.prompts,
+                    first_document=before,
+                    from_text=chunk.from_text,
+                    where=chunk.where,
+                    cursor=progress.cursor(str(source.path)),
+                    n_bytes=progress.bytes - bytes_before,
+                )
+                yield _Item(batch, progress.skipped)
+            progress.skipped = progress.skipped.plus(problems.take())
+            files_before += source.size
+        if progress.documents == 0:
+            raise CorpusError(self._nothing(progress.skipped))
+        yield _End(progress.skipped)
+
+    def _nothing(self, skipped: SkipReport) -> str:
+        files = str(self.sources[0].path)
+        if len(self.sources) > 1:
+            files += f" and {len(self.sources) - 1} more files"
+        if not skipped:
+            return f"the corpus holds no documents: {files}"
+        return (
+            f"the corpus holds no documents that can be read: {files}; skipped "
+            f"{skipped.records} records and {skipped.files} files, first {skipped.examples[0]}"
+        )
+
+    def _checked_chunks(
+        self, source: Source, position: dict[str, int], problems: Problems
+    ) -> Iterator[Chunk]:
+        """The chunks of one file, cut at `eod` and free of ids outside of the vocabulary."""
+        try:
+            for chunk in self._reader(source, problems).chunks(position):
+                cut = chunk
+                if self._options.eod is not None:
+                    if source.format not in ("npy", "bin"):
+                        cut = _cut_after(chunk, self._options.eod)
+                    limit = self._options.vocab_size
+                    if limit is not None and self._options.eod >= limit:
+                        cut = replace(cut, documents=_without(cut.documents, self._options.eod))
+                cut = self._check_ids(cut, problems)
+                yield replace(cut, skipped=problems.take())
+        except DamagedFileError as error:
+            problems.file(error)
+
+    def _reader(self, source: Source, problems: Problems) -> Reader:
+        options = self._options
+        if source.format in ("npy", "bin"):
+            return TokenReader(source, options.dtype, options.eod, options.batch_tokens)
+        if options.fields is None:
+            raise AssertionError("a record format without fields")
+        if source.format == "jsonl":
+            return JsonLinesReader(source, options.fields, problems)
+        if source.format == "parquet":
+            return ParquetReader(source, options.fields, problems)
+        return ArrowReader(source, options.fields, problems)
+
+    def _check_ids(self, chunk: Chunk, problems: Problems) -> Chunk:
+        """Every id of every document is held against the vocabulary."""
+        limit = self._options.vocab_size
+        kept = np.ones(len(chunk.documents), dtype=bool)
+        for documents, name in ((chunk.documents, ""), (chunk.prompts, " of the prompt")):
+            if documents is None or _in_range(documents, limit):
+                continue
+            for document in _offenders(documents, limit):
+                if kept[document]:
+                    kept[document] = False
+                    reason = self._bad_id(documents[document], name, chunk.from_text)
+                    problems.record(chunk.where.locate(document), reason)
+        return chunk if kept.all() else keep(chunk, kept)
+
+    def _bad_id(self, ids: npt.NDArray[Any], name: str, from_text: bool) -> str:
+        limit = self._options.vocab_size
+        top = MAX_ID + 1 if limit is None else limit
+        position = int(np.flatnonzero((ids < 0) | (ids >= top))[0])
+        bad = int(ids[position])
+        text = f"token id {bad} at position {position}{name} is outside the vocabulary"
+        if limit is not None:
+            text += f" of {limit}"
+        if from_text:
+            return f"{text}; is this the tokenizer of the scheme?"
+        return f"{text}; is the dtype right?" if bad >= 1 << 16 or bad < 0 else text
+
+
+def _in_range(documents: Documents, limit: int | None) -> bool:
+    top = MAX_ID + 1 if limit is None else limit
+    dtype = documents.values.dtype
+    if dtype.kind == "u" and np.iinfo(dtype).max < top:
+        return True  # no need to look
+    low, high = documents.id_range
+    return low >= 0 and high < top
+
+
+def _offenders(documents: Documents, limit: int | None) -> Iterator[int]:
+    """Indices of the documents with an id outside of the vocabulary."""
+    top = MAX_ID + 1 if limit is None else limit
+    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
+    used = documents.values[first:last]
+    bad = np.flatnonzero((used < 0) | (used >= top)) + first
+    owners = np.searchsorted(documents.offsets, bad, side="right") - 1
+    return (int(owner) for owner in np.unique(owners))
+
+
+def _cut_after(chunk: Chunk, eod: int) -> Chunk:
+    """The documents of `chunk` also cut after each `eod`; the ids are not copied."""
+    documents = chunk.documents
+    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
+    ends = np.flatnonzero(documents.values[first:last] == eod) + (first + 1)
+    new = np.setdiff1d(ends, documents.offsets)
+    if len(new) == 0:
+        return chunk
+    # Equal offsets (empty documents) must stay, so the new cuts are merged, not united.
+    owners = np.searchsorted(documents.offsets, new, side="right") - 1
+    offsets = np.insert(documents.offsets, owners + 1, new)
+    parents = np.insert(np.arange(len(documents)), owners + 1, owners)
+    where = chunk.where.take(parents)
+    prompts = None if chunk.prompts is None else select(chunk.prompts, parents)
+    return replace(
+        chunk, documents=Documents(documents.values, offsets), prompts=prompts, where=where
+    )
+
+
+def _without(documents: Documents, eod: int) -> Documents:
+    """The documents with every `eod` taken out, copied."""
+    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
+    used = documents.values[first:last]
+    kept = used != eod
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept)))
+    return Documents(used[kept], before[documents.offsets - first])
+
+
+@dataclass(frozen=True, eq=False)
+class _Item:
+    batch: Batch
+    skipped: SkipReport
+
+
+@dataclass(frozen=True)
+class _End:
+    skipped: SkipReport
+
+
+class _ReadAhead:
+    """Runs an iterator in a thread, one item ahead; its errors come out where it is iterated."""
+
+    def __init__(self, items: Iterator[_Item | _End]) -> None:
+        self._queue: queue.Queue[_Item | _End | BaseException] = queue.Queue(maxsize=1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(items,), name="radscore-reader", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, items: Iterator[_Item | _End]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+            self._put(error)
+
+    def _put(self, item: _Item | _End | BaseException) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def __iter__(self) -> Iterator[_Item | _End]:
+        while True:
+            item = self._queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """Stops the thread after the item it is reading, and waits for it."""
+        self._stop.set()
+        self._thread.join()

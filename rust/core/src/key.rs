@@ -1,0 +1,257 @@
+//! Exact integer keys: a window's tokens packed into 64, 128 or 384 bits, oldest token in the
+//! highest bits, so that equal keys are equal windows and keys sort by context first.
+
+use crate::error::{Error, Result};
+use crate::schemes::PADDING;
+use std::hash::Hash;
+
+/// Largest vocabulary (2^20) and context width that are supported.
+pub const MAX_VOCAB: u32 = 1 << 20;
+/// Most tokens that a context can have.
+pub const MAX_CONTEXT_WIDTH: usize = 16;
+
+/// An unsigned integer that holds a packed window.
+pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + 'static {
+    /// Bits that fit.
+    const BITS: u32;
+    /// Bytes of the little-endian form.
+    const BYTES: usize = Self::BITS as usize / 8;
+    /// `self * 2^bits + code`, without a mask.
+    fn push(self, code: u32, bits: u32) -> Self;
+    /// The lowest `bits` bits of the number.
+    fn mask(self, bits: u32) -> Self;
+    /// The number without its lowest `bits` bits.
+    fn pop(self, bits: u32) -> Self;
+    /// The lowest 32 bits.
+    fn low(self) -> u32;
+    /// A well-mixed fixed 64-bit function of the key (for partitions only, never for identity).
+    fn mix(self) -> u64;
+    /// Appends the little-endian bytes.
+    fn write(self, out: &mut Vec<u8>);
+    /// Reads what [`Key::write`] wrote, from exactly [`Key::BYTES`] bytes.
+    fn read(bytes: &[u8]) -> Self;
+}
+
+fn mix64(x: u64) -> u64 {
+    let wide = u128::from(x ^ 0x9E37_79B9_7F4A_7C15) * u128::from(0xA076_1D64_78BD_642F_u64);
+    let folded = (wide as u64) ^ ((wide >> 64) as u64);
+    folded ^ (folded >> 29)
+}
+
+macro_rules! primitive_key {
+    ($type:ty, $mix:expr) => {
+        impl Key for $type {
+            const BITS: u32 = <$type>::BITS;
+            #[inline]
+            fn push(self, code: u32, bits: u32) -> Self {
+                (self << bits) | <$type>::from(code)
+            }
+            #[inline]
+            fn mask(self, bits: u32) -> Self {
+                if bits >= Self::BITS { self } else { self & ((1 << bits) - 1) }
+            }
+            #[inline]
+            fn pop(self, bits: u32) -> Self {
+                self >> bits
+            }
+            #[inline]
+            fn low(self) -> u32 {
+                self as u32
+            }
+            #[inline]
+            fn mix(self) -> u64 {
+                $mix(self)
+            }
+            fn write(self, out: &mut Vec<u8>) {
+                out.extend_from_slice(&self.to_le_bytes());
+            }
+            fn read(bytes: &[u8]) -> Self {
+                let mut raw = [0; Self::BYTES];
+                raw.copy_from_slice(bytes);
+                Self::from_le_bytes(raw)
+            }
+        }
+    };
+}
+
+primitive_key!(u64, mix64);
+primitive_key!(u128, |x: u128| mix64(x as u64 ^ mix64((x >> 64) as u64)));
+
+/// 384 bits, highest word first: 17 tokens of up to 22 bits.
+pub type Wide = [u64; 6];
+
+impl Key for Wide {
+    const BITS: u32 = 384;
+    #[inline]
+    fn push(self, code: u32, bits: u32) -> Self {
+        let mut out = [0; 6];
+        for i in 0..5 {
+            out[i] = (self[i] << bits) | (self[i + 1] >> (64 - bits));
+        }
+        out[5] = (self[5] << bits) | u64::from(code);
+        out
+    }
+    #[inline]
+    fn mask(mut self, bits: u32) -> Self {
+        for (i, word) in self.iter_mut().enumerate() {
+            let above = (bits as usize).saturating_sub(64 * (5 - i));
+            if above < 64 {
+                *word &= (1u64 << above) - 1;
+            }
+        }
+        self
+    }
+    #[inline]
+    fn pop(self, bits: u32) -> Self {
+        let mut out = [0; 6];
+        out[0] = self[0] >> bits;
+        for i in 1..6 {
+            out[i] = (self[i] >> bits) | (self[i - 1] << (64 - bits));
+        }
+        out
+    }
+    #[inline]
+    fn low(self) -> u32 {
+        self[5] as u32
+    }
+    #[inline]
+    fn mix(self) -> u64 {
+        self.iter().fold(0, |hash, &word| mix64(hash ^ word).wrapping_add(word))
+    }
+    fn write(self, out: &mut Vec<u8>) {
+        for word in self.iter().rev() {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+    fn read(bytes: &[u8]) -> Self {
+        let mut out = [0; 6];
+        for (word, raw) in out.iter_mut().rev().zip(bytes.chunks_exact(8)) {
+            *word = <u64 as Key>::read(raw);
+        }
+        out
+    }
+}
+
+/// How windows of `width` tokens are packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packer {
+    /// Tokens in a window.
+    pub width: usize,
+    /// Bits a token, from 1 to 21.
+    pub bits: u32,
+    vocab_size: u32,
+}
+
+impl Packer {
+    /// A packer for `width` tokens below `vocab_size`, and [`PADDING`] where `padded`.
+    pub fn new(width: usize, vocab_size: u32, padded: bool) -> Result<Self> {
+        if !(2..=MAX_VOCAB).contains(&vocab_size) {
+            return Err(Error::Argument(format!(
+                "vocab_size must be from 2 to {MAX_VOCAB}, not {vocab_size}"
+            )));
+        }
+        if width == 0 || width > MAX_CONTEXT_WIDTH + 1 {
+            return Err(Error::Argument(format!(
+                "a window has 1 to {} tokens, not {width}",
+                MAX_CONTEXT_WIDTH + 1
+            )));
+        }
+        let largest = if padded { vocab_size } else { vocab_size - 1 };
+        Ok(Self { width, bits: u32::BITS - largest.leading_zeros(), vocab_size })
+    }
+
+    /// Bits of a whole window.
+    pub fn window_bits(&self) -> u32 {
+        self.width as u32 * self.bits
+    }
+
+    /// The number that stands for a token.
+    #[inline]
+    pub fn code(&self, token: u32) -> u32 {
+        if token == PADDING { self.vocab_size } else { token }
+    }
+
+    /// The key of a run of tokens (at most `width`).
+    pub fn pack<K: Key>(&self, tokens: &[u32]) -> K {
+        tokens.iter().fold(K::default(), |key, &token| key.push(self.code(token), self.bits))
+    }
+
+    /// The tokens of a window's key.
+    pub fn unpack<K: Key>(&self, mut key: K, out: &mut [u32]) {
+        let mask = (1u32 << self.bits) - 1;
+        for slot in out.iter_mut().rev() {
+            let code = key.low() & mask;
+            *slot = if code == self.vocab_size { PADDING } else { code };
+            key = key.pop(self.bits);
+        }
+    }
+
+    /// The tokens of many windows, one row a window.
+    pub fn unpack_all<K: Key>(&self, keys: &[K]) -> Vec<u32> {
+        let mut out = vec![0; keys.len() * self.width];
+        for (row, &key) in out.chunks_exact_mut(self.width).zip(keys) {
+            self.unpack(key, row);
+        }
+        out
+    }
+
+    /// The key of the context of a window: all but its target.
+    #[inline]
+    pub fn context<K: Key>(&self, window: K) -> K {
+        window.pop(self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip<K: Key + std::fmt::Debug>(vocab_size: u32, width: usize) -> Result<()> {
+        let packer = Packer::new(width, vocab_size, true)?;
+        assert!(packer.window_bits() <= K::BITS);
+        let tokens: Vec<u32> = (0..width as u32)
+            .map(|i| if i == 1 { PADDING } else { (i * 7919 + vocab_size - 1) % vocab_size })
+            .collect();
+        let key: K = packer.pack(&tokens);
+        let mut back = vec![0; width];
+        packer.unpack(key, &mut back);
+        assert_eq!(back, tokens);
+        let mut rolled: K = packer.pack(&vec![vocab_size - 1; width]);
+        for &token in &tokens {
+            rolled = rolled.push(packer.code(token), packer.bits).mask(packer.window_bits());
+        }
+        assert_eq!(rolled, key);
+        let context: K = packer.pack(&tokens[..width - 1]);
+        assert_eq!(packer.context(key), context);
+        let mut bytes = Vec::new();
+        key.write(&mut bytes);
+        assert_eq!(bytes.len(), K::BYTES);
+        assert_eq!(K::read(&bytes), key);
+        Ok(())
+    }
+
+    #[test]
+    fn packs_every_width() -> Result<()> {
+        for vocab_size in [2, 3, 255, 32_000, 49_152, 65_536, MAX_VOCAB] {
+            for width in 1..=MAX_CONTEXT_WIDTH + 1 {
+                let bits = Packer::new(width, vocab_size, true)?.window_bits();
+                if bits <= 64 {
+                    round_trip::<u64>(vocab_size, width)?;
+                }
+                if bits <= 128 {
+                    round_trip::<u128>(vocab_size, width)?;
+                }
+                round_trip::<Wide>(vocab_size, width)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        assert!(Packer::new(2, 1, false).is_err());
+        assert!(Packer::new(2, MAX_VOCAB + 1, false).is_err());
+        assert!(Packer::new(0, 100, false).is_err());
+        assert!(Packer::new(18, 100, false).is_err());
+    }
+}

@@ -1,0 +1,433 @@
+//! The scorer: documents in, tallies out, for one or many schemes at once.
+
+use crate::bytes::Reader;
+use crate::error::{Error, Result};
+use crate::frame::{Frame, Rule};
+use crate::key::{Key, Packer, Wide};
+use crate::kgrams::KgramSet;
+use crate::schemes::Scheme;
+use crate::tally::Tally;
+use crate::weighted::{Combine, WeightedUnits};
+use crate::windows::{PromptRole, Source, WindowPlan};
+use rayon::ThreadPool;
+use std::sync::Arc;
+
+/// Token positions that are packed and deduplicated in one go.
+const BATCH: usize = 1 << 21;
+/// Windows that wait before they are scored.
+const PENDING: usize = 1 << 22;
+/// Sources up to this size are taken in whole even when the caller wants to stop.
+const ATOMIC: usize = 1 << 24;
+
+/// How a scorer cuts and deduplicates windows.
+#[derive(Clone)]
+pub struct Options {
+    /// The deduplication rule.
+    pub rule: Rule,
+    /// How weights of equal units combine.
+    pub combine: Combine,
+    /// The first position that is scored; `None`: the first with a whole context.
+    pub start: Option<usize>,
+    /// What prompts are used for.
+    pub role: PromptRole,
+    /// Only contexts of this set are scored.
+    pub filter: Option<Arc<KgramSet>>,
+    /// Worker threads; `None`: all cores.
+    pub threads: Option<usize>,
+}
+
+/// A point of the curve: tokens seen, then units scored and statistic of each scheme.
+pub type CurvePoint = (u64, Vec<(u64, f64)>);
+
+enum AnyFrame {
+    Narrow(Frame<u64>),
+    Medium(Frame<u128>),
+    Wide(Frame<Wide>),
+}
+
+macro_rules! each {
+    ($frame:expr, $inner:ident => $body:expr) => {
+        match $frame {
+            AnyFrame::Narrow($inner) => $body,
+            AnyFrame::Medium($inner) => $body,
+            AnyFrame::Wide($inner) => $body,
+        }
+    };
+}
+
+/// See the module.
+pub struct Scorer {
+    schemes: Vec<Arc<dyn Scheme>>,
+    frames: Vec<AnyFrame>,
+    /// Frame and index in it of each scheme.
+    places: Vec<(usize, usize)>,
+    rule: Rule,
+    pool: Option<ThreadPool>,
+    tokens: u64,
+    started: bool,
+    weighted: bool,
+    curve_steps: Vec<u64>,
+    curve: Vec<CurvePoint>,
+}
+
+/// A plan for one scheme's windows.
+pub fn window_plan<K: Key>(scheme: &dyn Scheme, options: &Options) -> Result<WindowPlan<K>> {
+    let (width, vocab_size) = (scheme.window_width(), scheme.vocab_size());
+    let padded = scheme.accepts_padding() && options.start.is_some_and(|start| start + 1 < width);
+    let packer = Packer::new(width, vocab_size, padded)?;
+    let filter = match &options.filter {
+        Some(set) if set.width() + 1 != width || set.vocab_size() != vocab_size => {
+            return Err(Error::Argument(format!(
+                "the filter has {}-grams over {} ids; the scheme's contexts have {} tokens over \
+                 {vocab_size} ids",
+                set.width(),
+                set.vocab_size(),
+                width - 1
+            )));
+        }
+        Some(set) => Some(Arc::new(set.lookup(packer))),
+        None => None,
+    };
+    WindowPlan::new(packer, options.start, padded, options.role, filter)
+}
+
+/// Bits of one of a scheme's packed windows.
+pub fn window_bits(scheme: &dyn Scheme, options: &Options) -> Result<u32> {
+    Ok(window_plan::<Wide>(scheme, &Options { filter: None, ..options.clone() })?.packer.window_bits())
+}
+
+/// A pool of `threads` workers; `None` for all cores.
+pub fn thread_pool(threads: Option<usize>) -> Result<Option<ThreadPool>> {
+    let Some(threads) = threads else { return Ok(None) };
+    if !(1..=4096).contains(&threads) {
+        return Err(Error::Argument(format!("threads must be from 1 to 4096, not {threads}")));
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map(Some).map_err(|error| Error::Argument(format!("cannot start {threads} threads: {error}")))
+}
+
+/// Runs in the pool, or in the global one.
+pub fn install<R: Send>(pool: Option<&ThreadPool>, run: impl FnOnce() -> R + Send) -> R {
+    match pool {
+        Some(pool) => pool.install(run),
+        None => run(),
+    }
+}
+
+impl Scorer {
+    /// A scorer for schemes over one vocabulary.
+    pub fn new(schemes: Vec<Arc<dyn Scheme>>, options: &Options) -> Result<Self> {
+        let Some(first) = schemes.first() else {
+            return Err(Error::Argument("a scorer needs at least one scheme".into()));
+        };
+        let vocab_size = first.vocab_size();
+        if let Some(other) = schemes.iter().find(|scheme| scheme.vocab_size() != vocab_size) {
+            return Err(Error::Argument(format!(
+                "the schemes have vocabularies of {vocab_size} and {} ids",
+                other.vocab_size()
+            )));
+        }
+        // Schemes share a frame when they cut the same windows.
+        let mut kinds: Vec<(usize, bool)> = Vec::new();
+        let mut members: Vec<Vec<Arc<dyn Scheme>>> = Vec::new();
+        let mut places = Vec::new();
+        for scheme in &schemes {
+            if options.rule == Rule::Context && scheme.window_width() == 1 {
+                return Err(Error::Argument(
+                    "dedup 'context' needs a scheme that reads a context".into(),
+                ));
+            }
+            let kind = (scheme.window_width(), scheme.accepts_padding());
+            let frame = kinds.iter().position(|&known| known == kind).unwrap_or_else(|| {
+                kinds.push(kind);
+                members.push(Vec::new());
+                kinds.len() - 1
+            });
+            places.push((frame, members[frame].len()));
+            members[frame].push(Arc::clone(scheme));
+        }
+        let frames = members.into_iter().map(|members| new_frame(members, options));
+        Ok(Self {
+            frames: frames.collect::<Result<_>>()?,
+            places,
+            schemes,
+            rule: options.rule,
+            pool: thread_pool(options.threads)?,
+            tokens: 0,
+            started: false,
+            weighted: false,
+            curve_steps: Vec::new(),
+            curve: Vec::new(),
+        })
+    }
+
+    /// Records the curve when exactly so many tokens were seen (in increasing order).
+    pub fn set_curve(&mut self, steps: Vec<u64>) -> Result<()> {
+        if !steps.is_sorted_by(|a, b| a < b) || steps.first() == Some(&0) {
+            return Err(Error::Argument("curve steps must be positive and increasing".into()));
+        }
+        self.curve_steps = steps;
+        Ok(())
+    }
+
+    /// The schemes.
+    pub fn schemes(&self) -> &[Arc<dyn Scheme>] {
+        &self.schemes
+    }
+
+    /// Size of the vocabulary.
+    pub fn vocab_size(&self) -> u32 {
+        self.schemes[0].vocab_size()
+    }
+
+    /// Whether windows carry weights.
+    pub fn is_weighted(&self) -> bool {
+        self.weighted
+    }
+
+    /// Makes a scorer weighted before anything is added, or checks that it is what `weights` say.
+    fn prepare(&mut self, weights: Option<&[f64]>, expected: usize, what: &str) -> Result<()> {
+        if let Some(weights) = weights {
+            if weights.len() != expected {
+                return Err(Error::Argument(format!(
+                    "there are {} weights for {expected} {what}",
+                    weights.len()
+                )));
+            }
+            if let Some(at) = weights.iter().position(|weight| !weight.is_finite()) {
+                return Err(Error::Argument(format!("weight {at} is {}", weights[at])));
+            }
+            if !self.weighted && self.started {
+                return Err(Error::Argument(
+                    "weights must be given from the first windows on, or combine='sum'".into(),
+                ));
+            }
+            self.set_weighted();
+        }
+        self.started = true;
+        Ok(())
+    }
+
+    /// From now on windows carry weights (1 where none is given).
+    pub fn set_weighted(&mut self) {
+        self.weighted = true;
+        self.frames.iter_mut().for_each(|frame| each!(frame, f => f.set_weighted()));
+    }
+
+    /// Adds documents. `weights` has one finite number for each token of the documents, in order:
+    /// the weight of the window that ends there. When `check` fails, sources of up to 2^24 tokens
+    /// have been taken in whole nevertheless, larger ones up to the token that the counts tell.
+    pub fn add(
+        &mut self,
+        source: &Source,
+        weights: Option<&[f64]>,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let total = source.documents.n_tokens();
+        self.prepare(weights, total, "tokens")?;
+        self.for_frames(|frame| each!(frame, f => f.add_documents(source)));
+        let mut wanted = Ok(());
+        let mut from = 0;
+        while from < total {
+            let step = self.next_step().unwrap_or(u64::MAX) - self.tokens;
+            let to = total.min(from + BATCH).min(from.saturating_add(step as usize));
+            self.for_frames(|frame| each!(frame, f => f.add_range(source, from..to, weights)));
+            self.tokens += (to - from) as u64;
+            from = to;
+            if wanted.is_ok() {
+                wanted = self.after_batch(check);
+            }
+            if wanted.is_err() && total > ATOMIC {
+                break;
+            }
+        }
+        self.frames.iter_mut().for_each(|frame| each!(frame, f => f.advance(total as u64)));
+        wanted
+    }
+
+    /// Adds windows (rows of token ids) of one width directly. `orders` are their places in
+    /// reading order; rows of one place share it.
+    pub fn add_windows(
+        &mut self,
+        windows: &[u32],
+        width: usize,
+        weights: Option<&[f64]>,
+        orders: Option<&[u64]>,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        if let Some(scheme) = self.schemes.iter().find(|scheme| scheme.window_width() != width) {
+            return Err(Error::Argument(format!(
+                "the windows have {width} tokens, the scheme's {}",
+                scheme.window_width()
+            )));
+        }
+        let rows = windows.len() / width;
+        if let Some(at) = windows.iter().position(|&token| token >= self.vocab_size()) {
+            return Err(Error::Tokens(format!(
+                "token id {} of pair {} is outside the vocabulary of {}",
+                windows[at],
+                at / width,
+                self.vocab_size()
+            )));
+        }
+        if orders.is_some_and(|orders| orders.len() != rows) {
+            return Err(Error::Argument(format!("occurrences must have {rows} entries")));
+        }
+        self.prepare(weights, rows, "pairs")?;
+        self.for_frames(|frame| each!(frame, f => f.add_windows(windows, weights, orders)));
+        self.after_batch(check)
+    }
+
+    fn for_frames(&mut self, run: impl Fn(&mut AnyFrame) + Send + Sync) {
+        let frames = &mut self.frames;
+        install(self.pool.as_ref(), || frames.iter_mut().for_each(run));
+    }
+
+    fn next_step(&self) -> Option<u64> {
+        let passed = self.curve_steps.partition_point(|&step| step <= self.tokens);
+        self.curve_steps.get(passed).copied()
+    }
+
+    fn after_batch(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        check()?;
+        let recorded = self.curve.last().is_some_and(|point| point.0 == self.tokens);
+        if !recorded && self.curve_steps.binary_search(&self.tokens).is_ok() {
+            let tallies = self.tallies(check)?;
+            let point = tallies.iter().zip(&self.schemes);
+            let point = point.map(|(t, s)| (t.sums.scored, t.statistic(s.score_kind()))).collect();
+            self.curve.push((self.tokens, point));
+        }
+        if self.frames.iter().any(|frame| each!(frame, f => f.pending() >= PENDING)) {
+            self.flush(check)?;
+        }
+        Ok(())
+    }
+
+    /// Scores everything that waits. After an error of `check` it can be called again.
+    pub fn flush(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let pool = self.pool.as_ref();
+        for frame in &mut self.frames {
+            each!(frame, f => f.flush(pool, check))?;
+        }
+        Ok(())
+    }
+
+    /// The tally of each scheme.
+    pub fn tallies(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Tally>> {
+        self.flush(check)?;
+        let (frames, places) = (&mut self.frames, &self.places);
+        let mut tallies = Vec::with_capacity(places.len());
+        for &(frame, index) in places {
+            check()?;
+            let frame = &mut frames[frame];
+            tallies.push(install(self.pool.as_ref(), || each!(frame, f => f.tally(index))));
+        }
+        Ok(tallies)
+    }
+
+    /// The combined weighted units of one scheme; `None` where windows carry no weights.
+    pub fn weighted_units(&mut self, scheme: usize) -> Option<WeightedUnits> {
+        let (frame, index) = self.places[scheme];
+        let frame = &mut self.frames[frame];
+        install(self.pool.as_ref(), || each!(frame, f => f.weighted_units(index)))
+    }
+
+    /// The recorded points of the curve.
+    pub fn curve(&self) -> &[CurvePoint] {
+        &self.curve
+    }
+
+    /// Tokens seen so far.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Takes in what another scorer of the same configuration has read after this one. Curves are
+    /// not merged.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        let differs = || Error::Argument("the scorers differ in schemes or rules".into());
+        if self.rule != other.rule || self.places != other.places {
+            return Err(differs());
+        }
+        match (self.weighted, other.weighted) {
+            (false, true) if !self.started => self.set_weighted(),
+            (false, true) => return Err(differs()),
+            (true, false) if other.started => return Err(differs()),
+            _ => {}
+        }
+        let mut pairs = Vec::new();
+        for pair in self.frames.iter_mut().zip(&other.frames) {
+            match pair {
+                (AnyFrame::Narrow(_), AnyFrame::Narrow(_))
+                | (AnyFrame::Medium(_), AnyFrame::Medium(_))
+                | (AnyFrame::Wide(_), AnyFrame::Wide(_)) => pairs.push(pair),
+                _ => return Err(differs()),
+            }
+        }
+        install(self.pool.as_ref(), || {
+            for pair in pairs {
+                match pair {
+                    (AnyFrame::Narrow(mine), AnyFrame::Narrow(theirs)) => mine.absorb(theirs),
+                    (AnyFrame::Medium(mine), AnyFrame::Medium(theirs)) => mine.absorb(theirs),
+                    (AnyFrame::Wide(mine), AnyFrame::Wide(theirs)) => mine.absorb(theirs),
+                    _ => {}
+                }
+            }
+        });
+        self.tokens += other.tokens;
+        self.started |= other.started;
+        Ok(())
+    }
+
+    /// The state as bytes. What waits to be scored is saved unscored.
+    pub fn state(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        crate::bytes::put_u64(&mut out, self.frames.len() as u64);
+        crate::bytes::put_u64(&mut out, self.tokens);
+        crate::bytes::put_u64(&mut out, u64::from(self.started));
+        crate::bytes::put_u64(&mut out, u64::from(self.weighted));
+        self.frames.iter().for_each(|frame| each!(frame, f => f.write(&mut out)));
+        crate::bytes::put_u64(&mut out, self.curve.len() as u64);
+        for (tokens, point) in &self.curve {
+            crate::bytes::put_u64(&mut out, *tokens);
+            for (scored, statistic) in point {
+                crate::bytes::put_u64(&mut out, *scored);
+                crate::bytes::put_u64(&mut out, statistic.to_bits());
+            }
+        }
+        out
+    }
+
+    /// Restores what [`Scorer::state`] gave, into a new scorer of the same configuration.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut reader = Reader::new(bytes);
+        if reader.u64()? != self.frames.len() as u64 {
+            return Err(Error::State("the state is of other schemes".into()));
+        }
+        self.tokens = reader.u64()?;
+        self.started = reader.u64()? == 1;
+        self.weighted = reader.u64()? == 1;
+        for frame in &mut self.frames {
+            each!(frame, f => f.read(&mut reader))?;
+        }
+        for _ in 0..reader.u64()? {
+            let tokens = reader.u64()?;
+            let mut point = Vec::new();
+            for _ in &self.schemes {
+                point.push((reader.u64()?, f64::from_bits(reader.u64()?)));
+            }
+            self.curve.push((tokens, point));
+        }
+        reader.finish()
+    }
+}
+
+fn new_frame(schemes: Vec<Arc<dyn Scheme>>, options: &Options) -> Result<AnyFrame> {
+    let first: &dyn Scheme = schemes[0].as_ref();
+    let (rule, how) = (options.rule, options.combine);
+    Ok(match window_bits(first, options)? {
+        ..=64 => AnyFrame::Narrow(Frame::new(window_plan(first, options)?, rule, how, schemes)),
+        ..=128 => AnyFrame::Medium(Frame::new(window_plan(first, options)?, rule, how, schemes)),
+        _ => AnyFrame::Wide(Frame::new(window_plan(first, options)?, rule, how, schemes)),
+    })
+}

@@ -1,0 +1,124 @@
+//! What a test needs to know of the scored units: sums that add up.
+
+use crate::exact_sum::ExactSum;
+use crate::schemes::ScoreKind;
+use crate::windows::Counts;
+
+/// Sums over the scored units of one scheme.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sums {
+    /// Units scored.
+    pub scored: u64,
+    /// Green units.
+    pub green: u64,
+    /// Sum of real scores.
+    pub score: ExactSum,
+    /// Ones a depth.
+    pub depths: Vec<u64>,
+    /// Windows that were distinct but shared a unit with an earlier one.
+    pub unit_duplicates: u64,
+}
+
+impl Sums {
+    /// Adds the score words of units.
+    pub fn add(&mut self, kind: ScoreKind, words: &[u64]) {
+        self.scored += words.len() as u64;
+        match kind {
+            ScoreKind::Green => self.green += words.iter().sum::<u64>(),
+            ScoreKind::Real => words.iter().for_each(|&word| self.score.add(f64::from_bits(word))),
+            ScoreKind::Depths(depth) => {
+                self.depths.resize(depth.into(), 0);
+                for &word in words {
+                    for (d, ones) in self.depths.iter_mut().enumerate() {
+                        *ones += word >> d & 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the sums of other, different units.
+    pub fn merge(&mut self, other: &Self) {
+        self.scored += other.scored;
+        self.green += other.green;
+        self.score.merge(&other.score);
+        self.unit_duplicates += other.unit_duplicates;
+        if self.depths.len() < other.depths.len() {
+            self.depths.resize(other.depths.len(), 0);
+        }
+        self.depths.iter_mut().zip(&other.depths).for_each(|(ones, more)| *ones += more);
+    }
+}
+
+/// Sums over weighted units.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WeightSums {
+    /// Sum of w.
+    pub weight: ExactSum,
+    /// Sum of w^2.
+    pub square: ExactSum,
+    /// Largest |w|.
+    pub max_abs: f64,
+    /// Sum of w times the score.
+    pub product: ExactSum,
+    /// Units whose weights cancelled to 0, which are not scored.
+    pub zero: u64,
+}
+
+impl WeightSums {
+    /// Adds one unit.
+    pub fn add(&mut self, weight: f64, score: f64) {
+        self.weight.add(weight);
+        self.square.add(weight * weight);
+        self.product.add(weight * score);
+        self.max_abs = self.max_abs.max(weight.abs());
+    }
+
+    /// Adds the sums of other, different units.
+    pub fn merge(&mut self, other: &Self) {
+        self.weight.merge(&other.weight);
+        self.square.merge(&other.square);
+        self.product.merge(&other.product);
+        self.max_abs = self.max_abs.max(other.max_abs);
+        self.zero += other.zero;
+    }
+}
+
+/// All that is known of the windows of one test.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tally {
+    /// What each rule saw and removed.
+    pub counts: Counts,
+    /// Windows removed as repetitions of a window or context.
+    pub duplicates: u64,
+    /// Sums over the units that were scored.
+    pub sums: Sums,
+    /// Sums with weights, where there are any.
+    pub weights: Option<WeightSums>,
+}
+
+impl Tally {
+    /// Adds the tally of windows whose units are all different from these.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.merge(&other.counts);
+        self.duplicates += other.duplicates;
+        self.sums.merge(&other.sums);
+        match (&mut self.weights, &other.weights) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (mine @ None, Some(theirs)) => *mine = Some(theirs.clone()),
+            (_, None) => {}
+        }
+    }
+
+    /// The number that the tests look at: green units, sum of scores, or ones over all depths.
+    pub fn statistic(&self, kind: ScoreKind) -> f64 {
+        if let Some(weights) = &self.weights {
+            return weights.product.value();
+        }
+        match kind {
+            ScoreKind::Green => self.sums.green as f64,
+            ScoreKind::Real => self.sums.score.value(),
+            ScoreKind::Depths(_) => self.sums.depths.iter().sum::<u64>() as f64,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! From documents to windows: where they start, what a prompt excludes, what a filter keeps.
+
+use crate::documents::Documents;
+use crate::error::{Error, Result};
+use crate::key::{Key, Packer};
+use crate::schemes::PADDING;
+use hashbrown::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What a document's own prompt is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PromptRole {
+    /// A window whose context occurs anywhere in the prompt is not scored (closed model).
+    #[default]
+    Exclude,
+    /// The prompt stands before the document: the first contexts reach into it.
+    Context,
+}
+
+/// Why a candidate window is scored or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// Scored.
+    Scored = 0,
+    /// Before the first position that has a whole context, or before `start`.
+    NoContext = 1,
+    /// Its context occurs in the document's prompt.
+    Excluded = 2,
+    /// Its context is not in the filter.
+    Filtered = 3,
+    /// A repetition under the deduplication rule.
+    Duplicate = 4,
+}
+
+/// How many windows each rule saw and removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Documents.
+    pub documents: u64,
+    /// Documents without a single window.
+    pub short_documents: u64,
+    /// Tokens.
+    pub tokens: u64,
+    /// Candidate windows.
+    pub windows: u64,
+    /// Removed: the context occurs in the document's prompt.
+    pub excluded: u64,
+    /// Removed: the context is not in the filter.
+    pub filtered: u64,
+}
+
+impl Counts {
+    /// Adds other counts.
+    pub fn merge(&mut self, other: &Self) {
+        self.documents += other.documents;
+        self.short_documents += other.short_documents;
+        self.tokens += other.tokens;
+        self.windows += other.windows;
+        self.excluded += other.excluded;
+        self.filtered += other.filtered;
+    }
+}
+
+/// Documents and, where there are any, the prompt of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The documents.
+    pub documents: Documents<'a>,
+    /// One prompt a document.
+    pub prompts: Option<Documents<'a>>,
+}
+
+impl<'a> Source<'a> {
+    /// Checks that there are as many prompts as documents.
+    pub fn new(documents: Documents<'a>, prompts: Option<Documents<'a>>) -> Result<Self> {
+        match prompts {
+            Some(prompts) if prompts.len() != documents.len() => Err(Error::Argument(format!(
+                "there are {} prompts for {} documents",
+                prompts.len(),
+                documents.len()
+            ))),
+            _ => Ok(Self { documents, prompts }),
+        }
+    }
+
+    fn prompt_len(&self, document: usize) -> usize {
+        self.prompts.map_or(0, |prompts| prompts.document_len(document))
+    }
+}
+
+/// Which windows of a document are candidates, and how they are packed.
+#[derive(Debug, Clone)]
+pub struct WindowPlan<K> {
+    /// Packs the windows.
+    pub packer: Packer,
+    start: Option<usize>,
+    padded: bool,
+    role: PromptRole,
+    filter: Option<Arc<HashSet<K>>>,
+}
+
+impl<K: Key> WindowPlan<K> {
+    /// Windows of `packer.width` tokens from position `start` on (the first with a whole context
+    /// where `None`). A `start` without a whole context needs `padded`.
+    pub fn new(
+        packer: Packer,
+        start: Option<usize>,
+        padded: bool,
+        role: PromptRole,
+        filter: Option<Arc<HashSet<K>>>,
+    ) -> Result<Self> {
+        match start {
+            Some(start) if start + 1 < packer.width && !padded && role == PromptRole::Exclude => {
+                Err(Error::Argument(format!(
+                    "start must be at least {} (the first position with a whole context), not {start}",
+                    packer.width - 1
+                )))
+            }
+            _ => Ok(Self { packer, start, padded, role, filter }),
+        }
+    }
+
+    /// Context tokens that a document does not hold itself.
+    fn lead(&self, source: &Source, document: usize) -> usize {
+        match self.role {
+            PromptRole::Context => source.prompt_len(document).min(self.packer.width - 1),
+            PromptRole::Exclude => 0,
+        }
+    }
+
+    /// The first position of a document that is a candidate's target.
+    pub fn first_position(&self, source: &Source, document: usize) -> usize {
+        let whole = self.packer.width - 1 - self.lead(source, document);
+        match self.start {
+            Some(start) if self.padded => start,
+            Some(start) => start.max(whole),
+            None => whole,
+        }
+    }
+
+    /// Whether the filter keeps a window.
+    pub fn keeps(&self, window: K) -> bool {
+        self.filter.as_ref().is_none_or(|set| set.contains(&self.packer.context(window)))
+    }
+
+    /// How many documents there are, and how many of them have no window.
+    pub fn count_documents(&self, source: &Source) -> Counts {
+        let documents = &source.documents;
+        let short = (0..documents.len())
+            .filter(|&i| self.first_position(source, i) >= documents.document_len(i))
+            .count();
+        Counts {
+            documents: documents.len() as u64,
+            short_documents: short as u64,
+            ..Counts::default()
+        }
+    }
+
+    /// Calls `visit(document, token index from the source's first token, status, key)` for each
+    /// candidate window whose target is in the token range, in reading order, and counts.
+    pub fn visit(
+        &self,
+        source: &Source,
+        range: Range<usize>,
+        scratch: &mut Vec<u32>,
+        mut visit: impl FnMut(usize, usize, Status, K),
+    ) -> Counts {
+        let documents = &source.documents;
+        let base = documents.start(0);
+        let mut counts = Counts { tokens: range.len() as u64, ..Counts::default() };
+        let mut document = documents.document_at(base + range.start);
+        while document < documents.len() && documents.start(document) - base < range.end {
+            let begin = documents.start(document) - base;
+            let len = documents.document_len(document);
+            let (from, to) = (range.start.saturating_sub(begin), len.min(range.end - begin));
+            if from < to {
+                let first = self.first_position(source, document);
+                if first.max(from) < to {
+                    let span = first.max(from)..to;
+                    self.visit_span(source, document, span, scratch, &mut counts, &mut |at, s, k| {
+                        visit(document, begin + at, s, k);
+                    });
+                }
+            }
+            document += 1;
+        }
+        counts
+    }
+
+    fn visit_span(
+        &self,
+        source: &Source,
+        document: usize,
+        span: Range<usize>,
+        scratch: &mut Vec<u32>,
+        counts: &mut Counts,
+        visit: &mut impl FnMut(usize, Status, K),
+    ) {
+        let Packer { width, bits, .. } = self.packer;
+        let forbidden = self.prompt_contexts(source, document, scratch);
+        self.load(source, document, &span, scratch);
+        let window_bits = self.packer.window_bits();
+        let mut key: K = self.packer.pack(&scratch[..width - 1]);
+        counts.windows += span.len() as u64;
+        for (at, &token) in span.zip(&scratch[width - 1..]) {
+            key = key.push(self.packer.code(token), bits).mask(window_bits);
+            let context = self.packer.context(key);
+            let status = if forbidden.as_ref().is_some_and(|set| set.contains(&context)) {
+                counts.excluded += 1;
+                Status::Excluded
+            } else if !self.keeps(key) {
+                counts.filtered += 1;
+                Status::Filtered
+            } else {
+                Status::Scored
+            };
+            visit(at, status, key);
+        }
+    }
+
+    /// The tokens that the windows of a span read: `width - 1` before it, then the span.
+    fn load(&self, source: &Source, document: usize, span: &Range<usize>, scratch: &mut Vec<u32>) {
+        scratch.clear();
+        let before = self.packer.width - 1;
+        if span.start < before {
+            let missing = before - span.start;
+            let lead = self.lead(source, document).min(missing);
+            scratch.resize(missing - lead, PADDING);
+            if let Some(prompts) = source.prompts.filter(|_| lead > 0) {
+                let len = prompts.document_len(document);
+                prompts.copy_to(document, len - lead, len, scratch);
+            }
+        }
+        source.documents.copy_to(document, span.start.saturating_sub(before), span.end, scratch);
+    }
+
+    /// The contexts of the prompt, which exclude windows; `None` where nothing is excluded.
+    fn prompt_contexts(
+        &self,
+        source: &Source,
+        document: usize,
+        scratch: &mut Vec<u32>,
+    ) -> Option<HashSet<K>> {
+        let context_width = self.packer.width - 1;
+        let prompts = source.prompts.filter(|_| self.role == PromptRole::Exclude)?;
+        let len = prompts.document_len(document);
+        if context_width == 0 || len < context_width {
+            return None;
+        }
+        scratch.clear();
+        prompts.copy_to(document, 0, len, scratch);
+        Some(scratch.windows(context_width).map(|run| self.packer.pack(run)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::documents::TokenSlice;
+
+    type Seen = Vec<(usize, usize, Status, Vec<u32>)>;
+
+    fn windows(
+        width: usize,
+        start: Option<usize>,
+        role: PromptRole,
+        prompts: Option<(&[u8], &[i64])>,
+        range: Range<usize>,
+    ) -> Result<(Seen, Counts)> {
+        let padded = start.is_some_and(|start| start + 1 < width);
+        let packer = Packer::new(width, 100, padded)?;
+        let plan = WindowPlan::<u64>::new(packer, start, padded, role, None)?;
+        let values = [9u8, 1, 2, 3, 4, 5, 6, 1, 2, 7];
+        let documents = Documents::new(TokenSlice::U8(&values), &[1, 6, 6, 7, 10], 100)?;
+        let prompts = match prompts {
+            Some((ids, offsets)) => Some(Documents::new(TokenSlice::U8(ids), offsets, 100)?),
+            None => None,
+        };
+        let source = Source::new(documents, prompts)?;
+        let mut seen = Vec::new();
+        let mut counts = plan.count_documents(&source);
+        counts.merge(&plan.visit(&source, range, &mut Vec::new(), |document, at, status, key| {
+            let mut tokens = vec![0; width];
+            packer.unpack(key, &mut tokens);
+            seen.push((document, at, status, tokens));
+        }));
+        Ok((seen, counts))
+    }
+
+    #[test]
+    fn never_crosses_documents_and_splits_anywhere() -> Result<()> {
+        let (seen, counts) = windows(3, None, PromptRole::Exclude, None, 0..9)?;
+        let tokens: Vec<_> = seen.iter().map(|(_, at, _, t)| (*at, t.clone())).collect();
+        let expected = [(2, [1, 2, 3]), (3, [2, 3, 4]), (4, [3, 4, 5]), (8, [1, 2, 7])];
+        assert_eq!(tokens, expected.map(|(at, t)| (at, t.to_vec())));
+        assert_eq!((counts.documents, counts.short_documents, counts.windows), (4, 2, 4));
+        for cut in 0..=9 {
+            let (mut left, mut total) = windows(3, None, PromptRole::Exclude, None, 0..cut)?;
+            let (right, more) = windows(3, None, PromptRole::Exclude, None, cut..9)?;
+            left.extend(right);
+            total.merge(&more);
+            assert_eq!((left, total.windows, total.tokens), (seen.clone(), 4, 9));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn pads_or_reaches_into_the_prompt() -> Result<()> {
+        let (seen, _) = windows(3, Some(0), PromptRole::Exclude, None, 0..9)?;
+        assert_eq!(seen[0].3, [PADDING, PADDING, 1]);
+        assert_eq!(seen[5].3, [PADDING, PADDING, 6]);
+        let prompts: (&[u8], &[i64]) = (&[50, 51, 52, 60], &[0, 3, 3, 3, 4]);
+        let (seen, _) = windows(3, None, PromptRole::Context, Some(prompts), 0..9)?;
+        let tokens: Vec<_> = seen.into_iter().map(|(_, _, _, t)| t).collect();
+        assert_eq!(tokens[..2], [[51, 52, 1], [52, 1, 2]]);
+        assert_eq!(tokens[5..], [[60, 1, 2], [1, 2, 7]]);
+        assert!(windows(3, Some(1), PromptRole::Exclude, None, 0..9).is_ok());
+        Ok(())
+    }
+
+    #[test]
+    fn a_prompt_excludes_its_contexts() -> Result<()> {
+        let prompts: (&[u8], &[i64]) = (&[8, 2, 3, 8, 1, 2], &[0, 4, 4, 4, 6]);
+        let (seen, counts) = windows(3, None, PromptRole::Exclude, Some(prompts), 0..9)?;
+        let status: Vec<_> = seen.iter().map(|s| s.2).collect();
+        assert_eq!(status, [Status::Scored, Status::Excluded, Status::Scored, Status::Excluded]);
+        assert_eq!(counts.excluded, 2);
+        Ok(())
+    }
+}

@@ -1,0 +1,18 @@
+import json
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """Reads a file of vectors that another tool made; each says in `source` which."""
+
+    def read(name):
+        vectors = json.loads((GOLDEN / f"{name}.json").read_text())
+        assert vectors["source"]
+        return vectors
+
+    return read

@@ -1,0 +1,219 @@
+"""The twin's pipeline on cases small enough to work out by hand, from the law's section 7."""
+
+import math
+from collections import Counter
+
+import pytest
+from radscore._reference.pipeline import (
+    Scorer,
+    count_kgrams,
+    curve,
+    occurs_in,
+    per_document,
+    positions,
+    top_kgrams,
+    windows_of,
+)
+from radscore._reference.schemes import (
+    HFKGW,
+    AuthorsKGW,
+    Keyed,
+    LmWatermarking,
+    SynthID,
+    VLLMGumbel,
+)
+
+KEY = bytes(range(16))
+
+
+def keyed(width=1, method="green"):
+    return Keyed(vocab_size=100, context_width=width, key=KEY, gamma=0.5, method=method)
+
+
+def removed(tally):
+    return tally.n_windows, tally.n_excluded, tally.n_filtered, tally.n_duplicates, tally.n_scored
+
+
+def run(scheme, documents, *, prompts=None, weights=None, **rules):
+    scorer = Scorer(scheme, **rules)
+    scorer.add(documents, prompts, weights)
+    return scorer.tally()
+
+
+def test_windows_never_cross_documents():
+    tally = run(keyed(2), [[1, 2, 3], [4, 5], [], [6, 7, 8, 9]], dedup="none")
+    assert (tally.n_documents, tally.n_tokens, tally.n_windows) == (4, 9, 3)
+
+
+def test_windows_and_their_positions():
+    assert list(windows_of([5, 6, 7, 8], keyed(2))) == [(2, (5, 6, 7)), (3, (6, 7, 8))]
+    assert list(windows_of([5, 6, 7, 8], keyed(2), start=3)) == [(3, (6, 7, 8))]
+    assert list(windows_of([5, 6], keyed(2))) == []
+
+
+def test_self_salted_windows_hold_the_target():
+    scheme = LmWatermarking.named("selfhash", 100, 0.5)
+    assert scheme.window_width == scheme.context_width == 4
+    assert [w for _, w in windows_of([1, 2, 3, 4, 5], scheme)] == [(1, 2, 3, 4), (2, 3, 4, 5)]
+
+
+def test_padding_is_for_vllm_alone():
+    scheme = VLLMGumbel(vocab_size=100, context_width=2, key=1)
+    windows = [w for _, w in windows_of([5, 6, 7], scheme, start=0)]
+    assert windows == [(-1, -1, 5), (-1, 5, 6), (5, 6, 7)]
+    with pytest.raises(ValueError, match="start must be at least 2"):
+        list(windows_of([5, 6, 7], keyed(2), start=1))
+
+
+def test_exclusion_by_the_documents_own_prompt():
+    documents = [[1, 2, 3, 1, 2], [1, 2, 3]]
+    tally = run(keyed(), documents, prompts=[[9, 1], [3]], dedup="none")
+    assert removed(tally) == (6, 2, 0, 0, 4)  # the contexts 1 and 1; 3 of another prompt stays
+    tally = run(keyed(2), [[1, 2, 3, 4]], prompts=[[1, 9, 2, 3]])
+    assert removed(tally) == (2, 1, 0, 0, 1)  # (1, 2) is no contiguous run, (2, 3) is
+
+
+def test_an_empty_context_occurs_in_no_prompt():
+    assert not occurs_in((), [1, 2])
+    assert occurs_in((1,), [2, 1])
+    assert not occurs_in((1, 2, 3), [1, 2])
+
+
+def test_filter_is_on_the_context():
+    tally = run(keyed(2), [[1, 2, 3, 1, 2, 4]], filter={(1, 2)})
+    assert removed(tally) == (4, 0, 2, 0, 2)
+
+
+def test_exclusion_comes_before_the_filter_and_both_before_deduplication():
+    documents = [[1, 2, 1, 2], [1, 2, 1, 2]]
+    tally = run(keyed(), documents, prompts=[[1], None], filter={(2,)})
+    # first document: context 1 excluded twice, context 2 scored; second: 1 filtered, 2 again
+    assert removed(tally) == (6, 2, 2, 1, 1)
+
+
+def test_the_four_deduplication_rules():
+    # simple_1 reads the sum of one token, so unit = window = (token, target) here
+    tokens = [1, 2, 1, 2, 1, 3, 1, 2]
+    scheme = LmWatermarking.named("simple_1", 100, 0.5)
+    expected = {"unit": 4, "window": 4, "context": 3, "none": 7}
+    for dedup, n_scored in expected.items():
+        assert run(scheme, [tokens], dedup=dedup).n_scored == n_scored
+
+
+def test_permuted_contexts_of_an_additive_seed_are_one_unit():
+    scheme = LmWatermarking.named("ff-additive-2-False", 100, 0.5)
+    documents = [[1, 2, 9], [2, 1, 9], [0, 3, 9], [1, 2, 8]]
+    assert run(scheme, documents, dedup="unit").n_scored == 2
+    assert run(scheme, documents, dedup="window").n_scored == 4
+    assert run(scheme, documents, dedup="context").n_scored == 3
+
+
+def test_hf_lefthash_reads_one_token_of_a_wide_window():
+    scheme = HFKGW(vocab_size=100, context_width=3, gamma=0.5)
+    documents = [[1, 2, 3, 9], [5, 6, 3, 9]]
+    assert run(scheme, documents, dedup="unit").n_scored == 1
+    assert run(scheme, documents, dedup="window").n_scored == 2
+
+
+def test_synthid_ids_that_alias_are_one_unit():
+    scheme = SynthID(vocab_size=2**18, context_width=1, keys=(5, 6))
+    documents = [[1, 2], [1 + 65536, 2], [1, 2 + 65536]]
+    assert run(scheme, documents, dedup="unit").n_scored == 1
+    assert run(scheme, documents, dedup="window").n_scored == 3
+
+
+def test_context_rule_keeps_the_first_target():
+    scheme = keyed()
+    tally = run(scheme, [[1, 2], [1, 3]], dedup="context")
+    assert (tally.n_scored, tally.score_sum) == (1, scheme.score((1, 2)))
+
+
+def test_weights_one_and_sum():
+    documents, weights = [[1, 2, 1, 2], [1, 2]], [[9, 2.0, -3.0, 4.0], [9, 0.5]]
+    scheme = keyed(method="gumbel")
+    a, b = scheme.score((1, 2)), scheme.score((2, 1))
+    one = run(scheme, documents, weights=weights, combine="one")
+    assert (one.sum_w, one.sum_w2, one.max_abs_w) == (-1.0, 13.0, 3.0)
+    assert one.sum_ws == math.fsum([2 * a, -3 * b])
+    total = run(scheme, documents, weights=weights, combine="sum")
+    assert (total.sum_w, total.sum_w2, total.max_abs_w) == (3.5, 51.25, 6.5)
+    assert total.sum_ws == math.fsum([6.5 * a, -3 * b])
+    assert (one.n_scored, total.n_scored) == (2, 2)
+    assert one.score_sum == total.score_sum == math.fsum([a, b])
+
+
+def test_pairs_are_windows_without_a_document():
+    scorer = Scorer(keyed(2), filter={(1, 2), (3, 4)})
+    scorer.add_pairs([(1, 2), (3, 4), (5, 6), (1, 2)], [7, 8, 9, 7], [1.0, 2.0, 4.0, 8.0])
+    tally = scorer.tally()
+    assert removed(tally) == (4, 0, 1, 1, 2)
+    assert (tally.n_documents, tally.n_tokens, tally.sum_w) == (0, 0, 3.0)
+
+
+def test_depths_are_counted_apart():
+    scheme = SynthID(vocab_size=100, context_width=1, keys=(5, 6, 7))
+    rows = [scheme.score((1, 2)), scheme.score((2, 3))]
+    tally = run(scheme, [[1, 2, 3]], weights=[[0.0, 2.0, 3.0]])
+    assert tally.score_sum == tuple(map(sum, zip(*rows, strict=True)))
+    assert tally.sum_ws == tuple(2.0 * a + 3.0 * b for a, b in zip(*rows, strict=True))
+    empty = run(scheme, [])
+    assert empty.score_sum == empty.sum_ws == (0, 0, 0)
+
+
+def test_nothing_added_is_an_empty_tally():
+    tally = run(keyed(), [])
+    assert removed(tally) == (0, 0, 0, 0, 0)
+    assert (tally.score_sum, tally.sum_w, tally.max_abs_w) == (0, 0.0, 0.0)
+
+
+def test_splitting_and_the_order_of_documents_change_nothing():
+    documents = [[1, 2, 3, 1, 2], [2, 3, 1], [1, 2, 9, 2, 3]]
+    scheme = AuthorsKGW(vocab_size=50, context_width=1, gamma=0.5)
+    whole = run(scheme, documents)
+    scorer = Scorer(scheme)
+    for document in reversed(documents):
+        scorer.add([document])
+    assert scorer.tally() == whole
+    scorer.add(documents)
+    again = scorer.tally()
+    assert (again.n_scored, again.score_sum) == (whole.n_scored, whole.score_sum)
+
+
+def test_per_document_deduplicates_within_the_document():
+    documents = [[1, 2, 1, 2], [1, 2]]
+    found = per_document(documents, keyed(), prompts=[None, [1]])
+    assert [removed(t) for t in found] == [(3, 0, 0, 1, 2), (1, 1, 0, 0, 0)]
+
+
+def test_positions_tell_what_became_of_each():
+    scheme = keyed()
+    found = positions([1, 2, 1, 2, 3, 4], scheme, prompt=[3], filter={(1,), (3,)})
+    assert [(p.position, p.fate) for p in found] == [
+        (1, "scored"),
+        (2, "filtered"),
+        (3, "duplicate"),
+        (4, "filtered"),
+        (5, "excluded"),
+    ]
+    assert [p.score for p in found] == [scheme.score((1, 2)), None, None, None, None]
+
+
+def test_curve():
+    scheme = keyed()
+    a, b = scheme.score((1, 2)), scheme.score((2, 3))
+    found = curve([[1, 2, 3], [1, 2, 4]], scheme, [0, 1, 2, 3, 5, 6])
+    assert [n for _, n, _ in found] == [0, 0, 1, 2, 2, 3]
+    assert [s for _, _, s in found][:5] == [0, 0, a, a + b, a + b]
+
+
+def test_top_kgrams_breaks_ties_by_the_tokens():
+    counts = count_kgrams([[2, 1, 2, 1], [1, 2], [3, 1, 1]], 2)
+    assert counts == Counter({(2, 1): 2, (1, 2): 2, (3, 1): 1, (1, 1): 1})
+    assert top_kgrams(counts, 3) == [((1, 2), 2), ((2, 1), 2), ((1, 1), 1)]
+
+
+def test_keys_are_in_no_repr():
+    for scheme in (keyed(), VLLMGumbel(vocab_size=9, context_width=1, key=987654321)):
+        assert "987654321" not in repr(scheme)
+        assert repr(KEY) not in repr(scheme)
+    assert "97531" not in repr(HFKGW(vocab_size=9, context_width=1, gamma=0.5, hashing_key=97531))
