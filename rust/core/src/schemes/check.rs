@@ -58,3 +58,21 @@ pub(crate) fn green_list(gamma: f64, vocab: u32) -> Result<u32> {
         "gamma = {gamma} leaves {green} green tokens of {vocab}; at least 1 must be green and 1 red"
     )))
 }
+
+/// A share that may be 0 or 1.
+pub(crate) fn closed_share(name: &str, value: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::Scheme(format!(
+        "{name} must be from 0 to 1, not {value}"
+    )))
+}
+
+/// The error of a key index that the scheme does not have.
+pub(crate) fn key_index(index: usize, count: usize) -> Error {
+    Error::Argument(format!(
+        "key_index must be from 0 to {}, not {index}",
+        count - 1
+    ))
+}

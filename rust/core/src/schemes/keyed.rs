@@ -1,10 +1,9 @@
 //! Our own scheme: a keyed cryptographic hash of the whole window (SipHash-2-4, 128-bit key), so
 //! that distinct windows are independent under H0 and one token costs one hash.
 
-use super::{Scheme, ScoreKind, Share, check, exponential, par_map};
+use super::{Scheme, ScoreKind, Share, check, exponential, par_map, vocabulary};
 use crate::error::{Error, Result};
 use crate::random::siphash::SipHash24;
-use rayon::prelude::*;
 
 /// First word of the message, plus the context width: keeps widths and other uses of a key apart.
 const DOMAIN: u32 = 0x5253_4B00;
@@ -71,20 +70,18 @@ impl Keyed {
 
     /// Runs `write` on the hash of each vocabulary entry after each context.
     fn all<T: Send>(&self, contexts: &[u32], out: &mut [T], write: impl Fn(u64) -> T + Sync) {
-        let width = self.width - 1;
-        let rows = out.par_chunks_mut(self.vocab as usize);
-        rows.zip(contexts.par_chunks(width))
-            .for_each(|(out, context)| {
-                let prefix = self.extend(context);
-                out.par_iter_mut()
-                    .zip(0..self.vocab)
-                    .with_min_len(4096)
-                    .for_each(|(out, token)| {
-                        let mut hash = prefix;
-                        hash.push(token);
-                        *out = write(hash.finish());
-                    });
-            });
+        vocabulary::fill(
+            self.vocab,
+            self.width - 1,
+            contexts,
+            out,
+            |context| self.extend(context),
+            |prefix, token| {
+                let mut hash = *prefix;
+                hash.push(token);
+                write(hash.finish())
+            },
+        );
     }
 }
 

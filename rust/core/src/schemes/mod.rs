@@ -6,10 +6,17 @@
 
 mod check;
 mod grouping;
+pub mod gumbel;
 pub mod keyed;
 pub mod kgw;
 pub mod permutation;
+pub mod sbw;
 pub mod seeding;
+pub mod sglang;
+pub mod synthid;
+pub mod textseal;
+pub mod vllm;
+mod vocabulary;
 
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -77,6 +84,17 @@ pub trait Scheme: Send + Sync {
     fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
         let _ = (contexts, out);
         Err(Error::Scheme("this scheme has no uniforms".into()))
+    }
+    /// Keys that generation chooses between, context by context and at random (vLLM's dual key).
+    fn key_count(&self) -> usize {
+        1
+    }
+    /// [`Scheme::uniforms`] under one of [`Scheme::key_count`] keys.
+    fn uniforms_of(&self, key_index: usize, contexts: &[u32], out: &mut [f64]) -> Result<()> {
+        if key_index >= self.key_count() {
+            return Err(check::key_index(key_index, self.key_count()));
+        }
+        self.uniforms(contexts, out)
     }
     /// The g-values of each vocabulary entry after each context, one bit a depth (rows of
     /// `vocab_size` words), for tournament sampling.

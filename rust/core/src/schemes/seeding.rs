@@ -315,7 +315,7 @@ impl Seeder {
                 python_seed(prf.unbounded(hash_key as i64, ids, hash))
             }
             Rule::LastToken { hash_key } => {
-                let last = ids.last().unwrap_or(0);
+                let last = read.last().copied().unwrap_or(0);
                 python_seed(i128::from(hash_key) * i128::from(last))
             }
         }

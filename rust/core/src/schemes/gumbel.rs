@@ -1,0 +1,123 @@
+//! Gumbel-max sampling with torch's CPU uniforms (Aaronson 2022; the radioactivity authors'
+//! `openai`): `r = torch.rand(V)` in float32, seeded by the context; the score of a target t is
+//! `-ln(1 - r[t])`, Exp(1) under H0.
+
+use super::grouping::score_by_seed;
+use super::seeding::Seeding;
+use super::{Scheme, ScoreKind, Share, check, exponential, par_map};
+use crate::error::{Error, Result};
+use crate::random::mt19937::{Mt19937, WORDS};
+use rayon::prelude::*;
+
+/// The scheme. A unit is (low 32 bits of the seed, target).
+pub struct GumbelMax {
+    vocab: u32,
+    seeding: Seeding,
+}
+
+impl GumbelMax {
+    /// One draw of float32 for each vocabulary entry, in order.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`] naming the parameter that is out of range.
+    pub fn new(vocab_size: u32, seeding: Seeding) -> Result<Self> {
+        check::vocab_size(vocab_size)?;
+        if seeding.self_salt() {
+            return Err(Error::Scheme(
+                "self_salt must be false: the uniforms of a context are drawn before the target"
+                    .into(),
+            ));
+        }
+        Ok(Self {
+            vocab: vocab_size,
+            seeding,
+        })
+    }
+}
+
+/// torch's float32 uniform of a word.
+fn uniform(word: u32) -> f64 {
+    f64::from(word & 0x00FF_FFFF) * 2f64.powi(-24)
+}
+
+/// The scores of (ascending) indices: twists past the blocks before each, tempers one word.
+#[inline(always)]
+fn uniforms_at(seed: u32, ascending: &[u32], out: &mut [u64]) {
+    let mut generator = Mt19937::new(seed);
+    let mut blocks = 0;
+    for (out, &index) in out.iter_mut().zip(ascending) {
+        let index = index as usize;
+        while blocks <= index / WORDS {
+            generator.twist();
+            blocks += 1;
+        }
+        *out = exponential(uniform(generator.word(index % WORDS))).to_bits();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn uniforms_at_avx2(seed: u32, ascending: &[u32], out: &mut [u64]) {
+    uniforms_at(seed, ascending, out);
+}
+
+impl Scheme for GumbelMax {
+    fn vocab_size(&self) -> u32 {
+        self.vocab
+    }
+    fn window_width(&self) -> usize {
+        self.seeding.window_width()
+    }
+    fn score_kind(&self) -> ScoreKind {
+        ScoreKind::Real
+    }
+    fn share(&self) -> Option<Share> {
+        None
+    }
+    fn unit_is_window(&self) -> bool {
+        false
+    }
+
+    fn units(&self, windows: &[u32], out: &mut [u128]) {
+        let seeder = self.seeding.prepare();
+        let width = self.window_width();
+        par_map(windows, width, out, |window| {
+            (u128::from(seeder.seed(window)) << 32) | u128::from(window[width - 1])
+        });
+    }
+
+    fn scores(&self, windows: &[u32], out: &mut [u64]) {
+        let seeder = self.seeding.prepare();
+        let width = self.window_width();
+        let seed_target = |row: usize| {
+            let window = &windows[row * width..][..width];
+            (seeder.seed(window), window[width - 1])
+        };
+        score_by_seed(out, seed_target, |(): &mut (), seed, targets, scores| {
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has AVX2, all that the function asks for.
+                unsafe { uniforms_at_avx2(seed, targets, scores) };
+                return;
+            }
+            uniforms_at(seed, targets, scores);
+        });
+    }
+
+    fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
+        let seeder = self.seeding.prepare();
+        let width = self.window_width() - 1;
+        let rows = out.par_chunks_mut(self.vocab as usize);
+        rows.zip(contexts.par_chunks(width))
+            .for_each(|(out, context)| {
+                let mut generator = Mt19937::new(seeder.seed_read(context));
+                for block in out.chunks_mut(WORDS) {
+                    generator.twist();
+                    for (k, out) in block.iter_mut().enumerate() {
+                        *out = uniform(generator.word(k));
+                    }
+                }
+            });
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! SBW, stateless Bernoulli watermarking (Ceppi and Sanchez, "Flip, Don't Shuffle", EMNLP 2026;
+//! package `sbw` 1.0.0, and vLLM): a 64-bit seed of the context keys one Philox call, and a word
+//! below a threshold is green.
+
+use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table};
+use super::{PADDING, Scheme, ScoreKind, Share, check, par_map, vocabulary};
+use crate::error::{Error, Result};
+use crate::random::philox::{high, low, philox4x32_10};
+use std::sync::Arc;
+
+const MAX: f64 = 2_147_483_647.0;
+
+/// What `H` is in the seeding functions.
+enum Hash {
+    /// Jenkins' integer hash (the package's `gpu-` schemes, vLLM).
+    Integer,
+    /// lm-watermarking's table (the package's `-cpuhash` schemes).
+    Table(Arc<Vec<u32>>),
+}
+
+/// The scheme. A unit is (seed, target).
+pub struct Sbw {
+    vocab: u32,
+    read: usize,
+    self_salt: bool,
+    prf: Prf,
+    key: i64,
+    hash: Hash,
+    threshold: u32,
+}
+
+impl Sbw {
+    /// Reads `context_width` tokens: the preceding ones, or (`self_salt`) the target and the
+    /// `context_width - 1` before it. Green where the word's low 31 bits are below
+    /// `int(gamma * 0x7FFFFFFF)`.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`] naming the parameter that is out of range.
+    pub fn new(
+        key: u64,
+        vocab_size: u32,
+        gamma: f64,
+        prf: Prf,
+        context_width: usize,
+        self_salt: bool,
+        table_hash: bool,
+    ) -> Result<Self> {
+        check::vocab_size(vocab_size)?;
+        check::context_width(context_width)?;
+        check::share("gamma", gamma)?;
+        check::int64("key", key)?;
+        if context_width < prf.least_width() {
+            return Err(Error::Scheme(format!(
+                "context_width must be at least {} for this seeding, not {context_width}",
+                prf.least_width()
+            )));
+        }
+        let threshold = (gamma * MAX) as u32;
+        if threshold == 0 {
+            return Err(Error::Scheme(format!(
+                "gamma must be at least 2^-30, not {gamma}"
+            )));
+        }
+        Ok(Self {
+            vocab: vocab_size,
+            read: context_width,
+            self_salt,
+            prf,
+            key: key as i64,
+            hash: if table_hash {
+                Hash::Table(table(LM_TABLE_SEED))
+            } else {
+                Hash::Integer
+            },
+            threshold,
+        })
+    }
+
+    fn seed(&self, read: &[u32]) -> u64 {
+        let ids = read.iter().map(|&x| id(x));
+        let seed = match &self.hash {
+            Hash::Integer => self.prf.wrapping(self.key, ids, jenkins),
+            Hash::Table(table) => self.prf.wrapping(self.key, ids, |x| {
+                i64::from(table[x.rem_euclid(i64::from(TABLE_SIZE)) as usize]) + 1
+            }),
+        };
+        seed as u64
+    }
+
+    fn green(&self, seed: u64, target: u32) -> bool {
+        let words = philox4x32_10([target / 4, 0, 0, 0], [low(seed), high(seed)]);
+        words[(target % 4) as usize] & 0x7FFF_FFFF < self.threshold
+    }
+}
+
+/// vLLM pads a context with -1.
+fn id(token: u32) -> i64 {
+    if token == PADDING { -1 } else { token.into() }
+}
+
+/// Bob Jenkins' integer hash of x + 1 in wrapping int32 with arithmetic shifts.
+fn jenkins(x: i64) -> i64 {
+    let mut i = x.wrapping_add(1) as i32;
+    i = i.wrapping_sub(i.wrapping_shl(6));
+    i ^= i >> 17;
+    i = i.wrapping_sub(i.wrapping_shl(9));
+    i ^= i.wrapping_shl(4);
+    i = i.wrapping_sub(i.wrapping_shl(3));
+    i ^= i.wrapping_shl(10);
+    i ^= i >> 15;
+    i.into()
+}
+
+impl Scheme for Sbw {
+    fn vocab_size(&self) -> u32 {
+        self.vocab
+    }
+    fn window_width(&self) -> usize {
+        self.read + usize::from(!self.self_salt)
+    }
+    fn score_kind(&self) -> ScoreKind {
+        ScoreKind::Green
+    }
+    fn share(&self) -> Option<Share> {
+        Some(Share {
+            num: self.threshold.into(),
+            den: 1 << 31,
+        })
+    }
+    fn unit_is_window(&self) -> bool {
+        false
+    }
+    fn accepts_padding(&self) -> bool {
+        true
+    }
+    fn units(&self, windows: &[u32], out: &mut [u128]) {
+        let width = self.window_width();
+        par_map(windows, width, out, |window| {
+            let seed = self.seed(&window[..self.read]);
+            (u128::from(seed) << 32) | u128::from(window[width - 1])
+        });
+    }
+    fn scores(&self, windows: &[u32], out: &mut [u64]) {
+        let width = self.window_width();
+        par_map(windows, width, out, |window| {
+            let seed = self.seed(&window[..self.read]);
+            self.green(seed, window[width - 1]).into()
+        });
+    }
+    fn green_mask(&self, contexts: &[u32], out: &mut [u8]) -> Result<()> {
+        let width = self.window_width() - 1;
+        if self.self_salt {
+            let entry = |window: &Vec<u32>, token: u32| {
+                let mut read = [0; 16];
+                read[..width].copy_from_slice(window);
+                read[width] = token;
+                self.green(self.seed(&read[..self.read]), token).into()
+            };
+            vocabulary::fill(self.vocab, width, contexts, out, <[u32]>::to_vec, entry);
+        } else {
+            let entry = |&seed: &u64, token: u32| self.green(seed, token).into();
+            vocabulary::fill(self.vocab, width, contexts, out, |c| self.seed(c), entry);
+        }
+        Ok(())
+    }
+}

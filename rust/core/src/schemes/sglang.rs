@@ -1,0 +1,119 @@
+//! SGLang's Gumbel watermark (sglang/srt/sampling/watermarking, read in 0.5.23): MurmurHash3 of
+//! the context, then of key, context hash and target.
+
+use super::{Scheme, ScoreKind, Share, check, exponential, par_map, vocabulary};
+use crate::error::Result;
+use crate::random::murmur::{Murmur, murmur3_words};
+use crate::random::philox::{high, low};
+
+/// A second key, chosen for a context by a coin.
+#[derive(Clone, Copy)]
+struct Second {
+    key: u64,
+    /// Key A where the coin is below it; up to 2^32.
+    threshold: u64,
+}
+
+/// The scheme. A unit is (context hash, target).
+pub struct SglangGumbel {
+    vocab: u32,
+    width: usize,
+    key: u64,
+    second: Option<Second>,
+}
+
+impl SglangGumbel {
+    /// One key, or two with `(key_b, mixing_probability)`: a context uses key A with that
+    /// probability.
+    ///
+    /// # Errors
+    /// [`crate::Error::Scheme`] naming the parameter that is out of range.
+    pub fn new(
+        key: u64,
+        second: Option<(u64, f64)>,
+        vocab_size: u32,
+        context_width: usize,
+    ) -> Result<Self> {
+        check::vocab_size(vocab_size)?;
+        check::context_width(context_width)?;
+        if let Some((_, probability)) = second {
+            check::closed_share("mixing_probability", probability)?;
+        }
+        Ok(Self {
+            vocab: vocab_size,
+            width: context_width + 1,
+            key,
+            second: second.map(|(key, probability)| Second {
+                key,
+                threshold: (probability * 2f64.powi(32)) as u64,
+            }),
+        })
+    }
+
+    /// The hash of a context, and the hash of (key, context hash) that a target continues.
+    fn prefix(&self, context: &[u32]) -> (u32, Murmur) {
+        let hash = murmur3_words(context.iter().copied());
+        let key = match self.second {
+            Some(second) if !self.first_key(second, hash) => second.key,
+            _ => self.key,
+        };
+        let mut prefix = Murmur::default();
+        for word in [low(key), high(key), hash] {
+            prefix.push(word);
+        }
+        (hash, prefix)
+    }
+
+    fn first_key(&self, second: Second, hash: u32) -> bool {
+        let keys = [self.key, second.key];
+        let words = keys.into_iter().flat_map(|key| [low(key), high(key)]);
+        u64::from(murmur3_words(words.chain([hash]))) < second.threshold
+    }
+}
+
+fn uniform(mut prefix: Murmur, target: u32) -> f64 {
+    prefix.push(target);
+    (f64::from(prefix.finish()) + 0.5) * 2f64.powi(-32)
+}
+
+impl Scheme for SglangGumbel {
+    fn vocab_size(&self) -> u32 {
+        self.vocab
+    }
+    fn window_width(&self) -> usize {
+        self.width
+    }
+    fn score_kind(&self) -> ScoreKind {
+        ScoreKind::Real
+    }
+    fn share(&self) -> Option<Share> {
+        None
+    }
+    fn unit_is_window(&self) -> bool {
+        false
+    }
+    fn units(&self, windows: &[u32], out: &mut [u128]) {
+        par_map(windows, self.width, out, |window| {
+            let (context, target) = window.split_at(self.width - 1);
+            let hash = murmur3_words(context.iter().copied());
+            (u128::from(hash) << 32) | u128::from(target[0])
+        });
+    }
+    fn scores(&self, windows: &[u32], out: &mut [u64]) {
+        par_map(windows, self.width, out, |window| {
+            let (context, target) = window.split_at(self.width - 1);
+            exponential(uniform(self.prefix(context).1, target[0])).to_bits()
+        });
+    }
+    fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
+        vocabulary::fill(
+            self.vocab,
+            self.width - 1,
+            contexts,
+            out,
+            |context| self.prefix(context).1,
+            |&prefix, token| uniform(prefix, token),
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,231 @@
+//! SynthID-Text (Dathathri et al., Nature 2024): g-values of a window, one a depth, from a
+//! linear congruential hash in signed 64-bit arithmetic. Two incompatible forms are in use:
+//! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
+//! keys, no table).
+
+use super::{Scheme, ScoreKind, Share, check, par_map, vocabulary};
+use crate::error::{Error, Result};
+use crate::random::mt19937::Words;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+const MULTIPLIER: i64 = 6_364_136_223_846_793_005;
+
+/// One step of the hash.
+fn accumulate(hash: i64, datum: i64) -> i64 {
+    hash.wrapping_add(datum)
+        .wrapping_mul(MULTIPLIER)
+        .wrapping_add(1)
+}
+
+fn accumulate_tokens(start: i64, tokens: &[u32]) -> i64 {
+    tokens
+        .iter()
+        .fold(start, |hash, &token| accumulate(hash, token.into()))
+}
+
+/// One bit for each key: the g-value of the hash extended by it.
+fn g_word(hash: i64, keys: &[i64], g: impl Fn(i64) -> bool) -> u64 {
+    let bits = keys.iter().enumerate();
+    bits.fold(0, |word, (depth, &key)| {
+        word | (u64::from(g(accumulate(hash, key))) << depth)
+    })
+}
+
+fn check_parameters(keys: &[i64], vocab_size: u32, ngram_len: usize) -> Result<()> {
+    check::vocab_size(vocab_size)?;
+    check::width("ngram_len", ngram_len, 2, 17)?;
+    check::width("the number of keys", keys.len(), 1, 64)
+}
+
+/// transformers' `SynthIDTextWatermarkLogitsProcessor`.
+///
+/// All g-values of a window depend on `hash mod table size` alone when the size is a power of
+/// two: that is the unit. Otherwise it is the hash.
+pub struct SynthId {
+    vocab: u32,
+    width: usize,
+    keys: Vec<i64>,
+    table: Arc<Vec<bool>>,
+    ones: u32,
+}
+
+impl SynthId {
+    /// The table is `torch.randint(0, 2, (sampling_table_size,))` of a CPU generator seeded with
+    /// `sampling_table_seed`.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`] naming the parameter that is out of range.
+    pub fn new(
+        keys: &[i64],
+        vocab_size: u32,
+        ngram_len: usize,
+        sampling_table_size: u32,
+        sampling_table_seed: u64,
+    ) -> Result<Self> {
+        check_parameters(keys, vocab_size, ngram_len)?;
+        check::width(
+            "sampling_table_size",
+            sampling_table_size as usize,
+            2,
+            1 << 24,
+        )?;
+        let mut words = Words::new((sampling_table_seed & 0xFFFF_FFFF) as u32);
+        let table: Vec<bool> = (0..sampling_table_size)
+            .map(|_| words.draw() % 2 == 1)
+            .collect();
+        let ones = table.iter().map(|&one| u32::from(one)).sum();
+        Ok(Self {
+            vocab: vocab_size,
+            width: ngram_len,
+            keys: keys.to_vec(),
+            table: Arc::new(table),
+            ones,
+        })
+    }
+
+    fn size(&self) -> i64 {
+        self.table.len() as i64
+    }
+
+    fn word(&self, hash: i64) -> u64 {
+        g_word(hash, &self.keys, |hash| {
+            self.table[hash.rem_euclid(self.size()) as usize]
+        })
+    }
+}
+
+impl Scheme for SynthId {
+    fn vocab_size(&self) -> u32 {
+        self.vocab
+    }
+    fn window_width(&self) -> usize {
+        self.width
+    }
+    fn score_kind(&self) -> ScoreKind {
+        ScoreKind::Depths(self.keys.len() as u8)
+    }
+    fn share(&self) -> Option<Share> {
+        Some(Share {
+            num: self.ones.into(),
+            den: self.table.len() as u128,
+        })
+    }
+    fn unit_is_window(&self) -> bool {
+        false
+    }
+    fn units(&self, windows: &[u32], out: &mut [u128]) {
+        let modulus = if self.table.len().is_power_of_two() {
+            self.size()
+        } else {
+            0
+        };
+        par_map(windows, self.width, out, |window| {
+            let hash = accumulate_tokens(1, window);
+            let read = if modulus > 0 {
+                hash.rem_euclid(modulus)
+            } else {
+                hash
+            };
+            u128::from(read as u64)
+        });
+    }
+    fn scores(&self, windows: &[u32], out: &mut [u64]) {
+        par_map(windows, self.width, out, |window| {
+            self.word(accumulate_tokens(1, window))
+        });
+    }
+    fn g_values(&self, contexts: &[u32], out: &mut [u64]) -> Result<()> {
+        vocabulary::fill(
+            self.vocab,
+            self.width - 1,
+            contexts,
+            out,
+            |context| accumulate_tokens(1, context),
+            |&prefix, token| self.word(accumulate(prefix, token.into())),
+        );
+        Ok(())
+    }
+}
+
+/// DeepMind's synthid-text since 2025: no table. A unit is the window itself.
+pub struct SynthIdDeepMind {
+    vocab: u32,
+    width: usize,
+    keys: Vec<i64>,
+    start: i64,
+}
+
+impl SynthIdDeepMind {
+    /// The hash starts at SHA-256 of the keys (int64, little-endian), read big-endian,
+    /// mod 2^63 - 1.
+    ///
+    /// # Errors
+    /// [`Error::Scheme`] naming the parameter that is out of range.
+    pub fn new(keys: &[i64], vocab_size: u32, ngram_len: usize) -> Result<Self> {
+        check_parameters(keys, vocab_size, ngram_len)?;
+        let mut digest = Sha256::new();
+        for key in keys {
+            digest.update(key.to_le_bytes());
+        }
+        const MODULUS: u128 = (1 << 63) - 1;
+        let start = digest.finalize().iter().fold(0u128, |rest, &byte| {
+            ((rest << 8) | u128::from(byte)) % MODULUS
+        });
+        let start = i64::try_from(start).map_err(|error| Error::Scheme(error.to_string()))?;
+        Ok(Self {
+            vocab: vocab_size,
+            width: ngram_len,
+            keys: keys.to_vec(),
+            start,
+        })
+    }
+
+    fn word(&self, hash: i64) -> u64 {
+        g_word(hash, &self.keys, |hash| {
+            let mixed = (0..12).fold(hash, |h, _| {
+                h.wrapping_add(1).wrapping_mul(MULTIPLIER).wrapping_add(1) >> 5
+            });
+            (mixed >> 30) & 1 == 1
+        })
+    }
+}
+
+impl Scheme for SynthIdDeepMind {
+    fn vocab_size(&self) -> u32 {
+        self.vocab
+    }
+    fn window_width(&self) -> usize {
+        self.width
+    }
+    fn score_kind(&self) -> ScoreKind {
+        ScoreKind::Depths(self.keys.len() as u8)
+    }
+    fn share(&self) -> Option<Share> {
+        Some(Share { num: 1, den: 2 })
+    }
+    fn unit_is_window(&self) -> bool {
+        true
+    }
+    fn units(&self, windows: &[u32], out: &mut [u128]) {
+        par_map(windows, self.width, out, |window| {
+            u128::from(accumulate_tokens(self.start, window) as u64)
+        });
+    }
+    fn scores(&self, windows: &[u32], out: &mut [u64]) {
+        par_map(windows, self.width, out, |window| {
+            self.word(accumulate_tokens(self.start, window))
+        });
+    }
+    fn g_values(&self, contexts: &[u32], out: &mut [u64]) -> Result<()> {
+        vocabulary::fill(
+            self.vocab,
+            self.width - 1,
+            contexts,
+            out,
+            |context| accumulate_tokens(self.start, context),
+            |&prefix, token| self.word(accumulate(prefix, token.into())),
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! vLLM's Gumbel watermarks (vllm/v1/watermarking, read in 0.33.0): a Philox4x32-10 chain over
+//! the context, one more call for the target.
+
+use super::{PADDING, Scheme, ScoreKind, Share, check, exponential, par_map, vocabulary};
+use crate::error::Result;
+use crate::random::philox::{high, low, philox4x32_10};
+use sha2::{Digest, Sha256};
+
+const CONTEXT_DOMAIN: u32 = 0x574D_4358;
+const TOKEN_DOMAIN: u32 = 0x574D_544B;
+
+/// One keyed uniform function.
+#[derive(Clone, Copy)]
+struct Prf {
+    key: [u32; 2],
+}
+
+impl Prf {
+    fn new(key: u64) -> Self {
+        Self {
+            key: [low(key), high(key)],
+        }
+    }
+
+    /// The key derived from a master key for one of two roles.
+    fn derived(master: u64, role: &[u8]) -> Self {
+        let mut digest = Sha256::new();
+        digest.update(role);
+        digest.update(master.to_be_bytes());
+        let first = digest
+            .finalize()
+            .iter()
+            .take(8)
+            .fold(0, |key, &byte| (key << 8) | u64::from(byte));
+        Self::new(first)
+    }
+
+    /// The chain over a context; padding is already the word 0xFFFFFFFF.
+    fn context(&self, context: &[u32]) -> [u32; 4] {
+        const { assert!(PADDING == 0xFFFF_FFFF) };
+        let mut state = [CONTEXT_DOMAIN, context.len() as u32, 0, 0];
+        for (offset, block) in (0u32..).step_by(4).zip(context.chunks(4)) {
+            let mut words = [u32::MAX, u32::MAX - 1, u32::MAX - 2, u32::MAX - 3];
+            words[..block.len()].copy_from_slice(block);
+            for (word, state) in words.iter_mut().zip(state) {
+                *word ^= state;
+            }
+            state = philox4x32_10(words, [self.key[0] ^ offset, self.key[1]]);
+        }
+        state
+    }
+
+    /// The float32 uniform of a target after a context's chain.
+    fn uniform(&self, state: &[u32; 4], target: u32) -> f64 {
+        let out = philox4x32_10(
+            [target >> 2, state[0], state[1], state[2]],
+            [self.key[0] ^ state[3], self.key[1] ^ TOKEN_DOMAIN],
+        );
+        let numerator = f64::from((out[(target & 3) as usize] >> 8) + 1);
+        f64::from((numerator / 16_777_217.0) as f32)
+    }
+
+    fn window(&self, window: &[u32]) -> f64 {
+        let (context, target) = window.split_at(window.len() - 1);
+        self.uniform(&self.context(context), target[0])
+    }
+}
+
+/// `gumbel` and `dual_key_gumbel`. A unit is the window itself.
+pub struct VllmGumbel {
+    vocab: u32,
+    width: usize,
+    prf: Prf,
+    second: Option<(Prf, f64)>,
+}
+
+impl VllmGumbel {
+    /// `gumbel`: the score is `-ln(1 - u)`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Scheme`] naming the parameter that is out of range.
+    pub fn single(key: u64, vocab_size: u32, context_width: usize) -> Result<Self> {
+        Self::new(Prf::new(key), None, vocab_size, context_width)
+    }
+
+    /// `dual_key_gumbel`: two keys derived from the master key; the score is
+    /// `(1 - alpha) s_A + alpha s_B`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Scheme`] naming the parameter that is out of range.
+    pub fn dual(key: u64, vocab_size: u32, context_width: usize, alpha: f64) -> Result<Self> {
+        check::closed_share("alpha", alpha)?;
+        let second = Some((Prf::derived(key, b"key_b"), alpha));
+        Self::new(
+            Prf::derived(key, b"key_a"),
+            second,
+            vocab_size,
+            context_width,
+        )
+    }
+
+    fn new(prf: Prf, second: Option<(Prf, f64)>, vocab: u32, context_width: usize) -> Result<Self> {
+        check::vocab_size(vocab)?;
+        check::context_width(context_width)?;
+        Ok(Self {
+            vocab,
+            width: context_width + 1,
+            prf,
+            second,
+        })
+    }
+}
+
+impl Scheme for VllmGumbel {
+    fn vocab_size(&self) -> u32 {
+        self.vocab
+    }
+    fn window_width(&self) -> usize {
+        self.width
+    }
+    fn score_kind(&self) -> ScoreKind {
+        ScoreKind::Real
+    }
+    fn share(&self) -> Option<Share> {
+        None
+    }
+    fn unit_is_window(&self) -> bool {
+        true
+    }
+    fn accepts_padding(&self) -> bool {
+        true
+    }
+    fn units(&self, windows: &[u32], out: &mut [u128]) {
+        par_map(windows, self.width, out, |window| {
+            let state = self.prf.context(&window[..self.width - 1]);
+            let words = [state[0], state[1], state[2], window[self.width - 1]];
+            words
+                .iter()
+                .fold(0, |unit, &word| (unit << 32) | u128::from(word))
+        });
+    }
+    fn scores(&self, windows: &[u32], out: &mut [u64]) {
+        par_map(windows, self.width, out, |window| {
+            let first = exponential(self.prf.window(window));
+            let score = self.second.map_or(first, |(prf, alpha)| {
+                (1.0 - alpha) * first + alpha * exponential(prf.window(window))
+            });
+            score.to_bits()
+        });
+    }
+    fn key_count(&self) -> usize {
+        1 + usize::from(self.second.is_some())
+    }
+    fn uniforms_of(&self, key_index: usize, contexts: &[u32], out: &mut [f64]) -> Result<()> {
+        let keys = [Some(self.prf), self.second.map(|(prf, _)| prf)];
+        let Some(prf) = keys.get(key_index).copied().flatten() else {
+            return Err(check::key_index(key_index, self.key_count()));
+        };
+        vocabulary::fill(
+            self.vocab,
+            self.width - 1,
+            contexts,
+            out,
+            |context| prf.context(context),
+            |state, token| prf.uniform(state, token),
+        );
+        Ok(())
+    }
+    fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
+        self.uniforms_of(0, contexts, out)
+    }
+}
