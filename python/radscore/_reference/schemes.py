@@ -222,7 +222,7 @@ class HFKGW(PermutationGreen):
 
     def seed32(self, window: Window) -> int:
         if self.seeding_scheme == "lefthash":  # the last token alone, whatever the width
-            return seed_of(int64(self.hashing_key * window[-2]))
+            return seed_of(self.hashing_key * window[-2])
         table = table_hash(hash_table(self.hashing_key))
         return seed_of(PRFS["anchored_minhash"](window, self.hashing_key, table))
 
@@ -508,7 +508,7 @@ class SBW(Scheme):
         """The signed 64-bit seed."""
         read = window if self.self_salt else window[:-1]
         hashed = jenkins if self.hashing == "jenkins" else table_hash(_lm_table())
-        return PRFS[self.prf](read, self.key, hashed)
+        return int64(PRFS[self.prf](read, self.key, hashed))
 
     def word31(self, window: Window) -> int:
         """The 31-bit word that is compared."""
