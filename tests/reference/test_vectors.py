@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from radscore._reference.hashes import int64
 from radscore._reference.mersenne import MersenneTwister, hash_table
-from radscore._reference.pipeline import Scorer, positions, windows_of
+from radscore._reference.pipeline import Rules, Scorer, positions, windows_of
 from radscore._reference.schemes import (
     HFKGW,
     SBW,
@@ -124,7 +124,7 @@ def test_transformers_green_lists(vectors):
 def test_transformers_detector(vectors):
     for case in vectors("transformers_kgw")["detector"]:
         for dedup, counts in (("none", case["all"]), ("window", case["distinct"])):
-            scorer = Scorer(hf(case), dedup)
+            scorer = Scorer(hf(case), Rules(dedup))
             scorer.add([case["tokens"]])
             tally = scorer.tally()
             assert [tally.n_scored, tally.score_sum] == counts
@@ -144,7 +144,7 @@ def test_transformers_synthid(vectors):
             sampling_table_seed=case["sampling_table_seed"],
         )
         assert g_rows(scheme, case["tokens"]) == case["g_values"]
-        found = positions(case["tokens"], scheme, dedup="context")
+        found = positions(case["tokens"], scheme, Rules("context"))
         assert [int(p.fate == "scored") for p in found] == case["first_context"]
 
 
