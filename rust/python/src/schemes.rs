@@ -1,0 +1,491 @@
+//! `_core.Scheme`: a keyed scheme, immutable, shared with scorers.
+
+use crate::errors::to_py;
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use pyo3::prelude::*;
+use radscore_core::schemes::gumbel::GumbelMax;
+use radscore_core::schemes::keyed::Keyed;
+use radscore_core::schemes::kgw::Kgw;
+use radscore_core::schemes::permutation::Kernel;
+use radscore_core::schemes::sbw::Sbw;
+use radscore_core::schemes::seeding::{Prf, Rule, Seeding, TableRule};
+use radscore_core::schemes::sglang::SglangGumbel;
+use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
+use radscore_core::schemes::textseal::TextSeal;
+use radscore_core::schemes::vllm::VllmGumbel;
+use radscore_core::schemes::{PADDING, Scheme as CoreScheme, ScoreKind};
+use radscore_core::{Error, Result};
+use std::sync::Arc;
+
+/// A keyed scheme.
+#[pyclass(frozen, module = "radscore._core")]
+pub struct Scheme {
+    /// The scheme itself.
+    pub inner: Arc<dyn CoreScheme>,
+}
+
+fn wrap(scheme: Result<impl CoreScheme + 'static>) -> PyResult<Scheme> {
+    let inner = Arc::new(scheme.map_err(to_py)?);
+    Ok(Scheme { inner })
+}
+
+/// The names of seedings: the radioactivity authors' `hash`, `table_additive`, `table_skip` and
+/// `table_min`; transformers' `last_token`; lm-watermarking's functions.
+fn seeding(
+    name: &str,
+    context_width: usize,
+    self_salt: bool,
+    seed: u64,
+    key: u64,
+    table_seed: u64,
+) -> Result<Seeding> {
+    let table = |rule| Rule::Table {
+        rule,
+        salt_key: key,
+        table_seed,
+    };
+    let rule = match name {
+        "hash" => Rule::Hash {
+            seed,
+            salt_key: key,
+        },
+        "table_additive" => table(TableRule::Additive),
+        "table_skip" => table(TableRule::Skip),
+        "table_min" => table(TableRule::Min),
+        "last_token" => Rule::LastToken { hash_key: key },
+        _ => Rule::Prf {
+            prf: Prf::from_name(name)?,
+            hash_key: key,
+            table_seed,
+        },
+    };
+    Seeding::new(rule, context_width, self_salt)
+}
+
+fn kernel(name: &str) -> Result<Kernel> {
+    match name {
+        "auto" => Ok(Kernel::Auto),
+        "scalar" => Ok(Kernel::Scalar),
+        "tracking" => Ok(Kernel::Tracking),
+        "bitmap" => Ok(Kernel::Bitmap),
+        _ => Err(Error::Argument(format!(
+            "kernel must be auto, scalar, tracking or bitmap, not {name:?}"
+        ))),
+    }
+}
+
+/// Rows of token ids from uint32 (2^32 - 1 is padding) or int64 (-1 is padding).
+#[derive(FromPyObject)]
+enum Rows<'py> {
+    Narrow(PyReadonlyArray2<'py, u32>),
+    Wide(PyReadonlyArray2<'py, i64>),
+}
+
+impl Rows<'_> {
+    fn shape(&self) -> (usize, usize) {
+        let shape = match self {
+            Self::Narrow(array) => array.as_array().dim(),
+            Self::Wide(array) => array.as_array().dim(),
+        };
+        (shape.0, shape.1)
+    }
+
+    /// The ids, checked: one row for each call of the random function.
+    fn read(&self, name: &str, width: usize, scheme: &dyn CoreScheme) -> Result<Vec<u32>> {
+        let (_, columns) = self.shape();
+        if columns != width {
+            return Err(Error::Argument(format!(
+                "{name} must have {width} columns for this scheme, not {columns}"
+            )));
+        }
+        let vocab = scheme.vocab_size();
+        let padding = scheme.accepts_padding();
+        let target = scheme.window_width() - 1;
+        let check = |(k, id): (usize, i64)| {
+            let token = u32::try_from(id).unwrap_or(PADDING);
+            let padded = padding && (id == -1 || id == i64::from(PADDING)) && k % width < target;
+            if token < vocab || padded {
+                return Ok(token);
+            }
+            Err(Error::Tokens(format!(
+                "token id {id} in row {} of {name} is outside the vocabulary of {vocab}",
+                k / width
+            )))
+        };
+        match self {
+            Self::Narrow(array) => {
+                let ids = array.as_array();
+                ids.iter()
+                    .map(|&id| id.into())
+                    .enumerate()
+                    .map(check)
+                    .collect()
+            }
+            Self::Wide(array) => {
+                let ids = array.as_array();
+                ids.iter().copied().enumerate().map(check).collect()
+            }
+        }
+    }
+}
+
+fn matrix<'py, T: numpy::Element>(
+    py: Python<'py>,
+    values: Vec<T>,
+    columns: usize,
+) -> PyResult<Bound<'py, PyArray2<T>>> {
+    let rows = if columns == 0 {
+        0
+    } else {
+        values.len() / columns
+    };
+    values.into_pyarray(py).reshape([rows, columns])
+}
+
+impl Scheme {
+    fn width(&self) -> usize {
+        self.inner.window_width()
+    }
+
+    /// `rows` of the vocabulary, filled without the interpreter's lock.
+    fn fill<T: Send + Clone + Default>(
+        &self,
+        py: Python<'_>,
+        contexts: &Rows<'_>,
+        fill: impl Fn(&dyn CoreScheme, &[u32], &mut [T]) -> Result<()> + Sync,
+    ) -> PyResult<Vec<T>> {
+        let (rows, _) = contexts.shape();
+        let ids = contexts
+            .read("contexts", self.width() - 1, &*self.inner)
+            .map_err(to_py)?;
+        let size = rows * self.inner.vocab_size() as usize;
+        py.detach(|| {
+            let mut out = vec![T::default(); size];
+            fill(&*self.inner, &ids, &mut out)?;
+            Ok(out)
+        })
+        .map_err(to_py)
+    }
+
+    fn depth(&self) -> usize {
+        match self.inner.score_kind() {
+            ScoreKind::Depths(depth) => depth.into(),
+            _ => 0,
+        }
+    }
+}
+
+fn bits(words: &[u64], depth: usize) -> Vec<u8> {
+    let word_bits = |&word: &u64| (0..depth).map(move |d| ((word >> d) & 1) as u8);
+    words.iter().flat_map(word_bits).collect()
+}
+
+#[pymethods]
+impl Scheme {
+    /// Green lists from a permutation; see `radscore.KGW`.
+    #[staticmethod]
+    #[pyo3(signature = (*, vocab_size, gamma, context_width, seeding, self_salt, seed, key,
+        table_seed, green_last, kernel="auto"))]
+    #[allow(clippy::too_many_arguments)]
+    fn kgw(
+        vocab_size: u32,
+        gamma: f64,
+        context_width: usize,
+        seeding: &str,
+        self_salt: bool,
+        seed: u64,
+        key: u64,
+        table_seed: u64,
+        green_last: bool,
+        kernel: &str,
+    ) -> PyResult<Self> {
+        let kernel = self::kernel(kernel).map_err(to_py)?;
+        let seeding = self::seeding(seeding, context_width, self_salt, seed, key, table_seed)
+            .map_err(to_py)?;
+        let scheme = Kgw::new(vocab_size, gamma, seeding, green_last);
+        wrap(scheme.map(|scheme| scheme.with_kernel(kernel)))
+    }
+
+    /// Gumbel-max with torch's uniforms; see `radscore.GumbelMax`.
+    #[staticmethod]
+    #[pyo3(signature = (*, vocab_size, context_width, seeding, seed, key, table_seed))]
+    fn gumbel_max(
+        vocab_size: u32,
+        context_width: usize,
+        seeding: &str,
+        seed: u64,
+        key: u64,
+        table_seed: u64,
+    ) -> PyResult<Self> {
+        let seeding =
+            self::seeding(seeding, context_width, false, seed, key, table_seed).map_err(to_py)?;
+        wrap(GumbelMax::new(vocab_size, seeding))
+    }
+
+    /// SynthID-Text of transformers; see `radscore.SynthID`.
+    #[staticmethod]
+    #[pyo3(signature = (*, keys, vocab_size, ngram_len, sampling_table_size, sampling_table_seed))]
+    fn synthid(
+        keys: Vec<i64>,
+        vocab_size: u32,
+        ngram_len: usize,
+        sampling_table_size: u32,
+        sampling_table_seed: u64,
+    ) -> PyResult<Self> {
+        wrap(SynthId::new(
+            &keys,
+            vocab_size,
+            ngram_len,
+            sampling_table_size,
+            sampling_table_seed,
+        ))
+    }
+
+    /// SynthID-Text of DeepMind; see `radscore.SynthIDDeepMind`.
+    #[staticmethod]
+    #[pyo3(signature = (*, keys, vocab_size, ngram_len))]
+    fn synthid_deepmind(keys: Vec<i64>, vocab_size: u32, ngram_len: usize) -> PyResult<Self> {
+        wrap(SynthIdDeepMind::new(&keys, vocab_size, ngram_len))
+    }
+
+    /// TextSeal, by Gumbel-max where `gamma` is None; see `radscore.TextSeal`.
+    #[staticmethod]
+    #[pyo3(signature = (*, key, vocab_size, context_width, gamma))]
+    fn textseal(
+        key: i64,
+        vocab_size: u32,
+        context_width: usize,
+        gamma: Option<f64>,
+    ) -> PyResult<Self> {
+        wrap(match gamma {
+            Some(gamma) => TextSeal::green(key, vocab_size, context_width, gamma),
+            None => TextSeal::gumbel(key, vocab_size, context_width),
+        })
+    }
+
+    /// vLLM's Gumbel watermark, of two keys where `alpha` is given; see `radscore.VLLMGumbel`.
+    #[staticmethod]
+    #[pyo3(signature = (*, key, vocab_size, context_width, alpha))]
+    fn vllm_gumbel(
+        key: u64,
+        vocab_size: u32,
+        context_width: usize,
+        alpha: Option<f64>,
+    ) -> PyResult<Self> {
+        wrap(match alpha {
+            Some(alpha) => VllmGumbel::dual(key, vocab_size, context_width, alpha),
+            None => VllmGumbel::single(key, vocab_size, context_width),
+        })
+    }
+
+    /// SGLang's Gumbel watermark; `second` is (key_b, mixing_probability).
+    #[staticmethod]
+    #[pyo3(signature = (*, key, second, vocab_size, context_width))]
+    fn sglang_gumbel(
+        key: u64,
+        second: Option<(u64, f64)>,
+        vocab_size: u32,
+        context_width: usize,
+    ) -> PyResult<Self> {
+        wrap(SglangGumbel::new(key, second, vocab_size, context_width))
+    }
+
+    /// Stateless Bernoulli watermarking; see `radscore.SBW`.
+    #[staticmethod]
+    #[pyo3(signature = (*, key, vocab_size, gamma, seeding, context_width, self_salt, table_hash))]
+    fn sbw(
+        key: u64,
+        vocab_size: u32,
+        gamma: f64,
+        seeding: &str,
+        context_width: usize,
+        self_salt: bool,
+        table_hash: bool,
+    ) -> PyResult<Self> {
+        let prf = Prf::from_name(seeding).map_err(to_py)?;
+        wrap(Sbw::new(
+            key,
+            vocab_size,
+            gamma,
+            prf,
+            context_width,
+            self_salt,
+            table_hash,
+        ))
+    }
+
+    /// Our own scheme, by Gumbel-max where `gamma` is None; see `radscore.Keyed`.
+    #[staticmethod]
+    #[pyo3(signature = (*, key, vocab_size, context_width, gamma))]
+    fn keyed(
+        key: &[u8],
+        vocab_size: u32,
+        context_width: usize,
+        gamma: Option<f64>,
+    ) -> PyResult<Self> {
+        let length = key.len();
+        let key: [u8; 16] = key.try_into().map_err(|_| {
+            to_py(Error::Scheme(format!(
+                "key must be 16 bytes (32 hexadecimal digits), not {length}"
+            )))
+        })?;
+        wrap(match gamma {
+            Some(gamma) => Keyed::green(key, vocab_size, context_width, gamma),
+            None => Keyed::gumbel(key, vocab_size, context_width),
+        })
+    }
+
+    /// Size of the vocabulary.
+    #[getter]
+    fn vocab_size(&self) -> u32 {
+        self.inner.vocab_size()
+    }
+
+    /// Tokens of a window, target included.
+    #[getter]
+    fn window_width(&self) -> usize {
+        self.width()
+    }
+
+    /// `"green"`, `"real"` or `"depths"`.
+    #[getter]
+    fn score_kind(&self) -> &'static str {
+        match self.inner.score_kind() {
+            ScoreKind::Green => "green",
+            ScoreKind::Real => "real",
+            ScoreKind::Depths(_) => "depths",
+        }
+    }
+
+    /// Number of g-values of a window; 0 for other scores.
+    #[getter(depth)]
+    fn get_depth(&self) -> usize {
+        self.depth()
+    }
+
+    /// (numerator, denominator) of the null share of a green or g-value; None for real scores.
+    #[getter]
+    fn share(&self) -> Option<(u128, u128)> {
+        self.inner.share().map(|share| (share.num, share.den))
+    }
+
+    /// Whether distinct windows are always distinct units.
+    #[getter]
+    fn unit_is_window(&self) -> bool {
+        self.inner.unit_is_window()
+    }
+
+    /// Whether -1 may stand in a context.
+    #[getter]
+    fn accepts_padding(&self) -> bool {
+        self.inner.accepts_padding()
+    }
+
+    /// Keys that generation chooses between at random.
+    #[getter]
+    fn key_count(&self) -> usize {
+        self.inner.key_count()
+    }
+
+    /// Greenness of the whole vocabulary after each context: bool (n, vocab_size).
+    fn green_mask<'py>(
+        &self,
+        py: Python<'py>,
+        contexts: Rows<'py>,
+    ) -> PyResult<Bound<'py, PyArray2<bool>>> {
+        let mask = self.fill(py, &contexts, |scheme, ids, out: &mut [u8]| {
+            scheme.green_mask(ids, out)
+        })?;
+        let mask: Vec<bool> = py.detach(|| mask.into_iter().map(|green| green != 0).collect());
+        matrix(py, mask, self.inner.vocab_size() as usize)
+    }
+
+    /// Uniforms of the whole vocabulary after each context: float64 (n, vocab_size).
+    #[pyo3(signature = (contexts, key_index=0))]
+    fn uniforms<'py>(
+        &self,
+        py: Python<'py>,
+        contexts: Rows<'py>,
+        key_index: usize,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let uniforms = self.fill(py, &contexts, |scheme, ids, out: &mut [f64]| {
+            scheme.uniforms_of(key_index, ids, out)
+        })?;
+        matrix(py, uniforms, self.inner.vocab_size() as usize)
+    }
+
+    /// g-values of the whole vocabulary after each context: uint8 (n, vocab_size, depth).
+    fn g_values<'py>(&self, py: Python<'py>, contexts: Rows<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let words = self.fill(py, &contexts, |scheme, ids, out: &mut [u64]| {
+            scheme.g_values(ids, out)
+        })?;
+        let depth = self.depth();
+        let (rows, _) = contexts.shape();
+        let values = py.detach(|| bits(&words, depth)).into_pyarray(py);
+        let shape = [rows, self.inner.vocab_size() as usize, depth];
+        Ok(values.reshape(shape)?.into_any())
+    }
+
+    /// The score of each window as it stands, without deduplication: bool (n,), float64 (n,) or
+    /// uint8 (n, depth).
+    fn scores<'py>(&self, py: Python<'py>, windows: Rows<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (rows, _) = windows.shape();
+        let ids = windows
+            .read("windows", self.width(), &*self.inner)
+            .map_err(to_py)?;
+        let words = py.detach(|| {
+            let mut out = vec![0; rows];
+            self.inner.scores(&ids, &mut out);
+            out
+        });
+        Ok(match self.inner.score_kind() {
+            ScoreKind::Green => {
+                let greens: Vec<bool> = words.into_iter().map(|word| word != 0).collect();
+                greens.into_pyarray(py).into_any()
+            }
+            ScoreKind::Real => {
+                let reals: Vec<f64> = words.into_iter().map(f64::from_bits).collect();
+                reals.into_pyarray(py).into_any()
+            }
+            ScoreKind::Depths(depth) => {
+                let depth = depth.into();
+                let values = bits(&words, depth).into_pyarray(py);
+                values.reshape([rows, depth])?.into_any()
+            }
+        })
+    }
+
+    /// The unit of each window: uint64 (n, 2), high word first.
+    fn units<'py>(
+        &self,
+        py: Python<'py>,
+        windows: Rows<'py>,
+    ) -> PyResult<Bound<'py, PyArray2<u64>>> {
+        if self.inner.unit_is_window() {
+            return Err(to_py(Error::Argument(
+                "units: the unit of this scheme is the window itself".into(),
+            )));
+        }
+        let (rows, _) = windows.shape();
+        let ids = windows
+            .read("windows", self.width(), &*self.inner)
+            .map_err(to_py)?;
+        let words: Vec<u64> = py.detach(|| {
+            let mut out = vec![0; rows];
+            self.inner.units(&ids, &mut out);
+            let halves = |unit: u128| [(unit >> 64) as u64, (unit & u128::from(u64::MAX)) as u64];
+            out.into_iter().flat_map(halves).collect()
+        });
+        matrix(py, words, 2)
+    }
+
+    /// Shows no key: the scheme's public parameters stand in its Python class.
+    fn __repr__(&self) -> String {
+        format!(
+            "Scheme(vocab_size={}, window_width={}, score_kind={:?})",
+            self.inner.vocab_size(),
+            self.width(),
+            self.score_kind()
+        )
+    }
+}
