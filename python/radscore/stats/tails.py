@@ -196,9 +196,7 @@ def _binomial_inside(s: FloatArray, n: FloatArray, share: Fraction) -> FloatArra
     q = np.where(upper, float(share), float(1 - share))
     p = np.where(upper, float(1 - share), float(share))
     deviance = n * q * _deviance(d / (n * q)) + n * p * _deviance(np.maximum(-d / (n * p), -1.0))
-    log_pmf = (
-        log_factorial_rest(n) - log_factorial_rest(s) - log_factorial_rest(n - s) - deviance
-    )
+    log_pmf = log_factorial_rest(n) - log_factorial_rest(s) - log_factorial_rest(n - s) - deviance
     log_tail = log_pmf + np.log(s) + _log_integral((d - p) / p, s - 1.0, n - s, q / p, 1.0)
     log_tail = np.minimum(log_tail, 0.0)
     return np.where(upper, log_tail, log_complement(log_tail))
