@@ -188,7 +188,7 @@ def test_a_good_document_beside_every_bad_line(tmp_path):
     corpus = open_corpus(tmp_path / "x.jsonl", on_error="skip")
     documents = [doc.tolist() for batch in corpus for doc in batch.documents]
     assert documents == [[7]] * len(bad)
-    assert corpus.skipped.records == len(bad)
+    assert corpus.skipped.count == len(bad)
 
 
 def test_a_packed_line_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):

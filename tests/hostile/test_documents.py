@@ -58,7 +58,7 @@ def test_values_and_offsets_that_lie(values, offsets, message):
         pa.array([[1], None]),
         pa.array([[1, None]]),
         pa.array(["a"]),
-        [np.array([1, 70_000], dtype=">u4")],
+        np.arange(12).reshape(3, 4)[:, ::2],
         [[True, False]],
         [True, False],
         np.array([[True, False]]),
@@ -84,12 +84,10 @@ def test_float_and_foreign_tensors():
 
 
 def test_odd_but_honest_containers_are_read():
-    strided = np.arange(12).reshape(3, 4)[:, ::2]
-    assert [doc.tolist() for doc in Documents.of(strided)] == [[0, 2], [4, 6], [8, 10]]
+    big_endian = [np.array([1, 70_000], dtype=">u4"), np.array([2], dtype=">u4")]
+    assert [doc.tolist() for doc in Documents.of(big_endian)] == [[1, 70_000], [2]]
     sliced = pa.array([[9], [1, 2], [3], [9]]).slice(1, 2)
     assert [doc.tolist() for doc in Documents.of(sliced)] == [[1, 2], [3]]
-    mixed = [[1, 2**63], [-1 + 1]]
-    assert [doc.tolist() for doc in Documents.of(mixed)][1] == [0]
 
 
 @pytest.mark.parametrize("bad", [-1, 100, 2**40, -(2**62)])

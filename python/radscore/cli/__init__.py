@@ -1,4 +1,4 @@
-"""The command line: ``radscore score``, ``kgrams``, ``schemes``, ``inspect``; one file a command."""
+"""The command line: ``score``, ``kgrams``, ``schemes``, ``inspect``; one file a command."""
 
 from __future__ import annotations
 

@@ -6,12 +6,14 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from radscore.cli import inspect, kgrams, schemes, score
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.errors import ArgumentError, RadscoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main", "make_parser"]
 
@@ -39,25 +41,25 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=f"{_EXAMPLES}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=_Version())
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in (score, kgrams, schemes, inspect):
         module.register(commands)
     return parser
 
 
-class _Version(str):
-    """The version, looked up when it is shown."""
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
 
-    __slots__ = ()
-
-    def __mod__(self, _: object) -> str:
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            return f"radscore {version('radscore')}"
+            found = version("radscore")
         except PackageNotFoundError:
-            return "radscore (not installed)"
+            found = "(not installed)"
+        print(f"radscore {found}")
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nobody reads: keep the interpreter's own flush at exit from failing as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.BROKEN_PIPE
-    except BaseException as error:  # noqa: BLE001 - every way to fail ends in one line
+    except BaseException as error:  # noqa: BLE001 -
         if debug:
             traceback.print_exc()
         return _report(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit
@@ -10,6 +9,8 @@ from radscore.cli.options import add_command, add_corpus_options, natural
 from radscore.cli.output import count, json_out, table
 
 if TYPE_CHECKING:
+    import argparse
+
     from radscore.corpus import Inspection
 
 __all__ = ["register"]
@@ -69,7 +70,10 @@ def _fields(found: Inspection) -> dict[str, Any]:
 def _print(found: Inspection) -> None:
     unit = "tokens" if found.n_bytes_of_text is None else "bytes"
     rows = [
-        ("files", f"{count(found.files)} ({', '.join(found.formats)}, {count(found.total_bytes)} bytes)"),
+        (
+            "files",
+            f"{count(found.files)} ({', '.join(found.formats)}, {count(found.total_bytes)} bytes)",
+        ),
         ("field", found.field or ""),
         ("dtype", found.dtype or ""),
     ]

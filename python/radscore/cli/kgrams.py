@@ -6,7 +6,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, Exit
-from radscore.cli.options import add_command, add_corpus_options, add_run_options, natural, open_inputs
+from radscore.cli.options import (
+    add_command,
+    add_corpus_options,
+    add_run_options,
+    natural,
+    open_inputs,
+)
 from radscore.cli.output import count, json_out, skipped_text, table
 from radscore.cli.progress import Progress
 from radscore.errors import CorpusError
@@ -64,6 +70,9 @@ def register(commands: Any) -> None:
         examples=_INFO,
     )
     info.add_argument("file", metavar="FILE", help="a set that radscore kgrams build saved")
+    info.add_argument(
+        "--vocab-size", type=natural, metavar="V", help="needed for k-grams in .json or .jsonl"
+    )
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=run_info)
 
@@ -116,7 +125,7 @@ def run_info(args: argparse.Namespace) -> int:
     """Runs ``kgrams info``."""
     from radscore.kgrams import KgramSet
 
-    kgrams = KgramSet.load(args.file)
+    kgrams = KgramSet.load(args.file, vocab_size=args.vocab_size)
     if args.json:
         json_out(_facts(kgrams))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, UsageError
@@ -27,7 +28,7 @@ def add_command(
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
-        description=description,
+        description=textwrap.fill(description, 79) if "\n" not in description else description,
         epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

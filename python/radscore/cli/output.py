@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from radscore.corpus import SkipReport
 
 __all__ = ["count", "json_out", "power_of_ten", "share", "skipped_text", "table"]
@@ -73,9 +74,9 @@ def skipped_text(skipped: SkipReport, n_documents: int) -> str:
     if not skipped:
         return ""
     parts = []
-    if skipped.records:
-        part = share(skipped.records, skipped.records + n_documents)
-        parts.append(f"{count(skipped.records, 'record')} ({part})")
+    if skipped.count:
+        part = share(skipped.count, skipped.count + n_documents)
+        parts.append(f"{count(skipped.count, 'record')} ({part})")
     if skipped.files:
         parts.append(f"the rest of {count(skipped.files, 'file')}")
     return "\n".join([" and ".join(parts), *skipped.examples])
