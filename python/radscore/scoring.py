@@ -20,8 +20,7 @@ from radscore.schemes import Scheme
 
 if TYPE_CHECKING:
     from radscore.corpus import Corpus
-    from radscore.stats.decoys import DecoyResult
-    from radscore.stats.laws import NullLaw
+    from radscore.stats import DecoyResult, NullLaw, SumResult, WeightedResult
 
 __all__ = ["Scorer", "decoy_test", "score", "score_documents", "score_positions"]
 
@@ -239,30 +238,13 @@ class Scorer:
         self, index: int, tally: _core.Tally, curve: list[tuple[int, tuple[int, float]]]
     ) -> ScoreResult:
         scheme = self.schemes[index]
-        law = scheme.null_law
         if tally.n_scored == 0:
             raise TokenError(_nothing_scored(scheme, tally))
-        notes = _notes(scheme, self.dedup)
-        weighted = None
-        if tally.weighted:
-            units = self._core.weighted_units(index)
-            assert units is not None
-            from radscore.stats.weighted import weighted_test
+        from radscore.stats import WeightedResult
 
-            weights, _, groups = units
-            statistic = tally.sum_weight_score - law.mean * tally.sum_weight
-            weighted = weighted_test(statistic, weights, law, **_list_shape(scheme, groups))
-            log10_pvalue, method = weighted.log10_pvalue, weighted.method
-            deviation = math.sqrt(law.variance * tally.sum_weight_squared)
-            zscore = statistic / deviation
-            mean = tally.sum_weight_score / tally.sum_weight if tally.sum_weight else math.nan
-            expected = law.mean
-        else:
-            statistic = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
-            log10_pvalue, method = float(law.log10_sf(statistic, tally.n_scored)), law.method
-            mean = statistic / tally.n_scored
-            expected = law.mean
-            zscore = (mean - expected) * math.sqrt(tally.n_scored / law.variance)
+        test, statistic = self._test(index, tally)
+        weighted = test if isinstance(test, WeightedResult) else None
+        log10_pvalue, method = test.log10_pvalue, test.method
         if self.dedup == "none":
             log10_pvalue, method = math.nan, "none: repetitions were counted"
         return ScoreResult(
@@ -272,9 +254,8 @@ class Scorer:
             pvalue=10.0**log10_pvalue,
             log10_pvalue=log10_pvalue,
             method=method,
-            mean=mean,
-            expected=expected,
-            zscore=zscore,
+            expected=0.0 if isinstance(test, WeightedResult) else test.expected,
+            zscore=test.zscore,
             scheme=scheme.name,
             fingerprint=scheme.fingerprint,
             dedup=self.dedup,
@@ -289,10 +270,23 @@ class Scorer:
             n_excluded=tally.n_excluded,
             n_filtered=tally.n_filtered,
             n_duplicates=tally.n_duplicates,
-            notes=notes,
-            curve=tuple(self._point(law, *point) for point in curve),
+            notes=_notes(scheme, self.dedup),
+            curve=tuple(self._point(scheme.null_law, *point) for point in curve),
             weighted=weighted,
         )
+
+    def _test(self, index: int, tally: _core.Tally) -> tuple[SumResult | WeightedResult, float]:
+        from radscore.stats import sum_test, weighted_test
+
+        scheme = self.schemes[index]
+        units = self._core.weighted_units(index)
+        if units is None:
+            total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
+            return sum_test(total, tally.n_scored, scheme.null_law), total
+        weights, _, groups = units
+        law = _weighted_law(scheme)
+        total = tally.sum_weight_score - law.mean * tally.sum_weight
+        return weighted_test(total, weights, law, **_list_shape(scheme, groups)), total
 
     def _point(self, law: NullLaw, n_tokens: int, point: tuple[int, float]) -> CurvePoint:
         n_scored, statistic = point
@@ -530,7 +524,7 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     scorer : Scorer
         Made with ``[scheme, *scheme.decoys(n, seed=...)]``; everything must have been added.
     """
-    from radscore.stats.decoys import decoy_test as test
+    from radscore.stats import decoy_test as test
 
     if len(scorer.schemes) < 2:
         raise ArgumentError("a decoy test needs a scorer with decoys: [scheme, *scheme.decoys(n)]")
@@ -538,11 +532,12 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     for scheme, tally in zip(scorer.schemes, scorer.tallies(), strict=True):
         if tally.n_scored == 0:
             raise TokenError(_nothing_scored(scheme, tally))
-        law = scheme.null_law
         if tally.weighted:
-            total = tally.sum_weight_score - law.mean * tally.sum_weight
-            scores.append(total / math.sqrt(law.variance * tally.sum_weight_squared))
+            law = _weighted_law(scheme)
+            excess = tally.sum_weight_score - law.mean * tally.sum_weight
+            scores.append(excess / math.sqrt(law.variance * tally.sum_weight_squared))
         else:
+            law = scheme.null_law
             total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
             excess = total - law.mean * tally.n_scored
             scores.append(excess / math.sqrt(law.variance * tally.n_scored))
@@ -613,6 +608,17 @@ def _statistic(scheme: Scheme, n_green: int, score_sum: float, depths: Sequence[
         return score_sum
     weights: Sequence[float] = getattr(scheme.null_law, "weights")  # noqa: B009
     return math.fsum(w * n for w, n in zip(weights, depths, strict=True))
+
+
+def _weighted_law(scheme: Scheme) -> NullLaw:
+    """The law of one unit's score where units carry weights: there g-values are averaged."""
+    from radscore.stats import SynthIDLaw
+
+    law = scheme.null_law
+    if isinstance(law, SynthIDLaw):
+        depth = len(law.weights)
+        return SynthIDLaw(law.share, (1.0 / depth,) * depth)
+    return law
 
 
 def _list_shape(scheme: Scheme, groups: npt.NDArray[np.uint64] | None) -> dict[str, Any]:

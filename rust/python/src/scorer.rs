@@ -344,7 +344,7 @@ pub fn score_documents<'py>(
         per_document::score_documents(scheme.as_ref(), &options, &source, max_contexts, check)
     })?;
     let out = PyDict::new(py);
-    let mut column = |name: &str, get: fn(&per_document::DocumentTally) -> u64| {
+    let column = |name: &str, get: fn(&per_document::DocumentTally) -> u64| {
         out.set_item(name, PyArray1::from_iter(py, tallies.iter().map(get)))
     };
     column("n_windows", |tally| tally.windows)?;
