@@ -170,7 +170,8 @@ def transformers_kgw(rng: random.Random) -> Vectors:
     transformers: Any = importlib.import_module("transformers")
     lists, detector = [], []
     for scheme in ("lefthash", "selfhash"):
-        for key in HF_KEYS:
+        # the product of `lefthash` is not wrapped, which a large key shows
+        for key in (*HF_KEYS, 2**61 + 12345) if scheme == "lefthash" else HF_KEYS:
             for width in (1, 2, 4):
                 case: Vectors = {
                     "seeding_scheme": scheme,

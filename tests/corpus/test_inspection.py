@@ -27,7 +27,7 @@ def test_text_with_and_without_a_tokenizer(jsonl, tokenizer):
     found = inspect_corpus(path, tokenizer=tokenizer)
     assert (found.n_documents, found.n_tokens, found.n_bytes_of_text) == (2, 6, None)
     assert found.snippets == ("the cat sat", "a dog run")
-    assert found.skipped.records == 1
+    assert found.skipped.count == 1
     assert ":3: not JSON" in found.warnings[-1]
     plain = inspect_corpus(path)
     assert (plain.n_documents, plain.n_tokens, plain.n_bytes_of_text) == (2, None, 20)

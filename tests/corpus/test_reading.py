@@ -124,7 +124,7 @@ def test_bytes_that_are_no_text(tmp_path, tokenizer):
         list(open_corpus(path, tokenizer=tokenizer))
     corpus = open_corpus(path, tokenizer=tokenizer, on_error="skip")
     assert ids_of(corpus) == [[2]]
-    assert corpus.skipped.records == 2
+    assert corpus.skipped.count == 2
     assert "lone surrogate" in corpus.skipped.examples[1]
 
 
@@ -132,20 +132,20 @@ def test_only_the_first_examples_are_kept(jsonl):
     path = jsonl("x.jsonl", ['{"tokens": [1]}'] + ["bad"] * 50)
     corpus = open_corpus(path, on_error="skip")
     list(corpus)
-    assert corpus.skipped.records == 50
+    assert corpus.skipped.count == 50
     assert [e.split(":")[1] for e in corpus.skipped.examples] == ["2", "3", "4", "5", "6"]
     list(corpus)  # a second reading counts anew
-    assert corpus.skipped.records == 50
+    assert corpus.skipped.count == 50
 
 
 def test_what_was_skipped_survives_a_resume(jsonl):
     path = jsonl("x.jsonl", ["bad", '{"tokens": [1]}', "bad", '{"tokens": [2]}', "bad"])
     corpus = open_corpus(path, on_error="skip", batch_tokens=1)
     first = next(iter(corpus))
-    assert first.cursor["skipped"]["records"] == 1
+    assert first.cursor["skipped"]["count"] == 1
     later = open_corpus(path, on_error="skip", batch_tokens=1)
     assert ids_of(later, first.cursor) == [[2]]
-    assert later.skipped.records == 3
+    assert later.skipped.count == 3
     assert later.n_documents == 2
 
 
@@ -159,7 +159,7 @@ def test_parquet_rows_that_are_null_or_out_of_range(tmp_path):
     batches = list(corpus)
     assert [doc.tolist() for batch in batches for doc in batch.documents] == [[1, 2], [6]]
     assert batches[0].locate(1) == f"{path}:row 5"
-    assert corpus.skipped.records == 4
+    assert corpus.skipped.count == 4
     reasons = " ".join(corpus.skipped.examples)
     assert "row 2: token id 1 of field 'tokens' is null" in reasons
     assert "row 3: token id -1 at position 1 is outside" in reasons

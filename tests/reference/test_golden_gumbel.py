@@ -4,7 +4,7 @@ import math
 
 import pytest
 from radscore._reference.hashes import murmur3
-from radscore._reference.pipeline import Scorer
+from radscore._reference.pipeline import Rules, Scorer, positions
 from radscore._reference.schemes import (
     SGLangGumbel,
     VLLMDualKeyGumbel,
@@ -20,7 +20,7 @@ SGLANG_MAX_CONTEXTS = 4096
 
 def vllm_tally(scheme, case):
     dedup = "context" if case["deduplicate_contexts"] else "none"
-    scorer = Scorer(scheme, dedup, start=0)
+    scorer = Scorer(scheme, Rules(dedup, start=0))
     scorer.add([case["token_ids"]])
     return scorer.tally()
 
@@ -108,15 +108,38 @@ def sglang_windows(case, width):
 def test_sglang_detector(golden):
     for case in golden("sglang_gumbel")["detect"]:
         scheme = sglang(case, case["context_window"])
-        scorer = Scorer(scheme, "context")
+        first, repeated = {}, 0
         for window in sglang_windows(case, scheme.context_width):
-            if len(scorer.entries) == SGLANG_MAX_CONTEXTS:
+            if len(first) == SGLANG_MAX_CONTEXTS:
                 break
-            scorer.add_window(window, 1.0, None)
-        tally = scorer.tally()
-        assert tally.n_scored == case["n_scored"]
-        assert tally.n_duplicates == case["repeated"]
-        assert tally.score_sum == pytest.approx(case["score"], rel=1e-12)
-        if tally.n_scored:
-            log_pvalue = math.log(gammaincc(tally.n_scored, tally.score_sum))
+            repeated += window[:-1] in first
+            first.setdefault(window[:-1], window)
+        scores = [scheme.score(window) for window in first.values()]
+        assert len(scores) == case["n_scored"]
+        assert repeated == case["repeated"]
+        assert math.fsum(scores) == pytest.approx(case["score"], rel=1e-12)
+        if scores:
+            log_pvalue = math.log(gammaincc(len(scores), math.fsum(scores)))
             assert log_pvalue == pytest.approx(case["log_pvalue"], rel=1e-9)
+
+
+def test_sglang_detector_is_the_pipeline(golden):
+    """Where a prompt is not shorter than a context, the rules of the pipeline say the same."""
+    n = 0
+    for case in golden("sglang_gumbel")["detect"]:
+        scheme = sglang(case, case["context_window"])
+        prompt = case["prompt_token_ids"]
+        if 0 < len(prompt) < scheme.context_width:
+            continue
+        found = positions(
+            case["token_ids"],
+            scheme,
+            Rules("context", prompt_role="context"),
+            prompt,
+            max_contexts=SGLANG_MAX_CONTEXTS,
+        )
+        scores = [p.score for p in found if p.fate == "scored"]
+        assert len(scores) == case["n_scored"]
+        assert math.fsum(scores) == pytest.approx(case["score"], rel=1e-12)
+        n += 1
+    assert n > 20

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 from radscore._reference.pipeline import (
+    Rules,
     Scorer,
     count_kgrams,
     curve,
@@ -35,7 +36,7 @@ def removed(tally):
 
 
 def run(scheme, documents, *, prompts=None, weights=None, **rules):
-    scorer = Scorer(scheme, **rules)
+    scorer = Scorer(scheme, Rules(**rules))
     scorer.add(documents, prompts, weights)
     return scorer.tally()
 
@@ -47,7 +48,7 @@ def test_windows_never_cross_documents():
 
 def test_windows_and_their_positions():
     assert list(windows_of([5, 6, 7, 8], keyed(2))) == [(2, (5, 6, 7)), (3, (6, 7, 8))]
-    assert list(windows_of([5, 6, 7, 8], keyed(2), start=3)) == [(3, (6, 7, 8))]
+    assert list(windows_of([5, 6, 7, 8], keyed(2), Rules(start=3))) == [(3, (6, 7, 8))]
     assert list(windows_of([5, 6], keyed(2))) == []
 
 
@@ -59,10 +60,10 @@ def test_self_salted_windows_hold_the_target():
 
 def test_padding_is_for_vllm_alone():
     scheme = VLLMGumbel(vocab_size=100, context_width=2, key=1)
-    windows = [w for _, w in windows_of([5, 6, 7], scheme, start=0)]
+    windows = [w for _, w in windows_of([5, 6, 7], scheme, Rules(start=0))]
     assert windows == [(-1, -1, 5), (-1, 5, 6), (5, 6, 7)]
     with pytest.raises(ValueError, match="start must be at least 2"):
-        list(windows_of([5, 6, 7], keyed(2), start=1))
+        list(windows_of([5, 6, 7], keyed(2), Rules(start=1)))
 
 
 def test_exclusion_by_the_documents_own_prompt():
@@ -86,7 +87,7 @@ def test_filter_is_on_the_context():
 
 def test_exclusion_comes_before_the_filter_and_both_before_deduplication():
     documents = [[1, 2, 1, 2], [1, 2, 1, 2]]
-    tally = run(keyed(), documents, prompts=[[1], None], filter={(2,)})
+    tally = run(keyed(), documents, prompts=[[1], []], filter={(2,)})
     # first document: context 1 excluded twice, context 2 scored; second: 1 filtered, 2 again
     assert removed(tally) == (6, 2, 2, 1, 1)
 
@@ -143,11 +144,47 @@ def test_weights_one_and_sum():
 
 
 def test_pairs_are_windows_without_a_document():
-    scorer = Scorer(keyed(2), filter={(1, 2), (3, 4)})
+    scorer = Scorer(keyed(2), Rules(filter={(1, 2), (3, 4)}))
     scorer.add_pairs([(1, 2), (3, 4), (5, 6), (1, 2)], [7, 8, 9, 7], [1.0, 2.0, 4.0, 8.0])
     tally = scorer.tally()
     assert removed(tally) == (4, 0, 1, 1, 2)
     assert (tally.n_documents, tally.n_tokens, tally.sum_w) == (0, 0, 3.0)
+
+
+def test_weights_that_cancel_are_not_scored():
+    tally = run(keyed(), [[1, 2, 1, 2]], weights=[[0, 1.5, 2.0, -1.5]], combine="sum")
+    assert removed(tally) == (3, 0, 0, 1, 1)
+    assert (tally.n_zero_weight, tally.sum_w) == (1, 2.0)
+    tally = run(keyed(), [[1, 2, 1, 2]], weights=[[0, 0.0, 2.0, -1.5]])
+    assert (tally.n_zero_weight, tally.sum_w) == (1, 2.0)  # the first place says 0
+
+
+def test_context_rule_with_weights_counts_the_first_place_alone():
+    scorer = Scorer(keyed(), Rules("context", "sum"))
+    pairs = [((1,), 2, 0.25, 0), ((1,), 3, 0.5, 0), ((4,), 2, 2.0, 1), ((1,), 2, 4.0, 2)]
+    scorer.add_pairs(*zip(*pairs, strict=True))
+    tally = scorer.tally()
+    assert (tally.n_scored, tally.n_duplicates, tally.sum_w) == (3, 1, 2.75)
+
+
+def test_a_prompt_as_context():
+    scheme = keyed(2)
+    rules = Rules(prompt_role="context")
+    found = list(windows_of([1, 2, 3], scheme, rules, prompt=[7, 8, 9]))
+    assert found == [(0, (8, 9, 1)), (1, (9, 1, 2)), (2, (1, 2, 3))]
+    assert [t for t, _ in windows_of([1, 2, 3], scheme, rules, prompt=[9])] == [1, 2]
+    assert [t for t, _ in windows_of([1, 2, 3], scheme, rules)] == [2]
+    tally = run(scheme, [[1, 2, 3], [4]], prompts=[[1, 2], [1]], prompt_role="context")
+    assert (tally.n_windows, tally.n_excluded, tally.n_short_documents) == (3, 0, 1)
+    vllm = VLLMGumbel(vocab_size=100, context_width=2, key=1)
+    padded = list(windows_of([5, 6], vllm, Rules(start=0, prompt_role="context"), prompt=[9]))
+    assert padded == [(0, (-1, 9, 5)), (1, (9, 5, 6))]
+
+
+def test_only_the_first_contexts_of_a_generation():
+    found = positions([1, 2, 3, 1, 2, 4, 5], keyed(), max_contexts=2)
+    fates = ["scored", "scored", "filtered", "duplicate", "scored", "filtered"]
+    assert [p.fate for p in found] == fates
 
 
 def test_depths_are_counted_apart():
@@ -181,13 +218,13 @@ def test_splitting_and_the_order_of_documents_change_nothing():
 
 def test_per_document_deduplicates_within_the_document():
     documents = [[1, 2, 1, 2], [1, 2]]
-    found = per_document(documents, keyed(), prompts=[None, [1]])
+    found = per_document(documents, keyed(), prompts=[[], [1]])
     assert [removed(t) for t in found] == [(3, 0, 0, 1, 2), (1, 1, 0, 0, 0)]
 
 
 def test_positions_tell_what_became_of_each():
     scheme = keyed()
-    found = positions([1, 2, 1, 2, 3, 4], scheme, prompt=[3], filter={(1,), (3,)})
+    found = positions([1, 2, 1, 2, 3, 4], scheme, Rules(filter={(1,), (3,)}), prompt=[3])
     assert [(p.position, p.fate) for p in found] == [
         (1, "scored"),
         (2, "filtered"),

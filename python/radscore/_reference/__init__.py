@@ -5,6 +5,7 @@ and nothing is shared with the core. The public package never computes with it.
 """
 
 from radscore._reference.pipeline import (
+    Rules,
     Scorer,
     Tally,
     count_kgrams,
@@ -37,6 +38,7 @@ __all__ = [
     "GumbelMax",
     "Keyed",
     "LmWatermarking",
+    "Rules",
     "SGLangGumbel",
     "Scheme",
     "Scorer",

@@ -6,50 +6,84 @@ The order of the rules is the law's: exclusion and filter first, then deduplicat
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from radscore._reference.schemes import PADDING, Scheme, Score, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+
+    Tokens = Sequence[int]
 
 __all__ = [
     "Combine",
     "Dedup",
-    "Entry",
     "Position",
+    "Record",
+    "Role",
+    "Rules",
     "Scorer",
     "Tally",
     "count_kgrams",
     "curve",
+    "occurs_in",
     "per_document",
     "positions",
     "top_kgrams",
     "windows_of",
 ]
 
-Tokens = Sequence[int]
 Dedup = Literal["unit", "window", "context", "none"]
 Combine = Literal["one", "sum"]
+Role = Literal["exclude", "context"]
 Fate = Literal["excluded", "filtered", "duplicate", "scored"]
 
 
-def windows_of(
-    document: Tokens, scheme: Scheme, start: int | None = None
-) -> Iterator[tuple[int, Window]]:
-    """Every window of a document with the position of its target.
+@dataclass(frozen=True)
+class Rules:
+    """Which windows are evidence.
 
-    `start` is the first position scored, by default the first with a full window; only schemes
-    that pad take an earlier one, and put `PADDING` left of the document.
+    Parameters
+    ----------
+    dedup : {"unit", "window", "context", "none"}
+        Which windows are the same evidence (section 7).
+    combine : {"one", "sum"}
+        Whether evidence seen again keeps the weight of its first place or adds the others.
+    filter : collection of contexts, optional
+        Only windows whose context is among them are scored.
+    start : int, optional
+        First position scored in a document, by default the first with a whole context. Only
+        schemes that pad take an earlier one, and put `PADDING` left of the document.
+    prompt_role : {"exclude", "context"}
+        A prompt either excludes the windows whose context occurs in it, or stands before its
+        document so that the first contexts reach into it.
     """
-    width = scheme.window_width
-    first = width - 1 if start is None else start
-    if first < width - 1 and not scheme.pads:
-        raise ValueError(f"start must be at least {width - 1}, not {first}")
-    for target in range(first, len(document)):
-        left = target - (width - 1)
-        padding = (PADDING,) * -min(left, 0)
-        yield target, (*padding, *document[max(left, 0) : target + 1])
+
+    dedup: Dedup = "unit"
+    combine: Combine = "one"
+    filter: Collection[Window] | None = None
+    start: int | None = None
+    prompt_role: Role = "exclude"
+
+
+def windows_of(
+    document: Tokens, scheme: Scheme, rules: Rules | None = None, prompt: Tokens = ()
+) -> Iterator[tuple[int, Window]]:
+    """Every window of a document with the position of its target in it."""
+    rules = rules or Rules()
+    k = scheme.window_width - 1
+    reach = list(prompt)[-k:] if rules.prompt_role == "context" and k else []
+    first_whole = k - len(reach)
+    start = first_whole if rules.start is None else rules.start
+    if start < k and not scheme.pads:
+        if rules.prompt_role == "exclude":
+            raise ValueError(f"start must be at least {k}, not {start}")
+        start = max(start, first_whole)
+    tokens = [PADDING] * first_whole + reach + list(document)  # target t stands at k + t
+    for target in range(start, len(document)):
+        yield target, tuple(tokens[target : target + k + 1])
 
 
 def occurs_in(context: Window, prompt: Tokens) -> bool:
@@ -58,28 +92,32 @@ def occurs_in(context: Window, prompt: Tokens) -> bool:
     return k > 0 and any(tuple(prompt[i : i + k]) == context for i in range(len(prompt) - k + 1))
 
 
-@dataclass
-class Entry:
-    """One piece of evidence: what is scored once, and the weight it carries."""
+@dataclass(frozen=True)
+class Record:
+    """A window that passed exclusion and filter, with its place in reading order."""
 
+    place: int
     window: Window
-    weight: float
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Tally:
     """What the tests need of everything added.
 
-    `n_windows = n_excluded + n_filtered + n_duplicates + n_scored`. Sums over depths are tuples,
-    one entry a depth.
+    `n_windows = n_excluded + n_filtered + n_duplicates + n_zero_weight + n_scored`. Sums over
+    depths are tuples, one entry a depth.
     """
 
     n_documents: int
+    n_short_documents: int
     n_tokens: int
     n_windows: int
     n_excluded: int
     n_filtered: int
     n_duplicates: int
+    #: Evidence whose weight is or cancelled to 0: it says nothing, and is not scored.
+    n_zero_weight: int
     n_scored: int
     #: Sum of scores without weights: greens, Gumbel scores, or counts a depth.
     score_sum: Score
@@ -87,7 +125,7 @@ class Tally:
     sum_w2: float
     max_abs_w: float
     #: Sum of weight times score.
-    sum_ws: float | tuple[float, ...]
+    sum_ws: Score
 
 
 @dataclass(frozen=True)
@@ -102,20 +140,6 @@ class Position:
 class Scorer:
     """Scores each piece of evidence once.
 
-    Parameters
-    ----------
-    scheme : Scheme
-        The keyed scheme.
-    dedup : {"unit", "window", "context", "none"}
-        Which windows are the same evidence (section 7).
-    combine : {"one", "sum"}
-        Whether evidence seen again keeps its first weight or adds the new one. Under `context`
-        the window of the first occurrence stays, whatever the later ones' targets are.
-    filter : collection of contexts, optional
-        Only windows whose context is among them are scored.
-    start : int, optional
-        First position scored in a document, see `windows_of`.
-
     Examples
     --------
     >>> from radscore._reference.schemes import HFKGW
@@ -126,96 +150,101 @@ class Scorer:
     (4, 1, 3)
     """
 
-    def __init__(
-        self,
-        scheme: Scheme,
-        dedup: Dedup = "unit",
-        combine: Combine = "one",
-        filter: Collection[Window] | None = None,  # noqa: A002
-        start: int | None = None,
-    ) -> None:
+    def __init__(self, scheme: Scheme, rules: Rules | None = None) -> None:
         self.scheme = scheme
-        self.dedup = dedup
-        self.combine = combine
-        self.filter = filter
-        self.start = start
-        self.n_documents = 0
-        self.n_tokens = 0
-        self.n_windows = 0
-        self.fates: Counter[Fate] = Counter()
-        self.entries: dict[Hashable, Entry] = {}
+        self.rules = rules or Rules()
+        self.n_documents = self.n_short_documents = self.n_tokens = 0
+        self.n_windows = self.n_excluded = self.n_filtered = 0
+        self.records: list[Record] = []
+        self.next_place = 0
 
     def add(
         self,
         documents: Iterable[Tokens],
-        prompts: Iterable[Tokens | None] | None = None,
+        prompts: Iterable[Tokens] | None = None,
         weights: Iterable[Sequence[float]] | None = None,
     ) -> None:
         """Adds documents; `weights` has one weight a token, that of the window it is target of."""
         documents = [list(document) for document in documents]
-        n = len(documents)
-        prompts = [None] * n if prompts is None else list(prompts)
-        weighting = [None] * n if weights is None else list(weights)
-        for document, prompt, weight in zip(documents, prompts, weighting, strict=True):
+        prompting = [()] * len(documents) if prompts is None else list(prompts)
+        weighting = [[1.0] * len(d) for d in documents] if weights is None else list(weights)
+        for document, prompt, weight in zip(documents, prompting, weighting, strict=True):
+            windows = list(windows_of(document, self.scheme, self.rules, prompt))
             self.n_documents += 1
+            self.n_short_documents += not windows
             self.n_tokens += len(document)
-            for target, window in windows_of(document, self.scheme, self.start):
-                self.add_window(window, 1.0 if weight is None else weight[target], prompt)
+            for target, window in windows:
+                record = Record(self.next_place + target, window, weight[target])
+                self._take(record, prompt if self.rules.prompt_role == "exclude" else ())
+            self.next_place += len(document)
 
     def add_pairs(
         self,
         contexts: Iterable[Window],
         targets: Iterable[int],
         weights: Iterable[float] | None = None,
+        occurrences: Iterable[int] | None = None,
     ) -> None:
-        """Adds (context, target, weight) without a document: no exclusion, but the filter."""
+        """Adds (context, target, weight) without a document; the filter applies.
+
+        `occurrences` are places in reading order, from 0; pairs of one place share theirs.
+        """
         windows = [(*c, t) for c, t in zip(contexts, targets, strict=True)]
         weighting = [1.0] * len(windows) if weights is None else list(weights)
-        for window, weight in zip(windows, weighting, strict=True):
-            self.add_window(window, weight, None)
+        places = list(range(len(windows)) if occurrences is None else occurrences)
+        for place, window, weight in zip(places, windows, weighting, strict=True):
+            self._take(Record(self.next_place + place, window, weight), ())
+        self.next_place += max(places, default=-1) + 1
 
-    def add_window(self, window: Window, weight: float, prompt: Tokens | None) -> Fate:
-        """Adds one window and tells what became of it."""
+    def _take(self, record: Record, prompt: Tokens) -> None:
         self.n_windows += 1
-        fate = self._fate(window, weight, prompt)
-        self.fates[fate] += 1
-        return fate
+        context = record.window[:-1]
+        if occurs_in(context, prompt):
+            self.n_excluded += 1
+        elif self.rules.filter is not None and context not in self.rules.filter:
+            self.n_filtered += 1
+        else:
+            self.records.append(record)
 
-    def _fate(self, window: Window, weight: float, prompt: Tokens | None) -> Fate:
-        context = window[:-1]
-        if prompt is not None and occurs_in(context, prompt):
-            return "excluded"
-        if self.filter is not None and context not in self.filter:
-            return "filtered"
-        key = self._key(window)
-        if key not in self.entries:
-            self.entries[key] = Entry(window, weight)
-            return "scored"
-        if self.combine == "sum":
-            self.entries[key].weight += weight
-        return "duplicate"
+    def evidence(self) -> list[Record]:
+        """The records that are left after deduplication, with their combined weights."""
+        records = sorted(self.records, key=lambda record: record.place)
+        if self.rules.dedup == "none":
+            return records
+        groups: dict[Hashable, list[Record]] = defaultdict(list)
+        first_place: dict[Window, int] = {}
+        for record in records:
+            context = record.window[:-1]
+            if self.rules.dedup == "unit":
+                groups[self.scheme.unit(record.window)].append(record)
+            elif (
+                self.rules.dedup == "window"
+                or first_place.setdefault(context, record.place) == record.place
+            ):  # rule `context`: what comes at a later place does not count at all
+                groups[record.window].append(record)
+        return [self._combined(group) for group in groups.values()]
 
-    def _key(self, window: Window) -> Hashable:
-        if self.dedup == "unit":
-            return self.scheme.unit(window)
-        if self.dedup == "window":
-            return window
-        if self.dedup == "context":
-            return window[:-1]
-        return len(self.entries)
+    def _combined(self, group: list[Record]) -> Record:
+        if self.rules.combine == "one":
+            return group[0]
+        return Record(group[0].place, group[0].window, math.fsum(r.weight for r in group))
 
     def tally(self) -> Tally:
         """The sums over everything added so far."""
-        weights = [entry.weight for entry in self.entries.values()]
-        scores = [self.scheme.score(entry.window) for entry in self.entries.values()]
+        evidence = self.evidence()
+        counted = [record for record in evidence if record.weight != 0]
+        weights = [record.weight for record in counted]
+        scores = [self.scheme.score(record.window) for record in counted]
         return Tally(
             n_documents=self.n_documents,
+            n_short_documents=self.n_short_documents,
             n_tokens=self.n_tokens,
             n_windows=self.n_windows,
-            n_excluded=self.fates["excluded"],
-            n_filtered=self.fates["filtered"],
-            n_duplicates=self.fates["duplicate"],
-            n_scored=len(self.entries),
+            n_excluded=self.n_excluded,
+            n_filtered=self.n_filtered,
+            n_duplicates=len(self.records) - len(evidence),
+            n_zero_weight=len(evidence) - len(counted),
+            n_scored=len(counted),
             score_sum=self._weighted(None, scores),
             sum_w=math.fsum(weights),
             sum_w2=math.fsum(w * w for w in weights),
@@ -239,54 +268,62 @@ def _sum(weights: list[float] | None, scores: Sequence[float]) -> float:
     return sum(scores) if all(isinstance(s, int) for s in scores) else math.fsum(scores)
 
 
+def positions(
+    document: Tokens,
+    scheme: Scheme,
+    rules: Rules | None = None,
+    prompt: Tokens = (),
+    max_contexts: int | None = None,
+) -> list[Position]:
+    """What became of each window of one document, and the score of those that count.
+
+    Of a generation only the first `max_contexts` distinct contexts are watermarked (SGLang);
+    windows with later ones are filtered.
+    """
+    rules = rules or Rules()
+    contexts: set[Window] = set()
+    seen: set[Hashable] = set()
+    found = []
+    for target, window in windows_of(document, scheme, rules, prompt):
+        context = window[:-1]
+        if max_contexts is None or len(contexts) < max_contexts:
+            contexts.add(context)
+        fate: Fate = "scored"
+        if rules.prompt_role == "exclude" and occurs_in(context, prompt):
+            fate = "excluded"
+        elif (rules.filter is not None and context not in rules.filter) or context not in contexts:
+            fate = "filtered"
+        else:
+            keys: dict[Dedup, Hashable] = {"window": window, "context": context, "none": target}
+            key = scheme.unit(window) if rules.dedup == "unit" else keys[rules.dedup]
+            fate = "duplicate" if key in seen else "scored"
+            seen.add(key)
+        found.append(Position(target, fate, scheme.score(window) if fate == "scored" else None))
+    return found
+
+
 def per_document(
     documents: Sequence[Tokens],
     scheme: Scheme,
-    prompts: Sequence[Tokens | None] | None = None,
-    *,
-    dedup: Dedup = "unit",
-    filter: Collection[Window] | None = None,  # noqa: A002
-    start: int | None = None,
+    rules: Rules | None = None,
+    prompts: Sequence[Tokens] | None = None,
 ) -> list[Tally]:
     """One tally a document: each is a test of its own, with deduplication within it."""
     tallies = []
-    for document, prompt in zip(documents, prompts or [None] * len(documents), strict=True):
-        scorer = Scorer(scheme, dedup, filter=filter, start=start)
+    for document, prompt in zip(documents, prompts or [()] * len(documents), strict=True):
+        scorer = Scorer(scheme, rules)
         scorer.add([document], [prompt])
         tallies.append(scorer.tally())
     return tallies
 
 
-def positions(
-    document: Tokens,
-    scheme: Scheme,
-    prompt: Tokens | None = None,
-    *,
-    dedup: Dedup = "unit",
-    filter: Collection[Window] | None = None,  # noqa: A002
-    start: int | None = None,
-) -> list[Position]:
-    """What became of each window of one document, and the score of those that count."""
-    scorer = Scorer(scheme, dedup, filter=filter, start=start)
-    found = []
-    for target, window in windows_of(document, scheme, start):
-        fate = scorer.add_window(window, 1.0, prompt)
-        score = scheme.score(window) if fate == "scored" else None
-        found.append(Position(target, fate, score))
-    return found
-
-
 def curve(
-    documents: Sequence[Tokens],
-    scheme: Scheme,
-    steps: Sequence[int],
-    dedup: Dedup = "unit",
-    start: int | None = None,
+    documents: Sequence[Tokens], scheme: Scheme, steps: Sequence[int], rules: Rules | None = None
 ) -> list[tuple[int, int, Score]]:
     """(tokens seen, n_scored, score sum) after each number of tokens, documents in order."""
     points = []
     for step in steps:
-        scorer = Scorer(scheme, dedup, start=start)
+        scorer = Scorer(scheme, rules)
         left = step
         for document in documents:
             scorer.add([document[: max(left, 0)]])

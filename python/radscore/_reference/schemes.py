@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from hashlib import sha256
-from math import ceil, floor, log
+from math import floor, log
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from radscore._reference.hashes import accumulate, int64, jenkins, murmur3, siphash24
@@ -140,8 +140,8 @@ class PermutationGreen(Scheme):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AuthorsKGW(PermutationGreen):
-    """Section 2a: the radioactivity authors' green lists."""
+class AuthorsSeeding(Scheme):
+    """Section 2a: how the radioactivity authors seed green lists and uniforms."""
 
     seeding: Literal["hash", "additive", "skip", "min"] = "hash"
     seed: int = field(default=0, repr=False)
@@ -150,12 +150,18 @@ class AuthorsKGW(PermutationGreen):
     table_seed: int | None = field(default=None, repr=False)
 
     def seed32(self, window: Window) -> int:
+        """The 32 bits that the generator is seeded with."""
         if self.seeding == "hash":
             return authors_hash(window[:-1], self.seed, self.salt_key) % 2**32
         if self.table_seed is None:
             raise ValueError(f"seeding {self.seeding!r} needs table_seed")
         table = hash_table(self.table_seed)
         return authors_table(self.seeding, window[:-1], self.salt_key, table) % 2**32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuthorsKGW(AuthorsSeeding, PermutationGreen):
+    """Section 2a: the radioactivity authors' green lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +228,7 @@ class HFKGW(PermutationGreen):
 
     def seed32(self, window: Window) -> int:
         if self.seeding_scheme == "lefthash":  # the last token alone, whatever the width
-            return seed_of(int64(self.hashing_key * window[-2]))
+            return seed_of(self.hashing_key * window[-2])
         table = table_hash(hash_table(self.hashing_key))
         return seed_of(PRFS["anchored_minhash"](window, self.hashing_key, table))
 
@@ -254,15 +260,8 @@ class Gumbel(Scheme):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GumbelMax(Gumbel):
+class GumbelMax(AuthorsSeeding, Gumbel):
     """Section 3: the target's draw in `torch.rand(V)`."""
-
-    seed: int = field(default=0, repr=False)
-    salt_key: int = field(default=35317, repr=False)
-
-    def seed32(self, window: Window) -> int:
-        """The 32 bits that the generator is seeded with."""
-        return authors_hash(window[:-1], self.seed, self.salt_key) % 2**32
 
     def uniform(self, window: Window) -> float:
         return _rand_float32(self.seed32(window), self.vocab_size)[window[-1]]
@@ -292,8 +291,11 @@ def vllm_uniform(key: int, context: Sequence[int], target: int) -> float:
         s0, s1, s2, s3 = (s ^ w for s, w in zip(state, words, strict=True))
         state = philox4x32((s0, s1, s2, s3), (low ^ offset, high))
     out = philox4x32((target >> 2, *state[:3]), (low ^ state[3], high ^ 0x574D_544B))
-    u = ((out[target & 3] >> 8) + 1) / 16777217
-    rounded: float = struct.unpack("f", struct.pack("f", u))[0]
+    return _float32(((out[target & 3] >> 8) + 1) / 16777217)
+
+
+def _float32(x: float) -> float:
+    rounded: float = struct.unpack("f", struct.pack("f", x))[0]
     return rounded
 
 
@@ -449,10 +451,10 @@ class TextSeal(Scheme):
     def kind(self) -> Kind:
         return self.method
 
-    @property
+    @cached_property
     def n_green(self) -> int:
-        """How many of the 8191 values are green."""
-        return min(ceil(Fraction(self.gamma) * 8191), 8191)
+        """How many of the 8191 values are green: `ceil(8191 gamma)`, compared in float32."""
+        return sum(_float32(r / 8191) < _float32(self.gamma) for r in range(8191))
 
     @property
     def share(self) -> Fraction | None:
@@ -486,6 +488,7 @@ class SBW(Scheme):
     self_salt: bool = False
     #: Hash of the PRF: the integer hash, or lm-watermarking's table (`...-cpuhash`).
     hashing: Literal["jenkins", "table"] = "jenkins"
+    pads: ClassVar[bool] = True
 
     @property
     def kind(self) -> Kind:
@@ -508,7 +511,7 @@ class SBW(Scheme):
         """The signed 64-bit seed."""
         read = window if self.self_salt else window[:-1]
         hashed = jenkins if self.hashing == "jenkins" else table_hash(_lm_table())
-        return PRFS[self.prf](read, self.key, hashed)
+        return int64(PRFS[self.prf](read, self.key, hashed))
 
     def word31(self, window: Window) -> int:
         """The 31-bit word that is compared."""

@@ -1,7 +1,10 @@
 """Seeds of green lists: what a scheme makes of the tokens that it reads.
 
-All products are signed 64-bit with wrap-around, as in torch. `c` is the context, oldest first; it
-ends with the target where a scheme salts itself.
+Products are signed 64-bit with wrap-around, as in torch, but for the last step of
+`multiplicative`, `additive` and `minfunc`: lm-watermarking takes the value out of the tensor before
+it multiplies with the key, so that product is an unbounded integer (sbw keeps it in the tensor,
+where it wraps). `c` is the context, oldest first; it ends with the target where a scheme salts
+itself.
 """
 
 from __future__ import annotations
@@ -53,18 +56,18 @@ def authors_table(seeding: str, context: Sequence[int], salt_key: int, table: ar
 
 
 def multiplicative(c: Sequence[int], key: int, _: Hash) -> int:
-    """Key times the product."""
-    return int64(key * prod(c))
+    """Key times the product, which wraps before the key is multiplied in."""
+    return key * int64(prod(c))
 
 
 def additive(c: Sequence[int], key: int, _: Hash) -> int:
     """Key times the sum."""
-    return int64(key * sum(c))
+    return key * sum(c)
 
 
 def minfunc(c: Sequence[int], key: int, _: Hash) -> int:
     """Key times the smallest id."""
-    return int64(key * min(c))
+    return key * min(c)
 
 
 def simple_skip(c: Sequence[int], key: int, h: Hash) -> int:

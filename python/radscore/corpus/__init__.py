@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from radscore.corpus._base import DamagedFileError, SkipReport, Where
+from radscore.corpus._base import DamagedFileError, SkipReport, Where, place
 from radscore.corpus._open import open_corpus
 from radscore.corpus.inspection import Inspection, inspect_corpus
 from radscore.corpus.reading import Batch, Corpus
@@ -18,4 +18,5 @@ __all__ = [
     "Where",
     "inspect_corpus",
     "open_corpus",
+    "place",
 ]

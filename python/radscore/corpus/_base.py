@@ -58,7 +58,7 @@ class SkipReport:
 
     Attributes
     ----------
-    records : int
+    count : int
         Records (lines, rows, documents) that were left out.
     files : int
         Files of which the rest, or all, could not be read.
@@ -67,38 +67,38 @@ class SkipReport:
 
     Examples
     --------
-    >>> SkipReport(records=2, files=0, examples=("x.jsonl:3: not JSON",)).share(98)
+    >>> SkipReport(count=2, files=0, examples=("x.jsonl:3: not JSON",)).share(98)
     0.02
     """
 
-    records: int = 0
+    count: int = 0
     files: int = 0
     examples: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.records or self.files)
+        return bool(self.count or self.files)
 
     def share(self, n_documents: int) -> float:
         """Skipped records as a share of all records, where `n_documents` were read."""
-        total = self.records + n_documents
-        return self.records / total if total else 0.0
+        total = self.count + n_documents
+        return self.count / total if total else 0.0
 
     def plus(self, other: SkipReport) -> SkipReport:
         """Both reports as one; the examples of this one come first."""
         return SkipReport(
-            self.records + other.records,
+            self.count + other.count,
             self.files + other.files,
             (*self.examples, *other.examples)[:_EXAMPLES],
         )
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
-        return {"records": self.records, "files": self.files, "examples": list(self.examples)}
+        return {"count": self.count, "files": self.files, "examples": list(self.examples)}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> SkipReport:
         """The inverse of :meth:`as_dict`."""
-        return cls(int(value["records"]), int(value["files"]), tuple(map(str, value["examples"])))
+        return cls(int(value["count"]), int(value["files"]), tuple(map(str, value["examples"])))
 
 
 #: What is left out of a corpus where nothing is.
@@ -133,6 +133,11 @@ class Problems:
         return taken
 
 
+def place(path: Path, number: int, unit: str) -> str:
+    """A place of a file, for a person to read: x.jsonl:17, x.parquet:row 17."""
+    return f"{path}:{number}" if unit == "line" else f"{path}:{unit} {number}"
+
+
 @dataclass(frozen=True, eq=False)
 class Where:
     """Which place of which file each document of a batch came from.
@@ -161,10 +166,7 @@ class Where:
 
     def locate(self, index: int) -> str:
         """The place of document `index`, for a person to read."""
-        number = int(self.numbers[index])
-        return (
-            f"{self.path}:{number}" if self.unit == "line" else f"{self.path}:{self.unit} {number}"
-        )
+        return place(self.path, int(self.numbers[index]), self.unit)
 
     def take(self, indices: npt.NDArray[Any]) -> Where:
         """The places of some of the documents."""

@@ -159,7 +159,7 @@ def _look_through(
         )
     if corpus.skipped:
         warnings.append(
-            f"{corpus.skipped.records} records and {corpus.skipped.files} files cannot be read, "
+            f"{corpus.skipped.count} records and {corpus.skipped.files} files cannot be read, "
             f"first {corpus.skipped.examples[0]}"
         )
     return Inspection(

@@ -293,7 +293,7 @@ class Corpus:
             return f"the corpus holds no documents: {files}"
         return (
             f"the corpus holds no documents that can be read: {files}; skipped "
-            f"{skipped.records} records and {skipped.files} files, first {skipped.examples[0]}"
+            f"{skipped.count} records and {skipped.files} files, first {skipped.examples[0]}"
         )
 
     def _checked_chunks(
@@ -427,7 +427,7 @@ class _ReadAhead:
             for item in items:
                 if not self._put(item):
                     return
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for it
+        except BaseException as error:  # noqa: BLE001 -
             self._put(error)
 
     def _put(self, item: _Item | _End | BaseException) -> bool:

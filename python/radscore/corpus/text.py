@@ -116,7 +116,7 @@ def load_encoder(tokenizer: Any, *, add_special_tokens: bool = False) -> Encoder
         )
     try:
         loaded = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - what tokenizers raises
+    except Exception as error:  # noqa: BLE001 -
         raise CorpusError(f"{path}: not a tokenizer.json: {error}") from None
     return TokenizerEncoder(loaded, add_special_tokens=add_special_tokens)
 

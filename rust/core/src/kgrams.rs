@@ -5,9 +5,12 @@ use crate::documents::Documents;
 use crate::error::{Error, Result};
 use crate::key::{Key, MAX_CONTEXT_WIDTH, Packer, Wide};
 use crate::partition::{PARTITIONS, Scattered, partition_of};
+use crate::scorer::install;
 use hashbrown::{HashMap, HashSet};
+use rayon::ThreadPool;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use std::ops::Range;
 use std::path::Path;
 
 const SET_MAGIC: [u8; 4] = *b"RSKG";
@@ -237,37 +240,32 @@ fn partition<K: Key>(key: K) -> usize {
     partition_of(key.mix())
 }
 
-fn count_documents<K: Key>(
+fn count_range<K: Key>(
     counter: &mut Counter<K>,
     packer: Packer,
     documents: &Documents,
-    check: &mut dyn FnMut() -> Result<()>,
-) -> Result<()> {
-    let total = documents.n_tokens();
-    for round in (0..total).step_by(CHUNK * ROUND) {
-        check()?;
-        let chunks: Vec<_> = (round..total.min(round + CHUNK * ROUND)).step_by(CHUNK).collect();
-        let batches: Vec<Scattered<K>> = chunks
-            .par_iter()
-            .map_init(Vec::new, |tokens, &from| {
-                let keys = chunk_keys(packer, documents, from..total.min(from + CHUNK), tokens);
-                Scattered::new(&keys, |&key| partition(key))
-            })
-            .collect();
-        counter.par_iter_mut().enumerate().for_each(|(index, counts)| {
-            for key in batches.iter().flat_map(|batch| batch.part(index)) {
-                *counts.entry(*key).or_insert(0) += 1;
-            }
-        });
-    }
-    Ok(())
+    range: Range<usize>,
+) {
+    let starts: Vec<usize> = range.clone().step_by(CHUNK).collect();
+    let batches: Vec<Scattered<K>> = starts
+        .par_iter()
+        .map_init(Vec::new, |tokens, &from| {
+            let keys = chunk_keys(packer, documents, from..range.end.min(from + CHUNK), tokens);
+            Scattered::new(&keys, |&key| partition(key))
+        })
+        .collect();
+    counter.par_iter_mut().enumerate().for_each(|(index, counts)| {
+        for key in batches.iter().flat_map(|batch| batch.part(index)) {
+            *counts.entry(*key).or_insert(0) += 1;
+        }
+    });
 }
 
 /// The k-grams that end in a token range of the documents.
 fn chunk_keys<K: Key>(
     packer: Packer,
     documents: &Documents,
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     tokens: &mut Vec<u32>,
 ) -> Vec<K> {
     let base = documents.start(0);
@@ -374,14 +372,24 @@ impl KgramCounts {
         each!(&self.counts, counter => counter.iter().flat_map(HashMap::values).sum())
     }
 
-    /// Counts the k-grams of documents, in the current rayon pool.
+    /// Counts the k-grams of documents, in `pool` or the global one. When `check` fails, what was
+    /// counted so far stays counted.
     pub fn add(
         &mut self,
         documents: &Documents,
+        pool: Option<&ThreadPool>,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let packer = self.packer;
-        each!(&mut self.counts, counter => count_documents(counter, packer, documents, check))
+        each!(&mut self.counts, counter => {
+            let total = documents.n_tokens();
+            for from in (0..total).step_by(CHUNK * ROUND) {
+                check()?;
+                let to = total.min(from + CHUNK * ROUND);
+                install(pool, || count_range(counter, packer, documents, from..to));
+            }
+            Ok(())
+        })
     }
 
     /// Adds given counts of given k-grams (rows of token ids).
@@ -454,11 +462,11 @@ mod tests {
         let documents = Documents::new(TokenSlice::U16(&values), &[0, 4, 4, 7], 10)?;
         for width in [1, 2, 3, 16] {
             let mut counts = KgramCounts::new(width, 10)?;
-            counts.add(&documents, &mut || Ok(()))?;
+            counts.add(&documents, None, &mut || Ok(()))?;
             assert_eq!(counts.total(), [7, 5, 3][..].get(width - 1).copied().unwrap_or(0));
         }
         let mut counts = KgramCounts::new(2, 10)?;
-        counts.add(&documents, &mut || Ok(()))?;
+        counts.add(&documents, None, &mut || Ok(()))?;
         assert_eq!(counts.rows(), (vec![1, 2, 2, 1, 3, 1], vec![3, 1, 1]));
         assert_eq!((counts.get(&[1, 2]), counts.get(&[2, 3]), counts.get(&[1])), (3, 0, 0));
         // Ties: lexicographically first.

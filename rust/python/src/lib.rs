@@ -1,0 +1,20 @@
+//! The Python module `radscore._core`: conversion between Python and radscore-core, no arithmetic.
+#![allow(missing_docs)] // The public interface is Python's; `_core.pyi` documents it.
+
+use pyo3::prelude::*;
+
+mod documents;
+mod errors;
+mod kgrams;
+mod schemes;
+mod scorer;
+
+#[pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::kgrams::{KgramCounts, KgramSet};
+    #[pymodule_export]
+    use crate::schemes::Scheme;
+    #[pymodule_export]
+    use crate::scorer::{Scorer, Tally, score_documents, score_positions};
+}

@@ -1,0 +1,37 @@
+"""What the exit codes mean: the one place that says so."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from radscore.errors import RadscoreError
+
+__all__ = ["EXIT_CODES", "Exit", "UsageError"]
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    SKIPPED = 3
+    INTERNAL = 70
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+
+
+#: Shown at the end of every --help.
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    the input, a scheme, a key or a state file is wrong, or nothing could be scored
+  2    the command line is wrong
+  3    done, but records were left out (--on-error skip)
+  70   a fault of radscore itself
+  130  interrupted (Ctrl-C)
+  141  the reader of the output went away"""
+
+
+class UsageError(RadscoreError):
+    """The command line asks for something that does not go together."""

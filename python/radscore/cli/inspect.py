@@ -1,0 +1,91 @@
+"""``radscore inspect``: what is in a corpus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import Exit
+from radscore.cli.options import add_command, add_corpus_options, natural
+from radscore.cli.output import count, json_out, table
+
+if TYPE_CHECKING:
+    import argparse
+
+    from radscore.corpus import Inspection
+
+__all__ = ["register"]
+
+_EXAMPLES = """\
+  radscore inspect corpus/
+  radscore inspect tokens.bin --dtype uint16 --eod 50256 --vocab-size 50257
+  radscore inspect docs.jsonl.gz --field text --tokenizer ./tokenizer --json
+"""
+
+
+def register(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "inspect",
+        summary="show what is in a corpus",
+        description="Reads a corpus and shows its format, dtype, documents, tokens, largest id and "
+        "three snippets. Bad records are counted.",
+        examples=_EXAMPLES,
+    )
+    add_corpus_options(parser)
+    parser.add_argument(
+        "--vocab-size", type=natural, metavar="V", help="warn of ids that are not below V"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from radscore.corpus import inspect_corpus
+
+    found = inspect_corpus(
+        args.inputs,
+        field=args.field,
+        tokenizer=args.tokenizer,
+        prompt_field=args.prompt_field,
+        format=args.format,
+        dtype=args.dtype,
+        eod=args.eod,
+        vocab_size=args.vocab_size,
+    )
+    if args.json:
+        json_out(_fields(found))
+    else:
+        _print(found)
+    return Exit.SKIPPED if found.skipped else Exit.DONE
+
+
+def _fields(found: Inspection) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {**asdict(found), "skipped": found.skipped.as_dict()}
+
+
+def _print(found: Inspection) -> None:
+    unit = "tokens" if found.n_bytes_of_text is None else "bytes"
+    rows = [
+        (
+            "files",
+            f"{count(found.files)} ({', '.join(found.formats)}, {count(found.total_bytes)} bytes)",
+        ),
+        ("field", found.field or ""),
+        ("dtype", found.dtype or ""),
+    ]
+    if found.n_documents is not None:
+        lengths = f"from {count(found.shortest or 0)} to {count(found.longest or 0)} {unit}"
+        rows.append(("documents", f"{count(found.n_documents)}, {lengths}"))
+    if found.n_tokens is not None:
+        rows.append(("tokens", count(found.n_tokens)))
+    if found.n_bytes_of_text is not None:
+        rows.append(("text", f"{count(found.n_bytes_of_text)} bytes"))
+    if found.largest_id is not None:
+        rows.append(("largest id", count(found.largest_id)))
+    rows += [("snippet", snippet) for snippet in found.snippets]
+    rows += [("warning", warning) for warning in found.warnings]
+    table(rows)

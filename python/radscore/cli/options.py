@@ -1,0 +1,168 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import EXIT_CODES, UsageError
+
+if TYPE_CHECKING:
+    from radscore.corpus import Corpus
+
+__all__ = ["add_command", "add_corpus_options", "load_key", "load_scheme", "open_inputs"]
+
+DEFAULT_KEY_ENV = "RADSCORE_KEY"
+_DTYPES = ("uint16", "uint32", "int32")
+_FORMATS = ("jsonl", "parquet", "arrow", "npy", "bin")
+# Smaller than the library's: progress, Ctrl-C and states come between batches.
+_BATCH_TOKENS = 2**20
+
+
+def add_command(
+    commands: Any, name: str, *, summary: str, description: str, examples: str
+) -> argparse.ArgumentParser:
+    """A subcommand whose --help ends with examples and exit codes."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(description, 79) if "\n" not in description else description,
+        epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="show where in the program an error arose"
+    )
+    return parser
+
+
+def number(text: str) -> int:
+    """A whole number, also written with underscores."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def natural(text: str) -> int:
+    """A whole number from 1."""
+    if (value := number(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def add_corpus_options(parser: argparse.ArgumentParser, *, prompts: bool = True) -> None:
+    """The options of `open_corpus`, with or without prompts."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="file, folder (read recursively) or glob pattern: JSON lines (also .gz, .zst), "
+        "Parquet, Arrow, .npy, headerless .bin",
+    )
+    group = parser.add_argument_group("reading the input")
+    group.add_argument(
+        "--field",
+        metavar="NAME",
+        help="field with the text or the token ids (default: the first there is of input_ids, "
+        "tokens, text)",
+    )
+    if prompts:
+        group.add_argument(
+            "--prompt-field", metavar="NAME", help="field with each document's prompt (text or ids)"
+        )
+    group.add_argument(
+        "--tokenizer",
+        metavar="PATH",
+        help="for text: a Hugging Face folder or a tokenizer.json",
+    )
+    group.add_argument(
+        "--special-tokens",
+        action="store_true",
+        help="let the tokenizer put its special tokens around each text",
+    )
+    group.add_argument(
+        "--format", choices=_FORMATS, help="format of all inputs (default: told from the names)"
+    )
+    group.add_argument("--dtype", choices=_DTYPES, help="ids of headerless files")
+    group.add_argument(
+        "--eod",
+        type=number,
+        metavar="ID",
+        help="id that ends a document; without it a headerless file is one document",
+    )
+
+
+def open_inputs(args: argparse.Namespace, *, vocab_size: int | None, on_error: str) -> Corpus:
+    """The corpus that the arguments name."""
+    from radscore.corpus import open_corpus
+
+    return open_corpus(
+        args.inputs,
+        field=args.field,
+        tokenizer=args.tokenizer,
+        prompt_field=getattr(args, "prompt_field", None),
+        format=args.format,
+        dtype=args.dtype,
+        eod=args.eod,
+        vocab_size=vocab_size,
+        on_error="skip" if on_error == "skip" else "raise",
+        batch_tokens=_BATCH_TOKENS,
+        add_special_tokens=args.special_tokens,
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What to do at bad records, and what to show meanwhile."""
+    group = parser.add_argument_group("running")
+    group.add_argument("--threads", type=natural, metavar="N", help="threads (default: all cores)")
+    group.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="stop at a bad record, naming it, or count it and go on (default: raise)",
+    )
+    group.add_argument("--quiet", action="store_true", help="show no progress")
+    group.add_argument(
+        "--progress", action="store_true", help="show progress although stderr is no terminal"
+    )
+
+
+def add_scheme_options(parser: argparse.ArgumentParser) -> None:
+    """The scheme file and where its secret comes from."""
+    group = parser.add_argument_group("scheme and key")
+    group.add_argument(
+        "--scheme",
+        required=True,
+        metavar="TOML",
+        help="file with the scheme and its parameters (see: radscore schemes)",
+    )
+    secret = group.add_mutually_exclusive_group()
+    secret.add_argument("--key-file", metavar="FILE", help="file that holds the secret key")
+    secret.add_argument(
+        "--key-env",
+        metavar="NAME",
+        help=f"environment variable that holds it (default: {DEFAULT_KEY_ENV}, where it is set)",
+    )
+
+
+def load_key(args: argparse.Namespace) -> Any:
+    """The secret, or None where none was given."""
+    from radscore.schemes import Key
+
+    if args.key_file is not None:
+        return Key.from_file(args.key_file)
+    if args.key_env is not None:
+        if args.key_env not in os.environ:
+            raise UsageError(f"--key-env: the environment has no variable {args.key_env}")
+        return Key.from_env(args.key_env)
+    return Key.from_env(DEFAULT_KEY_ENV) if DEFAULT_KEY_ENV in os.environ else None
+
+
+def load_scheme(args: argparse.Namespace) -> Any:
+    """The scheme that the arguments name, with its key."""
+    from radscore.schemes import from_toml
+
+    return from_toml(args.scheme, key=load_key(args))

@@ -1,0 +1,82 @@
+"""Tables and JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from radscore.corpus import SkipReport
+
+__all__ = ["count", "json_out", "power_of_ten", "share", "skipped_text", "table"]
+
+
+def table(rows: Iterable[tuple[str, str]]) -> None:
+    """Prints names and values in two columns; long values go on below."""
+    rows = [row for row in rows if row[1]]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, value in rows:
+        first, *rest = value.splitlines()
+        print(f"{name:<{width}}  {first}")
+        for line in rest:
+            print(f"{'':<{width}}  {line}")
+
+
+def json_out(value: Any) -> None:
+    """Prints JSON that every reader takes: what is no finite number is null or text."""
+    json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if hasattr(value, "item"):
+        return _finite(value.item())
+    return value
+
+
+def count(number: int, thing: str = "") -> str:
+    """A number with its digits grouped, and what it counts."""
+    if not thing:
+        return f"{number:,}"
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def share(part: float, whole: float) -> str:
+    """A share in per cent."""
+    return f"{100 * part / whole:.3g} %" if whole else "0 %"
+
+
+def power_of_ten(log10: float) -> str:
+    """A probability from its logarithm, however small: 1.23e-4567."""
+    if math.isnan(log10) or math.isinf(log10):
+        return "0" if log10 < 0 else str(log10)
+    if log10 > -4:
+        return f"{10**log10:.4g}"
+    exponent = math.floor(log10)
+    digits = f"{10 ** (log10 - exponent):.3g}"
+    if digits == "10":
+        digits, exponent = "1", exponent + 1
+    return f"{digits}e{exponent}"
+
+
+def skipped_text(skipped: SkipReport, n_documents: int) -> str:
+    """What was left out of a corpus, "" where nothing was."""
+    if not skipped:
+        return ""
+    parts = []
+    if skipped.count:
+        part = share(skipped.count, skipped.count + n_documents)
+        parts.append(f"{count(skipped.count, 'record')} ({part})")
+    if skipped.files:
+        parts.append(f"the rest of {count(skipped.files, 'file')}")
+    return "\n".join([" and ".join(parts), *skipped.examples])

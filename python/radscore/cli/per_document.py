@@ -1,0 +1,195 @@
+"""One row a document: collected batch by batch, written at the end with q-values."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.cli.exits import UsageError
+from radscore.errors import StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from radscore.corpus import Batch, Corpus
+    from radscore.results import DocumentScores, ScoreResult
+    from radscore.stats.fdr import FalseDiscoveryResult
+
+__all__ = ["DocumentRows", "Found", "check_path"]
+
+_SUFFIXES = (".parquet", ".jsonl", ".csv")
+_UNITS = ("line", "row", "token")
+_ROW = np.dtype(
+    [
+        ("source", "<i4"),
+        ("unit", "u1"),
+        ("number", "<i8"),
+        ("n_scored", "<i8"),
+        ("statistic", "<f8"),
+        ("log10_pvalue", "<f8"),
+    ]
+)
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Found:
+    """How many documents carry the watermark."""
+
+    path: str
+    n_documents: int
+    n_tested: int
+    n_significant: int
+    fdr: float
+
+
+def check_path(path: str) -> None:
+    """Raises unless rows can be written there: known before hours of work."""
+    if Path(path).suffix not in _SUFFIXES:
+        raise UsageError(f"--per-document must end in {', '.join(_SUFFIXES)}, not {path}")
+    if not Path(path).absolute().parent.is_dir():
+        raise UsageError(f"--per-document: there is no folder {Path(path).absolute().parent}")
+
+
+class DocumentRows:
+    """The scores of every document so far, 37 bytes each."""
+
+    def __init__(self) -> None:
+        self._parts: list[npt.NDArray[Any]] = []
+        self._saved = 0  # parts that are in the file
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def add(self, batch: Batch, scores: DocumentScores) -> None:
+        """Takes the scores of a batch."""
+        rows = np.zeros(len(scores), dtype=_ROW)
+        rows["source"] = batch.cursor["source"]
+        rows["unit"] = _UNITS.index(batch.where.unit)
+        rows["number"] = batch.where.numbers
+        rows["n_scored"] = scores.n_scored
+        rows["statistic"] = scores.statistic
+        rows["log10_pvalue"] = scores.log10_pvalue
+        self._parts.append(rows)
+
+    def save(self, path: Path) -> None:
+        """Appends what is not in the file yet."""
+        with path.open("ab" if self._saved else "wb") as file:
+            for part in self._parts[self._saved :]:
+                file.write(part.tobytes())
+        self._saved = len(self._parts)
+
+    def load(self, path: Path, n_rows: int) -> None:
+        """Takes the first `n_rows` of a file; rows after them belong to a state never saved."""
+        try:
+            with path.open("r+b") as file:
+                file.truncate(n_rows * _ROW.itemsize)
+            rows = np.fromfile(path, dtype=_ROW)
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}; it belongs to the state") from None
+        if len(rows) != n_rows or not (np.isin(rows["unit"], range(len(_UNITS)))).all():
+            raise StateError(f"{path} is damaged: {len(rows)} rows, not {n_rows}")
+        self._parts = [rows]
+        self._saved = 1
+
+    def write(self, path: str, corpus: Corpus, result: ScoreResult, fdr: float) -> Found:
+        """Writes all rows and counts the significant ones."""
+        rows = np.concatenate(self._parts)
+        discoveries = _discoveries(rows, fdr)
+        writer = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
+        green = result.n_green is not None
+        chunks = _chunks(rows, discoveries, corpus, green=green)
+        temporary = Path(f"{path}.part")  # never half a table under the right name
+        try:
+            writer[Path(path).suffix](temporary, chunks)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        tested = int(np.count_nonzero(rows["n_scored"]))
+        return Found(path, len(rows), tested, discoveries.n_rejected, fdr)
+
+
+def _discoveries(rows: npt.NDArray[Any], level: float) -> FalseDiscoveryResult:
+    """Benjamini-Hochberg over the documents that have a window; the others are no tests."""
+    from radscore.stats.fdr import false_discovery
+
+    tested = rows["n_scored"] > 0
+    return false_discovery(np.where(tested, rows["log10_pvalue"], np.nan), level)
+
+
+def _chunks(
+    rows: npt.NDArray[Any], discoveries: FalseDiscoveryResult, corpus: Corpus, *, green: bool
+) -> Iterator[dict[str, Any]]:
+    """Columns of some rows at a time: their places are strings, which take memory."""
+    # A document without a window is no test: p-value and q-value 1.
+    untested = rows["n_scored"] == 0
+    log10_qvalues = np.where(untested, 0.0, discoveries.log10_qvalues)
+    for first in range(0, len(rows), _CHUNK):
+        part = rows[first : first + _CHUNK]
+        name, score = "score", part["statistic"]
+        if green:
+            name, score = "n_green", score.astype(np.int64)
+        yield {
+            "index": np.arange(first, first + len(part)),
+            "source": [_place(row, corpus) for row in part],
+            "n_scored": part["n_scored"],
+            name: score,
+            "statistic": part["statistic"],
+            "pvalue": 10.0 ** part["log10_pvalue"],
+            "log10_pvalue": part["log10_pvalue"],
+            "qvalue": 10.0 ** log10_qvalues[first : first + _CHUNK],
+        }
+
+
+def _place(row: Any, corpus: Corpus) -> str:
+    from radscore.corpus import place
+
+    return place(corpus.sources[row["source"]].path, int(row["number"]), _UNITS[row["unit"]])
+
+
+def _write_parquet(path: Path, chunks: Iterator[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    try:
+        for columns in chunks:
+            table = pa.table({name: pa.array(column) for name, column in columns.items()})
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _rows_of(columns: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    lists = (c.tolist() if isinstance(c, np.ndarray) else c for c in columns.values())
+    return zip(*lists, strict=True)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _write_jsonl(path: Path, chunks: Iterator[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for columns in chunks:
+            for row in _rows_of(columns):
+                values = (None if _is_nan(value) else value for value in row)
+                file.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")
+
+
+def _write_csv(path: Path, chunks: Iterator[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        for i, columns in enumerate(chunks):
+            if i == 0:
+                writer.writerow(columns)
+            writer.writerows(_rows_of(columns))

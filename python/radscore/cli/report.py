@@ -1,0 +1,101 @@
+"""How ``radscore score`` shows a result."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.output import count, power_of_ten, share, skipped_text
+
+if TYPE_CHECKING:
+    from radscore.cli.per_document import Found
+    from radscore.corpus import Corpus
+    from radscore.results import ScoreResult
+
+__all__ = ["json_fields", "table_rows"]
+
+
+def json_fields(result: ScoreResult, corpus: Corpus, found: Found | None) -> dict[str, Any]:
+    """The result's fields, and what is known of the input."""
+    skipped = corpus.skipped
+    fields = result.to_dict()
+    fields["n_files"] = len(corpus.sources)
+    fields["field"] = corpus.field
+    fields["skipped"] = {**skipped.as_dict(), "share": skipped.share(corpus.n_documents)}
+    if found is not None:
+        fields["per_document"] = asdict(found)
+    return fields
+
+
+def table_rows(result: ScoreResult, corpus: Corpus, found: Found | None) -> list[tuple[str, str]]:
+    """The result as names and values."""
+    rows = [
+        ("input", _input(result, corpus)),
+        ("scheme", f"{result.scheme} (fingerprint {result.fingerprint})"),
+        ("windows", _windows(result)),
+        ("scored", f"{count(result.n_scored)} ({_rules(result)})"),
+        *_score(result),
+        ("p-value", _pvalue(result)),
+        *[("note", note) for note in (*corpus.notes, *result.notes)],
+        ("skipped", skipped_text(corpus.skipped, corpus.n_documents)),
+    ]
+    if found is not None:
+        rows.append(
+            (
+                "documents",
+                (
+                    f"{count(found.n_significant)} of {count(found.n_tested)} with windows are "
+                    f"significant at q <= {found.fdr:g}; rows in {found.path}"
+                ),
+            )
+        )
+    return rows
+
+
+def _input(result: ScoreResult, corpus: Corpus) -> str:
+    field = "" if corpus.field is None else f", field {corpus.field!r}"
+    return (
+        f"{count(result.n_documents, 'document')} and {count(result.n_tokens, 'token')} in "
+        f"{count(len(corpus.sources), 'file')}{field}"
+    )
+
+
+def _windows(result: ScoreResult) -> str:
+    removed = [
+        f"{count(number)} {why}"
+        for number, why in (
+            (result.n_excluded, "by prompts"),
+            (result.n_filtered, "by the filter"),
+            (result.n_duplicates, "as repetitions"),
+        )
+        if number
+    ]
+    text = count(result.n_windows)
+    if removed:
+        text += f"; removed {', '.join(removed)}"
+    if result.n_short_documents:
+        text += f"; none in {count(result.n_short_documents, 'short document')}"
+    return text
+
+
+def _rules(result: ScoreResult) -> str:
+    return "every window" if result.dedup == "none" else f"each {result.dedup} once"
+
+
+def _score(result: ScoreResult) -> list[tuple[str, str]]:
+    if result.n_green is None:
+        rows = [("mean score", f"{result.mean:.6g}, expected {result.expected:.6g}")]
+    else:
+        text = (
+            f"{count(result.n_green)}, {share(result.n_green, result.n_scored)}, expected "
+            f"{100 * result.expected:.4g} %"
+        )
+        rows = [("green", text)]
+    return [*rows, ("z", f"{result.zscore:.3f}")]
+
+
+def _pvalue(result: ScoreResult) -> str:
+    if math.isnan(result.log10_pvalue):
+        return f"none: {result.method}"
+    return f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {result.method}"

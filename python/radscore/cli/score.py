@@ -1,0 +1,157 @@
+"""``radscore score``: test a corpus for a watermark."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from radscore.cli.exits import Exit, UsageError
+from radscore.cli.options import (
+    add_command,
+    add_corpus_options,
+    add_run_options,
+    add_scheme_options,
+    load_scheme,
+    number,
+    open_inputs,
+)
+from radscore.cli.output import json_out, table
+from radscore.cli.report import json_fields, table_rows
+from radscore.cli.run import Rules, ScoreRun
+
+__all__ = ["register"]
+
+_DESCRIPTION = """\
+Tests a corpus for a watermark: whether its text depends on the key. Prints how many windows were
+scored and the p-value of the whole corpus, and with --per-document those of each document.
+
+Every distinct unit of evidence is scored once over the whole corpus (--dedup unit). Ctrl-C, or
+SIGTERM, saves the state; the same command with --resume goes on exactly there."""
+_EXAMPLES = """\
+  radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
+  radscore score docs.jsonl.gz --field text --tokenizer ./tokenizer --scheme scheme.toml
+  radscore score train.bin --dtype uint16 --eod 50256 --scheme scheme.toml --json
+  radscore score answers.jsonl --prompt-field prompt --filter phi.rkg --scheme scheme.toml
+  radscore score corpus/ --scheme scheme.toml --per-document documents.parquet --on-error skip
+  radscore score corpus/ --scheme scheme.toml --state run.state --resume
+"""
+DEFAULT_STATE = "radscore.state"
+
+
+def register(commands: Any) -> None:
+    """Adds the command."""
+    parser = add_command(
+        commands,
+        "score",
+        summary="test a corpus for a watermark",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+    )
+    add_corpus_options(parser)
+    add_scheme_options(parser)
+    rules = parser.add_argument_group("which windows count")
+    rules.add_argument(
+        "--dedup",
+        choices=("unit", "window", "context", "none"),
+        default="unit",
+        help="what counts once over the whole corpus (default: unit, what the scheme's random "
+        "function reads); none gives no p-value",
+    )
+    rules.add_argument(
+        "--filter", metavar="PHI", help="score contexts of this set only (radscore kgrams build)"
+    )
+    rules.add_argument(
+        "--start",
+        type=number,
+        metavar="N",
+        help="first position of a document that is scored (default: the context width)",
+    )
+    out = parser.add_argument_group("output")
+    out.add_argument("--json", action="store_true", help="print JSON")
+    out.add_argument(
+        "--per-document",
+        metavar="FILE",
+        help="write one row a document to a .parquet, .jsonl or .csv file",
+    )
+    out.add_argument(
+        "--fdr",
+        type=_level,
+        default=0.05,
+        metavar="Q",
+        help="false discovery rate at which documents count as significant (default: 0.05)",
+    )
+    add_run_options(parser)
+    state = parser.add_argument_group("interrupting and going on")
+    state.add_argument(
+        "--state",
+        metavar="FILE",
+        default=DEFAULT_STATE,
+        help=f"where the state is saved, now and then and when interrupted (default: "
+        f"{DEFAULT_STATE}); removed at the end",
+    )
+    state.add_argument("--resume", action="store_true", help="go on from the saved state")
+    state.add_argument(
+        "--save-every",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="how often the state is saved (default: 60; less often where that takes long)",
+    )
+    parser.set_defaults(run=run)
+
+
+def _level(text: str) -> float:
+    value = _seconds(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from radscore.cli.per_document import check_path
+
+    if args.start is not None and args.start < 0:
+        raise UsageError(f"--start must be 0 or more, not {args.start}")
+    if args.per_document is not None:
+        check_path(args.per_document)
+    scheme = load_scheme(args)
+    phi = None
+    if args.filter is not None:
+        from radscore.kgrams import KgramSet
+
+        phi = KgramSet.load(args.filter, vocab_size=scheme.vocab_size)
+    corpus = open_inputs(args, vocab_size=scheme.vocab_size, on_error=args.on_error)
+    rules = Rules(
+        dedup=args.dedup,
+        filter=phi,
+        start=args.start,
+        threads=args.threads,
+        per_document=args.per_document is not None,
+    )
+    with ScoreRun(corpus, scheme, rules, args.state, resume=args.resume) as work:
+        finished = work.score(
+            save_every=args.save_every, quiet=args.quiet, show_progress=args.progress
+        )
+        if not finished:
+            return Exit.INTERRUPTED
+        result = work.result()
+        found = None
+        if work.documents is not None:
+            found = work.documents.write(args.per_document, corpus, result, args.fdr)
+        work.discard_state()
+    if args.json:
+        json_out(json_fields(result, corpus, found))
+    else:
+        table(table_rows(result, corpus, found))
+    return Exit.SKIPPED if corpus.skipped else Exit.DONE

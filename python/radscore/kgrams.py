@@ -1,0 +1,313 @@
+"""Sets and counts of k-grams: which contexts a model may have learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore import _core
+from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.errors import ArgumentError, StateError, TokenError
+
+__all__ = ["KgramCounts", "KgramSet"]
+
+_JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
+
+
+def _rows(kgrams: Any, width: int | None) -> npt.NDArray[np.uint32]:
+    """K-grams as a contiguous (n, width) array of ids."""
+    try:
+        array = np.asarray(kgrams if isinstance(kgrams, np.ndarray) else list(kgrams))
+    except (ValueError, TypeError, OverflowError):
+        raise TokenError("k-grams must all have the same number of integer ids") from None
+    if array.size == 0:
+        return np.empty((0, check_width("width", width or 0, 1, 16)), dtype=np.uint32)
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise TokenError("k-grams must all have the same number of integer ids")
+    if width is not None and array.shape[1] != width:
+        raise ArgumentError(f"width is {width}, but the k-grams have {array.shape[1]} ids")
+    if array.min() < 0 or array.max() >= 2**32:
+        raise TokenError(f"k-grams hold the id {array.min() if array.min() < 0 else array.max()}")
+    return np.ascontiguousarray(array, dtype=np.uint32)
+
+
+class KgramSet:
+    """A set of k-grams over a vocabulary; as a filter, the contexts that are scored.
+
+    Make one with `from_documents`, `from_kgrams`, `load` or :meth:`KgramCounts.top`. Sets of equal
+    width and vocabulary are combined by ``|`` and ``&``; ``kgram in phi``, ``len(phi)`` and
+    iteration (tuples in lexicographic order) work as for a `frozenset`.
+
+    Examples
+    --------
+    >>> phi = KgramSet.from_documents([[1, 2, 3], [1, 2]], width=2, vocab_size=10)
+    >>> len(phi), (1, 2) in phi, (3, 1) in phi
+    (2, True, False)
+    >>> list(phi & KgramSet.from_kgrams([[1, 2]], vocab_size=10))
+    [(1, 2)]
+    """
+
+    __slots__ = ("core",)
+
+    def __init__(self, core: _core.KgramSet) -> None:
+        self.core = core
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: DocumentsLike,
+        width: int,
+        vocab_size: int,
+        *,
+        top: int | None = None,
+        min_count: int = 1,
+        threads: int | None = None,
+    ) -> KgramSet:
+        """The k-grams of documents, or the `top` most frequent of them (see `KgramCounts.top`)."""
+        counts = KgramCounts(width, vocab_size)
+        counts.add(documents, threads=threads)
+        return counts.top(top, min_count=min_count)
+
+    @classmethod
+    def from_kgrams(
+        cls, kgrams: Iterable[Sequence[int]], vocab_size: int, *, width: int | None = None
+    ) -> KgramSet:
+        """A set of given k-grams, all of one width (say which if there may be none)."""
+        return cls(_core.KgramSet.from_rows(_rows(kgrams, width), vocab_size))
+
+    @classmethod
+    def load(cls, path: str | Path, *, vocab_size: int | None = None) -> KgramSet:
+        """Loads what `save` wrote, or imports JSON or JSON lines (by the suffix).
+
+        JSON: a list of k-grams (lists of ids), or an object ``{"12,7": count}`` whose keys are ids
+        separated by commas, in brackets or not. JSON lines: on each line a k-gram, or an object
+        with the field ``kgram`` (and ``count``). An import needs `vocab_size`.
+
+        Raises
+        ------
+        StateError
+            If the file is damaged or of another kind.
+        TokenError
+            If an entry is no k-gram of the vocabulary; the message names the line.
+        """
+        path = Path(path)
+        if path.suffix in _JSON_SUFFIXES:
+            return KgramCounts.load(path, vocab_size=vocab_size).top()
+        core = _core.KgramSet.load(path)
+        if vocab_size not in (None, core.vocab_size):
+            raise StateError(f"{path} is over {core.vocab_size} ids, not {vocab_size}")
+        return cls(core)
+
+    def save(self, path: str | Path) -> None:
+        """Saves the set (format ``RSKG``, version 1, with a checksum), replacing `path` at once."""
+        self.core.save(Path(path))
+
+    @property
+    def width(self) -> int:
+        """Number of ids in a k-gram."""
+        return self.core.width
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of the vocabulary."""
+        return self.core.vocab_size
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that identify the content."""
+        return self.core.fingerprint
+
+    def to_numpy(self) -> npt.NDArray[np.uint32]:
+        """The k-grams in lexicographic order, shape (n, width)."""
+        return self.core.rows()
+
+    def __len__(self) -> int:
+        return len(self.core)
+
+    def __contains__(self, kgram: object) -> bool:
+        if not isinstance(kgram, (Sequence, np.ndarray)):
+            return False
+        ids = [int(token) for token in kgram]
+        return all(0 <= token < 2**32 for token in ids) and self.core.contains(ids)
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        return (tuple(row) for row in self.to_numpy().tolist())
+
+    def __or__(self, other: KgramSet) -> KgramSet:
+        return KgramSet(self.core.union(other.core))
+
+    def __and__(self, other: KgramSet) -> KgramSet:
+        return KgramSet(self.core.intersection(other.core))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KgramSet) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        return (
+            f"KgramSet(width={self.width}, vocab_size={self.vocab_size}, n={len(self)}, "
+            f"fingerprint='{self.fingerprint}')"
+        )
+
+
+class KgramCounts:
+    """How often each k-gram of a width occurs; k-grams never cross documents.
+
+    Parameters
+    ----------
+    width : int
+        Ids in a k-gram, 1 to 16.
+    vocab_size : int
+        Size of the vocabulary, 2 to 2**20.
+
+    Examples
+    --------
+    >>> counts = KgramCounts(width=2, vocab_size=10)
+    >>> counts.add([[1, 2, 1, 2], [2, 1]])
+    >>> counts[1, 2], counts.total, len(counts)
+    (2, 4, 2)
+    >>> list(counts.top(1))
+    [(1, 2)]
+    """
+
+    __slots__ = ("core",)
+
+    def __init__(self, width: int, vocab_size: int) -> None:
+        check_width("width", width, 1, 16)
+        check_width("vocab_size", vocab_size, 2, 2**20)
+        self.core = _core.KgramCounts(width, vocab_size)
+
+    def add(self, documents: DocumentsLike, *, threads: int | None = None) -> None:
+        """Counts the k-grams of documents (anything `Documents.of` takes), in parallel."""
+        ragged = Documents.of(documents)
+        self.core.add(ragged.values, ragged.offsets, threads)
+
+    def top(self, n: int | None = None, *, min_count: int = 1) -> KgramSet:
+        """The `n` most frequent k-grams (all where None) that occur at least `min_count` times.
+
+        Of equally frequent k-grams those come first whose ids come first in lexicographic order.
+        """
+        if n is not None:
+            check_width("n", n, 0, 2**62)
+        return KgramSet(self.core.top(n, check_width("min_count", min_count, 0, 2**62)))
+
+    def to_numpy(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
+        """K-grams in lexicographic order, shape (n, width), and their counts."""
+        return self.core.rows()
+
+    def save(self, path: str | Path) -> None:
+        """Saves the counts (format ``RSKC``, version 1, with a checksum)."""
+        self.core.save(Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path, *, vocab_size: int | None = None) -> KgramCounts:
+        """Loads what `save` wrote, or imports JSON or JSON lines; see :meth:`KgramSet.load`."""
+        path = Path(path)
+        if path.suffix in _JSON_SUFFIXES:
+            if vocab_size is None:
+                raise ArgumentError(f"vocab_size must be given to import k-grams from {path}")
+            return _import_json(path, vocab_size)
+        core = _core.KgramCounts.load(path)
+        counts = cls.__new__(cls)
+        counts.core = core
+        return counts
+
+    @property
+    def width(self) -> int:
+        """Number of ids in a k-gram."""
+        return self.core.width
+
+    @property
+    def vocab_size(self) -> int:
+        """Size of the vocabulary."""
+        return self.core.vocab_size
+
+    @property
+    def total(self) -> int:
+        """Sum of all counts."""
+        return self.core.total
+
+    def __len__(self) -> int:
+        return len(self.core)
+
+    def __getitem__(self, kgram: Sequence[int]) -> int:
+        return self.core.get([int(token) for token in kgram])
+
+    def __repr__(self) -> str:
+        return (
+            f"KgramCounts(width={self.width}, vocab_size={self.vocab_size}, n={len(self)}, "
+            f"total={self.total})"
+        )
+
+
+def _import_json(path: Path, vocab_size: int) -> KgramCounts:
+    """Counts from JSON or JSON lines; a k-gram without a count occurs once."""
+    width = 0
+    kgrams: list[list[int]] = []
+    counts: list[int] = []
+    for place, kgram, count in _json_entries(path):
+        width = width or len(kgram)
+        if len(kgram) != width or not width:
+            raise TokenError(f"{place}: a k-gram of {len(kgram)} ids among {width}-grams")
+        if not all(type(token) is int and 0 <= token < vocab_size for token in kgram):
+            raise TokenError(f"{place}: {kgram} are not ids of a vocabulary of {vocab_size}")
+        if type(count) is not int or not 0 <= count < 2**63:
+            raise TokenError(f"{place}: the count {count!r} is not an integer from 0 on")
+        kgrams.append(kgram)
+        counts.append(count)
+    if not kgrams:
+        raise TokenError(f"{path} holds no k-grams")
+    result = KgramCounts(width, vocab_size)
+    result.core.add_rows(_rows(kgrams, width), np.array(counts, dtype=np.uint64))
+    return result
+
+
+def _json_entries(path: Path) -> Iterator[tuple[str, list[Any], Any]]:
+    """Place, k-gram and count of each entry of a JSON or JSON-lines file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StateError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StateError(f"cannot read {path}: {error}") from None
+    if path.suffix == ".json":
+        content = _parse(text, str(path))
+        if isinstance(content, Mapping):
+            for key, count in content.items():
+                place = f"{path}: key {key!r}"
+                yield place, _parse(f"[{str(key).strip('()[] ,')}]", place), count
+            return
+        if not isinstance(content, list):
+            raise TokenError(f"{path} must hold a list or an object of k-grams")
+        for index, kgram in enumerate(content):
+            yield f"{path}: entry {index}", _a_list(kgram, f"{path}: entry {index}"), 1
+        return
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        entry = _parse(line, place)
+        if isinstance(entry, Mapping):
+            yield place, _a_list(entry.get("kgram"), place), entry.get("count", 1)
+        else:
+            yield place, _a_list(entry, place), 1
+
+
+def _parse(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise TokenError(f"{place}: not JSON: {error}") from None
+
+
+def _a_list(value: Any, place: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise TokenError(f"{place}: not a list of ids: {value!r:.60}")
+    return value

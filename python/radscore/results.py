@@ -1,0 +1,214 @@
+"""What a test returns: statistic, p-value, and everything that a sceptic asks for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from radscore.stats import ProportionInterval
+    from radscore.stats.weighted import WeightedResult
+
+__all__ = ["CurvePoint", "DocumentScores", "Positions", "ScoreResult"]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One point of the curve: after so many tokens, so many units scored, and the statistic."""
+
+    n_tokens: int
+    n_scored: int
+    statistic: float
+    log10_pvalue: float
+
+
+@dataclass(frozen=True, repr=False)
+class ScoreResult:
+    """Result of a watermark test.
+
+    Attributes
+    ----------
+    statistic : float
+        Green units, sum of scores, or weighted sum of g-values (`method` names its law); with
+        weights ``sum of w (score - mean)``.
+    n_scored : int
+        Distinct units that were scored.
+    n_green : int or None
+        Green units, for green-list schemes.
+    pvalue, log10_pvalue : float
+        Probability under H0 (the text does not depend on the key) of a statistic at least this
+        large. `pvalue` underflows to 0 below 1e-308, `log10_pvalue` never. NaN under the rule
+        ``none``, for which no valid p-value exists.
+    method : str
+        How the p-value was computed, and whether it is exact or a bound.
+    mean, expected, zscore : float
+        Mean score of a unit, its exact mean under H0, and the distance in standard deviations.
+    scheme, fingerprint : str
+        Name of the scheme, and the fingerprint of its parameters and key.
+    dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
+        The rules, and the fingerprint of the filter.
+    n_documents, n_short_documents, n_tokens, n_windows, n_excluded, n_filtered, n_duplicates : int
+        What was read (short documents have no window), and how many windows the prompts, the
+        filter and the deduplication removed.
+    n_skipped : int
+        Records of a corpus that could not be read and were left out.
+    notes : tuple of str
+        What limits the validity of the p-value, if anything does.
+    curve : tuple of CurvePoint
+        The test after chosen numbers of tokens.
+    weighted : WeightedResult or None
+        With weights: the bound, and the normal and saddlepoint approximations beside it.
+    """
+
+    statistic: float
+    n_scored: int
+    n_green: int | None
+    pvalue: float
+    log10_pvalue: float
+    method: str
+    mean: float
+    expected: float
+    zscore: float
+    scheme: str
+    fingerprint: str
+    dedup: str
+    combine: str
+    start: int | None
+    prompt_role: str
+    filter: str | None
+    n_documents: int
+    n_short_documents: int
+    n_tokens: int
+    n_windows: int
+    n_excluded: int
+    n_filtered: int
+    n_duplicates: int
+    n_skipped: int = 0
+    notes: tuple[str, ...] = ()
+    curve: tuple[CurvePoint, ...] = field(default=())
+    weighted: WeightedResult | None = None
+
+    def confidence_interval(self, confidence_level: float = 0.95) -> ProportionInterval:
+        """Clopper-Pearson interval of the share of green units.
+
+        Raises
+        ------
+        ArgumentError
+            If the scheme has no green lists, or the units carry weights.
+        """
+        if self.n_green is None or self.weighted is not None:
+            raise ArgumentError("only an unweighted count of green units has a confidence interval")
+        from radscore.stats import proportion_interval
+
+        return proportion_interval(self.n_green, self.n_scored, confidence_level)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, ready for JSON (NaN as None)."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    def __repr__(self) -> str:
+        names = [f.name for f in fields(self) if f.name not in ("curve", "notes", "weighted")]
+        width = max(map(len, names))
+        lines = [f"{name:>{width}}: {_show(getattr(self, name))}" for name in names]
+        lines += [f"{'note':>{width}}: {note}" for note in self.notes]
+        if self.curve:
+            lines.append(f"{'curve':>{width}}: {len(self.curve)} points")
+        return "\n".join([f"{type(self).__name__}:", *lines])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
+
+
+@dataclass(frozen=True, repr=False)
+class DocumentScores:
+    """Each document as a test of its own; arrays with one entry a document.
+
+    Attributes
+    ----------
+    n_windows, n_excluded, n_filtered, n_duplicates, n_scored : ndarray of uint64
+        As in `ScoreResult`; repetitions count once within a document.
+    statistic : ndarray of float64
+        Green units, or the sum of scores.
+    pvalue, log10_pvalue : ndarray of float64
+        1 and 0 where nothing was scored; NaN under the rule ``none``.
+    scheme, fingerprint, dedup : str
+        As in `ScoreResult`.
+    """
+
+    n_windows: npt.NDArray[np.uint64]
+    n_excluded: npt.NDArray[np.uint64]
+    n_filtered: npt.NDArray[np.uint64]
+    n_duplicates: npt.NDArray[np.uint64]
+    n_scored: npt.NDArray[np.uint64]
+    statistic: npt.NDArray[np.float64]
+    pvalue: npt.NDArray[np.float64]
+    log10_pvalue: npt.NDArray[np.float64]
+    scheme: str
+    fingerprint: str
+    dedup: str
+
+    def __len__(self) -> int:
+        return len(self.n_scored)
+
+    def __repr__(self) -> str:
+        finite = self.log10_pvalue[np.isfinite(self.log10_pvalue)]
+        least = f"{finite.min():.6g}" if len(finite) else "none"
+        return (
+            f"DocumentScores(n_documents={len(self)}, n_scored={int(self.n_scored.sum())}, "
+            f"least log10_pvalue={least}, scheme='{self.scheme}', "
+            f"fingerprint='{self.fingerprint}', dedup='{self.dedup}')"
+        )
+
+
+#: Why a position is scored or not; the index is the status code.
+STATUS_NAMES = ("scored", "no context", "excluded", "filtered", "duplicate")
+
+
+@dataclass(frozen=True, repr=False)
+class Positions:
+    """The fate of every token of some documents as a target.
+
+    Attributes
+    ----------
+    status : ndarray of uint8, shape (n_tokens,)
+        0 scored, 1 no whole context (or before `start`), 2 excluded by the prompt, 3 removed by
+        the filter, 4 a repetition.
+    scores : ndarray of float64, shape (n_tokens,)
+        The score where scored (1 green, 0 red; a real score; the mean g-value), else NaN.
+    """
+
+    status: npt.NDArray[np.uint8]
+    scores: npt.NDArray[np.float64]
+
+    @property
+    def scored(self) -> npt.NDArray[np.bool_]:
+        """Which positions are scored, shape (n_tokens,)."""
+        return self.status == 0
+
+    def __repr__(self) -> str:
+        counts = np.bincount(self.status, minlength=len(STATUS_NAMES))
+        inner = ", ".join(f"{name}={n}" for name, n in zip(STATUS_NAMES, counts, strict=True))
+        return f"Positions(n_tokens={len(self.status)}, {inner})"

@@ -1,0 +1,652 @@
+"""Scoring: documents in, evidence out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore import _core
+from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.errors import ArgumentError, StateError, TokenError
+from radscore.kgrams import KgramSet
+from radscore.results import CurvePoint, DocumentScores, Positions, ScoreResult
+from radscore.schemes import Scheme
+
+if TYPE_CHECKING:
+    from radscore.corpus import Corpus
+    from radscore.stats.decoys import DecoyResult
+    from radscore.stats.laws import NullLaw
+
+__all__ = ["Scorer", "decoy_test", "score", "score_documents", "score_positions"]
+
+Dedup: TypeAlias = Literal["unit", "window", "context", "none"]
+Combine: TypeAlias = Literal["one", "sum"]
+PromptRole: TypeAlias = Literal["exclude", "context"]
+
+_SHARED_UNITS = (
+    "under this scheme different {what}s can share one random draw, so dedup='{dedup}' counts some "
+    "evidence more than once and the p-value is approximate; dedup='unit' is exact"
+)
+_NO_RULE = (
+    "dedup='none' counts repetitions as new evidence; there is no valid p-value (see dedup='unit')"
+)
+
+
+class Scorer:
+    """Scores documents under one scheme, or under many schemes or keys at once.
+
+    Every window is packed, filtered and deduplicated once for all schemes; each distinct unit is
+    scored once. Results depend neither on the number of threads nor on how the documents are
+    split over calls of `add`.
+
+    Parameters
+    ----------
+    scheme : Scheme or sequence of Scheme
+        What to test for. Several schemes must have one vocabulary; `results` has one result each.
+    dedup : {"unit", "window", "context", "none"}
+        What counts once over everything added: the unit (what the scheme's random function
+        reads; the default, always valid), the window (the published rule), the context (with the
+        target of its first occurrence; the engines' own rule), or nothing (reproduction only, no
+        p-value).
+    filter : KgramSet, optional
+        Only windows whose context is in the set are scored (closed model).
+    start : int, optional
+        First position of a document that is scored; the default is the first with a whole
+        context. vLLM's schemes accept a smaller one: their contexts are padded on the left.
+    threads : int, optional
+        Worker threads; all cores by default.
+    combine : {"one", "sum"}
+        With weights: whether equal units count once with the weight of their first occurrence,
+        or their weights add.
+    prompt_role : {"exclude", "context"}
+        Whether a document's prompt excludes the windows whose context it contains, or stands
+        before the document, so that the first contexts reach into it.
+    curve : sequence of int, optional
+        Record the test after these numbers of tokens.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=100, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> scorer = rs.Scorer(scheme)
+    >>> scorer.add([[1, 2, 3, 4, 1, 2, 3], [2, 3, 4]])
+    >>> result = scorer.result()
+    >>> result.n_scored, result.n_windows, result.n_duplicates
+    (4, 8, 4)
+    """
+
+    def __init__(
+        self,
+        scheme: Scheme | Sequence[Scheme],
+        dedup: Dedup = "unit",
+        *,
+        filter: KgramSet | None = None,  # noqa: A002 - the field's word
+        start: int | None = None,
+        threads: int | None = None,
+        combine: Combine = "one",
+        prompt_role: PromptRole = "exclude",
+        curve: Sequence[int] = (),
+    ) -> None:
+        self.schemes: tuple[Scheme, ...] = _schemes(scheme)
+        if filter is not None and not isinstance(filter, KgramSet):
+            raise ArgumentError(f"filter must be a KgramSet, not {type(filter).__name__}")
+        self.dedup: Dedup = dedup
+        self.combine: Combine = combine
+        self.prompt_role: PromptRole = prompt_role
+        self.filter = filter
+        self.start = _start(start)
+        self.curve_steps = [check_width("curve", step, 1, 2**62) for step in curve]
+        #: What `save` was given beside the state, after `load`.
+        self.extra: dict[str, Any] = {}
+        self._core = _core.Scorer(
+            [one.core for one in self.schemes],
+            dedup,
+            combine,
+            self.start,
+            prompt_role,
+            None if filter is None else filter.core,
+            _threads(threads),
+            self.curve_steps,
+        )
+
+    def add(
+        self,
+        documents: DocumentsLike,
+        prompts: DocumentsLike | None = None,
+        weights: npt.ArrayLike | None = None,
+    ) -> None:
+        """Adds documents.
+
+        Parameters
+        ----------
+        documents : Documents, Arrow lists, lists of ids, arrays, tensors
+            Anything that `Documents.of` takes.
+        prompts : the same, optional
+            One prompt a document (possibly empty); see `prompt_role`.
+        weights : array_like of float64, shape (n_tokens,), optional
+            Weight of the window that ends at each token. Weights must not depend on the key. They
+            must be given from the first call on (1 is assumed in later calls without them).
+
+        Raises
+        ------
+        TokenError
+            If an id is outside the vocabulary (nothing is added then) or the input is malformed.
+
+        Notes
+        -----
+        After Ctrl-C up to 2**24 tokens of one call have been taken in whole nevertheless;
+        `n_tokens` tells.
+        """
+        ragged = Documents.of(documents)
+        before = None if prompts is None else Documents.of(prompts)
+        self._core.add(
+            (ragged.values, ragged.offsets),
+            None if before is None else (before.values, before.offsets),
+            _weights(weights),
+        )
+
+    def add_pairs(
+        self,
+        contexts: npt.ArrayLike,
+        targets: npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+        *,
+        occurrences: npt.ArrayLike | None = None,
+    ) -> None:
+        """Adds (context, target) pairs with their weights, without a document.
+
+        Parameters
+        ----------
+        contexts : array_like of int, shape (n, window_width - 1)
+            Context tokens, oldest first.
+        targets : array_like of int, shape (n,)
+            Target tokens.
+        weights : array_like of float64, shape (n,), optional
+            As in `add`.
+        occurrences : array_like of int, shape (n,), optional
+            Place of reading of each pair, from 0; pairs of one place (several targets after one
+            context) share it. By default each pair is a place of its own, in the order given.
+            It decides which pairs come first under ``combine="one"`` and ``dedup="context"``.
+        """
+        before = np.asarray(contexts)
+        after = np.asarray(targets)
+        if before.ndim != 2 or after.ndim != 1 or len(before) != len(after):
+            raise ArgumentError(
+                f"contexts must be (n, k) and targets (n,), not {before.shape} and {after.shape}"
+            )
+        windows = np.column_stack([before, after]) if len(after) else np.empty((0, 0), np.int64)
+        if not len(after):
+            return
+        if not np.issubdtype(windows.dtype, np.integer):
+            raise TokenError(f"contexts and targets must be integers, not {windows.dtype}")
+        if windows.min() < 0 or windows.max() >= 2**32:
+            raise TokenError("a token id of a pair is negative or beyond 2^32")
+        places = None
+        if occurrences is not None:
+            places = np.asarray(occurrences)
+            if not np.issubdtype(places.dtype, np.integer) or (len(places) and places.min() < 0):
+                raise ArgumentError("occurrences must be integers from 0 on")
+            places = np.ascontiguousarray(places, dtype=np.uint64)
+        self._core.add_windows(
+            np.ascontiguousarray(windows, dtype=np.uint32), _weights(weights), places
+        )
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all documents that were added."""
+        return self._core.n_tokens
+
+    def tally(self) -> _core.Tally:
+        """The sums of the only scheme."""
+        self._only()
+        return self.tallies()[0]
+
+    def tallies(self) -> list[_core.Tally]:
+        """The sums of each scheme: what was read, what each rule removed, what was scored."""
+        return self._core.tallies()
+
+    def result(self) -> ScoreResult:
+        """The test of the only scheme.
+
+        Raises
+        ------
+        TokenError
+            If not a single window was scored: there is nothing to test.
+        """
+        self._only()
+        return self.results()[0]
+
+    def results(self) -> list[ScoreResult]:
+        """The test of each scheme, in their order."""
+        tallies = self.tallies()
+        curve = self._core.curve()
+        return [
+            self._result(index, tally, [(n, point[index]) for n, point in curve])
+            for index, tally in enumerate(tallies)
+        ]
+
+    def _only(self) -> None:
+        if len(self.schemes) != 1:
+            raise ArgumentError(f"the scorer has {len(self.schemes)} schemes; use results()")
+
+    def _result(
+        self, index: int, tally: _core.Tally, curve: list[tuple[int, tuple[int, float]]]
+    ) -> ScoreResult:
+        scheme = self.schemes[index]
+        law = scheme.null_law
+        if tally.n_scored == 0:
+            raise TokenError(_nothing_scored(scheme, tally))
+        notes = _notes(scheme, self.dedup)
+        weighted = None
+        if tally.weighted:
+            units = self._core.weighted_units(index)
+            assert units is not None
+            from radscore.stats.weighted import weighted_test
+
+            weights, _, groups = units
+            statistic = tally.sum_weight_score - law.mean * tally.sum_weight
+            weighted = weighted_test(statistic, weights, law, **_list_shape(scheme, groups))
+            log10_pvalue, method = weighted.log10_pvalue, weighted.method
+            deviation = math.sqrt(law.variance * tally.sum_weight_squared)
+            zscore = statistic / deviation
+            mean = tally.sum_weight_score / tally.sum_weight if tally.sum_weight else math.nan
+            expected = law.mean
+        else:
+            statistic = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
+            log10_pvalue, method = float(law.log10_sf(statistic, tally.n_scored)), law.method
+            mean = statistic / tally.n_scored
+            expected = law.mean
+            zscore = (mean - expected) * math.sqrt(tally.n_scored / law.variance)
+        if self.dedup == "none":
+            log10_pvalue, method = math.nan, "none: repetitions were counted"
+        return ScoreResult(
+            statistic=statistic,
+            n_scored=tally.n_scored,
+            n_green=tally.n_green if scheme.core.score_kind == "green" and not weighted else None,
+            pvalue=10.0**log10_pvalue,
+            log10_pvalue=log10_pvalue,
+            method=method,
+            mean=mean,
+            expected=expected,
+            zscore=zscore,
+            scheme=scheme.name,
+            fingerprint=scheme.fingerprint,
+            dedup=self.dedup,
+            combine=self.combine,
+            start=self.start,
+            prompt_role=self.prompt_role,
+            filter=None if self.filter is None else self.filter.fingerprint,
+            n_documents=tally.n_documents,
+            n_short_documents=tally.n_short_documents,
+            n_tokens=tally.n_tokens,
+            n_windows=tally.n_windows,
+            n_excluded=tally.n_excluded,
+            n_filtered=tally.n_filtered,
+            n_duplicates=tally.n_duplicates,
+            notes=notes,
+            curve=tuple(self._point(law, *point) for point in curve),
+            weighted=weighted,
+        )
+
+    def _point(self, law: NullLaw, n_tokens: int, point: tuple[int, float]) -> CurvePoint:
+        n_scored, statistic = point
+        if self.dedup == "none" or self._core.weighted:
+            log10_pvalue = math.nan
+        else:
+            log10_pvalue = float(law.log10_sf(statistic, n_scored)) if n_scored else 0.0
+        return CurvePoint(n_tokens, n_scored, statistic, log10_pvalue)
+
+    def merge(self, other: Scorer) -> None:
+        """Takes in what `other` has read, as if it had been added here afterwards.
+
+        Raises
+        ------
+        StateError
+            If the two differ in schemes, keys or rules.
+        """
+        mine, theirs = self._config(), other._config()
+        if mine != theirs:
+            raise StateError(f"the scorers differ in {_differences(mine, theirs)}")
+        self._core.merge(other._core)
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "schemes": [scheme.fingerprint for scheme in self.schemes],
+            "dedup": self.dedup,
+            "combine": self.combine,
+            "prompt_role": self.prompt_role,
+            "start": self.start,
+            "filter": None if self.filter is None else self.filter.fingerprint,
+            "curve": self.curve_steps,
+        }
+
+    def save(self, path: str | Path, *, extra: dict[str, Any] | None = None) -> None:
+        """Saves the state, replacing `path` at once; `load` continues exactly there.
+
+        The file (format ``RSST``, version 1, with a checksum) holds the distinct windows, sums
+        and fingerprints, never a key. `extra` is kept beside it (JSON).
+        """
+        header = {"config": self._config(), "extra": extra or {}}
+        self._core.save(Path(path), json.dumps(header).encode())
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        scheme: Scheme | Sequence[Scheme],
+        *,
+        filter: KgramSet | None = None,  # noqa: A002
+        threads: int | None = None,
+    ) -> Scorer:
+        """Loads what `save` wrote, for the same schemes, keys and filter.
+
+        Raises
+        ------
+        StateError
+            If the file is damaged, of another version, or was made under another scheme, key or
+            filter.
+        """
+        header, state = _core.Scorer.read_state(Path(path))
+        try:
+            content = json.loads(header)
+            config, extra = content["config"], content["extra"]
+            rules = {name: config[name] for name in ("dedup", "combine", "prompt_role", "start")}
+            steps = config["curve"]
+        except (ValueError, KeyError, TypeError):
+            raise StateError(f"{path} has a damaged header") from None
+        scorer = cls(scheme, **rules, filter=filter, threads=threads, curve=steps)
+        if scorer._config() != config:
+            different = _differences(scorer._config(), config)
+            raise StateError(f"{path} was made with another {different}")
+        scorer._core.restore(state)
+        scorer.extra = extra
+        return scorer
+
+    def __repr__(self) -> str:
+        names = ", ".join(scheme.name for scheme in self.schemes[:3])
+        more = f", ... {len(self.schemes)} in all" if len(self.schemes) > 3 else ""
+        return f"Scorer({names}{more}; dedup='{self.dedup}', n_tokens={self.n_tokens})"
+
+
+def score(
+    documents: Corpus | DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup = "unit",
+    *,
+    prompts: DocumentsLike | None = None,
+    filter: KgramSet | None = None,  # noqa: A002
+    start: int | None = None,
+    threads: int | None = None,
+    prompt_role: PromptRole = "exclude",
+    curve: Sequence[int] = (),
+    progress: Callable[[Any], None] | None = None,
+) -> ScoreResult:
+    """Tests a corpus, or documents in memory, for a watermark.
+
+    Parameters
+    ----------
+    documents : Corpus or anything that `Documents.of` takes
+        What `open_corpus` returns is read batch by batch.
+    scheme : Scheme
+        The watermark and its key.
+    prompts : optional
+        One prompt a document; a corpus brings its own.
+    progress : callable, optional
+        Called with each batch of a corpus after it was scored.
+    dedup, filter, start, threads, prompt_role, curve
+        As in `Scorer`.
+
+    Returns
+    -------
+    ScoreResult
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> rs.score([[1, 2, 3, 4, 5]], scheme).n_scored
+    4
+    """
+    scorer = Scorer(
+        scheme,
+        dedup,
+        filter=filter,
+        start=start,
+        threads=threads,
+        prompt_role=prompt_role,
+        curve=curve,
+    )
+    if not hasattr(documents, "batches"):
+        scorer.add(documents, prompts)
+        return scorer.result()
+    if prompts is not None:
+        raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
+    for batch in documents:
+        scorer.add(batch.documents, batch.prompts)
+        if progress is not None:
+            progress(batch)
+    from dataclasses import replace
+
+    return replace(scorer.result(), n_skipped=documents.skipped.count)
+
+
+def score_documents(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup = "unit",
+    *,
+    prompts: DocumentsLike | None = None,
+    filter: KgramSet | None = None,  # noqa: A002
+    start: int | None = None,
+    threads: int | None = None,
+    prompt_role: PromptRole = "exclude",
+    max_contexts: int | None = None,
+) -> DocumentScores:
+    """Tests each document on its own: repetitions count once within a document.
+
+    Parameters
+    ----------
+    max_contexts : int, optional
+        Score only the first so many distinct contexts of a document (SGLang forces at most the
+        first 4,096 of one generation).
+    documents, scheme, dedup, prompts, filter, start, threads, prompt_role
+        As in `score`.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> rs.score_documents([[1, 2, 3, 1, 2], [7]], scheme).n_scored.tolist()
+    [3, 0]
+    """
+    columns = _core.score_documents(
+        *_document_call(documents, scheme, dedup, prompts, filter, start, threads, prompt_role),
+        None if max_contexts is None else check_width("max_contexts", max_contexts, 1, 2**62),
+    )
+    n_scored = columns["n_scored"]
+    statistic = columns["statistic"]
+    law = scheme.null_law
+    depths = columns.pop("depth_counts", None)
+    if depths is not None:
+        statistic = depths.reshape(len(n_scored), -1) @ np.asarray(getattr(law, "weights"))  # noqa: B009
+    log10_pvalue = np.zeros(len(n_scored))
+    some = n_scored > 0
+    if dedup == "none":
+        log10_pvalue[:] = math.nan
+    elif some.any():
+        log10_pvalue[some] = law.log10_sf(statistic[some], n_scored[some])
+    return DocumentScores(
+        **{**columns, "statistic": statistic},
+        pvalue=10.0**log10_pvalue,
+        log10_pvalue=log10_pvalue,
+        scheme=scheme.name,
+        fingerprint=scheme.fingerprint,
+        dedup=dedup,
+    )
+
+
+def score_positions(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup = "unit",
+    *,
+    prompts: DocumentsLike | None = None,
+    filter: KgramSet | None = None,  # noqa: A002
+    start: int | None = None,
+    threads: int | None = None,
+    prompt_role: PromptRole = "exclude",
+    max_contexts: int | None = None,
+) -> Positions:
+    """Why each token is scored or not, and its score; each document on its own.
+
+    Parameters are those of `score_documents`; the arrays of the result follow the tokens of the
+    documents, one after the other.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> rs.score_positions([1, 2, 1, 2], scheme).status.tolist()
+    [1, 0, 0, 4]
+    """
+    status, scores = _core.score_positions(
+        *_document_call(documents, scheme, dedup, prompts, filter, start, threads, prompt_role),
+        None if max_contexts is None else check_width("max_contexts", max_contexts, 1, 2**62),
+    )
+    return Positions(status, scores)
+
+
+def decoy_test(scorer: Scorer) -> DecoyResult:
+    """The p-value of a scorer's first scheme against its other schemes, taken as decoy keys.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        Made with ``[scheme, *scheme.decoys(n, seed=...)]``; everything must have been added.
+    """
+    from radscore.stats.decoys import decoy_test as test
+
+    if len(scorer.schemes) < 2:
+        raise ArgumentError("a decoy test needs a scorer with decoys: [scheme, *scheme.decoys(n)]")
+    scores = []
+    for scheme, tally in zip(scorer.schemes, scorer.tallies(), strict=True):
+        if tally.n_scored == 0:
+            raise TokenError(_nothing_scored(scheme, tally))
+        law = scheme.null_law
+        if tally.weighted:
+            total = tally.sum_weight_score - law.mean * tally.sum_weight
+            scores.append(total / math.sqrt(law.variance * tally.sum_weight_squared))
+        else:
+            total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
+            excess = total - law.mean * tally.n_scored
+            scores.append(excess / math.sqrt(law.variance * tally.n_scored))
+    return test(scores[0], scores[1:])
+
+
+def _schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
+    schemes = (scheme,) if isinstance(scheme, Scheme) else tuple(scheme)
+    for one in schemes:
+        if not isinstance(one, Scheme):
+            raise ArgumentError(f"scheme must be a Scheme, not {type(one).__name__}")
+    if not schemes:
+        raise ArgumentError("a scorer needs at least one scheme")
+    return schemes
+
+
+def _threads(threads: int | None) -> int | None:
+    return None if threads is None else check_width("threads", threads, 1, 4096)
+
+
+def _start(start: int | None) -> int | None:
+    return None if start is None else check_width("start", start, 0, 2**62)
+
+
+def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
+    if weights is None:
+        return None
+    try:
+        array = np.ascontiguousarray(weights, dtype=np.float64)
+    except (ValueError, TypeError):
+        raise ArgumentError("weights must be an array of numbers") from None
+    if array.ndim != 1:
+        raise ArgumentError(f"weights must be 1-D, not {array.ndim}-D")
+    return array
+
+
+def _document_call(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup,
+    prompts: DocumentsLike | None,
+    filter: KgramSet | None,  # noqa: A002
+    start: int | None,
+    threads: int | None,
+    prompt_role: PromptRole,
+) -> tuple[Any, ...]:
+    """The arguments that the core's functions of single documents share."""
+    _schemes(scheme)
+    ragged = Documents.of(documents)
+    before = None if prompts is None else Documents.of(prompts)
+    return (
+        scheme.core,
+        (ragged.values, ragged.offsets),
+        None if before is None else (before.values, before.offsets),
+        dedup,
+        _start(start),
+        prompt_role,
+        None if filter is None else filter.core,
+        _threads(threads),
+    )
+
+
+def _statistic(scheme: Scheme, n_green: int, score_sum: float, depths: Sequence[int]) -> float:
+    kind = scheme.core.score_kind
+    if kind == "green":
+        return n_green
+    if kind == "real":
+        return score_sum
+    weights: Sequence[float] = getattr(scheme.null_law, "weights")  # noqa: B009
+    return math.fsum(w * n for w, n in zip(weights, depths, strict=True))
+
+
+def _list_shape(scheme: Scheme, groups: npt.NDArray[np.uint64] | None) -> dict[str, Any]:
+    """What `weighted_test` needs to know of scores that are drawn without replacement."""
+    share = scheme.core.share
+    if groups is None or share is None:
+        return {}
+    return {"groups": groups, "list_size": int(share[0]), "vocab_size": int(share[1])}
+
+
+def _notes(scheme: Scheme, dedup: Dedup) -> tuple[str, ...]:
+    if dedup == "none":
+        return (_NO_RULE,)
+    if dedup != "unit" and not scheme.core.unit_is_window:
+        return (_SHARED_UNITS.format(what=dedup, dedup=dedup),)
+    return ()
+
+
+def _nothing_scored(scheme: Scheme, tally: _core.Tally) -> str:
+    """Why there is nothing to test."""
+    if tally.n_windows == 0:
+        if tally.n_documents == 0:
+            return "nothing was scored: there are no documents"
+        return (
+            f"nothing was scored: all {tally.n_documents} documents are shorter than the "
+            f"{scheme.window_width} tokens of a window (or end before start)"
+        )
+    return (
+        f"nothing was scored: of {tally.n_windows} windows {tally.n_excluded} were excluded by "
+        f"prompts, {tally.n_filtered} removed by the filter, {tally.n_zero_weight} have weight 0"
+    )
+
+
+def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+    names = [name for name in mine if mine[name] != theirs.get(name)]
+    words = {"schemes": "scheme or key"}
+    return ", ".join(words.get(name, name) for name in names)

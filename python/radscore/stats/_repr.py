@@ -1,0 +1,42 @@
+"""How results print: one field a line, arrays in short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+__all__ = ["result_repr"]
+
+
+def result_repr(
+    result: Any,
+    after: Mapping[str, tuple[str, Any]] | None = None,
+    shown: Mapping[str, str] | None = None,
+) -> str:
+    """Name and fields of a dataclass, aligned.
+
+    `after` adds (name, value) after a field, `shown` gives a field's text.
+    """
+    rows: list[tuple[str, Any]] = []
+    for entry in fields(result):
+        value = getattr(result, entry.name)
+        rows.append((entry.name, (shown or {}).get(entry.name, value)))
+        if after and entry.name in after:
+            rows.append(after[entry.name])
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {name:>{width}}: {_short(value)}" for name, value in rows]
+    return "\n".join([type(result).__name__, *lines])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        shown = np.array2string(value.ravel(), threshold=6, edgeitems=2, precision=5)
+        return f"{shown} (shape {value.shape})"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)

@@ -1,0 +1,110 @@
+"""The plain test: a sum of unit scores against its null law."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from radscore.errors import ArgumentError
+from radscore.stats._repr import result_repr
+from radscore.stats.intervals import ShareInterval, share_interval
+from radscore.stats.laws import BernoulliLaw, NullLaw
+
+__all__ = ["SumResult", "sum_test"]
+
+
+@dataclass(frozen=True, repr=False)
+class SumResult:
+    """What the plain test found; inputs echoed.
+
+    Attributes
+    ----------
+    statistic : float
+        Sum of the scores of distinct units.
+    n_scored : int
+    expected : float
+        The statistic's mean under H0.
+    zscore : float
+        Distance from it in standard deviations; a summary, the p-value does not use it.
+    log10_pvalue : float
+        log10 of the probability under H0 of a sum at least as large.
+    method : str
+        How it was computed.
+    law : NullLaw
+    interval : ShareInterval or None
+        Confidence interval of the green share; None for other laws and where n_scored is 0.
+    """
+
+    statistic: float
+    n_scored: int
+    expected: float
+    zscore: float
+    log10_pvalue: float
+    method: str
+    law: NullLaw
+    interval: ShareInterval | None
+
+    @property
+    def pvalue(self) -> float:
+        """10 to the power of `log10_pvalue`; underflows to 0 where the logarithm does not."""
+        return float(10.0**self.log10_pvalue)
+
+    def __repr__(self) -> str:
+        shown = {}
+        if self.interval is not None:
+            low, high = self.interval.low, self.interval.high
+            level = 100 * self.interval.confidence_level
+            shown["interval"] = f"share {low:.10g} to {high:.10g} ({level:g} %)"
+        after = {"log10_pvalue": ("pvalue", self.pvalue)}
+        return result_repr(self, after=after, shown=shown)
+
+
+def sum_test(
+    statistic: float, n_scored: int, law: NullLaw, *, confidence_level: float = 0.95
+) -> SumResult:
+    """Test a sum of the scores of `n_scored` distinct units against its null law.
+
+    Parameters
+    ----------
+    statistic : float
+        The sum: green units, or Gumbel or SynthID scores.
+    n_scored : int
+        Distinct units, at least 0.
+    law : NullLaw
+    confidence_level : float, default 0.95
+        Of the interval of the green share.
+
+    Returns
+    -------
+    SumResult
+
+    Raises
+    ------
+    ArgumentError
+        If `n_scored` is negative, or more are green than scored.
+
+    Examples
+    --------
+    >>> from fractions import Fraction
+    >>> result = sum_test(300, 1000, BernoulliLaw(Fraction(8000, 32000)))
+    >>> print(round(result.log10_pvalue, 6), round(result.interval.low, 4))
+    -3.713116 0.2717
+    """
+    n_scored = int(n_scored)
+    log10_pvalue = law.log10_sf(statistic, n_scored)
+    expected = n_scored * law.mean
+    spread = (n_scored * law.variance) ** 0.5
+    interval = None
+    if isinstance(law, BernoulliLaw) and n_scored:
+        if statistic != int(statistic):
+            raise ArgumentError(f"a number of green units is whole, not {statistic}")
+        interval = share_interval(int(statistic), n_scored, confidence_level)
+    return SumResult(
+        statistic=statistic,
+        n_scored=n_scored,
+        expected=expected,
+        zscore=(statistic - expected) / spread if spread else 0.0,
+        log10_pvalue=log10_pvalue,
+        method=law.method,
+        law=law,
+        interval=interval,
+    )

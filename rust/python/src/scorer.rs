@@ -1,0 +1,388 @@
+//! `Scorer`, `Tally`, and documents scored on their own.
+
+use crate::documents::{Arrays, RaggedSource, rows};
+use crate::errors::{argument_error, detached, to_py};
+use crate::kgrams::KgramSet;
+use crate::schemes::Scheme;
+use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use radscore_core::bytes::{self, Reader, put_u64};
+use radscore_core::frame::Rule;
+use radscore_core::schemes::ScoreKind;
+use radscore_core::weighted::Combine;
+use radscore_core::windows::PromptRole;
+use radscore_core::{Result, per_document, scorer, tally};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const STATE_MAGIC: [u8; 4] = *b"RSST";
+const STATE_VERSION: u32 = 1;
+
+type Weights<'py> = Option<PyReadonlyArray1<'py, f64>>;
+
+fn options(
+    dedup: &str,
+    combine: &str,
+    start: Option<usize>,
+    prompt_role: &str,
+    filter: Option<&KgramSet>,
+    threads: Option<usize>,
+) -> PyResult<scorer::Options> {
+    let unknown = |name: &str, value: &str, allowed: &str| {
+        argument_error(format!("{name} must be {allowed}, not '{value}'"))
+    };
+    Ok(scorer::Options {
+        rule: match dedup {
+            "unit" => Rule::Unit,
+            "window" => Rule::Window,
+            "context" => Rule::Context,
+            "none" => Rule::None,
+            _ => return Err(unknown("dedup", dedup, "'unit', 'window', 'context' or 'none'")),
+        },
+        combine: match combine {
+            "one" => Combine::One,
+            "sum" => Combine::Sum,
+            _ => return Err(unknown("combine", combine, "'one' or 'sum'")),
+        },
+        role: match prompt_role {
+            "exclude" => PromptRole::Exclude,
+            "context" => PromptRole::Context,
+            _ => return Err(unknown("prompt_role", prompt_role, "'exclude' or 'context'")),
+        },
+        start,
+        filter: filter.map(|set| Arc::clone(&set.inner)),
+        threads,
+    })
+}
+
+/// Sums over the windows of one test.
+#[pyclass(frozen, eq, module = "radscore._core")]
+#[derive(PartialEq)]
+pub struct Tally {
+    inner: tally::Tally,
+}
+
+#[pymethods]
+impl Tally {
+    #[getter]
+    fn n_documents(&self) -> u64 {
+        self.inner.counts.documents
+    }
+
+    #[getter]
+    fn n_short_documents(&self) -> u64 {
+        self.inner.counts.short_documents
+    }
+
+    #[getter]
+    fn n_tokens(&self) -> u64 {
+        self.inner.counts.tokens
+    }
+
+    #[getter]
+    fn n_windows(&self) -> u64 {
+        self.inner.counts.windows
+    }
+
+    #[getter]
+    fn n_excluded(&self) -> u64 {
+        self.inner.counts.excluded
+    }
+
+    #[getter]
+    fn n_filtered(&self) -> u64 {
+        self.inner.counts.filtered
+    }
+
+    #[getter]
+    fn n_duplicates(&self) -> u64 {
+        self.inner.duplicates + self.inner.sums.unit_duplicates
+    }
+
+    #[getter]
+    fn n_unit_duplicates(&self) -> u64 {
+        self.inner.sums.unit_duplicates
+    }
+
+    #[getter]
+    fn n_scored(&self) -> u64 {
+        self.inner.sums.scored
+    }
+
+    #[getter]
+    fn n_green(&self) -> u64 {
+        self.inner.sums.green
+    }
+
+    #[getter]
+    fn score_sum(&self) -> f64 {
+        self.inner.sums.score.value()
+    }
+
+    #[getter]
+    fn depth_counts(&self) -> Vec<u64> {
+        self.inner.sums.depths.clone()
+    }
+
+    #[getter]
+    fn weighted(&self) -> bool {
+        self.inner.weights.is_some()
+    }
+
+    #[getter]
+    fn n_zero_weight(&self) -> u64 {
+        self.inner.weights.as_ref().map_or(0, |w| w.zero)
+    }
+
+    #[getter]
+    fn sum_weight(&self) -> f64 {
+        self.inner.weights.as_ref().map_or(0.0, |w| w.weight.value())
+    }
+
+    #[getter]
+    fn sum_weight_squared(&self) -> f64 {
+        self.inner.weights.as_ref().map_or(0.0, |w| w.square.value())
+    }
+
+    #[getter]
+    fn max_abs_weight(&self) -> f64 {
+        self.inner.weights.as_ref().map_or(0.0, |w| w.max_abs)
+    }
+
+    #[getter]
+    fn sum_weight_score(&self) -> f64 {
+        self.inner.weights.as_ref().map_or(0.0, |w| w.product.value())
+    }
+
+    fn merge(&self, other: &Self) -> Self {
+        let mut inner = self.inner.clone();
+        inner.merge(&other.inner);
+        Self { inner }
+    }
+}
+
+/// Weights and scores of units, and their groups.
+type UnitArrays<'py> = (
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Option<Bound<'py, PyArray1<u64>>>,
+);
+
+/// Scores documents under one or many schemes.
+#[pyclass(module = "radscore._core")]
+pub struct Scorer {
+    inner: scorer::Scorer,
+}
+
+fn slice<'a>(weights: &'a Weights<'_>) -> PyResult<Option<&'a [f64]>> {
+    match weights {
+        Some(array) => {
+            array.as_slice().map(Some).map_err(|_| argument_error("weights must be contiguous"))
+        }
+        None => Ok(None),
+    }
+}
+
+#[pymethods]
+impl Scorer {
+    #[new]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        schemes: Vec<PyRef<'_, Scheme>>,
+        dedup: &str,
+        combine: &str,
+        start: Option<usize>,
+        prompt_role: &str,
+        filter: Option<PyRef<'_, KgramSet>>,
+        threads: Option<usize>,
+        curve: Vec<u64>,
+    ) -> PyResult<Self> {
+        let options = options(dedup, combine, start, prompt_role, filter.as_deref(), threads)?;
+        let schemes = schemes.iter().map(|scheme| Arc::clone(&scheme.inner)).collect();
+        let mut inner = scorer::Scorer::new(schemes, &options).map_err(to_py)?;
+        inner.set_curve(curve).map_err(to_py)?;
+        if options.combine == Combine::Sum {
+            inner.set_weighted();
+        }
+        Ok(Self { inner })
+    }
+
+    #[pyo3(signature = (documents, prompts=None, weights=None))]
+    fn add<'py>(
+        &mut self,
+        py: Python<'py>,
+        documents: Arrays<'py>,
+        prompts: Option<Arrays<'py>>,
+        weights: Weights<'py>,
+    ) -> PyResult<()> {
+        let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
+        let source = borrowed.source(self.inner.vocab_size())?;
+        let (inner, weights) = (&mut self.inner, slice(&weights)?);
+        detached(py, |check| inner.add(&source, weights, check))
+    }
+
+    #[pyo3(signature = (windows, weights=None, occurrences=None))]
+    fn add_windows(
+        &mut self,
+        py: Python<'_>,
+        windows: PyReadonlyArray2<'_, u32>,
+        weights: Weights<'_>,
+        occurrences: Option<PyReadonlyArray1<'_, u64>>,
+    ) -> PyResult<()> {
+        let (flat, width) = rows(&windows, "windows")?;
+        let orders = match &occurrences {
+            Some(array) => Some(
+                array.as_slice().map_err(|_| argument_error("occurrences must be contiguous"))?,
+            ),
+            None => None,
+        };
+        let (inner, weights) = (&mut self.inner, slice(&weights)?);
+        detached(py, |check| inner.add_windows(flat, width, weights, orders, check))
+    }
+
+    fn flush(&mut self, py: Python<'_>) -> PyResult<()> {
+        let inner = &mut self.inner;
+        detached(py, |check| inner.flush(check))
+    }
+
+    fn tallies(&mut self, py: Python<'_>) -> PyResult<Vec<Tally>> {
+        let inner = &mut self.inner;
+        let tallies = detached(py, |check| inner.tallies(check))?;
+        Ok(tallies.into_iter().map(|inner| Tally { inner }).collect())
+    }
+
+    fn weighted_units<'py>(
+        &mut self,
+        py: Python<'py>,
+        scheme: usize,
+    ) -> PyResult<Option<UnitArrays<'py>>> {
+        if scheme >= self.inner.schemes().len() {
+            return Err(argument_error(format!("there is no scheme {scheme}")));
+        }
+        let inner = &mut self.inner;
+        let units = detached(py, |_| Ok(inner.weighted_units(scheme)))?;
+        Ok(units.map(|units| {
+            let groups = (!units.groups.is_empty()).then(|| PyArray1::from_vec(py, units.groups));
+            (PyArray1::from_vec(py, units.weights), PyArray1::from_vec(py, units.scores), groups)
+        }))
+    }
+
+    fn curve(&self) -> Vec<(u64, Vec<(u64, f64)>)> {
+        self.inner.curve().to_vec()
+    }
+
+    #[getter]
+    fn n_tokens(&self) -> u64 {
+        self.inner.tokens()
+    }
+
+    #[getter]
+    fn weighted(&self) -> bool {
+        self.inner.is_weighted()
+    }
+
+    fn merge(&mut self, py: Python<'_>, other: &Self) -> PyResult<()> {
+        let (inner, other) = (&mut self.inner, &other.inner);
+        detached(py, |_| inner.merge(other))
+    }
+
+    fn save(&self, py: Python<'_>, path: PathBuf, header: &[u8]) -> PyResult<()> {
+        let (inner, header) = (&self.inner, header.to_vec());
+        detached(py, |_| {
+            let mut payload = Vec::new();
+            put_u64(&mut payload, header.len() as u64);
+            payload.extend_from_slice(&header);
+            payload.extend(inner.state());
+            bytes::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
+        })
+    }
+
+    #[staticmethod]
+    fn read_state<'py>(
+        py: Python<'py>,
+        path: PathBuf,
+    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+        let read = || -> Result<(Vec<u8>, Vec<u8>)> {
+            let payload = bytes::read_file(&path, STATE_MAGIC, STATE_VERSION, "scorer state")?;
+            let mut reader = Reader::new(&payload);
+            let length = reader.u64()? as usize;
+            let header = reader.take(length)?.to_vec();
+            Ok((header, payload[8 + length..].to_vec()))
+        };
+        let (header, state) = detached(py, |_| read())?;
+        Ok((PyBytes::new(py, &header), PyBytes::new(py, &state)))
+    }
+
+    fn restore(&mut self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
+        let inner = &mut self.inner;
+        detached(py, |_| inner.restore(state))
+    }
+}
+
+/// Scores each document as a test of its own; a dict of arrays with one entry a document.
+#[pyfunction]
+#[pyo3(signature = (scheme, documents, prompts, dedup, start, prompt_role, filter, threads, max_contexts))]
+#[allow(clippy::too_many_arguments)]
+pub fn score_documents<'py>(
+    py: Python<'py>,
+    scheme: PyRef<'py, Scheme>,
+    documents: Arrays<'py>,
+    prompts: Option<Arrays<'py>>,
+    dedup: &str,
+    start: Option<usize>,
+    prompt_role: &str,
+    filter: Option<PyRef<'py, KgramSet>>,
+    threads: Option<usize>,
+    max_contexts: Option<usize>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let options = options(dedup, "one", start, prompt_role, filter.as_deref(), threads)?;
+    let scheme = Arc::clone(&scheme.inner);
+    let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
+    let source = borrowed.source(scheme.vocab_size())?;
+    let tallies = detached(py, |check| {
+        per_document::score_documents(scheme.as_ref(), &options, &source, max_contexts, check)
+    })?;
+    let out = PyDict::new(py);
+    let mut column = |name: &str, get: fn(&per_document::DocumentTally) -> u64| {
+        out.set_item(name, PyArray1::from_iter(py, tallies.iter().map(get)))
+    };
+    column("n_windows", |tally| tally.windows)?;
+    column("n_excluded", |tally| tally.excluded)?;
+    column("n_filtered", |tally| tally.filtered)?;
+    column("n_duplicates", |tally| tally.duplicates)?;
+    column("n_scored", |tally| tally.scored)?;
+    let statistic = PyArray1::from_iter(py, tallies.iter().map(|tally| tally.statistic));
+    out.set_item("statistic", statistic)?;
+    if let ScoreKind::Depths(_) = scheme.score_kind() {
+        let flat: Vec<u64> = tallies.iter().flat_map(|tally| tally.depths.iter().copied()).collect();
+        out.set_item("depth_counts", PyArray1::from_vec(py, flat))?;
+    }
+    Ok(out)
+}
+
+/// Status and score of each token of the documents as a target.
+#[pyfunction]
+#[pyo3(signature = (scheme, documents, prompts, dedup, start, prompt_role, filter, threads, max_contexts))]
+#[allow(clippy::too_many_arguments)]
+pub fn score_positions<'py>(
+    py: Python<'py>,
+    scheme: PyRef<'py, Scheme>,
+    documents: Arrays<'py>,
+    prompts: Option<Arrays<'py>>,
+    dedup: &str,
+    start: Option<usize>,
+    prompt_role: &str,
+    filter: Option<PyRef<'py, KgramSet>>,
+    threads: Option<usize>,
+    max_contexts: Option<usize>,
+) -> PyResult<(Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>)> {
+    let options = options(dedup, "one", start, prompt_role, filter.as_deref(), threads)?;
+    let scheme = Arc::clone(&scheme.inner);
+    let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
+    let source = borrowed.source(scheme.vocab_size())?;
+    let all = detached(py, |check| {
+        per_document::positions(scheme.as_ref(), &options, &source, max_contexts, check)
+    })?;
+    Ok((PyArray1::from_vec(py, all.status), PyArray1::from_vec(py, all.scores)))
+}

@@ -1,0 +1,60 @@
+"""Runs the command line in this process, and makes small corpora."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from radscore.cli import main
+
+
+@dataclass
+class Run:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch, tmp_path):
+    """Runs a command in an empty folder; its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RADSCORE_KEY", raising=False)
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Run(int(code), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def fails(cli):
+    """Runs a command that must fail with one line of explanation and nothing on stdout."""
+
+    def run(*arguments, code=1, match=""):
+        done = cli(*arguments)
+        assert done.code == code, done.err
+        assert done.out == ""
+        lines = done.err.splitlines()
+        assert len(lines) == 1, done.err
+        assert lines[0].startswith("radscore: error: ")
+        assert match in lines[0]
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A hundred documents of 50 random ids below 100 in x.jsonl."""
+    rng = np.random.default_rng(7)
+    docs = rng.integers(0, 100, size=(100, 50)).tolist()
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"tokens": doc}) + "\n" for doc in docs))
+    return docs

@@ -1,0 +1,157 @@
+"""Help, usage, and how every command fails."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from radscore.cli import Exit
+from radscore.cli import score as score_module
+from radscore.cli.output import power_of_ten
+
+COMMANDS = [
+    ["score"],
+    ["kgrams"],
+    ["kgrams", "build"],
+    ["kgrams", "info"],
+    ["schemes"],
+    ["inspect"],
+]
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
+def test_every_help_has_examples_and_exit_codes(cli, command):
+    done = cli(*command, "--help")
+    assert done.code == 0
+    assert done.out.startswith(" ".join(["usage: radscore", *command]))
+    assert "\nexamples:\n  radscore " in done.out
+    assert "\nexit codes:\n  0    done\n" in done.out
+    for code in Exit:
+        assert f"\n  {code.value:<3}  " in done.out
+
+
+def test_examples_in_help_are_understood(cli):
+    from radscore.cli.entry import make_parser
+
+    for command in [[], *COMMANDS]:
+        text = cli(*command, "--help").out
+        examples = text.partition("examples:\n")[2].partition("\n\n")[0]
+        for line in filter(str.strip, examples.splitlines()):
+            words = line.partition(">")[0].split()
+            assert words[0] == "radscore"
+            assert make_parser().parse_args(words[1:]).run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ([], "COMMAND"),
+        (["nonsense"], "'nonsense'"),
+        (["score"], "INPUT"),
+        (["score", "x.jsonl"], "--scheme"),
+        (["score", "x", "--scheme", "y", "--dedup", "all"], "'all'"),
+        (["score", "x", "--scheme", "y", "--threads", "0"], "at least 1"),
+        (["score", "x", "--scheme", "y", "--start", "two"], "'two'"),
+        (["score", "x", "--scheme", "y", "--start", "-1"], "--start"),
+        (["score", "x", "--scheme", "y", "--fdr", "1.5"], "between 0 and 1"),
+        (["score", "x", "--scheme", "y", "--eod", "1.5"], "--eod"),
+        (["score", "x", "--scheme", "y", "--key-file", "a", "--key-env", "B"], "not allowed with"),
+        (["score", "x", "--scheme", "y", "--per-document", "out.txt"], ".parquet, .jsonl, .csv"),
+        (["score", "x", "--scheme", "y", "--per-document", "no/out.csv"], "there is no folder"),
+        (["inspect", "x", "--dtype", "int64"], "'int64'"),
+        (["kgrams", "build", "x", "--width", "2"], "--vocab-size"),
+        (["schemes", "--toml"], "needs the name"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_two_and_one_line(fails, arguments, match):
+    fails(*arguments, code=2, match=match)
+
+
+def test_version(cli):
+    done = cli("--version")
+    assert done.code == 0
+    assert done.out.startswith("radscore ")
+
+
+def test_a_fault_of_the_program_shows_no_detail_but_with_debug(cli, monkeypatch):
+    def broken(args):
+        raise ValueError("a secret")
+
+    monkeypatch.setattr(score_module, "run", broken)
+    done = cli("score", "x", "--scheme", "y")
+    assert done.code == Exit.INTERNAL
+    assert done.err == (
+        "radscore: error: internal fault (ValueError); run with --debug and report it\n"
+    )
+    done = cli("score", "x", "--scheme", "y", "--debug")
+    assert "Traceback" in done.err
+    assert done.err.splitlines()[-2] == "ValueError: a secret"
+
+
+def test_no_traceback_but_with_debug(cli):
+    assert "Traceback" not in cli("inspect", "nothing").err
+    assert "Traceback" in cli("inspect", "nothing", "--debug").err
+
+
+def run_process(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "radscore", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,
+    )
+
+
+def test_the_real_command(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"tokens": [1, 2]}\n')
+    done = run_process("inspect", "x.jsonl", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "documents   1, from 2 to 2 tokens" in done.stdout
+    done = run_process("inspect", "y.jsonl", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "radscore: error: y.jsonl: no such file or folder\n"
+
+
+def test_a_reader_that_goes_away(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"tokens": [1, 2]}\n')
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "radscore", "inspect", "x.jsonl"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_importing_the_command_line_is_quick():
+    heavy = "scipy, pyarrow, torch, tokenizers, transformers, tqdm"
+    code = (
+        f"import sys, radscore.cli; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("log10", "text"),
+    [
+        (0.0, "1"),
+        (-1.0, "0.1"),
+        (-6.9208, "1.2e-7"),
+        (-100_000.5, "3.16e-100001"),
+        (-7.0000001, "1e-7"),
+        (float("-inf"), "0"),
+    ],
+)
+def test_probabilities_of_any_size(log10, text):
+    assert power_of_ten(log10) == text

@@ -1,0 +1,361 @@
+"""``radscore score``: results, rules, per-document rows, keys, errors."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import radscore as rs
+from radscore.kgrams import KgramSet
+from scipy.stats import false_discovery_control
+
+KEY = "00112233445566778899aabbccddeeff"
+VOCAB = 100
+
+
+def marked(scheme, n, length, seed):
+    """Documents whose every token is green."""
+    rng = np.random.default_rng(seed)
+    docs = []
+    for _ in range(n):
+        doc = rng.integers(0, VOCAB, size=2).tolist()
+        while len(doc) < length:
+            doc.append(int(rng.choice(np.flatnonzero(scheme.green_mask([doc[-2:]])[0]))))
+        docs.append(doc)
+    return docs
+
+
+@pytest.fixture
+def scheme():
+    return rs.Keyed(key=rs.Key(KEY), vocab_size=VOCAB, gamma=0.25, context_width=2)
+
+
+@pytest.fixture
+def setup(tmp_path, monkeypatch, cli, scheme):
+    """A scheme file, the key in the environment, and 40 documents of which 10 are marked."""
+    monkeypatch.setenv("RADSCORE_KEY", KEY)
+    (tmp_path / "scheme.toml").write_text(
+        f'scheme = "keyed"\nvocab_size = {VOCAB}\ngamma = 0.25\ncontext_width = 2\n'
+    )
+    rng = np.random.default_rng(3)
+    docs = rng.integers(0, VOCAB, size=(30, 60)).tolist() + marked(scheme, 10, 40, 4)
+    docs.append([1, 2])  # too short
+    write(tmp_path / "x.jsonl", docs)
+    return docs
+
+
+def write(path, docs, **columns):
+    rows = [
+        {"tokens": doc, **{name: values[i] for name, values in columns.items()}}
+        for i, doc in enumerate(docs)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+SCORE = ("score", "x.jsonl", "--scheme", "scheme.toml")
+
+
+def test_json_has_the_fields_of_the_result(cli, setup, scheme):
+    done = cli(*SCORE, "--json")
+    assert (done.code, done.err) == (0, "")
+    expected = rs.score(setup, scheme)
+    found = done.json
+    for name, value in expected.to_dict().items():
+        assert found[name] == value, name
+    assert found["log10_pvalue"] < -20
+    assert found["n_documents"] == 41
+    assert found["n_short_documents"] == 1
+    assert found["n_files"] == 1
+    assert found["field"] == "tokens"
+    assert found["skipped"] == {"count": 0, "files": 0, "examples": [], "share": 0.0}
+
+
+def test_the_table_says_the_same(cli, setup, scheme):
+    done = cli(*SCORE)
+    result = rs.score(setup, scheme)
+    assert (done.code, done.err) == (0, "")
+    lines = dict(line.split(None, 1) for line in done.out.splitlines())
+    assert lines["input"] == "41 documents and 2,202 tokens in 1 file, field 'tokens'"
+    assert lines["scheme"] == f"keyed (fingerprint {scheme.fingerprint})"
+    assert lines["windows"].startswith(f"{result.n_windows:,}")
+    assert "none in 1 short document" in lines["windows"]
+    assert lines["scored"] == f"{result.n_scored:,} (each unit once)"
+    assert lines["green"].startswith(f"{result.n_green:,}, ")
+    assert lines["green"].endswith("expected 25 %")
+    assert f"(log10 {result.log10_pvalue:.3f}), {result.method}" in lines["p-value"]
+
+
+@pytest.mark.parametrize("dedup", ["unit", "window", "context"])
+@pytest.mark.parametrize("start", [None, 3, 10])
+def test_rules_reach_the_scorer(cli, setup, scheme, dedup, start):
+    options = [] if start is None else ["--start", start]
+    found = cli(*SCORE, "--json", "--dedup", dedup, "--threads", 1, *options).json
+    expected = rs.score(setup, scheme, dedup, start=start)
+    assert found["log10_pvalue"] == expected.log10_pvalue
+    assert (found["n_scored"], found["dedup"], found["start"]) == (expected.n_scored, dedup, start)
+
+
+def test_no_rule_gives_no_pvalue(cli, setup):
+    done = cli(*SCORE, "--dedup", "none")
+    assert done.code == 0
+    assert "p-value  none: " in done.out
+    assert "note     dedup='none' counts repetitions" in done.out
+    found = cli(*SCORE, "--dedup", "none", "--json").json
+    assert found["pvalue"] is None
+    assert found["log10_pvalue"] is None
+
+
+def test_filter_and_prompts(cli, setup, scheme, tmp_path):
+    prompts = [doc[:10] for doc in setup]
+    write(tmp_path / "x.jsonl", setup, prompt=prompts)
+    done = cli(
+        "kgrams", "build", "x.jsonl", "--width", 2, "--vocab-size", VOCAB, "--out", "phi.rkg"
+    )
+    assert done.code == 0
+    phi = KgramSet.from_documents(setup[30:], width=2, vocab_size=VOCAB)
+    phi.save(tmp_path / "phi.rkg")
+    options = ["--filter", "phi.rkg", "--prompt-field", "prompt"]
+    found = cli(*SCORE, "--json", *options).json
+    expected = rs.score(setup, scheme, prompts=prompts, filter=phi)
+    assert expected.n_excluded > 0
+    assert expected.n_filtered > 0
+    for name in ("n_scored", "n_green", "n_excluded", "n_filtered", "log10_pvalue", "filter"):
+        assert found[name] == getattr(expected, name)
+    table = cli(*SCORE, *options).out
+    assert f"{expected.n_excluded:,} by prompts" in table
+    assert f"{expected.n_filtered:,} by the filter" in table
+
+
+def read_rows(path):
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    with path.open(newline="") as file:
+        return [
+            {k: v if k == "source" else float(v) for k, v in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_one_row_a_document(cli, setup, scheme, tmp_path, suffix):
+    done = cli(*SCORE, "--per-document", f"out.{suffix}", "--fdr", 0.01)
+    assert done.code == 0
+    rows = read_rows(tmp_path / f"out.{suffix}")
+    columns = [
+        "index",
+        "source",
+        "n_scored",
+        "n_green",
+        "statistic",
+        "pvalue",
+        "log10_pvalue",
+        "qvalue",
+    ]
+    assert list(rows[0]) == columns
+    expected = rs.score_documents(setup, scheme)
+    assert [row["index"] for row in rows] == list(range(41))
+    assert [row["source"] for row in rows] == [f"x.jsonl:{i}" for i in range(1, 42)]
+    for name in ("n_scored", "statistic", "pvalue", "log10_pvalue"):
+        assert np.allclose([row[name] for row in rows], getattr(expected, name), rtol=1e-12), name
+    assert [row["n_green"] for row in rows] == expected.statistic.tolist()
+    # The short document is no test, so not one of the 40 that are corrected for.
+    qvalues = [row["qvalue"] for row in rows]
+    assert np.allclose(qvalues[:40], false_discovery_control(expected.pvalue[:40]), rtol=1e-9)
+    assert (rows[40]["pvalue"], qvalues[40]) == (1, 1)
+    significant = sum(q <= 0.01 for q in qvalues)
+    assert 10 <= significant <= 12
+    assert all(q <= 0.01 for q in qvalues[30:40])
+    assert f"documents  {significant} of 40 with windows are significant at q <= 0.01" in done.out
+    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob("radscore.state*"))
+
+
+def test_rows_of_real_scores(cli, setup, tmp_path, monkeypatch):
+    (tmp_path / "scheme.toml").write_text(
+        f'scheme = "sglang_gumbel"\nvocab_size = {VOCAB}\ncontext_width = 2\n'
+    )
+    (tmp_path / "k").write_text("abcdef12")
+    done = cli(*SCORE, "--key-file", "k", "--per-document", "out.parquet", "--json")
+    assert done.code == 0, done.err
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.column_names[3] == "score"
+    assert done.json["per_document"] == {
+        "path": "out.parquet",
+        "n_documents": 41,
+        "n_tested": 40,
+        "n_significant": done.json["per_document"]["n_significant"],
+        "fdr": 0.05,
+    }
+    assert done.json["n_green"] is None
+    assert "mean score" in cli(*SCORE, "--key-file", "k").out
+
+
+def test_many_files_keep_their_places(cli, setup, scheme, tmp_path):
+    write(tmp_path / "a.jsonl", setup[:5])
+    write(tmp_path / "b.jsonl", setup[5:9])
+    done = cli(
+        "score", "a.jsonl", "b.jsonl", "--scheme", "scheme.toml", "--per-document", "o.jsonl"
+    )
+    assert done.code == 0
+    places = [row["source"] for row in read_rows(tmp_path / "o.jsonl")]
+    assert places == [f"a.jsonl:{i}" for i in range(1, 6)] + [f"b.jsonl:{i}" for i in range(1, 5)]
+
+
+def test_skipped_records_stand_beside_the_pvalue(cli, fails, setup, tmp_path):
+    good = cli(*SCORE, "--json").json
+    with (tmp_path / "x.jsonl").open("a") as file:
+        file.write('broken\n{"tokens": [100]}\n{"other": 1}\n')
+    fails(*SCORE, match="x.jsonl:42: not JSON")
+    done = cli(*SCORE, "--on-error", "skip")
+    assert done.code == 3
+    assert "skipped  3 records (6.82 %)" in done.out
+    assert "x.jsonl:43: token id 100 at position 0 is outside the vocabulary of 100" in done.out
+    found = cli(*SCORE, "--on-error", "skip", "--json").json
+    assert found["n_skipped"] == 3
+    assert found["skipped"]["share"] == pytest.approx(3 / 44)
+    assert found["log10_pvalue"] == good["log10_pvalue"]
+
+
+def test_text_is_tokenised(cli, setup, tmp_path):
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    tokenizer = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCAB)}, unk_token="w0"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    texts = [{"text": " ".join(f"w{i}" for i in doc)} for doc in setup]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(text) + "\n" for text in texts))
+    ids = cli(*SCORE, "--json").json
+    arguments = ("score", "t.jsonl", "--scheme", "scheme.toml", "--json")
+    text = cli(*arguments, "--tokenizer", "tokenizer.json").json
+    assert text["field"] == "text"
+    assert (text["n_scored"], text["log10_pvalue"]) == (ids["n_scored"], ids["log10_pvalue"])
+    assert cli(*arguments).code == 2  # and says that a tokenizer is missing
+
+
+def test_the_key_from_file_environment_and_nowhere(cli, fails, setup, tmp_path, monkeypatch):
+    expected = cli(*SCORE, "--json").json
+    monkeypatch.delenv("RADSCORE_KEY")
+    (tmp_path / "alice.key").write_text(KEY + "\n")
+    monkeypatch.setenv("ALICE", KEY)
+    for options in (["--key-file", "alice.key"], ["--key-env", "ALICE"]):
+        assert cli(*SCORE, "--json", *options).json == expected
+    fails(*SCORE, match="needs its key")
+    fails(*SCORE, "--key-env", "BOB", code=2, match="no variable BOB")
+    fails(*SCORE, "--key-file", "no.key", match="no.key")
+    (tmp_path / "bob.key").write_text("ff" + KEY[2:])
+    other = cli(*SCORE, "--json", "--key-file", "bob.key").json
+    assert other["fingerprint"] != expected["fingerprint"]
+    assert other["log10_pvalue"] > -6
+
+
+def test_the_key_is_never_shown(cli, setup, tmp_path, monkeypatch):
+    """Whatever goes right or wrong, with a traceback or without."""
+    wrong = "deadbeefcafebabe0123456789"
+    (tmp_path / "wrong.key").write_text(wrong)
+    shown = ""
+    for options in (
+        [],
+        ["--json"],
+        ["--per-document", "out.parquet"],
+        ["--key-file", "wrong.key", "--debug"],
+        ["--key-file", "wrong.key"],
+        ["--resume", "--debug"],
+    ):
+        done = cli(*SCORE, *options)
+        shown += done.out + done.err
+    assert "wrong" not in shown.replace("wrong.key", "")
+    for secret in (KEY, wrong, KEY[:16], wrong[:12], str(int(KEY, 16))):
+        assert secret not in shown
+        for path in tmp_path.iterdir():
+            if path.suffix != ".key":
+                assert secret.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("scheme =", "scheme.toml"),
+        ('scheme = "nonsense"\nvocab_size = 100', "nonsense"),
+        ("vocab_size = 100", "scheme"),
+        ('scheme = "keyed"', "vocab_size"),
+        ('scheme = "keyed"\nvocab_size = "many"', "vocab_size"),
+        ('scheme = "keyed"\nvocab_size = 100\nfoo = 1', "foo"),
+        ('scheme = "keyed"\nvocab_size = 100\ngamma = 1.5', "gamma"),
+        ('scheme = "keyed"\nvocab_size = 100\ncontext_width = 99', "context_width"),
+        ('scheme = ["keyed"]\nvocab_size = 100', "scheme"),
+    ],
+)
+def test_bad_scheme_files_are_named(fails, setup, tmp_path, content, match):
+    (tmp_path / "scheme.toml").write_text(content)
+    fails(*SCORE, match=match)
+
+
+def test_inputs_that_are_wrong_are_named(fails, setup, tmp_path):
+    fails("score", "no.jsonl", "--scheme", "scheme.toml", match="no.jsonl: no such file or folder")
+    fails("score", "x.jsonl", "--scheme", "no.toml", match="no.toml")
+    fails(*SCORE, "--filter", "no.rkg", match="no.rkg")
+    fails(*SCORE, "--filter", "x.jsonl", match="x.jsonl")
+    fails(*SCORE, "--field", "nothing", match="x.jsonl:1: no field 'nothing'; there is: tokens")
+    write(tmp_path / "x.jsonl", [[1, 2, 100]])
+    fails(*SCORE, match="x.jsonl:1: token id 100 at position 2 is outside the vocabulary of 100")
+    (tmp_path / "x.jsonl").write_text("")
+    fails(*SCORE, match="no documents")
+
+
+def test_nothing_scored_is_an_error_that_says_why(fails, setup, tmp_path):
+    KgramSet.from_kgrams([[1, 1]], vocab_size=VOCAB).save(tmp_path / "phi.rkg")
+    fails(*SCORE, "--filter", "phi.rkg", match="removed by the filter")
+    fails(*SCORE, "--start", 1000, match="before start")
+    write(tmp_path / "x.jsonl", [[1, 2], [3], []])
+    fails(*SCORE, match="all 3 documents are shorter than the 3 tokens of a window")
+    write(tmp_path / "x.jsonl", [[1, 2, 3]], prompt=[[1, 2]])
+    fails(*SCORE, "--prompt-field", "prompt", match="excluded by prompts")
+
+
+def test_a_filter_of_another_width_or_vocabulary_is_refused(fails, setup, tmp_path):
+    KgramSet.from_kgrams([[1, 2, 3]], vocab_size=VOCAB).save(tmp_path / "phi.rkg")
+    fails(*SCORE, "--filter", "phi.rkg", code=2, match="filter")
+    KgramSet.from_kgrams([[1, 2]], vocab_size=77).save(tmp_path / "phi.rkg")
+    fails(*SCORE, "--filter", "phi.rkg", match="77")
+
+
+def test_a_corpus_twice_is_no_more_evidence(cli, setup, tmp_path):
+    once = cli(*SCORE, "--json").json
+    write(tmp_path / "x.jsonl", setup + setup)
+    twice = cli(*SCORE, "--json").json
+    assert (twice["n_scored"], twice["log10_pvalue"]) == (once["n_scored"], once["log10_pvalue"])
+    assert twice["n_duplicates"] > once["n_duplicates"]
+
+
+def test_progress_lines_without_a_terminal(cli, setup, monkeypatch):
+    import radscore.cli.progress as module
+
+    monkeypatch.setattr(module, "_LINE_SECONDS", 0.0)
+    done = cli(*SCORE, "--progress")
+    assert done.err.startswith("radscore: 100.0 %, ")
+    assert " tokens/s, 0:00 left\n" in done.err
+    assert cli(*SCORE, "--progress", "--quiet").err == ""
+
+
+def test_a_bar_on_a_terminal(cli, setup, monkeypatch, capsys):
+    import sys
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    done = cli(*SCORE)
+    assert "%|" in done.err
+    assert cli(*SCORE, "--quiet").err == ""
+
+
+def test_python_numbers_in_json_are_finite(cli, setup):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    for options in ([], ["--dedup", "none"]):
+        found = json.loads(cli(*SCORE, "--json", *options).out, parse_constant=refuse)
+        assert math.isfinite(found["statistic"])
