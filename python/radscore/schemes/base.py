@@ -8,18 +8,19 @@ import operator
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from radscore import _core
 from radscore.errors import ArgumentError, SchemeError, TokenError
 from radscore.schemes.key import Key, fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
+    from radscore import _core
     from radscore.stats.laws import NullLaw
 
 __all__ = ["CUDA_NOTE", "Draws", "Scheme"]
@@ -29,8 +30,6 @@ CUDA_NOTE = (
     "watermarked with a generator on a GPU (Philox) has others for the same seed: it cannot be "
     "read by this scheme, nor by any detector that runs on the CPU."
 )
-
-_S = TypeVar("_S", bound="Scheme")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -156,7 +155,7 @@ class Scheme(ABC):
         >>> from radscore.schemes import Keyed
         >>> scheme = Keyed(key=bytes(16), vocab_size=10, gamma=0.5, context_width=1)
         >>> scheme.green_mask([[3]]).astype(int).tolist()
-        [[0, 1, 0, 0, 1, 0, 0, 1, 0, 1]]
+        [[1, 0, 1, 1, 1, 1, 0, 1, 0, 0]]
         """
         return self.core.green_mask(token_rows("contexts", contexts))
 
@@ -231,7 +230,7 @@ class Scheme(ABC):
         """
         return self.core.units(token_rows("windows", windows))
 
-    def decoys(self: _S, n: int, seed: int = 0) -> list[_S]:
+    def decoys(self, n: int, seed: int = 0) -> list[Self]:
         """The same scheme under `n` other keys, drawn from the whole range of keys.
 
         Parameters
@@ -253,11 +252,11 @@ class Scheme(ABC):
         draws = Draws(f"{self.name}/{seed}")
         taken = [self._secrets()]
         seen = set(taken)
-        decoys: list[_S] = []
+        decoys: list[Self] = []
         while len(decoys) < n:
             changed = self._decoy(draws)
             decoy = replace(self, **changed)
-            secret = decoy._secrets()
+            secret = decoy._secrets()  # noqa: SLF001
             if secret in seen or not self._apart(secret, taken):
                 continue
             seen.add(secret)
@@ -303,7 +302,7 @@ class Scheme(ABC):
         return tuple(f.name for f in fields(cls) if f.name not in cls.secrets)
 
     @classmethod
-    def _from_fields(cls: type[_S], values: Mapping[str, Any], key: Any) -> _S:
+    def _from_fields(cls, values: Mapping[str, Any], key: Any) -> Self:
         """From a configuration's fields and the key that was given beside it."""
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(values) - set(known))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,8 @@ from radscore.schemes.serving import SGLangGumbel, VLLMDualKeyGumbel, VLLMGumbel
 from radscore.schemes.synthid import SynthID, SynthIDDeepMind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from radscore.schemes.base import Scheme
     from radscore.schemes.key import Key, Secret
 
@@ -70,7 +71,7 @@ def from_dict(values: Mapping[str, Any], key: Key | Secret | None = None) -> Sch
 
 
 def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> Scheme:
-    """A scheme from a TOML file: `scheme = "kgw"` and the fields of its class.
+    r"""A scheme from a TOML file: `scheme = "kgw"` and the fields of its class.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> 
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "scheme.toml")
-    ...     _ = path.write_text('scheme = "keyed"\\nvocab_size = 32000\\n')
+    ...     _ = path.write_text('scheme = "keyed"\nvocab_size = 32000\n')
     ...     from_toml(path, key=bytes(16)).gamma
     0.25
     """

@@ -10,7 +10,7 @@ from radscore import _core
 from radscore.errors import SchemeError
 from radscore.schemes.base import Draws, Scheme, choice, flag, real, whole
 from radscore.schemes.key import Key, Secret, secret_bytes, secret_int
-from radscore.schemes.reading import as_fields, free_form, only
+from radscore.schemes.reading import free_form, only
 from radscore.schemes.serving import vllm_fields
 
 if TYPE_CHECKING:
@@ -87,8 +87,10 @@ class TextSeal(Threshold):
     name: ClassVar[str] = "textseal"
     description: ClassVar[str] = "hash of a linear form modulo 8191: Meta's TextSeal"
     notes: ClassVar[tuple[str, ...]] = (
-        "Keys are not independent: the green lists of neighbouring keys can be correlated (up to "
-        "0.10), so another owner's mark can look like one's own.",
+        (
+            "Keys are not independent: the green lists of neighbouring keys can be correlated (up "
+            "to 0.10), so another owner's mark can look like one's own."
+        ),
         "Distinct windows can share a unit; the default deduplication counts them once.",
     )
 
@@ -178,8 +180,10 @@ class SBW(Scheme):
     name: ClassVar[str] = "sbw"
     description: ClassVar[str] = "one Philox word a token below a threshold: sbw, vLLM's 'sbw'"
     notes: ClassVar[tuple[str, ...]] = (
-        "The package's schemes without the prefix 'gpu-' are lm-watermarking's permutations: use "
-        "kgw for them.",
+        (
+            "The package's schemes without the prefix 'gpu-' are lm-watermarking's permutations: "
+            "use kgw for them."
+        ),
     )
 
     key: int

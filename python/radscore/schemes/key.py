@@ -17,7 +17,7 @@ from radscore.errors import SchemeError
 __all__ = ["Key", "Secret", "fingerprint_of"]
 
 #: What a secret field of a scheme may be given as.
-Secret: TypeAlias = "int | str | bytes | Sequence[int] | Key"
+Secret: TypeAlias = "int | str | bytes | Sequence[int] | Key"  # noqa: S105
 _Value: TypeAlias = int | str | bytes | tuple[int, ...]
 
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
@@ -56,7 +56,7 @@ class Key:
     Examples
     --------
     >>> Key.from_hex("000102030405060708090a0b0c0d0e0f")
-    Key(fingerprint='3dc9b0e74fd15b8a')
+    Key(fingerprint='fe53f0633279fe33')
     """
 
     __slots__ = ("_fields",)
@@ -76,11 +76,11 @@ class Key:
 
     @classmethod
     def from_hex(cls, digits: str) -> Key:
-        """A key of bytes from hexadecimal digits, two a byte; white space around them is cut.
+        r"""A key of bytes from hexadecimal digits, two a byte; white space around them is cut.
 
         Examples
         --------
-        >>> Key.from_hex("00ff") == Key(b"\\x00\\xff")
+        >>> Key.from_hex("00ff") == Key(b"\x00\xff")
         True
         """
         found = _HEX.fullmatch(digits.strip()) if isinstance(digits, str) else None
@@ -109,7 +109,7 @@ class Key:
         ...     path = pathlib.Path(folder, "alice.key")
         ...     _ = path.write_text("000102030405060708090a0b0c0d0e0f")
         ...     Key.from_file(path)
-        Key(fingerprint='a4f3b9b2bd53e0ce')
+        Key(fingerprint='c2dde921bdeedb77')
         """
         place = f"key file {os.fspath(path)}"
         try:

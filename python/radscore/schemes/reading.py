@@ -70,7 +70,9 @@ def as_fields(
     """The fields of a configuration object or mapping, each of them known."""
     if not isinstance(config, Mapping):
         if not hasattr(config, "to_dict"):
-            raise SchemeError(f"{what} must be such an object or a dict, not {type(config).__name__}")
+            raise SchemeError(
+                f"{what} must be such an object or a dict, not {type(config).__name__}"
+            )
         config = config.to_dict()
     values = dict(config)
     unknown = sorted(str(name) for name in set(values).difference(known, ignored))

@@ -62,7 +62,7 @@ class VLLMGumbel(Scheme):
     Examples
     --------
     >>> VLLMGumbel(vocab_size=1000, key=42).scores([[-1, -1, 7, 8, 9]]).round(6)
-    array([0.295369])
+    array([0.614633])
     """
 
     name: ClassVar[str] = "vllm_gumbel"
@@ -221,8 +221,10 @@ class SGLangGumbel(Scheme):
     name: ClassVar[str] = "sglang_gumbel"
     description: ClassVar[str] = "Gumbel-max with MurmurHash3: SGLang's --enable-watermark"
     notes: ClassVar[tuple[str, ...]] = (
-        "SGLang's hash is no cryptographic function; whoever has watermarked text with known "
-        "contexts may learn about the key.",
+        (
+            "SGLang's hash is no cryptographic function; whoever has watermarked text with known "
+            "contexts may learn about the key."
+        ),
     )
     secrets: ClassVar[tuple[str, ...]] = ("key", "key_b")
 

@@ -106,12 +106,18 @@ class SynthID(Tournament):
     name: ClassVar[str] = "synthid"
     description: ClassVar[str] = "SynthID-Text with a sampling table: transformers"
     notes: ClassVar[tuple[str, ...]] = (
-        "Text marked by transformers and by DeepMind's own code do not detect each other: see "
-        "synthid_deepmind.",
-        "A pooled test counts each of the table's residues once: at most 65,536 units with the "
-        "default table.",
-        "The sampling table is that of torch's CPU generator; a processor that was built on a GPU "
-        "has another.",
+        (
+            "Text marked by transformers and by DeepMind's own code do not detect each other: see "
+            "synthid_deepmind."
+        ),
+        (
+            "A pooled test counts each of the table's residues once: at most 65,536 units with the "
+            "default table."
+        ),
+        (
+            "The sampling table is that of torch's CPU generator; a processor that was built on a "
+            "GPU has another."
+        ),
     )
 
     sampling_table_size: int = 65536
@@ -182,8 +188,10 @@ class SynthIDDeepMind(Tournament):
     name: ClassVar[str] = "synthid_deepmind"
     description: ClassVar[str] = "SynthID-Text without a table: DeepMind's own, SGLang"
     notes: ClassVar[tuple[str, ...]] = (
-        "Text marked by DeepMind's own code and by transformers do not detect each other: see "
-        "synthid.",
+        (
+            "Text marked by DeepMind's own code and by transformers do not detect each other: see "
+            "synthid."
+        ),
     )
 
     def _build(self) -> _core.Scheme:
