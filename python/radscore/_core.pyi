@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 _Arrays: TypeAlias = tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.int64]]
 _Path: TypeAlias = str | PathLike[str]
+_Rows: TypeAlias = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
 @final
 class KgramSet:
@@ -161,3 +162,93 @@ def score_positions(
     threads: int | None,
     max_contexts: int | None,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]: ...
+
+@final
+class Scheme:
+    @staticmethod
+    def kgw(
+        *,
+        vocab_size: int,
+        gamma: float,
+        context_width: int,
+        seeding: str,
+        self_salt: bool,
+        seed: int,
+        key: int,
+        table_seed: int,
+        green_last: bool,
+        kernel: str = "auto",
+    ) -> Scheme: ...
+    @staticmethod
+    def gumbel_max(
+        *,
+        vocab_size: int,
+        context_width: int,
+        seeding: str,
+        seed: int,
+        key: int,
+        table_seed: int,
+    ) -> Scheme: ...
+    @staticmethod
+    def synthid(
+        *,
+        keys: Sequence[int],
+        vocab_size: int,
+        ngram_len: int,
+        sampling_table_size: int,
+        sampling_table_seed: int,
+    ) -> Scheme: ...
+    @staticmethod
+    def synthid_deepmind(*, keys: Sequence[int], vocab_size: int, ngram_len: int) -> Scheme: ...
+    @staticmethod
+    def textseal(
+        *, key: int, vocab_size: int, context_width: int, gamma: float | None
+    ) -> Scheme: ...
+    @staticmethod
+    def vllm_gumbel(
+        *, key: int, vocab_size: int, context_width: int, alpha: float | None
+    ) -> Scheme: ...
+    @staticmethod
+    def sglang_gumbel(
+        *,
+        key: int,
+        second: tuple[int, float] | None,
+        vocab_size: int,
+        context_width: int,
+    ) -> Scheme: ...
+    @staticmethod
+    def sbw(
+        *,
+        key: int,
+        vocab_size: int,
+        gamma: float,
+        seeding: str,
+        context_width: int,
+        self_salt: bool,
+        table_hash: bool,
+    ) -> Scheme: ...
+    @staticmethod
+    def keyed(
+        *, key: bytes, vocab_size: int, context_width: int, gamma: float | None
+    ) -> Scheme: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def window_width(self) -> int: ...
+    @property
+    def score_kind(self) -> str: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def share(self) -> tuple[int, int] | None: ...
+    @property
+    def unit_is_window(self) -> bool: ...
+    @property
+    def accepts_padding(self) -> bool: ...
+    @property
+    def key_count(self) -> int: ...
+    def green_mask(self, contexts: _Rows) -> npt.NDArray[np.bool_]: ...
+    def uniforms(self, contexts: _Rows, key_index: int = 0) -> npt.NDArray[np.float64]: ...
+    def g_values(self, contexts: _Rows) -> npt.NDArray[np.uint8]: ...
+    def scores(self, windows: _Rows) -> npt.NDArray[Any]: ...
+    def units(self, windows: _Rows) -> npt.NDArray[np.uint64]: ...

@@ -1,0 +1,436 @@
+"""What all schemes share: checks, fingerprint, decoys, the forms that generation needs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import operator
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.errors import ArgumentError, SchemeError, TokenError
+from radscore.schemes.key import Key, fingerprint_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from radscore import _core
+    from radscore.stats.laws import NullLaw
+
+__all__ = ["CUDA_NOTE", "Draws", "Scheme"]
+
+CUDA_NOTE = (
+    "The permutations and uniforms are those of torch's CPU generator (MT19937). Text that was "
+    "watermarked with a generator on a GPU (Philox) has others for the same seed: it cannot be "
+    "read by this scheme, nor by any detector that runs on the CPU."
+)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Scheme(ABC):
+    """A keyed scheme with its parameters: immutable, comparable, safe to print.
+
+    Attributes
+    ----------
+    vocab_size : int
+        Size of the vocabulary, 2 to 2^20; it must equal the generator's.
+    context_width : int
+        Number of tokens that are hashed (of the preceding ones, unless the scheme also reads
+        the target).
+    window_width : int
+        Tokens of a window, the target included.
+    fingerprint : str
+        16 hexadecimal digits of a SHA-256 over the scheme's name, parameters and key. Equal
+        parameters give equal fingerprints, however they were spelled. It can be published, but
+        a key of little entropy can be guessed from it.
+    null_law : NullLaw
+        Law of the sum of the scores of n distinct units under H0.
+    core : _core.Scheme
+        The compiled scheme.
+    """
+
+    #: Name in configuration files and on the command line.
+    name: ClassVar[str]
+    #: One line for lists of schemes.
+    description: ClassVar[str]
+    #: What one has to know before trusting a result.
+    notes: ClassVar[tuple[str, ...]] = ()
+    #: Fields that are secret.
+    secrets: ClassVar[tuple[str, ...]] = ("key",)
+
+    vocab_size: int
+
+    def __post_init__(self) -> None:
+        self._set("vocab_size", whole("vocab_size", self.vocab_size, 2, 1 << 20))
+        self._check()
+        # Built at once, so that a wrong parameter fails here and not hours later.
+        _ = self.core
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Bring every field to its canonical form, or raise `SchemeError`."""
+
+    @abstractmethod
+    def _build(self) -> _core.Scheme:
+        """The compiled scheme."""
+
+    @abstractmethod
+    def _decoy(self, draws: Draws) -> dict[str, Any]:
+        """Other secret fields, drawn from their whole range."""
+
+    @property
+    @abstractmethod
+    def null_law(self) -> NullLaw:
+        """Law of the sum of n independent unit scores under H0."""
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _primary(self) -> str:
+        """The secret field that an unnamed key stands for."""
+        return self.secrets[0]
+
+    def _unused(self) -> frozenset[str]:
+        """Fields that do not matter under the others' values."""
+        return frozenset()
+
+    def _canonical(self) -> dict[str, Any]:
+        """What the scheme computes, in JSON-able form; equal functions, equal forms."""
+        unused = self._unused()
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in unused}
+        return {name: _jsonable(value) for name, value in values.items()}
+
+    @cached_property
+    def core(self) -> _core.Scheme:
+        """The compiled scheme."""
+        return self._build()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells schemes and keys apart without showing a key: 16 hexadecimal digits."""
+        return fingerprint_of(self.name, self._canonical())
+
+    @property
+    def window_width(self) -> int:
+        """Tokens of a window, the target included."""
+        return self.core.window_width
+
+    @property
+    def units_are_windows(self) -> bool:
+        """Whether distinct windows always are distinct units.
+
+        Scores of distinct *units* are independent under H0. Where this is False, distinct
+        windows can share a unit, and a test that counts both counts one piece of evidence twice;
+        the default deduplication does not.
+        """
+        return self.core.unit_is_window
+
+    def green_mask(self, contexts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Greenness of every vocabulary entry after each context.
+
+        Parameters
+        ----------
+        contexts : array of int, shape (n, window_width - 1)
+            Token ids, oldest first.
+
+        Returns
+        -------
+        ndarray of bool, shape (n, vocab_size)
+
+        Raises
+        ------
+        SchemeError
+            If the scheme has no green lists.
+        TokenError
+            If an id is outside the vocabulary.
+
+        Examples
+        --------
+        >>> from radscore.schemes import Keyed
+        >>> scheme = Keyed(key=bytes(16), vocab_size=10, gamma=0.5, context_width=1)
+        >>> scheme.green_mask([[3]]).astype(int).tolist()
+        [[1, 0, 1, 1, 1, 1, 0, 1, 0, 0]]
+        """
+        return self.core.green_mask(token_rows("contexts", contexts))
+
+    def uniforms(self, contexts: npt.ArrayLike, key_index: int = 0) -> npt.NDArray[np.float64]:
+        """The uniform number of every vocabulary entry after each context.
+
+        Parameters
+        ----------
+        contexts : array of int, shape (n, window_width - 1)
+            Token ids, oldest first.
+        key_index : int
+            Which key, for a scheme whose generation chooses between `core.key_count` keys.
+
+        Returns
+        -------
+        ndarray of float64, shape (n, vocab_size)
+
+        Raises
+        ------
+        SchemeError
+            If the scheme does not sample by uniforms.
+        """
+        return self.core.uniforms(token_rows("contexts", contexts), key_index)
+
+    def g_values(self, contexts: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """The g-values of every vocabulary entry after each context.
+
+        Parameters
+        ----------
+        contexts : array of int, shape (n, window_width - 1)
+            Token ids, oldest first.
+
+        Returns
+        -------
+        ndarray of uint8, shape (n, vocab_size, depth)
+
+        Raises
+        ------
+        SchemeError
+            If the scheme has no g-values.
+        """
+        return self.core.g_values(token_rows("contexts", contexts))
+
+    def scores(self, windows: npt.ArrayLike) -> npt.NDArray[Any]:
+        """The score of each window as it stands: no deduplication, no test.
+
+        Parameters
+        ----------
+        windows : array of int, shape (n, window_width)
+            Token ids, oldest first, the target last.
+
+        Returns
+        -------
+        ndarray
+            bool, shape (n,), for green lists; float64, shape (n,), for Gumbel-max; uint8, shape
+            (n, depth), for g-values.
+        """
+        return self.core.scores(token_rows("windows", windows))
+
+    def units(self, windows: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+        """What the random function reads of each window: equal rows, one piece of evidence.
+
+        Returns
+        -------
+        ndarray of uint64, shape (n, 2)
+            The upper and the lower half of a 128-bit value.
+
+        Raises
+        ------
+        ArgumentError
+            If the unit is the window itself (`units_are_windows`).
+        """
+        return self.core.units(token_rows("windows", windows))
+
+    def decoys(self, n: int, seed: int = 0) -> list[Self]:
+        """The same scheme under `n` other keys, drawn from the whole range of keys.
+
+        Parameters
+        ----------
+        n : int
+            How many, 1 to 1,000,000.
+        seed : int
+            The draw: equal seeds give equal decoys, on every machine and in every version.
+
+        Examples
+        --------
+        >>> from radscore.schemes import Keyed
+        >>> decoys = Keyed(key=bytes(16), vocab_size=100).decoys(3)
+        >>> len({decoy.fingerprint for decoy in decoys})
+        3
+        """
+        n = _argument("n", n, 1, 1_000_000)
+        seed = _argument("seed", seed, 0, 2**64 - 1)
+        draws = Draws(f"{self.name}/{seed}")
+        taken = [self._secrets()]
+        seen = set(taken)
+        decoys: list[Self] = []
+        while len(decoys) < n:
+            changed = self._decoy(draws)
+            decoy = replace(self, **changed)
+            secret = decoy._secrets()  # noqa: SLF001
+            if secret in seen or not self._apart(secret, taken):
+                continue
+            seen.add(secret)
+            taken.append(secret)
+            decoys.append(decoy)
+        return decoys
+
+    def _secrets(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.secrets)
+
+    def _apart(self, secret: tuple[Any, ...], taken: list[tuple[Any, ...]]) -> bool:
+        """Whether a decoy's secret may stand beside those taken."""
+        del secret, taken
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        """The scheme's name and public parameters; the key is left out.
+
+        Examples
+        --------
+        >>> from radscore.schemes import SBW, from_dict
+        >>> public = SBW(key=42, vocab_size=100).to_dict()
+        >>> "key" in public, from_dict(public, key=42) == SBW(key=42, vocab_size=100)
+        (False, True)
+        """
+        hidden = self._unused().union(self.secrets)
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
+        return {"scheme": self.name} | {k: v for k, v in values.items() if v is not None}
+
+    def __repr__(self) -> str:
+        public = self.to_dict()
+        del public["scheme"]
+        shown = [f"{name}={value!r}" for name, value in public.items()]
+        shown.append(f"key=<fingerprint {self.fingerprint}>")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def field_names(cls) -> tuple[str, ...]:
+        """Public parameters, as a configuration file spells them."""
+        return tuple(f.name for f in fields(cls) if f.name not in cls.secrets)
+
+    @classmethod
+    def _from_fields(cls, values: Mapping[str, Any], key: Any) -> Self:
+        """From a configuration's fields and the key that was given beside it."""
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise SchemeError(
+                f"scheme {cls.name!r} has no parameter {unknown[0]!r}; "
+                f"it has {', '.join(sorted(cls.field_names()))}"
+            )
+        given = dict(values)
+        if key is not None:
+            for name, value in Key(key).named(cls._key_field(values)).items():
+                if name not in cls.secrets:
+                    raise SchemeError(
+                        f"the key names {name!r}; the secret fields of scheme {cls.name!r} are "
+                        f"{', '.join(cls.secrets)}"
+                    )
+                if name in given:
+                    raise SchemeError(f"{name} is given twice: beside the key, and in it")
+                given[name] = value
+        for name, field in known.items():
+            if name not in given and field.default is MISSING:
+                if name in cls.secrets:
+                    raise SchemeError(
+                        f"scheme {cls.name!r} needs its key ({name}), which was not given"
+                    )
+                raise SchemeError(f"scheme {cls.name!r} needs the parameter {name}")
+        return cls(**given)
+
+    @classmethod
+    def _key_field(cls, values: Mapping[str, Any]) -> str:
+        """The secret field that an unnamed key stands for, given the public ones."""
+        del values
+        return cls.secrets[0]
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float):
+        return value.hex()
+    if isinstance(value, Key):
+        return {name: _jsonable(one) for name, one in value.named("key").items()}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple):
+        return [_jsonable(one) for one in value]
+    return value
+
+
+class Draws:
+    """Numbers that depend on a label alone: SHA-256 in counter mode."""
+
+    def __init__(self, label: str) -> None:
+        self._label = f"radscore decoys/{label}"
+        self._count = 0
+
+    def data(self, n_bytes: int) -> bytes:
+        """At most 32 bytes."""
+        self._count += 1
+        text = f"{self._label}/{self._count}"
+        return hashlib.sha256(text.encode()).digest()[:n_bytes]
+
+    def between(self, low: int, high: int) -> int:
+        """An integer from `low` to `high`, both included; uniform to one part in 2^128."""
+        return low + int.from_bytes(self.data(32), "big") % (high - low + 1)
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """A public integer parameter within its range."""
+    if isinstance(value, (bool, np.bool_)):
+        raise SchemeError(f"{name} must be an integer, not {value!r}")
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise SchemeError(f"{name} must be an integer, not {value!r}") from None
+    if not low <= number <= high:
+        raise SchemeError(f"{name} must be from {low} to {high}, not {number}")
+    return number
+
+
+def real(name: str, value: object) -> float:
+    """A public number; its range is the core's to check."""
+    if isinstance(value, (bool, str, bytes)):
+        raise SchemeError(f"{name} must be a number, not {value!r}")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise SchemeError(f"{name} must be a number, not {value!r}") from None
+    if math.isnan(number):
+        raise SchemeError(f"{name} must be a number, not nan")
+    return number
+
+
+def flag(name: str, value: object) -> bool:
+    """A public switch."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise SchemeError(f"{name} must be true or false, not {value!r}")
+    return bool(value)
+
+
+def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if value not in allowed:
+        raise SchemeError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    return str(value)
+
+
+def _argument(name: str, value: object, low: int, high: int) -> int:
+    try:
+        return whole(name, value, low, high)
+    except SchemeError as error:
+        raise ArgumentError(str(error)) from None
+
+
+def token_rows(name: str, value: object) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
+    """Rows of token ids in one of the two forms that the core takes."""
+    if type(value).__module__.partition(".")[0] == "torch":
+        if value.device.type != "cpu":  # type: ignore[attr-defined]
+            raise TokenError(f"{name} must be on the CPU; move the tensor with .cpu() first")
+        value = value.detach().numpy()  # type: ignore[attr-defined]
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError, TypeError) as error:
+        raise TokenError(f"{name} must be a two-dimensional array of token ids: {error}") from None
+    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+        raise TokenError(
+            f"{name} must be a two-dimensional array of integers, not {array.ndim}-D {array.dtype}"
+        )
+    if array.dtype == np.dtype(np.uint32):
+        return array
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+        raise TokenError(f"{name} holds the token id {int(array.max())}, outside any vocabulary")
+    return array.astype(np.int64, copy=False)

@@ -1,0 +1,169 @@
+"""Schemes by name: the registry, TOML files, and other tools' configurations."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from radscore.errors import SchemeError
+from radscore.schemes.hashed import SBW, Keyed, TextSeal
+from radscore.schemes.permutation import KGW, GumbelMax
+from radscore.schemes.reading import json_fields
+from radscore.schemes.serving import SGLangGumbel, VLLMDualKeyGumbel, VLLMGumbel, vllm_fields
+from radscore.schemes.synthid import SynthID, SynthIDDeepMind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from radscore.schemes.base import Scheme
+    from radscore.schemes.key import Key, Secret
+
+__all__ = ["SCHEMES", "from_dict", "from_sglang_config", "from_toml", "from_vllm_config"]
+
+#: Every scheme by its name in configuration files.
+SCHEMES: dict[str, type[Scheme]] = {
+    cls.name: cls
+    for cls in (
+        KGW,
+        GumbelMax,
+        SynthID,
+        SynthIDDeepMind,
+        TextSeal,
+        VLLMGumbel,
+        VLLMDualKeyGumbel,
+        SGLangGumbel,
+        SBW,
+        Keyed,
+    )
+}
+
+
+def from_dict(values: Mapping[str, Any], key: Key | Secret | None = None) -> Scheme:
+    """A scheme from its name and parameters.
+
+    Parameters
+    ----------
+    values : mapping
+        `scheme`, a name of `SCHEMES`, and the fields of its class.
+    key : Key, optional
+        The secret; an unnamed one is the scheme's main secret field.
+
+    Raises
+    ------
+    SchemeError
+        If the name or a field is unknown, a field or the key is missing, given twice or out of
+        range.
+
+    Examples
+    --------
+    >>> from_dict({"scheme": "kgw", "vocab_size": 32000, "context_width": 1}, key=3).name
+    'kgw'
+    """
+    fields = dict(values)
+    name = fields.pop("scheme", None)
+    if name is None:
+        raise SchemeError(f"the scheme has no name: scheme must be one of {', '.join(SCHEMES)}")
+    if not isinstance(name, str) or name not in SCHEMES:
+        raise SchemeError(f"scheme must be one of {', '.join(SCHEMES)}, not {name!r}")
+    return SCHEMES[name]._from_fields(fields, key)  # noqa: SLF001
+
+
+def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> Scheme:
+    r"""A scheme from a TOML file: `scheme = "kgw"` and the fields of its class.
+
+    Parameters
+    ----------
+    path : path
+        The file. It should hold no secret: keep the key elsewhere and give it as `key`.
+    key : Key, optional
+        The secret, as `Key.from_file` or `Key.from_env` read it.
+
+    Raises
+    ------
+    SchemeError
+        If the file cannot be read or is malformed, and for what `from_dict` refuses; the message
+        begins with the path.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "scheme.toml")
+    ...     _ = path.write_text('scheme = "keyed"\nvocab_size = 32000\n')
+    ...     from_toml(path, key=bytes(16)).gamma
+    0.25
+    """
+    place = os.fspath(path)
+    try:
+        with Path(path).open("rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise SchemeError(f"{place}: {error.strerror or 'cannot be read'}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        # The parser's message may quote a secret that was put here against advice.
+        raise SchemeError(f"{place}: not valid TOML") from None
+    try:
+        return from_dict(values, key)
+    except SchemeError as error:
+        raise SchemeError(f"{place}: {error}") from None
+
+
+def from_vllm_config(config: Any, vocab_size: int) -> Scheme:
+    """The scheme of vLLM's `--watermark-config`, by its `algorithm`.
+
+    Parameters
+    ----------
+    config : mapping, JSON text or path
+        With `algorithm` `gumbel` (the default), `dual_key_gumbel` or `sbw`.
+    vocab_size : int
+        The model's vocabulary.
+
+    Raises
+    ------
+    SchemeError
+        If the algorithm or a field is unknown, or a value is out of range.
+
+    Examples
+    --------
+    >>> from_vllm_config('{"algorithm": "dual_key_gumbel", "key": 42}', 32000).name
+    'vllm_dual_key_gumbel'
+    """
+    algorithms: dict[str, type[VLLMGumbel | SBW]] = {
+        "gumbel": VLLMGumbel,
+        "dual_key_gumbel": VLLMDualKeyGumbel,
+        "sbw": SBW,
+    }
+    algorithm = vllm_fields(config).get("algorithm", "gumbel")
+    if algorithm not in algorithms:
+        raise SchemeError(
+            f"vLLM's algorithm must be one of {', '.join(algorithms)}, not {algorithm!r}"
+        )
+    return algorithms[algorithm].from_vllm(config, vocab_size)
+
+
+def from_sglang_config(config: Any, vocab_size: int) -> Scheme:
+    """The scheme of SGLang's `--watermark-config`: Gumbel, or SynthID where it has `keys`.
+
+    Parameters
+    ----------
+    config : mapping, JSON text or path
+        SGLang's configuration.
+    vocab_size : int
+        The model's vocabulary.
+
+    Raises
+    ------
+    SchemeError
+        If a field is unknown, missing or out of range.
+
+    Examples
+    --------
+    >>> from_sglang_config({"keys": [654, 400, 836, 123], "ngram_len": 5}, 32000).name
+    'synthid_deepmind'
+    """
+    values = json_fields(config, "SGLang's watermark config")
+    if "keys" in values:
+        return SynthIDDeepMind.from_sglang(values, vocab_size)
+    return SGLangGumbel.from_sglang(values, vocab_size)

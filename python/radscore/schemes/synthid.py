@@ -1,0 +1,237 @@
+"""SynthID-Text: transformers' form and DeepMind's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from radscore import _core
+from radscore.errors import SchemeError
+from radscore.schemes.base import Draws, Scheme, whole
+from radscore.schemes.key import secret_ints
+from radscore.schemes.reading import as_fields, only
+
+if TYPE_CHECKING:
+    from radscore.stats.laws import NullLaw
+
+__all__ = ["SynthID", "SynthIDDeepMind"]
+
+_MOST_KEYS = 64
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Tournament(Scheme):
+    """A scheme of g-values, one a key."""
+
+    secrets: ClassVar[tuple[str, ...]] = ("keys",)
+
+    keys: tuple[int, ...]
+    context_width: int = 4
+
+    def _check(self) -> None:
+        self._set("keys", secret_ints("keys", self.keys, _MOST_KEYS))
+        self._set("context_width", whole("context_width", self.context_width, 1, 16))
+
+    @property
+    def depth(self) -> int:
+        """Number of keys, and so of g-values of a window."""
+        return len(self.keys)
+
+    @property
+    def mean_weights(self) -> tuple[float, ...]:
+        """The weights of the mean score: 1 / depth each."""
+        return (1.0 / self.depth,) * self.depth
+
+    @property
+    def weighted_mean_weights(self) -> tuple[float, ...]:
+        """The field's weights: linear from 10 down to 1 over the depths, divided by their sum."""
+        if self.depth == 1:
+            return (1.0,)
+        line = [10.0 - 9.0 * d / (self.depth - 1) for d in range(self.depth)]
+        return tuple(weight / sum(line) for weight in line)
+
+    @property
+    def null_law(self) -> NullLaw:
+        """Law of the mean score: bits of the exact null share, each weighing 1 / depth."""
+        from radscore.stats.laws import SynthIDLaw
+
+        return SynthIDLaw(Fraction(*only(self.core.share)), self.mean_weights)
+
+    @property
+    def weighted_null_law(self) -> NullLaw:
+        """Law of the weighted mean score."""
+        from radscore.stats.laws import SynthIDLaw
+
+        return SynthIDLaw(Fraction(*only(self.core.share)), self.weighted_mean_weights)
+
+    def _decoy(self, draws: Draws) -> dict[str, Any]:
+        keys: list[int] = []
+        while len(keys) < self.depth:
+            key = draws.between(-(2**63), 2**63 - 1)
+            if key not in keys:
+                keys.append(key)
+        return {"keys": tuple(keys)}
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SynthID(Tournament):
+    """SynthID-Text as in transformers, with a sampling table (Dathathri et al., Nature 2024).
+
+    Parameters
+    ----------
+    vocab_size : int
+        Size of the vocabulary.
+    keys : sequence of int
+        One a depth, 1 to 64 of 64 bits.
+    context_width : int
+        Preceding tokens that are hashed: `ngram_len - 1`.
+    sampling_table_size, sampling_table_seed : int
+        The table of g-values, drawn with torch's CPU generator.
+
+    Notes
+    -----
+    All g-values of a window depend on its hash modulo the table's size alone (a power of two):
+    with the default table only 65,536 different g-vectors exist, and the ids t and t + 65536 are
+    one. That residue is the unit that is counted once, so a corpus never gives more than 65,536
+    units; the table's own share of ones, not 1/2, is the null share.
+
+    Examples
+    --------
+    >>> scheme = SynthID(vocab_size=32000, keys=[654, 400, 836, 123], context_width=4)
+    >>> scheme.depth, scheme.window_width, scheme.scores([[6846, 18695, 28800, 12558, 6711]])
+    (4, 5, array([[0, 1, 1, 0]], dtype=uint8))
+    """
+
+    name: ClassVar[str] = "synthid"
+    description: ClassVar[str] = "SynthID-Text with a sampling table: transformers"
+    notes: ClassVar[tuple[str, ...]] = (
+        (
+            "Text marked by transformers and by DeepMind's own code do not detect each other: see "
+            "synthid_deepmind."
+        ),
+        (
+            "A pooled test counts each of the table's residues once: at most 65,536 units with the "
+            "default table."
+        ),
+        (
+            "The sampling table is that of torch's CPU generator; a processor that was built on a "
+            "GPU has another."
+        ),
+    )
+
+    sampling_table_size: int = 65536
+    sampling_table_seed: int = 0
+
+    def _check(self) -> None:
+        super()._check()
+        size = whole("sampling_table_size", self.sampling_table_size, 2, 1 << 24)
+        self._set("sampling_table_size", size)
+        seed = whole("sampling_table_seed", self.sampling_table_seed, 0, 2**64 - 1)
+        self._set("sampling_table_seed", seed)
+
+    def _build(self) -> _core.Scheme:
+        return _core.Scheme.synthid(
+            keys=list(self.keys),
+            vocab_size=self.vocab_size,
+            ngram_len=self.context_width + 1,
+            sampling_table_size=self.sampling_table_size,
+            sampling_table_seed=self.sampling_table_seed,
+        )
+
+    @classmethod
+    def from_transformers(cls, config: Any, vocab_size: int) -> SynthID:
+        """The scheme of a `SynthIDTextWatermarkingConfig` of transformers.
+
+        Parameters
+        ----------
+        config : SynthIDTextWatermarkingConfig or mapping
+            Only its `to_dict` is used; transformers is not imported.
+        vocab_size : int
+            The model's vocabulary.
+
+        Examples
+        --------
+        >>> SynthID.from_transformers({"ngram_len": 5, "keys": [654, 400]}, 32000).context_width
+        4
+        """
+        values = as_fields(
+            config,
+            "SynthIDTextWatermarkingConfig",
+            known=("ngram_len", "keys", "sampling_table_size", "sampling_table_seed"),
+            ignored=("context_history_size", "skip_first_ngram_calls", "debug_mode"),
+        )
+        ngram_len = _ngram_len(values)
+        return cls(vocab_size=vocab_size, context_width=ngram_len - 1, **values)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SynthIDDeepMind(Tournament):
+    """SynthID-Text as in DeepMind's own code since 2025 and in SGLang: no table.
+
+    Parameters
+    ----------
+    vocab_size : int
+        Size of the vocabulary.
+    keys : sequence of int
+        One a depth, 1 to 64 of 64 bits. Their order matters: the hash starts from all of them.
+    context_width : int
+        Preceding tokens that are hashed: `ngram_len - 1`.
+
+    Examples
+    --------
+    >>> scheme = SynthIDDeepMind(vocab_size=32000, keys=[654, 400, 836, 123])
+    >>> scheme.units_are_windows
+    True
+    """
+
+    name: ClassVar[str] = "synthid_deepmind"
+    description: ClassVar[str] = "SynthID-Text without a table: DeepMind's own, SGLang"
+    notes: ClassVar[tuple[str, ...]] = (
+        (
+            "Text marked by DeepMind's own code and by transformers do not detect each other: see "
+            "synthid."
+        ),
+    )
+
+    def _build(self) -> _core.Scheme:
+        return _core.Scheme.synthid_deepmind(
+            keys=list(self.keys),
+            vocab_size=self.vocab_size,
+            ngram_len=self.context_width + 1,
+        )
+
+    @classmethod
+    def from_sglang(cls, config: Any, vocab_size: int) -> SynthIDDeepMind:
+        """The scheme of SGLang's configuration for `--watermark-algorithm synthid`.
+
+        Parameters
+        ----------
+        config : mapping, JSON text or path
+            `keys`, `ngram_len` (default 5); the fields that only generation needs are ignored.
+        vocab_size : int
+            The model's vocabulary.
+
+        Examples
+        --------
+        >>> SynthIDDeepMind.from_sglang('{"keys": [654, 400], "ngram_len": 3}', 32000).window_width
+        3
+        """
+        from radscore.schemes.reading import json_fields
+
+        values = as_fields(
+            json_fields(config, "SGLang's watermark config"),
+            "SGLang's SynthID config",
+            known=("keys", "ngram_len"),
+            ignored=("num_candidates", "context_history_size", "default_enabled", "enforce_all"),
+        )
+        values.setdefault("ngram_len", 5)
+        ngram_len = _ngram_len(values)
+        return cls(vocab_size=vocab_size, context_width=ngram_len - 1, **values)
+
+
+def _ngram_len(values: dict[str, Any]) -> int:
+    for name in ("ngram_len", "keys"):
+        if values.get(name) is None:
+            raise SchemeError(f"the configuration has no {name}")
+    return whole("ngram_len", values.pop("ngram_len"), 2, 17)
