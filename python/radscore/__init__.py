@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
-
+from radscore._core import __version__
 from radscore.corpus import Corpus, inspect_corpus, open_corpus
 from radscore.documents import Documents
 from radscore.errors import (
@@ -33,8 +32,6 @@ from radscore.schemes import (
     VLLMGumbel,
 )
 from radscore.scoring import Scorer, decoy_test, score, score_documents, score_positions
-
-__version__ = _version("radscore")
 
 __all__ = [
     "KGW",
@@ -66,6 +63,7 @@ __all__ = [
     "TokenError",
     "VLLMDualKeyGumbel",
     "VLLMGumbel",
+    "__version__",
     "decoy_test",
     "inspect_corpus",
     "open_corpus",

@@ -11,6 +11,8 @@ _Arrays: TypeAlias = tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.int64]]
 _Path: TypeAlias = str | PathLike[str]
 _Rows: TypeAlias = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
+__version__: str
+
 @final
 class KgramSet:
     @staticmethod
