@@ -28,7 +28,7 @@ lint: $(STAMPS)/build $(STAMPS)/dev ## Check format, lints, types, stubs and the
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest radscore._core
-	$(BIN)/python -m pytest --doctest-modules python/radscore README.md docs -q -p no:cacheprovider
+	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' python/radscore README.md docs -q -p no:cacheprovider
 
 format: $(STAMPS)/dev ## Format everything
 	cargo fmt --all

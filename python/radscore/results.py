@@ -13,7 +13,7 @@ import numpy.typing as npt
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from radscore.stats import ShareInterval, WeightedResult
+    from radscore.stats import FalseDiscoveryResult, ShareInterval, WeightedResult
 
 __all__ = ["CurvePoint", "DocumentScores", "Positions", "ScoreResult"]
 
@@ -175,6 +175,15 @@ class DocumentScores:
 
     def __len__(self) -> int:
         return len(self.n_scored)
+
+    def false_discovery(self, level: float = 0.05) -> FalseDiscoveryResult:
+        """Which documents carry the watermark, at a false discovery rate of at most `level`.
+
+        See `radscore.stats.false_discovery` (Benjamini and Hochberg).
+        """
+        from radscore.stats import false_discovery
+
+        return false_discovery(self.log10_pvalue, level)
 
     def __repr__(self) -> str:
         finite = self.log10_pvalue[np.isfinite(self.log10_pvalue)]
