@@ -14,8 +14,6 @@ from math import comb
 import mpmath as mp
 import numpy as np
 import pytest
-from scipy import stats as scipy_stats
-
 from radscore.errors import ArgumentError
 from radscore.stats import (
     BernoulliLaw,
@@ -24,6 +22,7 @@ from radscore.stats import (
     SynthIDLaw,
     moment_matched_dual_log10_sf,
 )
+from scipy import stats as scipy_stats
 
 RTOL = 1e-9
 LINEAR = tuple(np.linspace(10.0, 1.0, 30))
@@ -65,8 +64,9 @@ def dual_series(statistic, n, alpha):
         return log10_of(upper, lower)
 
 
-def invert(cumulant, first, second, low, high, statistic, *, mean, lattice):
+def invert(functions, low, high, statistic, *, mean, lattice):
     """log10 P(S >= statistic) by the inversion integral at 60 digits along a vertical line."""
+    cumulant, first, second = functions
     with mp.workdps(60):
         s = mp.mpf(statistic)
         upper = s >= mean
@@ -102,10 +102,12 @@ def dual_inversion(statistic, n, alpha):
         b = mp.mpf(alpha)
         a = 1 - b
         return invert(
-            lambda t: -n * (mp.log(1 - a * t) + mp.log(1 - b * t)),
-            lambda t: n * (a / (1 - a * t) + b / (1 - b * t)),
-            lambda t: n * ((a / (1 - a * t)) ** 2 + (b / (1 - b * t)) ** 2),
-            -mp.mpf(10) ** 15,
+            (
+                lambda t: -n * (mp.log(1 - a * t) + mp.log(1 - b * t)),
+                lambda t: n * (a / (1 - a * t) + b / (1 - b * t)),
+                lambda t: n * ((a / (1 - a * t)) ** 2 + (b / (1 - b * t)) ** 2),
+            ),
+            -(mp.mpf(10) ** 15),
             1 / max(a, b),
             statistic,
             mean=n,
@@ -240,9 +242,7 @@ def test_weighted_bits_equal_mpmath_up_to_1e12():
         for n, z in [(10**3, 4), (10**5, -3), (10**8, 25), (10**12, 1), (10**12, 500)]:
             index = int(n * sum(steps) / 2 + z * (n * sum(k * k for k in steps) / 4) ** 0.5)
             expected = invert(
-                lambda t, n=n: n * mp.fsum(p[0](t) for p in parts),
-                lambda t, n=n: n * mp.fsum(p[1](t) for p in parts),
-                lambda t, n=n: n * mp.fsum(p[2](t) for p in parts),
+                [lambda t, n=n, i=i: n * mp.fsum(p[i](t) for p in parts) for i in range(3)],
                 -mp.mpf(1),
                 mp.mpf(1),
                 index,

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
-
 from radscore.errors import ArgumentError
 from radscore.stats import (
     BernoulliLaw,
@@ -19,12 +17,13 @@ from radscore.stats import (
     share_interval,
     sum_test,
 )
+from scipy import stats as scipy_stats
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(1e-12, 1.0), min_size=1, max_size=60), st.floats(0.01, 0.5))
 def test_false_discoveries_equal_scipy(pvalues, level):
-    # scipy.stats.false_discovery_control(method="bh")
+    # the expected numbers are those of scipy.stats.false_discovery_control
     result = false_discovery(np.log10(pvalues), level)
     expected = scipy_stats.false_discovery_control(pvalues)
     np.testing.assert_allclose(result.qvalues, expected, rtol=1e-12)
@@ -78,7 +77,7 @@ def test_no_documents_and_bad_ones():
 
 
 def test_intervals_equal_scipy():
-    # scipy.stats.binomtest(k, n).proportion_ci(method="exact")
+    # the expected ends are those of the exact interval of scipy.stats.binomtest
     rng = random.Random(0)
     for _ in range(40):
         n = rng.choice([1, 2, 10, 100, 5000])
@@ -192,7 +191,7 @@ def test_few_or_equal_decoys_fit_nothing():
 def test_plain_test_echoes_its_inputs():
     law = BernoulliLaw(Fraction(8000, 32000))
     result = sum_test(300, 1000, law)
-    # scipy.stats.binom.sf(299, 1000, 0.25)
+    # more than 299 of 1000 at 1/4, by scipy
     assert result.pvalue == pytest.approx(scipy_stats.binom.sf(299, 1000, 0.25), rel=1e-9)
     assert result.zscore == pytest.approx(50 / 187.5**0.5)
     assert (result.statistic, result.n_scored, result.law) == (300, 1000, law)

@@ -12,10 +12,9 @@ from math import comb
 import mpmath as mp
 import numpy as np
 import pytest
-from scipy import stats as scipy_stats
-
 from radscore.errors import ArgumentError
 from radscore.stats import BernoulliLaw, ExponentialLaw
+from scipy import stats as scipy_stats
 
 RTOL = 1e-9
 SHARES = [
@@ -219,7 +218,9 @@ def mp_gamma(n, statistic):
             def f(y):
                 return mp.exp((a - 1) * mp.log1p(y) - x * y)
 
-            return log10_sf_of(log_density + mp.log(mp.quad(f, points, method="gauss-legendre")), None)
+            return log10_sf_of(
+                log_density + mp.log(mp.quad(f, points, method="gauss-legendre")), None
+            )
         width = 1 / (abs(x - a + 1) / 2 + mp.sqrt(a))
         points = [mp.mpf(0), *(p for k in (3, 10, 30, 120) if (p := k * width) < 1)]
         if 120 * width > 1:

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
-
 from radscore.errors import ArgumentError
 from radscore.stats import (
     BernoulliLaw,
@@ -24,6 +22,7 @@ from radscore.stats import (
     weighted_test,
 )
 from radscore.stats.weighted import _Independent, _log_bound
+from scipy import stats as scipy_stats
 
 QUARTER = BernoulliLaw(Fraction(1, 4))
 LAWS = [QUARTER, ExponentialLaw(), DualExponentialLaw(0.1), SynthIDLaw(Fraction(1, 2), (2.0, 1.0))]
@@ -192,9 +191,7 @@ def test_lists_drawn_without_replacement_are_bounded(units, statistic):
     if np.bincount(groups).max() > vocab:
         return
     law = BernoulliLaw(Fraction(size, vocab))
-    result = weighted_test(
-        statistic, weights, law, groups=groups, list_size=size, vocab_size=vocab
-    )
+    result = weighted_test(statistic, weights, law, groups=groups, list_size=size, vocab_size=vocab)
     exact = permutation_tail(weights, groups, size, vocab, statistic)
     assert result.pvalue >= exact * (1 - 1e-9)
 

@@ -15,10 +15,16 @@ differences of large numbers.
 
 from __future__ import annotations
 
-
 import numpy as np
 
-from radscore.stats.tails import FloatArray, complex_log, log1pmx, log_complement, positive_root
+from radscore.stats.tails import (
+    ComplexArray,
+    FloatArray,
+    complex_log,
+    log1pmx,
+    log_complement,
+    positive_root,
+)
 
 __all__ = ["dual_log_sf"]
 
@@ -33,7 +39,10 @@ def dual_log_sf(statistic: FloatArray, n: FloatArray, alpha: float) -> FloatArra
 
     Parameters
     ----------
-    statistic, n : ndarray of float64, shape (m,)
+    statistic : ndarray of float64, shape (m,)
+        Thresholds.
+    n : ndarray of float64, shape (m,)
+        Numbers of units.
     alpha : float
         From 0 to 1.
     """
@@ -78,7 +87,8 @@ def _dual_inside(statistic: FloatArray, n: FloatArray, a: float, b: float) -> Fl
     bend = (a1**3 + b1**3) / (a1**2 + b1**2) / 3.0
     y = (np.arange(_HALF_NODES) * _STEP) / np.sqrt(second)[:, None]
     z = 1j * y + bend[:, None] * y * y
-    az, bz = a1[:, None] * z, b1[:, None] * z
+    az: ComplexArray = a1[:, None] * z
+    bz: ComplexArray = b1[:, None] * z
     if n.max() < _FEW:  # nothing to cancel: one logarithm will do
         exponent = -n[:, None] * complex_log((1.0 - az) * (1.0 - bz)) - statistic[:, None] * z
     else:

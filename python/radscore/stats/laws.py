@@ -429,7 +429,9 @@ def moment_matched_dual_log10_sf(statistic: npt.ArrayLike, n: npt.ArrayLike, alp
     Parameters
     ----------
     statistic : float or array
+        The sum of the scores of `n` units.
     n : int or array of int
+        Number of units; broadcast with `statistic`.
     alpha : float
         Weight of the second key, 0 to 1.
 
