@@ -37,6 +37,8 @@ class Rules:
     dedup: Any
     filter: KgramSet | None
     start: int | None
+    prompt_role: Any
+    max_contexts: int | None
     threads: int | None
     per_document: bool
 
@@ -75,7 +77,12 @@ class ScoreRun:
                 "remove it, or name another --state"
             )
         self._scorer = Scorer(
-            scheme, rules.dedup, filter=rules.filter, start=rules.start, threads=rules.threads
+            scheme,
+            rules.dedup,
+            filter=rules.filter,
+            start=rules.start,
+            threads=rules.threads,
+            prompt_role=rules.prompt_role,
         )
 
     def __enter__(self) -> Self:
@@ -151,6 +158,8 @@ class ScoreRun:
                 filter=rules.filter,
                 start=rules.start,
                 threads=rules.threads,
+                prompt_role=rules.prompt_role,
+                max_contexts=rules.max_contexts,
             )
             self.documents.add(batch, scores)
         self._cursor = batch.cursor
@@ -174,6 +183,7 @@ class ScoreRun:
             "manifest": self._corpus.manifest(),
             "settings": self._settings(),
             "cursor": self._cursor,
+            "max_contexts": self._rules.max_contexts,
             "rows": None if self.documents is None else len(self.documents),
         }
 
@@ -201,7 +211,9 @@ class ScoreRun:
             raise StateError(f"{self._state} is of version {version}, not {_VERSION}")
         self._same("--dedup", rules.dedup, scorer.dedup)
         self._same("--start", rules.start, scorer.start)
+        self._same("--prompt-role", rules.prompt_role, scorer.prompt_role)
         self._same("--per-document", rules.per_document, rows is not None)
+        self._same("--max-contexts", rules.max_contexts, extra.get("max_contexts"))
         for name, value in self._settings().items():
             self._same(f"--{name.replace('_', '-')}", value, settings.get(name))
         self._same_files(manifest)
@@ -236,7 +248,9 @@ class ScoreRun:
 
 
 def _shown(value: Any) -> str:
-    return "not given" if value is None or value is False else "given" if value is True else value
+    if isinstance(value, bool):
+        return "given" if value else "not given"
+    return "not given" if value is None else str(value)
 
 
 class _Interrupts:

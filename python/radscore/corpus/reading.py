@@ -447,6 +447,6 @@ class _ReadAhead:
             yield item
 
     def close(self) -> None:
-        """Stops the thread after the item it is reading, and waits for it."""
+        """Stops the thread after the item it is reading, and waits for it a while."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout=10.0)  # a read from a dead file server may never return
