@@ -150,6 +150,18 @@ def test_dual_equals_mpmath_up_to_1e12():
             )
 
 
+def test_dual_next_to_nothing_and_far_out():
+    # P(S < x) = x^2 / (2 alpha (1 - alpha)) for one unit and small x, by expansion
+    law = DualExponentialLaw(0.1)
+    for x in (1e-9, 1e-20, 1e-100):
+        assert law.log10_sf(x, 1) == pytest.approx(-(x**2) / 0.18 / np.log(10), rel=1e-7)
+    # two exponentials in closed form: (0.9 exp(-x / 0.9) - 0.1 exp(-x / 0.1)) / 0.8
+    for x in (1e6, 1e11, 1e13, 1e300):
+        assert law.log10_sf(x, 1) == pytest.approx(
+            (math.log(0.9 / 0.8) - x / 0.9) / np.log(10), rel=1e-12
+        )
+
+
 @pytest.mark.parametrize("n", [1, 7, 10**4, 10**9, 10**12])
 def test_dual_at_its_ends_is_a_gamma(n):
     for z in (-20.0, -3.0, -0.5, 0.0, 2.0, 30.0, 1e5):

@@ -256,6 +256,18 @@ def test_gamma_equals_mpmath_up_to_1e12():
     assert deepest < -1e6
 
 
+@pytest.mark.parametrize("statistic", [1e-12, 1e-30, 1e-200, 1e-300])
+def test_gamma_next_to_nothing(statistic):
+    # P(Exp(1) >= x) = exp(-x); P(Gamma(2) < x) = x^2 / 2 for small x
+    assert ExponentialLaw().log10_sf(statistic, 1) == pytest.approx(
+        -statistic / np.log(10), rel=1e-12
+    )
+    if statistic > 1e-100:
+        assert ExponentialLaw().log10_sf(statistic, 2) == pytest.approx(
+            -(statistic**2) / 2 / np.log(10), rel=1e-9
+        )
+
+
 def test_gamma_equals_scipy_where_p_is_moderate():
     rng = np.random.default_rng(1)
     n = rng.integers(1, 10_000, 300)

@@ -90,6 +90,8 @@ def log_complement(log_p: FloatArray) -> FloatArray:
 
 def positive_root(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
     """The positive root of `a x^2 + b x - c = 0`, c > 0; inf where there is none or a < 0."""
+    scale = np.maximum(np.maximum(a, np.abs(b)), 1.0)  # squares must not overflow
+    a, b, c = a / scale, b / scale, c / scale
     with np.errstate(all="ignore"):
         root = np.sqrt(b * b + 4.0 * a * c)
         x = np.where(b > 0, 2.0 * c / (b + root), (root - b) / (2.0 * a))
@@ -230,7 +232,13 @@ def _gamma_inside(statistic: FloatArray, shape: FloatArray) -> FloatArray:
 
     d = statistic - shape
     upper = d >= 0
-    log_density = np.log(shape) + shape * log1pmx(d / shape) - log_factorial_rest(shape)
+    # far below the mean d / shape would be -1 and nothing else
+    deviance = np.where(
+        d < -0.5 * shape,
+        np.log(statistic / shape) - d / shape,
+        log1pmx(np.maximum(d / shape, -0.5)),
+    )
+    log_density = np.log(shape) + shape * deviance - log_factorial_rest(shape)
     log_tail = np.empty_like(d)
     zero = np.zeros_like(d)
     for mask, a, b, c, top in (
