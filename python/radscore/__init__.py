@@ -15,6 +15,7 @@ from radscore.errors import (
     TokenError,
 )
 from radscore.kgrams import KgramCounts, KgramSet
+from radscore.per_document import score_documents, score_positions
 from radscore.results import CurvePoint, DocumentScores, Positions, ScoreResult
 from radscore.schemes import (
     KGW,
@@ -31,7 +32,7 @@ from radscore.schemes import (
     VLLMDualKeyGumbel,
     VLLMGumbel,
 )
-from radscore.scoring import Scorer, decoy_test, score, score_documents, score_positions
+from radscore.scoring import Scorer, decoy_test, score
 
 __all__ = [
     "KGW",

@@ -218,7 +218,7 @@ class Positions:
     @property
     def scored(self) -> npt.NDArray[np.bool_]:
         """Which positions are scored, shape (n_tokens,)."""
-        return self.status == 0
+        return np.equal(self.status, 0)
 
     def __repr__(self) -> str:
         counts = np.bincount(self.status, minlength=len(STATUS_NAMES))

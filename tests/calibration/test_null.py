@@ -51,9 +51,7 @@ SCHEMES = {
 def human_text() -> list[np.ndarray]:
     """The token ids of documents that people wrote."""
     truth = [json.loads(line) for line in (DEMO / "truth.jsonl").read_text().splitlines()]
-    corpus = rs.open_corpus(
-        DEMO / "corpus.jsonl", field="text", tokenizer=DEMO / "tokenizer.json"
-    )
+    corpus = rs.open_corpus(DEMO / "corpus.jsonl", field="text", tokenizer=DEMO / "tokenizer.json")
     documents = [document for batch in corpus for document in batch.documents]
     kinds = [row["kind"] for row in truth]
     return [ids for ids, kind in zip(documents, kinds, strict=True) if kind == "human"]

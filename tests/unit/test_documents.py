@@ -91,5 +91,5 @@ def test_bad_offsets(offsets):
 def test_an_id_outside_the_vocabulary_is_located():
     documents = Documents(np.array([0, 1, 2, 9, 1]), [1, 2, 2, 5])
     documents.check_vocab(10)
-    with pytest.raises(TokenError, match="token id 9 at position 1 of document 2 .* of 9"):
+    with pytest.raises(TokenError, match=r"token id 9 at position 1 of document 2 .* of 9"):
         documents.check_vocab(9)
