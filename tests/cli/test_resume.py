@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import radscore as rs
 import radscore.cli.options as options_module
 from radscore.cli.run import ScoreRun
 
@@ -45,10 +46,11 @@ def stop_after(monkeypatch, n_batches):
     left = [n_batches]
 
     def add(self, batch):
-        original(self, batch)
+        taken = original(self, batch)
         left[0] -= 1
         if left[0] == 0:
             signal.raise_signal(signal.SIGINT)
+        return taken
 
     monkeypatch.setattr(ScoreRun, "_add", add)
 
@@ -113,6 +115,77 @@ def test_rows_after_the_last_saved_state_are_dropped(cli, setup, monkeypatch, tm
     spool.write_bytes(spool.read_bytes() + b"left over from a save that failed")
     assert cli(*SCORE, *OPTIONS, *rows, "--resume").code == 3
     assert pq.read_table("rows.parquet").equals(table)
+
+
+def interrupting(monkeypatch, method, call):
+    """Lets the n-th call of a method of `Scorer` be hit by Ctrl-C, as `call` says."""
+    original = getattr(rs.Scorer, method)
+    left = [5 if method == "add" else 1]
+
+    def hit(self, *arguments):
+        left[0] -= 1
+        return call(original, self, *arguments) if left[0] == 0 else original(self, *arguments)
+
+    monkeypatch.setattr(rs.Scorer, method, hit)
+
+
+def before(original, self, *arguments):
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("not reached")
+
+
+def after(original, self, *arguments):
+    original(self, *arguments)
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("not reached")
+
+
+def within(original, self, documents, prompts):
+    original(self, list(documents)[:3], None)
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize("rows", [(), ("--per-document", "rows.parquet")], ids=["", "rows"])
+@pytest.mark.parametrize("where", [("add", before), ("add", after), ("result", before)])
+def test_a_signal_within_the_core(cli, setup, monkeypatch, rows, where):
+    method, call = where
+    whole = cli(*SCORE, *OPTIONS, *rows).json
+    with monkeypatch.context() as patch:
+        interrupting(patch, method, call)
+        stopped = cli(*SCORE, *OPTIONS, *rows)
+    assert stopped.code == 130
+    assert stopped.err.startswith("radscore: interrupted after ")  # the notice goes past capsys
+    resumed = cli(*SCORE, *OPTIONS, *rows, "--resume")
+    assert (resumed.code, resumed.json) == (3, whole)
+
+
+def test_a_batch_taken_in_part_is_never_saved(cli, setup, monkeypatch, tmp_path):
+    whole = cli(*SCORE, *OPTIONS).json
+    with monkeypatch.context() as patch:
+        interrupting(patch, "add", within)
+        stopped = cli(*SCORE, *OPTIONS, "--save-every", 0)
+    assert stopped.code == 130
+    assert "cannot be saved; the state saved before is kept" in stopped.err
+    assert cli(*SCORE, *OPTIONS, "--resume").json == whole
+    with monkeypatch.context() as patch:
+        interrupting(patch, "add", within)
+        assert "cannot be saved\n" in cli(*SCORE, *OPTIONS).err
+    assert not (tmp_path / "radscore.state").exists()
+
+
+def test_a_second_signal_stops_at_once(cli, setup, monkeypatch, tmp_path):
+    def twice(original, self, *arguments):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    interrupting(monkeypatch, "add", twice)
+    done = cli(*SCORE, *OPTIONS)
+    assert (done.code, done.out, done.err) == (130, "", "radscore: interrupted\n")
+    assert not (tmp_path / "radscore.state").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.fixture

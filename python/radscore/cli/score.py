@@ -161,9 +161,9 @@ def run(args: argparse.Namespace) -> int:
         finished = work.score(
             save_every=args.save_every, quiet=args.quiet, show_progress=args.progress
         )
-        if not finished:
+        result = work.result() if finished else None
+        if result is None:
             return Exit.INTERRUPTED
-        result = work.result()
         found = None
         if work.documents is not None:
             found = work.documents.write(args.per_document, corpus, result, args.fdr)
