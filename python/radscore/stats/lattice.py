@@ -180,18 +180,21 @@ class Lattice:
     def _saddle(self, n: FloatArray, d: FloatArray, share: float, rest: float) -> FloatArray:
         """Where `n k(t) - d t - log(1 - e^-t)` is least, or nearly: any t > 0 gives the tail."""
         k = self._k
-        low, high = np.zeros_like(d), np.full_like(d, 40.0 / k.min())
+        # there, nearly all bits are 1, even the least likely ones
+        last = (40.0 - np.log(share)) / k.min()
+        low, high = np.zeros_like(d), np.full_like(d, last)
         spread = n * (share * rest) * (k @ k)
         t = np.minimum((d + np.sqrt(d * d + 4.0 * spread)) / (2.0 * spread), high)
-        for _ in range(12):
+        for _ in range(80):
             _, first, second = bernoulli_cumulants(t[:, None] * k, share, rest)
             pole = 1.0 / np.expm1(t)
             value = n * (first @ k) - d - pole
             slope = n * (second @ (k * k)) + pole * (1.0 + pole)
             low, high = np.where(value < 0, t, low), np.where(value < 0, high, t)
             step = t - value / slope
-            done = np.abs(value) < 1e-3 * np.sqrt(slope)
+            done = (np.abs(value) < 1e-3 * np.sqrt(slope)) | (low >= last)
             middle = np.where(low > 0, np.sqrt(low * high), high / 8.0)
+            middle = np.where(step >= last, last, middle)
             t = np.where(done, t, np.where((step > low) & (step < high), step, middle))
             if done.all():
                 break

@@ -31,6 +31,7 @@ __all__ = ["WeightedResult", "weighted_test"]
 _LN10 = 2.302585092994045684
 _CHUNK = 1 << 16
 _LARGEST_EXPONENT = 600.0
+_SCALES = (1e-100, 1e100)  # so that squares are doubles
 
 #: K, K' and K'' of T at one point.
 Moments: TypeAlias = tuple[float, float, float]
@@ -123,7 +124,8 @@ def weighted_test(
     Raises
     ------
     ArgumentError
-        If a weight is not finite, shapes differ, or the list does not fit the law.
+        If a weight is not finite, the largest is beyond 1e-100 to 1e100, shapes differ, or the
+        list does not fit the law.
 
     Notes
     -----
@@ -152,6 +154,12 @@ def weighted_test(
         raise ArgumentError(f"weights must have one dimension, not {w.ndim}")
     if not np.isfinite(w).all():
         raise ArgumentError(f"weights[{int(np.flatnonzero(~np.isfinite(w))[0])}] is not finite")
+    largest = float(np.abs(w).max()) if len(w) else 0.0
+    if largest and not _SCALES[0] <= largest <= _SCALES[1]:
+        raise ArgumentError(
+            f"the largest weight must be from {_SCALES[0]:g} to {_SCALES[1]:g}, not {largest:g}; "
+            "multiply weights and statistic by a constant"
+        )
     statistic = float(statistic)
     if np.isnan(statistic):
         raise ArgumentError("statistic must be a number, not NaN")
