@@ -124,16 +124,21 @@ def test_counting_repetitions_fails_the_same_check(name, human_text):
 
 
 @pytest.mark.parametrize(
-    ("seeding", "inflation"),
-    [("lefthash", (0.85, 1.15)), ("ff-additive-3-False", (1.0, 1.6)), ("minhash", (1.1, 3.0))],
+    ("seeding", "least", "most"),
+    [
+        ("lefthash", 0.7, 1.3),
+        ("skipgram", 1.4, 2.8),
+        ("minhash", 1.9, 3.8),
+        ("ff-minfunc-4-False", 3.4, 7.0),
+    ],
 )
-def test_how_much_windows_inflate_the_variance(seeding, inflation, human_text, record_property):
+def test_how_much_windows_inflate_the_variance(seeding, least, most, human_text, record_property):
     """Where windows share units, the published rule's variance exceeds that of its own law."""
     scheme = rs.KGW.from_lm_watermarking(seeding, vocab_size=VOCAB, gamma=0.25)
-    documents = take(human_text, 6000)
+    documents = take(human_text, 3000)
     exact = np.var(zscores(scheme, tallies(scheme, documents, "unit", n_keys=300)))
     published = np.var(zscores(scheme, tallies(scheme, documents, "window", n_keys=300)))
     record_property(f"variance of z under 'window', {seeding}", published)
     # Four standard errors of a variance of 300 draws.
     assert abs(exact - 1) < 4 * np.sqrt(2 / 300)
-    assert inflation[0] < published < inflation[1]
+    assert least < published < most
