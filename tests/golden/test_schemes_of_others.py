@@ -21,7 +21,7 @@ def test_transformers_green_lists(golden):
             mask = scheme.green_mask([read])[0]
             assert np.flatnonzero(mask).tolist() == case["green"]
         else:  # what is read ends with the target
-            green = scheme.green_mask(np.array([read[:-1]]).reshape(1, -1))[0]
+            green = scheme.green_mask(np.array([read[:-1]], dtype=np.int64))[0]
             assert green[read[-1]] == (read[-1] in case["green"])
             assert scheme.scores([read])[0] == (read[-1] in case["green"])
 

@@ -1,8 +1,9 @@
-"""Random schemes, each as the pure-Python twin and as the compiled core has it."""
+"""Random schemes, each as the pure-Python twin, in the compiled core, and as users write it."""
 
 import os
 from dataclasses import dataclass
 
+import radscore as rs
 from hypothesis import settings
 from hypothesis import strategies as st
 from radscore import _core
@@ -37,7 +38,7 @@ def examples(n):
 
 uint64 = st.integers(0, 2**64 - 1)
 int64 = st.integers(-(2**63), 2**63 - 1)
-key63 = st.one_of(st.integers(0, 2**24), st.integers(0, 2**63 - 1))
+key63 = st.one_of(st.integers(1, 2**24), st.integers(1, 2**63 - 1))
 #: At least one entry of 20 is green, and one red.
 gamma = st.one_of(st.sampled_from([0.05, 0.25, 0.5]), st.floats(0.05, 0.95))
 share = st.floats(1e-6, 1 - 1e-6)
@@ -263,6 +264,56 @@ def core_of(twin: Scheme, kernel: str = "auto") -> _core.Scheme:
         seeding=twin.prf,
         self_salt=twin.self_salt,
         table_hash=twin.hashing == "table",
+        **common,
+    )
+
+
+def public_of(twin: Scheme) -> rs.Scheme:
+    """The same scheme as users write it."""
+    common = {"vocab_size": twin.vocab_size, "context_width": twin.context_width}
+    if isinstance(twin, AuthorsSeeding):
+        common |= {"salt_key": twin.salt_key}
+        if twin.seeding == "hash":
+            common |= {"seed": twin.seed}
+        else:
+            common |= {"seeding": f"table_{twin.seeding}", "table_seed": twin.table_seed}
+        if isinstance(twin, GumbelMax):
+            return rs.GumbelMax(**common)
+        return rs.KGW(gamma=twin.gamma, **common)
+    if isinstance(twin, LmWatermarking):
+        return rs.KGW.from_lm_watermarking(
+            f"ff-{twin.prf}_prf-{twin.context_width}-{twin.self_salt}-{twin.hash_key}",
+            vocab_size=twin.vocab_size,
+            gamma=twin.gamma,
+            select_green_tokens=twin.green == "first",
+        )
+    if isinstance(twin, HFKGW):
+        config = {"greenlist_ratio": twin.gamma, "hashing_key": twin.hashing_key}
+        config |= {"seeding_scheme": twin.seeding_scheme, "context_width": twin.context_width}
+        return rs.KGW.from_transformers(config, twin.vocab_size)
+    if isinstance(twin, SynthID):
+        tables = ("sampling_table_size", "sampling_table_seed")
+        common |= {name: getattr(twin, name) for name in tables}
+        return rs.SynthID(keys=twin.keys, **common)
+    if isinstance(twin, SynthIDDeepMind):
+        return rs.SynthIDDeepMind(keys=twin.keys, **common)
+    if isinstance(twin, (TextSeal, Keyed)):
+        of = rs.TextSeal if isinstance(twin, TextSeal) else rs.Keyed
+        return of(key=twin.key, gamma=twin.gamma, method=twin.method, **common)
+    if isinstance(twin, VLLMGumbel):
+        return rs.VLLMGumbel(key=twin.key, **common)
+    if isinstance(twin, VLLMDualKeyGumbel):
+        return rs.VLLMDualKeyGumbel(key=twin.key, alpha=twin.alpha, **common)
+    if isinstance(twin, SGLangGumbel):
+        second = {"key_b": twin.key_b, "mixing_probability": twin.mixing_probability}
+        return rs.SGLangGumbel(key=twin.key, **(second if twin.key_b is not None else {}), **common)
+    assert isinstance(twin, SBW)
+    return rs.SBW(
+        key=twin.key,
+        gamma=twin.gamma,
+        seeding=twin.prf,
+        self_salt=twin.self_salt,
+        hashing="table" if twin.hashing == "table" else "integer",
         **common,
     )
 

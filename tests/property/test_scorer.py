@@ -6,55 +6,48 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from catalog import FAMILIES, Case, cases, core_of, dyadic, examples, tokens
+import radscore as rs
+from catalog import FAMILIES, Case, cases, dyadic, examples, public_of, tokens
 from hypothesis import given
 from hypothesis import strategies as st
-from radscore import _core
 from radscore._reference import pipeline
-from radscore.documents import Documents
 
 RULES = ("unit", "window", "context", "none")
 STATUS = {"scored": 0, "excluded": 2, "filtered": 3, "duplicate": 4}
 
 
-def arrays(documents):
-    ragged = Documents.of(documents)
-    return ragged.values, ragged.offsets
+def options_of(twin, case):
+    """The rules of a case as the public functions take them."""
+    phi = None
+    if case.filter is not None:
+        width = twin.window_width - 1
+        phi = rs.KgramSet.from_kgrams(sorted(case.filter), twin.vocab_size, width=width)
+    return {
+        "filter": phi,
+        "start": case.start,
+        "threads": case.threads,
+        "prompt_role": case.prompt_role,
+    }
 
 
-def kgram_set(kgrams, width, vocab_size):
-    rows = np.array(sorted(kgrams), dtype=np.uint32).reshape(len(kgrams), width)
-    return _core.KgramSet.from_rows(rows, vocab_size)
-
-
-def core_scorer(twins, dedup, case, curve=()):
-    width, vocab_size = twins[0].window_width, twins[0].vocab_size
-    phi = None if case.filter is None else kgram_set(case.filter, width - 1, vocab_size)
-    return _core.Scorer(
-        [core_of(twin) for twin in twins],
-        dedup,
-        case.combine,
-        case.start,
-        case.prompt_role,
-        phi,
-        case.threads,
-        list(curve),
-    )
+def scorer_of(twins, dedup, case, curve=()):
+    options = options_of(twins[0], case)
+    schemes = [public_of(twin) for twin in twins]
+    return rs.Scorer(schemes, dedup, combine=case.combine, curve=curve, **options)
 
 
 def add(scorer, case, part=slice(None)):
-    documents = case.documents[part]
-    prompts = None if case.prompts is None else arrays(case.prompts[part])
     weights = None
     if case.weights is not None:
-        weights = np.array([w for row in case.weights[part] for w in row], dtype=np.float64)
-    scorer.add(arrays(documents), prompts, weights)
+        weights = [w for row in case.weights[part] for w in row]
+    prompts = None if case.prompts is None else case.prompts[part]
+    scorer.add(case.documents[part], prompts, weights)
 
 
 def tally_of(twin, dedup, case):
-    scorer = core_scorer([twin], dedup, case)
+    scorer = scorer_of([twin], dedup, case)
     add(scorer, case)
-    return scorer.tallies()[0]
+    return scorer.tally()
 
 
 def rules_of(dedup, case):
@@ -111,10 +104,10 @@ def test_tally(family, dedup, data):
 def test_weighted_units(family, data, dedup):
     """The units behind a weighted tally: a weight and a score each."""
     twin, case = draw_case(data, family, dedup, weighted=True)
-    scorer = core_scorer([twin], dedup, case)
+    scorer = scorer_of([twin], dedup, case)
     add(scorer, case)
     evidence = [r for r in twin_of(twin, dedup, case).evidence() if r.weight != 0]
-    units = scorer.weighted_units(0)
+    units = scorer._core.weighted_units(0)
     assert units is not None
     weights, scores, groups = units
     expected = [(r.weight, float(np.mean(twin.score(r.window)))) for r in evidence]
@@ -133,16 +126,16 @@ def test_split_and_merge_is_the_whole(dedup, data, family):
     twin, case = draw_case(data, family, dedup)
     whole = tally_of(twin, dedup, case)
     cut = data.draw(st.integers(0, len(case.documents)))
-    first, second = (core_scorer([twin], dedup, case) for _ in range(2))
+    first, second = (scorer_of([twin], dedup, case) for _ in range(2))
     add(first, case, slice(cut))
     add(second, case, slice(cut, None))
     first.merge(second)
     assert first.tallies() == [whole]
-    calls = core_scorer([twin], dedup, replace(case, threads=1))
+    calls = scorer_of([twin], dedup, replace(case, threads=1))
     for i in range(len(case.documents)):
         add(calls, case, slice(i, i + 1))
         if data.draw(st.booleans()):
-            calls.flush()
+            calls._core.flush()
     if case.documents or case.weights is None:
         assert calls.tallies() == [whole]
 
@@ -153,16 +146,14 @@ def test_split_and_merge_is_the_whole(dedup, data, family):
 def test_a_saved_state_continues(dedup, data, family):
     twin, case = draw_case(data, family, dedup)
     cut = data.draw(st.integers(0, len(case.documents)))
-    before, after = (core_scorer([twin], dedup, case) for _ in range(2))
+    before = scorer_of([twin], dedup, case)
     add(before, case, slice(cut))
     if data.draw(st.booleans()):
-        before.flush()
+        before._core.flush()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"
-        before.save(path, b"header")
-        header, state = _core.Scorer.read_state(path)
-    assert header == b"header"
-    after.restore(state)
+        before.save(path)
+        after = rs.Scorer.load(path, before.schemes, filter=before.filter)
     add(after, case, slice(cut, None))
     assert after.tallies() == [tally_of(twin, dedup, case)]
 
@@ -191,7 +182,7 @@ def test_the_order_of_documents_is_irrelevant(dedup, data, family, random):
 def test_a_document_twice_is_no_new_evidence(dedup, data, family):
     twin, case = draw_case(data, family, dedup)
     case = replace(case, combine="one")
-    scorer = core_scorer([twin], dedup, case)
+    scorer = scorer_of([twin], dedup, case)
     add(scorer, case)
     (once,) = scorer.tallies()
     add(scorer, case)
@@ -216,32 +207,19 @@ def test_windows_with_one_unit_count_once(family, data):
 
 
 def test_units_that_windows_share():
-    """Permuted contexts of a sum, ids that alias, contexts that differ in tokens not read."""
-    document = [[1, 2, 9], [2, 1, 9], [0, 3, 9]]
-    common = {"vocab_size": 2**17, "gamma": 0.5, "context_width": 2, "self_salt": False}
-    additive = {"seeding": "additive", "seed": 0, "key": 15485863, "table_seed": 1}
-    last = {**additive, "seeding": "last_token"}
-    for core, documents, n_units in (
-        (_core.Scheme.kgw(**common, **additive, green_last=False), document, 1),
-        (_core.Scheme.kgw(**common, **last, green_last=False), [[1, 2, 9], [5, 2, 9]], 1),
+    """Permuted contexts of a sum, contexts that differ in tokens not read, ids that alias."""
+    common = {"vocab_size": 2**17, "gamma": 0.5, "context_width": 2}
+    for scheme, documents, n_units in (
+        (rs.KGW(seeding="additive", **common), [[1, 2, 9], [2, 1, 9], [0, 3, 9]], 1),
+        (rs.KGW(seeding="last_token", **common), [[1, 2, 9], [5, 2, 9]], 1),
         (
-            _core.Scheme.synthid(
-                keys=[3, 4],
-                vocab_size=2**17,
-                ngram_len=3,
-                sampling_table_size=65536,
-                sampling_table_seed=0,
-            ),
+            rs.SynthID(keys=(3, 4), vocab_size=2**17, context_width=2),
             [[1, 2, 9], [1 + 65536, 2, 9], [1, 2, 9 + 65536], [1, 2, 10]],
             2,
         ),
     ):
-        found = {}
-        for dedup in ("unit", "window"):
-            scorer = _core.Scorer([core], dedup, "one", None, "exclude", None, 1, [])
-            scorer.add(arrays(documents))
-            found[dedup] = scorer.tallies()[0].n_scored
-        assert found == {"unit": n_units, "window": len(documents)}
+        assert rs.score(documents, scheme, "unit").n_scored == n_units
+        assert rs.score(documents, scheme, "window").n_scored == len(documents)
 
 
 @examples(40)
@@ -255,7 +233,7 @@ def test_many_schemes_at_once(data, dedup, vocab_size):
     case = replace(case, filter=None)
     if case.start is not None:
         case = replace(case, start=max(case.start, 5))
-    scorer = core_scorer(twins, dedup, case)
+    scorer = scorer_of(twins, dedup, case)
     add(scorer, case)
     assert scorer.tallies() == [tally_of(twin, dedup, case) for twin in twins]
 
@@ -270,27 +248,24 @@ def test_curve(dedup, data, family):
         case = replace(case, start=None)
     total = sum(map(len, case.documents))
     steps = sorted(data.draw(st.sets(st.integers(1, max(total, 1)), max_size=4)))
-    scorer = core_scorer([twin], dedup, case, steps)
+    scorer = scorer_of([twin], dedup, case, steps)
     for i in range(len(case.documents)):
         add(scorer, case, slice(i, i + 1))
     expected = pipeline.curve(case.documents, twin, steps, rules_of(dedup, case))
     expected = expected if total else []
-    found = scorer.curve()
+    found = scorer._core.curve()
     assert [(n, scored) for n, [(scored, _)] in found] == [(n, k) for n, k, _ in expected]
-    for (_, [(_, statistic)]), (_, _, total_score) in zip(found, expected, strict=True):
-        value = sum(total_score) if twin.kind == "depths" else total_score
-        assert statistic == pytest.approx(value, rel=1e-12, abs=1e-15)
-
-
-def document_call(twin, dedup, case, max_contexts):
-    width = twin.window_width
-    phi = None
-    if case.filter is not None:
-        phi = kgram_set(case.filter, width - 1, twin.vocab_size)
-    prompts = None if case.prompts is None else arrays(case.prompts)
-    documents = arrays(case.documents)
-    rules = (dedup, case.start, case.prompt_role, phi, case.threads, max_contexts)
-    return (core_of(twin), documents, prompts, *rules)
+    if scorer.tally().n_scored == 0:
+        return
+    result = scorer.result()
+    law = scorer.schemes[0].null_law
+    for point, (_, _, total_score) in zip(result.curve, expected, strict=True):
+        weights = law.weights if twin.kind == "depths" else [1.0]
+        sums = total_score if twin.kind == "depths" else [total_score]
+        value = sum(w * s for w, s in zip(weights, sums, strict=True))
+        assert point.statistic == pytest.approx(value, rel=1e-12, abs=1e-12)
+        if dedup != "none" and point.n_tokens == total:
+            assert point.log10_pvalue == pytest.approx(result.log10_pvalue, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("dedup", RULES)
@@ -299,14 +274,15 @@ def document_call(twin, dedup, case, max_contexts):
 def test_per_document(dedup, data, family):
     twin, case = draw_case(data, family, dedup, weighted=False)
     case = replace(case, combine="one")
-    found = _core.score_documents(*document_call(twin, dedup, case, None))
+    options = options_of(twin, case)
+    found = rs.score_documents(
+        case.documents, public_of(twin), dedup, prompts=case.prompts, **options
+    )
     tallies = pipeline.per_document(case.documents, twin, rules_of(dedup, case), case.prompts)
     for name in ("n_windows", "n_excluded", "n_filtered", "n_duplicates", "n_scored"):
-        assert found[name].tolist() == [getattr(tally, name) for tally in tallies]
-    sums = [sum(t.score_sum) if twin.kind == "depths" else t.score_sum for t in tallies]
-    assert found["statistic"].tolist() == pytest.approx(sums, rel=1e-12, abs=1e-15)
-    if twin.kind == "depths":
-        assert found["depth_counts"].tolist() == [n for t in tallies for n in t.score_sum]
+        assert getattr(found, name).tolist() == [getattr(tally, name) for tally in tallies]
+    sums = [np.mean(t.score_sum) if twin.kind == "depths" else t.score_sum for t in tallies]
+    assert found.statistic.tolist() == pytest.approx(sums, rel=1e-12, abs=1e-15)
 
 
 @pytest.mark.parametrize("dedup", RULES)
@@ -314,7 +290,10 @@ def test_per_document(dedup, data, family):
 @given(st.data(), st.sampled_from(sorted(FAMILIES)), st.one_of(st.none(), st.integers(1, 8)))
 def test_positions(dedup, data, family, max_contexts):
     twin, case = draw_case(data, family, dedup, weighted=False)
-    status, scores = _core.score_positions(*document_call(twin, dedup, case, max_contexts))
+    scheme, options = public_of(twin), options_of(twin, case)
+    options |= {"prompts": case.prompts, "max_contexts": max_contexts}
+    positions = rs.score_positions(case.documents, scheme, dedup, **options)
+    status, scores = positions.status, positions.scores
     expected_status, expected_scores = [], []
     for i, document in enumerate(case.documents):
         prompt = () if case.prompts is None else case.prompts[i]
@@ -355,17 +334,16 @@ def test_pairs(dedup, data, family, combine):
     if rows and twin.window_width > 1 and data.draw(st.booleans()):
         phi = frozenset(c for c, *_ in rows[:3])
     case = Case([], None, None, phi, None, "exclude", combine, 1)
-    scorer = core_scorer([twin], dedup, case)
+    scorer = scorer_of([twin], dedup, case)
     reference = pipeline.Scorer(twin, rules_of(dedup, case))
     for part in (rows[:4], rows[4:]):
         reference.add_pairs(*([row[i] for row in part] for i in range(4)))
         if part:
-            windows = np.array([(*c, t) for c, t, *_ in part], dtype=np.uint32)
-            weights = np.array([w for _, _, w, _ in part])
-            places = np.array([place for *_, place in part], dtype=np.uint64)
-            scorer.add_windows(windows, weights, places)
+            contexts = np.array([c for c, *_ in part], dtype=np.int64).reshape(len(part), -1)
+            targets, weights, places = ([row[i] for row in part] for i in (1, 2, 3))
+            scorer.add_pairs(contexts, targets, weights, occurrences=places)
     expected = reference.tally()
-    (tally,) = scorer.tallies()
+    tally = scorer.tally()
     if tally.weighted:
         if combine == "one" and dedup == "unit":
             # two targets of one place may be one unit: which of the two weights stays is not said
@@ -380,16 +358,16 @@ def test_pairs(dedup, data, family, combine):
 def test_kgram_counts(data, width, vocab_size):
     ids = st.one_of(st.integers(0, 1), st.sampled_from([vocab_size - 1, vocab_size // 2]))
     documents = data.draw(st.lists(st.lists(ids, max_size=width + 10), max_size=5))
-    counts = _core.KgramCounts(width, vocab_size)
+    counts = rs.KgramCounts(width, vocab_size)
     cut = data.draw(st.integers(0, len(documents)))
     for part in (documents[:cut], documents[cut:]):
-        counts.add(*arrays(part))
+        counts.add(part)
     expected = pipeline.count_kgrams(documents, width)
-    rows, numbers = counts.rows()
+    rows, numbers = counts.to_numpy()
     found = dict(zip(map(tuple, rows.tolist()), numbers.tolist(), strict=True))
     assert found == expected
     assert list(found) == sorted(found)
     assert (counts.total, len(counts)) == (expected.total(), len(expected))
     n = data.draw(st.integers(0, len(expected) + 1))
     top = [kgram for kgram, _ in pipeline.top_kgrams(expected, n)]
-    assert sorted(map(tuple, counts.top(n, 1).rows().tolist())) == sorted(top)
+    assert list(counts.top(n)) == sorted(top)
