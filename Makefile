@@ -10,7 +10,7 @@ unexport CONDA_PREFIX
 
 RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
 
-.PHONY: help demo test lint format bench golden build clean
+.PHONY: help demo test lint format bench docs golden build clean
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
@@ -40,6 +40,9 @@ bench: $(STAMPS)/build $(STAMPS)/dev ## Measure against other tools, with checke
 
 golden: $(STAMPS)/build $(STAMPS)/dev ## Regenerate the golden files from the tools that they come from
 	$(BIN)/python tools/make_golden.py
+
+docs: $(STAMPS)/build $(STAMPS)/dev ## Write the reference of the Python interface to build/docs
+	$(BIN)/pdoc --docformat numpy --output-directory build/docs radscore
 
 build: $(STAMPS)/build ## Build and install radscore into .venv
 
