@@ -1,0 +1,153 @@
+"""What the benchmarks share: token streams, interleaved timing, one table."""
+
+from __future__ import annotations
+
+import math
+import platform
+import statistics
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["Row", "compare", "machine", "table", "throughput", "uniform_ids", "zipf_ids"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: times are nanoseconds per token, the answer was checked."""
+
+    what: str
+    n_tokens: int
+    n_scored: int
+    radscore: float
+    peer: str = ""
+    theirs: float = math.nan
+    ratio: float = math.nan
+    checked: str = ""
+
+
+def uniform_ids(n: int, vocab_size: int, seed: int) -> npt.NDArray[np.int64]:
+    """Ids without any structure: nearly every context is new, so that no cache decides."""
+    return np.random.default_rng(seed).integers(0, vocab_size, n)
+
+
+def zipf_ids(n: int, vocab_size: int, seed: int) -> npt.NDArray[np.uint16]:
+    """Ids by Zipf's law over the whole vocabulary (exponent 1), repetitive as text is."""
+    rng = np.random.default_rng(seed)
+    ranks = np.exp(rng.random(n) * math.log(vocab_size + 1)).astype(np.int64) - 1
+    names = rng.permutation(vocab_size)
+    return names[np.minimum(ranks, vocab_size - 1)].astype(np.uint16)
+
+
+def _seconds(call: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    answer = call()
+    return time.perf_counter() - start, answer
+
+
+def compare(
+    what: str,
+    n_tokens: int,
+    ours: Callable[[], Any],
+    peer: str,
+    theirs: Callable[[], Any],
+    *,
+    check: Callable[[Any, Any], tuple[int, str]],
+    repetitions: int = 5,
+) -> Row:
+    """Times both, in turns, after one call of each; the ratio is the median of the turns' ratios.
+
+    Parameters
+    ----------
+    check : callable
+        Gets both answers of every turn; asserts that they agree, and returns ``(n_scored, what
+        was compared)``.
+    """
+    n_scored, checked = check(ours(), theirs())
+    times: list[tuple[float, float]] = []
+    for _ in range(repetitions):
+        mine, answer = _seconds(ours)
+        other, expected = _seconds(theirs)
+        check(answer, expected)
+        times.append((mine, other))
+    return Row(
+        what,
+        n_tokens,
+        n_scored,
+        statistics.median(mine for mine, _ in times) / n_scored * 1e9,
+        peer,
+        statistics.median(other for _, other in times) / n_scored * 1e9,
+        statistics.median(other / mine for mine, other in times),
+        checked,
+    )
+
+
+def throughput(
+    what: str,
+    n_tokens: int,
+    ours: Callable[[], Any],
+    check: Callable[[Any], tuple[int, str]],
+    repetitions: int = 3,
+) -> Row:
+    """Times one call alone, per token read."""
+    n_scored, checked = check(ours())
+    median = statistics.median(_seconds(ours)[0] for _ in range(repetitions))
+    return Row(what, n_tokens, n_scored, median / n_tokens * 1e9, checked=checked)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table, whose columns also line up in a terminal."""
+    head = ("what", "tokens", "scored", "radscore", "peer", "", "ratio", "answer checked")
+    cells = [head, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    lines = [
+        "| "
+        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        + " |"
+        for line in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    alone = math.isnan(row.ratio)
+    speed = f"{1e3 / row.radscore:.1f} M tokens/s"
+    return (
+        row.what,
+        f"{row.n_tokens:,}",
+        f"{row.n_scored:,}",
+        speed if alone else f"{row.radscore:,.0f} ns",
+        row.peer,
+        "" if alone else f"{row.theirs:,.0f} ns",
+        "" if alone else f"{row.ratio:.1f}x",
+        row.checked,
+    )
+
+
+def machine() -> str:
+    """The processor, its cores, and the versions of what was run."""
+    import os
+
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    found = []
+    for package in ("radscore", "numpy", "torch", "transformers"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    python = platform.python_version()
+    return f"{model}, {os.cpu_count()} cores; Python {python}, " + ", ".join(found)

@@ -1,0 +1,33 @@
+"""Runs every Python benchmark and writes `RESULTS.md`: ``python -m benches.run``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from benches import bench_core, bench_kgw_vs_transformers, bench_vllm_vs_numpy
+from benches.common import machine, table
+
+RESULTS: Final = Path(__file__).with_name("RESULTS.md")
+SECTIONS: Final = (
+    (
+        "Against other detectors, one thread each, nanoseconds per scored token",
+        (bench_kgw_vs_transformers, bench_vllm_vs_numpy),
+    ),
+    ("The core alone, all cores, tokens read per second", (bench_core,)),
+)
+
+
+def main() -> None:
+    """Prints each section as it is measured, then writes all of them."""
+    now = datetime.now(UTC).strftime("%Y-%m-%d")
+    parts = ["# Benchmarks", f"{now}, {machine()}.", "Written by `python -m benches.run`."]
+    for title, modules in SECTIONS:
+        parts += [f"## {title}", table([row for module in modules for row in module.rows()])]
+        print(f"\n{title}\n{parts[-1]}", flush=True)
+    RESULTS.write_text("\n\n".join(parts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
