@@ -157,7 +157,7 @@ class Scheme(ABC):
         >>> scheme.green_mask([[3]]).astype(int).tolist()
         [[1, 0, 1, 1, 1, 1, 0, 1, 0, 0]]
         """
-        return self.core.green_mask(token_rows("contexts", contexts))
+        return self.core.green_mask(token_rows("contexts", contexts, self.window_width - 1))
 
     def uniforms(self, contexts: npt.ArrayLike, key_index: int = 0) -> npt.NDArray[np.float64]:
         """The uniform number of every vocabulary entry after each context.
@@ -178,7 +178,9 @@ class Scheme(ABC):
         SchemeError
             If the scheme does not sample by uniforms.
         """
-        return self.core.uniforms(token_rows("contexts", contexts), key_index)
+        return self.core.uniforms(
+            token_rows("contexts", contexts, self.window_width - 1), key_index
+        )
 
     def g_values(self, contexts: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """The g-values of every vocabulary entry after each context.
@@ -197,7 +199,7 @@ class Scheme(ABC):
         SchemeError
             If the scheme has no g-values.
         """
-        return self.core.g_values(token_rows("contexts", contexts))
+        return self.core.g_values(token_rows("contexts", contexts, self.window_width - 1))
 
     def scores(self, windows: npt.ArrayLike) -> npt.NDArray[Any]:
         """The score of each window as it stands: no deduplication, no test.
@@ -213,7 +215,7 @@ class Scheme(ABC):
             bool, shape (n,), for green lists; float64, shape (n,), for Gumbel-max; uint8, shape
             (n, depth), for g-values.
         """
-        return self.core.scores(token_rows("windows", windows))
+        return self.core.scores(token_rows("windows", windows, self.window_width))
 
     def units(self, windows: npt.ArrayLike) -> npt.NDArray[np.uint64]:
         """What the random function reads of each window: equal rows, one piece of evidence.
@@ -228,7 +230,7 @@ class Scheme(ABC):
         ArgumentError
             If the unit is the window itself (`units_are_windows`).
         """
-        return self.core.units(token_rows("windows", windows))
+        return self.core.units(token_rows("windows", windows, self.window_width))
 
     def decoys(self, n: int, seed: int = 0) -> list[Self]:
         """The same scheme under `n` other keys, drawn from the whole range of keys.
@@ -415,8 +417,10 @@ def _argument(name: str, value: object, low: int, high: int) -> int:
         raise ArgumentError(str(error)) from None
 
 
-def token_rows(name: str, value: object) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
-    """Rows of token ids in one of the two forms that the core takes."""
+def token_rows(
+    name: str, value: object, width: int
+) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
+    """Rows of `width` token ids in one of the two forms that the core takes."""
     if type(value).__module__.partition(".")[0] == "torch":
         if value.device.type != "cpu":  # type: ignore[attr-defined]
             raise TokenError(f"{name} must be on the CPU; move the tensor with .cpu() first")
@@ -425,6 +429,8 @@ def token_rows(name: str, value: object) -> npt.NDArray[np.uint32] | npt.NDArray
         array = np.asarray(value)
     except (ValueError, OverflowError, TypeError) as error:
         raise TokenError(f"{name} must be a two-dimensional array of token ids: {error}") from None
+    if array.ndim == 1 and array.size == 0:
+        return np.empty((0, width), dtype=np.int64)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         raise TokenError(
             f"{name} must be a two-dimensional array of integers, not {array.ndim}-D {array.dtype}"
