@@ -177,6 +177,15 @@ class Scheme(ABC):
         ------
         SchemeError
             If the scheme does not sample by uniforms.
+        TokenError
+            If an id is outside the vocabulary.
+
+        Examples
+        --------
+        >>> from radscore.schemes import GumbelMax
+        >>> scheme = GumbelMax(vocab_size=3, context_width=1, seed=0)
+        >>> scheme.uniforms([[0]]).round(4).tolist()
+        [[0.4963, 0.7682, 0.0885]]
         """
         return self.core.uniforms(
             token_rows("contexts", contexts, self.window_width - 1), key_index
@@ -198,6 +207,15 @@ class Scheme(ABC):
         ------
         SchemeError
             If the scheme has no g-values.
+        TokenError
+            If an id is outside the vocabulary.
+
+        Examples
+        --------
+        >>> from radscore.schemes import SynthID
+        >>> scheme = SynthID(vocab_size=3, keys=[654, 400], context_width=1)
+        >>> scheme.g_values([[2]]).tolist()
+        [[]]
         """
         return self.core.g_values(token_rows("contexts", contexts, self.window_width - 1))
 
@@ -214,6 +232,17 @@ class Scheme(ABC):
         ndarray
             bool, shape (n,), for green lists; float64, shape (n,), for Gumbel-max; uint8, shape
             (n, depth), for g-values.
+
+        Raises
+        ------
+        TokenError
+            If an id is outside the vocabulary.
+
+        Examples
+        --------
+        >>> from radscore.schemes import KGW
+        >>> KGW(vocab_size=10, gamma=0.5, context_width=1).scores([[0, 4], [0, 2]]).tolist()
+        [True, False]
         """
         return self.core.scores(token_rows("windows", windows, self.window_width))
 
@@ -229,6 +258,14 @@ class Scheme(ABC):
         ------
         ArgumentError
             If the unit is the window itself (`units_are_windows`).
+
+        Examples
+        --------
+        >>> from radscore.schemes import KGW
+        >>> scheme = KGW(vocab_size=10, seeding="additive", context_width=2)
+        >>> one, other = scheme.units([[1, 2, 7], [2, 1, 7]]).tolist()
+        >>> one == other
+        True
         """
         return self.core.units(token_rows("windows", windows, self.window_width))
 
