@@ -215,7 +215,7 @@ class Scheme(ABC):
         >>> from radscore.schemes import SynthID
         >>> scheme = SynthID(vocab_size=3, keys=[654, 400], context_width=1)
         >>> scheme.g_values([[2]]).tolist()
-        [[]]
+        [[[0, 1], [0, 1], [0, 0]]]
         """
         return self.core.g_values(token_rows("contexts", contexts, self.window_width - 1))
 
