@@ -11,6 +11,19 @@ _Arrays: TypeAlias = tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.int64]]
 _Path: TypeAlias = str | PathLike[str]
 _Rows: TypeAlias = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
+__all__ = [
+    "KgramCounts",
+    "KgramSet",
+    "Scheme",
+    "Scorer",
+    "Tally",
+    "__version__",
+    "score_documents",
+    "score_positions",
+]
+
+__version__: str
+
 @final
 class KgramSet:
     @staticmethod
@@ -144,10 +157,10 @@ def score_documents(
     scheme: Scheme,
     documents: _Arrays,
     prompts: _Arrays | None,
+    filter: KgramSet | None,
     dedup: str,
     start: int | None,
     prompt_role: str,
-    filter: KgramSet | None,
     threads: int | None,
     max_contexts: int | None,
 ) -> dict[str, npt.NDArray[Any]]: ...
@@ -155,10 +168,10 @@ def score_positions(
     scheme: Scheme,
     documents: _Arrays,
     prompts: _Arrays | None,
+    filter: KgramSet | None,
     dedup: str,
     start: int | None,
     prompt_role: str,
-    filter: KgramSet | None,
     threads: int | None,
     max_contexts: int | None,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]: ...

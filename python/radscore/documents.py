@@ -111,7 +111,7 @@ class Documents:
                 "documents must be token ids (lists, arrays, Arrow lists, Documents), "
                 f"not {type(documents).__name__}"
             )
-        return cls._of_sequence(documents)
+        return cls._of_sequence(list(documents))
 
     @classmethod
     def _of_array(cls, array: IntArray) -> Documents:
@@ -123,7 +123,7 @@ class Documents:
         raise TokenError(f"an array of documents has 1 or 2 dimensions, not {array.ndim}")
 
     @classmethod
-    def _of_sequence(cls, documents: Sequence[Any]) -> Documents:
+    def _of_sequence(cls, documents: list[Any]) -> Documents:
         if len(documents) and isinstance(documents[0], (int, np.integer)):
             return cls._of_array(_ids(documents, 0))
         parts = [_ids(document, i) for i, document in enumerate(documents)]

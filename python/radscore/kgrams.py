@@ -132,8 +132,9 @@ class KgramSet:
     def __contains__(self, kgram: object) -> bool:
         if not isinstance(kgram, (Sequence, np.ndarray)):
             return False
-        ids = [int(token) for token in kgram]
-        return all(0 <= token < 2**32 for token in ids) and self.core.contains(ids)
+        ids = list(kgram)
+        whole = all(isinstance(token, (int, np.integer)) and 0 <= token < 2**32 for token in ids)
+        return whole and self.core.contains(ids)
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         return (tuple(row) for row in self.to_numpy().tolist())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, fields, is_dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,7 @@ import numpy.typing as npt
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from radscore.stats import ProportionInterval
-    from radscore.stats.weighted import WeightedResult
+    from radscore.stats import FalseDiscoveryResult, ShareInterval, WeightedResult
 
 __all__ = ["CurvePoint", "DocumentScores", "Positions", "ScoreResult"]
 
@@ -47,8 +47,8 @@ class ScoreResult:
         ``none``, for which no valid p-value exists.
     method : str
         How the p-value was computed, and whether it is exact or a bound.
-    mean, expected, zscore : float
-        Mean score of a unit, its exact mean under H0, and the distance in standard deviations.
+    expected, zscore : float
+        The statistic's exact mean under H0, and the distance from it in standard deviations.
     scheme, fingerprint : str
         Name of the scheme, and the fingerprint of its parameters and key.
     dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
@@ -72,7 +72,6 @@ class ScoreResult:
     pvalue: float
     log10_pvalue: float
     method: str
-    mean: float
     expected: float
     zscore: float
     scheme: str
@@ -91,10 +90,10 @@ class ScoreResult:
     n_duplicates: int
     n_skipped: int = 0
     notes: tuple[str, ...] = ()
-    curve: tuple[CurvePoint, ...] = field(default=())
+    curve: tuple[CurvePoint, ...] = ()
     weighted: WeightedResult | None = None
 
-    def confidence_interval(self, confidence_level: float = 0.95) -> ProportionInterval:
+    def confidence_interval(self, confidence_level: float = 0.95) -> ShareInterval:
         """Clopper-Pearson interval of the share of green units.
 
         Raises
@@ -104,13 +103,13 @@ class ScoreResult:
         """
         if self.n_green is None or self.weighted is not None:
             raise ArgumentError("only an unweighted count of green units has a confidence interval")
-        from radscore.stats import proportion_interval
+        from radscore.stats import share_interval
 
-        return proportion_interval(self.n_green, self.n_scored, confidence_level)
+        return share_interval(self.n_green, self.n_scored, confidence_level)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON (NaN as None)."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
     def __repr__(self) -> str:
         names = [f.name for f in fields(self) if f.name not in ("curve", "notes", "weighted")]
@@ -126,7 +125,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, np.ndarray):
-        return value.tolist()
+        return _plain(value.tolist())
+    if isinstance(value, Fraction):
+        return str(value)
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, np.generic):
         return _plain(value.item())
     if isinstance(value, dict):
@@ -173,6 +176,15 @@ class DocumentScores:
     def __len__(self) -> int:
         return len(self.n_scored)
 
+    def false_discovery(self, level: float = 0.05) -> FalseDiscoveryResult:
+        """Which documents carry the watermark, at a false discovery rate of at most `level`.
+
+        See `radscore.stats.false_discovery` (Benjamini and Hochberg).
+        """
+        from radscore.stats import false_discovery
+
+        return false_discovery(self.log10_pvalue, level)
+
     def __repr__(self) -> str:
         finite = self.log10_pvalue[np.isfinite(self.log10_pvalue)]
         least = f"{finite.min():.6g}" if len(finite) else "none"
@@ -206,7 +218,7 @@ class Positions:
     @property
     def scored(self) -> npt.NDArray[np.bool_]:
         """Which positions are scored, shape (n_tokens,)."""
-        return self.status == 0
+        return np.equal(self.status, 0)
 
     def __repr__(self) -> str:
         counts = np.bincount(self.status, minlength=len(STATUS_NAMES))

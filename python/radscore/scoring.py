@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -15,15 +14,16 @@ from radscore import _core
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError
 from radscore.kgrams import KgramSet
-from radscore.results import CurvePoint, DocumentScores, Positions, ScoreResult
+from radscore.results import CurvePoint, ScoreResult
 from radscore.schemes import Scheme
 
 if TYPE_CHECKING:
-    from radscore.corpus import Corpus
-    from radscore.stats.decoys import DecoyResult
-    from radscore.stats.laws import NullLaw
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Scorer", "decoy_test", "score", "score_documents", "score_positions"]
+    from radscore.corpus import Corpus
+    from radscore.stats import DecoyResult, NullLaw, SumResult, WeightedResult
+
+__all__ = ["Scorer", "decoy_test", "score"]
 
 Dedup: TypeAlias = Literal["unit", "window", "context", "none"]
 Combine: TypeAlias = Literal["one", "sum"]
@@ -93,14 +93,14 @@ class Scorer:
         prompt_role: PromptRole = "exclude",
         curve: Sequence[int] = (),
     ) -> None:
-        self.schemes: tuple[Scheme, ...] = _schemes(scheme)
+        self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
         if filter is not None and not isinstance(filter, KgramSet):
             raise ArgumentError(f"filter must be a KgramSet, not {type(filter).__name__}")
         self.dedup: Dedup = dedup
         self.combine: Combine = combine
         self.prompt_role: PromptRole = prompt_role
         self.filter = filter
-        self.start = _start(start)
+        self.start = check_start(start)
         self.curve_steps = [check_width("curve", step, 1, 2**62) for step in curve]
         #: What `save` was given beside the state, after `load`.
         self.extra: dict[str, Any] = {}
@@ -111,7 +111,7 @@ class Scorer:
             self.start,
             prompt_role,
             None if filter is None else filter.core,
-            _threads(threads),
+            check_threads(threads),
             self.curve_steps,
         )
 
@@ -239,30 +239,13 @@ class Scorer:
         self, index: int, tally: _core.Tally, curve: list[tuple[int, tuple[int, float]]]
     ) -> ScoreResult:
         scheme = self.schemes[index]
-        law = scheme.null_law
         if tally.n_scored == 0:
             raise TokenError(_nothing_scored(scheme, tally))
-        notes = _notes(scheme, self.dedup)
-        weighted = None
-        if tally.weighted:
-            units = self._core.weighted_units(index)
-            assert units is not None
-            from radscore.stats.weighted import weighted_test
+        from radscore.stats import WeightedResult
 
-            weights, _, groups = units
-            statistic = tally.sum_weight_score - law.mean * tally.sum_weight
-            weighted = weighted_test(statistic, weights, law, **_list_shape(scheme, groups))
-            log10_pvalue, method = weighted.log10_pvalue, weighted.method
-            deviation = math.sqrt(law.variance * tally.sum_weight_squared)
-            zscore = statistic / deviation
-            mean = tally.sum_weight_score / tally.sum_weight if tally.sum_weight else math.nan
-            expected = law.mean
-        else:
-            statistic = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
-            log10_pvalue, method = float(law.log10_sf(statistic, tally.n_scored)), law.method
-            mean = statistic / tally.n_scored
-            expected = law.mean
-            zscore = (mean - expected) * math.sqrt(tally.n_scored / law.variance)
+        test, statistic = self._test(index, tally)
+        weighted = test if isinstance(test, WeightedResult) else None
+        log10_pvalue, method = test.log10_pvalue, test.method
         if self.dedup == "none":
             log10_pvalue, method = math.nan, "none: repetitions were counted"
         return ScoreResult(
@@ -272,9 +255,8 @@ class Scorer:
             pvalue=10.0**log10_pvalue,
             log10_pvalue=log10_pvalue,
             method=method,
-            mean=mean,
-            expected=expected,
-            zscore=zscore,
+            expected=0.0 if isinstance(test, WeightedResult) else test.expected,
+            zscore=test.zscore,
             scheme=scheme.name,
             fingerprint=scheme.fingerprint,
             dedup=self.dedup,
@@ -289,10 +271,23 @@ class Scorer:
             n_excluded=tally.n_excluded,
             n_filtered=tally.n_filtered,
             n_duplicates=tally.n_duplicates,
-            notes=notes,
-            curve=tuple(self._point(law, *point) for point in curve),
+            notes=_notes(scheme, self.dedup),
+            curve=tuple(self._point(scheme.null_law, *point) for point in curve),
             weighted=weighted,
         )
+
+    def _test(self, index: int, tally: _core.Tally) -> tuple[SumResult | WeightedResult, float]:
+        from radscore.stats import sum_test, weighted_test
+
+        scheme = self.schemes[index]
+        units = self._core.weighted_units(index)
+        if units is None:
+            total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
+            return sum_test(total, tally.n_scored, scheme.null_law), total
+        weights, _, groups = units
+        law = _weighted_law(scheme)
+        total = tally.sum_weight_score - law.mean * tally.sum_weight
+        return weighted_test(total, weights, law, **_list_shape(scheme, groups)), total
 
     def _point(self, law: NullLaw, n_tokens: int, point: tuple[int, float]) -> CurvePoint:
         n_scored, statistic = point
@@ -436,92 +431,6 @@ def score(
     return replace(scorer.result(), n_skipped=documents.skipped.count)
 
 
-def score_documents(
-    documents: DocumentsLike,
-    scheme: Scheme,
-    dedup: Dedup = "unit",
-    *,
-    prompts: DocumentsLike | None = None,
-    filter: KgramSet | None = None,  # noqa: A002
-    start: int | None = None,
-    threads: int | None = None,
-    prompt_role: PromptRole = "exclude",
-    max_contexts: int | None = None,
-) -> DocumentScores:
-    """Tests each document on its own: repetitions count once within a document.
-
-    Parameters
-    ----------
-    max_contexts : int, optional
-        Score only the first so many distinct contexts of a document (SGLang forces at most the
-        first 4,096 of one generation).
-    documents, scheme, dedup, prompts, filter, start, threads, prompt_role
-        As in `score`.
-
-    Examples
-    --------
-    >>> import radscore as rs
-    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
-    >>> rs.score_documents([[1, 2, 3, 1, 2], [7]], scheme).n_scored.tolist()
-    [3, 0]
-    """
-    columns = _core.score_documents(
-        *_document_call(documents, scheme, dedup, prompts, filter, start, threads, prompt_role),
-        None if max_contexts is None else check_width("max_contexts", max_contexts, 1, 2**62),
-    )
-    n_scored = columns["n_scored"]
-    statistic = columns["statistic"]
-    law = scheme.null_law
-    depths = columns.pop("depth_counts", None)
-    if depths is not None:
-        statistic = depths.reshape(len(n_scored), -1) @ np.asarray(getattr(law, "weights"))  # noqa: B009
-    log10_pvalue = np.zeros(len(n_scored))
-    some = n_scored > 0
-    if dedup == "none":
-        log10_pvalue[:] = math.nan
-    elif some.any():
-        log10_pvalue[some] = law.log10_sf(statistic[some], n_scored[some])
-    return DocumentScores(
-        **{**columns, "statistic": statistic},
-        pvalue=10.0**log10_pvalue,
-        log10_pvalue=log10_pvalue,
-        scheme=scheme.name,
-        fingerprint=scheme.fingerprint,
-        dedup=dedup,
-    )
-
-
-def score_positions(
-    documents: DocumentsLike,
-    scheme: Scheme,
-    dedup: Dedup = "unit",
-    *,
-    prompts: DocumentsLike | None = None,
-    filter: KgramSet | None = None,  # noqa: A002
-    start: int | None = None,
-    threads: int | None = None,
-    prompt_role: PromptRole = "exclude",
-    max_contexts: int | None = None,
-) -> Positions:
-    """Why each token is scored or not, and its score; each document on its own.
-
-    Parameters are those of `score_documents`; the arrays of the result follow the tokens of the
-    documents, one after the other.
-
-    Examples
-    --------
-    >>> import radscore as rs
-    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
-    >>> rs.score_positions([1, 2, 1, 2], scheme).status.tolist()
-    [1, 0, 0, 4]
-    """
-    status, scores = _core.score_positions(
-        *_document_call(documents, scheme, dedup, prompts, filter, start, threads, prompt_role),
-        None if max_contexts is None else check_width("max_contexts", max_contexts, 1, 2**62),
-    )
-    return Positions(status, scores)
-
-
 def decoy_test(scorer: Scorer) -> DecoyResult:
     """The p-value of a scorer's first scheme against its other schemes, taken as decoy keys.
 
@@ -530,7 +439,7 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     scorer : Scorer
         Made with ``[scheme, *scheme.decoys(n, seed=...)]``; everything must have been added.
     """
-    from radscore.stats.decoys import decoy_test as test
+    from radscore.stats import decoy_test as test
 
     if len(scorer.schemes) < 2:
         raise ArgumentError("a decoy test needs a scorer with decoys: [scheme, *scheme.decoys(n)]")
@@ -538,18 +447,19 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     for scheme, tally in zip(scorer.schemes, scorer.tallies(), strict=True):
         if tally.n_scored == 0:
             raise TokenError(_nothing_scored(scheme, tally))
-        law = scheme.null_law
         if tally.weighted:
-            total = tally.sum_weight_score - law.mean * tally.sum_weight
-            scores.append(total / math.sqrt(law.variance * tally.sum_weight_squared))
+            law = _weighted_law(scheme)
+            excess = tally.sum_weight_score - law.mean * tally.sum_weight
+            scores.append(excess / math.sqrt(law.variance * tally.sum_weight_squared))
         else:
+            law = scheme.null_law
             total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
             excess = total - law.mean * tally.n_scored
             scores.append(excess / math.sqrt(law.variance * tally.n_scored))
     return test(scores[0], scores[1:])
 
 
-def _schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
+def check_schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
     schemes = (scheme,) if isinstance(scheme, Scheme) else tuple(scheme)
     for one in schemes:
         if not isinstance(one, Scheme):
@@ -559,11 +469,11 @@ def _schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
     return schemes
 
 
-def _threads(threads: int | None) -> int | None:
+def check_threads(threads: int | None) -> int | None:
     return None if threads is None else check_width("threads", threads, 1, 4096)
 
 
-def _start(start: int | None) -> int | None:
+def check_start(start: int | None) -> int | None:
     return None if start is None else check_width("start", start, 0, 2**62)
 
 
@@ -579,32 +489,6 @@ def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
     return array
 
 
-def _document_call(
-    documents: DocumentsLike,
-    scheme: Scheme,
-    dedup: Dedup,
-    prompts: DocumentsLike | None,
-    filter: KgramSet | None,  # noqa: A002
-    start: int | None,
-    threads: int | None,
-    prompt_role: PromptRole,
-) -> tuple[Any, ...]:
-    """The arguments that the core's functions of single documents share."""
-    _schemes(scheme)
-    ragged = Documents.of(documents)
-    before = None if prompts is None else Documents.of(prompts)
-    return (
-        scheme.core,
-        (ragged.values, ragged.offsets),
-        None if before is None else (before.values, before.offsets),
-        dedup,
-        _start(start),
-        prompt_role,
-        None if filter is None else filter.core,
-        _threads(threads),
-    )
-
-
 def _statistic(scheme: Scheme, n_green: int, score_sum: float, depths: Sequence[int]) -> float:
     kind = scheme.core.score_kind
     if kind == "green":
@@ -613,6 +497,17 @@ def _statistic(scheme: Scheme, n_green: int, score_sum: float, depths: Sequence[
         return score_sum
     weights: Sequence[float] = getattr(scheme.null_law, "weights")  # noqa: B009
     return math.fsum(w * n for w, n in zip(weights, depths, strict=True))
+
+
+def _weighted_law(scheme: Scheme) -> NullLaw:
+    """The law of one unit's score where units carry weights: there g-values are averaged."""
+    from radscore.stats import SynthIDLaw
+
+    law = scheme.null_law
+    if isinstance(law, SynthIDLaw):
+        depth = len(law.weights)
+        return SynthIDLaw(law.share, (1.0 / depth,) * depth)
+    return law
 
 
 def _list_shape(scheme: Scheme, groups: npt.NDArray[np.uint64] | None) -> dict[str, Any]:

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import radscore as rs
 import radscore.cli.options as options_module
 from radscore.cli.run import ScoreRun
 
@@ -44,37 +46,42 @@ def stop_after(monkeypatch, n_batches):
     left = [n_batches]
 
     def add(self, batch):
-        original(self, batch)
+        taken = original(self, batch)
         left[0] -= 1
         if left[0] == 0:
             signal.raise_signal(signal.SIGINT)
+        return taken
 
     monkeypatch.setattr(ScoreRun, "_add", add)
 
 
-@pytest.mark.parametrize("n_batches", [1, 7, 13, 22])
-@pytest.mark.parametrize("per_document", [False, True])
-def test_resumed_equals_uninterrupted(cli, setup, monkeypatch, tmp_path, n_batches, per_document):
-    rows = ("--per-document", "rows.parquet") if per_document else ()
+def until_done(cli, monkeypatch, n_batches, *command):
+    """Interrupts and resumes after every `n_batches`; the last run, and how many there were."""
+    runs, resume = 1, ()
+    while True:
+        with monkeypatch.context() as patch:
+            stop_after(patch, n_batches)
+            done = cli(*command, *resume)
+        if done.code != 130:
+            return done, runs
+        assert done.out == ""
+        assert "radscore: interrupted after " in done.err
+        runs, resume = runs + 1, ("--resume",)
+
+
+@pytest.mark.parametrize("n_batches", [1, 7, 13])
+@pytest.mark.parametrize("rows", [(), ("--per-document", "rows.parquet")], ids=["", "rows"])
+def test_resumed_equals_uninterrupted(cli, setup, monkeypatch, n_batches, rows):
     whole = cli(*SCORE, *OPTIONS, *rows)
     assert whole.code == 3, whole.err
-    table = pq.read_table("rows.parquet") if per_document else None
-    with monkeypatch.context() as patch:
-        stop_after(patch, n_batches)
-        stopped = cli(*SCORE, *OPTIONS, *rows)
-        assert (stopped.code, stopped.out) == (130, "")
-        assert "again to stop at once" not in stopped.err or stopped.err.count("\n") <= 3
-        assert "radscore: interrupted after " in stopped.err
-        again = cli(*SCORE, *OPTIONS, *rows, "--resume")  # and once more interrupted
-        assert again.code in (130, 3)
-    done = again if again.code == 3 else cli(*SCORE, *OPTIONS, *rows, "--resume")
-    while done.code == 130:
-        done = cli(*SCORE, *OPTIONS, *rows, "--resume")
-    assert done.code == 3
-    assert done.json == whole.json
-    if per_document:
+    assert whole.json["n_skipped"] == 2
+    table = pq.read_table("rows.parquet") if rows else None
+    done, runs = until_done(cli, monkeypatch, n_batches, *SCORE, *OPTIONS, *rows)
+    assert runs > 20 // n_batches
+    assert (done.code, done.json) == (3, whole.json)
+    if rows:
         assert pq.read_table("rows.parquet").equals(table)
-    assert not list(tmp_path.glob("radscore.state*"))
+    assert not list(setup.parent.glob("radscore.state*"))
 
 
 def test_a_state_is_also_saved_now_and_then(cli, setup, monkeypatch, tmp_path):
@@ -110,6 +117,77 @@ def test_rows_after_the_last_saved_state_are_dropped(cli, setup, monkeypatch, tm
     assert pq.read_table("rows.parquet").equals(table)
 
 
+def interrupting(monkeypatch, method, call):
+    """Lets the n-th call of a method of `Scorer` be hit by Ctrl-C, as `call` says."""
+    original = getattr(rs.Scorer, method)
+    left = [5 if method == "add" else 1]
+
+    def hit(self, *arguments):
+        left[0] -= 1
+        return call(original, self, *arguments) if left[0] == 0 else original(self, *arguments)
+
+    monkeypatch.setattr(rs.Scorer, method, hit)
+
+
+def before(original, self, *arguments):
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("not reached")
+
+
+def after(original, self, *arguments):
+    original(self, *arguments)
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("not reached")
+
+
+def within(original, self, documents, prompts):
+    original(self, list(documents)[:3], None)
+    signal.raise_signal(signal.SIGINT)
+    raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize("rows", [(), ("--per-document", "rows.parquet")], ids=["", "rows"])
+@pytest.mark.parametrize("where", [("add", before), ("add", after), ("result", before)])
+def test_a_signal_within_the_core(cli, setup, monkeypatch, rows, where):
+    method, call = where
+    whole = cli(*SCORE, *OPTIONS, *rows).json
+    with monkeypatch.context() as patch:
+        interrupting(patch, method, call)
+        stopped = cli(*SCORE, *OPTIONS, *rows)
+    assert stopped.code == 130
+    assert stopped.err.startswith("radscore: interrupted after ")  # the notice goes past capsys
+    resumed = cli(*SCORE, *OPTIONS, *rows, "--resume")
+    assert (resumed.code, resumed.json) == (3, whole)
+
+
+def test_a_batch_taken_in_part_is_never_saved(cli, setup, monkeypatch, tmp_path):
+    whole = cli(*SCORE, *OPTIONS).json
+    with monkeypatch.context() as patch:
+        interrupting(patch, "add", within)
+        stopped = cli(*SCORE, *OPTIONS, "--save-every", 0)
+    assert stopped.code == 130
+    assert "cannot be saved; the state saved before is kept" in stopped.err
+    assert cli(*SCORE, *OPTIONS, "--resume").json == whole
+    with monkeypatch.context() as patch:
+        interrupting(patch, "add", within)
+        assert "cannot be saved\n" in cli(*SCORE, *OPTIONS).err
+    assert not (tmp_path / "radscore.state").exists()
+
+
+def test_a_second_signal_stops_at_once(cli, setup, monkeypatch, tmp_path):
+    def twice(original, self, *arguments):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    interrupting(monkeypatch, "add", twice)
+    done = cli(*SCORE, *OPTIONS)
+    assert (done.code, done.out, done.err) == (130, "", "radscore: interrupted\n")
+    assert not (tmp_path / "radscore.state").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.fixture
 def stopped(cli, setup, monkeypatch):
     with monkeypatch.context() as patch:
@@ -130,13 +208,13 @@ def stopped(cli, setup, monkeypatch):
         (["corpus/a.jsonl"], None),
     ],
 )
-def test_another_command_is_refused(cli, fails, stopped, tmp_path, extra, match):
+def test_another_command_is_refused(fails, stopped, setup, extra, match):
     from radscore.kgrams import KgramSet
 
-    (tmp_path / "other.key").write_text("ff" + KEY[2:])
-    KgramSet.from_kgrams([[1]], vocab_size=60).save(tmp_path / "phi.rkg")
+    Path("other.key").write_text("ff" + KEY[2:])
+    KgramSet.from_kgrams([[1]], vocab_size=60).save("phi.rkg")
     if match is None:  # the same files in another order
-        (tmp_path / "corpus" / "a.jsonl").rename(tmp_path / "corpus" / "z.jsonl")
+        (setup / "a.jsonl").rename(setup / "z.jsonl")
         fails(*SCORE, *OPTIONS, "--resume", match="was made of other files")
         return
     fails(*SCORE, *OPTIONS, *extra, "--resume", match=match)
@@ -193,42 +271,44 @@ def test_hours_of_work_survive_a_bad_record(cli, setup, tmp_path):
 def test_an_interrupted_process(setup, tmp_path):
     """The real command, the real signal, a corpus that takes some seconds."""
     rng = np.random.default_rng(0)
-    rng.integers(0, 30_000, size=6_000_000).astype(np.uint16).tofile(tmp_path / "big.bin")
+    (tmp_path / "big").mkdir()
+    for i in range(40):  # a batch each
+        rng.integers(0, 30_000, size=5000).astype(np.uint16).tofile(tmp_path / f"big/{i}.bin")
     (tmp_path / "slow.toml").write_text(
         'scheme = "kgw"\nvocab_size = 30000\ngamma = 0.5\ncontext_width = 2\nseeding = "hash"\n'
     )
     (tmp_path / "seed.key").write_text("seed = 5\nsalt_key = 35317\n")
-    command = [sys.executable, "-m", "radscore", "score", "big.bin", "--scheme", "slow.toml"]
+    command = [sys.executable, "-m", "radscore", "score", "big", "--scheme", "slow.toml"]
     command += ["--key-file", "seed.key", "--dtype", "uint16", "--eod", "0", "--json"]
+    state = tmp_path / "radscore.state"
 
     def start(*extra):
+        pipe = subprocess.PIPE
         return subprocess.Popen(
-            [*command, *extra],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
+            [*command, *extra], stdout=pipe, stderr=pipe, text=True, cwd=tmp_path
         )
 
-    runs = 0
-    process = start("--save-every", "0")
+    def stamp():
+        return state.stat().st_mtime_ns if state.exists() else 0
+
+    process, n_interrupted = start("--save-every", "0"), 0
     while True:
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            if (tmp_path / "radscore.state").exists() and runs < 2:
-                time.sleep(0.2)
-                process.send_signal(signal.SIGINT)
-                break
-            time.sleep(0.05)
+        before = stamp()
+        while process.poll() is None and stamp() == before:
+            time.sleep(0.01)
+        if n_interrupted < 2 and process.poll() is None:  # it has saved a state, so is at work
+            process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=240)
         if process.returncode != 130:
             break
         assert out == ""
         assert "Traceback" not in err
-        runs += 1
-        process = start("--resume")
+        assert "radscore: interrupted after " in err
+        n_interrupted += 1
+        process = start("--save-every", "0", "--resume")
     assert process.returncode == 0, err
-    assert runs >= 1
+    assert n_interrupted >= 1
     resumed = json.loads(out)
+    assert not state.exists()
     out, err = start().communicate(timeout=240)
     assert json.loads(out) == resumed, err

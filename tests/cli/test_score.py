@@ -359,3 +359,21 @@ def test_python_numbers_in_json_are_finite(cli, setup):
     for options in ([], ["--dedup", "none"]):
         found = json.loads(cli(*SCORE, "--json", *options).out, parse_constant=refuse)
         assert math.isfinite(found["statistic"])
+
+
+def test_prompts_as_contexts_and_a_limit_of_contexts(cli, fails, setup, scheme, tmp_path):
+    prompts = [doc[:10] for doc in setup]
+    write(tmp_path / "x.jsonl", setup, prompt=prompts)
+    options = ["--prompt-field", "prompt", "--prompt-role", "context"]
+    rows = ["--per-document", "out.parquet", "--max-contexts", 5]
+    found = cli(*SCORE, "--json", *options, *rows).json
+    expected = rs.score(setup, scheme, prompts=prompts, prompt_role="context")
+    assert found["n_windows"] == expected.n_windows > rs.score(setup, scheme).n_windows
+    assert found["log10_pvalue"] == expected.log10_pvalue
+    alone = rs.score_documents(
+        setup, scheme, prompts=prompts, prompt_role="context", max_contexts=5
+    )
+    n_scored = [row["n_scored"] for row in read_rows(tmp_path / "out.parquet")]
+    assert n_scored == alone.n_scored.tolist()
+    assert max(n_scored) < 10 < max(rs.score_documents(setup, scheme).n_scored)
+    fails(*SCORE, "--max-contexts", 5, code=2, match="--max-contexts is for --per-document")

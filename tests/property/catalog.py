@@ -107,7 +107,7 @@ def synthid(draw):
         vocab_size=draw(any_vocab),
         context_width=draw(any_width),
         keys=draw(keys_of_depths),
-        sampling_table_size=draw(st.sampled_from([2, 64, 1000, 1024])),
+        sampling_table_size=draw(st.sampled_from([2, 3, 64, 1000, 1024])),
         sampling_table_seed=draw(uint64),
     )
 

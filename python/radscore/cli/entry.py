@@ -52,13 +52,9 @@ class _Version(argparse.Action):
     """Prints the version, which is looked up only then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import PackageNotFoundError, version
+        from radscore import __version__
 
-        try:
-            found = version("radscore")
-        except PackageNotFoundError:
-            found = "(not installed)"
-        print(f"radscore {found}")
+        print(f"radscore {__version__}")
         parser.exit()
 
 

@@ -84,14 +84,13 @@ def _rules(result: ScoreResult) -> str:
 
 
 def _score(result: ScoreResult) -> list[tuple[str, str]]:
+    expected = result.expected / result.n_scored
     if result.n_green is None:
-        rows = [("mean score", f"{result.mean:.6g}, expected {result.expected:.6g}")]
+        text = f"{result.statistic / result.n_scored:.6g}, expected {expected:.6g}"
+        rows = [("mean score", text)]
     else:
-        text = (
-            f"{count(result.n_green)}, {share(result.n_green, result.n_scored)}, expected "
-            f"{100 * result.expected:.4g} %"
-        )
-        rows = [("green", text)]
+        part = share(result.n_green, result.n_scored)
+        rows = [("green", f"{count(result.n_green)}, {part}, expected {100 * expected:.4g} %")]
     return [*rows, ("z", f"{result.zscore:.3f}")]
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from radscore.cli.exits import UsageError
+from radscore.cli.interrupts import Interrupts
 from radscore.cli.per_document import DocumentRows
 from radscore.cli.progress import Progress
 from radscore.errors import RadscoreError, StateError
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus import Batch, Corpus
     from radscore.kgrams import KgramSet
-    from radscore.results import ScoreResult
+    from radscore.results import DocumentScores, ScoreResult
 
 __all__ = ["Rules", "ScoreRun"]
 
@@ -37,6 +35,8 @@ class Rules:
     dedup: Any
     filter: KgramSet | None
     start: int | None
+    prompt_role: Any
+    max_contexts: int | None
     threads: int | None
     per_document: bool
 
@@ -65,6 +65,9 @@ class ScoreRun:
         self._state = Path(state)
         self._rows_file = Path(f"{state}.documents")
         self._cursor: dict[str, Any] | None = None
+        self._interrupts = Interrupts()
+        self._long = False  # whether the run has lasted long enough for its state to be kept
+        self._torn = False  # whether the scorer holds a part of a batch
         self.documents = DocumentRows() if rules.per_document else None
         if resume:
             self._scorer = self._load()
@@ -75,10 +78,16 @@ class ScoreRun:
                 "remove it, or name another --state"
             )
         self._scorer = Scorer(
-            scheme, rules.dedup, filter=rules.filter, start=rules.start, threads=rules.threads
+            scheme,
+            rules.dedup,
+            filter=rules.filter,
+            start=rules.start,
+            threads=rules.threads,
+            prompt_role=rules.prompt_role,
         )
 
     def __enter__(self) -> Self:
+        self._interrupts.__enter__()
         return self
 
     def __exit__(
@@ -88,15 +97,14 @@ class ScoreRun:
         trace: TracebackType | None,
     ) -> None:
         """After an error hours of work are not lost: what was read before it is saved."""
-        if isinstance(error, RadscoreError) and self._long:
+        self._interrupts.__exit__()
+        if isinstance(error, (RadscoreError, OSError)) and self._long and not self._torn:
             self._save()
             print(
                 f"radscore: what was scored before the error is saved in {self._state}; mend the "
                 "command (as with --on-error skip) and add --resume",
                 file=sys.stderr,
             )
-
-    _long = False  # whether the run has lasted long enough for a state to be worth keeping
 
     def score(self, *, save_every: float, quiet: bool, show_progress: bool) -> bool:
         """Reads and scores to the end (True), or until Ctrl-C or SIGTERM (False)."""
@@ -106,44 +114,62 @@ class ScoreRun:
         )
         wait, last = save_every, time.monotonic()
         batches = self._corpus.batches(self._cursor)
-        with _Interrupts() as interrupts:
-            try:
-                for batch in batches:
-                    if interrupts.asked:
-                        break
-                    self._add(batch)
-                    progress.add(batch.n_bytes, batch.documents.n_tokens)
-                    if time.monotonic() - last >= wait:
-                        took = self._save()
-                        self._long = True
-                        wait, last = max(save_every, took / _SAVING_SHARE), time.monotonic()
-                    if interrupts.asked:
-                        break
-                else:
-                    return True
-            finally:
-                progress.close()
-                close = getattr(batches, "close", None)
-                if close is not None:
-                    close()
-            if self._cursor is None:
-                print("radscore: interrupted before anything was scored", file=sys.stderr)
-                return False
-            self._save()
-        print(
-            f"radscore: interrupted after {self._cursor['documents']} documents; the state is in "
-            f"{self._state}, the same command with --resume goes on",
-            file=sys.stderr,
-        )
+        try:
+            for batch in batches:
+                if self._interrupts.asked or not self._add(batch):
+                    break
+                progress.add(batch.n_bytes, batch.documents.n_tokens)
+                if time.monotonic() - last >= wait:
+                    took = self._save()
+                    self._long = True
+                    wait, last = max(save_every, took / _SAVING_SHARE), time.monotonic()
+            else:
+                return True
+        finally:
+            progress.close()
+            batches.close()
+        self._interrupted()
         return False
 
-    def _add(self, batch: Batch) -> None:
-        rules = self._rules
-        self._scorer.add(batch.documents, batch.prompts)
-        if self.documents is not None:
-            from radscore.scoring import score_documents
+    def _add(self, batch: Batch) -> bool:
+        """Scores a batch; False where a signal came before it was taken in."""
+        try:
+            scores = self._each_document(batch)
+            before = self._scorer.n_tokens
+            if not self._take(batch) and self._scorer.n_tokens != before + batch.documents.n_tokens:
+                self._torn = self._scorer.n_tokens != before
+                return False
+        except KeyboardInterrupt:
+            if self._interrupts.again:
+                raise
+            return False
+        if self.documents is not None and scores is not None:
+            self.documents.add(batch, scores)
+        self._cursor = batch.cursor
+        return True
 
-            scores = score_documents(
+    def _take(self, batch: Batch) -> bool:
+        """Adds to the scorer; False after a signal, when the scorer's tokens tell what it took."""
+        if batch.documents.n_tokens == 0:
+            self._scorer.add(batch.documents, batch.prompts)
+            return True
+        try:
+            with self._interrupts.raising():
+                self._scorer.add(batch.documents, batch.prompts)
+        except KeyboardInterrupt:
+            if self._interrupts.again:
+                raise
+            return False
+        return True
+
+    def _each_document(self, batch: Batch) -> DocumentScores | None:
+        if self.documents is None:
+            return None
+        from radscore import score_documents
+
+        rules = self._rules
+        with self._interrupts.raising():
+            return score_documents(
                 batch.documents,
                 self._scheme,
                 rules.dedup,
@@ -151,14 +177,36 @@ class ScoreRun:
                 filter=rules.filter,
                 start=rules.start,
                 threads=rules.threads,
+                prompt_role=rules.prompt_role,
+                max_contexts=rules.max_contexts,
             )
-            self.documents.add(batch, scores)
-        self._cursor = batch.cursor
 
-    def result(self) -> ScoreResult:
-        """The test of the whole corpus."""
-        result: ScoreResult = self._scorer.result()
+    def result(self) -> ScoreResult | None:
+        """The test of the whole corpus; None where a signal came first."""
+        try:
+            with self._interrupts.raising():
+                result: ScoreResult = self._scorer.result()
+        except KeyboardInterrupt:
+            if self._interrupts.again:
+                raise
+            self._interrupted()
+            return None
         return replace(result, n_skipped=self._corpus.skipped.count)
+
+    def _interrupted(self) -> None:
+        """Saves the state, and says how to go on."""
+        if self._torn:
+            earlier = "; the state saved before is kept" if self._state.exists() else ""
+            text = f"inside of a document of more than 2^24 tokens, which cannot be saved{earlier}"
+        elif self._cursor is None:
+            text = "before anything was scored"
+        else:
+            self._save()
+            text = (
+                f"after {self._cursor['documents']} documents; the state is in {self._state}, "
+                "the same command with --resume goes on"
+            )
+        print(f"radscore: interrupted {text}", file=sys.stderr)
 
     def _save(self) -> float:
         """Saves the state; returns the seconds it took."""
@@ -174,6 +222,7 @@ class ScoreRun:
             "manifest": self._corpus.manifest(),
             "settings": self._settings(),
             "cursor": self._cursor,
+            "max_contexts": self._rules.max_contexts,
             "rows": None if self.documents is None else len(self.documents),
         }
 
@@ -201,7 +250,9 @@ class ScoreRun:
             raise StateError(f"{self._state} is of version {version}, not {_VERSION}")
         self._same("--dedup", rules.dedup, scorer.dedup)
         self._same("--start", rules.start, scorer.start)
+        self._same("--prompt-role", rules.prompt_role, scorer.prompt_role)
         self._same("--per-document", rules.per_document, rows is not None)
+        self._same("--max-contexts", rules.max_contexts, extra.get("max_contexts"))
         for name, value in self._settings().items():
             self._same(f"--{name.replace('_', '-')}", value, settings.get(name))
         self._same_files(manifest)
@@ -236,29 +287,6 @@ class ScoreRun:
 
 
 def _shown(value: Any) -> str:
-    return "not given" if value is None or value is False else "given" if value is True else value
-
-
-class _Interrupts:
-    """Ctrl-C and SIGTERM end the work after the present batch; a second one at once."""
-
-    asked = False
-
-    def __enter__(self) -> Self:
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def _handle(self, number: int, frame: Any) -> None:
-        del number, frame
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        # Not print(): the signal may have come in the middle of one.
-        os.write(2, b"\nradscore: stopping after this batch; again to stop at once\n")
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    if isinstance(value, bool):
+        return "given" if value else "not given"
+    return "not given" if value is None else str(value)

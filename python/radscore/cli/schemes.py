@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
+import textwrap
 from dataclasses import MISSING, Field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.options import DEFAULT_KEY_ENV, add_command
 from radscore.cli.output import json_out, table
+
+if TYPE_CHECKING:
+    import argparse
 
 __all__ = ["register"]
 
@@ -18,6 +21,10 @@ _EXAMPLES = """\
   radscore schemes kgw
   radscore schemes keyed --toml > scheme.toml
 """
+
+
+# What stands in the example where a parameter has no default.
+_REQUIRED = {"vocab_size": 32_000}
 
 
 def register(commands: Any) -> None:
@@ -43,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     if args.name is None:
         if args.toml:
             raise UsageError("--toml needs the name of a scheme")
-        summaries = {name: _summary(scheme) for name, scheme in SCHEMES.items()}
+        descriptions = {name: scheme.description for name, scheme in SCHEMES.items()}
         if args.json:
-            json_out(summaries)
+            json_out(descriptions)
         else:
-            table(summaries.items())
+            table(descriptions.items())
         return Exit.DONE
     if args.name not in SCHEMES:
         raise UsageError(f"there is no scheme {args.name!r}; there are {', '.join(SCHEMES)}")
@@ -58,47 +65,44 @@ def run(args: argparse.Namespace) -> int:
         json_out(_facts(args.name, scheme))
     else:
         print(f"{args.name}: {inspect.getdoc(scheme)}\n")
-        print("TOML, with the defaults as comments:\n")
-        print(_toml(args.name, scheme), end="")
+        for note in scheme.notes:
+            print(f"{textwrap.fill(f'Note: {note}', 79)}\n")
+        print(f"A TOML file to begin with:\n\n{_toml(args.name, scheme)}", end="")
     return Exit.DONE
 
 
-def _summary(scheme: type) -> str:
-    return (inspect.getdoc(scheme) or "").partition("\n")[0]
-
-
 def _parameters(scheme: Any) -> list[Field[Any]]:
-    """The parameters that stand in a TOML file; the secret does not."""
-    return [field for field in fields(scheme) if field.init and field.name != "key"]
+    """The parameters that stand in a TOML file; the secret ones do not."""
+    return [field for field in fields(scheme) if field.name not in scheme.secrets]
 
 
 def _facts(name: str, scheme: Any) -> dict[str, Any]:
     return {
         "scheme": name,
-        "summary": _summary(scheme),
-        "parameters": {
-            field.name: {"type": str(field.type), "default": _default(field)}
-            for field in _parameters(scheme)
-        },
+        "description": scheme.description,
+        "notes": list(scheme.notes),
+        "parameters": {field.name: _default(field) for field in _parameters(scheme)},
+        "secrets": list(scheme.secrets),
         "toml": _toml(name, scheme),
     }
 
 
 def _default(field: Field[Any]) -> Any:
-    if field.default is not MISSING:
-        return field.default
-    return None if field.default_factory is MISSING else field.default_factory()
+    return None if field.default is MISSING else field.default
 
 
 def _toml(name: str, scheme: Any) -> str:
+    """A file to begin with; what has a default stands in a comment."""
     lines = [f'scheme = "{name}"']
     for field in _parameters(scheme):
-        required = field.default is MISSING and field.default_factory is MISSING
-        value = _EXAMPLE_VALUES.get(field.name) if required else _default(field)
-        line = f"{field.name} = {_toml_value(value)}"
-        lines.append(line if required else f"# {line}")
-    if any(field.name == "key" for field in fields(scheme)):
-        lines.append(f"# the key comes from --key-file, --key-env or ${DEFAULT_KEY_ENV}")
+        if field.default is MISSING:
+            lines.append(f"{field.name} = {_REQUIRED[field.name]}")
+        elif field.default is None:
+            lines.append(f"# {field.name}: not given")
+        else:
+            lines.append(f"# {field.name} = {_toml_value(field.default)}")
+    where = f"--key-file, --key-env or the environment's {DEFAULT_KEY_ENV}"
+    lines.append(f"# {', '.join(scheme.secrets)}: secret, from {where}")
     return "\n".join(lines) + "\n"
 
 

@@ -12,6 +12,7 @@ from radscore.cli.options import (
     add_run_options,
     add_scheme_options,
     load_scheme,
+    natural,
     number,
     open_inputs,
 )
@@ -66,12 +67,25 @@ def register(commands: Any) -> None:
         metavar="N",
         help="first position of a document that is scored (default: the context width)",
     )
+    rules.add_argument(
+        "--prompt-role",
+        choices=("exclude", "context"),
+        default="exclude",
+        help="with --prompt-field: leave out windows whose context occurs in the document's own "
+        "prompt (default), or let the first contexts reach into the prompt",
+    )
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print JSON")
     out.add_argument(
         "--per-document",
         metavar="FILE",
         help="write one row a document to a .parquet, .jsonl or .csv file",
+    )
+    out.add_argument(
+        "--max-contexts",
+        type=natural,
+        metavar="N",
+        help="with --per-document: score the first N distinct contexts of a document only",
     )
     out.add_argument(
         "--fdr",
@@ -123,6 +137,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.start is not None and args.start < 0:
         raise UsageError(f"--start must be 0 or more, not {args.start}")
+    if args.max_contexts is not None and args.per_document is None:
+        raise UsageError("--max-contexts is for --per-document; the corpus counts every context")
     if args.per_document is not None:
         check_path(args.per_document)
     scheme = load_scheme(args)
@@ -136,6 +152,8 @@ def run(args: argparse.Namespace) -> int:
         dedup=args.dedup,
         filter=phi,
         start=args.start,
+        prompt_role=args.prompt_role,
+        max_contexts=args.max_contexts,
         threads=args.threads,
         per_document=args.per_document is not None,
     )
@@ -143,9 +161,9 @@ def run(args: argparse.Namespace) -> int:
         finished = work.score(
             save_every=args.save_every, quiet=args.quiet, show_progress=args.progress
         )
-        if not finished:
+        result = work.result() if finished else None
+        if result is None:
             return Exit.INTERRUPTED
-        result = work.result()
         found = None
         if work.documents is not None:
             found = work.documents.write(args.per_document, corpus, result, args.fdr)

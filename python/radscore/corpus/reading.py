@@ -29,7 +29,7 @@ from radscore.documents import Documents
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from radscore.corpus.sources import Source
 
@@ -198,7 +198,7 @@ class Corpus:
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()
 
-    def batches(self, start: dict[str, Any] | None = None) -> Iterator[Batch]:
+    def batches(self, start: dict[str, Any] | None = None) -> Generator[Batch]:
         """Every batch, or those after the batch whose `cursor` is given as `start`.
 
         Parameters
@@ -218,7 +218,7 @@ class Corpus:
         self._skipped, self._n_documents = progress.skipped, progress.documents
         return self._deliver(progress)
 
-    def _deliver(self, progress: _Progress) -> Iterator[Batch]:
+    def _deliver(self, progress: _Progress) -> Generator[Batch]:
         ahead = _ReadAhead(self._read(progress))
         try:
             for item in ahead:
@@ -447,6 +447,6 @@ class _ReadAhead:
             yield item
 
     def close(self) -> None:
-        """Stops the thread after the item it is reading, and waits for it."""
+        """Stops the thread after the item it is reading, and waits for it a while."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout=10.0)  # a read from a dead file server may never return

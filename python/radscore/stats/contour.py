@@ -15,16 +15,24 @@ differences of large numbers.
 
 from __future__ import annotations
 
-
 import numpy as np
 
-from radscore.stats.tails import FloatArray, complex_log, log1pmx, log_complement, positive_root
+from radscore.stats.tails import (
+    ComplexArray,
+    FloatArray,
+    complex_log,
+    gamma_log_sf,
+    log1pmx,
+    log_complement,
+    positive_root,
+)
 
 __all__ = ["dual_log_sf"]
 
 _CHUNK = 1024
 _STEP = 0.13  # of the bell's width; the pole is at least 0.8 widths away: error below e^-38
 _HALF_NODES = 128
+_TINY, _FAR = 1e-150, 1e12
 _FEW = 1e5  # units, up to which n |log(1 - t)| loses less than 1e-12
 
 
@@ -33,12 +41,24 @@ def dual_log_sf(statistic: FloatArray, n: FloatArray, alpha: float) -> FloatArra
 
     Parameters
     ----------
-    statistic, n : ndarray of float64, shape (m,)
+    statistic : ndarray of float64, shape (m,)
+        Thresholds.
+    n : ndarray of float64, shape (m,)
+        Numbers of units.
     alpha : float
         From 0 to 1.
     """
-    result = np.where(statistic <= 0, 0.0, -np.inf)
-    inside = (statistic > 0) & (statistic < np.inf) & (n > 0)
+    big, small = max(alpha, 1.0 - alpha), min(alpha, 1.0 - alpha)
+    if small == 0.0:
+        return gamma_log_sf(statistic, n)
+    # below 1e-150 the lower tail, of the order of the square, is no double
+    result = np.where(statistic <= _TINY, 0.0, -np.inf)
+    inside = (statistic > _TINY) & (statistic < np.inf) & (n > 0)
+    far = inside & (statistic > _FAR * n)
+    if far.any():  # only the larger scale matters; the rest is a factor of at most e^(40 n)
+        rest = max(np.log1p(-small / big), -40.0) if small < big else -40.0
+        result[far] = gamma_log_sf(statistic[far] / big, n[far]) - n[far] * rest
+    inside &= ~far
     for group in (np.flatnonzero(inside & (n < _FEW)), np.flatnonzero(inside & (n >= _FEW))):
         for start in range(0, len(group), _CHUNK):
             rows = group[start : start + _CHUNK]
@@ -46,39 +66,46 @@ def dual_log_sf(statistic: FloatArray, n: FloatArray, alpha: float) -> FloatArra
     return result
 
 
-def _dual_saddle(d: FloatArray, n: FloatArray, a: float, b: float) -> FloatArray:
+def _dual_saddle(s: FloatArray, n: FloatArray, a: float, b: float) -> FloatArray:
     """Where `n k(t) - d t - log|t|` is stationary: t > 0 for d >= 0, else t < 0.
 
     `n t^2 (a^2/(1 - a t) + b^2/(1 - b t)) - d t - 1 = 0` is convex on either side, so Newton's
     steps converge from the outer side, where the roots of simpler bounds start them.
     """
+    d = s - n
     big = max(a, b)
     one = np.ones_like(d)
     t = np.where(
         d >= 0,
         positive_root(n * big * big + big * d, big - d, one),
-        -positive_root(n + d, 2.0 * d - 1.0, 2.0 * one),
+        -positive_root(s, 2.0 * d - 1.0, 2.0 * one),
     )
     for _ in range(8):
         u, v = 1.0 - a * t, 1.0 - b * t
-        value = n * t * t * (a * a / u + b * b / v) - d * t - 1.0
-        slope = n * t * (a * a * (1.0 + u) / (u * u) + b * b * (1.0 + v) / (v * v)) - d
+        near = n * t * t * (a * a / u + b * b / v) - d * t - 1.0
+        value = np.where(s < 0.5 * n, n * t * (a / u + b / v) - s * t - 1.0, near)
+        slope = n * (a / (u * u) + b / (v * v)) - s
         t = t - value / slope
     return t
 
 
 def _dual_inside(statistic: FloatArray, n: FloatArray, a: float, b: float) -> FloatArray:
     d = statistic - n
-    t = _dual_saddle(d, n, a, b)
+    t = _dual_saddle(statistic, n, a, b)
     a1, b1 = a / (1.0 - a * t), b / (1.0 - b * t)
-    height = -n * (log1pmx(-a * t) + log1pmx(-b * t)) - d * t - np.log(np.abs(t))
-    linear = n * t * (a * a1 + b * b1) - d
+    # far below the mean the centred forms would subtract n from n
+    low = statistic < 0.5 * n
+    centred = -n * (log1pmx(-a * t) + log1pmx(-b * t)) - d * t
+    plain = -n * (np.log1p(-a * t) + np.log1p(-b * t)) - statistic * t
+    height = np.where(low, plain, centred) - np.log(np.abs(t))
+    linear = np.where(low, n * (a1 + b1) - statistic, n * t * (a * a1 + b * b1) - d)
     second = n * (a1**2 + b1**2) + 1.0 / t**2
     # bent like the path of steepest descent, so that the integrand dies off for small n too
     bend = (a1**3 + b1**3) / (a1**2 + b1**2) / 3.0
     y = (np.arange(_HALF_NODES) * _STEP) / np.sqrt(second)[:, None]
     z = 1j * y + bend[:, None] * y * y
-    az, bz = a1[:, None] * z, b1[:, None] * z
+    az: ComplexArray = a1[:, None] * z
+    bz: ComplexArray = b1[:, None] * z
     if n.max() < _FEW:  # nothing to cancel: one logarithm will do
         exponent = -n[:, None] * complex_log((1.0 - az) * (1.0 - bz)) - statistic[:, None] * z
     else:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
 from radscore.stats._repr import result_repr
-from radscore.stats.tails import FloatArray
+
+if TYPE_CHECKING:
+    from radscore.stats.tails import FloatArray
 
 __all__ = ["DecoyResult", "decoy_test"]
 

@@ -24,9 +24,11 @@ def exact_log_sf(statistic: float, w: FloatArray, law: NullLaw) -> tuple[float, 
     Parameters
     ----------
     statistic : float
+        Centred, as in :func:`radscore.stats.weighted_test`.
     w : ndarray of float64, shape (n_units,)
         None of them 0.
     law : NullLaw
+        The law of one unit's score.
     """
     if len(w) == 0 or len(w) > 1 << 53:
         return None

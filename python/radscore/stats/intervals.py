@@ -84,24 +84,30 @@ def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) 
     if not 0.0 < confidence_level < 1.0:
         raise ArgumentError(f"confidence_level must lie between 0 and 1, not {confidence_level}")
     tail = (1.0 - confidence_level) / 2.0
-    low = _limit(n_green, n_scored, tail) if n_green else 0.0
-    high = 1.0 - _limit(n_scored - n_green, n_scored, tail) if n_green < n_scored else 1.0
+    low = _limit(n_green, n_scored, tail, lower=True) if n_green else 0.0
+    high = _limit(n_green, n_scored, tail, lower=False) if n_green < n_scored else 1.0
     return ShareInterval(low, high, n_green / n_scored, n_green, n_scored, float(confidence_level))
 
 
-def _limit(s: int, n: int, tail: float) -> float:
-    """The share q with P(Bin(n, q) >= s) = tail."""
+def _limit(green: int, n: int, tail: float, *, lower: bool) -> float:
+    """The share q with P(S >= green) = tail (the lower end) or P(S <= green) = tail."""
     from scipy.special import betaincinv
 
-    q = float(betaincinv(s, n - s + 1, tail))
+    if lower:
+        s, q = green, float(betaincinv(green, n - green + 1, tail))
+    else:  # so many are not green; q itself is sought, since 1 - q may have few digits
+        s, q = n - green, float(betaincinv(green + 1, n - green, 1.0 - tail))
     successes, trials = np.array([float(s)]), np.array([float(n)])
+
+    def log_tail(share: float) -> float:
+        exact = Fraction(share) if lower else 1 - Fraction(share)
+        return float(binomial_log_sf(successes, trials, exact)[0])
+
     for _ in range(3):
-        log_p = float(binomial_log_sf(successes, trials, Fraction(q))[0])
-        # d log P / d log q = s pmf(s) / P; the secant over a small change of q gives it
-        step = 1e-3 / np.sqrt(s)
-        beyond = min(q * (1.0 + step), 0.5 * (1.0 + q))
-        slope = (float(binomial_log_sf(successes, trials, Fraction(beyond))[0]) - log_p) / (
-            beyond - q
-        )
+        log_p = log_tail(q)
+        beside = min(q * (1.0 + 1e-3 / np.sqrt(green + 1.0)), 0.5 * (1.0 + q))
+        if not 0.0 < q < beside < 1.0:
+            break  # q is the double next to an end
+        slope = (log_tail(beside) - log_p) / (beside - q)
         q -= (log_p - float(np.log(tail))) / slope
     return q

@@ -13,13 +13,14 @@ integral of :mod:`radscore.stats.contour` over one period. Two ways to take it, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from radscore.stats.tails import (
+    ComplexArray,
     FloatArray,
     binomial_deviation,
     complex_log,
@@ -27,9 +28,10 @@ from radscore.stats.tails import (
     log_complement,
 )
 
-__all__ = ["Lattice", "bernoulli_cumulants"]
+if TYPE_CHECKING:
+    from fractions import Fraction
 
-ComplexArray = npt.NDArray[np.complex128]
+__all__ = ["Lattice", "bernoulli_cumulants"]
 
 _CHUNK = 256
 _NEGLIGIBLE = 34.0  # minus the logarithm of what is left out
@@ -107,16 +109,18 @@ class Lattice:
         top = sum(self.steps)
         open_rows = np.isnan(result) & (n * top <= _SWEEP_LENGTH)
         share, rest = float(self.share), float(1 - self.share)
-        pmf = np.ones(1)
-        done = 0
+        units_max = int(n[open_rows].max()) if open_rows.any() else 0
+        buffer = np.zeros(units_max * top + 1)
+        buffer[0], length, done = 1.0, 1, 0
         for units in np.unique(n[open_rows]).astype(int):
             for _ in range(units - done):
                 for step in self.steps:
-                    grown = np.zeros(len(pmf) + step)
-                    grown[: len(pmf)] = rest * pmf
-                    grown[step:] += share * pmf
-                    pmf = grown
+                    moved = share * buffer[:length]
+                    buffer[:length] *= rest
+                    buffer[step : step + length] += moved
+                    length += step
             done = units
+            pmf = buffer[:length]
             rows = np.flatnonzero(open_rows & (n == units))
             index = s[rows].astype(int)
             tail = np.cumsum(pmf[::-1])[::-1][index]
@@ -176,18 +180,21 @@ class Lattice:
     def _saddle(self, n: FloatArray, d: FloatArray, share: float, rest: float) -> FloatArray:
         """Where `n k(t) - d t - log(1 - e^-t)` is least, or nearly: any t > 0 gives the tail."""
         k = self._k
-        low, high = np.zeros_like(d), np.full_like(d, 40.0 / k.min())
+        # there, nearly all bits are 1, even the least likely ones
+        last = (40.0 - np.log(share)) / k.min()
+        low, high = np.zeros_like(d), np.full_like(d, last)
         spread = n * (share * rest) * (k @ k)
         t = np.minimum((d + np.sqrt(d * d + 4.0 * spread)) / (2.0 * spread), high)
-        for _ in range(12):
+        for _ in range(80):
             _, first, second = bernoulli_cumulants(t[:, None] * k, share, rest)
             pole = 1.0 / np.expm1(t)
             value = n * (first @ k) - d - pole
             slope = n * (second @ (k * k)) + pole * (1.0 + pole)
             low, high = np.where(value < 0, t, low), np.where(value < 0, high, t)
             step = t - value / slope
-            done = np.abs(value) < 1e-3 * np.sqrt(slope)
+            done = (np.abs(value) < 1e-3 * np.sqrt(slope)) | (low >= last)
             middle = np.where(low > 0, np.sqrt(low * high), high / 8.0)
+            middle = np.where(step >= last, last, middle)
             t = np.where(done, t, np.where((step > low) & (step < high), step, middle))
             if done.all():
                 break
@@ -232,7 +239,7 @@ class Lattice:
         half = int(np.ceil((right + max(right, _NEGLIGIBLE / t)) / 2.0)) + 1
         total = 0.0
         for start in range(0, half + 1, 1 << 15):
-            j = np.arange(start, min(start + (1 << 15), half + 1))
+            j = np.arange(start, min(start + (1 << 15), half + 1), dtype=np.float64)
             real = self._integrand(
                 (np.pi / half) * j[None, :],
                 np.array([n]),

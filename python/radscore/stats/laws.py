@@ -50,6 +50,7 @@ __all__ = [
 
 _LN10 = 2.302585092994045684
 _LARGEST = 2.0**53
+_SINGLE = 1e-6  # relative rounding of sums of a few single-precision numbers
 _DEDUPLICATE = 1000  # pairs, from which on equal ones are computed once
 
 Cumulants = tuple[FloatArray, FloatArray, FloatArray]
@@ -327,7 +328,8 @@ class SynthIDLaw(NullLaw):
     whose tail is exact too. Other weights are rounded to 1/32768 of the largest, and the
     threshold is lowered by the most that this can matter, so that the tail is conservative;
     `method` says which. A sum of floats may miss the value it stands for by rounding: within
-    1e-12 relative, and 1/100 of the unit, it counts as reached.
+    1e-12 relative, and 1/100 of the unit, it counts as reached; within 1e-6 relative where the
+    weights themselves are of single precision.
 
     Parameters
     ----------
@@ -377,7 +379,7 @@ class SynthIDLaw(NullLaw):
     @property
     def method(self) -> str:
         """How the tail is computed, in words."""
-        steps, _, _, exact = self._steps
+        steps, _, _, _, exact = self._steps
         if set(steps) == {1}:
             return "exact binomial tail over all depths"
         if exact:
@@ -401,13 +403,16 @@ class SynthIDLaw(NullLaw):
         return total[0], total[1], total[2]
 
     @cached_property
-    def _steps(self) -> tuple[tuple[int, ...], float, float, bool]:
+    def _steps(self) -> tuple[tuple[int, ...], float, float, float, bool]:
         return _whole_steps(self.weights)
 
     def _log_sf(self, statistic: FloatArray, n: FloatArray) -> FloatArray:
-        steps, unit, over, _ = self._steps
+        steps, unit, over, rounding, _ = self._steps
         x = statistic / unit
-        slack = np.minimum(np.abs(x) * 1e-12, 0.01) + n * (over / unit)
+        slack = np.abs(x) * rounding
+        if rounding < _SINGLE:
+            slack = np.minimum(slack, 0.01)
+        slack += n * (over / unit)
         index = np.ceil(x - slack)
         if set(steps) == {1}:
             return binomial_log_sf(index, n * len(steps), self.share)
@@ -424,7 +429,9 @@ def moment_matched_dual_log10_sf(statistic: npt.ArrayLike, n: npt.ArrayLike, alp
     Parameters
     ----------
     statistic : float or array
+        The sum of the scores of `n` units.
     n : int or array of int
+        Number of units; broadcast with `statistic`.
     alpha : float
         Weight of the second key, 0 to 1.
 
@@ -459,8 +466,14 @@ def _exponential_cumulants(t: FloatArray, scale: float) -> Cumulants:
 
 
 @lru_cache(maxsize=64)
-def _whole_steps(weights: tuple[float, ...]) -> tuple[tuple[int, ...], float, float, bool]:
-    """Whole multiples of a unit that the weights are: (steps, unit, excess of a score, exact)."""
+def _whole_steps(
+    weights: tuple[float, ...],
+) -> tuple[tuple[int, ...], float, float, float, bool]:
+    """Whole multiples of a unit that the weights are.
+
+    Returns the multiples, the unit, by how much a score can exceed its place on the lattice, the
+    relative rounding of a sum, and whether the multiples are exact up to rounding.
+    """
     w = np.array([weight for weight in weights if weight > 0])
     ratios = w / w.max()
     exact, largest = False, 32768
@@ -475,8 +488,10 @@ def _whole_steps(weights: tuple[float, ...]) -> tuple[tuple[int, ...], float, fl
             break
     steps = np.maximum(np.rint(largest * ratios), 1.0)
     unit = float(w @ steps / (steps @ steps))
-    over = float(np.maximum(w - steps * unit, 0.0).sum())
-    return tuple(int(k) for k in steps), unit, over, exact
+    off = w - steps * unit
+    rounding = 1e-12 if np.abs(off).max() < 1e-12 * w.max() or not exact else _SINGLE
+    over = float(np.maximum(off, 0.0).sum())
+    return tuple(int(k) for k in steps), unit, over, rounding, exact
 
 
 def _share(value: Any) -> Fraction:

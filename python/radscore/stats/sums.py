@@ -70,6 +70,7 @@ def sum_test(
     n_scored : int
         Distinct units, at least 0.
     law : NullLaw
+        The law of the sum under H0.
     confidence_level : float, default 0.95
         Of the interval of the green share.
 

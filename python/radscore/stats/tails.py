@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "ComplexArray",
     "FloatArray",
     "binomial_deviation",
     "binomial_log_sf",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
+ComplexArray: TypeAlias = npt.NDArray[np.complex128]
 
 _DROP = 40.0  # integrands are followed until they fell by e^-40, far below double precision
 _NODES = 64
@@ -60,7 +62,7 @@ def log1pmx(x: Any) -> Any:
     return far
 
 
-def complex_log(z: npt.NDArray[np.complex128]) -> npt.NDArray[np.complex128]:
+def complex_log(z: ComplexArray) -> ComplexArray:
     """`log(z)`, good to an absolute 1e-16; numpy's own takes twenty times as long."""
     result = np.empty_like(z)
     result.real = 0.5 * np.log(z.real * z.real + z.imag * z.imag)
@@ -87,7 +89,9 @@ def log_complement(log_p: FloatArray) -> FloatArray:
 
 
 def positive_root(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
-    """The positive root of `a x^2 + b x - c = 0`, with `c > 0`; inf where there is none or a < 0."""
+    """The positive root of `a x^2 + b x - c = 0`, c > 0; inf where there is none or a < 0."""
+    scale = np.maximum(np.maximum(a, np.abs(b)), 1.0)  # squares must not overflow
+    a, b, c = a / scale, b / scale, c / scale
     with np.errstate(all="ignore"):
         root = np.sqrt(b * b + 4.0 * a * c)
         x = np.where(b > 0, 2.0 * c / (b + root), (root - b) / (2.0 * a))
@@ -164,8 +168,7 @@ def binomial_deviation(s: FloatArray, n: FloatArray, share: Fraction) -> FloatAr
     t = split * n
     n1 = t - (t - n)
     n2 = n - n1
-    t = split * high
-    q1 = t - (t - high)
+    q1 = split * high - (split * high - high)
     q2 = high - q1
     error = ((n1 * q1 - product) + n1 * q2 + n2 * q1) + n2 * q2
     return ((s - product) - error) - n * low
@@ -176,8 +179,12 @@ def binomial_log_sf(s: FloatArray, n: FloatArray, share: Fraction) -> FloatArray
 
     Parameters
     ----------
-    s, n : ndarray of float64, shape (m,)
+    s : ndarray of float64, shape (m,)
+        Thresholds.
+    n : ndarray of float64, shape (m,)
+        Numbers of trials.
     share : Fraction
+        Probability of a success.
     """
     result = np.where(s <= 0, 0.0, -np.inf)
     inside = np.flatnonzero((s > 0) & (s <= n))
@@ -207,8 +214,10 @@ def gamma_log_sf(statistic: FloatArray, shape: FloatArray) -> FloatArray:
 
     Parameters
     ----------
-    statistic, shape : ndarray of float64, shape (m,)
-        The shape is 0 (the sum of nothing) or at least 1, and need not be whole.
+    statistic : ndarray of float64, shape (m,)
+        Thresholds.
+    shape : ndarray of float64, shape (m,)
+        0 (the sum of nothing) or at least 1; need not be whole.
     """
     result = np.where(statistic <= 0, 0.0, -np.inf)
     inside = np.flatnonzero((statistic > 0) & (statistic < np.inf) & (shape > 0))
@@ -223,7 +232,13 @@ def _gamma_inside(statistic: FloatArray, shape: FloatArray) -> FloatArray:
 
     d = statistic - shape
     upper = d >= 0
-    log_density = np.log(shape) + shape * log1pmx(d / shape) - log_factorial_rest(shape)
+    # far below the mean d / shape would be -1 and nothing else
+    deviance = np.where(
+        d < -0.5 * shape,
+        np.log(statistic / shape) - d / shape,
+        log1pmx(np.maximum(d / shape, -0.5)),
+    )
+    log_density = np.log(shape) + shape * deviance - log_factorial_rest(shape)
     log_tail = np.empty_like(d)
     zero = np.zeros_like(d)
     for mask, a, b, c, top in (

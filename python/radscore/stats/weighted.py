@@ -10,9 +10,8 @@ stand beside it; they are sharper, and not guaranteed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +20,18 @@ from radscore.errors import ArgumentError
 from radscore.stats._repr import result_repr
 from radscore.stats.exact import exact_log_sf
 from radscore.stats.laws import BernoulliLaw, NullLaw
-from radscore.stats.tails import FloatArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from radscore.stats.tails import FloatArray
 
 __all__ = ["WeightedResult", "weighted_test"]
 
 _LN10 = 2.302585092994045684
 _CHUNK = 1 << 16
 _LARGEST_EXPONENT = 600.0
+_SCALES = (1e-100, 1e100)  # so that squares are doubles
 
 #: K, K' and K'' of T at one point.
 Moments: TypeAlias = tuple[float, float, float]
@@ -120,7 +124,8 @@ def weighted_test(
     Raises
     ------
     ArgumentError
-        If a weight is not finite, shapes differ, or the list does not fit the law.
+        If a weight is not finite, the largest is beyond 1e-100 to 1e100, shapes differ, or the
+        list does not fit the law.
 
     Notes
     -----
@@ -149,28 +154,33 @@ def weighted_test(
         raise ArgumentError(f"weights must have one dimension, not {w.ndim}")
     if not np.isfinite(w).all():
         raise ArgumentError(f"weights[{int(np.flatnonzero(~np.isfinite(w))[0])}] is not finite")
+    largest = float(np.abs(w).max()) if len(w) else 0.0
+    if largest and not _SCALES[0] <= largest <= _SCALES[1]:
+        raise ArgumentError(
+            f"the largest weight must be from {_SCALES[0]:g} to {_SCALES[1]:g}, not {largest:g}; "
+            "multiply weights and statistic by a constant"
+        )
     statistic = float(statistic)
     if np.isnan(statistic):
         raise ArgumentError("statistic must be a number, not NaN")
-    used = w != 0.0
     if groups is None:
         if list_size is not None or vocab_size is not None:
             raise ArgumentError("list_size and vocab_size go with groups, which is missing")
-        problem = _Independent(w[used] if not used.all() else w, law)
+        problem = _Independent(w if w.all() else w[w != 0.0], law)
     else:
-        problem = _grouped(w, used, law, groups, list_size, vocab_size)
+        problem = _grouped(w, law, groups, list_size, vocab_size)
     return _run(statistic, problem, grouped=groups is not None)
 
 
 def _grouped(
     w: FloatArray,
-    used: npt.NDArray[np.bool_],
     law: NullLaw,
     groups: npt.ArrayLike,
     list_size: int | None,
     vocab_size: int | None,
 ) -> _Independent:
     ids = np.asarray(groups)
+    used = w != 0.0
     if ids.shape != w.shape or not np.issubdtype(ids.dtype, np.integer):
         raise ArgumentError(
             f"groups must be integers of shape {w.shape}, not {ids.dtype} of shape {ids.shape}"
@@ -286,7 +296,7 @@ class _Grouped(_Independent):
 def _solve(
     moments: Callable[[float], Moments], target: float, start: float, limits: tuple[float, float]
 ) -> tuple[float, Moments]:
-    """t with K'(t) near target, by Newton's steps kept inside a shrinking bracket.
+    """The t with K'(t) near target, by Newton's steps kept inside a shrinking bracket.
 
     K' increases. K(t) - t target is flat at its minimum, so a rough solution suffices; any t
     gives a valid bound.

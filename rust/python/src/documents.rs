@@ -1,7 +1,7 @@
 //! Documents from numpy arrays, without a copy.
 
 use crate::errors::{to_py, token_error};
-use numpy::{PyArrayMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 use radscore_core::documents::{Documents, TokenSlice};
 use radscore_core::windows::Source;

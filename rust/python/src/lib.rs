@@ -12,6 +12,9 @@ mod scorer;
 #[pymodule]
 mod _core {
     #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
     use crate::kgrams::{KgramCounts, KgramSet};
     #[pymodule_export]
     use crate::schemes::Scheme;

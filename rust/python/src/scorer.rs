@@ -322,17 +322,17 @@ impl Scorer {
 
 /// Scores each document as a test of its own; a dict of arrays with one entry a document.
 #[pyfunction]
-#[pyo3(signature = (scheme, documents, prompts, dedup, start, prompt_role, filter, threads, max_contexts))]
+#[pyo3(signature = (scheme, documents, prompts, filter, dedup, start, prompt_role, threads, max_contexts))]
 #[allow(clippy::too_many_arguments)]
 pub fn score_documents<'py>(
     py: Python<'py>,
     scheme: PyRef<'py, Scheme>,
     documents: Arrays<'py>,
     prompts: Option<Arrays<'py>>,
+    filter: Option<PyRef<'py, KgramSet>>,
     dedup: &str,
     start: Option<usize>,
     prompt_role: &str,
-    filter: Option<PyRef<'py, KgramSet>>,
     threads: Option<usize>,
     max_contexts: Option<usize>,
 ) -> PyResult<Bound<'py, PyDict>> {
@@ -344,7 +344,7 @@ pub fn score_documents<'py>(
         per_document::score_documents(scheme.as_ref(), &options, &source, max_contexts, check)
     })?;
     let out = PyDict::new(py);
-    let mut column = |name: &str, get: fn(&per_document::DocumentTally) -> u64| {
+    let column = |name: &str, get: fn(&per_document::DocumentTally) -> u64| {
         out.set_item(name, PyArray1::from_iter(py, tallies.iter().map(get)))
     };
     column("n_windows", |tally| tally.windows)?;
@@ -363,17 +363,17 @@ pub fn score_documents<'py>(
 
 /// Status and score of each token of the documents as a target.
 #[pyfunction]
-#[pyo3(signature = (scheme, documents, prompts, dedup, start, prompt_role, filter, threads, max_contexts))]
+#[pyo3(signature = (scheme, documents, prompts, filter, dedup, start, prompt_role, threads, max_contexts))]
 #[allow(clippy::too_many_arguments)]
 pub fn score_positions<'py>(
     py: Python<'py>,
     scheme: PyRef<'py, Scheme>,
     documents: Arrays<'py>,
     prompts: Option<Arrays<'py>>,
+    filter: Option<PyRef<'py, KgramSet>>,
     dedup: &str,
     start: Option<usize>,
     prompt_role: &str,
-    filter: Option<PyRef<'py, KgramSet>>,
     threads: Option<usize>,
     max_contexts: Option<usize>,
 ) -> PyResult<(Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>)> {

@@ -1,0 +1,63 @@
+# Every target works on a fresh clone with Python >= 3.11 (with venv), a Rust toolchain and make.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export VIRTUAL_ENV := $(abspath $(VENV))
+unexport CONDA_PREFIX
+
+RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
+
+.PHONY: help demo test lint format bench golden build clean
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(STAMPS)/build ## Find the watermarked documents of the embedded corpus
+	@$(BIN)/python tools/demo.py
+
+test: $(STAMPS)/build $(STAMPS)/dev ## Run every test, of Rust and of Python
+	cargo test --release --quiet -p radscore-core
+	$(BIN)/python -m pytest
+
+lint: $(STAMPS)/build $(STAMPS)/dev ## Check format, lints, types, stubs and the examples in the docs
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest radscore._core
+	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' python/radscore README.md docs -q -p no:cacheprovider
+
+format: $(STAMPS)/dev ## Format everything
+	cargo fmt --all
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(STAMPS)/build $(STAMPS)/dev ## Measure against other tools, with checked answers; writes benches/RESULTS.md
+	$(BIN)/python benches/run.py
+
+golden: $(STAMPS)/build $(STAMPS)/dev ## Regenerate the golden files from the tools that they come from
+	$(BIN)/python tools/make_golden.py
+
+build: $(STAMPS)/build ## Build and install radscore into .venv
+
+clean: ## Remove everything that was built
+	rm -rf $(VENV) target python/radscore/*.so
+
+$(STAMPS)/venv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "radscore needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@mkdir -p $(STAMPS) && touch $@
+
+# maturin builds in release and installs an editable package with its dependencies.
+$(STAMPS)/build: $(STAMPS)/venv $(RUST) pyproject.toml
+	$(BIN)/python -m pip install --quiet 'maturin>=1.9,<2'
+	$(BIN)/maturin develop --release --quiet
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/build pyproject.toml
+	$(BIN)/maturin develop --release --quiet --extras dev,models
+	@touch $@

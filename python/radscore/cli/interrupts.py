@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM: the work ends where it can be taken up again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Interrupts"]
+
+_NOTICE = b"\nradscore: stopping; again to stop without saving\n"
+
+
+class Interrupts:
+    """While entered, a first signal is only noted; a second one raises `KeyboardInterrupt`.
+
+    Attributes
+    ----------
+    asked, again : bool
+        Whether one signal has come, and whether two have.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.again = False
+        self._raises = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def raising(self) -> Iterator[None]:
+        """While entered, a first signal raises too: for what can be left at any time."""
+        self._raises = True
+        try:
+            yield
+        finally:
+            self._raises = False
+
+    def _handle(self, number: int, frame: Any) -> None:
+        del number, frame
+        self.again = self.asked
+        self.asked = True
+        if not self.again:
+            os.write(2, _NOTICE)  # not print(): the signal may have come in the middle of one
+        if self.again or self._raises:
+            raise KeyboardInterrupt

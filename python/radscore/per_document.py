@@ -1,0 +1,135 @@
+"""Each document as a test of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from radscore import _core
+from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.results import DocumentScores, Positions
+from radscore.scoring import Dedup, PromptRole, check_schemes, check_start, check_threads
+
+if TYPE_CHECKING:
+    from radscore.kgrams import KgramSet
+    from radscore.schemes import Scheme
+
+__all__ = ["score_documents", "score_positions"]
+
+
+def score_documents(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup = "unit",
+    *,
+    prompts: DocumentsLike | None = None,
+    filter: KgramSet | None = None,  # noqa: A002
+    start: int | None = None,
+    threads: int | None = None,
+    prompt_role: PromptRole = "exclude",
+    max_contexts: int | None = None,
+) -> DocumentScores:
+    """Tests each document on its own: repetitions count once within a document.
+
+    Parameters
+    ----------
+    max_contexts : int, optional
+        Score only the first so many distinct contexts of a document (SGLang forces at most the
+        first 4,096 of one generation).
+    documents, scheme, dedup, prompts, filter, start, threads, prompt_role
+        As in `score`.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> rs.score_documents([[1, 2, 3, 1, 2], [7]], scheme).n_scored.tolist()
+    [3, 0]
+    """
+    columns = _core.score_documents(
+        *_arguments(documents, scheme, prompts, filter),
+        dedup=dedup,
+        start=check_start(start),
+        prompt_role=prompt_role,
+        threads=check_threads(threads),
+        max_contexts=_most(max_contexts),
+    )
+    n_scored = columns["n_scored"]
+    statistic = columns["statistic"]
+    law = scheme.null_law
+    depths = columns.pop("depth_counts", None)
+    if depths is not None:
+        statistic = depths.reshape(len(n_scored), -1) @ np.asarray(getattr(law, "weights"))  # noqa: B009
+    log10_pvalue = np.zeros(len(n_scored))
+    some = n_scored > 0
+    if dedup == "none":
+        log10_pvalue[:] = math.nan
+    elif some.any():
+        log10_pvalue[some] = law.log10_sf(statistic[some], n_scored[some])
+    return DocumentScores(
+        **{**columns, "statistic": statistic},
+        pvalue=10.0**log10_pvalue,
+        log10_pvalue=log10_pvalue,
+        scheme=scheme.name,
+        fingerprint=scheme.fingerprint,
+        dedup=dedup,
+    )
+
+
+def score_positions(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup = "unit",
+    *,
+    prompts: DocumentsLike | None = None,
+    filter: KgramSet | None = None,  # noqa: A002
+    start: int | None = None,
+    threads: int | None = None,
+    prompt_role: PromptRole = "exclude",
+    max_contexts: int | None = None,
+) -> Positions:
+    """Why each token is scored or not, and its score; each document on its own.
+
+    Parameters are those of `score_documents`; the arrays of the result follow the tokens of the
+    documents, one after the other.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> rs.score_positions([1, 2, 1, 2], scheme).status.tolist()
+    [1, 0, 0, 4]
+    """
+    status, scores = _core.score_positions(
+        *_arguments(documents, scheme, prompts, filter),
+        dedup=dedup,
+        start=check_start(start),
+        prompt_role=prompt_role,
+        threads=check_threads(threads),
+        max_contexts=_most(max_contexts),
+    )
+    return Positions(status, scores)
+
+
+def _arguments(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    prompts: DocumentsLike | None,
+    filter: KgramSet | None,  # noqa: A002
+) -> tuple[Any, Any, Any, Any]:
+    """Scheme, documents, prompts and filter as the core takes them."""
+    check_schemes(scheme)
+    ragged = Documents.of(documents)
+    before = None if prompts is None else Documents.of(prompts)
+    return (
+        scheme.core,
+        (ragged.values, ragged.offsets),
+        None if before is None else (before.values, before.offsets),
+        None if filter is None else filter.core,
+    )
+
+
+def _most(max_contexts: int | None) -> int | None:
+    return None if max_contexts is None else check_width("max_contexts", max_contexts, 1, 2**62)

@@ -1,0 +1,297 @@
+//! The scorer against a naive one: every rule, split, merged, saved, with weights.
+
+use radscore_core::documents::{Documents, TokenSlice};
+use radscore_core::frame::Rule as Dedup;
+use radscore_core::kgrams::KgramSet;
+use radscore_core::per_document::{positions, score_documents};
+use radscore_core::schemes::keyed::Keyed;
+use radscore_core::schemes::kgw::Kgw;
+use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
+use radscore_core::schemes::{Scheme, ScoreKind};
+use radscore_core::scorer::{Options, Scorer};
+use radscore_core::tally::Tally;
+use radscore_core::weighted::Combine;
+use radscore_core::windows::{PromptRole, Source};
+use radscore_core::{Error, Result};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+const VOCAB: u32 = 40;
+
+fn ok() -> Result<()> {
+    Ok(())
+}
+
+fn additive() -> Result<Arc<dyn Scheme>> {
+    let prf = Prf::from_name("additive")?;
+    let rule = Rule::Prf { prf, hash_key: 15_485_863, table_seed: LM_TABLE_SEED.into() };
+    Ok(Arc::new(Kgw::new(VOCAB, 0.25, Seeding::new(rule, 2, false)?, false)?))
+}
+
+fn keyed(width: usize) -> Result<Arc<dyn Scheme>> {
+    Ok(Arc::new(Keyed::green([7; 16], VOCAB, width, 0.25)?))
+}
+
+fn options(rule: Dedup) -> Options {
+    Options {
+        rule,
+        combine: Combine::One,
+        start: None,
+        role: PromptRole::Exclude,
+        filter: None,
+        threads: Some(2),
+    }
+}
+
+/// Pseudo-random documents of very different lengths, with much repetition.
+fn corpus() -> (Vec<u16>, Vec<i64>) {
+    let mut state = 5u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state >> 33
+    };
+    let mut offsets = vec![0];
+    let mut values = Vec::new();
+    for _ in 0..300 {
+        for _ in 0..next() % 40 * (next() % 3) {
+            values.push((next() % 40 * (next() % 2)) as u16);
+        }
+        offsets.push(values.len() as i64);
+    }
+    (values, offsets)
+}
+
+/// Windows in reading order.
+fn windows(values: &[u16], offsets: &[i64], width: usize) -> Vec<Vec<u32>> {
+    let documents = offsets.windows(2).map(|pair| &values[pair[0] as usize..pair[1] as usize]);
+    documents
+        .flat_map(|document| document.windows(width))
+        .map(|window| window.iter().map(|&id| id.into()).collect())
+        .collect()
+}
+
+fn unit(scheme: &dyn Scheme, window: &[u32]) -> Vec<u32> {
+    if scheme.unit_is_window() {
+        return window.to_vec();
+    }
+    let mut units = [0];
+    scheme.units(window, &mut units);
+    (0..4).map(|i| (units[0] >> (32 * i)) as u32).collect()
+}
+
+fn score(scheme: &dyn Scheme, window: &[u32]) -> u64 {
+    let mut words = [0];
+    scheme.scores(window, &mut words);
+    words[0]
+}
+
+/// Scored, green and removed by the definition.
+fn naive(scheme: &dyn Scheme, rule: Dedup, windows: &[Vec<u32>]) -> (u64, u64, u64) {
+    let mut seen = HashSet::new();
+    let (mut scored, mut green) = (0, 0);
+    for window in windows {
+        let identity = match rule {
+            Dedup::Unit => unit(scheme, window),
+            Dedup::Window => window.clone(),
+            Dedup::Context => window[..window.len() - 1].to_vec(),
+            Dedup::None => vec![],
+        };
+        if rule == Dedup::None || seen.insert(identity) {
+            scored += 1;
+            green += score(scheme, window);
+        }
+    }
+    (scored, green, windows.len() as u64 - scored)
+}
+
+fn summary(tally: &Tally) -> (u64, u64, u64) {
+    let removed = tally.duplicates + tally.sums.unit_duplicates;
+    (tally.sums.scored, tally.sums.green, removed)
+}
+
+fn add(scorer: &mut Scorer, values: &[u16], offsets: &[i64], weights: Option<&[f64]>) -> Result<()> {
+    let documents = Documents::new(TokenSlice::U16(values), offsets, VOCAB)?;
+    scorer.add(&Source::new(documents, None)?, weights, &mut ok)
+}
+
+#[test]
+fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
+    let (values, offsets) = corpus();
+    let schemes = vec![additive()?, keyed(1)?, keyed(2)?, keyed(12)?, keyed(16)?];
+    for rule in [Dedup::Unit, Dedup::Window, Dedup::Context, Dedup::None] {
+        let mut whole = Scorer::new(schemes.clone(), &options(rule))?;
+        add(&mut whole, &values, &offsets, None)?;
+        let tallies = whole.tallies(&mut ok)?;
+        for (scheme, tally) in schemes.iter().zip(&tallies) {
+            let windows = windows(&values, &offsets, scheme.window_width());
+            assert_eq!(summary(tally), naive(scheme.as_ref(), rule, &windows));
+        }
+        // In pieces, with a save and a restore of unscored and scored windows between them.
+        let mut pieces = Scorer::new(schemes.clone(), &options(rule))?;
+        for (i, cut) in [0..50, 50..51, 51..200, 200..300].into_iter().enumerate() {
+            add(&mut pieces, &values, &offsets[cut.start..=cut.end], None)?;
+            if i == 2 {
+                pieces.flush(&mut ok)?;
+            }
+            let state = pieces.state();
+            pieces = Scorer::new(schemes.clone(), &options(rule))?;
+            pieces.restore(&state)?;
+        }
+        assert_eq!(pieces.tallies(&mut ok)?, tallies);
+        // Two scorers, merged.
+        let mut left = Scorer::new(schemes.clone(), &options(rule))?;
+        let mut right = Scorer::new(schemes.clone(), &options(rule))?;
+        add(&mut left, &values, &offsets[..=120], None)?;
+        add(&mut right, &values, &offsets[120..], None)?;
+        right.flush(&mut ok)?;
+        left.merge(&right)?;
+        assert_eq!(left.tallies(&mut ok)?, tallies);
+    }
+    Ok(())
+}
+
+#[test]
+fn combines_weights() -> Result<()> {
+    let (values, offsets) = corpus();
+    let weights: Vec<f64> = (0..values.len()).map(|i| ((i * 37) % 11) as f64 - 5.0).collect();
+    let scheme = additive()?;
+    for (rule, combine) in [
+        (Dedup::Unit, Combine::One),
+        (Dedup::Unit, Combine::Sum),
+        (Dedup::Window, Combine::Sum),
+        (Dedup::Context, Combine::One),
+        (Dedup::None, Combine::Sum),
+    ] {
+        let all = Options { combine, ..options(rule) };
+        let mut scorer = Scorer::new(vec![scheme.clone()], &all)?;
+        add(&mut scorer, &values, &offsets[..=100], Some(&weights[..offsets[100] as usize]))?;
+        let mut rest = Scorer::new(vec![scheme.clone()], &all)?;
+        add(&mut rest, &values, &offsets[100..], Some(&weights[offsets[100] as usize..]))?;
+        let state = rest.state();
+        let mut restored = Scorer::new(vec![scheme.clone()], &all)?;
+        restored.restore(&state)?;
+        scorer.merge(&restored)?;
+        let tally = scorer.tallies(&mut ok)?.remove(0);
+        // The definition: small whole weights, so that every sum is exact.
+        let mut combined: HashMap<Vec<u32>, (f64, u64)> = HashMap::new();
+        let mut place = 0;
+        for pair in offsets.windows(2) {
+            for at in pair[0] as usize + 2..pair[1] as usize {
+                let window: Vec<u32> = values[at - 2..=at].iter().map(|&id| id.into()).collect();
+                place += 1;
+                let identity = match rule {
+                    Dedup::Unit => unit(scheme.as_ref(), &window),
+                    Dedup::Window => window.clone(),
+                    Dedup::Context => window[..2].to_vec(),
+                    Dedup::None => vec![place],
+                };
+                let entry = combined.entry(identity);
+                let fresh = (0.0, score(scheme.as_ref(), &window));
+                let seen = matches!(entry, std::collections::hash_map::Entry::Occupied(_));
+                let slot = entry.or_insert(fresh);
+                if combine == Combine::Sum || !seen {
+                    slot.0 += weights[at];
+                }
+            }
+        }
+        combined.retain(|_, (weight, _)| *weight != 0.0);
+        let sums = tally.weights.clone().ok_or(Error::State("no weights".into()))?;
+        assert_eq!(tally.sums.scored, combined.len() as u64);
+        let total = |f: fn(f64, f64) -> f64| combined.values().map(|&(w, s)| f(w, s as f64)).sum::<f64>();
+        assert_eq!(sums.weight.value(), total(|w, _| w));
+        assert_eq!(sums.square.value(), total(|w, _| w * w));
+        assert_eq!(sums.product.value(), total(|w, s| w * s));
+        let windows = tally.counts.windows;
+        assert_eq!(tally.sums.scored + tally.duplicates + sums.zero, windows);
+        let units = scorer.weighted_units(0).ok_or(Error::State("no weights".into()))?;
+        assert_eq!(units.groups.len(), units.weights.len());
+    }
+    Ok(())
+}
+
+#[test]
+fn pairs_of_one_place_stay_together() -> Result<()> {
+    let all = Options { combine: Combine::Sum, ..options(Dedup::Context) };
+    let mut scorer = Scorer::new(vec![keyed(1)?], &all)?;
+    let windows = [3, 1, 3, 2, 4, 1, 3, 1, 3, 5];
+    let weights = [0.5, 0.25, 1.0, 8.0, 16.0];
+    scorer.add_windows(&windows, 2, Some(&weights), Some(&[0, 0, 1, 2, 2]), &mut ok)?;
+    let units = scorer.weighted_units(0).ok_or(Error::State("no weights".into()))?;
+    assert_eq!(units.weights, [0.5, 0.25, 1.0]);
+    Ok(())
+}
+
+#[test]
+fn filters_by_context() -> Result<()> {
+    let (values, offsets) = corpus();
+    let phi = Arc::new(KgramSet::from_rows(&[0, 0, 1, 0, 0, 7], 2, VOCAB)?);
+    let filter = Some(Arc::clone(&phi));
+    let scheme = keyed(2)?;
+    let all = Options { filter, ..options(Dedup::Unit) };
+    let mut scorer = Scorer::new(vec![scheme.clone()], &all)?;
+    add(&mut scorer, &values, &offsets, None)?;
+    let mut kept = windows(&values, &offsets, 3);
+    let before = kept.len() as u64;
+    kept.retain(|window| phi.contains(&window[..2]));
+    let tally = scorer.tallies(&mut ok)?.remove(0);
+    assert_eq!(summary(&tally), naive(scheme.as_ref(), Dedup::Unit, &kept));
+    assert_eq!(tally.counts.filtered, before - kept.len() as u64);
+    assert!(Scorer::new(vec![keyed(3)?], &all).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_document_is_a_test_of_its_own() -> Result<()> {
+    let (values, offsets) = corpus();
+    let documents = Documents::new(TokenSlice::U16(&values), &offsets, VOCAB)?;
+    let source = Source::new(documents, None)?;
+    for scheme in [additive()?, keyed(2)?] {
+        for rule in [Dedup::Unit, Dedup::Window, Dedup::Context, Dedup::None] {
+            let all = options(rule);
+            let tallies = score_documents(scheme.as_ref(), &all, &source, None, &mut ok)?;
+            let places = positions(scheme.as_ref(), &all, &source, None, &mut ok)?;
+            for (i, tally) in tallies.iter().enumerate() {
+                let own = windows(&values, &offsets[i..=i + 1], 3);
+                let (scored, green, removed) = naive(scheme.as_ref(), rule, &own);
+                let found = (tally.scored, tally.statistic, tally.duplicates);
+                assert_eq!(found, (scored, green as f64, removed));
+                let span = offsets[i] as usize..offsets[i + 1] as usize;
+                let count = places.status[span.clone()].iter().filter(|&&s| s == 0).count() as u64;
+                let sum: f64 = places.scores[span].iter().filter(|s| s.is_finite()).sum();
+                assert_eq!((count, sum), (scored, green as f64));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interruption_loses_nothing() -> Result<()> {
+    let (values, offsets) = corpus();
+    let scheme = additive()?;
+    assert_eq!(scheme.score_kind(), ScoreKind::Green);
+    let mut calm = Scorer::new(vec![scheme.clone()], &options(Dedup::Unit))?;
+    add(&mut calm, &values, &offsets, None)?;
+    let mut hurried = Scorer::new(vec![scheme], &options(Dedup::Unit))?;
+    let documents = Documents::new(TokenSlice::U16(&values), &offsets, VOCAB)?;
+    let source = Source::new(documents, None)?;
+    assert_eq!(hurried.add(&source, None, &mut || Err(Error::Interrupted)), Err(Error::Interrupted));
+    assert!(hurried.tallies(&mut || Err(Error::Interrupted)).is_err());
+    assert_eq!(hurried.tallies(&mut ok)?, calm.tallies(&mut ok)?);
+    Ok(())
+}
+
+#[test]
+fn refuses_what_makes_no_sense() -> Result<()> {
+    assert!(Scorer::new(vec![], &options(Dedup::Unit)).is_err());
+    let mut scorer = Scorer::new(vec![keyed(2)?], &options(Dedup::Unit))?;
+    let (values, offsets) = ([1u16, 2, 3, 4], [0i64, 4]);
+    assert!(add(&mut scorer, &values, &offsets, Some(&[1.0])).is_err());
+    assert!(add(&mut scorer, &values, &offsets, Some(&[1.0, 1.0, f64::NAN, 1.0])).is_err());
+    add(&mut scorer, &values, &offsets, None)?;
+    assert!(add(&mut scorer, &values, &offsets, Some(&[1.0; 4])).is_err());
+    assert!(scorer.restore(&[1, 2, 3]).is_err());
+    let early = Options { start: Some(1), ..options(Dedup::Unit) };
+    assert!(Scorer::new(vec![keyed(2)?], &early).is_err());
+    Ok(())
+}

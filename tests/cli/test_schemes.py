@@ -1,0 +1,44 @@
+"""``radscore schemes``."""
+
+import json
+import tomllib
+
+import pytest
+from radscore.schemes import SCHEMES
+
+
+def test_the_list(cli):
+    done = cli("schemes")
+    assert done.code == 0
+    assert [line.split()[0] for line in done.out.splitlines()] == list(SCHEMES)
+    found = cli("schemes", "--json").json
+    assert found == {name: scheme.description for name, scheme in SCHEMES.items()}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_the_example_of_every_scheme_scores(cli, name, tmp_path):
+    shown = cli("schemes", name)
+    assert shown.code == 0
+    assert shown.out.startswith(f"{name}: ")
+    example = cli("schemes", name, "--toml").out
+    assert shown.out.endswith(example)
+    assert tomllib.loads(example) == {"scheme": name, "vocab_size": 32_000}
+    found = cli("schemes", name, "--json").json
+    assert found["toml"] == example
+    assert not set(found["secrets"]) & set(found["parameters"])
+    # The defaults in the comments are those of the scheme: with them the result is the same.
+    (tmp_path / "x.toml").write_text(example)
+    spelled = [line.removeprefix("# ") if " = " in line else line for line in example.splitlines()]
+    (tmp_path / "y.toml").write_text("\n".join(spelled))
+    (tmp_path / "x.key").write_text(
+        "00112233445566778899aabbccddeeff"[: 32 if name == "keyed" else 8]
+    )
+    (tmp_path / "x.jsonl").write_text(json.dumps({"tokens": list(range(3, 300))}) + "\n")
+    options = ("--key-file", "x.key", "--json")
+    one, other = (cli("score", "x.jsonl", "--scheme", f, *options) for f in ("x.toml", "y.toml"))
+    assert one.code == 0, one.err
+    assert one.json == other.json
+
+
+def test_an_unknown_scheme(fails):
+    fails("schemes", "nonsense", code=2, match="there are kgw, gumbel_max")

@@ -1,0 +1,95 @@
+"""Documents: which containers are taken, what is copied, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from radscore.documents import Documents
+from radscore.errors import TokenError
+
+ragged = st.lists(st.lists(st.integers(0, 127), max_size=8), max_size=8)
+dtypes = st.sampled_from([np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64])
+
+
+def as_lists(documents):
+    return [document.tolist() for document in documents]
+
+
+@given(ragged, dtypes, st.integers(0, 3))
+def test_every_container_says_the_same(lists, dtype, lead):
+    values = np.array([9] * lead + [t for one in lists for t in one], dtype=dtype)
+    offsets = lead + np.concatenate([[0], np.cumsum([len(one) for one in lists], dtype=int)])
+    arrow = pa.array(lists, type=pa.list_(pa.from_numpy_dtype(dtype)))
+    for container in (
+        Documents(values, offsets),
+        lists if not (lists and all(isinstance(x, int) for x in lists)) else [lists],
+        [np.array(one, dtype=dtype) for one in lists],
+        arrow,
+        arrow.cast(pa.large_list(arrow.type.value_type)),
+        pa.chunked_array([arrow.slice(0, len(lists) // 2), arrow.slice(len(lists) // 2)]),
+    ):
+        assert as_lists(Documents.of(container)) == lists
+    assert Documents.of(Documents(values, offsets)).n_tokens == len(values) - lead
+
+
+def test_nothing_is_copied():
+    values = np.arange(10, dtype=np.uint16)
+    assert np.shares_memory(Documents(values, [0, 4, 10]).values, values)
+    grid = values.reshape(5, 2)
+    assert np.shares_memory(Documents.of(grid).values, values)
+    assert as_lists(Documents.of(grid))[1] == [2, 3]
+    arrow = pa.array([[1, 2], [3]], type=pa.list_(pa.int32()))
+    taken = Documents.of(arrow).values
+    assert taken.__array_interface__["data"][0] == arrow.values.buffers()[1].address
+
+
+def test_torch_tensors_are_read_in_place():
+    torch = pytest.importorskip("torch")
+    tensor = torch.tensor([[1, 2], [3, 4]], dtype=torch.int32)
+    documents = Documents.of(tensor)
+    assert as_lists(documents) == [[1, 2], [3, 4]]
+    assert documents.values.__array_interface__["data"][0] == tensor.data_ptr()
+    assert as_lists(Documents.of([tensor[0], tensor[1]])) == [[1, 2], [3, 4]]
+    with pytest.raises(TokenError, match="integers"):
+        Documents.of(torch.tensor([1.5]))
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("text", "not str"),
+        (7, "not int"),
+        ([[1.5]], "document 0 holds float64"),
+        ([[1], ["a"]], "document 1"),
+        ([[1], [[2]]], "document 1 is not a list of token ids but 2-D"),
+        ([[2**70]], "document 0"),
+        (np.array([1.0]), "float64"),
+        (np.zeros((2, 2, 2), dtype=int), "not 3"),
+        (np.arange(10)[::2], "contiguous"),
+        (np.arange(3, dtype=">i4"), "native"),
+        (np.array([True]), "bool"),
+        (pa.array([[1], None]), "document 1 is null"),
+        (pa.array([[1, None]]), "a token id is null"),
+        (pa.array([["a"]]), "lists of integers"),
+        (pa.array([1]), "lists of integers"),
+    ],
+)
+def test_what_is_refused(bad, says):
+    with pytest.raises(TokenError, match=says):
+        Documents.of(bad)
+
+
+@pytest.mark.parametrize("offsets", [[], [0, 4], [-1, 2], [0, 2, 1], [0.0, 1.0], [[0, 1]]])
+def test_bad_offsets(offsets):
+    with pytest.raises(TokenError, match="offsets"):
+        Documents(np.arange(3), offsets)
+
+
+def test_an_id_outside_the_vocabulary_is_located():
+    documents = Documents(np.array([0, 1, 2, 9, 1]), [1, 2, 2, 5])
+    documents.check_vocab(10)
+    with pytest.raises(TokenError, match=r"token id 9 at position 1 of document 2 .* of 9"):
+        documents.check_vocab(9)

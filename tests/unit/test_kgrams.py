@@ -1,0 +1,141 @@
+"""K-gram sets and counts against Python's Counter."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from radscore.errors import ArgumentError, StateError, TokenError
+from radscore.kgrams import KgramCounts, KgramSet
+
+ragged = st.lists(st.lists(st.integers(0, 5), max_size=30), min_size=1, max_size=6)
+
+
+def counted(documents, width):
+    return Counter(
+        tuple(one[i : i + width]) for one in documents for i in range(len(one) - width + 1)
+    )
+
+
+@given(ragged, st.integers(1, 16), st.sampled_from([6, 50_000, 2**20]), st.integers(1, 3))
+def test_counts_are_a_counter(documents, width, vocab_size, threads):
+    expected = counted(documents, width)
+    counts = KgramCounts(width, vocab_size)
+    for document in documents:
+        counts.add([document], threads=threads)
+    assert (len(counts), counts.total) == (len(expected), expected.total())
+    kgrams, numbers = counts.to_numpy()
+    assert dict(zip(map(tuple, kgrams.tolist()), numbers.tolist(), strict=True)) == expected
+    assert kgrams.tolist() == sorted(kgrams.tolist())
+    ranked = sorted(expected, key=lambda kgram: (-expected[kgram], kgram))
+    for n in (0, 1, 3, None):
+        assert list(counts.top(n)) == sorted(ranked[:n])
+    assert set(counts.top(min_count=2)) == {k for k, n in expected.items() if n >= 2}
+
+
+@given(ragged, ragged, st.integers(1, 4))
+def test_sets_are_frozensets(left, right, width):
+    a, b = (KgramSet.from_documents(side, width, vocab_size=9) for side in (left, right))
+    x, y = (frozenset(counted(side, width)) for side in (left, right))
+    assert (set(a), set(b), set(a | b), set(a & b)) == (x, y, x | y, x & y)
+    assert all(kgram in a for kgram in x)
+    assert ((1,) * (width + 1)) not in a
+    assert (a == b) == (x == y)
+    assert ("a" in a, [-1] * width in a) == (False, False)
+
+
+@pytest.mark.parametrize(("width", "vocab_size"), [(2, 50), (5, 2**20), (9, 2**20)])
+def test_files_come_back(tmp_path, width, vocab_size):
+    rng = np.random.default_rng(0)
+    documents = rng.integers(0, vocab_size, (20, 40))
+    counts = KgramCounts(width, vocab_size)
+    counts.add(documents)
+    counts.save(tmp_path / "counts.rkc")
+    back = KgramCounts.load(tmp_path / "counts.rkc")
+    assert np.array_equal(back.to_numpy()[1], counts.to_numpy()[1])
+    phi = counts.top(100)
+    phi.save(tmp_path / "phi.rkg")
+    loaded = KgramSet.load(tmp_path / "phi.rkg", vocab_size=vocab_size)
+    assert loaded == phi
+    assert loaded.fingerprint == phi.fingerprint
+    assert np.array_equal(loaded.to_numpy(), phi.to_numpy())
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "phi.rkg"
+    KgramSet.from_kgrams([[1, 2], [3, 4]], vocab_size=9).save(path)
+    whole = path.read_bytes()
+    for index in range(len(whole)):
+        altered = bytearray(whole)
+        altered[index] ^= 1
+        path.write_bytes(altered)
+        with pytest.raises(StateError):
+            KgramSet.load(path)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StateError):
+            KgramSet.load(path)
+    KgramCounts(2, 9).save(path)
+    with pytest.raises(StateError, match="is not a k-gram set"):
+        KgramSet.load(path)
+    with pytest.raises(StateError, match="does not exist"):
+        KgramSet.load(tmp_path / "none.rkg")
+    path.write_bytes(whole)
+    with pytest.raises(StateError, match="over 9 ids, not 10"):
+        KgramSet.load(path, vocab_size=10)
+
+
+def test_json_is_imported(tmp_path):
+    want = {(1, 2): 3, (4, 5): 1}
+    files = {
+        "list.json": json.dumps([[1, 2], [4, 5], [1, 2], [1, 2]]),
+        "object.json": json.dumps({"1,2": 3, "[4, 5]": 1}),
+        "tuples.json": json.dumps({"(1, 2)": 3, "4,5": 1}),
+        "lines.jsonl": '[1, 2]\n[1, 2]\n\n[4, 5]\n{"kgram": [1, 2]}\n',
+        "counts.jsonl": '{"kgram": [1, 2], "count": 3}\n{"kgram": [4, 5], "count": 1}\n',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        counts = KgramCounts.load(tmp_path / name, vocab_size=9)
+        assert {kgram: counts[kgram] for kgram in counts.top()} == want
+        assert set(KgramSet.load(tmp_path / name, vocab_size=9)) == set(want)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.json", "[[1, 2], [3]]", r"a.json: entry 1: a k-gram of 1 ids among 2-grams"),
+        ("a.json", "[[1, 9]]", r"entry 0: \[1, 9\] are not ids of a vocabulary of 9"),
+        ("a.json", "[[1, true]]", "not ids"),
+        ("a.json", '{"1,2": -1}', "count -1"),
+        ("a.json", "7", "must hold a list"),
+        ("a.json", "[1]", "entry 0: not a list"),
+        ("a.json", "[]", "holds no k-grams"),
+        ("a.json", "[" * 100_000, "not JSON"),
+        ("a.jsonl", "[1, 2]\n[1,", "a.jsonl:2: not JSON"),
+        ("a.jsonl", '{"k": 1}', "a.jsonl:1: not a list"),
+    ],
+)
+def test_bad_json_is_located(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(TokenError, match=says):
+        KgramCounts.load(tmp_path / name, vocab_size=9)
+
+
+def test_bad_arguments():
+    with pytest.raises(ArgumentError, match="width must be from 1 to 16, not 17"):
+        KgramCounts(17, 10)
+    with pytest.raises(ArgumentError, match="vocab_size must be from 2 to 1048576"):
+        KgramCounts(2, 2**20 + 1)
+    with pytest.raises(TokenError, match="token id 10 at position 1 of document 0"):
+        KgramCounts(2, 10).add([[1, 10]])
+    with pytest.raises(ArgumentError, match="the sets differ"):
+        KgramSet.from_kgrams([[1]], vocab_size=9) | KgramSet.from_kgrams([[1, 2]], vocab_size=9)
+    with pytest.raises(TokenError, match="same number"):
+        KgramSet.from_kgrams([[1], [1, 2]], vocab_size=9)
+    with pytest.raises(ArgumentError, match="vocab_size must be given"):
+        KgramSet.load("x.json")

@@ -1,0 +1,331 @@
+"""The interface of scoring: results, weights, states, errors."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import radscore as rs
+from radscore.stats import BernoulliLaw, weighted_test
+from scipy.stats import binom, gamma
+
+KEYED = rs.Keyed(vocab_size=500, key=bytes(range(16)), context_width=2, gamma=0.25)
+GUMBEL = rs.Keyed(vocab_size=500, key=bytes(range(16)), context_width=2, method="gumbel")
+LISTS = rs.KGW(vocab_size=500, gamma=0.25, context_width=1, seeding="hash", seed=3)
+
+
+def text(n=4000, seed=0, vocab_size=500):
+    rng = np.random.default_rng(seed)
+    return rng.zipf(1.5, (n // 100, 100)) % vocab_size
+
+
+def scored(scheme, documents, **options):
+    scorer = rs.Scorer(scheme, **options)
+    scorer.add(documents)
+    return scorer
+
+
+def test_green_result_is_the_binomial_tail():
+    result = scored(KEYED, text()).result()
+    expected = binom.sf(result.n_green - 1, result.n_scored, 0.25)
+    assert result.pvalue == pytest.approx(expected, rel=1e-9)
+    assert result.log10_pvalue == pytest.approx(math.log10(expected), rel=1e-9)
+    assert result.statistic == result.n_green
+    assert result.expected == pytest.approx(result.n_scored / 4)
+    assert result.n_windows == 40 * 98
+    assert result.n_windows == result.n_scored + result.n_duplicates
+    interval = result.confidence_interval()
+    assert interval.low < result.n_green / result.n_scored < interval.high
+    assert result.notes == ()
+
+
+def test_gumbel_result_is_the_gamma_tail():
+    result = scored(GUMBEL, text()).result()
+    assert result.pvalue == pytest.approx(gamma.sf(result.statistic, result.n_scored), rel=1e-9)
+    assert result.n_green is None
+    with pytest.raises(rs.ArgumentError, match="confidence interval"):
+        result.confidence_interval()
+
+
+def test_the_result_prints_and_is_json():
+    result = scored(KEYED, text(), curve=[1000, 2000]).result()
+    shown = repr(result)
+    for name in ("statistic", "n_scored", "log10_pvalue", "fingerprint", "dedup"):
+        assert f"{name}: " in shown
+    content = json.loads(json.dumps(result.to_dict()))
+    assert content["n_scored"] == result.n_scored
+    assert [point["n_tokens"] for point in content["curve"]] == [1000, 2000]
+    with pytest.raises(AttributeError):
+        result.n_scored = 7
+
+
+def test_the_curve_is_the_test_of_a_prefix():
+    documents = rs.Documents.of(text())
+    steps = [150, 1000, 3999, 4000]
+    result = scored(KEYED, documents, curve=steps).result()
+    assert [point.n_tokens for point in result.curve] == steps
+    for point in result.curve:
+        offsets = np.minimum(documents.offsets, point.n_tokens)
+        prefix = scored(KEYED, rs.Documents(documents.values, offsets)).result()
+        assert (point.n_scored, point.statistic) == (prefix.n_scored, prefix.n_green)
+        assert point.log10_pvalue == prefix.log10_pvalue
+    # However the documents are split over calls.
+    pieces = rs.Scorer(KEYED, curve=steps)
+    for document in documents:
+        pieces.add([document])
+    assert pieces.result().curve == result.curve
+
+
+def test_no_rule_no_pvalue():
+    result = scored(KEYED, text(), dedup="none").result()
+    assert result.n_scored == result.n_windows
+    assert math.isnan(result.pvalue)
+    assert "no valid p-value" in result.notes[0]
+    assert json.loads(json.dumps(result.to_dict()))["pvalue"] is None
+    scores = rs.score_documents(text(), KEYED, "none")
+    assert np.isnan(scores.log10_pvalue).all()
+
+
+def test_a_rule_that_is_not_exact_says_so():
+    mixed = rs.KGW.from_lm_watermarking("minhash", vocab_size=500, gamma=0.25)
+    assert "approximate" in scored(mixed, text(), dedup="window").result().notes[0]
+    assert scored(mixed, text(), dedup="unit").result().notes == ()
+    assert scored(KEYED, text(), dedup="window").result().notes == ()
+
+
+def test_weights_of_one_are_the_plain_test():
+    plain = scored(KEYED, text()).result()
+    scorer = rs.Scorer(KEYED)
+    scorer.add(text(), weights=np.ones(4000))
+    result = scorer.result()
+    assert result.statistic == pytest.approx(plain.n_green - plain.n_scored / 4)
+    assert result.log10_pvalue == pytest.approx(plain.log10_pvalue, rel=1e-9)
+    assert result.weighted.method.startswith("exact")
+    assert (result.n_scored, result.n_duplicates) == (plain.n_scored, plain.n_duplicates)
+
+
+@pytest.mark.parametrize("scheme", [KEYED, GUMBEL, LISTS], ids=["keyed", "gumbel", "lists"])
+@pytest.mark.parametrize("combine", ["one", "sum"])
+def test_weighted_sums(scheme, combine):
+    documents, rng = text(), np.random.default_rng(1)
+    weights = rng.integers(-3, 6, documents.shape).astype(float)
+    scorer = rs.Scorer(scheme, combine=combine)
+    scorer.add(documents, weights=weights.ravel())
+    width = scheme.window_width
+    combined: dict[tuple[int, ...], float] = {}
+    for row, row_weights in zip(documents.tolist(), weights.tolist(), strict=True):
+        for end in range(width, len(row) + 1):
+            window = tuple(row[end - width : end])
+            if combine == "sum":
+                combined[window] = combined.get(window, 0.0) + row_weights[end - 1]
+            else:
+                combined.setdefault(window, row_weights[end - 1])
+    kept = {window: weight for window, weight in combined.items() if weight}
+    scores = scheme.core.scores(np.array(list(kept), dtype=np.int64)).astype(float)
+    w = np.array(list(kept.values()))
+    tally = scorer.tally()
+    assert tally.n_scored == len(kept)
+    assert tally.n_zero_weight == len(combined) - len(kept)
+    assert tally.sum_weight == w.sum()
+    assert tally.sum_weight_squared == (w**2).sum()
+    assert tally.max_abs_weight == abs(w).max()
+    law = scheme.null_law
+    result = scorer.result()
+    assert result.statistic == pytest.approx((w * (scores - law.mean)).sum(), rel=1e-9)
+    assert result.expected == 0
+    assert result.n_green is None
+    if scheme is not LISTS:
+        again = weighted_test(result.statistic, w, law)
+        assert result.log10_pvalue == pytest.approx(again.log10_pvalue, rel=1e-6)
+    else:
+        assert result.weighted.grouped
+
+
+def test_pairs_are_windows():
+    documents = text()
+    contexts = np.concatenate([row[[range(i, i + 2) for i in range(98)]] for row in documents])
+    targets = documents[:, 2:].ravel()
+    scorer = rs.Scorer(KEYED)
+    scorer.add_pairs(contexts, targets)
+    assert scorer.tally().n_green == scored(KEYED, documents).tally().n_green
+    scorer.add_pairs(np.empty((0, 2), int), [])
+    heavy = rs.Scorer(KEYED, "context", combine="sum")
+    heavy.add_pairs([[1, 2], [1, 2], [1, 2]], [3, 4, 3], [0.5, 0.25, 9.0], occurrences=[0, 0, 1])
+    assert heavy.tally().sum_weight == 0.75
+    with pytest.raises(rs.TokenError, match="token id 500 of pair 1"):
+        scorer.add_pairs([[1, 2], [3, 500]], [4, 5])
+    with pytest.raises(rs.ArgumentError, match="windows have 2 tokens"):
+        scorer.add_pairs([[1]], [4])
+    with pytest.raises(rs.ArgumentError, match=r"\(2, 2\) and \(3,\)"):
+        scorer.add_pairs([[1, 2], [3, 4]], [4, 5, 6])
+
+
+def test_bad_weights_change_nothing():
+    scorer = rs.Scorer(KEYED)
+    with pytest.raises(rs.ArgumentError, match="3 weights for 4 tokens"):
+        scorer.add([[1, 2, 3, 4]], weights=[1.0, 2.0, 3.0])
+    with pytest.raises(rs.ArgumentError, match="weight 1 is inf"):
+        scorer.add([[1, 2, 3, 4]], weights=[1.0, math.inf, 3.0, 4.0])
+    scorer.add([[1, 2, 3, 4]])
+    with pytest.raises(rs.ArgumentError, match="from the first windows on"):
+        scorer.add([[1, 2, 3, 4]], weights=[1.0] * 4)
+    assert scorer.tally().n_scored == 2
+
+
+def test_an_id_outside_changes_nothing():
+    scorer = scored(KEYED, text())
+    before = scorer.tally()
+    with pytest.raises(rs.TokenError, match="token id 500 at position 2 of document 1"):
+        scorer.add([[1, 2, 3], [4, 5, 500]])
+    with pytest.raises(rs.TokenError, match="in the prompts: token id -1 at position 0"):
+        scorer.add([[1, 2, 3]], prompts=[[-1]])
+    with pytest.raises(rs.ArgumentError, match="2 prompts for 1 documents"):
+        scorer.add([[1, 2, 3]], prompts=[[1], [2]])
+    assert scorer.tally() == before
+
+
+def test_states_resume_exactly(tmp_path):
+    path = tmp_path / "state.rss"
+    documents = text()
+    schemes = [KEYED, LISTS, rs.KGW.from_lm_watermarking("minhash", vocab_size=500, gamma=0.25)]
+    for dedup in ("unit", "window", "context", "none"):
+        whole = scored(schemes, documents, dedup=dedup, curve=[1700]).results()
+        scorer = scored(schemes, documents[:13], dedup=dedup, curve=[1700])
+        scorer.save(path, extra={"place": 13})
+        scorer = rs.Scorer.load(path, schemes)
+        assert scorer.extra == {"place": 13}
+        scorer.add(documents[13:20])
+        scorer.results()
+        scorer.save(path)
+        scorer = rs.Scorer.load(path, schemes, threads=1)
+        scorer.add(documents[20:])
+        assert list(map(repr, scorer.results())) == list(map(repr, whole))
+    for combine in ("one", "sum"):
+        scorer = rs.Scorer(KEYED, combine=combine)
+        scorer.add(documents[:13], weights=np.linspace(-1, 1, 1300))
+        scorer.save(path)
+        back = rs.Scorer.load(path, KEYED)
+        for one in (scorer, back):
+            one.add(documents[13:], weights=np.linspace(-1, 1, 2700))
+        assert back.tally() == scorer.tally()
+
+
+def test_foreign_states_are_refused(tmp_path):
+    path = tmp_path / "state.rss"
+    phi = rs.KgramSet.from_documents(text(), 2, 500, top=20)
+    scored(KEYED, text(), filter=phi).save(path)
+    rs.Scorer.load(path, KEYED, filter=phi)
+    other_key = KEYED.decoys(1)[0]
+    with pytest.raises(rs.StateError, match="made with another scheme or key"):
+        rs.Scorer.load(path, other_key, filter=phi)
+    with pytest.raises(rs.StateError, match="another filter"):
+        rs.Scorer.load(path, KEYED)
+    with pytest.raises(rs.StateError, match="does not exist"):
+        rs.Scorer.load(tmp_path / "none", KEYED)
+    whole = path.read_bytes()
+    secret = bytes(range(16))
+    assert secret not in whole
+    assert secret.hex().encode() not in whole
+    path.write_bytes(whole[:4] + b"\x63" + whole[5:])
+    with pytest.raises(rs.StateError, match="of version 99"):
+        rs.Scorer.load(path, KEYED, filter=phi)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(rs.StateError, match="damaged"):
+        rs.Scorer.load(path, KEYED, filter=phi)
+
+
+def test_merging():
+    documents = text()
+    left, right = scored(KEYED, documents[:25]), scored(KEYED, documents[15:])
+    left.merge(right)
+    assert left.tally().n_green == scored(KEYED, documents).tally().n_green
+    with pytest.raises(rs.StateError, match="differ in dedup"):
+        left.merge(rs.Scorer(KEYED, "window"))
+    with pytest.raises(rs.StateError, match="differ in scheme or key"):
+        left.merge(rs.Scorer(KEYED.decoys(1)[0]))
+    half = scored(KEYED, documents[:20]).tally()
+    whole = half.merge(rs.Scorer(KEYED).tally())
+    assert whole == half
+
+
+def test_decoys_have_their_law():
+    scorer = scored([KEYED, *KEYED.decoys(199, seed=4)], text())
+    result = rs.decoy_test(scorer)
+    assert result.n_decoys == 199
+    assert result.standard_deviation == pytest.approx(1, abs=0.25)
+    assert result.pvalue == (1 + result.n_reached) / 200
+    first = scorer.results()[0]
+    assert result.statistic == pytest.approx(first.zscore, rel=1e-9)
+    assert isinstance(KEYED.null_law, BernoulliLaw)
+    with pytest.raises(rs.ArgumentError, match="decoys"):
+        rs.decoy_test(scored(KEYED, text()))
+
+
+@pytest.mark.parametrize(
+    ("documents", "options", "says"),
+    [
+        ([], {}, "there are no documents"),
+        ([[1, 2], [3]], {}, "all 2 documents are shorter than the 3 tokens"),
+        ([[1, 2, 3]], {"start": 9}, "end before start"),
+        (
+            [[1, 2, 3]],
+            {"filter": rs.KgramSet.from_kgrams([[7, 7]], vocab_size=500)},
+            "of 1 windows 0 were excluded by prompts, 1 removed by the filter",
+        ),
+    ],
+)
+def test_nothing_to_test_is_an_error(documents, options, says):
+    with pytest.raises(rs.TokenError, match=says):
+        scored(KEYED, documents, **options).result()
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: rs.Scorer([]), "at least one scheme"),
+        (lambda: rs.Scorer("kgw"), "scheme must be a Scheme, not str"),
+        (lambda: rs.Scorer(KEYED, "units"), "dedup must be .* not 'units'"),
+        (lambda: rs.Scorer(KEYED, combine="add"), "combine must be"),
+        (lambda: rs.Scorer(KEYED, prompt_role="skip"), "prompt_role must be"),
+        (lambda: rs.Scorer(KEYED, threads=0), "threads must be from 1"),
+        (lambda: rs.Scorer(KEYED, start=1), "start must be at least 2"),
+        (lambda: rs.Scorer(KEYED, start=-1), "start must be from 0"),
+        (lambda: rs.Scorer(KEYED, filter={(1, 2)}), "filter must be a KgramSet"),
+        (lambda: rs.Scorer(KEYED, curve=[5, 5]), "curve steps"),
+        (lambda: rs.Scorer([KEYED, rs.Keyed(vocab_size=9, key=bytes(16))]), "vocabularies"),
+        (lambda: rs.score_documents([[1]], KEYED, max_contexts=0), "max_contexts"),
+        (lambda: rs.score_positions([[1]], KEYED, "all"), "dedup must be"),
+        (lambda: rs.Scorer([KEYED, LISTS]).result(), "2 schemes; use results"),
+    ],
+)
+def test_bad_arguments_are_named(call, says):
+    with pytest.raises(rs.ArgumentError, match=says):
+        call()
+
+
+def test_documents_and_positions_agree():
+    documents = rs.Documents.of(text())
+    for scheme in (KEYED, GUMBEL, LISTS, rs.SynthID(vocab_size=500, keys=(1, 2, 3))):
+        scores = rs.score_documents(documents, scheme)
+        places = rs.score_positions(documents, scheme)
+        assert len(scores) == 40
+        assert places.scored.reshape(40, 100).sum(1).tolist() == scores.n_scored.tolist()
+        for i in (0, 17):
+            alone = scored(scheme, [documents[i]]).result()
+            assert scores.n_scored[i] == alone.n_scored
+            assert scores.statistic[i] == pytest.approx(alone.statistic)
+            assert scores.log10_pvalue[i] == pytest.approx(alone.log10_pvalue, rel=1e-12)
+    assert "n_documents=40" in repr(scores)
+    assert "duplicate=" in repr(places)
+
+
+def test_max_contexts_and_prompts_per_document():
+    document = [1, 2, 3, 1, 2, 4, 5, 6]
+    places = rs.score_positions([document], LISTS, max_contexts=3)
+    assert places.status.tolist() == [1, 0, 0, 0, 4, 0, 3, 3]
+    places = rs.score_positions([document], LISTS, prompts=[[9, 2, 5]])
+    assert places.status.tolist() == [1, 0, 2, 0, 4, 2, 0, 2]
+    reach = rs.score_positions([document], LISTS, prompts=[[9, 7]], prompt_role="context")
+    assert reach.status.tolist() == [0, 0, 0, 0, 4, 0, 0, 0]
