@@ -296,9 +296,8 @@ impl Seeder {
         let ids = read.iter().map(|&x| i64::from(x));
         match self.seeding.rule {
             Rule::Hash { seed, salt_key } => {
-                let step = |h: u64, &x: &u32| {
-                    reduce(u128::from(h) * u128::from(salt_key) + u128::from(x))
-                };
+                let step =
+                    |h: u64, &x: &u32| reduce(u128::from(h) * u128::from(salt_key) + u128::from(x));
                 low(read.iter().fold(seed, step))
             }
             Rule::Table { rule, salt_key, .. } => {
