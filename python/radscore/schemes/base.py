@@ -157,7 +157,7 @@ class Scheme(ABC):
         >>> scheme.green_mask([[3]]).astype(int).tolist()
         [[1, 0, 1, 1, 1, 1, 0, 1, 0, 0]]
         """
-        return self.core.green_mask(token_rows("contexts", contexts))
+        return self.core.green_mask(token_rows("contexts", contexts, self.window_width - 1))
 
     def uniforms(self, contexts: npt.ArrayLike, key_index: int = 0) -> npt.NDArray[np.float64]:
         """The uniform number of every vocabulary entry after each context.
@@ -177,8 +177,19 @@ class Scheme(ABC):
         ------
         SchemeError
             If the scheme does not sample by uniforms.
+        TokenError
+            If an id is outside the vocabulary.
+
+        Examples
+        --------
+        >>> from radscore.schemes import GumbelMax
+        >>> scheme = GumbelMax(vocab_size=3, context_width=1, seed=0)
+        >>> scheme.uniforms([[0]]).round(4).tolist()
+        [[0.4963, 0.7682, 0.0885]]
         """
-        return self.core.uniforms(token_rows("contexts", contexts), key_index)
+        return self.core.uniforms(
+            token_rows("contexts", contexts, self.window_width - 1), key_index
+        )
 
     def g_values(self, contexts: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """The g-values of every vocabulary entry after each context.
@@ -196,8 +207,17 @@ class Scheme(ABC):
         ------
         SchemeError
             If the scheme has no g-values.
+        TokenError
+            If an id is outside the vocabulary.
+
+        Examples
+        --------
+        >>> from radscore.schemes import SynthID
+        >>> scheme = SynthID(vocab_size=3, keys=[654, 400], context_width=1)
+        >>> scheme.g_values([[2]]).tolist()
+        [[[0, 1], [0, 1], [0, 0]]]
         """
-        return self.core.g_values(token_rows("contexts", contexts))
+        return self.core.g_values(token_rows("contexts", contexts, self.window_width - 1))
 
     def scores(self, windows: npt.ArrayLike) -> npt.NDArray[Any]:
         """The score of each window as it stands: no deduplication, no test.
@@ -212,8 +232,19 @@ class Scheme(ABC):
         ndarray
             bool, shape (n,), for green lists; float64, shape (n,), for Gumbel-max; uint8, shape
             (n, depth), for g-values.
+
+        Raises
+        ------
+        TokenError
+            If an id is outside the vocabulary.
+
+        Examples
+        --------
+        >>> from radscore.schemes import KGW
+        >>> KGW(vocab_size=10, gamma=0.5, context_width=1).scores([[0, 4], [0, 2]]).tolist()
+        [True, False]
         """
-        return self.core.scores(token_rows("windows", windows))
+        return self.core.scores(token_rows("windows", windows, self.window_width))
 
     def units(self, windows: npt.ArrayLike) -> npt.NDArray[np.uint64]:
         """What the random function reads of each window: equal rows, one piece of evidence.
@@ -227,8 +258,16 @@ class Scheme(ABC):
         ------
         ArgumentError
             If the unit is the window itself (`units_are_windows`).
+
+        Examples
+        --------
+        >>> from radscore.schemes import KGW
+        >>> scheme = KGW(vocab_size=10, seeding="additive", context_width=2)
+        >>> one, other = scheme.units([[1, 2, 7], [2, 1, 7]]).tolist()
+        >>> one == other
+        True
         """
-        return self.core.units(token_rows("windows", windows))
+        return self.core.units(token_rows("windows", windows, self.window_width))
 
     def decoys(self, n: int, seed: int = 0) -> list[Self]:
         """The same scheme under `n` other keys, drawn from the whole range of keys.
@@ -415,8 +454,10 @@ def _argument(name: str, value: object, low: int, high: int) -> int:
         raise ArgumentError(str(error)) from None
 
 
-def token_rows(name: str, value: object) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
-    """Rows of token ids in one of the two forms that the core takes."""
+def token_rows(
+    name: str, value: object, width: int
+) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
+    """Rows of `width` token ids in one of the two forms that the core takes."""
     if type(value).__module__.partition(".")[0] == "torch":
         if value.device.type != "cpu":  # type: ignore[attr-defined]
             raise TokenError(f"{name} must be on the CPU; move the tensor with .cpu() first")
@@ -425,6 +466,8 @@ def token_rows(name: str, value: object) -> npt.NDArray[np.uint32] | npt.NDArray
         array = np.asarray(value)
     except (ValueError, OverflowError, TypeError) as error:
         raise TokenError(f"{name} must be a two-dimensional array of token ids: {error}") from None
+    if array.ndim == 1 and array.size == 0:
+        return np.empty((0, width), dtype=np.int64)
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
         raise TokenError(
             f"{name} must be a two-dimensional array of integers, not {array.ndim}-D {array.dtype}"

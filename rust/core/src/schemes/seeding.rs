@@ -296,11 +296,9 @@ impl Seeder {
         let ids = read.iter().map(|&x| i64::from(x));
         match self.seeding.rule {
             Rule::Hash { seed, salt_key } => {
-                const MODULUS: u128 = (1 << 64) - 1;
-                let h = read.iter().fold(u128::from(seed), |h, &x| {
-                    (h * u128::from(salt_key) + u128::from(x)) % MODULUS
-                });
-                (h & 0xFFFF_FFFF) as u32
+                let step =
+                    |h: u64, &x: &u32| reduce(u128::from(h) * u128::from(salt_key) + u128::from(x));
+                low(read.iter().fold(seed, step))
             }
             Rule::Table { rule, salt_key, .. } => {
                 let salted = |x: i64| self.entry((salt_key as i64).wrapping_mul(x));
@@ -332,6 +330,14 @@ fn python_seed(value: i128) -> u32 {
     (value.rem_euclid((1 << 64) - 1) & 0xFFFF_FFFF) as u32
 }
 
+/// `x mod (2^64 - 1)` without a division: 2^64 leaves 1, so the halves are added.
+fn reduce(x: u128) -> u64 {
+    const MASK: u128 = u64::MAX as u128;
+    let once = (x >> 64) + (x & MASK);
+    let twice = (once >> 64) + (once & MASK);
+    if twice == MASK { 0 } else { twice as u64 }
+}
+
 fn low(seed: u64) -> u32 {
     (seed & 0xFFFF_FFFF) as u32
 }
@@ -357,4 +363,21 @@ pub(crate) fn table(seed: u32) -> Arc<Vec<u32>> {
     };
     // Built outside the lock: other seeds need not wait.
     Arc::clone(slot.get_or_init(|| Arc::new(randperm(seed, TABLE_SIZE))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reduction_is_the_remainder() {
+        let edges = [0, 1, 2, u64::MAX - 2, u64::MAX - 1, u64::MAX].map(u128::from);
+        for a in edges {
+            for b in edges {
+                for x in [a * b, (a << 64) | b, a * b + u128::from(u32::MAX)] {
+                    assert_eq!(u128::from(reduce(x)), x % u128::from(u64::MAX));
+                }
+            }
+        }
+    }
 }
