@@ -103,7 +103,7 @@ keys_of_depths = st.lists(int64, min_size=1, max_size=12).map(tuple)
 
 
 @st.composite
-def synthid(draw):
+def synthid_tables(draw):
     return SynthID(
         vocab_size=draw(any_vocab),
         context_width=draw(any_width),
@@ -111,6 +111,11 @@ def synthid(draw):
         sampling_table_size=draw(st.sampled_from([2, 3, 64, 1000, 1024])),
         sampling_table_seed=draw(uint64),
     )
+
+
+def synthid():
+    """Tables of both 0 and 1; a tiny one can lack either."""
+    return synthid_tables().filter(lambda twin: 0 < twin.share < 1)
 
 
 @st.composite
