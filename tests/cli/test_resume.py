@@ -188,6 +188,17 @@ def test_a_second_signal_stops_at_once(cli, setup, monkeypatch, tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("rows", [None, b"", b"\xff" * 370])
+def test_lost_or_damaged_rows_are_refused(cli, fails, setup, monkeypatch, rows):
+    options = (*SCORE, *OPTIONS, "--per-document", "rows.parquet")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert cli(*options).code == 130
+    spool = Path("radscore.state.documents")
+    spool.unlink() if rows is None else spool.write_bytes(rows)
+    fails(*options, "--resume", match="radscore.state.documents")
+
+
 @pytest.fixture
 def stopped(cli, setup, monkeypatch):
     with monkeypatch.context() as patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class DocumentRows:
     def __init__(self) -> None:
         self._parts: list[npt.NDArray[Any]] = []
         self._saved = 0  # parts that are in the file
+        self._digest = hashlib.blake2b(digest_size=16)  # of those
 
     def __len__(self) -> int:
         return sum(map(len, self._parts))
@@ -83,21 +85,32 @@ class DocumentRows:
         """Appends what is not in the file yet."""
         with path.open("ab" if self._saved else "wb") as file:
             for part in self._parts[self._saved :]:
-                file.write(part.tobytes())
+                data = part.tobytes()
+                file.write(data)
+                self._digest.update(data)
         self._saved = len(self._parts)
 
-    def load(self, path: Path, n_rows: int) -> None:
-        """Takes the first `n_rows` of a file; rows after them belong to a state never saved."""
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """Number and digest of the rows that were saved: by it they are known again."""
+        n_rows = sum(map(len, self._parts[: self._saved]))
+        return {"rows": n_rows, "digest": self._digest.hexdigest()}
+
+    def load(self, path: Path, stamp: dict[str, Any]) -> None:
+        """Takes the rows that `stamp` tells; rows after them belong to a state never saved."""
         try:
             with path.open("r+b") as file:
-                file.truncate(n_rows * _ROW.itemsize)
-            rows = np.fromfile(path, dtype=_ROW)
+                data = file.read(int(stamp["rows"]) * _ROW.itemsize)
+                file.truncate(len(data))
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}; it belongs to the state") from None
-        if len(rows) != n_rows or not (np.isin(rows["unit"], range(len(_UNITS)))).all():
-            raise StateError(f"{path} is damaged: {len(rows)} rows, not {n_rows}")
-        self._parts = [rows]
+        self._digest.update(data)
+        self._parts = [np.frombuffer(data[: len(data) // _ROW.itemsize * _ROW.itemsize], _ROW)]
         self._saved = 1
+        if self.stamp != stamp:
+            raise StateError(
+                f"{path} is damaged: it does not hold the rows that belong to the state"
+            )
 
     def write(self, path: str, corpus: Corpus, result: ScoreResult, fdr: float) -> Found:
         """Writes all rows and counts the significant ones."""

@@ -223,7 +223,7 @@ class ScoreRun:
             "settings": self._settings(),
             "cursor": self._cursor,
             "max_contexts": self._rules.max_contexts,
-            "rows": None if self.documents is None else len(self.documents),
+            "rows": None if self.documents is None else self.documents.stamp,
         }
 
     def _settings(self) -> dict[str, Any]:
