@@ -11,7 +11,8 @@ const CHECKSUM: usize = 32;
 /// Writes `magic`, a version, the payload and a checksum: first to a file beside it, then renamed,
 /// so that an older file is never lost to a half-written one.
 pub fn write_file(path: &Path, magic: [u8; 4], version: u32, payload: &[u8]) -> Result<()> {
-    let fail = |error: std::io::Error| Error::State(format!("cannot write {}: {error}", path.display()));
+    let fail =
+        |error: std::io::Error| Error::State(format!("cannot write {}: {error}", path.display()));
     let mut name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
@@ -50,7 +51,9 @@ pub fn read_file(path: &Path, magic: [u8; 4], version: u32, what: &str) -> Resul
     }
     let end = bytes.len().saturating_sub(CHECKSUM);
     if end < 8 || Sha256::digest(&bytes[..end])[..] != bytes[end..] {
-        return Err(Error::State(format!("{place} is damaged: its checksum does not fit")));
+        return Err(Error::State(format!(
+            "{place} is damaged: its checksum does not fit"
+        )));
     }
     bytes.truncate(end);
     bytes.drain(..8);
@@ -71,7 +74,9 @@ impl<'a> Reader<'a> {
     /// The next `count` bytes.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         if count > self.rest.len() {
-            return Err(Error::State("the file is shorter than its own counts say".into()));
+            return Err(Error::State(
+                "the file is shorter than its own counts say".into(),
+            ));
         }
         let (head, rest) = self.rest.split_at(count);
         self.rest = rest;
@@ -97,7 +102,10 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(Error::State(format!("{} bytes too many in the file", self.rest.len())))
+            Err(Error::State(format!(
+                "{} bytes too many in the file",
+                self.rest.len()
+            )))
         }
     }
 }

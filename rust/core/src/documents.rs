@@ -44,25 +44,27 @@ impl TokenSlice<'_> {
     }
 
     /// Appends the ids `from..to`, which have been checked, as u32.
+    #[allow(clippy::unnecessary_cast)] // one of the types is the target itself
     pub fn copy_to(&self, from: usize, to: usize, out: &mut Vec<u32>) {
         for_slice!(self, s => out.extend(s[from..to].iter().map(|&id| id as u32)));
     }
 
     /// Position of the first id in `from..to` that is negative or not below `vocab_size`.
+    #[allow(clippy::unnecessary_cast)]
     fn first_outside(&self, from: usize, to: usize, vocab_size: u32) -> Option<usize> {
         const RUN: usize = 1 << 16;
         let limit = u64::from(vocab_size);
         // A sign-extended negative id is a huge u64, so one comparison serves both ends.
         for_slice!(self, s => s[from..to]
-            .par_chunks(RUN)
-            .enumerate()
-            .find_map_first(|(chunk, run)| {
-                let bad = run.iter().fold(false, |bad, &id| bad | (id as u64 >= limit));
-                if !bad {
-                    return None;
-                }
-                run.iter().position(|&id| id as u64 >= limit).map(|at| from + chunk * RUN + at)
-            }))
+        .par_chunks(RUN)
+        .enumerate()
+        .find_map_first(|(chunk, run)| {
+            let bad = run.iter().fold(false, |bad, &id| bad | (id as u64 >= limit));
+            if !bad {
+                return None;
+            }
+            run.iter().position(|&id| id as u64 >= limit).map(|at| from + chunk * RUN + at)
+        }))
     }
 
     fn id(&self, index: usize) -> i128 {
@@ -81,7 +83,9 @@ impl<'a> Documents<'a> {
     /// Checks the offsets, and that every id is below `vocab_size`.
     pub fn new(values: TokenSlice<'a>, offsets: &'a [i64], vocab_size: u32) -> Result<Self> {
         let (Some(&first), Some(&last)) = (offsets.first(), offsets.last()) else {
-            return Err(Error::Tokens("offsets must have n_documents + 1 entries".into()));
+            return Err(Error::Tokens(
+                "offsets must have n_documents + 1 entries".into(),
+            ));
         };
         if first < 0 || last > values.len() as i64 {
             return Err(Error::Tokens(format!(
@@ -90,7 +94,9 @@ impl<'a> Documents<'a> {
             )));
         }
         if let Some(i) = offsets.windows(2).position(|pair| pair[1] < pair[0]) {
-            return Err(Error::Tokens(format!("offsets decrease after document {i}")));
+            return Err(Error::Tokens(format!(
+                "offsets decrease after document {i}"
+            )));
         }
         if let Some(bad) = values.first_outside(first as usize, last as usize, vocab_size) {
             let document = offsets.partition_point(|&start| start <= bad as i64) - 1;
@@ -133,7 +139,9 @@ impl<'a> Documents<'a> {
 
     /// The document that holds the value at `index`, or the next one that is not empty.
     pub fn document_at(&self, index: usize) -> usize {
-        self.offsets.partition_point(|&start| start <= index as i64).saturating_sub(1)
+        self.offsets
+            .partition_point(|&start| start <= index as i64)
+            .saturating_sub(1)
     }
 
     /// Appends the tokens `from..to` of document `i`.

@@ -16,7 +16,10 @@ pub struct ExactSum {
 
 impl Default for ExactSum {
     fn default() -> Self {
-        Self { limbs: [0; LIMBS], adds: 0 }
+        Self {
+            limbs: [0; LIMBS],
+            adds: 0,
+        }
     }
 }
 
@@ -85,7 +88,10 @@ impl ExactSum {
         // The 128 bits from limb top - 3 to limb top hold at least 97 significant bits (the last
         // limb never exceeds 32 bits for sums of fewer than 2^60 numbers); below is only "sticky".
         let low = top.saturating_sub(3);
-        let mut window = limbs[low..=top].iter().rev().fold(0u128, |acc, &l| (acc << 32) | l as u128);
+        let mut window = limbs[low..=top]
+            .iter()
+            .rev()
+            .fold(0u128, |acc, &l| (acc << 32) | l as u128);
         let sticky = limbs[..low].iter().any(|&limb| limb != 0);
         let length = 128 - window.leading_zeros() as i32;
         // Exponent of the lowest bit of the window, and of the lowest bit that is kept.
@@ -147,7 +153,10 @@ mod tests {
         assert_eq!(sum(&[5e-324, 5e-324]), 1e-323);
         assert_eq!(sum(&[-5e-324]), -5e-324);
         assert_eq!(sum(&[f64::MAX]), f64::MAX);
-        assert_eq!(sum(&[2.2250738585072014e-308, -5e-324]), 2.225073858507201e-308);
+        assert_eq!(
+            sum(&[2.2250738585072014e-308, -5e-324]),
+            2.225073858507201e-308
+        );
     }
 
     #[test]
@@ -159,7 +168,9 @@ mod tests {
             let mut sum = ExactSum::default();
             let mut other = ExactSum::default();
             for i in 0..20 {
-                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                state = state
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
                 let x = ((state >> 11) as i64 - (1 << 52)) as f64 * (1u64 << (state & 31)) as f64;
                 exact += x as i128;
                 if i % 2 == 0 { sum.add(x) } else { other.add(x) }

@@ -142,7 +142,9 @@ impl<K: Key> Frame<K> {
     /// Deduplicates windows in reading order and keeps the new ones for scoring.
     fn insert(&mut self, batches: &[Vec<K>]) {
         if self.rule == Rule::None {
-            batches.iter().for_each(|keys| self.pending.extend_from_slice(keys));
+            batches
+                .iter()
+                .for_each(|keys| self.pending.extend_from_slice(keys));
             return;
         }
         let packer = self.plan.packer;
@@ -154,7 +156,9 @@ impl<K: Key> Frame<K> {
         let total: usize = batches.iter().map(Vec::len).sum();
         let new: usize = fresh.iter().map(Vec::len).sum();
         self.duplicates += (total - new) as u64;
-        fresh.iter().for_each(|keys| self.pending.extend_from_slice(keys));
+        fresh
+            .iter()
+            .for_each(|keys| self.pending.extend_from_slice(keys));
     }
 
     fn add_weighted(&mut self, source: &Source, chunks: &[Range<usize>], weights: Option<&[f64]>) {
@@ -166,7 +170,11 @@ impl<K: Key> Frame<K> {
                 let counts = plan.visit(source, chunk.clone(), scratch, |_, at, status, key| {
                     if status == Status::Scored {
                         let weight = weights.map_or(1.0, |weights| weights[at]);
-                        records.push(Record { key, order: first + at as u64, weight });
+                        records.push(Record {
+                            key,
+                            order: first + at as u64,
+                            weight,
+                        });
                     }
                 });
                 (records, counts)
@@ -174,7 +182,9 @@ impl<K: Key> Frame<K> {
             .unzip();
         counts.iter().for_each(|more| self.counts.merge(more));
         let records = self.records.get_or_insert_default();
-        batches.iter().for_each(|batch| records.extend_from_slice(batch));
+        batches
+            .iter()
+            .for_each(|batch| records.extend_from_slice(batch));
     }
 
     /// Closes a source: what is added next comes later in reading order.
@@ -183,7 +193,12 @@ impl<K: Key> Frame<K> {
     }
 
     /// Adds windows (rows of token ids) directly. `orders` are their places of reading, from 0.
-    pub fn add_windows(&mut self, windows: &[u32], weights: Option<&[f64]>, orders: Option<&[u64]>) {
+    pub fn add_windows(
+        &mut self,
+        windows: &[u32],
+        weights: Option<&[f64]>,
+        orders: Option<&[u64]>,
+    ) {
         let packer = self.plan.packer;
         let rows = windows.len() / packer.width;
         self.counts.windows += rows as u64;
@@ -193,7 +208,11 @@ impl<K: Key> Frame<K> {
             let key: K = packer.pack(tokens);
             if self.plan.keeps(key) {
                 let weight = weights.map_or(1.0, |weights| weights[row]);
-                kept.push(Record { key, order: self.next_order + order(row), weight });
+                kept.push(Record {
+                    key,
+                    order: self.next_order + order(row),
+                    weight,
+                });
             } else {
                 self.counts.filtered += 1;
             }
@@ -228,7 +247,9 @@ impl<K: Key> Frame<K> {
             let (width, rule) = (self.plan.packer.width, self.rule);
             let schemes = &mut self.schemes;
             install(pool, || {
-                schemes.par_iter_mut().for_each(|state| state.score(&windows, width, rule));
+                schemes
+                    .par_iter_mut()
+                    .for_each(|state| state.score(&windows, width, rule));
             });
             self.pending.truncate(start);
         }
@@ -267,7 +288,10 @@ impl<K: Key> Frame<K> {
         self.counts.merge(&other.counts);
         if let (Some(mine), Some(theirs)) = (&mut self.records, &other.records) {
             let first = self.next_order;
-            mine.extend(theirs.iter().map(|r| Record { order: r.order + first, ..*r }));
+            mine.extend(theirs.iter().map(|r| Record {
+                order: r.order + first,
+                ..*r
+            }));
         }
         self.next_order += other.next_order;
         if self.rule == Rule::None {
@@ -315,7 +339,11 @@ impl<K: Key> Frame<K> {
             put_u64(out, state.sums.green);
             put_u64(out, state.sums.unit_duplicates);
             put_u64(out, state.sums.depths.len() as u64);
-            state.sums.depths.iter().for_each(|&ones| put_u64(out, ones));
+            state
+                .sums
+                .depths
+                .iter()
+                .for_each(|&ones| put_u64(out, ones));
             state.sums.score.write(out);
         }
     }
@@ -375,7 +403,11 @@ impl<K: Key> Frame<K> {
         let (packer, rule) = (self.plan.packer, self.rule);
         for keys in scored.chunks(SLICE) {
             let windows = packer.unpack_all(keys);
-            for state in self.schemes.iter_mut().filter(|state| state.dedups_units(rule)) {
+            for state in self
+                .schemes
+                .iter_mut()
+                .filter(|state| state.dedups_units(rule))
+            {
                 state.fresh_units(&windows, packer.width);
             }
         }
@@ -398,8 +430,11 @@ impl SchemeState {
         if fresh.len() == rows {
             return self.add(windows, width);
         }
-        let kept: Vec<u32> =
-            fresh.iter().flat_map(|&row| &windows[row * width..][..width]).copied().collect();
+        let kept: Vec<u32> = fresh
+            .iter()
+            .flat_map(|&row| &windows[row * width..][..width])
+            .copied()
+            .collect();
         self.add(&kept, width);
     }
 
@@ -422,9 +457,14 @@ impl SchemeState {
     fn fresh_units(&mut self, windows: &[u32], width: usize) -> Vec<usize> {
         let mut units = vec![0u128; windows.len() / width];
         self.scheme.units(windows, &mut units);
-        let (small, large): (Vec<_>, Vec<_>) =
-            units.into_iter().enumerate().partition(|&(_, unit)| unit >> 64 == 0);
-        let small: Vec<(usize, u64)> = small.into_iter().map(|(i, unit)| (i, unit as u64)).collect();
+        let (small, large): (Vec<_>, Vec<_>) = units
+            .into_iter()
+            .enumerate()
+            .partition(|&(_, unit)| unit >> 64 == 0);
+        let small: Vec<(usize, u64)> = small
+            .into_iter()
+            .map(|(i, unit)| (i, unit as u64))
+            .collect();
         let mut fresh = insert_units(&mut self.small_units, &small);
         fresh.extend(insert_units(&mut self.large_units, &large));
         fresh.par_sort_unstable();

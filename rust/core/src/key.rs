@@ -48,7 +48,11 @@ macro_rules! primitive_key {
             }
             #[inline]
             fn mask(self, bits: u32) -> Self {
-                if bits >= Self::BITS { self } else { self & ((1 << bits) - 1) }
+                if bits >= Self::BITS {
+                    self
+                } else {
+                    self & ((1 << bits) - 1)
+                }
             }
             #[inline]
             fn pop(self, bits: u32) -> Self {
@@ -116,7 +120,8 @@ impl Key for Wide {
     }
     #[inline]
     fn mix(self) -> u64 {
-        self.iter().fold(0, |hash, &word| mix64(hash ^ word).wrapping_add(word))
+        self.iter()
+            .fold(0, |hash, &word| mix64(hash ^ word).wrapping_add(word))
     }
     fn write(self, out: &mut Vec<u8>) {
         for word in self.iter().rev() {
@@ -157,7 +162,11 @@ impl Packer {
             )));
         }
         let largest = if padded { vocab_size } else { vocab_size - 1 };
-        Ok(Self { width, bits: u32::BITS - largest.leading_zeros(), vocab_size })
+        Ok(Self {
+            width,
+            bits: u32::BITS - largest.leading_zeros(),
+            vocab_size,
+        })
     }
 
     /// Bits of a whole window.
@@ -168,12 +177,18 @@ impl Packer {
     /// The number that stands for a token.
     #[inline]
     pub fn code(&self, token: u32) -> u32 {
-        if token == PADDING { self.vocab_size } else { token }
+        if token == PADDING {
+            self.vocab_size
+        } else {
+            token
+        }
     }
 
     /// The key of a run of tokens (at most `width`).
     pub fn pack<K: Key>(&self, tokens: &[u32]) -> K {
-        tokens.iter().fold(K::default(), |key, &token| key.push(self.code(token), self.bits))
+        tokens.iter().fold(K::default(), |key, &token| {
+            key.push(self.code(token), self.bits)
+        })
     }
 
     /// The tokens of a window's key.
@@ -181,7 +196,11 @@ impl Packer {
         let mask = (1u32 << self.bits) - 1;
         for slot in out.iter_mut().rev() {
             let code = key.low() & mask;
-            *slot = if code == self.vocab_size { PADDING } else { code };
+            *slot = if code == self.vocab_size {
+                PADDING
+            } else {
+                code
+            };
             key = key.pop(self.bits);
         }
     }
@@ -210,7 +229,13 @@ mod tests {
         let packer = Packer::new(width, vocab_size, true)?;
         assert!(packer.window_bits() <= K::BITS);
         let tokens: Vec<u32> = (0..width as u32)
-            .map(|i| if i == 1 { PADDING } else { (i * 7919 + vocab_size - 1) % vocab_size })
+            .map(|i| {
+                if i == 1 {
+                    PADDING
+                } else {
+                    (i * 7919 + vocab_size - 1) % vocab_size
+                }
+            })
             .collect();
         let key: K = packer.pack(&tokens);
         let mut back = vec![0; width];
@@ -218,7 +243,9 @@ mod tests {
         assert_eq!(back, tokens);
         let mut rolled: K = packer.pack(&vec![vocab_size - 1; width]);
         for &token in &tokens {
-            rolled = rolled.push(packer.code(token), packer.bits).mask(packer.window_bits());
+            rolled = rolled
+                .push(packer.code(token), packer.bits)
+                .mask(packer.window_bits());
         }
         assert_eq!(rolled, key);
         let context: K = packer.pack(&tokens[..width - 1]);

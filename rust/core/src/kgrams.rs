@@ -32,7 +32,7 @@ macro_rules! by_width {
     ($packer:expr, $new:expr) => {
         match $packer.window_bits() {
             ..=64 => ByWidth::Narrow($new),
-            ..=128 => ByWidth::Medium($new),
+            65..=128 => ByWidth::Medium($new),
             _ => ByWidth::Wide($new),
         }
     };
@@ -54,7 +54,11 @@ macro_rules! pair {
             (ByWidth::Narrow($a), ByWidth::Narrow($b)) => ByWidth::Narrow($body),
             (ByWidth::Medium($a), ByWidth::Medium($b)) => ByWidth::Medium($body),
             (ByWidth::Wide($a), ByWidth::Wide($b)) => ByWidth::Wide($body),
-            _ => return Err(Error::Argument("the k-grams are of different widths".into())),
+            _ => {
+                return Err(Error::Argument(
+                    "the k-grams are of different widths".into(),
+                ))
+            }
         }
     };
 }
@@ -63,7 +67,9 @@ fn check_width(width: usize) -> Result<()> {
     if (1..=MAX_CONTEXT_WIDTH).contains(&width) {
         return Ok(());
     }
-    Err(Error::Argument(format!("width must be from 1 to {MAX_CONTEXT_WIDTH}, not {width}")))
+    Err(Error::Argument(format!(
+        "width must be from 1 to {MAX_CONTEXT_WIDTH}, not {width}"
+    )))
 }
 
 fn check_rows(rows: &[u32], width: usize, vocab_size: u32) -> Result<()> {
@@ -78,7 +84,10 @@ fn check_rows(rows: &[u32], width: usize, vocab_size: u32) -> Result<()> {
 }
 
 fn pack_sorted<K: Key>(packer: Packer, rows: &[u32]) -> Vec<K> {
-    let mut keys: Vec<K> = rows.chunks_exact(packer.width).map(|row| packer.pack(row)).collect();
+    let mut keys: Vec<K> = rows
+        .chunks_exact(packer.width)
+        .map(|row| packer.pack(row))
+        .collect();
     keys.par_sort_unstable();
     keys.dedup();
     keys
@@ -92,7 +101,10 @@ fn union<K: Key>(left: &[K], right: &[K]) -> Vec<K> {
 }
 
 fn intersection<K: Key>(left: &[K], right: &[K]) -> Vec<K> {
-    left.iter().filter(|key| right.binary_search(key).is_ok()).copied().collect()
+    left.iter()
+        .filter(|key| right.binary_search(key).is_ok())
+        .copied()
+        .collect()
 }
 
 fn write_keys<K: Key>(keys: &[K], out: &mut Vec<u8>) {
@@ -105,7 +117,9 @@ fn read_keys<K: Key>(reader: &mut Reader) -> Result<Vec<K>> {
     if keys.is_sorted_by(|a, b| a < b) {
         Ok(keys)
     } else {
-        Err(Error::State("the k-grams of the file are not in order".into()))
+        Err(Error::State(
+            "the k-grams of the file are not in order".into(),
+        ))
     }
 }
 
@@ -122,7 +136,11 @@ impl KgramSet {
         check_width(width)?;
         let packer = Packer::new(width, vocab_size, false)?;
         check_rows(rows, width, vocab_size)?;
-        Ok(Self { packer, vocab_size, keys: by_width!(packer, pack_sorted(packer, rows)) })
+        Ok(Self {
+            packer,
+            vocab_size,
+            keys: by_width!(packer, pack_sorted(packer, rows)),
+        })
     }
 
     /// Tokens of a k-gram.
@@ -159,7 +177,10 @@ impl KgramSet {
 
     /// The contexts as keys of another packer, for lookups while windows are cut.
     pub fn lookup<K: Key>(&self, packer: Packer) -> HashSet<K> {
-        self.rows().chunks_exact(self.packer.width).map(|row| packer.pack(row)).collect()
+        self.rows()
+            .chunks_exact(self.packer.width)
+            .map(|row| packer.pack(row))
+            .collect()
     }
 
     fn check_same(&self, other: &Self) -> Result<()> {
@@ -199,7 +220,10 @@ impl KgramSet {
 
     /// The first 16 hexadecimal digits of the SHA-256 of the content.
     pub fn fingerprint(&self) -> String {
-        Sha256::digest(self.payload())[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        Sha256::digest(self.payload())[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// Saves the set.
@@ -214,11 +238,15 @@ impl KgramSet {
         let (packer, vocab_size) = read_shape(&mut reader)?;
         let keys = match packer.window_bits() {
             ..=64 => ByWidth::Narrow(read_keys(&mut reader)?),
-            ..=128 => ByWidth::Medium(read_keys(&mut reader)?),
+            65..=128 => ByWidth::Medium(read_keys(&mut reader)?),
             _ => ByWidth::Wide(read_keys(&mut reader)?),
         };
         reader.finish()?;
-        Ok(Self { packer, vocab_size, keys })
+        Ok(Self {
+            packer,
+            vocab_size,
+            keys,
+        })
     }
 }
 
@@ -254,11 +282,14 @@ fn count_range<K: Key>(
             Scattered::new(&keys, |&key| partition(key))
         })
         .collect();
-    counter.par_iter_mut().enumerate().for_each(|(index, counts)| {
-        for key in batches.iter().flat_map(|batch| batch.part(index)) {
-            *counts.entry(*key).or_insert(0) += 1;
-        }
-    });
+    counter
+        .par_iter_mut()
+        .enumerate()
+        .for_each(|(index, counts)| {
+            for key in batches.iter().flat_map(|batch| batch.part(index)) {
+                *counts.entry(*key).or_insert(0) += 1;
+            }
+        });
 }
 
 /// The k-grams that end in a token range of the documents.
@@ -274,11 +305,18 @@ fn chunk_keys<K: Key>(
     while document < documents.len() && documents.start(document) - base < range.end {
         let begin = documents.start(document) - base;
         let to = documents.document_len(document).min(range.end - begin);
-        let from = range.start.saturating_sub(begin).saturating_sub(packer.width - 1);
+        let from = range
+            .start
+            .saturating_sub(begin)
+            .saturating_sub(packer.width - 1);
         if from < to {
             tokens.clear();
             documents.copy_to(document, from, to, tokens);
-            keys.extend(tokens.windows(packer.width).map(|run| packer.pack::<K>(run)));
+            keys.extend(
+                tokens
+                    .windows(packer.width)
+                    .map(|run| packer.pack::<K>(run)),
+            );
         }
         document += 1;
     }
@@ -298,7 +336,11 @@ fn count_of<K: Key>(counter: &Counter<K>, packer: Packer, kgram: &[u32]) -> u64 
 }
 
 fn sorted_counts<K: Key>(counter: &Counter<K>) -> Vec<(K, u64)> {
-    let mut all: Vec<(K, u64)> = counter.iter().flatten().map(|(&key, &n)| (key, n)).collect();
+    let mut all: Vec<(K, u64)> = counter
+        .iter()
+        .flatten()
+        .map(|(&key, &n)| (key, n))
+        .collect();
     all.par_sort_unstable();
     all
 }
@@ -344,7 +386,11 @@ impl KgramCounts {
     pub fn new(width: usize, vocab_size: u32) -> Result<Self> {
         check_width(width)?;
         let packer = Packer::new(width, vocab_size, false)?;
-        Ok(Self { packer, vocab_size, counts: by_width!(packer, new_counter()) })
+        Ok(Self {
+            packer,
+            vocab_size,
+            counts: by_width!(packer, new_counter()),
+        })
     }
 
     /// Tokens of a k-gram.
@@ -416,7 +462,11 @@ impl KgramCounts {
             ByWidth::Medium(counter) => ByWidth::Medium(top(counter, n, min_count)),
             ByWidth::Wide(counter) => ByWidth::Wide(top(counter, n, min_count)),
         };
-        KgramSet { packer: self.packer, vocab_size: self.vocab_size, keys }
+        KgramSet {
+            packer: self.packer,
+            vocab_size: self.vocab_size,
+            keys,
+        }
     }
 
     /// All k-grams in lexicographic order (rows of token ids) with their counts.
@@ -443,11 +493,15 @@ impl KgramCounts {
         let (packer, vocab_size) = read_shape(&mut reader)?;
         let counts = match packer.window_bits() {
             ..=64 => ByWidth::Narrow(read_counts(&mut reader)?),
-            ..=128 => ByWidth::Medium(read_counts(&mut reader)?),
+            65..=128 => ByWidth::Medium(read_counts(&mut reader)?),
             _ => ByWidth::Wide(read_counts(&mut reader)?),
         };
         reader.finish()?;
-        Ok(Self { packer, vocab_size, counts })
+        Ok(Self {
+            packer,
+            vocab_size,
+            counts,
+        })
     }
 }
 
@@ -463,12 +517,18 @@ mod tests {
         for width in [1, 2, 3, 16] {
             let mut counts = KgramCounts::new(width, 10)?;
             counts.add(&documents, None, &mut || Ok(()))?;
-            assert_eq!(counts.total(), [7, 5, 3][..].get(width - 1).copied().unwrap_or(0));
+            assert_eq!(
+                counts.total(),
+                [7, 5, 3][..].get(width - 1).copied().unwrap_or(0)
+            );
         }
         let mut counts = KgramCounts::new(2, 10)?;
         counts.add(&documents, None, &mut || Ok(()))?;
         assert_eq!(counts.rows(), (vec![1, 2, 2, 1, 3, 1], vec![3, 1, 1]));
-        assert_eq!((counts.get(&[1, 2]), counts.get(&[2, 3]), counts.get(&[1])), (3, 0, 0));
+        assert_eq!(
+            (counts.get(&[1, 2]), counts.get(&[2, 3]), counts.get(&[1])),
+            (3, 0, 0)
+        );
         // Ties: lexicographically first.
         assert_eq!(counts.top(2, 1).rows(), [1, 2, 2, 1]);
         assert_eq!(counts.top(9, 2).rows(), [1, 2]);
@@ -484,9 +544,15 @@ mod tests {
             assert_eq!(left.len(), 2);
             assert!(left.contains(&row(1)) && !left.contains(&row(2)) && !left.contains(&[1]));
             assert_eq!(left.intersection(&right)?.rows(), row(3));
-            assert_eq!(left.union(&right)?.rows(), [row(1), row(2), row(3)].concat());
+            assert_eq!(
+                left.union(&right)?.rows(),
+                [row(1), row(2), row(3)].concat()
+            );
         }
-        let (two, three) = (KgramSet::from_rows(&[1, 2], 2, 9)?, KgramSet::from_rows(&[], 3, 9)?);
+        let (two, three) = (
+            KgramSet::from_rows(&[1, 2], 2, 9)?,
+            KgramSet::from_rows(&[], 3, 9)?,
+        );
         assert!(two.union(&three).is_err());
         assert!(KgramSet::from_rows(&[1, 9], 2, 9).is_err());
         Ok(())

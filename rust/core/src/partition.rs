@@ -24,10 +24,15 @@ impl<T: Copy> Scattered<T> {
     /// Groups records by the partition that `partition` gives them.
     pub fn new(records: &[T], partition: impl Fn(&T) -> usize) -> Self {
         let Some(&any) = records.first() else {
-            return Self { records: Vec::new(), ends: [0; PARTITIONS] };
+            return Self {
+                records: Vec::new(),
+                ends: [0; PARTITIONS],
+            };
         };
         let mut next = [0u32; PARTITIONS];
-        records.iter().for_each(|record| next[partition(record)] += 1);
+        records
+            .iter()
+            .for_each(|record| next[partition(record)] += 1);
         let mut total = 0;
         for slot in &mut next {
             (total, *slot) = (total + *slot, total);
@@ -38,7 +43,10 @@ impl<T: Copy> Scattered<T> {
             sorted[*slot as usize] = *record;
             *slot += 1;
         }
-        Self { records: sorted, ends: next }
+        Self {
+            records: sorted,
+            ends: next,
+        }
     }
 
     /// The records of a partition.
@@ -79,11 +87,16 @@ impl<K: Key> DistinctSet<K> {
     /// An empty set.
     pub fn new(identity: Identity) -> Self {
         let parts = (0..PARTITIONS).map(|_| HashTable::new()).collect();
-        Self { parts, identity, hasher: DefaultHashBuilder::default() }
+        Self {
+            parts,
+            identity,
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 
     /// Number of distinct keys.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.parts.iter().map(HashTable::len).sum()
     }
 
@@ -118,7 +131,11 @@ impl<K: Key> DistinctSet<K> {
 
     /// All keys, sorted.
     pub fn sorted(&self) -> Vec<K> {
-        let mut keys: Vec<K> = self.parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let mut keys: Vec<K> = self
+            .parts
+            .iter()
+            .flat_map(|part| part.iter().copied())
+            .collect();
         keys.par_sort_unstable();
         keys
     }
@@ -133,16 +150,18 @@ mod tests {
     fn keeps_the_first_of_each() -> Result<()> {
         let packer = Packer::new(2, 16, false)?;
         let keys: Vec<u64> = vec![0x12, 0x13, 0x22, 0x12, 0x21, 0x13];
-        let scatter = |keys: &[u64]| {
-            Scattered::new(keys, |&key| partition_of(packer.context(key).mix()))
-        };
+        let scatter =
+            |keys: &[u64]| Scattered::new(keys, |&key| partition_of(packer.context(key).mix()));
         let flat = |parts: Vec<Vec<u64>>| {
             let mut all = parts.concat();
             all.sort_unstable();
             all
         };
         let mut whole = DistinctSet::new(Identity::Whole);
-        assert_eq!(flat(whole.insert(&[scatter(&keys)], |&k| k)), [0x12, 0x13, 0x21, 0x22]);
+        assert_eq!(
+            flat(whole.insert(&[scatter(&keys)], |&k| k)),
+            [0x12, 0x13, 0x21, 0x22]
+        );
         assert_eq!(flat(whole.insert(&[scatter(&keys)], |&k| k)), []);
         let mut context = DistinctSet::new(Identity::Context(packer));
         let batches = [scatter(&keys[..2]), scatter(&keys[2..])];

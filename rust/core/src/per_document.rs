@@ -72,9 +72,19 @@ impl Reading<'_> {
         range: Range<usize>,
     ) -> (Vec<Row<K>>, Vec<u64>) {
         let mut rows = Vec::with_capacity(range.len());
-        plan.visit(source, range, &mut Vec::new(), |document, at, status, key| {
-            rows.push(Row { document, at, status, key });
-        });
+        plan.visit(
+            source,
+            range,
+            &mut Vec::new(),
+            |document, at, status, key| {
+                rows.push(Row {
+                    document,
+                    at,
+                    status,
+                    key,
+                });
+            },
+        );
         if let Some(most) = self.max_contexts {
             limit_contexts(&mut rows, plan, most);
         }
@@ -91,7 +101,8 @@ impl Reading<'_> {
             Rule::Unit if !self.scheme.unit_is_window() => {
                 let keys = scored_keys(rows);
                 let mut units = vec![0u128; keys.len()];
-                self.scheme.units(&plan.packer.unpack_all(&keys), &mut units);
+                self.scheme
+                    .units(&plan.packer.unpack_all(&keys), &mut units);
                 let mut units = units.into_iter();
                 mark_duplicates(rows, |_| units.next().unwrap_or_default());
             }
@@ -105,7 +116,10 @@ impl Reading<'_> {
 }
 
 fn scored_keys<K: Key>(rows: &[Row<K>]) -> Vec<K> {
-    rows.iter().filter(|row| row.status == Status::Scored).map(|row| row.key).collect()
+    rows.iter()
+        .filter(|row| row.status == Status::Scored)
+        .map(|row| row.key)
+        .collect()
 }
 
 /// Marks the rows whose identity an earlier row of the same document had.
@@ -189,7 +203,7 @@ macro_rules! by_bits {
     ($reading:expr, $options:expr, $run:ident ( $($argument:expr),* )) => {
         match window_bits($reading.scheme, $options)? {
             ..=64 => $run::<u64>($($argument),*),
-            ..=128 => $run::<u128>($($argument),*),
+            65..=128 => $run::<u128>($($argument),*),
             _ => $run::<Wide>($($argument),*),
         }
     };
@@ -201,12 +215,20 @@ fn reading<'a>(
     max_contexts: Option<usize>,
 ) -> Result<Reading<'a>> {
     if max_contexts == Some(0) {
-        return Err(Error::Argument("max_contexts must be at least 1, not 0".into()));
+        return Err(Error::Argument(
+            "max_contexts must be at least 1, not 0".into(),
+        ));
     }
     if options.rule == Rule::Context && scheme.window_width() == 1 {
-        return Err(Error::Argument("dedup 'context' needs a scheme that reads a context".into()));
+        return Err(Error::Argument(
+            "dedup 'context' needs a scheme that reads a context".into(),
+        ));
     }
-    Ok(Reading { scheme, rule: options.rule, max_contexts })
+    Ok(Reading {
+        scheme,
+        rule: options.rule,
+        max_contexts,
+    })
 }
 
 /// Scores each document on its own: repetitions count once within a document.
@@ -218,7 +240,11 @@ pub fn score_documents(
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<DocumentTally>> {
     let reading = reading(scheme, options, max_contexts)?;
-    by_bits!(reading, options, score_documents_as(reading, options, source, check))
+    by_bits!(
+        reading,
+        options,
+        score_documents_as(reading, options, source, check)
+    )
 }
 
 fn score_documents_as<K: Key>(
@@ -230,7 +256,9 @@ fn score_documents_as<K: Key>(
     let kind = reading.scheme.score_kind();
     let mut tallies = vec![DocumentTally::default(); source.documents.len()];
     if let ScoreKind::Depths(depth) = kind {
-        tallies.iter_mut().for_each(|tally| tally.depths = vec![0; depth.into()]);
+        tallies
+            .iter_mut()
+            .for_each(|tally| tally.depths = vec![0; depth.into()]);
     }
     for_groups::<K, _>(
         reading,
@@ -287,7 +315,9 @@ fn fold_documents<K>(
         }
         (run[0].document, tally)
     };
-    rows.chunk_by(|a, b| a.document == b.document).map(fold).collect()
+    rows.chunk_by(|a, b| a.document == b.document)
+        .map(fold)
+        .collect()
 }
 
 /// The fate and score of every token of the documents as a target; each document on its own.
@@ -299,7 +329,11 @@ pub fn positions(
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Positions> {
     let reading = reading(scheme, options, max_contexts)?;
-    by_bits!(reading, options, positions_as(reading, options, source, check))
+    by_bits!(
+        reading,
+        options,
+        positions_as(reading, options, source, check)
+    )
 }
 
 fn positions_as<K: Key>(
@@ -314,15 +348,22 @@ fn positions_as<K: Key>(
         status: vec![Status::NoContext as u8; tokens],
         scores: vec![f64::NAN; tokens],
     };
-    for_groups::<K, _>(reading, options, source, check, |rows, words| (rows, words), |group| {
-        let (rows, words) = group;
-        let mut words = words.into_iter();
-        for row in rows {
-            all.status[row.at] = row.status as u8;
-            if row.status == Status::Scored {
-                all.scores[row.at] = score_value(kind, words.next().unwrap_or_default());
+    for_groups::<K, _>(
+        reading,
+        options,
+        source,
+        check,
+        |rows, words| (rows, words),
+        |group| {
+            let (rows, words) = group;
+            let mut words = words.into_iter();
+            for row in rows {
+                all.status[row.at] = row.status as u8;
+                if row.status == Status::Scored {
+                    all.scores[row.at] = score_value(kind, words.next().unwrap_or_default());
+                }
             }
-        }
-    })?;
+        },
+    )?;
     Ok(all)
 }

@@ -93,17 +93,30 @@ pub fn window_plan<K: Key>(scheme: &dyn Scheme, options: &Options) -> Result<Win
 
 /// Bits of one of a scheme's packed windows.
 pub fn window_bits(scheme: &dyn Scheme, options: &Options) -> Result<u32> {
-    Ok(window_plan::<Wide>(scheme, &Options { filter: None, ..options.clone() })?.packer.window_bits())
+    Ok(window_plan::<Wide>(
+        scheme,
+        &Options {
+            filter: None,
+            ..options.clone()
+        },
+    )?
+    .packer
+    .window_bits())
 }
 
 /// A pool of `threads` workers; `None` for all cores.
 pub fn thread_pool(threads: Option<usize>) -> Result<Option<ThreadPool>> {
-    let Some(threads) = threads else { return Ok(None) };
+    let Some(threads) = threads else {
+        return Ok(None);
+    };
     if !(1..=4096).contains(&threads) {
-        return Err(Error::Argument(format!("threads must be from 1 to 4096, not {threads}")));
+        return Err(Error::Argument(format!(
+            "threads must be from 1 to 4096, not {threads}"
+        )));
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map(Some).map_err(|error| Error::Argument(format!("cannot start {threads} threads: {error}")))
+    pool.map(Some)
+        .map_err(|error| Error::Argument(format!("cannot start {threads} threads: {error}")))
 }
 
 /// Runs in the pool, or in the global one.
@@ -121,7 +134,10 @@ impl Scorer {
             return Err(Error::Argument("a scorer needs at least one scheme".into()));
         };
         let vocab_size = first.vocab_size();
-        if let Some(other) = schemes.iter().find(|scheme| scheme.vocab_size() != vocab_size) {
+        if let Some(other) = schemes
+            .iter()
+            .find(|scheme| scheme.vocab_size() != vocab_size)
+        {
             return Err(Error::Argument(format!(
                 "the schemes have vocabularies of {vocab_size} and {} ids",
                 other.vocab_size()
@@ -138,15 +154,20 @@ impl Scorer {
                 ));
             }
             let kind = (scheme.window_width(), scheme.accepts_padding());
-            let frame = kinds.iter().position(|&known| known == kind).unwrap_or_else(|| {
-                kinds.push(kind);
-                members.push(Vec::new());
-                kinds.len() - 1
-            });
+            let frame = kinds
+                .iter()
+                .position(|&known| known == kind)
+                .unwrap_or_else(|| {
+                    kinds.push(kind);
+                    members.push(Vec::new());
+                    kinds.len() - 1
+                });
             places.push((frame, members[frame].len()));
             members[frame].push(Arc::clone(scheme));
         }
-        let frames = members.into_iter().map(|members| new_frame(members, options));
+        let frames = members
+            .into_iter()
+            .map(|members| new_frame(members, options));
         Ok(Self {
             frames: frames.collect::<Result<_>>()?,
             places,
@@ -164,7 +185,9 @@ impl Scorer {
     /// Records the curve when exactly so many tokens were seen (in increasing order).
     pub fn set_curve(&mut self, steps: Vec<u64>) -> Result<()> {
         if !steps.is_sorted_by(|a, b| a < b) || steps.first() == Some(&0) {
-            return Err(Error::Argument("curve steps must be positive and increasing".into()));
+            return Err(Error::Argument(
+                "curve steps must be positive and increasing".into(),
+            ));
         }
         self.curve_steps = steps;
         Ok(())
@@ -211,7 +234,9 @@ impl Scorer {
     /// From now on windows carry weights (1 where none is given).
     pub fn set_weighted(&mut self) {
         self.weighted = true;
-        self.frames.iter_mut().for_each(|frame| each!(frame, f => f.set_weighted()));
+        self.frames
+            .iter_mut()
+            .for_each(|frame| each!(frame, f => f.set_weighted()));
     }
 
     /// Adds documents. `weights` has one finite number for each token of the documents, in order:
@@ -230,7 +255,9 @@ impl Scorer {
         let mut from = 0;
         while from < total {
             let step = self.next_step().unwrap_or(u64::MAX) - self.tokens;
-            let to = total.min(from + BATCH).min(from.saturating_add(step as usize));
+            let to = total
+                .min(from + BATCH)
+                .min(from.saturating_add(step as usize));
             self.for_frames(|frame| each!(frame, f => f.add_range(source, from..to, weights)));
             self.tokens += (to - from) as u64;
             from = to;
@@ -241,7 +268,9 @@ impl Scorer {
                 break;
             }
         }
-        self.frames.iter_mut().for_each(|frame| each!(frame, f => f.advance(total as u64)));
+        self.frames
+            .iter_mut()
+            .for_each(|frame| each!(frame, f => f.advance(total as u64)));
         wanted
     }
 
@@ -255,7 +284,11 @@ impl Scorer {
         orders: Option<&[u64]>,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
-        if let Some(scheme) = self.schemes.iter().find(|scheme| scheme.window_width() != width) {
+        if let Some(scheme) = self
+            .schemes
+            .iter()
+            .find(|scheme| scheme.window_width() != width)
+        {
             return Err(Error::Argument(format!(
                 "the windows have {width} tokens, the scheme's {}",
                 scheme.window_width()
@@ -271,7 +304,9 @@ impl Scorer {
             )));
         }
         if orders.is_some_and(|orders| orders.len() != rows) {
-            return Err(Error::Argument(format!("occurrences must have {rows} entries")));
+            return Err(Error::Argument(format!(
+                "occurrences must have {rows} entries"
+            )));
         }
         self.prepare(weights, rows, "pairs")?;
         self.for_frames(|frame| each!(frame, f => f.add_windows(windows, weights, orders)));
@@ -284,20 +319,31 @@ impl Scorer {
     }
 
     fn next_step(&self) -> Option<u64> {
-        let passed = self.curve_steps.partition_point(|&step| step <= self.tokens);
+        let passed = self
+            .curve_steps
+            .partition_point(|&step| step <= self.tokens);
         self.curve_steps.get(passed).copied()
     }
 
     fn after_batch(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         check()?;
-        let recorded = self.curve.last().is_some_and(|point| point.0 == self.tokens);
+        let recorded = self
+            .curve
+            .last()
+            .is_some_and(|point| point.0 == self.tokens);
         if !recorded && self.curve_steps.binary_search(&self.tokens).is_ok() {
             let tallies = self.tallies(check)?;
             let point = tallies.iter().zip(&self.schemes);
-            let point = point.map(|(t, s)| (t.sums.scored, t.statistic(s.score_kind()))).collect();
+            let point = point
+                .map(|(t, s)| (t.sums.scored, t.statistic(s.score_kind())))
+                .collect();
             self.curve.push((self.tokens, point));
         }
-        if self.frames.iter().any(|frame| each!(frame, f => f.pending() >= PENDING)) {
+        if self
+            .frames
+            .iter()
+            .any(|frame| each!(frame, f => f.pending() >= PENDING))
+        {
             self.flush(check)?;
         }
         Ok(())
@@ -320,7 +366,10 @@ impl Scorer {
         for &(frame, index) in places {
             check()?;
             let frame = &mut frames[frame];
-            tallies.push(install(self.pool.as_ref(), || each!(frame, f => f.tally(index))));
+            tallies.push(install(
+                self.pool.as_ref(),
+                || each!(frame, f => f.tally(index)),
+            ));
         }
         Ok(tallies)
     }
@@ -329,7 +378,10 @@ impl Scorer {
     pub fn weighted_units(&mut self, scheme: usize) -> Option<WeightedUnits> {
         let (frame, index) = self.places[scheme];
         let frame = &mut self.frames[frame];
-        install(self.pool.as_ref(), || each!(frame, f => f.weighted_units(index)))
+        install(
+            self.pool.as_ref(),
+            || each!(frame, f => f.weighted_units(index)),
+        )
     }
 
     /// The recorded points of the curve.
@@ -386,7 +438,9 @@ impl Scorer {
         crate::bytes::put_u64(&mut out, self.tokens);
         crate::bytes::put_u64(&mut out, u64::from(self.started));
         crate::bytes::put_u64(&mut out, u64::from(self.weighted));
-        self.frames.iter().for_each(|frame| each!(frame, f => f.write(&mut out)));
+        self.frames
+            .iter()
+            .for_each(|frame| each!(frame, f => f.write(&mut out)));
         crate::bytes::put_u64(&mut out, self.curve.len() as u64);
         for (tokens, point) in &self.curve {
             crate::bytes::put_u64(&mut out, *tokens);
@@ -427,7 +481,7 @@ fn new_frame(schemes: Vec<Arc<dyn Scheme>>, options: &Options) -> Result<AnyFram
     let (rule, how) = (options.rule, options.combine);
     Ok(match window_bits(first, options)? {
         ..=64 => AnyFrame::Narrow(Frame::new(window_plan(first, options)?, rule, how, schemes)),
-        ..=128 => AnyFrame::Medium(Frame::new(window_plan(first, options)?, rule, how, schemes)),
+        65..=128 => AnyFrame::Medium(Frame::new(window_plan(first, options)?, rule, how, schemes)),
         _ => AnyFrame::Wide(Frame::new(window_plan(first, options)?, rule, how, schemes)),
     })
 }

@@ -25,7 +25,9 @@ impl Sums {
         self.scored += words.len() as u64;
         match kind {
             ScoreKind::Green => self.green += words.iter().sum::<u64>(),
-            ScoreKind::Real => words.iter().for_each(|&word| self.score.add(f64::from_bits(word))),
+            ScoreKind::Real => words
+                .iter()
+                .for_each(|&word| self.score.add(f64::from_bits(word))),
             ScoreKind::Depths(depth) => {
                 self.depths.resize(depth.into(), 0);
                 for &word in words {
@@ -46,7 +48,10 @@ impl Sums {
         if self.depths.len() < other.depths.len() {
             self.depths.resize(other.depths.len(), 0);
         }
-        self.depths.iter_mut().zip(&other.depths).for_each(|(ones, more)| *ones += more);
+        self.depths
+            .iter_mut()
+            .zip(&other.depths)
+            .for_each(|(ones, more)| *ones += more);
     }
 }
 

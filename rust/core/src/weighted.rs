@@ -44,8 +44,14 @@ pub struct WeightedUnits {
 impl WeightedUnits {
     /// Adds these units to a tally.
     pub fn tally_into(&self, tally: &mut Tally) {
-        let mut sums = WeightSums { zero: self.zero, ..WeightSums::default() };
-        self.weights.iter().zip(&self.scores).for_each(|(&w, &s)| sums.add(w, s));
+        let mut sums = WeightSums {
+            zero: self.zero,
+            ..WeightSums::default()
+        };
+        self.weights
+            .iter()
+            .zip(&self.scores)
+            .for_each(|(&w, &s)| sums.add(w, s));
         tally.duplicates += self.merged;
         tally.sums.scored += self.weights.len() as u64;
         tally.weights = Some(sums);
@@ -59,18 +65,20 @@ pub fn combine<K: Key>(
     rule: Rule,
     how: Combine,
 ) -> Vec<Record<K>> {
-    let by_rest = |a: &Record<K>, b: &Record<K>| {
-        a.order.cmp(&b.order).then(a.weight.total_cmp(&b.weight))
-    };
+    let by_rest =
+        |a: &Record<K>, b: &Record<K>| a.order.cmp(&b.order).then(a.weight.total_cmp(&b.weight));
     records.par_sort_unstable_by(|a, b| a.key.cmp(&b.key).then_with(|| by_rest(a, b)));
     match rule {
         Rule::None => records.to_vec(),
         Rule::Unit | Rule::Window => fold_equal(records, how),
         Rule::Context => {
-            let same = |a: &Record<K>, b: &Record<K>| packer.context(a.key) == packer.context(b.key);
+            let same =
+                |a: &Record<K>, b: &Record<K>| packer.context(a.key) == packer.context(b.key);
             let first_places = records.chunk_by(same).flat_map(|run| {
                 let first = run.iter().map(|r| r.order).min().unwrap_or_default();
-                run.iter().filter(move |record| record.order == first).copied()
+                run.iter()
+                    .filter(move |record| record.order == first)
+                    .copied()
             });
             fold_equal(&first_places.collect::<Vec<_>>(), how)
         }
@@ -108,8 +116,12 @@ pub fn scheme_units<K: Key>(
     if rule == Rule::Unit && !scheme.unit_is_window() {
         let mut units = vec![0u128; keys.len()];
         scheme.units(&packer.unpack_all(&keys), &mut units);
-        let mut rows: Vec<(u128, u64, usize)> =
-            units.iter().zip(windows).enumerate().map(|(i, (&u, r))| (u, r.order, i)).collect();
+        let mut rows: Vec<(u128, u64, usize)> = units
+            .iter()
+            .zip(windows)
+            .enumerate()
+            .map(|(i, (&u, r))| (u, r.order, i))
+            .collect();
         rows.par_sort_unstable();
         (keys, weights) = rows
             .chunk_by(|a, b| a.0 == b.0)
@@ -129,8 +141,11 @@ pub fn scheme_units<K: Key>(
             .unzip();
     }
     let units = weights.len();
-    let (keys, weights): (Vec<K>, Vec<f64>) =
-        keys.into_iter().zip(weights).filter(|&(_, weight)| weight != 0.0).unzip();
+    let (keys, weights): (Vec<K>, Vec<f64>) = keys
+        .into_iter()
+        .zip(weights)
+        .filter(|&(_, weight)| weight != 0.0)
+        .unzip();
     let tokens = packer.unpack_all(&keys);
     let mut groups = vec![0; keys.len()];
     if !scheme.groups(&tokens, &mut groups) {
@@ -149,7 +164,10 @@ pub fn scheme_units<K: Key>(
 pub fn scores(scheme: &dyn Scheme, windows: &[u32], rows: usize) -> Vec<f64> {
     let mut words = vec![0; rows];
     scheme.scores(windows, &mut words);
-    words.into_iter().map(|word| score_value(scheme.score_kind(), word)).collect()
+    words
+        .into_iter()
+        .map(|word| score_value(scheme.score_kind(), word))
+        .collect()
 }
 
 /// The number that a score word stands for; for tournament schemes the mean of the g-values.

@@ -86,7 +86,8 @@ impl<'a> Source<'a> {
     }
 
     fn prompt_len(&self, document: usize) -> usize {
-        self.prompts.map_or(0, |prompts| prompts.document_len(document))
+        self.prompts
+            .map_or(0, |prompts| prompts.document_len(document))
     }
 }
 
@@ -118,7 +119,13 @@ impl<K: Key> WindowPlan<K> {
                     packer.width - 1
                 )))
             }
-            _ => Ok(Self { packer, start, padded, role, filter }),
+            _ => Ok(Self {
+                packer,
+                start,
+                padded,
+                role,
+                filter,
+            }),
         }
     }
 
@@ -142,7 +149,9 @@ impl<K: Key> WindowPlan<K> {
 
     /// Whether the filter keeps a window.
     pub fn keeps(&self, window: K) -> bool {
-        self.filter.as_ref().is_none_or(|set| set.contains(&self.packer.context(window)))
+        self.filter
+            .as_ref()
+            .is_none_or(|set| set.contains(&self.packer.context(window)))
     }
 
     /// How many documents there are, and how many of them have no window.
@@ -169,19 +178,32 @@ impl<K: Key> WindowPlan<K> {
     ) -> Counts {
         let documents = &source.documents;
         let base = documents.start(0);
-        let mut counts = Counts { tokens: range.len() as u64, ..Counts::default() };
+        let mut counts = Counts {
+            tokens: range.len() as u64,
+            ..Counts::default()
+        };
         let mut document = documents.document_at(base + range.start);
         while document < documents.len() && documents.start(document) - base < range.end {
             let begin = documents.start(document) - base;
             let len = documents.document_len(document);
-            let (from, to) = (range.start.saturating_sub(begin), len.min(range.end - begin));
+            let (from, to) = (
+                range.start.saturating_sub(begin),
+                len.min(range.end - begin),
+            );
             if from < to {
                 let first = self.first_position(source, document);
                 if first.max(from) < to {
                     let span = first.max(from)..to;
-                    self.visit_span(source, document, span, scratch, &mut counts, &mut |at, s, k| {
-                        visit(document, begin + at, s, k);
-                    });
+                    self.visit_span(
+                        source,
+                        document,
+                        span,
+                        scratch,
+                        &mut counts,
+                        &mut |at, s, k| {
+                            visit(document, begin + at, s, k);
+                        },
+                    );
                 }
             }
             document += 1;
@@ -233,7 +255,12 @@ impl<K: Key> WindowPlan<K> {
                 prompts.copy_to(document, len - lead, len, scratch);
             }
         }
-        source.documents.copy_to(document, span.start.saturating_sub(before), span.end, scratch);
+        source.documents.copy_to(
+            document,
+            span.start.saturating_sub(before),
+            span.end,
+            scratch,
+        );
     }
 
     /// The contexts of the prompt, which exclude windows; `None` where nothing is excluded.
@@ -244,14 +271,21 @@ impl<K: Key> WindowPlan<K> {
         scratch: &mut Vec<u32>,
     ) -> Option<HashSet<K>> {
         let context_width = self.packer.width - 1;
-        let prompts = source.prompts.filter(|_| self.role == PromptRole::Exclude)?;
+        let prompts = source
+            .prompts
+            .filter(|_| self.role == PromptRole::Exclude)?;
         let len = prompts.document_len(document);
         if context_width == 0 || len < context_width {
             return None;
         }
         scratch.clear();
         prompts.copy_to(document, 0, len, scratch);
-        Some(scratch.windows(context_width).map(|run| self.packer.pack(run)).collect())
+        Some(
+            scratch
+                .windows(context_width)
+                .map(|run| self.packer.pack(run))
+                .collect(),
+        )
     }
 }
 
@@ -281,11 +315,16 @@ mod tests {
         let source = Source::new(documents, prompts)?;
         let mut seen = Vec::new();
         let mut counts = plan.count_documents(&source);
-        counts.merge(&plan.visit(&source, range, &mut Vec::new(), |document, at, status, key| {
-            let mut tokens = vec![0; width];
-            packer.unpack(key, &mut tokens);
-            seen.push((document, at, status, tokens));
-        }));
+        counts.merge(&plan.visit(
+            &source,
+            range,
+            &mut Vec::new(),
+            |document, at, status, key| {
+                let mut tokens = vec![0; width];
+                packer.unpack(key, &mut tokens);
+                seen.push((document, at, status, tokens));
+            },
+        ));
         Ok((seen, counts))
     }
 
@@ -293,9 +332,17 @@ mod tests {
     fn never_crosses_documents_and_splits_anywhere() -> Result<()> {
         let (seen, counts) = windows(3, None, PromptRole::Exclude, None, 0..9)?;
         let tokens: Vec<_> = seen.iter().map(|(_, at, _, t)| (*at, t.clone())).collect();
-        let expected = [(2, [1, 2, 3]), (3, [2, 3, 4]), (4, [3, 4, 5]), (8, [1, 2, 7])];
+        let expected = [
+            (2, [1, 2, 3]),
+            (3, [2, 3, 4]),
+            (4, [3, 4, 5]),
+            (8, [1, 2, 7]),
+        ];
         assert_eq!(tokens, expected.map(|(at, t)| (at, t.to_vec())));
-        assert_eq!((counts.documents, counts.short_documents, counts.windows), (4, 2, 4));
+        assert_eq!(
+            (counts.documents, counts.short_documents, counts.windows),
+            (4, 2, 4)
+        );
         for cut in 0..=9 {
             let (mut left, mut total) = windows(3, None, PromptRole::Exclude, None, 0..cut)?;
             let (right, more) = windows(3, None, PromptRole::Exclude, None, cut..9)?;
@@ -325,7 +372,15 @@ mod tests {
         let prompts: (&[u8], &[i64]) = (&[8, 2, 3, 8, 1, 2], &[0, 4, 4, 4, 6]);
         let (seen, counts) = windows(3, None, PromptRole::Exclude, Some(prompts), 0..9)?;
         let status: Vec<_> = seen.iter().map(|s| s.2).collect();
-        assert_eq!(status, [Status::Scored, Status::Excluded, Status::Scored, Status::Excluded]);
+        assert_eq!(
+            status,
+            [
+                Status::Scored,
+                Status::Excluded,
+                Status::Scored,
+                Status::Excluded
+            ]
+        );
         assert_eq!(counts.excluded, 2);
         Ok(())
     }

@@ -24,8 +24,17 @@ fn ok() -> Result<()> {
 
 fn additive() -> Result<Arc<dyn Scheme>> {
     let prf = Prf::from_name("additive")?;
-    let rule = Rule::Prf { prf, hash_key: 15_485_863, table_seed: LM_TABLE_SEED.into() };
-    Ok(Arc::new(Kgw::new(VOCAB, 0.25, Seeding::new(rule, 2, false)?, false)?))
+    let rule = Rule::Prf {
+        prf,
+        hash_key: 15_485_863,
+        table_seed: LM_TABLE_SEED.into(),
+    };
+    Ok(Arc::new(Kgw::new(
+        VOCAB,
+        0.25,
+        Seeding::new(rule, 2, false)?,
+        false,
+    )?))
 }
 
 fn keyed(width: usize) -> Result<Arc<dyn Scheme>> {
@@ -47,7 +56,9 @@ fn options(rule: Dedup) -> Options {
 fn corpus() -> (Vec<u16>, Vec<i64>) {
     let mut state = 5u64;
     let mut next = move || {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         state >> 33
     };
     let mut offsets = vec![0];
@@ -63,7 +74,9 @@ fn corpus() -> (Vec<u16>, Vec<i64>) {
 
 /// Windows in reading order.
 fn windows(values: &[u16], offsets: &[i64], width: usize) -> Vec<Vec<u32>> {
-    let documents = offsets.windows(2).map(|pair| &values[pair[0] as usize..pair[1] as usize]);
+    let documents = offsets
+        .windows(2)
+        .map(|pair| &values[pair[0] as usize..pair[1] as usize]);
     documents
         .flat_map(|document| document.windows(width))
         .map(|window| window.iter().map(|&id| id.into()).collect())
@@ -109,7 +122,12 @@ fn summary(tally: &Tally) -> (u64, u64, u64) {
     (tally.sums.scored, tally.sums.green, removed)
 }
 
-fn add(scorer: &mut Scorer, values: &[u16], offsets: &[i64], weights: Option<&[f64]>) -> Result<()> {
+fn add(
+    scorer: &mut Scorer,
+    values: &[u16],
+    offsets: &[i64],
+    weights: Option<&[f64]>,
+) -> Result<()> {
     let documents = Documents::new(TokenSlice::U16(values), offsets, VOCAB)?;
     scorer.add(&Source::new(documents, None)?, weights, &mut ok)
 }
@@ -153,7 +171,9 @@ fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
 #[test]
 fn combines_weights() -> Result<()> {
     let (values, offsets) = corpus();
-    let weights: Vec<f64> = (0..values.len()).map(|i| ((i * 37) % 11) as f64 - 5.0).collect();
+    let weights: Vec<f64> = (0..values.len())
+        .map(|i| ((i * 37) % 11) as f64 - 5.0)
+        .collect();
     let scheme = additive()?;
     for (rule, combine) in [
         (Dedup::Unit, Combine::One),
@@ -162,11 +182,24 @@ fn combines_weights() -> Result<()> {
         (Dedup::Context, Combine::One),
         (Dedup::None, Combine::Sum),
     ] {
-        let all = Options { combine, ..options(rule) };
+        let all = Options {
+            combine,
+            ..options(rule)
+        };
         let mut scorer = Scorer::new(vec![scheme.clone()], &all)?;
-        add(&mut scorer, &values, &offsets[..=100], Some(&weights[..offsets[100] as usize]))?;
+        add(
+            &mut scorer,
+            &values,
+            &offsets[..=100],
+            Some(&weights[..offsets[100] as usize]),
+        )?;
         let mut rest = Scorer::new(vec![scheme.clone()], &all)?;
-        add(&mut rest, &values, &offsets[100..], Some(&weights[offsets[100] as usize..]))?;
+        add(
+            &mut rest,
+            &values,
+            &offsets[100..],
+            Some(&weights[offsets[100] as usize..]),
+        )?;
         let state = rest.state();
         let mut restored = Scorer::new(vec![scheme.clone()], &all)?;
         restored.restore(&state)?;
@@ -195,15 +228,21 @@ fn combines_weights() -> Result<()> {
             }
         }
         combined.retain(|_, (weight, _)| *weight != 0.0);
-        let sums = tally.weights.clone().ok_or(Error::State("no weights".into()))?;
+        let sums = tally
+            .weights
+            .clone()
+            .ok_or(Error::State("no weights".into()))?;
         assert_eq!(tally.sums.scored, combined.len() as u64);
-        let total = |f: fn(f64, f64) -> f64| combined.values().map(|&(w, s)| f(w, s as f64)).sum::<f64>();
+        let total =
+            |f: fn(f64, f64) -> f64| combined.values().map(|&(w, s)| f(w, s as f64)).sum::<f64>();
         assert_eq!(sums.weight.value(), total(|w, _| w));
         assert_eq!(sums.square.value(), total(|w, _| w * w));
         assert_eq!(sums.product.value(), total(|w, s| w * s));
         let windows = tally.counts.windows;
         assert_eq!(tally.sums.scored + tally.duplicates + sums.zero, windows);
-        let units = scorer.weighted_units(0).ok_or(Error::State("no weights".into()))?;
+        let units = scorer
+            .weighted_units(0)
+            .ok_or(Error::State("no weights".into()))?;
         assert_eq!(units.groups.len(), units.weights.len());
     }
     Ok(())
@@ -211,12 +250,17 @@ fn combines_weights() -> Result<()> {
 
 #[test]
 fn pairs_of_one_place_stay_together() -> Result<()> {
-    let all = Options { combine: Combine::Sum, ..options(Dedup::Context) };
+    let all = Options {
+        combine: Combine::Sum,
+        ..options(Dedup::Context)
+    };
     let mut scorer = Scorer::new(vec![keyed(1)?], &all)?;
     let windows = [3, 1, 3, 2, 4, 1, 3, 1, 3, 5];
     let weights = [0.5, 0.25, 1.0, 8.0, 16.0];
     scorer.add_windows(&windows, 2, Some(&weights), Some(&[0, 0, 1, 2, 2]), &mut ok)?;
-    let units = scorer.weighted_units(0).ok_or(Error::State("no weights".into()))?;
+    let units = scorer
+        .weighted_units(0)
+        .ok_or(Error::State("no weights".into()))?;
     assert_eq!(units.weights, [0.5, 0.25, 1.0]);
     Ok(())
 }
@@ -227,7 +271,10 @@ fn filters_by_context() -> Result<()> {
     let phi = Arc::new(KgramSet::from_rows(&[0, 0, 1, 0, 0, 7], 2, VOCAB)?);
     let filter = Some(Arc::clone(&phi));
     let scheme = keyed(2)?;
-    let all = Options { filter, ..options(Dedup::Unit) };
+    let all = Options {
+        filter,
+        ..options(Dedup::Unit)
+    };
     let mut scorer = Scorer::new(vec![scheme.clone()], &all)?;
     add(&mut scorer, &values, &offsets, None)?;
     let mut kept = windows(&values, &offsets, 3);
@@ -256,7 +303,10 @@ fn a_document_is_a_test_of_its_own() -> Result<()> {
                 let found = (tally.scored, tally.statistic, tally.duplicates);
                 assert_eq!(found, (scored, green as f64, removed));
                 let span = offsets[i] as usize..offsets[i + 1] as usize;
-                let count = places.status[span.clone()].iter().filter(|&&s| s == 0).count() as u64;
+                let count = places.status[span.clone()]
+                    .iter()
+                    .filter(|&&s| s == 0)
+                    .count() as u64;
                 let sum: f64 = places.scores[span].iter().filter(|s| s.is_finite()).sum();
                 assert_eq!((count, sum), (scored, green as f64));
             }
@@ -275,7 +325,10 @@ fn an_interruption_loses_nothing() -> Result<()> {
     let mut hurried = Scorer::new(vec![scheme], &options(Dedup::Unit))?;
     let documents = Documents::new(TokenSlice::U16(&values), &offsets, VOCAB)?;
     let source = Source::new(documents, None)?;
-    assert_eq!(hurried.add(&source, None, &mut || Err(Error::Interrupted)), Err(Error::Interrupted));
+    assert_eq!(
+        hurried.add(&source, None, &mut || Err(Error::Interrupted)),
+        Err(Error::Interrupted)
+    );
     assert!(hurried.tallies(&mut || Err(Error::Interrupted)).is_err());
     assert_eq!(hurried.tallies(&mut ok)?, calm.tallies(&mut ok)?);
     Ok(())
@@ -287,11 +340,22 @@ fn refuses_what_makes_no_sense() -> Result<()> {
     let mut scorer = Scorer::new(vec![keyed(2)?], &options(Dedup::Unit))?;
     let (values, offsets) = ([1u16, 2, 3, 4], [0i64, 4]);
     assert!(add(&mut scorer, &values, &offsets, Some(&[1.0])).is_err());
-    assert!(add(&mut scorer, &values, &offsets, Some(&[1.0, 1.0, f64::NAN, 1.0])).is_err());
+    assert!(
+        add(
+            &mut scorer,
+            &values,
+            &offsets,
+            Some(&[1.0, 1.0, f64::NAN, 1.0])
+        )
+        .is_err()
+    );
     add(&mut scorer, &values, &offsets, None)?;
     assert!(add(&mut scorer, &values, &offsets, Some(&[1.0; 4])).is_err());
     assert!(scorer.restore(&[1, 2, 3]).is_err());
-    let early = Options { start: Some(1), ..options(Dedup::Unit) };
+    let early = Options {
+        start: Some(1),
+        ..options(Dedup::Unit)
+    };
     assert!(Scorer::new(vec![keyed(2)?], &early).is_err());
     Ok(())
 }

@@ -51,16 +51,22 @@ impl<'py> Ragged<'py> {
         let offsets = offsets
             .extract()
             .map_err(|_| token_error("offsets must be a 1-D array of int64"))?;
-        Ok(Self { values: Tokens::new(values)?, offsets })
+        Ok(Self {
+            values: Tokens::new(values)?,
+            offsets,
+        })
     }
 
     /// The documents, with all ids checked against the vocabulary.
     pub fn documents(&self, vocab_size: u32) -> PyResult<Documents<'_>> {
-        let offsets =
-            self.offsets.as_slice().map_err(|_| token_error("offsets must be contiguous"))?;
+        let offsets = self
+            .offsets
+            .as_slice()
+            .map_err(|_| token_error("offsets must be contiguous"))?;
         let values = self.values.slice()?;
         let py = self.offsets.py();
-        py.detach(|| Documents::new(values, offsets, vocab_size)).map_err(to_py)
+        py.detach(|| Documents::new(values, offsets, vocab_size))
+            .map_err(to_py)
     }
 }
 
@@ -80,7 +86,10 @@ impl<'py> RaggedSource<'py> {
             Some((values, offsets)) => Some(Ragged::new(values, offsets)?),
             None => None,
         };
-        Ok(Self { documents: Ragged::new(&documents.0, &documents.1)?, prompts })
+        Ok(Self {
+            documents: Ragged::new(&documents.0, &documents.1)?,
+            prompts,
+        })
     }
 
     /// The source for the core.
@@ -104,6 +113,8 @@ pub fn rows<'a>(
     array: &'a numpy::PyReadonlyArray2<'_, u32>,
     what: &str,
 ) -> PyResult<(&'a [u32], usize)> {
-    let flat = array.as_slice().map_err(|_| token_error(format!("{what} must be contiguous")))?;
+    let flat = array
+        .as_slice()
+        .map_err(|_| token_error(format!("{what} must be contiguous")))?;
     Ok((flat, array.shape()[1]))
 }

@@ -9,6 +9,8 @@ use radscore_core::scorer::thread_pool;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+type RowsAndCounts<'py> = (Bound<'py, PyArray2<u32>>, Bound<'py, PyArray1<u64>>);
+
 /// A set of k-grams over a vocabulary.
 #[pyclass(frozen, module = "radscore._core")]
 pub struct KgramSet {
@@ -16,10 +18,16 @@ pub struct KgramSet {
 }
 
 fn set(inner: radscore_core::Result<kgrams::KgramSet>) -> PyResult<KgramSet> {
-    Ok(KgramSet { inner: Arc::new(inner.map_err(to_py)?) })
+    Ok(KgramSet {
+        inner: Arc::new(inner.map_err(to_py)?),
+    })
 }
 
-fn to_rows<'py>(py: Python<'py>, flat: Vec<u32>, width: usize) -> PyResult<Bound<'py, PyArray2<u32>>> {
+fn to_rows<'py>(
+    py: Python<'py>,
+    flat: Vec<u32>,
+    width: usize,
+) -> PyResult<Bound<'py, PyArray2<u32>>> {
     let rows = flat.len() / width;
     PyArray1::from_vec(py, flat).reshape([rows, width])
 }
@@ -87,12 +95,16 @@ pub struct KgramCounts {
 impl KgramCounts {
     #[new]
     fn new(width: usize, vocab_size: u32) -> PyResult<Self> {
-        Ok(Self { inner: kgrams::KgramCounts::new(width, vocab_size).map_err(to_py)? })
+        Ok(Self {
+            inner: kgrams::KgramCounts::new(width, vocab_size).map_err(to_py)?,
+        })
     }
 
     #[staticmethod]
     fn load(path: PathBuf) -> PyResult<Self> {
-        Ok(Self { inner: kgrams::KgramCounts::load(&path).map_err(to_py)? })
+        Ok(Self {
+            inner: kgrams::KgramCounts::load(&path).map_err(to_py)?,
+        })
     }
 
     fn save(&self, path: PathBuf) -> PyResult<()> {
@@ -143,7 +155,9 @@ impl KgramCounts {
         counts: PyReadonlyArray1<'_, u64>,
     ) -> PyResult<()> {
         let (flat, width) = rows(&kgrams, "k-grams")?;
-        let counts = counts.as_slice().map_err(|_| argument_error("counts must be contiguous"))?;
+        let counts = counts
+            .as_slice()
+            .map_err(|_| argument_error("counts must be contiguous"))?;
         if width != self.inner.width() || flat.len() != counts.len() * width {
             return Err(argument_error(format!(
                 "k-grams must have {} columns and one count each",
@@ -155,14 +169,19 @@ impl KgramCounts {
 
     fn top(&self, py: Python<'_>, n: Option<usize>, min_count: u64) -> KgramSet {
         let inner = py.detach(|| self.inner.top(n.unwrap_or(usize::MAX), min_count));
-        KgramSet { inner: Arc::new(inner) }
+        KgramSet {
+            inner: Arc::new(inner),
+        }
     }
 
     fn rows<'py>(
         &self,
         py: Python<'py>,
-    ) -> PyResult<(Bound<'py, PyArray2<u32>>, Bound<'py, PyArray1<u64>>)> {
+    ) -> PyResult<RowsAndCounts<'py>> {
         let (flat, counts) = py.detach(|| self.inner.rows());
-        Ok((to_rows(py, flat, self.inner.width())?, PyArray1::from_vec(py, counts)))
+        Ok((
+            to_rows(py, flat, self.inner.width())?,
+            PyArray1::from_vec(py, counts),
+        ))
     }
 }

@@ -134,11 +134,7 @@ fn matrix<'py, T: numpy::Element>(
     values: Vec<T>,
     columns: usize,
 ) -> PyResult<Bound<'py, PyArray2<T>>> {
-    let rows = if columns == 0 {
-        0
-    } else {
-        values.len() / columns
-    };
+    let rows = values.len().checked_div(columns).unwrap_or(0);
     values.into_pyarray(py).reshape([rows, columns])
 }
 

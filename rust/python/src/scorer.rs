@@ -38,7 +38,13 @@ fn options(
             "window" => Rule::Window,
             "context" => Rule::Context,
             "none" => Rule::None,
-            _ => return Err(unknown("dedup", dedup, "'unit', 'window', 'context' or 'none'")),
+            _ => {
+                return Err(unknown(
+                    "dedup",
+                    dedup,
+                    "'unit', 'window', 'context' or 'none'",
+                ));
+            }
         },
         combine: match combine {
             "one" => Combine::One,
@@ -48,7 +54,13 @@ fn options(
         role: match prompt_role {
             "exclude" => PromptRole::Exclude,
             "context" => PromptRole::Context,
-            _ => return Err(unknown("prompt_role", prompt_role, "'exclude' or 'context'")),
+            _ => {
+                return Err(unknown(
+                    "prompt_role",
+                    prompt_role,
+                    "'exclude' or 'context'",
+                ));
+            }
         },
         start,
         filter: filter.map(|set| Arc::clone(&set.inner)),
@@ -137,12 +149,18 @@ impl Tally {
 
     #[getter]
     fn sum_weight(&self) -> f64 {
-        self.inner.weights.as_ref().map_or(0.0, |w| w.weight.value())
+        self.inner
+            .weights
+            .as_ref()
+            .map_or(0.0, |w| w.weight.value())
     }
 
     #[getter]
     fn sum_weight_squared(&self) -> f64 {
-        self.inner.weights.as_ref().map_or(0.0, |w| w.square.value())
+        self.inner
+            .weights
+            .as_ref()
+            .map_or(0.0, |w| w.square.value())
     }
 
     #[getter]
@@ -152,7 +170,10 @@ impl Tally {
 
     #[getter]
     fn sum_weight_score(&self) -> f64 {
-        self.inner.weights.as_ref().map_or(0.0, |w| w.product.value())
+        self.inner
+            .weights
+            .as_ref()
+            .map_or(0.0, |w| w.product.value())
     }
 
     fn merge(&self, other: &Self) -> Self {
@@ -169,6 +190,9 @@ type UnitArrays<'py> = (
     Option<Bound<'py, PyArray1<u64>>>,
 );
 
+/// Status and score of each position.
+type StatusAndScores<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>);
+
 /// Scores documents under one or many schemes.
 #[pyclass(module = "radscore._core")]
 pub struct Scorer {
@@ -177,9 +201,10 @@ pub struct Scorer {
 
 fn slice<'a>(weights: &'a Weights<'_>) -> PyResult<Option<&'a [f64]>> {
     match weights {
-        Some(array) => {
-            array.as_slice().map(Some).map_err(|_| argument_error("weights must be contiguous"))
-        }
+        Some(array) => array
+            .as_slice()
+            .map(Some)
+            .map_err(|_| argument_error("weights must be contiguous")),
         None => Ok(None),
     }
 }
@@ -198,8 +223,18 @@ impl Scorer {
         threads: Option<usize>,
         curve: Vec<u64>,
     ) -> PyResult<Self> {
-        let options = options(dedup, combine, start, prompt_role, filter.as_deref(), threads)?;
-        let schemes = schemes.iter().map(|scheme| Arc::clone(&scheme.inner)).collect();
+        let options = options(
+            dedup,
+            combine,
+            start,
+            prompt_role,
+            filter.as_deref(),
+            threads,
+        )?;
+        let schemes = schemes
+            .iter()
+            .map(|scheme| Arc::clone(&scheme.inner))
+            .collect();
         let mut inner = scorer::Scorer::new(schemes, &options).map_err(to_py)?;
         inner.set_curve(curve).map_err(to_py)?;
         if options.combine == Combine::Sum {
@@ -233,12 +268,16 @@ impl Scorer {
         let (flat, width) = rows(&windows, "windows")?;
         let orders = match &occurrences {
             Some(array) => Some(
-                array.as_slice().map_err(|_| argument_error("occurrences must be contiguous"))?,
+                array
+                    .as_slice()
+                    .map_err(|_| argument_error("occurrences must be contiguous"))?,
             ),
             None => None,
         };
         let (inner, weights) = (&mut self.inner, slice(&weights)?);
-        detached(py, |check| inner.add_windows(flat, width, weights, orders, check))
+        detached(py, |check| {
+            inner.add_windows(flat, width, weights, orders, check)
+        })
     }
 
     fn flush(&mut self, py: Python<'_>) -> PyResult<()> {
@@ -264,7 +303,11 @@ impl Scorer {
         let units = detached(py, |_| Ok(inner.weighted_units(scheme)))?;
         Ok(units.map(|units| {
             let groups = (!units.groups.is_empty()).then(|| PyArray1::from_vec(py, units.groups));
-            (PyArray1::from_vec(py, units.weights), PyArray1::from_vec(py, units.scores), groups)
+            (
+                PyArray1::from_vec(py, units.weights),
+                PyArray1::from_vec(py, units.scores),
+                groups,
+            )
         }))
     }
 
@@ -355,7 +398,10 @@ pub fn score_documents<'py>(
     let statistic = PyArray1::from_iter(py, tallies.iter().map(|tally| tally.statistic));
     out.set_item("statistic", statistic)?;
     if let ScoreKind::Depths(_) = scheme.score_kind() {
-        let flat: Vec<u64> = tallies.iter().flat_map(|tally| tally.depths.iter().copied()).collect();
+        let flat: Vec<u64> = tallies
+            .iter()
+            .flat_map(|tally| tally.depths.iter().copied())
+            .collect();
         out.set_item("depth_counts", PyArray1::from_vec(py, flat))?;
     }
     Ok(out)
@@ -376,7 +422,7 @@ pub fn score_positions<'py>(
     prompt_role: &str,
     threads: Option<usize>,
     max_contexts: Option<usize>,
-) -> PyResult<(Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>)> {
+) -> PyResult<StatusAndScores<'py>> {
     let options = options(dedup, "one", start, prompt_role, filter.as_deref(), threads)?;
     let scheme = Arc::clone(&scheme.inner);
     let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
@@ -384,5 +430,8 @@ pub fn score_positions<'py>(
     let all = detached(py, |check| {
         per_document::positions(scheme.as_ref(), &options, &source, max_contexts, check)
     })?;
-    Ok((PyArray1::from_vec(py, all.status), PyArray1::from_vec(py, all.scores)))
+    Ok((
+        PyArray1::from_vec(py, all.status),
+        PyArray1::from_vec(py, all.scores),
+    ))
 }
