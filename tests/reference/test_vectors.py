@@ -7,6 +7,7 @@ tools/make_golden.py with another seed.
 import importlib.util
 import math
 import random
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def vectors(request, golden):
             return golden(name)
         try:
             return make_golden().MAKERS[name](random.Random(request.node.nodeid))
-        except (ImportError, FileNotFoundError) as error:
+        except (ImportError, OSError, subprocess.CalledProcessError) as error:
             pytest.skip(f"the tool is not installed: {error}")
 
     return read

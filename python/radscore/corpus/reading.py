@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from radscore.corpus._base import (
     NOTHING_SKIPPED,
@@ -18,20 +13,22 @@ from radscore.corpus._base import (
     Reader,
     SkipReport,
     Where,
-    keep,
-    select,
 )
+from radscore.corpus.ahead import ReadAhead
+from radscore.corpus.checks import check_ids, cut_after, without
 from radscore.corpus.columns import ArrowReader, ParquetReader
 from radscore.corpus.jsonl import JsonLinesReader
-from radscore.corpus.records import MAX_ID, Fields
 from radscore.corpus.tokens import TokenReader
-from radscore.documents import Documents
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
+    import numpy as np
+
+    from radscore.corpus.records import Fields
     from radscore.corpus.sources import Source
+    from radscore.documents import Documents
 
 __all__ = ["Batch", "Corpus", "Options"]
 
@@ -219,7 +216,7 @@ class Corpus:
         return self._deliver(progress)
 
     def _deliver(self, progress: _Progress) -> Generator[Batch]:
-        ahead = _ReadAhead(self._read(progress))
+        ahead = ReadAhead(self._read(progress))
         try:
             for item in ahead:
                 self._skipped = item.skipped
@@ -305,11 +302,11 @@ class Corpus:
                 cut = chunk
                 if self._options.eod is not None:
                     if source.format not in ("npy", "bin"):
-                        cut = _cut_after(chunk, self._options.eod)
+                        cut = cut_after(chunk, self._options.eod)
                     limit = self._options.vocab_size
                     if limit is not None and self._options.eod >= limit:
-                        cut = replace(cut, documents=_without(cut.documents, self._options.eod))
-                cut = self._check_ids(cut, problems)
+                        cut = replace(cut, documents=without(cut.documents, self._options.eod))
+                cut = check_ids(cut, self._options.vocab_size, problems)
                 yield replace(cut, skipped=problems.take())
         except DamagedFileError as error:
             problems.file(error)
@@ -326,79 +323,6 @@ class Corpus:
             return ParquetReader(source, options.fields, problems)
         return ArrowReader(source, options.fields, problems)
 
-    def _check_ids(self, chunk: Chunk, problems: Problems) -> Chunk:
-        """Every id of every document is held against the vocabulary."""
-        limit = self._options.vocab_size
-        kept = np.ones(len(chunk.documents), dtype=bool)
-        for documents, name in ((chunk.documents, ""), (chunk.prompts, " of the prompt")):
-            if documents is None or _in_range(documents, limit):
-                continue
-            for document in _offenders(documents, limit):
-                if kept[document]:
-                    kept[document] = False
-                    reason = self._bad_id(documents[document], name, chunk.from_text)
-                    problems.record(chunk.where.locate(document), reason)
-        return chunk if kept.all() else keep(chunk, kept)
-
-    def _bad_id(self, ids: npt.NDArray[Any], name: str, from_text: bool) -> str:
-        limit = self._options.vocab_size
-        top = MAX_ID + 1 if limit is None else limit
-        position = int(np.flatnonzero((ids < 0) | (ids >= top))[0])
-        bad = int(ids[position])
-        text = f"token id {bad} at position {position}{name} is outside the vocabulary"
-        if limit is not None:
-            text += f" of {limit}"
-        if from_text:
-            return f"{text}; is this the tokenizer of the scheme?"
-        return f"{text}; is the dtype right?" if bad >= 1 << 16 or bad < 0 else text
-
-
-def _in_range(documents: Documents, limit: int | None) -> bool:
-    top = MAX_ID + 1 if limit is None else limit
-    dtype = documents.values.dtype
-    if dtype.kind == "u" and np.iinfo(dtype).max < top:
-        return True  # no need to look
-    low, high = documents.id_range
-    return low >= 0 and high < top
-
-
-def _offenders(documents: Documents, limit: int | None) -> Iterator[int]:
-    """Indices of the documents with an id outside of the vocabulary."""
-    top = MAX_ID + 1 if limit is None else limit
-    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
-    used = documents.values[first:last]
-    bad = np.flatnonzero((used < 0) | (used >= top)) + first
-    owners = np.searchsorted(documents.offsets, bad, side="right") - 1
-    return (int(owner) for owner in np.unique(owners))
-
-
-def _cut_after(chunk: Chunk, eod: int) -> Chunk:
-    """The documents of `chunk` also cut after each `eod`; the ids are not copied."""
-    documents = chunk.documents
-    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
-    ends = np.flatnonzero(documents.values[first:last] == eod) + (first + 1)
-    new = np.setdiff1d(ends, documents.offsets)
-    if len(new) == 0:
-        return chunk
-    # Equal offsets (empty documents) must stay, so the new cuts are merged, not united.
-    owners = np.searchsorted(documents.offsets, new, side="right") - 1
-    offsets = np.insert(documents.offsets, owners + 1, new)
-    parents = np.insert(np.arange(len(documents)), owners + 1, owners)
-    where = chunk.where.take(parents)
-    prompts = None if chunk.prompts is None else select(chunk.prompts, parents)
-    return replace(
-        chunk, documents=Documents(documents.values, offsets), prompts=prompts, where=where
-    )
-
-
-def _without(documents: Documents, eod: int) -> Documents:
-    """The documents with every `eod` taken out, copied."""
-    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
-    used = documents.values[first:last]
-    kept = used != eod
-    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept)))
-    return Documents(used[kept], before[documents.offsets - first])
-
 
 @dataclass(frozen=True, eq=False)
 class _Item:
@@ -409,44 +333,3 @@ class _Item:
 @dataclass(frozen=True)
 class _End:
     skipped: SkipReport
-
-
-class _ReadAhead:
-    """Runs an iterator in a thread, one item ahead; its errors come out where it is iterated."""
-
-    def __init__(self, items: Iterator[_Item | _End]) -> None:
-        self._queue: queue.Queue[_Item | _End | BaseException] = queue.Queue(maxsize=1)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(items,), name="radscore-reader", daemon=True
-        )
-        self._thread.start()
-
-    def _run(self, items: Iterator[_Item | _End]) -> None:
-        try:
-            for item in items:
-                if not self._put(item):
-                    return
-        except BaseException as error:  # noqa: BLE001 -
-            self._put(error)
-
-    def _put(self, item: _Item | _End | BaseException) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def __iter__(self) -> Iterator[_Item | _End]:
-        while True:
-            item = self._queue.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def close(self) -> None:
-        """Stops the thread after the item it is reading, and waits for it a while."""
-        self._stop.set()
-        self._thread.join(timeout=10.0)  # a read from a dead file server may never return
