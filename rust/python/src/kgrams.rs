@@ -174,10 +174,7 @@ impl KgramCounts {
         }
     }
 
-    fn rows<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<RowsAndCounts<'py>> {
+    fn rows<'py>(&self, py: Python<'py>) -> PyResult<RowsAndCounts<'py>> {
         let (flat, counts) = py.detach(|| self.inner.rows());
         Ok((
             to_rows(py, flat, self.inner.width())?,
