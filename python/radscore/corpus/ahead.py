@@ -1,0 +1,55 @@
+"""Reading ahead in a thread of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ReadAhead"]
+
+T = TypeVar("T")
+
+
+class ReadAhead(Generic[T]):
+    """Runs an iterator in a thread, one item ahead; its errors come out where it is iterated."""
+
+    def __init__(self, items: Iterator[T]) -> None:
+        self._queue: queue.Queue[T | BaseException] = queue.Queue(maxsize=1)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(items,), name="radscore-reader", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, items: Iterator[T]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+        except BaseException as error:  # noqa: BLE001 -
+            self._put(error)
+
+    def _put(self, item: T | BaseException) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            item = self._queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """Stops the thread after the item it is reading, and waits for it a while."""
+        self._stop.set()
+        self._thread.join(timeout=10.0)  # a read from a dead file server may never return

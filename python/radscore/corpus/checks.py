@@ -1,0 +1,93 @@
+"""Checks and cuts that are the same for every format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.corpus._base import Chunk, Problems, keep, select
+from radscore.corpus.records import MAX_ID
+from radscore.documents import Documents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["check_ids", "cut_after", "without"]
+
+
+def check_ids(chunk: Chunk, limit: int | None, problems: Problems) -> Chunk:
+    """Every id of every document is held against the vocabulary."""
+    kept = np.ones(len(chunk.documents), dtype=bool)
+    for documents, name in ((chunk.documents, ""), (chunk.prompts, " of the prompt")):
+        if documents is None or _in_range(documents, limit):
+            continue
+        for document in _offenders(documents, limit):
+            if kept[document]:
+                kept[document] = False
+                reason = f"{_bad_id(documents[document], name, limit)}{_hint(chunk)}"
+                problems.record(chunk.where.locate(document), reason)
+    return chunk if kept.all() else keep(chunk, kept)
+
+
+def _bad_id(ids: npt.NDArray[Any], name: str, limit: int | None) -> str:
+    top = MAX_ID + 1 if limit is None else limit
+    position = int(np.flatnonzero((ids < 0) | (ids >= top))[0])
+    size = "" if limit is None else f" of {limit}"
+    bad = int(ids[position])
+    return f"token id {bad} at position {position}{name} is outside the vocabulary{size}"
+
+
+def _hint(chunk: Chunk) -> str:
+    if chunk.from_text:
+        return "; is this the tokenizer of the scheme?"
+    return "; is the dtype right?" if chunk.where.unit == "token" else ""
+
+
+def _in_range(documents: Documents, limit: int | None) -> bool:
+    top = MAX_ID + 1 if limit is None else limit
+    dtype = documents.values.dtype
+    if dtype.kind == "u" and np.iinfo(dtype).max < top:
+        return True  # no need to look
+    low, high = documents.id_range
+    return low >= 0 and high < top
+
+
+def _offenders(documents: Documents, limit: int | None) -> Iterator[int]:
+    """Indices of the documents with an id outside of the vocabulary."""
+    top = MAX_ID + 1 if limit is None else limit
+    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
+    used = documents.values[first:last]
+    bad = np.flatnonzero((used < 0) | (used >= top)) + first
+    owners = np.searchsorted(documents.offsets, bad, side="right") - 1
+    return (int(owner) for owner in np.unique(owners))
+
+
+def cut_after(chunk: Chunk, eod: int) -> Chunk:
+    """The documents of `chunk` also cut after each `eod`; the ids are not copied."""
+    documents = chunk.documents
+    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
+    ends = np.flatnonzero(documents.values[first:last] == eod) + (first + 1)
+    new = np.setdiff1d(ends, documents.offsets)
+    if len(new) == 0:
+        return chunk
+    # Equal offsets (empty documents) must stay, so the new cuts are merged, not united.
+    owners = np.searchsorted(documents.offsets, new, side="right") - 1
+    offsets = np.insert(documents.offsets, owners + 1, new)
+    parents = np.insert(np.arange(len(documents)), owners + 1, owners)
+    where = chunk.where.take(parents)
+    prompts = None if chunk.prompts is None else select(chunk.prompts, parents)
+    return replace(
+        chunk, documents=Documents(documents.values, offsets), prompts=prompts, where=where
+    )
+
+
+def without(documents: Documents, eod: int) -> Documents:
+    """The documents with every `eod` taken out, copied."""
+    first, last = int(documents.offsets[0]), int(documents.offsets[-1])
+    used = documents.values[first:last]
+    kept = used != eod
+    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept)))
+    return Documents(used[kept], before[documents.offsets - first])
