@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import traceback
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -309,8 +310,8 @@ FINGERPRINTS = [
     "38242cb7a75cc295",
     "4f84f1e06b0d1604",
     "34c2ffd436d9f616",
-    "17c46b75867538d0",
-    "e3c3237a3b74a74a",
+    "81dbcb505d672a45",
+    "797407d0d1b78b14",
     "85197619729dccc2",
     "31add7b6677e92c4",
     "d89251ee91cf8c50",
@@ -327,8 +328,8 @@ DECOYS = [
     "f4d437230b7da3e1",
     "94616216df1ed2b0",
     "b49572c0816d27c1",
-    "95c53f019ffe48be",
-    "8a2486162f621373",
+    "a86611d639831628",
+    "d13c3fbadf4aca8e",
     "dedcbd684b0b2869",
     "e616880507c6ca66",
     "fa471d946bea2d52",
@@ -584,12 +585,16 @@ def test_configuration_objects_of_transformers():
 
 def test_synthid_weights():
     """transformers' detector: linspace(10, 1, depth), scaled to sum to the depth, then the mean."""
-    scheme = SynthID(vocab_size=500, keys=range(1, 31))
+    mean = SynthID(vocab_size=500, keys=range(1, 31))
+    weighted = replace(mean, method="weighted_mean")
     line = np.linspace(10, 1, 30)
-    np.testing.assert_allclose(scheme.weighted_mean_weights, line / line.sum(), rtol=1e-14)
-    assert sum(scheme.mean_weights) == pytest.approx(1)
-    assert scheme.null_law.weights == scheme.mean_weights
-    assert scheme.weighted_null_law.weights == scheme.weighted_mean_weights
+    np.testing.assert_allclose(weighted.weights, line / line.sum(), rtol=1e-14)
+    assert weighted.null_law.weights == weighted.weights
+    assert weighted.null_law.method == "exact tail of the weighted bits"
+    assert set(mean.weights) == {1 / 30}
+    assert weighted.fingerprint != mean.fingerprint
+    with pytest.raises(SchemeError, match="method must be one of mean, weighted_mean, not 'sum'"):
+        SynthID(vocab_size=500, keys=(1,), method="sum")
 
 
 def test_importing_the_schemes_loads_nothing_heavy():

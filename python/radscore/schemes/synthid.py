@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["SynthID", "SynthIDDeepMind"]
 
 _MOST_KEYS = 64
+#: Mean of the g-values, or weighted mean with weights linear from 10 down to 1 over the depths.
+_METHODS = ("mean", "weighted_mean")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -28,8 +30,11 @@ class Tournament(Scheme):
 
     keys: tuple[int, ...]
     context_width: int = 4
+    method: str = "mean"
 
     def _check(self) -> None:
+        if self.method not in _METHODS:
+            raise SchemeError(f"method must be one of {', '.join(_METHODS)}, not {self.method!r}")
         self._set("keys", secret_ints("keys", self.keys, _MOST_KEYS))
         self._set("context_width", whole("context_width", self.context_width, 1, 16))
 
@@ -39,31 +44,19 @@ class Tournament(Scheme):
         return len(self.keys)
 
     @property
-    def mean_weights(self) -> tuple[float, ...]:
-        """The weights of the mean score: 1 / depth each."""
-        return (1.0 / self.depth,) * self.depth
-
-    @property
-    def weighted_mean_weights(self) -> tuple[float, ...]:
-        """The field's weights: linear from 10 down to 1 over the depths, divided by their sum."""
-        if self.depth == 1:
-            return (1.0,)
+    def weights(self) -> tuple[float, ...]:
+        """What each depth's g-value weighs in the score of a unit; the sum is 1."""
+        if self.method == "mean" or self.depth == 1:
+            return (1.0 / self.depth,) * self.depth
         line = [10.0 - 9.0 * d / (self.depth - 1) for d in range(self.depth)]
         return tuple(weight / sum(line) for weight in line)
 
     @property
     def null_law(self) -> NullLaw:
-        """Law of the mean score: bits of the exact null share, each weighing 1 / depth."""
+        """Law of the mean or weighted mean: bits of the exact null share, one a depth."""
         from radscore.stats.laws import SynthIDLaw
 
-        return SynthIDLaw(Fraction(*only(self.core.share)), self.mean_weights)
-
-    @property
-    def weighted_null_law(self) -> NullLaw:
-        """Law of the weighted mean score."""
-        from radscore.stats.laws import SynthIDLaw
-
-        return SynthIDLaw(Fraction(*only(self.core.share)), self.weighted_mean_weights)
+        return SynthIDLaw(Fraction(*only(self.core.share)), self.weights)
 
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         keys: list[int] = []
@@ -86,6 +79,9 @@ class SynthID(Tournament):
         One a depth, 1 to 64 of 64 bits.
     context_width : int
         Preceding tokens that are hashed: `ngram_len - 1`.
+    method : {"mean", "weighted_mean"}
+        The score of a unit: the mean of its g-values, or their mean with weights linear from 10
+        down to 1 over the depths.
     sampling_table_size, sampling_table_seed : int
         The table of g-values, drawn with torch's CPU generator.
 
@@ -177,6 +173,9 @@ class SynthIDDeepMind(Tournament):
         One a depth, 1 to 64 of 64 bits. Their order matters: the hash starts from all of them.
     context_width : int
         Preceding tokens that are hashed: `ngram_len - 1`.
+    method : {"mean", "weighted_mean"}
+        The score of a unit: the mean of its g-values, or their mean with weights linear from 10
+        down to 1 over the depths.
 
     Examples
     --------
