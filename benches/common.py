@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 import statistics
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import radscore as rs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -135,19 +137,18 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def machine() -> str:
-    """The processor, its cores, and the versions of what was run."""
-    import os
-
+    """The processor, its cores and load, and the versions of what was run."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
-    found = []
-    for package in ("radscore", "numpy", "torch", "transformers"):
+    found = [f"radscore {rs.__version__}"]
+    for package in ("numpy", "torch", "transformers"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
     python = platform.python_version()
-    return f"{model}, {os.cpu_count()} cores; Python {python}, " + ", ".join(found)
+    load = f"{os.getloadavg()[0]:.1f} processes at work before"
+    return f"{model}, {os.cpu_count()} cores, {load}; Python {python}, " + ", ".join(found)

@@ -22,7 +22,7 @@ SECTIONS: Final = (
 def main() -> None:
     """Prints each section as it is measured, then writes all of them."""
     now = datetime.now(UTC).strftime("%Y-%m-%d")
-    parts = ["# Benchmarks", f"{now}, {machine()}.", "Written by `python -m benches.run`."]
+    parts = ["# Results", f"{now}, {machine()}.", "Written by `python -m benches.run`."]
     for title, modules in SECTIONS:
         parts += [f"## {title}", table([row for module in modules for row in module.rows()])]
         print(f"\n{title}\n{parts[-1]}", flush=True)

@@ -83,8 +83,8 @@ def test_decoy_keys_find_next_to_nothing(documents):
         false_discovery(rs.score_documents(documents, decoy).log10_pvalue, 0.05).n_rejected > 0
         for decoy in scheme.decoys(50, seed=2)
     )
-    # With every document human to these keys, any finding is false: at most 5 % of the keys have
-    # one (2.5 and 4 standard deviations of that are 8.7).
+    # Nothing carries these keys, so any finding is false: at most 5 % of the keys should have one
+    # (2.5 of 50; four standard deviations above that is 8.7).
     assert with_alarm <= 8
 
 
