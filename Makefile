@@ -15,7 +15,7 @@ help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 demo: $(STAMPS)/build ## Find the watermarked documents of the embedded corpus
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python -m tools.demo
 
 test: $(STAMPS)/build $(STAMPS)/dev ## Run every test, of Rust and of Python
 	cargo test --release --quiet -p radscore-core
@@ -36,7 +36,7 @@ format: $(STAMPS)/dev ## Format everything
 	$(BIN)/ruff format
 
 bench: $(STAMPS)/build $(STAMPS)/dev ## Measure against other tools, with checked answers; writes benches/RESULTS.md
-	$(BIN)/python benches/run.py
+	$(BIN)/python -m benches.run
 
 golden: $(STAMPS)/build $(STAMPS)/dev ## Regenerate the golden files from the tools that they come from
 	$(BIN)/python tools/make_golden.py

@@ -217,7 +217,10 @@ class Documents:
 def _tensor_to_numpy(tensor: Any) -> IntArray:
     if tensor.device.type != "cpu":
         raise TokenError(f"the tensor is on {tensor.device}; move it with .cpu() first")
-    array: IntArray = tensor.detach().numpy()
+    try:
+        array: IntArray = tensor.detach().numpy()
+    except TypeError as error:  # bfloat16 and other types that numpy lacks
+        raise TokenError(f"a tensor of token ids holds {tensor.dtype}: {error}") from None
     return array
 
 
@@ -228,6 +231,8 @@ def _ids(document: Any, index: int) -> IntArray:
         ids = np.asarray(document)
     except (ValueError, OverflowError, TypeError) as error:
         raise TokenError(f"document {index} is not a list of token ids: {error}") from None
+    if isinstance(document, (list, tuple)) and bool in set(map(type, document)):
+        raise TokenError(f"document {index} holds bool, not integers")
     if ids.ndim != 1:
         raise TokenError(f"document {index} is not a list of token ids but {ids.ndim}-D")
     if len(ids) and not np.issubdtype(ids.dtype, np.integer):

@@ -304,7 +304,7 @@ def _json_entries(path: Path) -> Iterator[tuple[str, list[Any], Any]]:
 def _parse(text: str, place: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise TokenError(f"{place}: not JSON: {error}") from None
 
 

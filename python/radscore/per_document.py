@@ -10,7 +10,15 @@ import numpy as np
 from radscore import _core
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.results import DocumentScores, Positions
-from radscore.scoring import Dedup, PromptRole, check_schemes, check_start, check_threads
+from radscore.scoring import (
+    Dedup,
+    PromptRole,
+    check_rules,
+    check_schemes,
+    check_start,
+    check_threads,
+    depth_weights,
+)
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
@@ -25,7 +33,7 @@ def score_documents(
     dedup: Dedup = "unit",
     *,
     prompts: DocumentsLike | None = None,
-    filter: KgramSet | None = None,  # noqa: A002
+    filter: KgramSet | None = None,
     start: int | None = None,
     threads: int | None = None,
     prompt_role: PromptRole = "exclude",
@@ -48,6 +56,7 @@ def score_documents(
     >>> rs.score_documents([[1, 2, 3, 1, 2], [7]], scheme).n_scored.tolist()
     [3, 0]
     """
+    check_rules(dedup, prompt_role, filter)
     columns = _core.score_documents(
         *_arguments(documents, scheme, prompts, filter),
         dedup=dedup,
@@ -61,7 +70,8 @@ def score_documents(
     law = scheme.null_law
     depths = columns.pop("depth_counts", None)
     if depths is not None:
-        statistic = depths.reshape(len(n_scored), -1) @ np.asarray(getattr(law, "weights"))  # noqa: B009
+        weights = depth_weights(scheme)
+        statistic = depths.reshape(len(n_scored), len(weights)) @ weights
     log10_pvalue = np.zeros(len(n_scored))
     some = n_scored > 0
     if dedup == "none":
@@ -84,7 +94,7 @@ def score_positions(
     dedup: Dedup = "unit",
     *,
     prompts: DocumentsLike | None = None,
-    filter: KgramSet | None = None,  # noqa: A002
+    filter: KgramSet | None = None,
     start: int | None = None,
     threads: int | None = None,
     prompt_role: PromptRole = "exclude",
@@ -102,6 +112,7 @@ def score_positions(
     >>> rs.score_positions([1, 2, 1, 2], scheme).status.tolist()
     [1, 0, 0, 4]
     """
+    check_rules(dedup, prompt_role, filter)
     status, scores = _core.score_positions(
         *_arguments(documents, scheme, prompts, filter),
         dedup=dedup,
@@ -117,7 +128,7 @@ def _arguments(
     documents: DocumentsLike,
     scheme: Scheme,
     prompts: DocumentsLike | None,
-    filter: KgramSet | None,  # noqa: A002
+    phi: KgramSet | None,
 ) -> tuple[Any, Any, Any, Any]:
     """Scheme, documents, prompts and filter as the core takes them."""
     check_schemes(scheme)
@@ -127,7 +138,7 @@ def _arguments(
         scheme.core,
         (ragged.values, ragged.offsets),
         None if before is None else (before.values, before.offsets),
-        None if filter is None else filter.core,
+        None if phi is None else phi.core,
     )
 
 

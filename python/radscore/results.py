@@ -53,9 +53,12 @@ class ScoreResult:
         Name of the scheme, and the fingerprint of its parameters and key.
     dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
         The rules, and the fingerprint of the filter.
-    n_documents, n_short_documents, n_tokens, n_windows, n_excluded, n_filtered, n_duplicates : int
-        What was read (short documents have no window), and how many windows the prompts, the
-        filter and the deduplication removed.
+    n_documents, n_short_documents, n_tokens, n_windows : int
+        What was read; short documents have no window.
+    n_excluded, n_filtered, n_duplicates, n_keyless : int
+        Windows that the prompts, the filter and the deduplication removed, and distinct windows
+        whose random draw does not depend on the key (a seed that is a product with token id 0,
+        say), which the rule ``unit`` leaves out.
     n_skipped : int
         Records of a corpus that could not be read and were left out.
     notes : tuple of str
@@ -88,6 +91,7 @@ class ScoreResult:
     n_excluded: int
     n_filtered: int
     n_duplicates: int
+    n_keyless: int
     n_skipped: int = 0
     notes: tuple[str, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
@@ -151,7 +155,7 @@ class DocumentScores:
 
     Attributes
     ----------
-    n_windows, n_excluded, n_filtered, n_duplicates, n_scored : ndarray of uint64
+    n_windows, n_excluded, n_filtered, n_duplicates, n_keyless, n_scored : ndarray of uint64
         As in `ScoreResult`; repetitions count once within a document.
     statistic : ndarray of float64
         Green units, or the sum of scores.
@@ -165,6 +169,7 @@ class DocumentScores:
     n_excluded: npt.NDArray[np.uint64]
     n_filtered: npt.NDArray[np.uint64]
     n_duplicates: npt.NDArray[np.uint64]
+    n_keyless: npt.NDArray[np.uint64]
     n_scored: npt.NDArray[np.uint64]
     statistic: npt.NDArray[np.float64]
     pvalue: npt.NDArray[np.float64]
@@ -196,7 +201,7 @@ class DocumentScores:
 
 
 #: Why a position is scored or not; the index is the status code.
-STATUS_NAMES = ("scored", "no context", "excluded", "filtered", "duplicate")
+STATUS_NAMES = ("scored", "no context", "excluded", "filtered", "duplicate", "keyless")
 
 
 @dataclass(frozen=True, repr=False)
@@ -207,7 +212,7 @@ class Positions:
     ----------
     status : ndarray of uint8, shape (n_tokens,)
         0 scored, 1 no whole context (or before `start`), 2 excluded by the prompt, 3 removed by
-        the filter, 4 a repetition.
+        the filter, 4 a repetition, 5 a draw that does not depend on the key.
     scores : ndarray of float64, shape (n_tokens,)
         The score where scored (1 green, 0 red; a real score; the mean g-value), else NaN.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,7 @@ class Scorer:
         scheme: Scheme | Sequence[Scheme],
         dedup: Dedup = "unit",
         *,
-        filter: KgramSet | None = None,  # noqa: A002 - the field's word
+        filter: KgramSet | None = None,
         start: int | None = None,
         threads: int | None = None,
         combine: Combine = "one",
@@ -94,8 +95,8 @@ class Scorer:
         curve: Sequence[int] = (),
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
-        if filter is not None and not isinstance(filter, KgramSet):
-            raise ArgumentError(f"filter must be a KgramSet, not {type(filter).__name__}")
+        check_rules(dedup, prompt_role, filter)
+        check_choice("combine", combine, get_args(Combine))
         self.dedup: Dedup = dedup
         self.combine: Combine = combine
         self.prompt_role: PromptRole = prompt_role
@@ -227,7 +228,7 @@ class Scorer:
         tallies = self.tallies()
         curve = self._core.curve()
         return [
-            self._result(index, tally, [(n, point[index]) for n, point in curve])
+            self._result(index, tally, [(n, points[index]) for n, points in curve])
             for index, tally in enumerate(tallies)
         ]
 
@@ -236,7 +237,7 @@ class Scorer:
             raise ArgumentError(f"the scorer has {len(self.schemes)} schemes; use results()")
 
     def _result(
-        self, index: int, tally: _core.Tally, curve: list[tuple[int, tuple[int, float]]]
+        self, index: int, tally: _core.Tally, curve: list[tuple[int, _core.Tally]]
     ) -> ScoreResult:
         scheme = self.schemes[index]
         if tally.n_scored == 0:
@@ -271,8 +272,9 @@ class Scorer:
             n_excluded=tally.n_excluded,
             n_filtered=tally.n_filtered,
             n_duplicates=tally.n_duplicates,
+            n_keyless=tally.n_keyless,
             notes=_notes(scheme, self.dedup),
-            curve=tuple(self._point(scheme.null_law, *point) for point in curve),
+            curve=tuple(self._point(index, *point) for point in curve),
             weighted=weighted,
         )
 
@@ -289,13 +291,15 @@ class Scorer:
         total = tally.sum_weight_score - law.mean * tally.sum_weight
         return weighted_test(total, weights, law, **_list_shape(scheme, groups)), total
 
-    def _point(self, law: NullLaw, n_tokens: int, point: tuple[int, float]) -> CurvePoint:
-        n_scored, statistic = point
-        if self.dedup == "none" or self._core.weighted:
-            log10_pvalue = math.nan
-        else:
-            log10_pvalue = float(law.log10_sf(statistic, n_scored)) if n_scored else 0.0
-        return CurvePoint(n_tokens, n_scored, statistic, log10_pvalue)
+    def _point(self, index: int, n_tokens: int, tally: _core.Tally) -> CurvePoint:
+        if tally.weighted or not tally.n_scored:
+            return CurvePoint(n_tokens, tally.n_scored, tally.sum_weight_score, math.nan)
+        scheme = self.schemes[index]
+        total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
+        log10_pvalue = math.nan
+        if self.dedup != "none":
+            log10_pvalue = float(scheme.null_law.log10_sf(total, tally.n_scored))
+        return CurvePoint(n_tokens, tally.n_scored, total, log10_pvalue)
 
     def merge(self, other: Scorer) -> None:
         """Takes in what `other` has read, as if it had been added here afterwards.
@@ -336,7 +340,7 @@ class Scorer:
         path: str | Path,
         scheme: Scheme | Sequence[Scheme],
         *,
-        filter: KgramSet | None = None,  # noqa: A002
+        filter: KgramSet | None = None,
         threads: int | None = None,
     ) -> Scorer:
         """Loads what `save` wrote, for the same schemes, keys and filter.
@@ -375,7 +379,7 @@ def score(
     dedup: Dedup = "unit",
     *,
     prompts: DocumentsLike | None = None,
-    filter: KgramSet | None = None,  # noqa: A002
+    filter: KgramSet | None = None,
     start: int | None = None,
     threads: int | None = None,
     prompt_role: PromptRole = "exclude",
@@ -459,8 +463,24 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     return test(scores[0], scores[1:])
 
 
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raises `ArgumentError` unless the value is one of the allowed words."""
+    if value not in allowed:
+        raise ArgumentError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def check_rules(dedup: object, prompt_role: object, phi: object) -> None:
+    """Raises `ArgumentError` unless the rules are rules and the filter is one."""
+    check_choice("dedup", dedup, get_args(Dedup))
+    check_choice("prompt_role", prompt_role, get_args(PromptRole))
+    if phi is not None and not isinstance(phi, KgramSet):
+        raise ArgumentError(f"filter must be a KgramSet, not {type(phi).__name__}")
+
+
 def check_schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
-    schemes = (scheme,) if isinstance(scheme, Scheme) else tuple(scheme)
+    schemes: tuple[Any, ...] = (scheme,)
+    if isinstance(scheme, Iterable) and not isinstance(scheme, str):
+        schemes = tuple(scheme)
     for one in schemes:
         if not isinstance(one, Scheme):
             raise ArgumentError(f"scheme must be a Scheme, not {type(one).__name__}")
@@ -495,8 +515,16 @@ def _statistic(scheme: Scheme, n_green: int, score_sum: float, depths: Sequence[
         return n_green
     if kind == "real":
         return score_sum
-    weights: Sequence[float] = getattr(scheme.null_law, "weights")  # noqa: B009
-    return math.fsum(w * n for w, n in zip(weights, depths, strict=True))
+    return math.fsum(depth_weights(scheme) * np.asarray(depths, dtype=np.float64))
+
+
+def depth_weights(scheme: Scheme) -> npt.NDArray[np.float64]:
+    """What the g-value of each depth weighs in the score of a unit."""
+    from radscore.stats import SynthIDLaw
+
+    law = scheme.null_law
+    assert isinstance(law, SynthIDLaw)
+    return np.array(law.weights)
 
 
 def _weighted_law(scheme: Scheme) -> NullLaw:
@@ -537,7 +565,8 @@ def _nothing_scored(scheme: Scheme, tally: _core.Tally) -> str:
         )
     return (
         f"nothing was scored: of {tally.n_windows} windows {tally.n_excluded} were excluded by "
-        f"prompts, {tally.n_filtered} removed by the filter, {tally.n_zero_weight} have weight 0"
+        f"prompts, {tally.n_filtered} removed by the filter, {tally.n_zero_weight} have weight 0, "
+        f"{tally.n_keyless} do not depend on the key"
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from radscore._reference import pipeline
 
 RULES = ("unit", "window", "context", "none")
-STATUS = {"scored": 0, "excluded": 2, "filtered": 3, "duplicate": 4}
+STATUS = {"scored": 0, "excluded": 2, "filtered": 3, "duplicate": 4, "keyless": 5}
 
 
 def options_of(twin, case):
@@ -63,7 +63,7 @@ def twin_of(twin, dedup, case):
 def assert_same(core, twin, kind):
     """A tally of the core and one of the twin."""
     counts = ["documents", "short_documents", "tokens", "windows"]
-    counts += ["excluded", "filtered", "duplicates", "scored"]
+    counts += ["excluded", "filtered", "duplicates", "keyless", "scored"]
     for name in counts:
         assert getattr(core, f"n_{name}") == getattr(twin, f"n_{name}"), name
     if not core.weighted:
@@ -202,8 +202,9 @@ def test_windows_with_one_unit_count_once(family, data):
     case = replace(case, combine="one")
     records = twin_of(twin, "none", case).evidence()
     tally = tally_of(twin, "unit", case)
-    assert tally.n_scored == len({twin.unit(record.window) for record in records})
-    assert tally.n_scored + tally.n_duplicates == len(records)
+    windows = [record.window for record in records if not twin.keyless(record.window)]
+    assert tally.n_scored == len({twin.unit(window) for window in windows})
+    assert tally.n_scored + tally.n_duplicates + tally.n_keyless == len(records)
 
 
 def test_units_that_windows_share():
@@ -254,7 +255,7 @@ def test_curve(dedup, data, family):
     expected = pipeline.curve(case.documents, twin, steps, rules_of(dedup, case))
     expected = expected if total else []
     found = scorer._core.curve()
-    assert [(n, scored) for n, [(scored, _)] in found] == [(n, k) for n, k, _ in expected]
+    assert [(n, tally.n_scored) for n, [tally] in found] == [(n, k) for n, k, _ in expected]
     if scorer.tally().n_scored == 0:
         return
     result = scorer.result()
@@ -279,7 +280,14 @@ def test_per_document(dedup, data, family):
         case.documents, public_of(twin), dedup, prompts=case.prompts, **options
     )
     tallies = pipeline.per_document(case.documents, twin, rules_of(dedup, case), case.prompts)
-    for name in ("n_windows", "n_excluded", "n_filtered", "n_duplicates", "n_scored"):
+    for name in (
+        "n_windows",
+        "n_excluded",
+        "n_filtered",
+        "n_duplicates",
+        "n_keyless",
+        "n_scored",
+    ):
         assert getattr(found, name).tolist() == [getattr(tally, name) for tally in tallies]
     sums = [np.mean(t.score_sum) if twin.kind == "depths" else t.score_sum for t in tallies]
     assert found.statistic.tolist() == pytest.approx(sums, rel=1e-12, abs=1e-15)

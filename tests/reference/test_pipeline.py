@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from radscore._reference.pipeline import (
@@ -23,6 +24,7 @@ from radscore._reference.schemes import (
     SynthID,
     VLLMGumbel,
 )
+from radscore._reference.seeding import PRFS
 
 KEY = bytes(range(16))
 
@@ -254,3 +256,26 @@ def test_keys_are_in_no_repr():
         assert "987654321" not in repr(scheme)
         assert repr(KEY) not in repr(scheme)
     assert "97531" not in repr(HFKGW(vocab_size=9, context_width=1, gamma=0.5, hashing_key=97531))
+
+
+CONTEXTS = [(0, 0, 0), (0, 5, 9), (5, 0, 9), (9, 5, 0), (0, 0, 9), (9, 0, 0), (4, 5, 9)]
+LM_SCHEMES = [
+    LmWatermarking(vocab_size=50, context_width=3, gamma=0.5, prf=prf, self_salt=False)
+    for prf in sorted(PRFS)
+]
+
+
+@pytest.mark.parametrize("scheme", LM_SCHEMES, ids=lambda scheme: scheme.prf)
+@pytest.mark.parametrize("context", CONTEXTS, ids=str)
+def test_keyless_windows_are_those_whose_seed_repeats_over_keys(scheme, context):
+    """Token id 0 makes some seeds the same under (nearly) every key: no evidence at all."""
+    window = (*context, 7)
+    seeds = Counter(replace(scheme, hash_key=97 * i + 10**9).seed32(window) for i in range(200))
+    repeated = seeds.most_common(1)[0][1] > 1
+    if scheme.prf == "minhash" and 0 in context:
+        # The constant hash of 0 is the smallest for some keys only, by its rank in the table.
+        assert scheme.keyless(window)
+    elif scheme.prf == "minskipgram" and context.count(0) == 2:
+        assert scheme.keyless(window)
+    else:
+        assert scheme.keyless(window) == repeated

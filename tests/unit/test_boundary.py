@@ -43,6 +43,8 @@ def test_scoring_leaves_the_interpreter_to_others():
 INTERRUPTED = """
 import signal, sys, threading, os
 import numpy as np, radscore as rs
+# Processes in the background of a shell ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 scheme = rs.KGW(vocab_size=200_000, gamma=0.5, context_width=2, seeding="hash", seed=1)
 scorer = rs.Scorer(scheme)
 documents = np.random.default_rng(0).integers(0, 200_000, (100, 5000))

@@ -53,8 +53,9 @@ def test_torch_tensors_are_read_in_place():
     assert as_lists(documents) == [[1, 2], [3, 4]]
     assert documents.values.__array_interface__["data"][0] == tensor.data_ptr()
     assert as_lists(Documents.of([tensor[0], tensor[1]])) == [[1, 2], [3, 4]]
-    with pytest.raises(TokenError, match="integers"):
-        Documents.of(torch.tensor([1.5]))
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.raises(TokenError, match=r"integers|bfloat16"):
+            Documents.of(torch.tensor([1.5], dtype=dtype))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,7 @@ def test_torch_tensors_are_read_in_place():
         ([[1], ["a"]], "document 1"),
         ([[1], [[2]]], "document 1 is not a list of token ids but 2-D"),
         ([[2**70]], "document 0"),
+        ([[True, 2]], "document 0 holds bool"),
         (np.array([1.0]), "float64"),
         (np.zeros((2, 2, 2), dtype=int), "not 3"),
         (np.arange(10)[::2], "contiguous"),

@@ -115,6 +115,7 @@ def test_json_is_imported(tmp_path):
         ("a.json", "7", "must hold a list"),
         ("a.json", "[1]", "entry 0: not a list"),
         ("a.json", "[]", "holds no k-grams"),
+        ("a.json", "[[1, " + "9" * 5000 + "]]", "not JSON"),
         ("a.json", "[" * 100_000, "not JSON"),
         ("a.jsonl", "[1, 2]\n[1,", "a.jsonl:2: not JSON"),
         ("a.jsonl", '{"k": 1}', "a.jsonl:1: not a list"),

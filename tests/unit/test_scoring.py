@@ -286,7 +286,13 @@ def test_nothing_to_test_is_an_error(documents, options, says):
     [
         (lambda: rs.Scorer([]), "at least one scheme"),
         (lambda: rs.Scorer("kgw"), "scheme must be a Scheme, not str"),
-        (lambda: rs.Scorer(KEYED, "units"), "dedup must be .* not 'units'"),
+        (
+            lambda: rs.Scorer(KEYED, "units"),
+            "dedup must be one of unit, window, context, none, not 'units'",
+        ),
+        (lambda: rs.Scorer(None), "scheme must be a Scheme, not NoneType"),
+        (lambda: rs.Scorer(KEYED, None), "dedup must be one of .*, not None"),
+        (lambda: rs.score_documents([[1]], KEYED, filter=7), "filter must be a KgramSet"),
         (lambda: rs.Scorer(KEYED, combine="add"), "combine must be"),
         (lambda: rs.Scorer(KEYED, prompt_role="skip"), "prompt_role must be"),
         (lambda: rs.Scorer(KEYED, threads=0), "threads must be from 1"),

@@ -38,7 +38,7 @@ __all__ = [
 Dedup = Literal["unit", "window", "context", "none"]
 Combine = Literal["one", "sum"]
 Role = Literal["exclude", "context"]
-Fate = Literal["excluded", "filtered", "duplicate", "scored"]
+Fate = Literal["excluded", "filtered", "duplicate", "keyless", "scored"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Record:
 class Tally:
     """What the tests need of everything added.
 
-    `n_windows = n_excluded + n_filtered + n_duplicates + n_zero_weight + n_scored`. Sums over
-    depths are tuples, one entry a depth.
+    `n_windows = n_excluded + n_filtered + n_duplicates + n_keyless + n_zero_weight + n_scored`.
+    Sums over depths are tuples, one entry a depth.
     """
 
     n_documents: int
@@ -116,6 +116,8 @@ class Tally:
     n_excluded: int
     n_filtered: int
     n_duplicates: int
+    #: Distinct windows that the rule `unit` leaves out: their draw does not depend on the key.
+    n_keyless: int
     #: Evidence whose weight is or cancelled to 0: it says nothing, and is not scored.
     n_zero_weight: int
     n_scored: int
@@ -215,6 +217,8 @@ class Scorer:
         first_place: dict[Window, int] = {}
         for record in records:
             context = record.window[:-1]
+            if self.rules.dedup == "unit" and self.scheme.keyless(record.window):
+                continue
             if self.rules.dedup == "unit":
                 groups[self.scheme.unit(record.window)].append(record)
             elif (
@@ -232,6 +236,9 @@ class Scorer:
     def tally(self) -> Tally:
         """The sums over everything added so far."""
         evidence = self.evidence()
+        keyless = set[Window]()
+        if self.rules.dedup == "unit":
+            keyless.update(r.window for r in self.records if self.scheme.keyless(r.window))
         counted = [record for record in evidence if record.weight != 0]
         weights = [record.weight for record in counted]
         scores = [self.scheme.score(record.window) for record in counted]
@@ -242,7 +249,8 @@ class Scorer:
             n_windows=self.n_windows,
             n_excluded=self.n_excluded,
             n_filtered=self.n_filtered,
-            n_duplicates=len(self.records) - len(evidence),
+            n_duplicates=len(self.records) - len(evidence) - len(keyless),
+            n_keyless=len(keyless),
             n_zero_weight=len(evidence) - len(counted),
             n_scored=len(counted),
             score_sum=self._weighted(None, scores),
@@ -283,6 +291,7 @@ def positions(
     rules = rules or Rules()
     contexts: set[Window] = set()
     seen: set[Hashable] = set()
+    keyless: set[Window] = set()
     found = []
     for target, window in windows_of(document, scheme, rules, prompt):
         context = window[:-1]
@@ -296,8 +305,12 @@ def positions(
         else:
             keys: dict[Dedup, Hashable] = {"window": window, "context": context, "none": target}
             key = scheme.unit(window) if rules.dedup == "unit" else keys[rules.dedup]
-            fate = "duplicate" if key in seen else "scored"
-            seen.add(key)
+            if rules.dedup == "unit" and scheme.keyless(window):
+                fate = "duplicate" if window in keyless else "keyless"
+                keyless.add(window)
+            else:
+                fate = "duplicate" if key in seen else "scored"
+                seen.add(key)
         found.append(Position(target, fate, scheme.score(window) if fate == "scored" else None))
     return found
 

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from radscore._reference.hashes import accumulate, int64, jenkins, murmur3, siphash24
 from radscore._reference.mersenne import MersenneTwister, hash_table, permutation
 from radscore._reference.philox import Block, philox4x32
-from radscore._reference.seeding import PRFS, authors_hash, authors_table, seed_of, table_hash
+from radscore._reference.seeding import (
+    KEYLESS,
+    PRFS,
+    Hash,
+    authors_hash,
+    authors_table,
+    seed_of,
+    table_hash,
+)
 
 if TYPE_CHECKING:
     from array import array
@@ -90,6 +98,11 @@ class Scheme(ABC):
         """What the random function reads of a window: the window itself, unless overridden."""
         return window
 
+    def keyless(self, window: Window) -> bool:
+        """Whether the random draw may not depend on the key, so that it is no evidence."""
+        del window
+        return False
+
     def scores(self, context: Window) -> list[Score]:
         """The score of every vocabulary entry after a context."""
         return [self.score((*context, t)) for t in range(self.vocab_size)]
@@ -158,6 +171,15 @@ class AuthorsSeeding(Scheme):
         table = hash_table(self.table_seed)
         return authors_table(self.seeding, window[:-1], self.salt_key, table) % 2**32
 
+    def keyless(self, window: Window) -> bool:
+        context = window[:-1]
+        return {
+            "hash": False,
+            "additive": sum(context) == 0,
+            "skip": context[0] == 0,
+            "min": 0 in context,
+        }[self.seeding]
+
 
 @dataclass(frozen=True, kw_only=True)
 class AuthorsKGW(AuthorsSeeding, PermutationGreen):
@@ -210,6 +232,10 @@ class LmWatermarking(PermutationGreen):
         read = window if self.self_salt else window[:-1]
         return seed_of(PRFS[self.prf](read, self.hash_key, table_hash(_lm_table())))
 
+    def keyless(self, window: Window) -> bool:
+        read = window if self.self_salt else window[:-1]
+        return KEYLESS[self.prf](read, table_hash(_lm_table()))
+
 
 def _lm_table() -> array[int]:
     return hash_table(LM_WATERMARKING_TABLE)
@@ -231,6 +257,9 @@ class HFKGW(PermutationGreen):
             return seed_of(self.hashing_key * window[-2])
         table = table_hash(hash_table(self.hashing_key))
         return seed_of(PRFS["anchored_minhash"](window, self.hashing_key, table))
+
+    def keyless(self, window: Window) -> bool:
+        return self.seeding_scheme == "lefthash" and window[-2] == 0
 
 
 # Gumbel-max ----------------------------------------------------------------------------------
@@ -509,9 +538,17 @@ class SBW(Scheme):
 
     def seed(self, window: Window) -> int:
         """The signed 64-bit seed."""
-        read = window if self.self_salt else window[:-1]
-        hashed = jenkins if self.hashing == "jenkins" else table_hash(_lm_table())
-        return int64(PRFS[self.prf](read, self.key, hashed))
+        return int64(PRFS[self.prf](self._read(window), self.key, self._hash))
+
+    @property
+    def _hash(self) -> Hash:
+        return jenkins if self.hashing == "jenkins" else table_hash(_lm_table())
+
+    def _read(self, window: Window) -> Window:
+        return window if self.self_salt else window[:-1]
+
+    def keyless(self, window: Window) -> bool:
+        return KEYLESS[self.prf](self._read(window), self._hash)
 
     def word31(self, window: Window) -> int:
         """The 31-bit word that is compared."""

@@ -20,7 +20,16 @@ from radscore._reference.mersenne import TABLE_SIZE
 if TYPE_CHECKING:
     from array import array
 
-__all__ = ["PRF", "PRFS", "Hash", "authors_hash", "authors_table", "seed_of", "table_hash"]
+__all__ = [
+    "KEYLESS",
+    "PRF",
+    "PRFS",
+    "Hash",
+    "authors_hash",
+    "authors_table",
+    "seed_of",
+    "table_hash",
+]
 
 Hash = Callable[[int], int]
 PRF = Callable[[Sequence[int], int, Hash], int]
@@ -130,4 +139,21 @@ PRFS: dict[str, PRF] = {
         noncomm,
         position,
     )
+}
+
+
+#: Where a function's value is, or for some keys may be, the same whatever the key is: the key
+#: multiplies 0, or the smallest of several hashes may be that of 0.
+KEYLESS: dict[str, Callable[[Sequence[int], Hash], bool]] = {
+    "multiplicative": lambda c, _: int64(prod(c)) == 0,
+    "additive": lambda c, _: sum(c) == 0,
+    "minfunc": lambda c, _: min(c) == 0,
+    "simple_skip": lambda c, _: not any(c[::2]),
+    "skipgram": lambda c, _: c[0] == 0,
+    "anchored_skipgram": lambda c, _: c[0] == c[-1] == 0,
+    "minhash": lambda c, _: 0 in c,
+    "anchored_minhash": lambda c, h: any(int64(h(x) * h(c[-1])) == 0 for x in c),
+    "minskipgram": lambda c, _: list(c).count(0) >= 2,
+    "noncomm": lambda _, __: False,
+    "position": lambda c, _: sum(x * (j + 1) for j, x in enumerate(c)) == 0,
 }

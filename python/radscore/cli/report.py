@@ -68,6 +68,7 @@ def _windows(result: ScoreResult) -> str:
             (result.n_excluded, "by prompts"),
             (result.n_filtered, "by the filter"),
             (result.n_duplicates, "as repetitions"),
+            (result.n_keyless, "as independent of the key"),
         )
         if number
     ]

@@ -29,7 +29,7 @@ def open_corpus(
     field: str | None = None,
     tokenizer: Any = None,
     prompt_field: str | None = None,
-    format: str | None = None,  # noqa: A002 - the name of the option
+    format: str | None = None,
     dtype: Any = None,
     eod: int | None = None,
     vocab_size: int | None = None,

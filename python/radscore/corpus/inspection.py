@@ -79,7 +79,7 @@ def inspect_corpus(
     field: str | None = None,
     tokenizer: Any = None,
     prompt_field: str | None = None,
-    format: str | None = None,  # noqa: A002 - the name of the option
+    format: str | None = None,
     dtype: Any = None,
     eod: int | None = None,
     vocab_size: int | None = None,

@@ -3,7 +3,6 @@
 
 use crate::bytes::{Reader, put_u64};
 use crate::error::{Error, Result};
-use crate::exact_sum::ExactSum;
 use crate::key::Key;
 use crate::partition::{DistinctSet, Identity, Scattered, partition_of};
 use crate::schemes::Scheme;
@@ -236,9 +235,14 @@ impl<K: Key> Frame<K> {
         pool: Option<&ThreadPool>,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
-        // Sorted, windows of one context are scored together.
-        let pending = &mut self.pending;
-        install(pool, || pending.par_sort_unstable());
+        let (pending, schemes) = (&mut self.pending, &self.schemes);
+        if schemes
+            .iter()
+            .any(|state| state.scheme.shares_work_within_contexts())
+        {
+            // Sorted, windows of one context are in one slice.
+            install(pool, || pending.par_sort_unstable());
+        }
         let slice = (SLICE / self.schemes.len()).max(1024);
         while !self.pending.is_empty() {
             check()?;
@@ -279,7 +283,8 @@ impl<K: Key> Frame<K> {
         let scheme = self.schemes[scheme].scheme.as_ref();
         let windows = combine(records, self.plan.packer, self.rule, self.combine);
         let mut units = scheme_units(scheme, &windows, self.plan.packer, self.rule, self.combine);
-        units.merged = records.len() as u64 - units.weights.len() as u64 - units.zero;
+        let kept = units.weights.len() as u64 + units.zero + units.keyless;
+        units.merged = records.len() as u64 - kept;
         Some(units)
     }
 
@@ -307,20 +312,11 @@ impl<K: Key> Frame<K> {
 
     /// Appends the state.
     pub fn write(&self, out: &mut Vec<u8>) {
-        for value in [
-            self.plan.packer.width as u64,
-            self.counts.documents,
-            self.counts.short_documents,
-            self.counts.tokens,
-            self.counts.windows,
-            self.counts.excluded,
-            self.counts.filtered,
-            self.duplicates,
-            self.next_order,
-            u64::from(self.records.is_some()),
-        ] {
-            put_u64(out, value);
-        }
+        put_u64(out, self.plan.packer.width as u64);
+        self.counts.write(out);
+        put_u64(out, self.duplicates);
+        put_u64(out, self.next_order);
+        put_u64(out, u64::from(self.records.is_some()));
         let mut keys = |keys: &[K]| {
             put_u64(out, keys.len() as u64);
             keys.iter().for_each(|key| key.write(out));
@@ -334,18 +330,7 @@ impl<K: Key> Frame<K> {
             put_u64(out, record.order);
             put_u64(out, record.weight.to_bits());
         }
-        for state in &self.schemes {
-            put_u64(out, state.sums.scored);
-            put_u64(out, state.sums.green);
-            put_u64(out, state.sums.unit_duplicates);
-            put_u64(out, state.sums.depths.len() as u64);
-            state
-                .sums
-                .depths
-                .iter()
-                .for_each(|&ones| put_u64(out, ones));
-            state.sums.score.write(out);
-        }
+        self.schemes.iter().for_each(|state| state.sums.write(out));
     }
 
     /// Replaces the state of an empty frame by what [`Frame::write`] wrote.
@@ -357,14 +342,7 @@ impl<K: Key> Frame<K> {
                 self.plan.packer.width
             )));
         }
-        self.counts = Counts {
-            documents: reader.u64()?,
-            short_documents: reader.u64()?,
-            tokens: reader.u64()?,
-            windows: reader.u64()?,
-            excluded: reader.u64()?,
-            filtered: reader.u64()?,
-        };
+        self.counts = Counts::read(reader)?;
         self.duplicates = reader.u64()?;
         self.next_order = reader.u64()?;
         let weighted = reader.u64()? == 1;
@@ -387,13 +365,7 @@ impl<K: Key> Frame<K> {
         }
         self.pending = pending;
         for state in &mut self.schemes {
-            state.sums = Sums {
-                scored: reader.u64()?,
-                green: reader.u64()?,
-                unit_duplicates: reader.u64()?,
-                depths: reader.records(8)?.map(<u64 as Key>::read).collect(),
-                score: ExactSum::read(reader.take(ExactSum::BYTES)?),
-            };
+            state.sums = Sums::read(reader)?;
         }
         Ok(())
     }
@@ -424,9 +396,10 @@ impl SchemeState {
         if !self.dedups_units(rule) {
             return self.add(windows, width);
         }
-        let fresh = self.fresh_units(windows, width);
+        let (fresh, keyless) = self.fresh_units(windows, width);
         let rows = windows.len() / width;
-        self.sums.unit_duplicates += (rows - fresh.len()) as u64;
+        self.sums.keyless += keyless as u64;
+        self.sums.unit_duplicates += (rows - fresh.len() - keyless) as u64;
         if fresh.len() == rows {
             return self.add(windows, width);
         }
@@ -453,13 +426,17 @@ impl SchemeState {
         parts.iter().for_each(|part| self.sums.merge(part));
     }
 
-    /// Rows whose unit was not seen before, in order; they are seen from now on.
-    fn fresh_units(&mut self, windows: &[u32], width: usize) -> Vec<usize> {
+    /// Rows whose unit was not seen before, in order (they are seen from now on), and the number
+    /// of rows that do not depend on the key.
+    fn fresh_units(&mut self, windows: &[u32], width: usize) -> (Vec<usize>, usize) {
         let mut units = vec![0u128; windows.len() / width];
         self.scheme.units(windows, &mut units);
+        let mut keyless = vec![false; units.len()];
+        self.scheme.keyless(windows, &mut keyless);
         let (small, large): (Vec<_>, Vec<_>) = units
             .into_iter()
             .enumerate()
+            .filter(|&(row, _)| !keyless[row])
             .partition(|&(_, unit)| unit >> 64 == 0);
         let small: Vec<(usize, u64)> = small
             .into_iter()
@@ -468,7 +445,7 @@ impl SchemeState {
         let mut fresh = insert_units(&mut self.small_units, &small);
         fresh.extend(insert_units(&mut self.large_units, &large));
         fresh.par_sort_unstable();
-        fresh
+        (fresh, keyless.iter().filter(|&&constant| constant).count())
     }
 }
 

@@ -29,6 +29,8 @@ pub struct DocumentTally {
     pub filtered: u64,
     /// Removed as repetitions.
     pub duplicates: u64,
+    /// Removed: the draw does not depend on the key.
+    pub keyless: u64,
     /// Units scored.
     pub scored: u64,
     /// Green units, sum of scores, or ones over all depths.
@@ -99,12 +101,24 @@ impl Reading<'_> {
         match self.rule {
             Rule::None => {}
             Rule::Unit if !self.scheme.unit_is_window() => {
-                let keys = scored_keys(rows);
-                let mut units = vec![0u128; keys.len()];
-                self.scheme
-                    .units(&plan.packer.unpack_all(&keys), &mut units);
-                let mut units = units.into_iter();
-                mark_duplicates(rows, |_| units.next().unwrap_or_default());
+                // First by window: only distinct windows count as keyless, as in a scorer.
+                mark_duplicates(rows, |key| key);
+                let tokens = plan.packer.unpack_all(&scored_keys(rows));
+                let mut units = vec![0u128; tokens.len() / plan.packer.width];
+                self.scheme.units(&tokens, &mut units);
+                let mut keyless = vec![false; units.len()];
+                self.scheme.keyless(&tokens, &mut keyless);
+                let scored = rows.iter_mut().filter(|row| row.status == Status::Scored);
+                for (row, keyless) in scored.zip(&keyless) {
+                    if *keyless {
+                        row.status = Status::Keyless;
+                    }
+                }
+                let mut units = units
+                    .into_iter()
+                    .zip(keyless)
+                    .filter(|(_, keyless)| !keyless);
+                mark_duplicates(rows, |_| units.next().map_or(0, |(unit, _)| unit));
             }
             Rule::Unit | Rule::Window => mark_duplicates(rows, |key| key),
             Rule::Context => {
@@ -307,6 +321,7 @@ fn fold_documents<K>(
                 Status::Excluded => tally.excluded += 1,
                 Status::Filtered => tally.filtered += 1,
                 Status::Duplicate => tally.duplicates += 1,
+                Status::Keyless => tally.keyless += 1,
                 Status::NoContext => {}
             }
         }

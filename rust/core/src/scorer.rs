@@ -36,8 +36,8 @@ pub struct Options {
     pub threads: Option<usize>,
 }
 
-/// A point of the curve: tokens seen, then units scored and statistic of each scheme.
-pub type CurvePoint = (u64, Vec<(u64, f64)>);
+/// A point of the curve: tokens seen, and the tally of each scheme.
+pub type CurvePoint = (u64, Vec<Tally>);
 
 enum AnyFrame {
     Narrow(Frame<u64>),
@@ -333,11 +333,7 @@ impl Scorer {
             .is_some_and(|point| point.0 == self.tokens);
         if !recorded && self.curve_steps.binary_search(&self.tokens).is_ok() {
             let tallies = self.tallies(check)?;
-            let point = tallies.iter().zip(&self.schemes);
-            let point = point
-                .map(|(t, s)| (t.sums.scored, t.statistic(s.score_kind())))
-                .collect();
-            self.curve.push((self.tokens, point));
+            self.curve.push((self.tokens, tallies));
         }
         if self
             .frames
@@ -444,10 +440,7 @@ impl Scorer {
         crate::bytes::put_u64(&mut out, self.curve.len() as u64);
         for (tokens, point) in &self.curve {
             crate::bytes::put_u64(&mut out, *tokens);
-            for (scored, statistic) in point {
-                crate::bytes::put_u64(&mut out, *scored);
-                crate::bytes::put_u64(&mut out, statistic.to_bits());
-            }
+            point.iter().for_each(|tally| tally.write(&mut out));
         }
         out
     }
@@ -466,11 +459,8 @@ impl Scorer {
         }
         for _ in 0..reader.u64()? {
             let tokens = reader.u64()?;
-            let mut point = Vec::new();
-            for _ in &self.schemes {
-                point.push((reader.u64()?, f64::from_bits(reader.u64()?)));
-            }
-            self.curve.push((tokens, point));
+            let point = self.schemes.iter().map(|_| Tally::read(&mut reader));
+            self.curve.push((tokens, point.collect::<Result<_>>()?));
         }
         reader.finish()
     }

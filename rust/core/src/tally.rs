@@ -1,6 +1,9 @@
 //! What a test needs to know of the scored units: sums that add up.
 
+use crate::bytes::{Reader, put_u64};
+use crate::error::Result;
 use crate::exact_sum::ExactSum;
+use crate::key::Key;
 use crate::schemes::ScoreKind;
 use crate::windows::Counts;
 
@@ -17,6 +20,8 @@ pub struct Sums {
     pub depths: Vec<u64>,
     /// Windows that were distinct but shared a unit with an earlier one.
     pub unit_duplicates: u64,
+    /// Distinct windows whose draw does not depend on the key, which are not scored.
+    pub keyless: u64,
 }
 
 impl Sums {
@@ -39,12 +44,34 @@ impl Sums {
         }
     }
 
+    /// Appends the sums.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let counts = [self.scored, self.green, self.unit_duplicates, self.keyless];
+        counts.iter().for_each(|&count| put_u64(out, count));
+        put_u64(out, self.depths.len() as u64);
+        self.depths.iter().for_each(|&ones| put_u64(out, ones));
+        self.score.write(out);
+    }
+
+    /// Reads what [`Sums::write`] wrote.
+    pub fn read(reader: &mut Reader) -> Result<Self> {
+        Ok(Self {
+            scored: reader.u64()?,
+            green: reader.u64()?,
+            unit_duplicates: reader.u64()?,
+            keyless: reader.u64()?,
+            depths: reader.records(8)?.map(<u64 as Key>::read).collect(),
+            score: ExactSum::read(reader.take(ExactSum::BYTES)?),
+        })
+    }
+
     /// Adds the sums of other, different units.
     pub fn merge(&mut self, other: &Self) {
         self.scored += other.scored;
         self.green += other.green;
         self.score.merge(&other.score);
         self.unit_duplicates += other.unit_duplicates;
+        self.keyless += other.keyless;
         if self.depths.len() < other.depths.len() {
             self.depths.resize(other.depths.len(), 0);
         }
@@ -77,6 +104,24 @@ impl WeightSums {
         self.square.add(weight * weight);
         self.product.add(weight * score);
         self.max_abs = self.max_abs.max(weight.abs());
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        [&self.weight, &self.square, &self.product]
+            .iter()
+            .for_each(|sum| sum.write(out));
+        put_u64(out, self.max_abs.to_bits());
+        put_u64(out, self.zero);
+    }
+
+    fn read(reader: &mut Reader) -> Result<Self> {
+        Ok(Self {
+            weight: ExactSum::read(reader.take(ExactSum::BYTES)?),
+            square: ExactSum::read(reader.take(ExactSum::BYTES)?),
+            product: ExactSum::read(reader.take(ExactSum::BYTES)?),
+            max_abs: f64::from_bits(reader.u64()?),
+            zero: reader.u64()?,
+        })
     }
 
     /// Adds the sums of other, different units.
@@ -115,15 +160,27 @@ impl Tally {
         }
     }
 
-    /// The number that the tests look at: green units, sum of scores, or ones over all depths.
-    pub fn statistic(&self, kind: ScoreKind) -> f64 {
+    /// Appends the tally.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.counts.write(out);
+        put_u64(out, self.duplicates);
+        self.sums.write(out);
+        put_u64(out, u64::from(self.weights.is_some()));
         if let Some(weights) = &self.weights {
-            return weights.product.value();
+            weights.write(out);
         }
-        match kind {
-            ScoreKind::Green => self.sums.green as f64,
-            ScoreKind::Real => self.sums.score.value(),
-            ScoreKind::Depths(_) => self.sums.depths.iter().sum::<u64>() as f64,
-        }
+    }
+
+    /// Reads what [`Tally::write`] wrote.
+    pub fn read(reader: &mut Reader) -> Result<Self> {
+        Ok(Self {
+            counts: Counts::read(reader)?,
+            duplicates: reader.u64()?,
+            sums: Sums::read(reader)?,
+            weights: match reader.u64()? {
+                0 => None,
+                _ => Some(WeightSums::read(reader)?),
+            },
+        })
     }
 }

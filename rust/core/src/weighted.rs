@@ -37,6 +37,8 @@ pub struct WeightedUnits {
     pub groups: Vec<u64>,
     /// Windows that were merged into an equal window, context or unit.
     pub merged: u64,
+    /// Distinct windows whose draw does not depend on the key.
+    pub keyless: u64,
     /// Units whose weights cancelled.
     pub zero: u64,
 }
@@ -54,6 +56,7 @@ impl WeightedUnits {
             .for_each(|(&w, &s)| sums.add(w, s));
         tally.duplicates += self.merged;
         tally.sums.scored += self.weights.len() as u64;
+        tally.sums.keyless += self.keyless;
         tally.weights = Some(sums);
     }
 }
@@ -113,13 +116,19 @@ pub fn scheme_units<K: Key>(
 ) -> WeightedUnits {
     let mut keys: Vec<K> = windows.iter().map(|record| record.key).collect();
     let mut weights: Vec<f64> = windows.iter().map(|record| record.weight).collect();
+    let mut keyless = 0;
     if rule == Rule::Unit && !scheme.unit_is_window() {
+        let tokens = packer.unpack_all(&keys);
         let mut units = vec![0u128; keys.len()];
-        scheme.units(&packer.unpack_all(&keys), &mut units);
+        scheme.units(&tokens, &mut units);
+        let mut constant = vec![false; keys.len()];
+        scheme.keyless(&tokens, &mut constant);
+        keyless = constant.iter().filter(|&&constant| constant).count() as u64;
         let mut rows: Vec<(u128, u64, usize)> = units
             .iter()
             .zip(windows)
             .enumerate()
+            .filter(|&(i, _)| !constant[i])
             .map(|(i, (&u, r))| (u, r.order, i))
             .collect();
         rows.par_sort_unstable();
@@ -155,6 +164,7 @@ pub fn scheme_units<K: Key>(
         scores: scores(scheme, &tokens, keys.len()),
         groups,
         merged: 0,
+        keyless,
         zero: (units - weights.len()) as u64,
         weights,
     }

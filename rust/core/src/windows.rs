@@ -1,5 +1,6 @@
 //! From documents to windows: where they start, what a prompt excludes, what a filter keeps.
 
+use crate::bytes::{Reader, put_u64};
 use crate::documents::Documents;
 use crate::error::{Error, Result};
 use crate::key::{Key, Packer};
@@ -32,6 +33,8 @@ pub enum Status {
     Filtered = 3,
     /// A repetition under the deduplication rule.
     Duplicate = 4,
+    /// Its random draw does not depend on the key.
+    Keyless = 5,
 }
 
 /// How many windows each rule saw and removed.
@@ -52,6 +55,31 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Appends the counts.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let counts = [
+            self.documents,
+            self.short_documents,
+            self.tokens,
+            self.windows,
+            self.excluded,
+            self.filtered,
+        ];
+        counts.iter().for_each(|&count| put_u64(out, count));
+    }
+
+    /// Reads what [`Counts::write`] wrote.
+    pub fn read(reader: &mut Reader) -> Result<Self> {
+        Ok(Self {
+            documents: reader.u64()?,
+            short_documents: reader.u64()?,
+            tokens: reader.u64()?,
+            windows: reader.u64()?,
+            excluded: reader.u64()?,
+            filtered: reader.u64()?,
+        })
+    }
+
     /// Adds other counts.
     pub fn merge(&mut self, other: &Self) {
         self.documents += other.documents;

@@ -118,6 +118,11 @@ impl Tally {
     }
 
     #[getter]
+    fn n_keyless(&self) -> u64 {
+        self.inner.sums.keyless
+    }
+
+    #[getter]
     fn n_scored(&self) -> u64 {
         self.inner.sums.scored
     }
@@ -311,8 +316,14 @@ impl Scorer {
         }))
     }
 
-    fn curve(&self) -> Vec<(u64, Vec<(u64, f64)>)> {
-        self.inner.curve().to_vec()
+    fn curve(&self) -> Vec<(u64, Vec<Tally>)> {
+        let copy = |inner: &tally::Tally| Tally {
+            inner: inner.clone(),
+        };
+        let point = |(tokens, tallies): &(u64, Vec<tally::Tally>)| {
+            (*tokens, tallies.iter().map(copy).collect())
+        };
+        self.inner.curve().iter().map(point).collect()
     }
 
     #[getter]
@@ -394,6 +405,7 @@ pub fn score_documents<'py>(
     column("n_excluded", |tally| tally.excluded)?;
     column("n_filtered", |tally| tally.filtered)?;
     column("n_duplicates", |tally| tally.duplicates)?;
+    column("n_keyless", |tally| tally.keyless)?;
     column("n_scored", |tally| tally.scored)?;
     let statistic = PyArray1::from_iter(py, tallies.iter().map(|tally| tally.statistic));
     out.set_item("statistic", statistic)?;

@@ -70,6 +70,14 @@ impl Scheme for Kgw {
         });
     }
 
+    fn shares_work_within_contexts(&self) -> bool {
+        true
+    }
+
+    fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
+        self.seeding.prepare().keyless(windows, out)
+    }
+
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
         let seeder = self.seeding.prepare();
         let width = self.window_width();

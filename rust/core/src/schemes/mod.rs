@@ -57,6 +57,10 @@ pub trait Scheme: Send + Sync {
     fn share(&self) -> Option<Share>;
     /// Whether distinct windows are always distinct units.
     fn unit_is_window(&self) -> bool;
+    /// Whether windows of one context are cheaper to score together than one by one.
+    fn shares_work_within_contexts(&self) -> bool {
+        false
+    }
     /// Whether [`PADDING`] may stand in a context.
     fn accepts_padding(&self) -> bool {
         false
@@ -64,6 +68,14 @@ pub trait Scheme: Send + Sync {
     /// The unit of each window, exactly (equal units, equal keys). Not called where
     /// [`Scheme::unit_is_window`] holds.
     fn units(&self, windows: &[u32], out: &mut [u128]);
+    /// Marks the windows whose random draw does not depend on the key, or not always (a seed that
+    /// is a product with token id 0, say): they are the same under every key and so no evidence.
+    /// `false`, with `out` untouched, where no window can be so. Like units, not called where
+    /// [`Scheme::unit_is_window`] holds.
+    fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
+        let _ = (windows, out);
+        false
+    }
     /// The score word of each window; parallel inside, in the current rayon pool. Windows may
     /// come in any order; those that share a context need not be adjacent.
     fn scores(&self, windows: &[u32], out: &mut [u64]);

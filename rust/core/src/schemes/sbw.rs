@@ -140,6 +140,17 @@ impl Scheme for Sbw {
             (u128::from(seed) << 32) | u128::from(window[width - 1])
         });
     }
+    fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
+        par_map(windows, self.window_width(), out, |window| {
+            let ids = window[..self.read].iter().map(|&x| id(x));
+            match &self.hash {
+                Hash::Integer => self.prf.is_keyless(ids, jenkins),
+                // Entries of the table are never 0.
+                Hash::Table(_) => self.prf.is_keyless(ids, |_| 1),
+            }
+        });
+        true
+    }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
         let width = self.window_width();
         par_map(windows, width, out, |window| {

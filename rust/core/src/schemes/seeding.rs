@@ -1,6 +1,6 @@
 //! How a context becomes the seed of torch's generator, for every seeding of the field.
 
-use super::check;
+use super::{check, par_map};
 use crate::error::{Error, Result};
 use crate::random::mt19937::randperm;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -130,6 +130,37 @@ impl Prf {
                     .zip(c)
                     .map(|(j, x)| key.wrapping_mul(x).wrapping_mul(j));
                 plain(terms.fold(0, i64::wrapping_add))
+            }
+        }
+    }
+
+    /// Whether the value is, or may be, the same for every key: a key that multiplies 0, or a
+    /// smallest hash among which one is of 0.
+    pub(crate) fn is_keyless(
+        self,
+        c: impl ExactSizeIterator<Item = i64> + Clone,
+        hash: impl Fn(i64) -> i64,
+    ) -> bool {
+        let is_zero = |x: i64| x == 0;
+        let first = c.clone().next().unwrap_or(0);
+        let last = c.clone().last().unwrap_or(0);
+        match self {
+            Self::Multiplicative => c.fold(1, i64::wrapping_mul) == 0,
+            Self::Additive => c.fold(0, i64::wrapping_add) == 0,
+            Self::MinFunc => c.min() == Some(0),
+            Self::SimpleSkip => c.step_by(2).all(is_zero),
+            Self::SkipGram => is_zero(first),
+            Self::AnchoredSkipGram => is_zero(first) && is_zero(last),
+            Self::MinHash => c.clone().any(is_zero),
+            Self::AnchoredMinHash => {
+                let anchor = hash(last);
+                c.clone().any(|x| is_zero(hash(x).wrapping_mul(anchor)))
+            }
+            Self::MinSkipGram => c.filter(|&x| is_zero(x)).count() >= 2,
+            Self::NonComm => false,
+            Self::Position => {
+                let terms = (1i64..).zip(c).map(|(j, x)| x.wrapping_mul(j));
+                is_zero(terms.fold(0, i64::wrapping_add))
             }
         }
     }
@@ -316,6 +347,32 @@ impl Seeder {
                 let last = read.last().copied().unwrap_or(0);
                 python_seed(i128::from(hash_key) * i128::from(last))
             }
+        }
+    }
+
+    /// [`Scheme::keyless`](super::Scheme::keyless) of windows.
+    pub fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
+        if matches!(self.seeding.rule, Rule::Hash { .. }) {
+            return false;
+        }
+        let (width, read) = (self.seeding.window_width(), self.seeding.width);
+        par_map(windows, width, out, |window| {
+            self.reads_no_key(&window[..read])
+        });
+        true
+    }
+
+    fn reads_no_key(&self, read: &[u32]) -> bool {
+        let mut ids = read.iter().map(|&x| i64::from(x));
+        match self.seeding.rule {
+            Rule::Hash { .. } => false,
+            Rule::Table { rule, .. } => match rule {
+                TableRule::Additive => ids.sum::<i64>() == 0,
+                TableRule::Skip => ids.next() == Some(0),
+                TableRule::Min => ids.any(|x| x == 0),
+            },
+            Rule::Prf { prf, .. } => prf.is_keyless(ids, |x| i64::from(self.entry(x)) + 1),
+            Rule::LastToken { .. } => ids.next_back() == Some(0),
         }
     }
 

@@ -74,7 +74,13 @@ impl SynthId {
         let table: Vec<bool> = (0..sampling_table_size)
             .map(|_| words.draw() % 2 == 1)
             .collect();
-        let ones = table.iter().map(|&one| u32::from(one)).sum();
+        let ones: u32 = table.iter().map(|&one| u32::from(one)).sum();
+        if ones == 0 || ones == sampling_table_size {
+            return Err(Error::Scheme(format!(
+                "sampling_table_size {sampling_table_size} with sampling_table_seed \
+                 {sampling_table_seed} makes a table of one value only"
+            )));
+        }
         Ok(Self {
             vocab: vocab_size,
             width: ngram_len,
