@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benches import bench_core, bench_kgw_vs_transformers, bench_vllm_vs_numpy
+from benches import bench_core, bench_import, bench_kgw_vs_transformers, bench_vllm_vs_numpy
 from benches.common import machine, table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
@@ -26,6 +26,8 @@ def main() -> None:
     for title, modules in SECTIONS:
         parts += [f"## {title}", table([row for module in modules for row in module.rows()])]
         print(f"\n{title}\n{parts[-1]}", flush=True)
+    parts += ["## Import", bench_import.report()]
+    print(f"\nImport\n{parts[-1]}", flush=True)
     RESULTS.write_text("\n\n".join(parts) + "\n")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from radscore._core import __version__
-from radscore.corpus import Corpus, inspect_corpus, open_corpus
 from radscore.documents import Documents
 from radscore.errors import (
     ArgumentError,
@@ -33,6 +35,10 @@ from radscore.schemes import (
     VLLMGumbel,
 )
 from radscore.scoring import Scorer, decoy_test, score
+
+if TYPE_CHECKING:
+    from radscore import corpus, stats
+    from radscore.corpus import Corpus, inspect_corpus, open_corpus
 
 __all__ = [
     "KGW",
@@ -65,10 +71,27 @@ __all__ = [
     "VLLMDualKeyGumbel",
     "VLLMGumbel",
     "__version__",
+    "corpus",
     "decoy_test",
     "inspect_corpus",
     "open_corpus",
     "score",
     "score_documents",
     "score_positions",
+    "stats",
 ]
+
+#: Imported when they are first asked for, since `import radscore` must be quick.
+_LATER = {
+    "Corpus": "radscore.corpus",
+    "inspect_corpus": "radscore.corpus",
+    "open_corpus": "radscore.corpus",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("corpus", "stats"):
+        return import_module(f"radscore.{name}")
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'radscore' has no attribute {name!r}")

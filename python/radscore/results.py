@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, is_dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -130,8 +129,6 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
-    if isinstance(value, Fraction):
-        return str(value)
     if is_dataclass(value):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, np.generic):
@@ -140,7 +137,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
-    return value
+    # What JSON does not know (a Fraction, say) is shown as text.
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _show(value: Any) -> str:

@@ -18,6 +18,7 @@ from radscore.schemes.key import Key, fingerprint_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from fractions import Fraction
     from typing import Self
 
     from radscore import _core
@@ -83,6 +84,22 @@ class Scheme(ABC):
     @abstractmethod
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         """Other secret fields, drawn from their whole range."""
+
+    @property
+    def share(self) -> Fraction:
+        """The exact probability of a green or a g-value of 1 under H0 (never the nominal one).
+
+        Raises
+        ------
+        SchemeError
+            If the scheme's scores are real numbers.
+        """
+        from fractions import Fraction
+
+        share = self.core.share
+        if share is None:
+            raise SchemeError(f"the scores of {self.name} are real numbers; they have no share")
+        return Fraction(*share)
 
     @property
     @abstractmethod

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore import _core
 from radscore.errors import SchemeError
 from radscore.schemes.base import Draws, Scheme, choice, flag, real, whole
 from radscore.schemes.key import Key, Secret, secret_bytes, secret_int
-from radscore.schemes.reading import free_form, only
+from radscore.schemes.reading import free_form
 from radscore.schemes.serving import vllm_fields
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Threshold(Scheme):
 
         if self.method == "gumbel":
             return ExponentialLaw()
-        return BernoulliLaw(Fraction(*only(self.core.share)))
+        return BernoulliLaw(self.share)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -216,7 +215,7 @@ class SBW(Scheme):
         """Binomial with the exact share `int(gamma * (2^31 - 1)) / 2^31`."""
         from radscore.stats.laws import BernoulliLaw
 
-        return BernoulliLaw(Fraction(*only(self.core.share)))
+        return BernoulliLaw(self.share)
 
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         return {"key": draws.between(1, _INT64)}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore import _core
 from radscore.errors import SchemeError
 from radscore.schemes.base import CUDA_NOTE, Draws, Scheme, choice, flag, real, whole
 from radscore.schemes.key import secret_int
-from radscore.schemes.reading import as_fields, lm_watermarking_name, only
+from radscore.schemes.reading import as_fields, lm_watermarking_name
 
 if TYPE_CHECKING:
     from radscore.stats.laws import NullLaw
@@ -223,7 +222,7 @@ class KGW(TorchSeeded):
         """Binomial with the exact share `int(gamma * vocab_size) / vocab_size`."""
         from radscore.stats.laws import BernoulliLaw
 
-        return BernoulliLaw(Fraction(*only(self.core.share)))
+        return BernoulliLaw(self.share)
 
     @classmethod
     def from_lm_watermarking(

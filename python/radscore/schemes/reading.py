@@ -6,13 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from radscore.errors import SchemeError
 
-__all__ = ["as_fields", "free_form", "json_fields", "lm_watermarking_name", "only"]
+__all__ = ["as_fields", "free_form", "json_fields", "lm_watermarking_name"]
 
-_T = TypeVar("_T")
 _LARGEST = 1 << 20
 
 _NAMED = {
@@ -23,13 +22,6 @@ _NAMED = {
     "selfhash": ("anchored_minhash", 4, True),
     "algorithm-3": ("anchored_minhash", 4, True),
 }
-
-
-def only(value: _T | None) -> _T:
-    """A value that the core always has for this kind of scheme."""
-    if value is None:
-        raise SchemeError("this scheme has no null share")
-    return value
 
 
 def lm_watermarking_name(scheme: str) -> tuple[str, int, bool, int | None]:

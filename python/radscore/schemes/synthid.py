@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore import _core
 from radscore.errors import SchemeError
 from radscore.schemes.base import Draws, Scheme, whole
 from radscore.schemes.key import secret_ints
-from radscore.schemes.reading import as_fields, only
+from radscore.schemes.reading import as_fields
 
 if TYPE_CHECKING:
     from radscore.stats.laws import NullLaw
@@ -56,7 +55,7 @@ class Tournament(Scheme):
         """Law of the mean or weighted mean: bits of the exact null share, one a depth."""
         from radscore.stats.laws import SynthIDLaw
 
-        return SynthIDLaw(Fraction(*only(self.core.share)), self.weights)
+        return SynthIDLaw(self.share, self.weights)
 
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         keys: list[int] = []
