@@ -5,10 +5,10 @@ use crate::bytes::{Reader, put_u64};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::partition::{DistinctSet, Identity, Scattered, partition_of};
-use crate::schemes::Scheme;
+use crate::schemes::{Scheme, patient_scores, slice_len};
 use crate::scorer::install;
 use crate::tally::{Sums, Tally};
-use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units};
+use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
 use crate::windows::{Counts, Source, Status, WindowPlan};
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -30,7 +30,7 @@ pub enum Rule {
 
 /// Token positions of a chunk of work.
 const CHUNK: usize = 1 << 16;
-/// Windows that are scored between two looks at the caller's wish to stop.
+/// Windows whose units are recovered in one go.
 const SLICE: usize = 1 << 16;
 
 /// One scheme with what it has scored.
@@ -55,6 +55,8 @@ pub struct Frame<K> {
     pending: Vec<K>,
     /// Windows with weights; a frame has either these or the two above.
     records: Option<Vec<Record<K>>>,
+    /// The records combined by window, until more are added.
+    combined: Option<Vec<Record<K>>>,
     next_order: u64,
 }
 
@@ -86,6 +88,7 @@ impl<K: Key> Frame<K> {
             seen: DistinctSet::new(identity),
             pending: Vec::new(),
             records: None,
+            combined: None,
             next_order: 0,
         }
     }
@@ -180,6 +183,7 @@ impl<K: Key> Frame<K> {
             })
             .unzip();
         counts.iter().for_each(|more| self.counts.merge(more));
+        self.combined = None;
         let records = self.records.get_or_insert_default();
         batches
             .iter()
@@ -218,7 +222,10 @@ impl<K: Key> Frame<K> {
         }
         let last = (0..rows).map(order).max().map_or(0, |last| last + 1);
         match &mut self.records {
-            Some(records) => records.append(&mut kept),
+            Some(records) => {
+                self.combined = None;
+                records.append(&mut kept);
+            }
             None => {
                 if orders.is_some() {
                     kept.sort_by_key(|record| record.order);
@@ -243,7 +250,7 @@ impl<K: Key> Frame<K> {
             // Sorted, windows of one context are in one slice.
             install(pool, || pending.par_sort_unstable());
         }
-        let slice = (SLICE / self.schemes.len()).max(1024);
+        let slice = slice_len(self.schemes.iter().map(|state| state.scheme.as_ref()));
         while !self.pending.is_empty() {
             check()?;
             let start = self.pending.len().saturating_sub(slice);
@@ -264,28 +271,53 @@ impl<K: Key> Frame<K> {
     }
 
     /// The tally of one scheme; everything must have been scored.
-    pub fn tally(&mut self, scheme: usize) -> Tally {
+    pub fn tally(
+        &mut self,
+        scheme: usize,
+        pool: Option<&ThreadPool>,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Tally> {
         let mut tally = Tally {
             counts: self.counts,
             duplicates: self.duplicates,
             sums: self.schemes[scheme].sums.clone(),
             weights: None,
         };
-        if let Some(units) = self.weighted_units(scheme) {
+        if let Some(units) = self.weighted_units(scheme, pool, check)? {
             units.tally_into(&mut tally);
         }
-        tally
+        Ok(tally)
     }
 
     /// The combined weighted units of one scheme, in a fixed order; `None` without weights.
-    pub fn weighted_units(&mut self, scheme: usize) -> Option<WeightedUnits> {
-        let records = self.records.as_mut()?;
+    pub fn weighted_units(
+        &mut self,
+        scheme: usize,
+        pool: Option<&ThreadPool>,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<WeightedUnits>> {
+        let Some(records) = &mut self.records else {
+            return Ok(None);
+        };
+        let (packer, rule, how) = (self.plan.packer, self.rule, self.combine);
         let scheme = self.schemes[scheme].scheme.as_ref();
-        let windows = combine(records, self.plan.packer, self.rule, self.combine);
-        let mut units = scheme_units(scheme, &windows, self.plan.packer, self.rule, self.combine);
+        let total = records.len() as u64;
+        let windows = match &mut self.combined {
+            Some(combined) => combined,
+            empty => empty.insert(install(pool, || combine(records, packer, rule, how))),
+        };
+        check()?;
+        let (mut units, tokens) =
+            install(pool, || scheme_units(scheme, windows, packer, rule, how));
+        let words = patient_scores(scheme, &tokens, pool, check)?;
+        let kind = scheme.score_kind();
+        units.scores = words
+            .into_iter()
+            .map(|word| score_value(kind, word))
+            .collect();
         let kept = units.weights.len() as u64 + units.zero + units.keyless;
-        units.merged = records.len() as u64 - kept;
-        Some(units)
+        units.merged = total - kept;
+        Ok(Some(units))
     }
 
     /// Takes in what another frame of the same configuration has read after this one.
@@ -293,6 +325,7 @@ impl<K: Key> Frame<K> {
         self.counts.merge(&other.counts);
         if let (Some(mine), Some(theirs)) = (&mut self.records, &other.records) {
             let first = self.next_order;
+            self.combined = None;
             mine.extend(theirs.iter().map(|r| Record {
                 order: r.order + first,
                 ..*r

@@ -5,7 +5,7 @@ use crate::exact_sum::ExactSum;
 use crate::frame::Rule;
 use crate::key::{Key, Wide};
 use crate::partition::Identity;
-use crate::schemes::{Scheme, ScoreKind};
+use crate::schemes::{Scheme, ScoreKind, patient_scores};
 use crate::scorer::{Options, install, thread_pool, window_bits, window_plan};
 use crate::weighted::score_value;
 use crate::windows::{Source, Status, WindowPlan};
@@ -66,13 +66,13 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// The candidates of a token range with whole documents, and the score words of those scored.
+    /// The candidates of a token range with whole documents, and the tokens of those to score.
     fn scan<K: Key>(
         &self,
         plan: &WindowPlan<K>,
         source: &Source,
         range: Range<usize>,
-    ) -> (Vec<Row<K>>, Vec<u64>) {
+    ) -> (Vec<Row<K>>, Vec<u32>) {
         let mut rows = Vec::with_capacity(range.len());
         plan.visit(
             source,
@@ -92,9 +92,7 @@ impl Reading<'_> {
         }
         self.deduplicate(&mut rows, plan);
         let windows = plan.packer.unpack_all(&scored_keys(&rows));
-        let mut words = vec![0; windows.len() / plan.packer.width];
-        self.scheme.scores(&windows, &mut words);
-        (rows, words)
+        (rows, windows)
     }
 
     fn deduplicate<K: Key>(&self, rows: &mut [Row<K>], plan: &WindowPlan<K>) {
@@ -186,29 +184,33 @@ fn groups(source: &Source) -> Vec<Range<usize>> {
     groups
 }
 
-/// Calls `finish` with the candidates and score words of each group of documents, in order.
-fn for_groups<K: Key, R: Send>(
+/// Calls `take` with the candidates of each group of documents and the score words of those that
+/// are scored, in order.
+fn for_groups<K: Key>(
     reading: Reading,
     options: &Options,
     source: &Source,
     check: &mut dyn FnMut() -> Result<()>,
-    finish: impl Fn(Vec<Row<K>>, Vec<u64>) -> R + Sync,
-    mut take: impl FnMut(R),
+    mut take: impl FnMut(&[Row<K>], &[u64]),
 ) -> Result<()> {
     let plan: WindowPlan<K> = window_plan(reading.scheme, options)?;
     let pool = thread_pool(options.threads)?;
     for round in groups(source).chunks(ROUND) {
         check()?;
-        let done: Vec<R> = install(pool.as_ref(), || {
-            round
-                .par_iter()
-                .map(|range| {
-                    let (rows, words) = reading.scan(&plan, source, range.clone());
-                    finish(rows, words)
-                })
+        let scanned: Vec<_> = install(pool.as_ref(), || {
+            let groups = round.par_iter();
+            groups
+                .map(|range| reading.scan(&plan, source, range.clone()))
                 .collect()
         });
-        done.into_iter().for_each(&mut take);
+        let (rows, windows): (Vec<Vec<Row<K>>>, Vec<Vec<u32>>) = scanned.into_iter().unzip();
+        let words = patient_scores(reading.scheme, &windows.concat(), pool.as_ref(), check)?;
+        let mut rest = &words[..];
+        for (rows, windows) in rows.iter().zip(&windows) {
+            let (own, others) = rest.split_at(windows.len() / plan.packer.width);
+            take(rows, own);
+            rest = others;
+        }
     }
     Ok(())
 }
@@ -274,33 +276,22 @@ fn score_documents_as<K: Key>(
             .iter_mut()
             .for_each(|tally| tally.depths = vec![0; depth.into()]);
     }
-    for_groups::<K, _>(
-        reading,
-        options,
-        source,
-        check,
-        |rows, words| fold_documents(kind, &rows, words),
-        |group| {
-            for (document, tally) in group {
-                tallies[document] = tally;
-            }
-        },
-    )?;
+    for_groups::<K>(reading, options, source, check, |rows, words| {
+        fold_documents(kind, rows, words, &mut tallies);
+    })?;
     Ok(tallies)
 }
 
 fn fold_documents<K>(
     kind: ScoreKind,
     rows: &[Row<K>],
-    words: Vec<u64>,
-) -> Vec<(usize, DocumentTally)> {
-    let mut words = words.into_iter();
-    let fold = |run: &[Row<K>]| {
-        let mut tally = DocumentTally::default();
+    words: &[u64],
+    tallies: &mut [DocumentTally],
+) {
+    let mut words = words.iter().copied();
+    for run in rows.chunk_by(|a, b| a.document == b.document) {
+        let tally = &mut tallies[run[0].document];
         let mut sum = ExactSum::default();
-        if let ScoreKind::Depths(depth) = kind {
-            tally.depths = vec![0; depth.into()];
-        }
         tally.windows = run.len() as u64;
         for row in run {
             match row.status {
@@ -328,11 +319,7 @@ fn fold_documents<K>(
         if kind == ScoreKind::Real {
             tally.statistic = sum.value();
         }
-        (run[0].document, tally)
-    };
-    rows.chunk_by(|a, b| a.document == b.document)
-        .map(fold)
-        .collect()
+    }
 }
 
 /// The fate and score of every token of the documents as a target; each document on its own.
@@ -363,22 +350,14 @@ fn positions_as<K: Key>(
         status: vec![Status::NoContext as u8; tokens],
         scores: vec![f64::NAN; tokens],
     };
-    for_groups::<K, _>(
-        reading,
-        options,
-        source,
-        check,
-        |rows, words| (rows, words),
-        |group| {
-            let (rows, words) = group;
-            let mut words = words.into_iter();
-            for row in rows {
-                all.status[row.at] = row.status as u8;
-                if row.status == Status::Scored {
-                    all.scores[row.at] = score_value(kind, words.next().unwrap_or_default());
-                }
+    for_groups::<K>(reading, options, source, check, |rows, words| {
+        let mut words = words.iter().copied();
+        for row in rows {
+            all.status[row.at] = row.status as u8;
+            if row.status == Status::Scored {
+                all.scores[row.at] = score_value(kind, words.next().unwrap_or_default());
             }
-        },
-    )?;
+        }
+    })?;
     Ok(all)
 }

@@ -357,27 +357,25 @@ impl Scorer {
     /// The tally of each scheme.
     pub fn tallies(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Tally>> {
         self.flush(check)?;
-        let (frames, places) = (&mut self.frames, &self.places);
+        let (frames, places, pool) = (&mut self.frames, &self.places, self.pool.as_ref());
         let mut tallies = Vec::with_capacity(places.len());
         for &(frame, index) in places {
             check()?;
             let frame = &mut frames[frame];
-            tallies.push(install(
-                self.pool.as_ref(),
-                || each!(frame, f => f.tally(index)),
-            ));
+            tallies.push(each!(frame, f => f.tally(index, pool, check))?);
         }
         Ok(tallies)
     }
 
     /// The combined weighted units of one scheme; `None` where windows carry no weights.
-    pub fn weighted_units(&mut self, scheme: usize) -> Option<WeightedUnits> {
+    pub fn weighted_units(
+        &mut self,
+        scheme: usize,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<WeightedUnits>> {
         let (frame, index) = self.places[scheme];
         let frame = &mut self.frames[frame];
-        install(
-            self.pool.as_ref(),
-            || each!(frame, f => f.weighted_units(index)),
-        )
+        each!(frame, f => f.weighted_units(index, self.pool.as_ref(), check))
     }
 
     /// The recorded points of the curve.

@@ -90,69 +90,40 @@ pub fn combine<K: Key>(
 
 /// One record for each run of equal keys; within a run records are sorted.
 fn fold_equal<K: Key>(sorted: &[Record<K>], how: Combine) -> Vec<Record<K>> {
-    let mut out = Vec::new();
-    let mut weights = Vec::new();
-    for run in sorted.chunk_by(|a, b| a.key == b.key) {
-        let mut record = run[0];
-        if how == Combine::Sum && run.len() > 1 {
-            weights.clear();
-            weights.extend(run.iter().map(|r| r.weight));
-            // By value, so that the sum does not depend on the order of the documents.
-            weights.sort_unstable_by(f64::total_cmp);
-            record.weight = weights.iter().sum();
-        }
-        out.push(record);
-    }
-    out
+    let runs = sorted.chunk_by(|a, b| a.key == b.key);
+    runs.map(|run| match how {
+        Combine::Sum if run.len() > 1 => Record {
+            weight: sum_by_value(run.iter().map(|record| record.weight)),
+            ..run[0]
+        },
+        _ => run[0],
+    })
+    .collect()
 }
 
-/// Combines the windows of one scheme by unit, drops what cancelled, and scores the rest.
+/// Combines the windows of one scheme by unit and drops what cancelled: the units, yet without
+/// scores, and the tokens of a window of each.
 pub fn scheme_units<K: Key>(
     scheme: &dyn Scheme,
     windows: &[Record<K>],
     packer: Packer,
     rule: Rule,
     how: Combine,
-) -> WeightedUnits {
-    let mut keys: Vec<K> = windows.iter().map(|record| record.key).collect();
-    let mut weights: Vec<f64> = windows.iter().map(|record| record.weight).collect();
-    let mut keyless = 0;
-    if rule == Rule::Unit && !scheme.unit_is_window() {
-        let tokens = packer.unpack_all(&keys);
-        let mut units = vec![0u128; keys.len()];
-        scheme.units(&tokens, &mut units);
-        let mut constant = vec![false; keys.len()];
-        scheme.keyless(&tokens, &mut constant);
-        keyless = constant.iter().filter(|&&constant| constant).count() as u64;
-        let mut rows: Vec<(u128, u64, usize)> = units
-            .iter()
-            .zip(windows)
-            .enumerate()
-            .filter(|&(i, _)| !constant[i])
-            .map(|(i, (&u, r))| (u, r.order, i))
-            .collect();
-        rows.par_sort_unstable();
-        (keys, weights) = rows
-            .chunk_by(|a, b| a.0 == b.0)
-            .map(|run| {
-                let first = run[0].2;
-                let weight = match how {
-                    Combine::One => weights[first],
-                    Combine::Sum if run.len() == 1 => weights[first],
-                    Combine::Sum => {
-                        let mut shared: Vec<f64> = run.iter().map(|row| weights[row.2]).collect();
-                        shared.sort_unstable_by(f64::total_cmp);
-                        shared.iter().sum()
-                    }
-                };
-                (keys[first], weight)
-            })
-            .unzip();
-    }
-    let units = weights.len();
-    let (keys, weights): (Vec<K>, Vec<f64>) = keys
+) -> (WeightedUnits, Vec<u32>) {
+    let (units, keyless) = if rule == Rule::Unit && !scheme.unit_is_window() {
+        combine_units(scheme, windows, packer, how)
+    } else {
+        (
+            windows
+                .iter()
+                .map(|record| (record.key, record.weight))
+                .collect(),
+            0,
+        )
+    };
+    let all = units.len();
+    let (keys, weights): (Vec<K>, Vec<f64>) = units
         .into_iter()
-        .zip(weights)
         .filter(|&(_, weight)| weight != 0.0)
         .unzip();
     let tokens = packer.unpack_all(&keys);
@@ -160,24 +131,51 @@ pub fn scheme_units<K: Key>(
     if !scheme.groups(&tokens, &mut groups) {
         groups.clear();
     }
-    WeightedUnits {
-        scores: scores(scheme, &tokens, keys.len()),
+    let units = WeightedUnits {
         groups,
-        merged: 0,
         keyless,
-        zero: (units - weights.len()) as u64,
+        zero: (all - weights.len()) as u64,
         weights,
-    }
+        ..WeightedUnits::default()
+    };
+    (units, tokens)
 }
 
-/// Scores as numbers.
-pub fn scores(scheme: &dyn Scheme, windows: &[u32], rows: usize) -> Vec<f64> {
-    let mut words = vec![0; rows];
-    scheme.scores(windows, &mut words);
-    words
-        .into_iter()
-        .map(|word| score_value(scheme.score_kind(), word))
-        .collect()
+/// Key and weight of each distinct unit, sorted by unit, and how many windows have no key.
+fn combine_units<K: Key>(
+    scheme: &dyn Scheme,
+    windows: &[Record<K>],
+    packer: Packer,
+    how: Combine,
+) -> (Vec<(K, f64)>, u64) {
+    let keys: Vec<K> = windows.iter().map(|record| record.key).collect();
+    let tokens = packer.unpack_all(&keys);
+    let mut units = vec![0u128; keys.len()];
+    scheme.units(&tokens, &mut units);
+    let mut keyless = vec![false; keys.len()];
+    scheme.keyless(&tokens, &mut keyless);
+    let mut rows: Vec<(u128, u64, usize)> = (0..keys.len())
+        .filter(|&i| !keyless[i])
+        .map(|i| (units[i], windows[i].order, i))
+        .collect();
+    rows.par_sort_unstable();
+    let combined = rows.chunk_by(|a, b| a.0 == b.0).map(|run| {
+        let first = run[0].2;
+        let weight = match how {
+            Combine::One => windows[first].weight,
+            Combine::Sum => sum_by_value(run.iter().map(|row| windows[row.2].weight)),
+        };
+        (keys[first], weight)
+    });
+    let constant = keyless.iter().filter(|&&constant| constant).count();
+    (combined.collect(), constant as u64)
+}
+
+/// A sum that does not depend on the order of the documents.
+fn sum_by_value(weights: impl Iterator<Item = f64>) -> f64 {
+    let mut weights: Vec<f64> = weights.collect();
+    weights.sort_unstable_by(f64::total_cmp);
+    weights.iter().sum()
 }
 
 /// The number that a score word stands for; for tournament schemes the mean of the g-values.

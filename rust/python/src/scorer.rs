@@ -305,7 +305,7 @@ impl Scorer {
             return Err(argument_error(format!("there is no scheme {scheme}")));
         }
         let inner = &mut self.inner;
-        let units = detached(py, |_| Ok(inner.weighted_units(scheme)))?;
+        let units = detached(py, |check| inner.weighted_units(scheme, check))?;
         Ok(units.map(|units| {
             let groups = (!units.groups.is_empty()).then(|| PyArray1::from_vec(py, units.groups));
             (

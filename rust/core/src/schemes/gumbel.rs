@@ -86,6 +86,10 @@ impl Scheme for GumbelMax {
         });
     }
 
+    fn nanoseconds(&self) -> f64 {
+        2_000.0 + 0.2 * f64::from(self.vocab)
+    }
+
     fn shares_work_within_contexts(&self) -> bool {
         true
     }

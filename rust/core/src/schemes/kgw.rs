@@ -70,6 +70,10 @@ impl Scheme for Kgw {
         });
     }
 
+    fn nanoseconds(&self) -> f64 {
+        3_000.0 + 0.3 * f64::from(self.lists.steps())
+    }
+
     fn shares_work_within_contexts(&self) -> bool {
         true
     }

@@ -19,6 +19,8 @@ pub mod vllm;
 mod vocabulary;
 
 use crate::error::{Error, Result};
+use crate::scorer::install;
+use rayon::ThreadPool;
 use rayon::prelude::*;
 
 /// The token id that stands for "no token" left of a document's start (vLLM's -1).
@@ -57,6 +59,11 @@ pub trait Scheme: Send + Sync {
     fn share(&self) -> Option<Share>;
     /// Whether distinct windows are always distinct units.
     fn unit_is_window(&self) -> bool;
+    /// Roughly what one score costs, in nanoseconds of one core: it sets how much is scored between
+    /// two looks at the caller's wish to stop.
+    fn nanoseconds(&self) -> f64 {
+        100.0
+    }
     /// Whether windows of one context are cheaper to score together than one by one.
     fn shares_work_within_contexts(&self) -> bool {
         false
@@ -114,6 +121,31 @@ pub trait Scheme: Send + Sync {
         let _ = (contexts, out);
         Err(Error::Scheme("this scheme has no g-values".into()))
     }
+}
+
+/// Nanoseconds of one core between two looks at the caller's wish to stop.
+const PATIENCE: f64 = 1e8;
+
+/// How many windows to score under all of some schemes between two looks.
+pub fn slice_len<'a>(schemes: impl Iterator<Item = &'a dyn Scheme>) -> usize {
+    let cost: f64 = schemes.map(|scheme| scheme.nanoseconds()).sum();
+    (PATIENCE / cost.max(1.0)).clamp(64.0, 65_536.0) as usize
+}
+
+/// The score words of windows, in `pool`, with looks at the caller's wish to stop.
+pub fn patient_scores(
+    scheme: &dyn Scheme,
+    windows: &[u32],
+    pool: Option<&ThreadPool>,
+    check: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<u64>> {
+    let (width, slice) = (scheme.window_width(), slice_len([scheme].into_iter()));
+    let mut words = vec![0; windows.len() / width];
+    for (rows, out) in windows.chunks(slice * width).zip(words.chunks_mut(slice)) {
+        check()?;
+        install(pool, || scheme.scores(rows, out));
+    }
+    Ok(words)
 }
 
 /// Runs `score` over every window, in parallel.

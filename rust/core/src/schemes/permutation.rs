@@ -110,6 +110,12 @@ impl Permutation {
         }
     }
 
+    /// Draws that decide.
+    #[must_use]
+    pub fn steps(&self) -> u32 {
+        self.steps
+    }
+
     /// The same with a forced kernel.
     #[must_use]
     pub fn with_kernel(mut self, kernel: Kernel) -> Self {
