@@ -47,7 +47,7 @@ docs: $(STAMPS)/build $(STAMPS)/dev ## Write the reference of the Python interfa
 build: $(STAMPS)/build ## Build and install radscore into .venv
 
 clean: ## Remove everything that was built
-	rm -rf $(VENV) target python/radscore/*.so
+	rm -rf $(VENV) build target python/radscore/*.so
 
 $(STAMPS)/venv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "radscore needs Python 3.11 or newer")'

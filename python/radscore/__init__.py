@@ -10,7 +10,6 @@ from radscore.documents import Documents
 from radscore.errors import (
     ArgumentError,
     CorpusError,
-    ModelError,
     RadscoreError,
     SchemeError,
     StateError,
@@ -55,7 +54,6 @@ __all__ = [
     "Keyed",
     "KgramCounts",
     "KgramSet",
-    "ModelError",
     "Positions",
     "RadscoreError",
     "SGLangGumbel",

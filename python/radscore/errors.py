@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = [
     "ArgumentError",
     "CorpusError",
-    "ModelError",
     "RadscoreError",
     "SchemeError",
     "StateError",
@@ -35,7 +34,3 @@ class CorpusError(RadscoreError, ValueError):
 
 class StateError(RadscoreError):
     """A saved state, filter or result is damaged, or belongs to another scheme, key or version."""
-
-
-class ModelError(RadscoreError):
-    """A model or its server did not do what it was asked to."""

@@ -34,6 +34,9 @@ SCHEMES = {
     ),
     "Gumbel-max": rs.GumbelMax(vocab_size=VOCAB, context_width=2, seed=1),
     "SynthID, table": rs.SynthID(vocab_size=VOCAB, keys=SYNTHID_KEYS),
+    "SynthID, weighted mean": rs.SynthID(
+        vocab_size=VOCAB, keys=SYNTHID_KEYS, method="weighted_mean"
+    ),
     "SynthID, DeepMind": rs.SynthIDDeepMind(vocab_size=VOCAB, keys=SYNTHID_KEYS),
     "TextSeal": rs.TextSeal(vocab_size=VOCAB, key=1, context_width=2, gamma=0.25),
     "TextSeal, Gumbel": rs.TextSeal(vocab_size=VOCAB, key=1, context_width=2, method="gumbel"),
@@ -42,6 +45,17 @@ SCHEMES = {
     "SGLang": rs.SGLangGumbel(vocab_size=VOCAB, key=1),
     "SGLang, dual key": rs.SGLangGumbel(vocab_size=VOCAB, key=1, key_b=2),
     "SBW": rs.SBW(vocab_size=VOCAB, key=1, gamma=0.25),
+    "SBW, lefthash": rs.SBW(
+        vocab_size=VOCAB,
+        key=1,
+        gamma=0.25,
+        seeding="additive",
+        context_width=1,
+        self_salt=False,
+    ),
+    "authors' table": rs.KGW(
+        vocab_size=VOCAB, context_width=2, seeding="table_min", table_seed=7, salt_key=5
+    ),
     "keyed": rs.Keyed(vocab_size=VOCAB, key=bytes(16), context_width=2),
     "keyed, Gumbel": rs.Keyed(vocab_size=VOCAB, key=bytes(16), context_width=2, method="gumbel"),
 }
@@ -127,6 +141,7 @@ def test_counting_repetitions_fails_the_same_check(name, human_text):
     ("seeding", "least", "most"),
     [
         ("lefthash", 0.7, 1.3),
+        ("ff-additive-3-False", 0.7, 1.5),
         ("skipgram", 1.4, 2.8),
         ("minhash", 1.9, 3.8),
         ("ff-minfunc-4-False", 3.4, 7.0),
@@ -142,3 +157,21 @@ def test_how_much_windows_inflate_the_variance(seeding, least, most, human_text,
     # Four standard errors of a variance of 300 draws.
     assert abs(exact - 1) < 4 * np.sqrt(2 / 300)
     assert least < published < most
+
+
+@pytest.mark.parametrize("name", ["keyed", "keyed, Gumbel", "authors' hash", "lefthash"])
+def test_weighted_pvalues_are_valid_over_keys(name, human_text):
+    """Weights of both signs, combined by `sum`: the bound holds, the normal law is close."""
+    scheme = SCHEMES[name]
+    documents = take(human_text, 400)
+    weights = np.random.default_rng(5).normal(0.3, 1, sum(map(len, documents)))
+    scorer = rs.Scorer(scheme.decoys(500, seed=3), combine="sum")
+    scorer.add(documents, weights=weights)
+    results = scorer.results()
+    p = np.array([result.pvalue for result in results])
+    for level in (0.5, 0.1, 0.02):
+        assert (p <= level).mean() <= level + 4 * np.sqrt(level / len(p))
+    z = np.array([result.zscore for result in results])
+    normal = np.array([10.0**result.weighted.log10_normal for result in results])
+    assert abs(z.mean()) < 4 / np.sqrt(len(z))
+    assert kstest(normal, "uniform").pvalue > LEVEL

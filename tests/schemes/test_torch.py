@@ -57,7 +57,7 @@ def test_ten_thousand_green_tests():
 
 @pytest.mark.parametrize("kernel", ["auto", "scalar", "tracking", "bitmap"])
 @pytest.mark.parametrize(
-    ("vocab", "gamma"), [(2, 0.5), (3000, 0.25), (32_000, 0.25), (50_257, 0.9)]
+    ("vocab", "gamma"), [(2, 0.5), (3000, 0.25), (32_000, 0.25), (50_257, 0.9), (2**20, 0.25)]
 )
 def test_every_kernel_gives_torchs_list(kernel, vocab, gamma):
     common = {"seeding": "hash", "self_salt": False, "seed": 5, "key": 35317, "table_seed": 0}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import radscore as rs
 from radscore.stats import BernoulliLaw, weighted_test
-from scipy.stats import binom, gamma
+from scipy.stats import binom, gamma, kstest
 
 KEYED = rs.Keyed(vocab_size=500, key=bytes(range(16)), context_width=2, gamma=0.25)
 GUMBEL = rs.Keyed(vocab_size=500, key=bytes(range(16)), context_width=2, method="gumbel")
@@ -248,6 +248,33 @@ def test_merging():
     half = scored(KEYED, documents[:20]).tally()
     whole = half.merge(rs.Scorer(KEYED).tally())
     assert whole == half
+
+
+def test_tallies_of_different_windows_merge():
+    rng = np.random.default_rng(2)
+    low, high = rng.integers(0, 250, (9, 60)), rng.integers(250, 500, (9, 60))
+    for scheme in (KEYED, GUMBEL, rs.SynthID(vocab_size=500, keys=(1, 2, 3), context_width=2)):
+        for weights in (None, np.linspace(-1, 2, 540)):
+            parts = []
+            for documents in (low, high):
+                scorer = rs.Scorer(scheme, "window")
+                scorer.add(documents, weights=weights)
+                parts.append(scorer.tally())
+            whole = rs.Scorer(scheme, "window")
+            for documents in (low, high):
+                whole.add(documents, weights=weights)
+            assert parts[0].merge(parts[1]) == whole.tally()
+
+
+def test_decoys_with_weights():
+    """The same weights under every key; the decoys of random keys have the law of the test."""
+    scorer = rs.Scorer([KEYED, *KEYED.decoys(199, seed=4)], combine="sum")
+    scorer.add(text(), weights=np.random.default_rng(0).normal(size=4000))
+    result = rs.decoy_test(scorer)
+    results = scorer.results()
+    assert result.statistic == pytest.approx(results[0].zscore, rel=1e-9)
+    assert result.decoy_statistics == pytest.approx([r.zscore for r in results[1:]], rel=1e-9)
+    assert kstest(result.decoy_statistics, "norm").pvalue > 1e-3
 
 
 def test_decoys_have_their_law():

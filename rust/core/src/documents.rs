@@ -1,6 +1,7 @@
 //! Ragged token ids of any integer type, borrowed.
 
 use crate::error::{Error, Result};
+use crate::pool::Pool;
 use rayon::prelude::*;
 
 /// Token ids as they lie in memory.
@@ -50,8 +51,12 @@ impl TokenSlice<'_> {
     }
 
     /// Position of the first id in `from..to` that is negative or not below `vocab_size`.
-    #[allow(clippy::unnecessary_cast)]
     fn first_outside(&self, from: usize, to: usize, vocab_size: u32) -> Option<usize> {
+        Pool::shared().install(|| self.find_outside(from, to, vocab_size))
+    }
+
+    #[allow(clippy::unnecessary_cast)]
+    fn find_outside(&self, from: usize, to: usize, vocab_size: u32) -> Option<usize> {
         const RUN: usize = 1 << 16;
         let limit = u64::from(vocab_size);
         // A sign-extended negative id is a huge u64, so one comparison serves both ends.

@@ -5,12 +5,11 @@ use crate::bytes::{Reader, put_u64};
 use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::partition::{DistinctSet, Identity, Scattered, partition_of};
+use crate::pool::Pool;
 use crate::schemes::{Scheme, patient_scores, slice_len};
-use crate::scorer::install;
 use crate::tally::{Sums, Tally};
 use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
 use crate::windows::{Counts, Source, Status, WindowPlan};
-use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -237,18 +236,14 @@ impl<K: Key> Frame<K> {
     }
 
     /// Scores what is pending. When `check` fails, the rest stays pending and nothing is lost.
-    pub fn flush(
-        &mut self,
-        pool: Option<&ThreadPool>,
-        check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<()> {
+    pub fn flush(&mut self, pool: &Pool, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         let (pending, schemes) = (&mut self.pending, &self.schemes);
         if schemes
             .iter()
             .any(|state| state.scheme.shares_work_within_contexts())
         {
             // Sorted, windows of one context are in one slice.
-            install(pool, || pending.par_sort_unstable());
+            pool.install(|| pending.par_sort_unstable());
         }
         let slice = slice_len(self.schemes.iter().map(|state| state.scheme.as_ref()));
         while !self.pending.is_empty() {
@@ -257,7 +252,7 @@ impl<K: Key> Frame<K> {
             let windows = self.plan.packer.unpack_all(&self.pending[start..]);
             let (width, rule) = (self.plan.packer.width, self.rule);
             let schemes = &mut self.schemes;
-            install(pool, || {
+            pool.install(|| {
                 schemes
                     .par_iter_mut()
                     .for_each(|state| state.score(&windows, width, rule));
@@ -274,7 +269,7 @@ impl<K: Key> Frame<K> {
     pub fn tally(
         &mut self,
         scheme: usize,
-        pool: Option<&ThreadPool>,
+        pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Tally> {
         let mut tally = Tally {
@@ -293,7 +288,7 @@ impl<K: Key> Frame<K> {
     pub fn weighted_units(
         &mut self,
         scheme: usize,
-        pool: Option<&ThreadPool>,
+        pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Option<WeightedUnits>> {
         let Some(records) = &mut self.records else {
@@ -304,11 +299,10 @@ impl<K: Key> Frame<K> {
         let total = records.len() as u64;
         let windows = match &mut self.combined {
             Some(combined) => combined,
-            empty => empty.insert(install(pool, || combine(records, packer, rule, how))),
+            empty => empty.insert(pool.install(|| combine(records, packer, rule, how))),
         };
         check()?;
-        let (mut units, tokens) =
-            install(pool, || scheme_units(scheme, windows, packer, rule, how));
+        let (mut units, tokens) = pool.install(|| scheme_units(scheme, windows, packer, rule, how));
         let words = patient_scores(scheme, &tokens, pool, check)?;
         let kind = scheme.score_kind();
         units.scores = words

@@ -5,9 +5,8 @@ use crate::documents::Documents;
 use crate::error::{Error, Result};
 use crate::key::{Key, MAX_CONTEXT_WIDTH, Packer, Wide};
 use crate::partition::{PARTITIONS, Scattered, partition_of};
-use crate::scorer::install;
+use crate::pool::Pool;
 use hashbrown::{HashMap, HashSet};
-use rayon::ThreadPool;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -88,7 +87,7 @@ fn pack_sorted<K: Key>(packer: Packer, rows: &[u32]) -> Vec<K> {
         .chunks_exact(packer.width)
         .map(|row| packer.pack(row))
         .collect();
-    keys.par_sort_unstable();
+    keys.sort_unstable();
     keys.dedup();
     keys
 }
@@ -341,7 +340,7 @@ fn sorted_counts<K: Key>(counter: &Counter<K>) -> Vec<(K, u64)> {
         .flatten()
         .map(|(&key, &n)| (key, n))
         .collect();
-    all.par_sort_unstable();
+    all.sort_unstable();
     all
 }
 
@@ -423,7 +422,7 @@ impl KgramCounts {
     pub fn add(
         &mut self,
         documents: &Documents,
-        pool: Option<&ThreadPool>,
+        pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let packer = self.packer;
@@ -432,7 +431,7 @@ impl KgramCounts {
             for from in (0..total).step_by(CHUNK * ROUND) {
                 check()?;
                 let to = total.min(from + CHUNK * ROUND);
-                install(pool, || count_range(counter, packer, documents, from..to));
+                pool.install(|| count_range(counter, packer, documents, from..to));
             }
             Ok(())
         })
@@ -457,6 +456,10 @@ impl KgramCounts {
     /// The `n` most frequent k-grams that occur at least `min_count` times. Of equally frequent
     /// ones those come first whose token ids come first in lexicographic order.
     pub fn top(&self, n: usize, min_count: u64) -> KgramSet {
+        Pool::shared().install(|| self.select(n, min_count))
+    }
+
+    fn select(&self, n: usize, min_count: u64) -> KgramSet {
         let keys = match &self.counts {
             ByWidth::Narrow(counter) => ByWidth::Narrow(top(counter, n, min_count)),
             ByWidth::Medium(counter) => ByWidth::Medium(top(counter, n, min_count)),
@@ -516,14 +519,14 @@ mod tests {
         let documents = Documents::new(TokenSlice::U16(&values), &[0, 4, 4, 7], 10)?;
         for width in [1, 2, 3, 16] {
             let mut counts = KgramCounts::new(width, 10)?;
-            counts.add(&documents, None, &mut || Ok(()))?;
+            counts.add(&documents, Pool::shared(), &mut || Ok(()))?;
             assert_eq!(
                 counts.total(),
                 [7, 5, 3][..].get(width - 1).copied().unwrap_or(0)
             );
         }
         let mut counts = KgramCounts::new(2, 10)?;
-        counts.add(&documents, None, &mut || Ok(()))?;
+        counts.add(&documents, Pool::shared(), &mut || Ok(()))?;
         assert_eq!(counts.rows(), (vec![1, 2, 2, 1, 3, 1], vec![3, 1, 1]));
         assert_eq!(
             (counts.get(&[1, 2]), counts.get(&[2, 3]), counts.get(&[1])),

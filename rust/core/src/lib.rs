@@ -10,6 +10,7 @@ pub mod key;
 pub mod kgrams;
 pub mod partition;
 pub mod per_document;
+pub mod pool;
 pub mod random;
 pub mod schemes;
 pub mod scorer;

@@ -136,7 +136,7 @@ impl<K: Key> DistinctSet<K> {
             .iter()
             .flat_map(|part| part.iter().copied())
             .collect();
-        keys.par_sort_unstable();
+        keys.sort_unstable();
         keys
     }
 }

@@ -5,8 +5,9 @@ use crate::exact_sum::ExactSum;
 use crate::frame::Rule;
 use crate::key::{Key, Wide};
 use crate::partition::Identity;
+use crate::pool::Pool;
 use crate::schemes::{Scheme, ScoreKind, patient_scores};
-use crate::scorer::{Options, install, thread_pool, window_bits, window_plan};
+use crate::scorer::{Options, window_bits, window_plan};
 use crate::weighted::score_value;
 use crate::windows::{Source, Status, WindowPlan};
 use hashbrown::HashSet;
@@ -194,17 +195,17 @@ fn for_groups<K: Key>(
     mut take: impl FnMut(&[Row<K>], &[u64]),
 ) -> Result<()> {
     let plan: WindowPlan<K> = window_plan(reading.scheme, options)?;
-    let pool = thread_pool(options.threads)?;
+    let pool = Pool::new(options.threads)?;
     for round in groups(source).chunks(ROUND) {
         check()?;
-        let scanned: Vec<_> = install(pool.as_ref(), || {
+        let scanned: Vec<_> = pool.install(|| {
             let groups = round.par_iter();
             groups
                 .map(|range| reading.scan(&plan, source, range.clone()))
                 .collect()
         });
         let (rows, windows): (Vec<Vec<Row<K>>>, Vec<Vec<u32>>) = scanned.into_iter().unzip();
-        let words = patient_scores(reading.scheme, &windows.concat(), pool.as_ref(), check)?;
+        let words = patient_scores(reading.scheme, &windows.concat(), &pool, check)?;
         let mut rest = &words[..];
         for (rows, windows) in rows.iter().zip(&windows) {
             let (own, others) = rest.split_at(windows.len() / plan.packer.width);

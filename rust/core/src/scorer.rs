@@ -5,11 +5,11 @@ use crate::error::{Error, Result};
 use crate::frame::{Frame, Rule};
 use crate::key::{Key, Packer, Wide};
 use crate::kgrams::KgramSet;
+use crate::pool::Pool;
 use crate::schemes::Scheme;
 use crate::tally::Tally;
 use crate::weighted::{Combine, WeightedUnits};
 use crate::windows::{PromptRole, Source, WindowPlan};
-use rayon::ThreadPool;
 use std::sync::Arc;
 
 /// Token positions that are packed and deduplicated in one go.
@@ -62,7 +62,7 @@ pub struct Scorer {
     /// Frame and index in it of each scheme.
     places: Vec<(usize, usize)>,
     rule: Rule,
-    pool: Option<ThreadPool>,
+    pool: Pool,
     tokens: u64,
     started: bool,
     weighted: bool,
@@ -102,29 +102,6 @@ pub fn window_bits(scheme: &dyn Scheme, options: &Options) -> Result<u32> {
     )?
     .packer
     .window_bits())
-}
-
-/// A pool of `threads` workers; `None` for all cores.
-pub fn thread_pool(threads: Option<usize>) -> Result<Option<ThreadPool>> {
-    let Some(threads) = threads else {
-        return Ok(None);
-    };
-    if !(1..=4096).contains(&threads) {
-        return Err(Error::Argument(format!(
-            "threads must be from 1 to 4096, not {threads}"
-        )));
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    pool.map(Some)
-        .map_err(|error| Error::Argument(format!("cannot start {threads} threads: {error}")))
-}
-
-/// Runs in the pool, or in the global one.
-pub fn install<R: Send>(pool: Option<&ThreadPool>, run: impl FnOnce() -> R + Send) -> R {
-    match pool {
-        Some(pool) => pool.install(run),
-        None => run(),
-    }
 }
 
 impl Scorer {
@@ -173,7 +150,7 @@ impl Scorer {
             places,
             schemes,
             rule: options.rule,
-            pool: thread_pool(options.threads)?,
+            pool: Pool::new(options.threads)?,
             tokens: 0,
             started: false,
             weighted: false,
@@ -315,7 +292,7 @@ impl Scorer {
 
     fn for_frames(&mut self, run: impl Fn(&mut AnyFrame) + Send + Sync) {
         let frames = &mut self.frames;
-        install(self.pool.as_ref(), || frames.iter_mut().for_each(run));
+        self.pool.install(|| frames.iter_mut().for_each(run));
     }
 
     fn next_step(&self) -> Option<u64> {
@@ -347,7 +324,7 @@ impl Scorer {
 
     /// Scores everything that waits. After an error of `check` it can be called again.
     pub fn flush(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let pool = self.pool.as_ref();
+        let pool = &self.pool;
         for frame in &mut self.frames {
             each!(frame, f => f.flush(pool, check))?;
         }
@@ -357,7 +334,7 @@ impl Scorer {
     /// The tally of each scheme.
     pub fn tallies(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Tally>> {
         self.flush(check)?;
-        let (frames, places, pool) = (&mut self.frames, &self.places, self.pool.as_ref());
+        let (frames, places, pool) = (&mut self.frames, &self.places, &self.pool);
         let mut tallies = Vec::with_capacity(places.len());
         for &(frame, index) in places {
             check()?;
@@ -375,7 +352,7 @@ impl Scorer {
     ) -> Result<Option<WeightedUnits>> {
         let (frame, index) = self.places[scheme];
         let frame = &mut self.frames[frame];
-        each!(frame, f => f.weighted_units(index, self.pool.as_ref(), check))
+        each!(frame, f => f.weighted_units(index, &self.pool, check))
     }
 
     /// The recorded points of the curve.
@@ -410,7 +387,7 @@ impl Scorer {
                 _ => return Err(differs()),
             }
         }
-        install(self.pool.as_ref(), || {
+        self.pool.install(|| {
             for pair in pairs {
                 match pair {
                     (AnyFrame::Narrow(mine), AnyFrame::Narrow(theirs)) => mine.absorb(theirs),
@@ -452,9 +429,13 @@ impl Scorer {
         self.tokens = reader.u64()?;
         self.started = reader.u64()? == 1;
         self.weighted = reader.u64()? == 1;
-        for frame in &mut self.frames {
-            each!(frame, f => f.read(&mut reader))?;
-        }
+        let frames = &mut self.frames;
+        let mut read = || {
+            frames
+                .iter_mut()
+                .try_for_each(|frame| each!(frame, f => f.read(&mut reader)))
+        };
+        self.pool.install(&mut read)?;
         for _ in 0..reader.u64()? {
             let tokens = reader.u64()?;
             let point = self.schemes.iter().map(|_| Tally::read(&mut reader));

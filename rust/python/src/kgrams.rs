@@ -5,7 +5,7 @@ use crate::errors::{argument_error, detached, to_py};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use radscore_core::kgrams;
-use radscore_core::scorer::thread_pool;
+use radscore_core::pool::Pool;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -144,9 +144,9 @@ impl KgramCounts {
     ) -> PyResult<()> {
         let ragged = Ragged::new(values, offsets)?;
         let documents = ragged.documents(self.inner.vocab_size())?;
-        let pool = thread_pool(threads).map_err(to_py)?;
+        let pool = Pool::new(threads).map_err(to_py)?;
         let inner = &mut self.inner;
-        detached(py, |check| inner.add(&documents, pool.as_ref(), check))
+        detached(py, |check| inner.add(&documents, &pool, check))
     }
 
     fn add_rows(

@@ -4,7 +4,7 @@
 
 use super::grouping::score_by_seed;
 use super::seeding::Seeding;
-use super::{Scheme, ScoreKind, Share, check, exponential, par_map};
+use super::{Scheme, ScoreKind, Share, check, exponential};
 use crate::error::{Error, Result};
 use crate::random::mt19937::{Mt19937, WORDS};
 use rayon::prelude::*;
@@ -79,11 +79,7 @@ impl Scheme for GumbelMax {
     }
 
     fn units(&self, windows: &[u32], out: &mut [u128]) {
-        let seeder = self.seeding.prepare();
-        let width = self.window_width();
-        par_map(windows, width, out, |window| {
-            (u128::from(seeder.seed(window)) << 32) | u128::from(window[width - 1])
-        });
+        self.seeding.prepare().units(windows, out);
     }
 
     fn nanoseconds(&self) -> f64 {
@@ -101,10 +97,7 @@ impl Scheme for GumbelMax {
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
         let seeder = self.seeding.prepare();
         let width = self.window_width();
-        let seed_target = |row: usize| {
-            let window = &windows[row * width..][..width];
-            (seeder.seed(window), window[width - 1])
-        };
+        let seed_target = |row: usize| seeder.seed_target(&windows[row * width..][..width]);
         score_by_seed(out, seed_target, |(): &mut (), seed, targets, scores| {
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") {

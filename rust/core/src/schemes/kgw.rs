@@ -63,11 +63,7 @@ impl Scheme for Kgw {
     }
 
     fn units(&self, windows: &[u32], out: &mut [u128]) {
-        let seeder = self.seeding.prepare();
-        let width = self.window_width();
-        par_map(windows, width, out, |window| {
-            (u128::from(seeder.seed(window)) << 32) | u128::from(window[width - 1])
-        });
+        self.seeding.prepare().units(windows, out);
     }
 
     fn nanoseconds(&self) -> f64 {
@@ -85,10 +81,7 @@ impl Scheme for Kgw {
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
         let seeder = self.seeding.prepare();
         let width = self.window_width();
-        let seed_target = |row: usize| {
-            let window = &windows[row * width..][..width];
-            (seeder.seed(window), window[width - 1])
-        };
+        let seed_target = |row: usize| seeder.seed_target(&windows[row * width..][..width]);
         score_by_seed(
             out,
             seed_target,

@@ -19,8 +19,7 @@ pub mod vllm;
 mod vocabulary;
 
 use crate::error::{Error, Result};
-use crate::scorer::install;
-use rayon::ThreadPool;
+use crate::pool::Pool;
 use rayon::prelude::*;
 
 /// The token id that stands for "no token" left of a document's start (vLLM's -1).
@@ -136,14 +135,14 @@ pub fn slice_len<'a>(schemes: impl Iterator<Item = &'a dyn Scheme>) -> usize {
 pub fn patient_scores(
     scheme: &dyn Scheme,
     windows: &[u32],
-    pool: Option<&ThreadPool>,
+    pool: &Pool,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<u64>> {
     let (width, slice) = (scheme.window_width(), slice_len([scheme].into_iter()));
     let mut words = vec![0; windows.len() / width];
     for (rows, out) in windows.chunks(slice * width).zip(words.chunks_mut(slice)) {
         check()?;
-        install(pool, || scheme.scores(rows, out));
+        pool.install(|| scheme.scores(rows, out));
     }
     Ok(words)
 }

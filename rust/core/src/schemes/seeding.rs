@@ -362,6 +362,20 @@ impl Seeder {
         true
     }
 
+    /// Seed and target of a window: its unit.
+    #[must_use]
+    pub fn seed_target(&self, window: &[u32]) -> (u32, u32) {
+        (self.seed(window), window[window.len() - 1])
+    }
+
+    /// [`Scheme::units`](super::Scheme::units) of windows.
+    pub fn units(&self, windows: &[u32], out: &mut [u128]) {
+        par_map(windows, self.seeding.window_width(), out, |window| {
+            let (seed, target) = self.seed_target(window);
+            (u128::from(seed) << 32) | u128::from(target)
+        });
+    }
+
     fn reads_no_key(&self, read: &[u32]) -> bool {
         let mut ids = read.iter().map(|&x| i64::from(x));
         match self.seeding.rule {

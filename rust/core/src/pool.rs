@@ -1,0 +1,87 @@
+//! Worker threads that survive a fork: a child process gets new ones.
+
+use crate::error::{Error, Result};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most threads that can be asked for.
+const MOST: usize = 4096;
+
+/// A pool of worker threads, started when it is first used in a process.
+pub struct Pool {
+    /// `None`: all cores.
+    threads: Option<usize>,
+    live: Mutex<Option<(u32, Arc<ThreadPool>)>>,
+}
+
+static SHARED: Pool = Pool {
+    threads: None,
+    live: Mutex::new(None),
+};
+
+impl Pool {
+    /// A pool of `threads` workers; `None` for as many as there are cores.
+    pub fn new(threads: Option<usize>) -> Result<Self> {
+        match threads {
+            Some(threads) if !(1..=MOST).contains(&threads) => Err(Error::Argument(format!(
+                "threads must be from 1 to {MOST}, not {threads}"
+            ))),
+            _ => Ok(Self {
+                threads,
+                live: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// The pool of everything that was not told how many threads to use.
+    pub fn shared() -> &'static Self {
+        &SHARED
+    }
+
+    /// Runs `work`, whose parallel parts the pool's threads share.
+    pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        let pool = if self.threads.is_none() {
+            &SHARED
+        } else {
+            self
+        };
+        match pool.workers() {
+            Some(workers) if rayon::current_thread_index().is_none() => workers.install(work),
+            _ => work(),
+        }
+    }
+
+    /// The threads of this process. The parent's are gone after a fork, and must not be waited for.
+    fn workers(&self) -> Option<Arc<ThreadPool>> {
+        let process = std::process::id();
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        match live.take() {
+            Some((owner, workers)) if owner == process => {
+                *live = Some((owner, Arc::clone(&workers)));
+                return Some(workers);
+            }
+            Some((_, parents)) => std::mem::forget(parents),
+            None => {}
+        }
+        let threads = self.threads.unwrap_or(0);
+        let workers = ThreadPoolBuilder::new().num_threads(threads).build();
+        let workers = Arc::new(workers.ok()?);
+        *live = Some((process, Arc::clone(&workers)));
+        Some(workers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn has_the_threads_that_were_asked_for() -> Result<()> {
+        assert_eq!(Pool::new(Some(3))?.install(rayon::current_num_threads), 3);
+        let all = Pool::new(None)?.install(rayon::current_num_threads);
+        assert_eq!(all, Pool::shared().install(rayon::current_num_threads));
+        assert!(Pool::new(Some(0)).is_err());
+        assert!(Pool::new(Some(MOST + 1)).is_err());
+        Ok(())
+    }
+}
