@@ -149,6 +149,12 @@ impl<'a> Documents<'a> {
             .saturating_sub(1)
     }
 
+    /// The first document that begins at token `at` (counted from the first document's) or later.
+    pub fn begin_from(&self, at: usize) -> usize {
+        let place = self.offsets[0] + at as i64;
+        self.offsets[..self.len()].partition_point(|&start| start < place)
+    }
+
     /// Appends the tokens `from..to` of document `i`.
     #[inline]
     pub fn copy_to(&self, i: usize, from: usize, to: usize, out: &mut Vec<u32>) {

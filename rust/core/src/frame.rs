@@ -7,9 +7,10 @@ use crate::key::Key;
 use crate::partition::{DistinctSet, Identity, Scattered, partition_of};
 use crate::pool::Pool;
 use crate::schemes::{Scheme, patient_scores, slice_len};
+use crate::scorer::is_weight;
 use crate::tally::{Sums, Tally};
 use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
-use crate::windows::{Counts, Source, Status, WindowPlan};
+use crate::windows::{Counts, PromptSets, Source, Status, WindowPlan};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -102,37 +103,41 @@ impl<K: Key> Frame<K> {
         self.pending.len()
     }
 
-    /// Counts the documents of a source that is about to be added.
-    pub fn add_documents(&mut self, source: &Source) {
-        self.counts.merge(&self.plan.count_documents(source));
-    }
-
     /// Adds the windows whose targets are in a token range of the source. `weights` has one number
     /// for each token of the source.
     pub fn add_range(&mut self, source: &Source, range: Range<usize>, weights: Option<&[f64]>) {
+        self.counts
+            .merge(&self.plan.count_documents(source, &range));
         let chunks: Vec<Range<usize>> = range
             .clone()
             .step_by(CHUNK)
             .map(|from| from..range.end.min(from + CHUNK))
             .collect();
+        let prompts = self.plan.prompt_sets(source, &range, CHUNK);
         if self.records.is_some() {
-            self.add_weighted(source, &chunks, weights);
+            self.add_weighted(source, &chunks, &prompts, weights);
         } else {
-            self.add_plain(source, &chunks);
+            self.add_plain(source, &chunks, &prompts);
         }
     }
 
-    fn add_plain(&mut self, source: &Source, chunks: &[Range<usize>]) {
+    fn add_plain(&mut self, source: &Source, chunks: &[Range<usize>], prompts: &PromptSets<K>) {
         let plan = &self.plan;
         let (batches, counts): (Vec<_>, Vec<_>) = chunks
             .par_iter()
             .map_init(Vec::new, |scratch, chunk| {
                 let mut keys = Vec::with_capacity(chunk.len());
-                let counts = plan.visit(source, chunk.clone(), scratch, |_, _, status, key| {
-                    if status == Status::Scored {
-                        keys.push(key);
-                    }
-                });
+                let counts = plan.visit(
+                    source,
+                    chunk.clone(),
+                    prompts,
+                    scratch,
+                    |_, _, status, key| {
+                        if status == Status::Scored {
+                            keys.push(key);
+                        }
+                    },
+                );
                 (keys, counts)
             })
             .unzip();
@@ -162,22 +167,34 @@ impl<K: Key> Frame<K> {
             .for_each(|keys| self.pending.extend_from_slice(keys));
     }
 
-    fn add_weighted(&mut self, source: &Source, chunks: &[Range<usize>], weights: Option<&[f64]>) {
+    fn add_weighted(
+        &mut self,
+        source: &Source,
+        chunks: &[Range<usize>],
+        prompts: &PromptSets<K>,
+        weights: Option<&[f64]>,
+    ) {
         let (plan, first) = (&self.plan, self.next_order);
         let (batches, counts): (Vec<_>, Vec<_>) = chunks
             .par_iter()
             .map_init(Vec::new, |scratch, chunk| {
                 let mut records = Vec::with_capacity(chunk.len());
-                let counts = plan.visit(source, chunk.clone(), scratch, |_, at, status, key| {
-                    if status == Status::Scored {
-                        let weight = weights.map_or(1.0, |weights| weights[at]);
-                        records.push(Record {
-                            key,
-                            order: first + at as u64,
-                            weight,
-                        });
-                    }
-                });
+                let counts = plan.visit(
+                    source,
+                    chunk.clone(),
+                    prompts,
+                    scratch,
+                    |_, at, status, key| {
+                        if status == Status::Scored {
+                            let weight = weights.map_or(1.0, |weights| weights[at]);
+                            records.push(Record {
+                                key,
+                                order: first + at as u64,
+                                weight,
+                            });
+                        }
+                    },
+                );
                 (records, counts)
             })
             .unzip();
@@ -381,6 +398,16 @@ impl<K: Key> Frame<K> {
             weight: f64::from_bits(<u64 as Key>::read(&bytes[K::BYTES + 8..])),
         });
         self.records = weighted.then(|| records.collect());
+        let known = |key: &K| self.plan.packer.is_window(*key);
+        let records_known =
+            self.records.iter().flatten().all(|record| {
+                known(&record.key) && is_weight(record.weight) && record.order < 1 << 62
+            });
+        if !(seen.iter().all(known) && pending.iter().all(known) && records_known) {
+            return Err(Error::State(
+                "the state holds windows of another vocabulary".into(),
+            ));
+        }
         let duplicates = self.duplicates;
         self.insert(&[seen]);
         self.duplicates = duplicates;

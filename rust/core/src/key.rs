@@ -145,6 +145,7 @@ pub struct Packer {
     /// Bits a token, from 1 to 21.
     pub bits: u32,
     vocab_size: u32,
+    padded: bool,
 }
 
 impl Packer {
@@ -166,6 +167,7 @@ impl Packer {
             width,
             bits: u32::BITS - largest.leading_zeros(),
             vocab_size,
+            padded,
         })
     }
 
@@ -212,6 +214,14 @@ impl Packer {
             self.unpack(key, row);
         }
         out
+    }
+
+    /// Whether a key is one of a window of these tokens.
+    pub fn is_window<K: Key>(&self, key: K) -> bool {
+        let mut tokens = [0; MAX_CONTEXT_WIDTH + 1];
+        self.unpack(key, &mut tokens[..self.width]);
+        let allowed = |&token: &u32| token < self.vocab_size || (token == PADDING && self.padded);
+        key.mask(self.window_bits()) == key && tokens[..self.width].iter().all(allowed)
     }
 
     /// The key of the context of a window: all but its target.

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 const SET_MAGIC: [u8; 4] = *b"RSKG";
 const COUNTS_MAGIC: [u8; 4] = *b"RSKC";
@@ -111,35 +112,71 @@ fn write_keys<K: Key>(keys: &[K], out: &mut Vec<u8>) {
     keys.iter().for_each(|key| key.write(out));
 }
 
-fn read_keys<K: Key>(reader: &mut Reader) -> Result<Vec<K>> {
+fn read_keys<K: Key>(reader: &mut Reader, packer: Packer, vocab_size: u32) -> Result<Vec<K>> {
     let keys: Vec<K> = reader.records(K::BYTES)?.map(K::read).collect();
-    if keys.is_sorted_by(|a, b| a < b) {
-        Ok(keys)
-    } else {
-        Err(Error::State(
-            "the k-grams of the file are not in order".into(),
-        ))
-    }
+    check_keys(&keys, packer, vocab_size)?;
+    Ok(keys)
 }
+
+/// Refuses keys of a file that are not those of k-grams of the vocabulary, in order and once each:
+/// a checksum only says that the file is as it was written.
+fn check_keys<K: Key>(keys: &[K], packer: Packer, vocab_size: u32) -> Result<()> {
+    let mut row = vec![0; packer.width];
+    for (index, &key) in keys.iter().enumerate() {
+        if index > 0 && keys[index - 1] >= key {
+            return Err(Error::State(format!(
+                "k-gram {index} is not in order, or there twice"
+            )));
+        }
+        packer.unpack(key, &mut row);
+        if key.mask(packer.window_bits()) != key || row.iter().any(|&token| token >= vocab_size) {
+            return Err(Error::State(format!(
+                "k-gram {index} is none of {} ids of a vocabulary of {vocab_size}",
+                packer.width
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What `read` makes of the whole payload of a file; its errors name the file.
+fn read_all<T>(
+    path: &Path,
+    payload: &[u8],
+    read: impl FnOnce(&mut Reader) -> Result<T>,
+) -> Result<T> {
+    let mut reader = Reader::new(payload);
+    let value = read(&mut reader).and_then(|value| reader.finish().map(|()| value));
+    value.map_err(|error| Error::State(format!("{} is damaged: {error}", path.display())))
+}
+
+type Keys = ByWidth<Vec<u64>, Vec<u128>, Vec<Wide>>;
 
 /// A set of k-grams over a vocabulary, sorted.
 pub struct KgramSet {
     packer: Packer,
     vocab_size: u32,
-    keys: ByWidth<Vec<u64>, Vec<u128>, Vec<Wide>>,
+    keys: Keys,
+    fingerprint: OnceLock<String>,
 }
 
 impl KgramSet {
+    fn new(packer: Packer, vocab_size: u32, keys: Keys) -> Self {
+        Self {
+            packer,
+            vocab_size,
+            keys,
+            fingerprint: OnceLock::new(),
+        }
+    }
+
     /// A set from rows of `width` token ids; repetitions count once.
     pub fn from_rows(rows: &[u32], width: usize, vocab_size: u32) -> Result<Self> {
         check_width(width)?;
         let packer = Packer::new(width, vocab_size, false)?;
         check_rows(rows, width, vocab_size)?;
-        Ok(Self {
-            packer,
-            vocab_size,
-            keys: by_width!(packer, pack_sorted(packer, rows)),
-        })
+        let keys = by_width!(packer, pack_sorted(packer, rows));
+        Ok(Self::new(packer, vocab_size, keys))
     }
 
     /// Tokens of a k-gram.
@@ -199,14 +236,14 @@ impl KgramSet {
     pub fn union(&self, other: &Self) -> Result<Self> {
         self.check_same(other)?;
         let keys = pair!(&self.keys, &other.keys, (a, b) => union(a, b));
-        Ok(Self { keys, ..*self })
+        Ok(Self::new(self.packer, self.vocab_size, keys))
     }
 
     /// K-grams of both sets.
     pub fn intersection(&self, other: &Self) -> Result<Self> {
         self.check_same(other)?;
         let keys = pair!(&self.keys, &other.keys, (a, b) => intersection(a, b));
-        Ok(Self { keys, ..*self })
+        Ok(Self::new(self.packer, self.vocab_size, keys))
     }
 
     fn payload(&self) -> Vec<u8> {
@@ -218,11 +255,14 @@ impl KgramSet {
     }
 
     /// The first 16 hexadecimal digits of the SHA-256 of the content.
-    pub fn fingerprint(&self) -> String {
-        Sha256::digest(self.payload())[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+    pub fn fingerprint(&self) -> &str {
+        self.fingerprint.get_or_init(|| {
+            let digest = Sha256::digest(self.payload());
+            digest[..8]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect()
+        })
     }
 
     /// Saves the set.
@@ -233,18 +273,10 @@ impl KgramSet {
     /// Loads what [`KgramSet::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
         let payload = bytes::read_file(path, SET_MAGIC, VERSION, "k-gram set")?;
-        let mut reader = Reader::new(&payload);
-        let (packer, vocab_size) = read_shape(&mut reader)?;
-        let keys = match packer.window_bits() {
-            ..=64 => ByWidth::Narrow(read_keys(&mut reader)?),
-            65..=128 => ByWidth::Medium(read_keys(&mut reader)?),
-            _ => ByWidth::Wide(read_keys(&mut reader)?),
-        };
-        reader.finish()?;
-        Ok(Self {
-            packer,
-            vocab_size,
-            keys,
+        read_all(path, &payload, |reader| {
+            let (packer, vocab_size) = read_shape(reader)?;
+            let keys = by_width!(packer, read_keys(reader, packer, vocab_size)?);
+            Ok(Self::new(packer, vocab_size, keys))
         })
     }
 }
@@ -272,7 +304,7 @@ fn count_range<K: Key>(
     packer: Packer,
     documents: &Documents,
     range: Range<usize>,
-) {
+) -> Result<()> {
     let starts: Vec<usize> = range.clone().step_by(CHUNK).collect();
     let batches: Vec<Scattered<K>> = starts
         .par_iter()
@@ -284,11 +316,25 @@ fn count_range<K: Key>(
     counter
         .par_iter_mut()
         .enumerate()
-        .for_each(|(index, counts)| {
-            for key in batches.iter().flat_map(|batch| batch.part(index)) {
-                *counts.entry(*key).or_insert(0) += 1;
+        .try_for_each(|(index, counts)| {
+            for &key in batches.iter().flat_map(|batch| batch.part(index)) {
+                let count = counts.entry(key).or_insert(0);
+                *count = count
+                    .checked_add(1)
+                    .ok_or_else(|| too_often(packer, key, *count, 1))?;
             }
-        });
+            Ok(())
+        })
+}
+
+fn too_often<K: Key>(packer: Packer, key: K, count: u64, more: u64) -> Error {
+    let mut kgram = vec![0; packer.width];
+    packer.unpack(key, &mut kgram);
+    Error::Tokens(format!(
+        "the k-gram {kgram:?} occurs {} times; a count is at most {}",
+        u128::from(count) + u128::from(more),
+        u64::MAX
+    ))
 }
 
 /// The k-grams that end in a token range of the documents.
@@ -322,11 +368,26 @@ fn chunk_keys<K: Key>(
     keys
 }
 
-fn add_counts<K: Key>(counter: &mut Counter<K>, packer: Packer, rows: &[u32], counts: &[u64]) {
+/// Adds all counts, or none where a sum is too large.
+fn add_counts<K: Key>(
+    counter: &mut Counter<K>,
+    packer: Packer,
+    rows: &[u32],
+    counts: &[u64],
+) -> Result<()> {
+    let mut sums: HashMap<K, u64> = HashMap::new();
     for (row, &count) in rows.chunks_exact(packer.width).zip(counts) {
         let key: K = packer.pack(row);
-        *counter[partition(key)].entry(key).or_insert(0) += count;
+        let known = counter[partition(key)].get(&key).copied().unwrap_or(0);
+        let sum = sums.entry(key).or_insert(known);
+        *sum = sum
+            .checked_add(count)
+            .ok_or_else(|| too_often(packer, key, *sum, count))?;
     }
+    for (key, sum) in sums {
+        counter[partition(key)].insert(key, sum);
+    }
+    Ok(())
 }
 
 fn count_of<K: Key>(counter: &Counter<K>, packer: Packer, kgram: &[u32]) -> u64 {
@@ -364,11 +425,16 @@ fn write_counts<K: Key>(counter: &Counter<K>, out: &mut Vec<u8>) {
     }
 }
 
-fn read_counts<K: Key>(reader: &mut Reader) -> Result<Counter<K>> {
+fn read_counts<K: Key>(reader: &mut Reader, packer: Packer, vocab_size: u32) -> Result<Counter<K>> {
+    let records = reader.records(K::BYTES + 8)?;
+    let keys: Vec<K> = records
+        .clone()
+        .map(|record| K::read(&record[..K::BYTES]))
+        .collect();
+    check_keys(&keys, packer, vocab_size)?;
     let mut counter = new_counter();
-    for bytes in reader.records(K::BYTES + 8)? {
-        let key = K::read(&bytes[..K::BYTES]);
-        counter[partition(key)].insert(key, <u64 as Key>::read(&bytes[K::BYTES..]));
+    for (key, record) in keys.into_iter().zip(records) {
+        counter[partition(key)].insert(key, <u64 as Key>::read(&record[K::BYTES..]));
     }
     Ok(counter)
 }
@@ -413,12 +479,14 @@ impl KgramCounts {
     }
 
     /// Sum of all counts.
-    pub fn total(&self) -> u64 {
-        each!(&self.counts, counter => counter.iter().flat_map(HashMap::values).sum())
+    pub fn total(&self) -> u128 {
+        each!(&self.counts, counter => {
+            counter.iter().flat_map(HashMap::values).map(|&count| u128::from(count)).sum()
+        })
     }
 
-    /// Counts the k-grams of documents, in `pool` or the global one. When `check` fails, what was
-    /// counted so far stays counted.
+    /// Counts the k-grams of documents, in `pool`. When `check` fails, what was counted so far
+    /// stays counted.
     pub fn add(
         &mut self,
         documents: &Documents,
@@ -431,18 +499,17 @@ impl KgramCounts {
             for from in (0..total).step_by(CHUNK * ROUND) {
                 check()?;
                 let to = total.min(from + CHUNK * ROUND);
-                pool.install(|| count_range(counter, packer, documents, from..to));
+                pool.install(|| count_range(counter, packer, documents, from..to))?;
             }
             Ok(())
         })
     }
 
-    /// Adds given counts of given k-grams (rows of token ids).
+    /// Adds given counts of given k-grams (rows of token ids): all of them, or none on an error.
     pub fn add_rows(&mut self, rows: &[u32], counts: &[u64]) -> Result<()> {
         check_rows(rows, self.width(), self.vocab_size)?;
         let packer = self.packer;
-        each!(&mut self.counts, counter => add_counts(counter, packer, rows, counts));
-        Ok(())
+        each!(&mut self.counts, counter => add_counts(counter, packer, rows, counts))
     }
 
     /// How often a k-gram occurs.
@@ -465,11 +532,7 @@ impl KgramCounts {
             ByWidth::Medium(counter) => ByWidth::Medium(top(counter, n, min_count)),
             ByWidth::Wide(counter) => ByWidth::Wide(top(counter, n, min_count)),
         };
-        KgramSet {
-            packer: self.packer,
-            vocab_size: self.vocab_size,
-            keys,
-        }
+        KgramSet::new(self.packer, self.vocab_size, keys)
     }
 
     /// All k-grams in lexicographic order (rows of token ids) with their counts.
@@ -492,18 +555,13 @@ impl KgramCounts {
     /// Loads what [`KgramCounts::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
         let payload = bytes::read_file(path, COUNTS_MAGIC, VERSION, "k-gram count file")?;
-        let mut reader = Reader::new(&payload);
-        let (packer, vocab_size) = read_shape(&mut reader)?;
-        let counts = match packer.window_bits() {
-            ..=64 => ByWidth::Narrow(read_counts(&mut reader)?),
-            65..=128 => ByWidth::Medium(read_counts(&mut reader)?),
-            _ => ByWidth::Wide(read_counts(&mut reader)?),
-        };
-        reader.finish()?;
-        Ok(Self {
-            packer,
-            vocab_size,
-            counts,
+        read_all(path, &payload, |reader| {
+            let (packer, vocab_size) = read_shape(reader)?;
+            Ok(Self {
+                packer,
+                vocab_size,
+                counts: by_width!(packer, read_counts(reader, packer, vocab_size)?),
+            })
         })
     }
 }
@@ -558,6 +616,24 @@ mod tests {
         );
         assert!(two.union(&three).is_err());
         assert!(KgramSet::from_rows(&[1, 9], 2, 9).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn counts_never_wrap() -> Result<()> {
+        let mut counts = KgramCounts::new(2, 10)?;
+        counts.add_rows(&[1, 2, 3, 4], &[u64::MAX, u64::MAX])?;
+        assert_eq!(counts.total(), 2 * u128::from(u64::MAX));
+        let before = counts.rows();
+        let more = counts.add_rows(&[5, 6, 3, 4], &[1, 1]);
+        assert!(
+            matches!(more, Err(Error::Tokens(text)) if text.contains("[3, 4] occurs 18446744073709551616 times"))
+        );
+        assert_eq!(counts.rows(), before);
+        let documents = Documents::new(TokenSlice::U16(&[1, 2]), &[0, 2], 10)?;
+        let more = counts.add(&documents, Pool::shared(), &mut || Ok(()));
+        assert!(matches!(more, Err(Error::Tokens(text)) if text.contains("[1, 2]")));
+        assert_eq!(counts.rows(), before);
         Ok(())
     }
 }

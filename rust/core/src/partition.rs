@@ -17,7 +17,7 @@ pub fn partition_of(mixed: u64) -> usize {
 /// Records grouped by partition, in their first order within each.
 pub struct Scattered<T> {
     records: Vec<T>,
-    ends: [u32; PARTITIONS],
+    ends: [usize; PARTITIONS],
 }
 
 impl<T: Copy> Scattered<T> {
@@ -29,7 +29,7 @@ impl<T: Copy> Scattered<T> {
                 ends: [0; PARTITIONS],
             };
         };
-        let mut next = [0u32; PARTITIONS];
+        let mut next = [0usize; PARTITIONS];
         records
             .iter()
             .for_each(|record| next[partition(record)] += 1);
@@ -40,7 +40,7 @@ impl<T: Copy> Scattered<T> {
         let mut sorted = vec![any; records.len()];
         for record in records {
             let slot = &mut next[partition(record)];
-            sorted[*slot as usize] = *record;
+            sorted[*slot] = *record;
             *slot += 1;
         }
         Self {
@@ -52,7 +52,7 @@ impl<T: Copy> Scattered<T> {
     /// The records of a partition.
     pub fn part(&self, index: usize) -> &[T] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.records[start as usize..self.ends[index] as usize]
+        &self.records[start..self.ends[index]]
     }
 }
 

@@ -9,7 +9,7 @@ use crate::pool::Pool;
 use crate::schemes::{Scheme, ScoreKind, patient_scores};
 use crate::scorer::{Options, window_bits, window_plan};
 use crate::weighted::score_value;
-use crate::windows::{Source, Status, WindowPlan};
+use crate::windows::{PromptSets, Source, Status, WindowPlan};
 use hashbrown::HashSet;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -78,6 +78,7 @@ impl Reading<'_> {
         plan.visit(
             source,
             range,
+            &PromptSets::new(),
             &mut Vec::new(),
             |document, at, status, key| {
                 rows.push(Row {

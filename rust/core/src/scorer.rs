@@ -19,6 +19,14 @@ const PENDING: usize = 1 << 22;
 /// Sources up to this size are taken in whole even when the caller wants to stop.
 const ATOMIC: usize = 1 << 24;
 
+/// Places of reading are numbered below this.
+const MOST_PLACES: u64 = 1 << 60;
+
+/// Whether a weight can be summed and squared without overflow.
+pub(crate) fn is_weight(weight: f64) -> bool {
+    weight.abs() <= 1e100
+}
+
 /// How a scorer cuts and deduplicates windows.
 #[derive(Clone)]
 pub struct Options {
@@ -73,7 +81,7 @@ pub struct Scorer {
 /// A plan for one scheme's windows.
 pub fn window_plan<K: Key>(scheme: &dyn Scheme, options: &Options) -> Result<WindowPlan<K>> {
     let (width, vocab_size) = (scheme.window_width(), scheme.vocab_size());
-    let padded = scheme.accepts_padding() && options.start.is_some_and(|start| start + 1 < width);
+    let padded = scheme.accepts_padding() && options.start.is_some_and(|start| start < width - 1);
     let packer = Packer::new(width, vocab_size, padded)?;
     let filter = match &options.filter {
         Some(set) if set.width() + 1 != width || set.vocab_size() != vocab_size => {
@@ -194,8 +202,11 @@ impl Scorer {
                     weights.len()
                 )));
             }
-            if let Some(at) = weights.iter().position(|weight| !weight.is_finite()) {
-                return Err(Error::Argument(format!("weight {at} is {}", weights[at])));
+            if let Some(at) = weights.iter().position(|weight| !is_weight(*weight)) {
+                return Err(Error::Argument(format!(
+                    "weight {at} is {}; weights are numbers of at most 1e100",
+                    weights[at]
+                )));
             }
             if !self.weighted && self.started {
                 return Err(Error::Argument(
@@ -204,7 +215,7 @@ impl Scorer {
             }
             self.set_weighted();
         }
-        self.started = true;
+        self.started |= expected > 0;
         Ok(())
     }
 
@@ -227,11 +238,11 @@ impl Scorer {
     ) -> Result<()> {
         let total = source.documents.n_tokens();
         self.prepare(weights, total, "tokens")?;
-        self.for_frames(|frame| each!(frame, f => f.add_documents(source)));
+        self.record_step(check)?;
         let mut wanted = Ok(());
         let mut from = 0;
-        while from < total {
-            let step = self.next_step().unwrap_or(u64::MAX) - self.tokens;
+        loop {
+            let step = self.next_step().map_or(u64::MAX, |step| step - self.tokens);
             let to = total
                 .min(from + BATCH)
                 .min(from.saturating_add(step as usize));
@@ -241,7 +252,9 @@ impl Scorer {
             if wanted.is_ok() {
                 wanted = self.after_batch(check);
             }
-            if wanted.is_err() && total > ATOMIC {
+            // A step of the curve that is passed cannot be recorded later.
+            let give_up = wanted.is_err() && (total > ATOMIC || self.next_step().is_some());
+            if from == total || give_up {
                 break;
             }
         }
@@ -280,12 +293,21 @@ impl Scorer {
                 self.vocab_size()
             )));
         }
-        if orders.is_some_and(|orders| orders.len() != rows) {
-            return Err(Error::Argument(format!(
-                "occurrences must have {rows} entries"
-            )));
+        if let Some(orders) = orders {
+            if orders.len() != rows {
+                return Err(Error::Argument(format!(
+                    "occurrences must have {rows} entries, not {}",
+                    orders.len()
+                )));
+            }
+            if let Some(order) = orders.iter().find(|&&order| order >= MOST_PLACES) {
+                return Err(Error::Argument(format!(
+                    "occurrences must be below 2^60, not {order}"
+                )));
+            }
         }
         self.prepare(weights, rows, "pairs")?;
+        self.record_step(check)?;
         self.for_frames(|frame| each!(frame, f => f.add_windows(windows, weights, orders)));
         self.after_batch(check)
     }
@@ -304,20 +326,20 @@ impl Scorer {
 
     fn after_batch(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         check()?;
-        let recorded = self
-            .curve
-            .last()
-            .is_some_and(|point| point.0 == self.tokens);
-        if !recorded && self.curve_steps.binary_search(&self.tokens).is_ok() {
-            let tallies = self.tallies(check)?;
-            self.curve.push((self.tokens, tallies));
-        }
-        if self
-            .frames
-            .iter()
-            .any(|frame| each!(frame, f => f.pending() >= PENDING))
-        {
+        self.record_step(check)?;
+        let full = |frame: &AnyFrame| each!(frame, f => f.pending() >= PENDING);
+        if self.frames.iter().any(full) {
             self.flush(check)?;
+        }
+        Ok(())
+    }
+
+    /// Records the point of the curve that is due, if one is.
+    fn record_step(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        let recorded = self.curve.last().map(|point| point.0) == Some(self.tokens);
+        if !recorded && self.curve_steps.binary_search(&self.tokens).is_ok() {
+            let tallies = self.tallies_now(check)?;
+            self.curve.push((self.tokens, tallies));
         }
         Ok(())
     }
@@ -333,6 +355,11 @@ impl Scorer {
 
     /// The tally of each scheme.
     pub fn tallies(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Tally>> {
+        self.record_step(check)?;
+        self.tallies_now(check)
+    }
+
+    fn tallies_now(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Tally>> {
         self.flush(check)?;
         let (frames, places, pool) = (&mut self.frames, &self.places, &self.pool);
         let mut tallies = Vec::with_capacity(places.len());
@@ -365,10 +392,15 @@ impl Scorer {
         self.tokens
     }
 
-    /// Takes in what another scorer of the same configuration has read after this one. Curves are
-    /// not merged.
+    /// Takes in what another scorer of the same configuration has read after this one; scorers
+    /// that record a curve cannot be merged.
     pub fn merge(&mut self, other: &Self) -> Result<()> {
         let differs = || Error::Argument("the scorers differ in schemes or rules".into());
+        if !self.curve_steps.is_empty() {
+            return Err(Error::Argument(
+                "scorers that record a curve cannot be merged".into(),
+            ));
+        }
         if self.rule != other.rule || self.places != other.places {
             return Err(differs());
         }
@@ -427,6 +459,9 @@ impl Scorer {
             return Err(Error::State("the state is of other schemes".into()));
         }
         self.tokens = reader.u64()?;
+        if self.tokens >= MOST_PLACES {
+            return Err(Error::State("the state has an impossible count".into()));
+        }
         self.started = reader.u64()? == 1;
         self.weighted = reader.u64()? == 1;
         let frames = &mut self.frames;

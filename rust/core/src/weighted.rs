@@ -1,5 +1,6 @@
 //! Windows with weights: equal units are combined, then each counts once with its weight.
 
+use crate::exact_sum::ExactSum;
 use crate::frame::Rule;
 use crate::key::{Key, Packer};
 use crate::schemes::{Scheme, ScoreKind};
@@ -93,7 +94,7 @@ fn fold_equal<K: Key>(sorted: &[Record<K>], how: Combine) -> Vec<Record<K>> {
     let runs = sorted.chunk_by(|a, b| a.key == b.key);
     runs.map(|run| match how {
         Combine::Sum if run.len() > 1 => Record {
-            weight: sum_by_value(run.iter().map(|record| record.weight)),
+            weight: exact_sum(run.iter().map(|record| record.weight)),
             ..run[0]
         },
         _ => run[0],
@@ -163,7 +164,7 @@ fn combine_units<K: Key>(
         let first = run[0].2;
         let weight = match how {
             Combine::One => windows[first].weight,
-            Combine::Sum => sum_by_value(run.iter().map(|row| windows[row.2].weight)),
+            Combine::Sum => exact_sum(run.iter().map(|row| windows[row.2].weight)),
         };
         (keys[first], weight)
     });
@@ -171,11 +172,11 @@ fn combine_units<K: Key>(
     (combined.collect(), constant as u64)
 }
 
-/// A sum that does not depend on the order of the documents.
-fn sum_by_value(weights: impl Iterator<Item = f64>) -> f64 {
-    let mut weights: Vec<f64> = weights.collect();
-    weights.sort_unstable_by(f64::total_cmp);
-    weights.iter().sum()
+/// A sum that does not depend on the order of the documents: rounded once.
+fn exact_sum(weights: impl Iterator<Item = f64>) -> f64 {
+    let mut sum = ExactSum::default();
+    weights.for_each(|weight| sum.add(weight));
+    sum.value()
 }
 
 /// The number that a score word stands for; for tournament schemes the mean of the g-values.

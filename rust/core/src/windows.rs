@@ -5,7 +5,7 @@ use crate::documents::Documents;
 use crate::error::{Error, Result};
 use crate::key::{Key, Packer};
 use crate::schemes::PADDING;
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -119,6 +119,9 @@ impl<'a> Source<'a> {
     }
 }
 
+/// The contexts of some documents' prompts.
+pub type PromptSets<K> = HashMap<usize, HashSet<K>>;
+
 /// Which windows of a document are candidates, and how they are packed.
 #[derive(Debug, Clone)]
 pub struct WindowPlan<K> {
@@ -141,7 +144,7 @@ impl<K: Key> WindowPlan<K> {
         filter: Option<Arc<HashSet<K>>>,
     ) -> Result<Self> {
         match start {
-            Some(start) if start + 1 < packer.width && !padded && role == PromptRole::Exclude => {
+            Some(start) if start < packer.width - 1 && !padded && role == PromptRole::Exclude => {
                 Err(Error::Argument(format!(
                     "start must be at least {} (the first position with a whole context), not {start}",
                     packer.width - 1
@@ -182,14 +185,20 @@ impl<K: Key> WindowPlan<K> {
             .is_none_or(|set| set.contains(&self.packer.context(window)))
     }
 
-    /// How many documents there are, and how many of them have no window.
-    pub fn count_documents(&self, source: &Source) -> Counts {
+    /// How many documents begin in a token range (those without a token with the next one, or at
+    /// the end), and how many of them have no window.
+    pub fn count_documents(&self, source: &Source, range: &Range<usize>) -> Counts {
         let documents = &source.documents;
-        let short = (0..documents.len())
+        let first = documents.begin_from(range.start);
+        let last = match range.end == documents.n_tokens() {
+            true => documents.len(),
+            false => documents.begin_from(range.end),
+        };
+        let short = (first..last)
             .filter(|&i| self.first_position(source, i) >= documents.document_len(i))
             .count();
         Counts {
-            documents: documents.len() as u64,
+            documents: (last - first) as u64,
             short_documents: short as u64,
             ..Counts::default()
         }
@@ -201,6 +210,7 @@ impl<K: Key> WindowPlan<K> {
         &self,
         source: &Source,
         range: Range<usize>,
+        prompts: &PromptSets<K>,
         scratch: &mut Vec<u32>,
         mut visit: impl FnMut(usize, usize, Status, K),
     ) -> Counts {
@@ -222,16 +232,15 @@ impl<K: Key> WindowPlan<K> {
                 let first = self.first_position(source, document);
                 if first.max(from) < to {
                     let span = first.max(from)..to;
-                    self.visit_span(
+                    let more = self.visit_span(
                         source,
                         document,
                         span,
+                        prompts,
                         scratch,
-                        &mut counts,
-                        &mut |at, s, k| {
-                            visit(document, begin + at, s, k);
-                        },
+                        &mut |at, status, key| visit(document, begin + at, status, key),
                     );
+                    counts.merge(&more);
                 }
             }
             document += 1;
@@ -244,20 +253,27 @@ impl<K: Key> WindowPlan<K> {
         source: &Source,
         document: usize,
         span: Range<usize>,
+        prompts: &PromptSets<K>,
         scratch: &mut Vec<u32>,
-        counts: &mut Counts,
         visit: &mut impl FnMut(usize, Status, K),
-    ) {
+    ) -> Counts {
         let Packer { width, bits, .. } = self.packer;
-        let forbidden = self.prompt_contexts(source, document, scratch);
+        let own = match prompts.contains_key(&document) {
+            true => None,
+            false => self.prompt_contexts(source, document, scratch),
+        };
+        let forbidden = prompts.get(&document).or(own.as_ref());
         self.load(source, document, &span, scratch);
         let window_bits = self.packer.window_bits();
         let mut key: K = self.packer.pack(&scratch[..width - 1]);
-        counts.windows += span.len() as u64;
+        let mut counts = Counts {
+            windows: span.len() as u64,
+            ..Counts::default()
+        };
         for (at, &token) in span.zip(&scratch[width - 1..]) {
             key = key.push(self.packer.code(token), bits).mask(window_bits);
             let context = self.packer.context(key);
-            let status = if forbidden.as_ref().is_some_and(|set| set.contains(&context)) {
+            let status = if forbidden.is_some_and(|set| set.contains(&context)) {
                 counts.excluded += 1;
                 Status::Excluded
             } else if !self.keeps(key) {
@@ -268,6 +284,7 @@ impl<K: Key> WindowPlan<K> {
             };
             visit(at, status, key);
         }
+        counts
     }
 
     /// The tokens that the windows of a span read: `width - 1` before it, then the span.
@@ -289,6 +306,19 @@ impl<K: Key> WindowPlan<K> {
             span.end,
             scratch,
         );
+    }
+
+    /// The contexts of the prompts of documents that have more than `most` tokens in a range:
+    /// made once, while `visit` makes those of shorter documents itself.
+    pub fn prompt_sets(&self, source: &Source, range: &Range<usize>, most: usize) -> PromptSets<K> {
+        let documents = &source.documents;
+        let base = documents.start(0);
+        let first = documents.document_at(base + range.start);
+        (first..documents.len())
+            .take_while(|&i| documents.start(i) - base < range.end)
+            .filter(|&i| documents.document_len(i) > most)
+            .filter_map(|i| Some((i, self.prompt_contexts(source, i, &mut Vec::new())?)))
+            .collect()
     }
 
     /// The contexts of the prompt, which exclude windows; `None` where nothing is excluded.
@@ -342,10 +372,11 @@ mod tests {
         };
         let source = Source::new(documents, prompts)?;
         let mut seen = Vec::new();
-        let mut counts = plan.count_documents(&source);
+        let mut counts = plan.count_documents(&source, &range);
         counts.merge(&plan.visit(
             &source,
             range,
+            &PromptSets::new(),
             &mut Vec::new(),
             |document, at, status, key| {
                 let mut tokens = vec![0; width];

@@ -104,7 +104,7 @@ fn transformers_seeds() -> Result<()> {
             };
             Seeding::new(rule, width, true)?
         };
-        let scheme = Kgw::new(100_000, 0.25, seeding, false)?;
+        let scheme = Kgw::new(100_000, 0.25, seeding.clone(), false)?;
         assert_eq!(seeds(&scheme, windows), expected, "{name} {width}");
     }
     Ok(())
@@ -152,14 +152,14 @@ fn green_lists_and_uniforms_are_torchs() -> Result<()> {
         Kernel::Tracking,
         Kernel::Bitmap,
     ] {
-        let scheme = Kgw::new(1000, 0.25, seeding, false)?.with_kernel(kernel);
+        let scheme = Kgw::new(1000, 0.25, seeding.clone(), false)?.with_kernel(kernel);
         assert_eq!(scores(&scheme, &WINDOWS), [0, 0, 1, 1, 0, 1, 0, 0]);
     }
     let draws = [
         8_684_895, 11_314_173, 12_060_574, 3_475_521, 11_762_667, 10_402_898, 13_591_740,
         12_145_894,
     ];
-    let scheme = GumbelMax::new(1000, seeding)?;
+    let scheme = GumbelMax::new(1000, seeding.clone())?;
     for (score, draw) in scores(&scheme, &WINDOWS).into_iter().zip(draws) {
         let expected = -(1.0 - f64::from(draw) / f64::from(1 << 24)).ln();
         assert!((f64::from_bits(score) - expected).abs() < 1e-14);
@@ -382,8 +382,14 @@ fn every_scheme() -> Result<Vec<(&'static str, Box<dyn Scheme>)>> {
     let minhash = Seeding::new(prf(Prf::MinHash, 5), 4, false)?;
     let left = Seeding::new(Rule::LastToken { hash_key: KEY }, 3, false)?;
     Ok(vec![
-        ("kgw hash", Box::new(Kgw::new(vocab, 0.25, hash, false)?)),
-        ("kgw last", Box::new(Kgw::new(vocab, 0.25, hash, true)?)),
+        (
+            "kgw hash",
+            Box::new(Kgw::new(vocab, 0.25, hash.clone(), false)?),
+        ),
+        (
+            "kgw last",
+            Box::new(Kgw::new(vocab, 0.25, hash.clone(), true)?),
+        ),
         (
             "kgw self-salted",
             Box::new(Kgw::new(vocab, 0.25, lm, false)?),
@@ -397,7 +403,7 @@ fn every_scheme() -> Result<Vec<(&'static str, Box<dyn Scheme>)>> {
             Box::new(Kgw::new(vocab, 0.5, minhash, false)?),
         ),
         ("kgw lefthash", Box::new(Kgw::new(vocab, 0.5, left, false)?)),
-        ("gumbel", Box::new(GumbelMax::new(vocab, hash)?)),
+        ("gumbel", Box::new(GumbelMax::new(vocab, hash.clone())?)),
         (
             "synthid",
             Box::new(SynthId::new(&keys, vocab, 5, 65_536, 0)?),
@@ -543,21 +549,21 @@ fn parameters_are_checked() -> Result<()> {
         );
     };
     says(
-        message(Kgw::new(1, 0.25, hash, false)),
+        message(Kgw::new(1, 0.25, hash.clone(), false)),
         &["vocab_size", "2 to 1048576", "not 1"],
     );
     says(
-        message(Kgw::new((1 << 20) + 1, 0.25, hash, false)),
+        message(Kgw::new((1 << 20) + 1, 0.25, hash.clone(), false)),
         &["vocab_size", "1048577"],
     );
     for gamma in [0.0, 1.0, -0.5, f64::NAN, f64::INFINITY] {
         says(
-            message(Kgw::new(100, gamma, hash, false)),
+            message(Kgw::new(100, gamma, hash.clone(), false)),
             &["gamma", &gamma.to_string()],
         );
     }
     says(
-        message(Kgw::new(3, 0.25, hash, false)),
+        message(Kgw::new(3, 0.25, hash.clone(), false)),
         &["gamma = 0.25", "0 green"],
     );
     says(

@@ -373,3 +373,100 @@ fn refuses_what_makes_no_sense() -> Result<()> {
     assert!(Scorer::new(vec![keyed(2)?], &early).is_err());
     Ok(())
 }
+
+#[test]
+fn an_interruption_keeps_the_curve() -> Result<()> {
+    let (values, offsets) = corpus();
+    let steps = vec![100, 1000, 2000, values.len() as u64];
+    let mut calm = Scorer::new(vec![additive()?], &options(Dedup::Unit))?;
+    calm.set_curve(steps.clone())?;
+    add(&mut calm, &values, &offsets, None)?;
+    for fail_at in 0..8 {
+        let mut hurried = Scorer::new(vec![additive()?], &options(Dedup::Unit))?;
+        hurried.set_curve(steps.clone())?;
+        let documents = Documents::new(TokenSlice::U16(&values), &offsets, VOCAB)?;
+        let source = Source::new(documents, None)?;
+        let mut looks = 0;
+        let stopped = hurried.add(&source, None, &mut || {
+            looks += 1;
+            if looks == fail_at + 1 {
+                Err(Error::Interrupted)
+            } else {
+                Ok(())
+            }
+        });
+        let read = hurried.tokens() as usize;
+        assert!(stopped.is_err() || read == values.len());
+        // The rest, from the document that was cut: windows across the cut are lost, as documented.
+        hurried.tallies(&mut ok)?;
+        let expected = calm
+            .curve()
+            .iter()
+            .filter(|(tokens, _)| *tokens <= read as u64);
+        assert!(hurried.curve().iter().eq(expected));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_long_document_keeps_its_prompt() -> Result<()> {
+    // Longer than a chunk of work, so that the prompt's contexts serve several chunks.
+    let values: Vec<u16> = (0..200_000u32).map(|i| (i * i % 37) as u16).collect();
+    let offsets = [0, 5, 199_990, 200_000];
+    let prompts: Vec<u16> = values[1000..1020].to_vec();
+    let documents = Documents::new(TokenSlice::U16(&values), &offsets, VOCAB)?;
+    let prompts = Documents::new(TokenSlice::U16(&prompts), &[0, 0, 20, 20], VOCAB)?;
+    let source = Source::new(documents, Some(prompts))?;
+    let mut scorer = Scorer::new(vec![keyed(2)?], &options(Dedup::Window))?;
+    scorer.add(&source, None, &mut ok)?;
+    let own = &values[1000..1020];
+    let excluded = (5 + 2..199_990)
+        .filter(|&at| own.windows(2).any(|pair| pair == &values[at - 2..at]))
+        .count();
+    assert!(excluded > 0);
+    assert_eq!(scorer.tallies(&mut ok)?[0].counts.excluded, excluded as u64);
+    Ok(())
+}
+
+#[test]
+fn a_state_of_another_vocabulary_is_refused() -> Result<()> {
+    let mut large = Scorer::new(
+        vec![Arc::new(Keyed::green([7; 16], 900, 2, 0.25)?)],
+        &options(Dedup::Unit),
+    )?;
+    let documents = Documents::new(TokenSlice::U16(&[899, 898, 897, 896]), &[0, 4], 900)?;
+    large.add(&Source::new(documents, None)?, None, &mut ok)?;
+    let mut small = Scorer::new(vec![keyed(2)?], &options(Dedup::Unit))?;
+    assert!(matches!(
+        small.restore(&large.state()),
+        Err(Error::State(_))
+    ));
+    Ok(())
+}
+
+#[test]
+fn weights_and_places_have_bounds() -> Result<()> {
+    let summed = Options {
+        combine: Combine::Sum,
+        ..options(Dedup::Unit)
+    };
+    let mut scorer = Scorer::new(vec![keyed(1)?], &summed)?;
+    let same = [1, 2, 1, 2, 1, 2, 1, 2];
+    assert!(
+        scorer
+            .add_windows(&same, 2, Some(&[1e101; 4]), None, &mut ok)
+            .is_err()
+    );
+    let far = Some(&[u64::MAX, 0, 0, 0][..]);
+    assert!(
+        scorer
+            .add_windows(&same, 2, Some(&[1.0; 4]), far, &mut ok)
+            .is_err()
+    );
+    // The exact sum is 2^-20; added one after the other it would be 0.
+    let weights = [1e100, 2f64.powi(-20), -1e100, 0.0];
+    scorer.add_windows(&same, 2, Some(&weights), None, &mut ok)?;
+    let sums = scorer.tallies(&mut ok)?.remove(0).weights;
+    assert_eq!(sums.map(|sums| sums.weight.value()), Some(2f64.powi(-20)));
+    Ok(())
+}

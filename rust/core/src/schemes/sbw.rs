@@ -2,7 +2,7 @@
 //! package `sbw` 1.0.0, and vLLM): a 64-bit seed of the context keys one Philox call, and a word
 //! below a threshold is green.
 
-use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table};
+use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table, wraps_to_zero};
 use super::{PADDING, Scheme, ScoreKind, Share, check, par_map, vocabulary};
 use crate::error::{Error, Result};
 use crate::random::philox::{high, low, philox4x32_10};
@@ -144,9 +144,9 @@ impl Scheme for Sbw {
         par_map(windows, self.window_width(), out, |window| {
             let ids = window[..self.read].iter().map(|&x| id(x));
             match &self.hash {
-                Hash::Integer => self.prf.is_keyless(ids, jenkins),
+                Hash::Integer => self.prf.is_keyless(ids, jenkins, |x| x == 0),
                 // Entries of the table are never 0.
-                Hash::Table(_) => self.prf.is_keyless(ids, |_| 1),
+                Hash::Table(_) => self.prf.is_keyless(ids, |_| 1, wraps_to_zero),
             }
         });
         true

@@ -135,13 +135,14 @@ impl Prf {
     }
 
     /// Whether the value is, or may be, the same for every key: a key that multiplies 0, or a
-    /// smallest hash among which one is of 0.
+    /// smallest hash among which one is of 0. `is_zero` tells which ids the hash cannot tell from 0
+    /// once the key has multiplied them.
     pub(crate) fn is_keyless(
         self,
         c: impl ExactSizeIterator<Item = i64> + Clone,
         hash: impl Fn(i64) -> i64,
+        is_zero: impl Fn(i64) -> bool,
     ) -> bool {
-        let is_zero = |x: i64| x == 0;
         let first = c.clone().next().unwrap_or(0);
         let last = c.clone().last().unwrap_or(0);
         match self {
@@ -154,13 +155,13 @@ impl Prf {
             Self::MinHash => c.clone().any(is_zero),
             Self::AnchoredMinHash => {
                 let anchor = hash(last);
-                c.clone().any(|x| is_zero(hash(x).wrapping_mul(anchor)))
+                c.clone().any(|x| hash(x).wrapping_mul(anchor) == 0)
             }
             Self::MinSkipGram => c.filter(|&x| is_zero(x)).count() >= 2,
             Self::NonComm => false,
             Self::Position => {
                 let terms = (1i64..).zip(c).map(|(j, x)| x.wrapping_mul(j));
-                is_zero(terms.fold(0, i64::wrapping_add))
+                terms.fold(0, i64::wrapping_add) == 0
             }
         }
     }
@@ -236,11 +237,13 @@ pub enum Rule {
 }
 
 /// A checked rule with the number of tokens it reads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Seeding {
     rule: Rule,
     width: usize,
     self_salt: bool,
+    /// Kept once it was needed: decoy keys that seed a table each would evict each other's.
+    table: OnceLock<Option<Arc<Vec<u32>>>>,
 }
 
 impl Seeding {
@@ -276,6 +279,7 @@ impl Seeding {
             rule,
             width: context_width,
             self_salt,
+            table: OnceLock::new(),
         })
     }
 
@@ -293,28 +297,31 @@ impl Seeding {
 
     /// The seeding with its table at hand; cheap, but not to be called for each window.
     #[must_use]
-    pub fn prepare(&self) -> Seeder {
-        let table_seed = match self.rule {
+    pub fn prepare(&self) -> Seeder<'_> {
+        let table_seed = || match self.rule {
             Rule::Table { table_seed, .. } => Some(table_seed),
             Rule::Prf {
                 prf, table_seed, ..
             } if prf.hashes() => Some(table_seed),
             _ => None,
         };
+        let table = self
+            .table
+            .get_or_init(|| table_seed().map(|seed| table(low(seed))));
         Seeder {
-            seeding: *self,
-            table: table_seed.map(|seed| table(low(seed))),
+            seeding: self,
+            table: table.as_deref().map(Vec::as_slice),
         }
     }
 }
 
 /// A [`Seeding`] ready to seed.
-pub struct Seeder {
-    seeding: Seeding,
-    table: Option<Arc<Vec<u32>>>,
+pub struct Seeder<'a> {
+    seeding: &'a Seeding,
+    table: Option<&'a [u32]>,
 }
 
-impl Seeder {
+impl Seeder<'_> {
     /// The low 32 bits of the seed of a window's context: all that torch's generator reads.
     #[must_use]
     pub fn seed(&self, window: &[u32]) -> u32 {
@@ -381,11 +388,13 @@ impl Seeder {
         match self.seeding.rule {
             Rule::Hash { .. } => false,
             Rule::Table { rule, .. } => match rule {
-                TableRule::Additive => ids.sum::<i64>() == 0,
-                TableRule::Skip => ids.next() == Some(0),
-                TableRule::Min => ids.any(|x| x == 0),
+                TableRule::Additive => wraps_to_zero(ids.sum()),
+                TableRule::Skip => ids.next().is_some_and(wraps_to_zero),
+                TableRule::Min => ids.any(wraps_to_zero),
             },
-            Rule::Prf { prf, .. } => prf.is_keyless(ids, |x| i64::from(self.entry(x)) + 1),
+            Rule::Prf { prf, .. } => {
+                prf.is_keyless(ids, |x| i64::from(self.entry(x)) + 1, wraps_to_zero)
+            }
             Rule::LastToken { .. } => ids.next_back() == Some(0),
         }
     }
@@ -394,6 +403,12 @@ impl Seeder {
         let index = x.rem_euclid(i64::from(TABLE_SIZE)) as usize;
         self.table.as_ref().map_or(0, |table| table[index])
     }
+}
+
+/// Whether the table's entry of a product with an id is that of 0 (for keys whose product does not
+/// overflow).
+pub(crate) fn wraps_to_zero(id: i64) -> bool {
+    id % i64::from(TABLE_SIZE) == 0
 }
 
 /// `manual_seed(value % (2**64 - 1))` with Python's sign rule; the low 32 bits.
