@@ -241,7 +241,7 @@ class Scorer:
     ) -> ScoreResult:
         scheme = self.schemes[index]
         if tally.n_scored == 0:
-            raise TokenError(_nothing_scored(scheme, tally))
+            raise TokenError(_nothing_scored(scheme, tally, self.start))
         from radscore.stats import WeightedResult
 
         test, statistic = self._test(index, tally)
@@ -450,7 +450,7 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     scores = []
     for scheme, tally in zip(scorer.schemes, scorer.tallies(), strict=True):
         if tally.n_scored == 0:
-            raise TokenError(_nothing_scored(scheme, tally))
+            raise TokenError(_nothing_scored(scheme, tally, scorer.start))
         if tally.weighted:
             law = _weighted_law(scheme)
             excess = tally.sum_weight_score - law.mean * tally.sum_weight
@@ -554,14 +554,18 @@ def _notes(scheme: Scheme, dedup: Dedup) -> tuple[str, ...]:
     return ()
 
 
-def _nothing_scored(scheme: Scheme, tally: _core.Tally) -> str:
+def _nothing_scored(scheme: Scheme, tally: _core.Tally, start: int | None) -> str:
     """Why there is nothing to test."""
     if tally.n_windows == 0:
         if tally.n_documents == 0:
             return "nothing was scored: there are no documents"
+        if start is not None and start >= scheme.window_width:
+            return f"nothing was scored: no document reaches start {start}"
+        least = scheme.window_width if start is None else start + 1
+        those = f"all {tally.n_documents} documents are"
         return (
-            f"nothing was scored: all {tally.n_documents} documents are shorter than the "
-            f"{scheme.window_width} tokens of a window (or end before start)"
+            f"nothing was scored: {'the only document is' if tally.n_documents == 1 else those} "
+            f"shorter than the {least} tokens of a window"
         )
     return (
         f"nothing was scored: of {tally.n_windows} windows {tally.n_excluded} were excluded by "

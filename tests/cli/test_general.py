@@ -45,7 +45,6 @@ def test_examples_in_help_are_understood(cli):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ([], "COMMAND"),
         (["nonsense"], "'nonsense'"),
         (["score"], "INPUT"),
         (["score", "x.jsonl"], "--scheme"),
@@ -58,6 +57,19 @@ def test_examples_in_help_are_understood(cli):
         (["score", "x", "--scheme", "y", "--key-file", "a", "--key-env", "B"], "not allowed with"),
         (["score", "x", "--scheme", "y", "--per-document", "out.txt"], ".parquet, .jsonl, .csv"),
         (["score", "x", "--scheme", "y", "--per-document", "no/out.csv"], "there is no folder"),
+        (["score", "x", "--scheme", "y", "--state", "no/s"], "--state: there is no folder"),
+        (["score", "x", "--scheme", "y", "--state", "."], "--state must be a file"),
+        (["score", "x", "--scheme", "y", "--fdr", "0.1"], "--fdr has no effect"),
+        (
+            ["score", "x", "--scheme", "y", "--prompt-role", "context"],
+            "--prompt-role has no effect",
+        ),
+        (["score", "x", "--scheme", "y", "--vocab", "3"], "score --help"),
+        (["score", "x", "--scheme", "y", "--key-fil", "a"], "did you mean --key-file?"),
+        (["schemes", "kgw", "sbw"], "1 argument too many"),
+        (["schemes", "vllm_gumble"], "did you mean vllm_gumbel?"),
+        (["inspect", "no.jsonl"], "no.jsonl: no such file or folder"),
+        (["inspect", "x", "--vocab-size", "2000000"], "from 2 to 1,048,576"),
         (["inspect", "x", "--dtype", "int64"], "'int64'"),
         (["kgrams", "build", "x", "--width", "2"], "--vocab-size"),
         (["schemes", "--toml"], "needs the name"),
@@ -66,6 +78,70 @@ def test_examples_in_help_are_understood(cli):
 )
 def test_wrong_usage_is_two_and_one_line(fails, arguments, match):
     fails(*arguments, code=2, match=match)
+
+
+@pytest.mark.parametrize("command", [[], ["kgrams"]], ids=" ".join)
+def test_without_a_command_the_help_is_shown(cli, command):
+    done = cli(*command)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == cli(*command, "--help").out
+
+
+def test_inputs_may_stand_after_options(cli, tmp_path):
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text('{"tokens": [1, 2]}\n')
+    done = cli("inspect", "a.jsonl", "--json", "b.jsonl")
+    assert done.json["files"] == 2
+
+
+SECRET = "00112233445566778899aabbccddeeff"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--key", SECRET], "there is no --key"),
+        ([f"--key={SECRET}"], "there is no --key"),
+        (["--kee-file", SECRET], "did you mean --key-file?"),
+        (["--key-file", SECRET], "--key-file looks like a key"),
+        (["--key-file", "15485863"], "--key-file looks like a key"),
+        (["--key-env", SECRET], "--key-env looks like a key"),
+        (["--scheme", SECRET], "--scheme looks like a key"),
+        (["--key-file", "a.key", SECRET], "an INPUT looks like a key"),
+        (["--threads", SECRET], "--threads"),
+        (["--nothing", SECRET], "there is no option --nothing"),
+        ([f"-k{SECRET}"], "there is no option -k"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_a_key_in_the_wrong_place_is_not_shown(fails, tmp_path, arguments, match):
+    (tmp_path / "y.toml").write_text('scheme = "keyed"\nvocab_size = 100\n')
+    (tmp_path / "a.key").write_text(SECRET)
+    (tmp_path / "x.jsonl").write_text('{"tokens": [1, 2]}\n')
+    line = fails("score", "x.jsonl", "--scheme", "y.toml", *arguments, code=2, match=match)
+    assert SECRET not in line
+    assert "15485863" not in line
+
+
+def test_the_key_as_a_command_is_not_shown(fails):
+    assert SECRET not in fails(SECRET, code=2)
+
+
+def test_a_full_disk_names_stdout(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"tokens": [1, 2]}\n')
+    for option in ([], ["--json"]):
+        with open("/dev/full", "w") as full:  # noqa: PTH123
+            done = subprocess.run(
+                [sys.executable, "-m", "radscore", "inspect", "x.jsonl", *option],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=tmp_path,
+                timeout=120,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr == "radscore: error: stdout: No space left on device\n"
 
 
 def test_version(cli):
@@ -111,7 +187,7 @@ def test_the_real_command(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "documents   1, from 2 to 2 tokens" in done.stdout
     done = run_process("inspect", "y.jsonl", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "radscore: error: y.jsonl: no such file or folder\n"
 
 

@@ -117,6 +117,14 @@ def test_rows_after_the_last_saved_state_are_dropped(cli, setup, monkeypatch, tm
     assert pq.read_table("rows.parquet").equals(table)
 
 
+@pytest.fixture(autouse=True)
+def default_handler():
+    """Ctrl-C works, also where pytest was started with it switched off (in the background)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting(monkeypatch, method, call):
     """Lets the n-th call of a method of `Scorer` be hit by Ctrl-C, as `call` says."""
     original = getattr(rs.Scorer, method)
@@ -183,9 +191,30 @@ def test_a_second_signal_stops_at_once(cli, setup, monkeypatch, tmp_path):
 
     interrupting(monkeypatch, "add", twice)
     done = cli(*SCORE, *OPTIONS)
-    assert (done.code, done.out, done.err) == (130, "", "radscore: interrupted\n")
+    assert (done.code, done.out, done.err) == (
+        130,
+        "",
+        "radscore: interrupted, nothing was saved\n",
+    )
     assert not (tmp_path / "radscore.state").exists()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_signal_keeps_what_was_saved(cli, setup, monkeypatch, tmp_path):
+    whole = cli(*SCORE, *OPTIONS).json
+
+    def twice(original, self, *arguments):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        interrupting(patch, "add", twice)
+        done = cli(*SCORE, *OPTIONS, "--save-every", 0)
+    assert (done.code, done.out) == (130, "")
+    assert done.err == ("radscore: interrupted, the state saved before is kept in radscore.state\n")
+    assert cli(*SCORE, *OPTIONS, "--resume").json == whole
 
 
 @pytest.mark.parametrize("rows", [None, b"", b"\xff" * 370])
@@ -196,7 +225,7 @@ def test_lost_or_damaged_rows_are_refused(cli, fails, setup, monkeypatch, rows):
         assert cli(*options).code == 130
     spool = Path("radscore.state.documents")
     spool.unlink() if rows is None else spool.write_bytes(rows)
-    fails(*options, "--resume", match="radscore.state.documents")
+    fails(*options, "--resume", code=2, match="radscore.state.documents")
 
 
 @pytest.fixture
@@ -226,25 +255,40 @@ def test_another_command_is_refused(fails, stopped, setup, extra, match):
     KgramSet.from_kgrams([[1]], vocab_size=60).save("phi.rkg")
     if match is None:  # the same files in another order
         (setup / "a.jsonl").rename(setup / "z.jsonl")
-        fails(*SCORE, *OPTIONS, "--resume", match="was made of other files")
+        fails(*SCORE, *OPTIONS, "--resume", code=2, match="was made of other files")
         return
-    fails(*SCORE, *OPTIONS, *extra, "--resume", match=match)
+    fails(*SCORE, *OPTIONS, *extra, "--resume", code=2, match=match)
+
+
+def test_a_file_that_is_no_state_is_left_alone(fails, setup, tmp_path):
+    (tmp_path / "notes.txt").write_text("remember the milk")
+    for extra in ([], ["--resume"]):
+        options = ("--state", "notes.txt", *extra)
+        line = fails(*SCORE, *OPTIONS, *options, code=2, match="is no state of radscore")
+        assert "remove" not in line
+    assert (tmp_path / "notes.txt").read_text() == "remember the milk"
 
 
 def test_a_changed_corpus_is_refused(fails, stopped, setup):
     with (setup / "b.jsonl").open("a") as file:
         file.write('{"tokens": [1]}\n')
-    fails(*SCORE, *OPTIONS, "--resume", match="b.jsonl has changed since radscore.state was saved")
+    fails(
+        *SCORE,
+        *OPTIONS,
+        "--resume",
+        code=2,
+        match="b.jsonl has changed since radscore.state was saved",
+    )
 
 
 def test_more_files_are_refused(fails, stopped, setup):
     (setup / "d.jsonl").write_text('{"tokens": [1]}\n')
-    fails(*SCORE, *OPTIONS, "--resume", match="made of 3 files, now there are 4")
+    fails(*SCORE, *OPTIONS, "--resume", code=2, match="made of 3 files, now there are 4")
 
 
 def test_a_state_in_the_way_and_none_to_resume(cli, fails, setup, stopped, tmp_path):
     fails(*SCORE, *OPTIONS, code=2, match="add --resume")
-    fails(*SCORE, *OPTIONS, "--state", "none", "--resume", match="no state to resume from")
+    fails(*SCORE, *OPTIONS, "--state", "none", "--resume", code=2, match="no state to resume from")
     (tmp_path / "radscore.state").unlink()
     assert cli(*SCORE, *OPTIONS).code == 3
 
@@ -266,7 +310,7 @@ def test_a_damaged_state_is_refused(fails, stopped, tmp_path, damage):
     else:
         data = b'{"tokens": [1]}\n' * 100
     path.write_bytes(bytes(data))
-    fails(*SCORE, *OPTIONS, "--resume", match="radscore.state")
+    fails(*SCORE, *OPTIONS, "--resume", code=2, match="radscore.state")
 
 
 def test_hours_of_work_survive_a_bad_record(cli, setup, tmp_path):

@@ -100,8 +100,9 @@ def test_rules_reach_the_scorer(cli, setup, scheme, dedup, start):
 def test_no_rule_gives_no_pvalue(cli, setup):
     done = cli(*SCORE, "--dedup", "none")
     assert done.code == 0
-    assert "p-value  none: " in done.out
-    assert "note     dedup='none' counts repetitions" in done.out
+    assert "p-value  none: repetitions were counted\n" in done.out
+    assert "note     --dedup none counts repetitions" in done.out
+    assert "\nz " not in done.out
     found = cli(*SCORE, "--dedup", "none", "--json").json
     assert found["pvalue"] is None
     assert found["log10_pvalue"] is None
@@ -245,9 +246,10 @@ def test_the_key_from_file_environment_and_nowhere(cli, fails, setup, tmp_path, 
     monkeypatch.setenv("ALICE", KEY)
     for options in (["--key-file", "alice.key"], ["--key-env", "ALICE"]):
         assert cli(*SCORE, "--json", *options).json == expected
-    fails(*SCORE, match="needs its key")
+    line = fails(*SCORE, code=2, match="scheme.toml: scheme 'keyed' needs its key (key)")
+    assert all(word in line for word in ("--key-file", "--key-env", "RADSCORE_KEY"))
     fails(*SCORE, "--key-env", "BOB", code=2, match="no variable BOB")
-    fails(*SCORE, "--key-file", "no.key", match="no.key")
+    fails(*SCORE, "--key-file", "no.key", code=2, match="no.key")
     (tmp_path / "bob.key").write_text("ff" + KEY[2:])
     other = cli(*SCORE, "--json", "--key-file", "bob.key").json
     assert other["fingerprint"] != expected["fingerprint"]
@@ -293,15 +295,29 @@ def test_the_key_is_never_shown(cli, setup, tmp_path, monkeypatch):
 )
 def test_bad_scheme_files_are_named(fails, setup, tmp_path, content, match):
     (tmp_path / "scheme.toml").write_text(content)
-    fails(*SCORE, match=match)
+    fails(*SCORE, code=2, match=match)
 
 
 def test_inputs_that_are_wrong_are_named(fails, setup, tmp_path):
-    fails("score", "no.jsonl", "--scheme", "scheme.toml", match="no.jsonl: no such file or folder")
-    fails("score", "x.jsonl", "--scheme", "no.toml", match="no.toml")
-    fails(*SCORE, "--filter", "no.rkg", match="no.rkg")
-    fails(*SCORE, "--filter", "x.jsonl", match="x.jsonl")
-    fails(*SCORE, "--field", "nothing", match="x.jsonl:1: no field 'nothing'; there is: tokens")
+    fails(
+        "score",
+        "no.jsonl",
+        "--scheme",
+        "scheme.toml",
+        code=2,
+        match="no.jsonl: no such file or folder",
+    )
+    fails("score", "x.jsonl", "--scheme", "no.toml", code=2, match="no.toml")
+    fails(*SCORE, "--filter", "no.rkg", code=2, match="no.rkg")
+    fails(*SCORE, "--filter", "x.jsonl", code=2, match="--filter: x.jsonl")
+    fails(*SCORE, "--filter", "scheme.toml", code=2, match="allowed are those of radscore kgrams")
+    fails(
+        *SCORE,
+        "--field",
+        "nothing",
+        code=2,
+        match="x.jsonl:1: no field 'nothing'; there is: tokens",
+    )
     write(tmp_path / "x.jsonl", [[1, 2, 100]])
     fails(*SCORE, match="x.jsonl:1: token id 100 at position 2 is outside the vocabulary of 100")
     (tmp_path / "x.jsonl").write_text("")
@@ -311,9 +327,11 @@ def test_inputs_that_are_wrong_are_named(fails, setup, tmp_path):
 def test_nothing_scored_is_an_error_that_says_why(fails, setup, tmp_path):
     KgramSet.from_kgrams([[1, 1]], vocab_size=VOCAB).save(tmp_path / "phi.rkg")
     fails(*SCORE, "--filter", "phi.rkg", match="removed by the filter")
-    fails(*SCORE, "--start", 1000, match="before start")
+    fails(*SCORE, "--start", 1000, match="no document reaches start 1000")
     write(tmp_path / "x.jsonl", [[1, 2], [3], []])
     fails(*SCORE, match="all 3 documents are shorter than the 3 tokens of a window")
+    write(tmp_path / "x.jsonl", [[1, 2]])
+    fails(*SCORE, match="the only document is shorter than the 3 tokens of a window")
     write(tmp_path / "x.jsonl", [[1, 2, 3]], prompt=[[1, 2]])
     fails(*SCORE, "--prompt-field", "prompt", match="excluded by prompts")
 
@@ -322,7 +340,9 @@ def test_a_filter_of_another_width_or_vocabulary_is_refused(fails, setup, tmp_pa
     KgramSet.from_kgrams([[1, 2, 3]], vocab_size=VOCAB).save(tmp_path / "phi.rkg")
     fails(*SCORE, "--filter", "phi.rkg", code=2, match="filter")
     KgramSet.from_kgrams([[1, 2]], vocab_size=77).save(tmp_path / "phi.rkg")
-    fails(*SCORE, "--filter", "phi.rkg", match="77")
+    fails(
+        *SCORE, "--filter", "phi.rkg", code=2, match="--filter: phi.rkg holds 2-grams over 77 ids"
+    )
 
 
 def test_a_corpus_twice_is_no_more_evidence(cli, setup, tmp_path):

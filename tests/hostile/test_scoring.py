@@ -128,7 +128,7 @@ def test_nothing_is_no_evidence():
     for documents in ([], [[]], [[1, 2]], np.empty((5, 0), dtype=np.int64)):
         with pytest.raises(RadscoreError, match="nothing was scored"):
             rs.score(documents, SCHEME)
-    with pytest.raises(RadscoreError, match="before start"):
+    with pytest.raises(RadscoreError, match="no document reaches start"):
         rs.score(DOCS, SCHEME, start=MANY)
 
 

@@ -6,14 +6,16 @@ import argparse
 import os
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from radscore.cli import inspect, kgrams, schemes, score
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
-from radscore.errors import ArgumentError, RadscoreError
+from radscore.cli.output import STDOUT
+from radscore.cli.parser import Parser, as_options
+from radscore.errors import ArgumentError, RadscoreError, SchemeError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["main", "make_parser"]
 
@@ -25,24 +27,16 @@ examples:
   radscore schemes keyed"""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as all of radscore's errors do."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"radscore: error: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(Exit.USAGE)
-
-
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The parser of the whole command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="radscore",
         description=_DESCRIPTION,
         epilog=f"{_EXAMPLES}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in (score, kgrams, schemes, inspect):
         module.register(commands)
     return parser
@@ -78,38 +72,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     ...
     0
     """
-    debug = False
+    args = argparse.Namespace(debug=False)
     try:
-        args = make_parser().parse_args(argv)
-        debug = args.debug
+        args = make_parser().parse(argv)
         code: int = args.run(args)
-        sys.stdout.flush()
     except SystemExit as stop:  # argparse, after --help or an error
         return stop.code if isinstance(stop.code, int) else Exit.USAGE
     except BrokenPipeError:
-        # Nobody reads: keep the interpreter's own flush at exit from failing as well.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return Exit.BROKEN_PIPE
     except BaseException as error:  # noqa: BLE001 -
-        if debug:
+        if args.debug:
             traceback.print_exc()
-        return _report(error)
+        return _report(error, vars(args))
     return code
 
 
-def _report(error: BaseException) -> int:
+def _drop_output() -> None:
+    """Nobody reads: keeps the interpreter's own flush at exit from failing as well."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _report(error: BaseException, names: Iterable[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
-        print("radscore: interrupted", file=sys.stderr)
+        print(f"radscore: {', '.join(['interrupted', *error.args])}", file=sys.stderr)
         return Exit.INTERRUPTED
-    if isinstance(error, (RadscoreError, OSError)):
+    if isinstance(error, SchemeError):  # speaks of the scheme's parameters, not of options
+        message = str(error)
+    elif isinstance(error, RadscoreError):
+        message = as_options(" ".join(str(error).split()), names)
+    elif isinstance(error, OSError):
         message = " ".join(str(error).split())
-        if isinstance(error, OSError) and error.filename is not None:
+        if error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
+        if error.filename == STDOUT:
+            _drop_output()
     elif isinstance(error, MemoryError):
         message = "out of memory"
     else:  # its text was not written with secrets in mind
         message = f"internal fault ({type(error).__name__}); run with --debug and report it"
     print(f"radscore: error: {message}", file=sys.stderr)
-    if isinstance(error, (ArgumentError, UsageError)):
+    if isinstance(error, (ArgumentError, SchemeError, StateError, UsageError)):
         return Exit.USAGE
     return Exit.ERROR if isinstance(error, (RadscoreError, OSError, MemoryError)) else Exit.INTERNAL

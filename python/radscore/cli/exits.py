@@ -25,8 +25,8 @@ class Exit(IntEnum):
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    the input, a scheme, a key or a state file is wrong, or nothing could be scored
-  2    the command line is wrong
+  1    what is in the input is wrong, or nothing could be scored
+  2    the command line is wrong, or a file that it names (scheme, key, filter, state)
   3    done, but records were left out (--on-error skip)
   70   a fault of radscore itself
   130  interrupted (Ctrl-C)

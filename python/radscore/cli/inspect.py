@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit
-from radscore.cli.options import add_command, add_corpus_options, natural
+from radscore.cli.options import (
+    add_command,
+    add_corpus_options,
+    check_effect,
+    check_inputs,
+    vocabulary,
+)
 from radscore.cli.output import count, json_out, table
+from radscore.cli.parser import as_options
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +41,7 @@ def register(commands: Any) -> None:
     )
     add_corpus_options(parser)
     parser.add_argument(
-        "--vocab-size", type=natural, metavar="V", help="warn of ids that are not below V"
+        "--vocab-size", type=vocabulary, metavar="V", help="warn of ids that are not below V"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -43,7 +50,10 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.corpus import inspect_corpus
+    from radscore.corpus.sources import find_sources
 
+    check_inputs(args)
+    check_effect(args, find_sources(args.inputs, args.format))
     found = inspect_corpus(
         args.inputs,
         field=args.field,
@@ -57,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         json_out(_fields(found))
     else:
-        _print(found)
+        table((name, as_options(text, vars(args))) for name, text in _rows(found))
+    if found.n_documents is None:
+        return Exit.USAGE  # the dtype is missing
     return Exit.SKIPPED if found.skipped else Exit.DONE
 
 
@@ -67,7 +79,7 @@ def _fields(found: Inspection) -> dict[str, Any]:
     return {**asdict(found), "skipped": found.skipped.as_dict()}
 
 
-def _print(found: Inspection) -> None:
+def _rows(found: Inspection) -> list[tuple[str, str]]:
     unit = "tokens" if found.n_bytes_of_text is None else "bytes"
     rows = [
         (
@@ -88,4 +100,4 @@ def _print(found: Inspection) -> None:
         rows.append(("largest id", count(found.largest_id)))
     rows += [("snippet", snippet) for snippet in found.snippets]
     rows += [("warning", warning) for warning in found.warnings]
-    table(rows)
+    return rows

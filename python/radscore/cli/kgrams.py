@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli.exits import EXIT_CODES, Exit
+from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
     add_run_options,
     natural,
     open_inputs,
+    vocabulary,
 )
 from radscore.cli.output import count, json_out, skipped_text, table
+from radscore.cli.paths import check_outputs
 from radscore.cli.progress import Progress
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, StateError, TokenError
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
 
-__all__ = ["register"]
+__all__ = ["load_kgrams", "register"]
+
+_JSON = (".json", ".jsonl", ".ndjson")
+#: How a set that radscore saved begins.
+_MAGIC = b"RSKG"
 
 _BUILD = """\
   radscore kgrams build marked/*.jsonl --width 2 --vocab-size 32000 --out phi.rkg
@@ -40,7 +47,7 @@ def register(commands: Any) -> None:
         epilog=f"examples:\n{_BUILD}{_INFO}\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parts = parser.add_subparsers(title="commands", metavar="COMMAND")
     build = add_command(
         parts,
         "build",
@@ -52,11 +59,15 @@ def register(commands: Any) -> None:
     add_corpus_options(build, prompts=False)
     build.add_argument("--width", type=natural, required=True, metavar="K", help="tokens a k-gram")
     build.add_argument(
-        "--vocab-size", type=natural, required=True, metavar="V", help="size of the vocabulary"
+        "--vocab-size", type=vocabulary, required=True, metavar="V", help="size of the vocabulary"
     )
     build.add_argument("--top", type=natural, metavar="N", help="keep the N most frequent")
     build.add_argument(
-        "--min-count", type=natural, default=1, metavar="C", help="keep those that occur C times"
+        "--min-count",
+        type=natural,
+        default=1,
+        metavar="C",
+        help="keep those that occur at least C times",
     )
     build.add_argument("--out", required=True, metavar="FILE", help="where to save the set")
     add_run_options(build)
@@ -71,7 +82,7 @@ def register(commands: Any) -> None:
     )
     info.add_argument("file", metavar="FILE", help="a set that radscore kgrams build saved")
     info.add_argument(
-        "--vocab-size", type=natural, metavar="V", help="needed for k-grams in .json or .jsonl"
+        "--vocab-size", type=vocabulary, metavar="V", help="needed for k-grams in .json or .jsonl"
     )
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=run_info)
@@ -81,8 +92,14 @@ def run_build(args: argparse.Namespace) -> int:
     """Runs ``kgrams build``."""
     from radscore.kgrams import KgramCounts
 
-    corpus = open_inputs(args, vocab_size=args.vocab_size, on_error=args.on_error)
+    if Path(args.out).suffix in _JSON:
+        raise UsageError(
+            f"--out: the format is radscore's own, not JSON; name it phi.rkg, say, not {args.out}"
+        )
+    check_outputs(args)
     counts = KgramCounts(args.width, args.vocab_size)
+    corpus = open_inputs(args, vocab_size=args.vocab_size, on_error=args.on_error)
+    check_outputs(args, corpus)
     progress = Progress(corpus.total_bytes, quiet=args.quiet, asked=args.progress)
     try:
         for batch in corpus:
@@ -92,12 +109,12 @@ def run_build(args: argparse.Namespace) -> int:
         progress.close()
     if len(counts) == 0:
         raise CorpusError(
-            f"there are no k-grams: all {corpus.n_documents} documents are shorter than "
-            f"{args.width} tokens"
+            f"there are no k-grams: of {count(corpus.n_documents, 'document')} none has "
+            f"{count(args.width, 'token')}"
         )
     kept = counts.top(args.top, min_count=args.min_count)
     if len(kept) == 0:
-        raise CorpusError(f"no k-gram occurs {args.min_count} times")
+        raise CorpusError(f"no k-gram occurs at least {args.min_count} times")
     kept.save(args.out)
     facts = {
         **_facts(kept),
@@ -123,14 +140,37 @@ def run_build(args: argparse.Namespace) -> int:
 
 def run_info(args: argparse.Namespace) -> int:
     """Runs ``kgrams info``."""
-    from radscore.kgrams import KgramSet
-
-    kgrams = KgramSet.load(args.file, vocab_size=args.vocab_size)
+    kgrams = load_kgrams(args.file, "FILE", args.vocab_size)
     if args.json:
         json_out(_facts(kgrams))
     else:
         table(_rows(kgrams))
     return Exit.DONE
+
+
+def load_kgrams(path: str, option: str, vocab_size: int | None) -> KgramSet:
+    """The set in a file, whatever its name; a message names the option that gave it."""
+    from radscore import _core
+    from radscore.kgrams import KgramSet
+
+    try:
+        with Path(path).open("rb") as file:
+            is_set = file.read(len(_MAGIC)) == _MAGIC
+    except OSError as error:
+        raise UsageError(f"{option}: {path}: {error.strerror}") from None
+    if not is_set and Path(path).suffix not in _JSON:
+        raise UsageError(
+            f"{option}: {path} is no set of k-grams; allowed are those of radscore kgrams build, "
+            "and .json or .jsonl"
+        )
+    if not is_set and vocab_size is None:
+        raise UsageError(f"--vocab-size is needed for the k-grams in {path}")
+    try:
+        if is_set:
+            return KgramSet(_core.KgramSet.load(Path(path)))
+        return KgramSet.load(path, vocab_size=vocab_size)
+    except (StateError, TokenError) as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _facts(kgrams: KgramSet) -> dict[str, Any]:

@@ -8,17 +8,22 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, UsageError
+from radscore.cli.parser import looks_like_key
 
 if TYPE_CHECKING:
-    from radscore.corpus import Corpus
+    from collections.abc import Iterable
 
-__all__ = ["add_command", "add_corpus_options", "load_key", "load_scheme", "open_inputs"]
+    from radscore.corpus import Corpus
+    from radscore.corpus.sources import Source
+
+__all__ = ["add_command", "add_corpus_options", "natural", "number", "open_inputs", "vocabulary"]
 
 DEFAULT_KEY_ENV = "RADSCORE_KEY"
 _DTYPES = ("uint16", "uint32", "int32")
 _FORMATS = ("jsonl", "parquet", "arrow", "npy", "bin")
 # Smaller than the library's: progress, Ctrl-C and states come between batches.
 _BATCH_TOKENS = 2**20
+_MOST_IDS = 2**20
 
 
 def add_command(
@@ -50,6 +55,13 @@ def natural(text: str) -> int:
     """A whole number from 1."""
     if (value := number(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def vocabulary(text: str) -> int:
+    """The size of a vocabulary."""
+    if not 2 <= (value := number(text)) <= _MOST_IDS:
+        raise argparse.ArgumentTypeError(f"must be from 2 to {_MOST_IDS:,}, not {value}")
     return value
 
 
@@ -86,20 +98,22 @@ def add_corpus_options(parser: argparse.ArgumentParser, *, prompts: bool = True)
     group.add_argument(
         "--format", choices=_FORMATS, help="format of all inputs (default: told from the names)"
     )
-    group.add_argument("--dtype", choices=_DTYPES, help="ids of headerless files")
+    group.add_argument("--dtype", choices=_DTYPES, help="ids of headerless files (needed there)")
     group.add_argument(
         "--eod",
         type=number,
         metavar="ID",
-        help="id that ends a document; without it a headerless file is one document",
+        help="id that ends a document: it stays its last token and is scored as such; without it "
+        "a headerless file is one document",
     )
 
 
 def open_inputs(args: argparse.Namespace, *, vocab_size: int | None, on_error: str) -> Corpus:
-    """The corpus that the arguments name."""
+    """The corpus that the arguments name; options that would have no effect are refused."""
     from radscore.corpus import open_corpus
 
-    return open_corpus(
+    check_inputs(args)
+    corpus = open_corpus(
         args.inputs,
         field=args.field,
         tokenizer=args.tokenizer,
@@ -112,6 +126,30 @@ def open_inputs(args: argparse.Namespace, *, vocab_size: int | None, on_error: s
         batch_tokens=_BATCH_TOKENS,
         add_special_tokens=args.special_tokens,
     )
+    check_effect(args, corpus.sources)
+    return corpus
+
+
+def check_inputs(args: argparse.Namespace) -> None:
+    """Refuses a key in the place of an input, which a message would show."""
+    if any(looks_like_key(path) and not os.path.lexists(path) for path in args.inputs):
+        raise UsageError(
+            "an INPUT looks like a key; write it to a file and name the file with --key-file"
+        )
+
+
+def check_effect(args: argparse.Namespace, sources: Iterable[Source]) -> None:
+    """Refuses options that change nothing: who gives them expects something else."""
+    from radscore.corpus.tokens import is_headerless
+
+    if args.special_tokens and args.tokenizer is None:
+        raise UsageError("--special-tokens has no effect without --tokenizer")
+    sources = tuple(sources)
+    if args.dtype is not None and not any(map(is_headerless, sources)):
+        kinds = ", ".join(dict.fromkeys(source.format for source in sources))
+        raise UsageError(f"--dtype has no effect: files of format {kinds} say what they hold")
+    if args.field is not None and all(source.format in ("npy", "bin") for source in sources):
+        raise UsageError("--field has no effect: the files have no fields")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -140,29 +178,14 @@ def add_scheme_options(parser: argparse.ArgumentParser) -> None:
         help="file with the scheme and its parameters (see: radscore schemes)",
     )
     secret = group.add_mutually_exclusive_group()
-    secret.add_argument("--key-file", metavar="FILE", help="file that holds the secret key")
+    secret.add_argument(
+        "--key-file",
+        metavar="FILE",
+        help="file that holds the secret key: a number, or lines as seed = 3 (examples for each "
+        "scheme: radscore schemes NAME)",
+    )
     secret.add_argument(
         "--key-env",
         metavar="NAME",
         help=f"environment variable that holds it (default: {DEFAULT_KEY_ENV}, where it is set)",
     )
-
-
-def load_key(args: argparse.Namespace) -> Any:
-    """The secret, or None where none was given."""
-    from radscore.schemes import Key
-
-    if args.key_file is not None:
-        return Key.from_file(args.key_file)
-    if args.key_env is not None:
-        if args.key_env not in os.environ:
-            raise UsageError(f"--key-env: the environment has no variable {args.key_env}")
-        return Key.from_env(args.key_env)
-    return Key.from_env(DEFAULT_KEY_ENV) if DEFAULT_KEY_ENV in os.environ else None
-
-
-def load_scheme(args: argparse.Namespace) -> Any:
-    """The scheme that the arguments name, with its key."""
-    from radscore.schemes import from_toml
-
-    return from_toml(args.scheme, key=load_key(args))

@@ -12,24 +12,39 @@ if TYPE_CHECKING:
 
     from radscore.corpus import SkipReport
 
-__all__ = ["count", "json_out", "power_of_ten", "share", "skipped_text", "table"]
+__all__ = ["STDOUT", "count", "json_out", "power_of_ten", "share", "show", "skipped_text", "table"]
+
+
+#: What stands for a file's name where stdout cannot be written.
+STDOUT = "stdout"
+
+
+def show(text: str) -> None:
+    """Writes to stdout at once, so that a full disk is known to be stdout's."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, STDOUT) from None
 
 
 def table(rows: Iterable[tuple[str, str]]) -> None:
     """Prints names and values in two columns; long values go on below."""
     rows = [row for row in rows if row[1]]
     width = max((len(name) for name, _ in rows), default=0)
+    lines = []
     for name, value in rows:
         first, *rest = value.splitlines()
-        print(f"{name:<{width}}  {first}")
-        for line in rest:
-            print(f"{'':<{width}}  {line}")
+        lines.append(f"{name:<{width}}  {first}\n")
+        lines += [f"{'':<{width}}  {line}\n" for line in rest]
+    show("".join(lines))
 
 
 def json_out(value: Any) -> None:
     """Prints JSON that every reader takes: what is no finite number is null or text."""
-    json.dump(_finite(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+    show(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

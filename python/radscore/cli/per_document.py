@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from radscore.results import DocumentScores, ScoreResult
     from radscore.stats.fdr import FalseDiscoveryResult
 
-__all__ = ["DocumentRows", "Found", "check_path"]
+__all__ = ["DocumentRows", "Found", "check_suffix"]
 
 _SUFFIXES = (".parquet", ".jsonl", ".csv")
 _UNITS = ("line", "row", "token")
@@ -42,21 +43,19 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Found:
-    """How many documents carry the watermark."""
+    """How many documents carry the watermark; not known where there are no p-values."""
 
     path: str
     n_documents: int
     n_tested: int
-    n_significant: int
+    n_significant: int | None
     fdr: float
 
 
-def check_path(path: str) -> None:
-    """Raises unless rows can be written there: known before hours of work."""
+def check_suffix(path: str) -> None:
+    """Raises unless the format can be told from the name."""
     if Path(path).suffix not in _SUFFIXES:
         raise UsageError(f"--per-document must end in {', '.join(_SUFFIXES)}, not {path}")
-    if not Path(path).absolute().parent.is_dir():
-        raise UsageError(f"--per-document: there is no folder {Path(path).absolute().parent}")
 
 
 class DocumentRows:
@@ -123,10 +122,15 @@ class DocumentRows:
         try:
             writer[Path(path).suffix](temporary, chunks)
             temporary.replace(path)
+        except OSError as error:  # which may name the temporary file, or none
+            reason = str(error).replace(str(temporary), path)
+            raise OSError(error.errno, error.strerror or reason, path) from None
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         tested = int(np.count_nonzero(rows["n_scored"]))
-        return Found(path, len(rows), tested, discoveries.n_rejected, fdr)
+        significant = None if result.dedup == "none" else discoveries.n_rejected
+        return Found(path, len(rows), tested, significant, fdr)
 
 
 def _discoveries(rows: npt.NDArray[Any], level: float) -> FalseDiscoveryResult:

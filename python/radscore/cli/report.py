@@ -41,16 +41,17 @@ def table_rows(result: ScoreResult, corpus: Corpus, found: Found | None) -> list
         ("skipped", skipped_text(corpus.skipped, corpus.n_documents)),
     ]
     if found is not None:
-        rows.append(
-            (
-                "documents",
-                (
-                    f"{count(found.n_significant)} of {count(found.n_tested)} with windows are "
-                    f"significant at q <= {found.fdr:g}; rows in {found.path}"
-                ),
-            )
-        )
+        rows.append(("documents", f"{_documents(found)}; rows in {found.path}"))
     return rows
+
+
+def _documents(found: Found) -> str:
+    if found.n_significant is None:
+        return "no p-values, because repetitions were counted"
+    return (
+        f"{count(found.n_significant)} of {count(found.n_tested)} with windows are significant at "
+        f"q <= {found.fdr:g}"
+    )
 
 
 def _input(result: ScoreResult, corpus: Corpus) -> str:
@@ -62,12 +63,13 @@ def _input(result: ScoreResult, corpus: Corpus) -> str:
 
 
 def _windows(result: ScoreResult) -> str:
+    # Only the scorer's tally knows how many of the repetitions are other windows of one unit.
     removed = [
         f"{count(number)} {why}"
         for number, why in (
             (result.n_excluded, "by prompts"),
             (result.n_filtered, "by the filter"),
-            (result.n_duplicates, "as repetitions"),
+            (result.n_duplicates, "as repetitions or shared units"),
             (result.n_keyless, "as independent of the key"),
         )
         if number
@@ -92,10 +94,10 @@ def _score(result: ScoreResult) -> list[tuple[str, str]]:
     else:
         part = share(result.n_green, result.n_scored)
         rows = [("green", f"{count(result.n_green)}, {part}, expected {100 * expected:.4g} %")]
-    return [*rows, ("z", f"{result.zscore:.3f}")]
+    return rows if result.dedup == "none" else [*rows, ("z", f"{result.zscore:.3f}")]
 
 
 def _pvalue(result: ScoreResult) -> str:
     if math.isnan(result.log10_pvalue):
-        return f"none: {result.method}"
+        return result.method
     return f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {result.method}"

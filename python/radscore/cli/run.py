@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from radscore.cli.exits import UsageError
 from radscore.cli.interrupts import Interrupts
+from radscore.cli.output import count
 from radscore.cli.per_document import DocumentRows
 from radscore.cli.progress import Progress
 from radscore.errors import RadscoreError, StateError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Rules", "ScoreRun"]
 
 _VERSION = 1
+#: How a state begins.
+_MAGIC = b"RSST"
 # Saving may take this share of the time at most, however large the state has grown.
 _SAVING_SHARE = 0.05
 
@@ -64,6 +67,7 @@ class ScoreRun:
         self._rules = rules
         self._state = Path(state)
         self._rows_file = Path(f"{state}.documents")
+        _check_state(self._state, resume=resume)
         self._cursor: dict[str, Any] | None = None
         self._interrupts = Interrupts()
         self._long = False  # whether the run has lasted long enough for its state to be kept
@@ -72,11 +76,6 @@ class ScoreRun:
         if resume:
             self._scorer = self._load()
             return
-        if self._state.exists():
-            raise UsageError(
-                f"{state} is there, of a run that was interrupted: add --resume to go on with it, "
-                "remove it, or name another --state"
-            )
         self._scorer = Scorer(
             scheme,
             rules.dedup,
@@ -98,6 +97,9 @@ class ScoreRun:
     ) -> None:
         """After an error hours of work are not lost: what was read before it is saved."""
         self._interrupts.__exit__()
+        if isinstance(error, KeyboardInterrupt):
+            kept = f"the state saved before is kept in {self._state}"
+            raise KeyboardInterrupt(kept if self._state.exists() else "nothing was saved") from None
         if isinstance(error, (RadscoreError, OSError)) and self._long and not self._torn:
             self._save()
             print(
@@ -203,7 +205,8 @@ class ScoreRun:
         else:
             self._save()
             text = (
-                f"after {self._cursor['documents']} documents; the state is in {self._state}, "
+                f"after {count(self._cursor['documents'], 'document')}; the state is in "
+                f"{self._state}, "
                 "the same command with --resume goes on"
             )
         print(f"radscore: interrupted {text}", file=sys.stderr)
@@ -235,8 +238,6 @@ class ScoreRun:
     def _load(self) -> Any:
         from radscore.scoring import Scorer
 
-        if not self._state.exists():
-            raise StateError(f"{self._state}: there is no state to resume from")
         rules = self._rules
         scorer = Scorer.load(self._state, self._scheme, filter=rules.filter, threads=rules.threads)
         extra = scorer.extra
@@ -284,6 +285,24 @@ class ScoreRun:
         """Removes the state: the run is done."""
         self._state.unlink(missing_ok=True)
         self._rows_file.unlink(missing_ok=True)
+
+
+def _check_state(path: Path, *, resume: bool) -> None:
+    """Raises unless there is a state where one is needed, and none where it would be lost."""
+    if not path.exists():
+        if resume:
+            raise UsageError(f"--state: {path} is not there; there is no state to resume from")
+        return
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise UsageError(
+                f"--state: {path} is there, and is no state of radscore; name another file"
+            )
+    if not resume:
+        raise UsageError(
+            f"--state: {path} is there, of a run that was interrupted: add --resume to go on with "
+            "it, remove it, or name another file"
+        )
 
 
 def _shown(value: Any) -> str:

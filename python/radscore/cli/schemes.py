@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.options import DEFAULT_KEY_ENV, add_command
-from radscore.cli.output import json_out, table
+from radscore.cli.output import json_out, show, table
+from radscore.cli.parser import near
 
 if TYPE_CHECKING:
     import argparse
@@ -23,8 +24,28 @@ _EXAMPLES = """\
 """
 
 
-# What stands in the example where a parameter has no default.
+# What stands in the example where a parameter has no default, or None.
 _REQUIRED = {"vocab_size": 32_000}
+_OPTIONAL = {"table_seed": (0, "none; for the seedings that hash by a table only")}
+_SEEDED = (
+    ("12345", "seeding = hash: the seed (salt_key is then 35317, the authors')"),
+    ("seed = 12345\nsalt_key = 35317", "seeding = hash: both"),
+    ("15485863", "the other seedings: hash_key (table_...: salt_key)"),
+)
+_NUMBER = (("12345", "decimal"), ("0x3039", "the same, hexadecimal"))
+_NUMBERS = (("654, 400, 836, 123", "decimal, one a depth"),)
+# What may stand in a key file.
+_KEY_FILES = {
+    "kgw": _SEEDED,
+    "gumbel_max": _SEEDED,
+    "synthid": _NUMBERS,
+    "synthid_deepmind": _NUMBERS,
+    "sglang_gumbel": (
+        ("2a", "up to 16 hexadecimal digits, as SGLang reads them: 42"),
+        ('key = "2a"\nkey_b = "2b"', "two keys"),
+    ),
+    "keyed": (("000102030405060708090a0b0c0d0e0f", "32 hexadecimal digits (draw them at random)"),),
+}
 
 
 def register(commands: Any) -> None:
@@ -38,7 +59,7 @@ def register(commands: Any) -> None:
         examples=_EXAMPLES,
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a scheme, as in scheme = NAME")
-    parser.add_argument("--toml", action="store_true", help="print the example TOML only")
+    parser.add_argument("--toml", action="store_true", help="print only the example TOML")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -57,18 +78,34 @@ def run(args: argparse.Namespace) -> int:
             table(descriptions.items())
         return Exit.DONE
     if args.name not in SCHEMES:
-        raise UsageError(f"there is no scheme {args.name!r}; there are {', '.join(SCHEMES)}")
+        raise UsageError(
+            f"there is no scheme {args.name!r}{near(args.name, SCHEMES)}; there are "
+            f"{', '.join(SCHEMES)}"
+        )
     scheme = SCHEMES[args.name]
     if args.toml:
-        print(_toml(args.name, scheme), end="")
+        show(_toml(args.name, scheme))
     elif args.json:
         json_out(_facts(args.name, scheme))
     else:
-        print(f"{args.name}: {inspect.getdoc(scheme)}\n")
-        for note in scheme.notes:
-            print(f"{textwrap.fill(f'Note: {note}', 79)}\n")
-        print(f"A TOML file to begin with:\n\n{_toml(args.name, scheme)}", end="")
+        show(_description(args.name, scheme))
     return Exit.DONE
+
+
+def _description(name: str, scheme: Any) -> str:
+    parts = [
+        f"{name}: {inspect.getdoc(scheme)}",
+        *(textwrap.fill(f"Note: {note}", 79) for note in scheme.notes),
+        f"What a key file may hold:\n\n{_key_files(name)}",
+        f"A TOML file to begin with (--toml prints only this):\n\n{_toml(name, scheme)}",
+    ]
+    return "\n\n".join(parts)
+
+
+def _key_files(name: str) -> str:
+    """The ways to write a key file, with what each means."""
+    ways = _KEY_FILES.get(name, _NUMBER)
+    return "\n\n".join(textwrap.indent(f"# {why}\n{text}", "  ") for text, why in ways)
 
 
 def _parameters(scheme: Any) -> list[Field[Any]]:
@@ -83,6 +120,7 @@ def _facts(name: str, scheme: Any) -> dict[str, Any]:
         "notes": list(scheme.notes),
         "parameters": {field.name: _default(field) for field in _parameters(scheme)},
         "secrets": list(scheme.secrets),
+        "key_files": [text for text, _ in _KEY_FILES.get(name, _NUMBER)],
         "toml": _toml(name, scheme),
     }
 
@@ -98,11 +136,12 @@ def _toml(name: str, scheme: Any) -> str:
         if field.default is MISSING:
             lines.append(f"{field.name} = {_REQUIRED[field.name]}")
         elif field.default is None:
-            lines.append(f"# {field.name}: not given")
+            value, default = _OPTIONAL[field.name]
+            lines.append(f"# {field.name} = {value}  # default: {default}")
         else:
             lines.append(f"# {field.name} = {_toml_value(field.default)}")
     where = f"--key-file, --key-env or the environment's {DEFAULT_KEY_ENV}"
-    lines.append(f"# {', '.join(scheme.secrets)}: secret, from {where}")
+    lines.append(f"## secret, so not here but from {where}: {', '.join(scheme.secrets)}")
     return "\n".join(lines) + "\n"
 
 

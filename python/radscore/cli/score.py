@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
+from radscore.cli.keys import load_scheme
+from radscore.cli.kgrams import load_kgrams
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
     add_run_options,
     add_scheme_options,
-    load_scheme,
     natural,
     number,
     open_inputs,
 )
 from radscore.cli.output import json_out, table
+from radscore.cli.parser import as_options
+from radscore.cli.paths import check_outputs
+from radscore.cli.per_document import check_suffix
 from radscore.cli.report import json_fields, table_rows
 from radscore.cli.run import Rules, ScoreRun
+
+if TYPE_CHECKING:
+    from radscore.kgrams import KgramSet
 
 __all__ = ["register"]
 
@@ -37,6 +44,7 @@ _EXAMPLES = """\
   radscore score corpus/ --scheme scheme.toml --state run.state --resume
 """
 DEFAULT_STATE = "radscore.state"
+DEFAULT_FDR = 0.05
 
 
 def register(commands: Any) -> None:
@@ -59,7 +67,9 @@ def register(commands: Any) -> None:
         "function reads); none gives no p-value",
     )
     rules.add_argument(
-        "--filter", metavar="PHI", help="score contexts of this set only (radscore kgrams build)"
+        "--filter",
+        metavar="PHI",
+        help="score contexts of this set only (of radscore kgrams build, or .json, .jsonl)",
     )
     rules.add_argument(
         "--start",
@@ -70,7 +80,6 @@ def register(commands: Any) -> None:
     rules.add_argument(
         "--prompt-role",
         choices=("exclude", "context"),
-        default="exclude",
         help="with --prompt-field: leave out windows whose context occurs in the document's own "
         "prompt (default), or let the first contexts reach into the prompt",
     )
@@ -90,9 +99,9 @@ def register(commands: Any) -> None:
     out.add_argument(
         "--fdr",
         type=_level,
-        default=0.05,
         metavar="Q",
-        help="false discovery rate at which documents count as significant (default: 0.05)",
+        help=f"with --per-document: false discovery rate at which documents count as significant "
+        f"(default: {DEFAULT_FDR})",
     )
     add_run_options(parser)
     state = parser.add_argument_group("interrupting and going on")
@@ -133,26 +142,16 @@ def _seconds(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from radscore.cli.per_document import check_path
-
-    if args.start is not None and args.start < 0:
-        raise UsageError(f"--start must be 0 or more, not {args.start}")
-    if args.max_contexts is not None and args.per_document is None:
-        raise UsageError("--max-contexts is for --per-document; the corpus counts every context")
-    if args.per_document is not None:
-        check_path(args.per_document)
+    _check(args)
     scheme = load_scheme(args)
-    phi = None
-    if args.filter is not None:
-        from radscore.kgrams import KgramSet
-
-        phi = KgramSet.load(args.filter, vocab_size=scheme.vocab_size)
+    phi = None if args.filter is None else _load_filter(args.filter, scheme)
     corpus = open_inputs(args, vocab_size=scheme.vocab_size, on_error=args.on_error)
+    check_outputs(args, corpus)
     rules = Rules(
         dedup=args.dedup,
         filter=phi,
         start=args.start,
-        prompt_role=args.prompt_role,
+        prompt_role=args.prompt_role or "exclude",
         max_contexts=args.max_contexts,
         threads=args.threads,
         per_document=args.per_document is not None,
@@ -166,10 +165,44 @@ def run(args: argparse.Namespace) -> int:
             return Exit.INTERRUPTED
         found = None
         if work.documents is not None:
-            found = work.documents.write(args.per_document, corpus, result, args.fdr)
+            level = DEFAULT_FDR if args.fdr is None else args.fdr
+            found = work.documents.write(args.per_document, corpus, result, level)
         work.discard_state()
     if args.json:
         json_out(json_fields(result, corpus, found))
     else:
-        table(table_rows(result, corpus, found))
+        rows = table_rows(result, corpus, found)
+        table((name, as_options(text, vars(args))) for name, text in rows)
     return Exit.SKIPPED if corpus.skipped else Exit.DONE
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuses what does not go together, before anything is read."""
+    if args.start is not None and args.start < 0:
+        raise UsageError(f"--start must be 0 or more, not {args.start}")
+    if args.per_document is None:
+        if args.max_contexts is not None:
+            raise UsageError(
+                "--max-contexts is for --per-document; the corpus counts every context"
+            )
+        if args.fdr is not None:
+            raise UsageError("--fdr has no effect without --per-document")
+    else:
+        check_suffix(args.per_document)
+    if args.fdr is not None and args.dedup == "none":
+        raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
+    if args.prompt_role is not None and args.prompt_field is None:
+        raise UsageError("--prompt-role has no effect without --prompt-field")
+    check_outputs(args)
+
+
+def _load_filter(path: str, scheme: Any) -> KgramSet:
+    """The filter, which must be over the scheme's contexts."""
+    phi = load_kgrams(path, "--filter", scheme.vocab_size)
+    width = scheme.window_width - 1
+    if (phi.width, phi.vocab_size) != (width, scheme.vocab_size):
+        raise UsageError(
+            f"--filter: {path} holds {phi.width}-grams over {phi.vocab_size} ids, but the contexts "
+            f"of the scheme are {width}-grams over {scheme.vocab_size}"
+        )
+    return phi

@@ -20,6 +20,7 @@ __all__ = [
     "NOTHING_SKIPPED",
     "Chunk",
     "DamagedFileError",
+    "InputOptionError",
     "OnError",
     "Position",
     "Problems",
@@ -36,6 +37,10 @@ Position: TypeAlias = dict[str, int]
 _EXAMPLES = 5
 
 
+class InputOptionError(CorpusError, ArgumentError):
+    """Not the data, but what was asked of them is wrong: a path, a field, an option."""
+
+
 class DamagedFileError(CorpusError):
     """A file cannot be read any further, so what is left of it is lost."""
 
@@ -50,6 +55,11 @@ def damage_named(path: Path) -> Iterator[None]:
     except (OSError, EOFError, MemoryError, pa.ArrowException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedFileError(f"{path}: {reason}") from error
+
+
+def counted(number: int, what: str) -> str:
+    """`1 record`, `2 records`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,10 @@ class SkipReport:
 
     def __bool__(self) -> bool:
         return bool(self.count or self.files)
+
+    def __str__(self) -> str:
+        parts = ((self.count, "record"), (self.files, "file"))
+        return " and ".join(counted(n, what) for n, what in parts if n) or "nothing"
 
     def share(self, n_documents: int) -> float:
         """Skipped records as a share of all records, where `n_documents` were read."""

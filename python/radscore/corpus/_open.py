@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from radscore.corpus._base import OnError, Problems
+from radscore.corpus._base import InputOptionError, OnError, Problems
 from radscore.corpus.columns import column_names
 from radscore.corpus.jsonl import first_record
 from radscore.corpus.reading import Corpus, Options
 from radscore.corpus.records import Fields, choose_field, flaw_without_encoder, missing_field
 from radscore.corpus.sources import Source, find_sources
 from radscore.corpus.text import Encoder, load_encoder
-from radscore.corpus.tokens import check_dtype, token_layout
+from radscore.corpus.tokens import check_dtype, doubt_of, token_layout
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, CorpusError
 
@@ -101,7 +101,7 @@ def open_corpus(
     Problems(on_error)
     check_width("batch_tokens", batch_tokens, 1, 2**40)
     if vocab_size is not None:
-        check_width("vocab_size", vocab_size, 1, 2**32 - 1)
+        check_width("vocab_size", vocab_size, 1, 2**20)
     if eod is not None:
         check_width("eod", eod, 0, 2**32 - 1)
     sources = find_sources(paths, format)
@@ -115,7 +115,9 @@ def open_corpus(
     first_bare = next((source for source in sources if source.format in ("npy", "bin")), None)
     if first_bare is not None:
         if prompt_field is not None:
-            raise ArgumentError(f"prompt_field needs named fields, which {first_bare.path} lacks")
+            raise ArgumentError(
+                f"prompt_field needs files with named fields, which {first_bare.path} lacks"
+            )
         if on_error == "raise" or first_bare.format == "bin":
             token_layout(first_bare, options.dtype)
     first_record_file = next((s for s in sources if s.format not in ("npy", "bin")), None)
@@ -123,6 +125,9 @@ def open_corpus(
         name, note = _field(first_record_file, sources, field, encoder, on_error)
         notes = () if note is None else (note,)
         options = replace(options, fields=Fields(name, prompt_field, encoder, batch_tokens))
+    first_bin = next((source for source in sources if source.format == "bin"), None)
+    if first_bin is not None and (note := doubt_of(first_bin, options.dtype, vocab_size)):
+        notes = (*notes, note)
     return Corpus(sources, options, on_error, notes)
 
 
@@ -151,7 +156,7 @@ def _field(
         else:
             name, note = field, None
             if name not in names:
-                raise CorpusError(f"{place}: {missing_field(name, names)}")
+                raise InputOptionError(f"{place}: {missing_field(name, names)}")
         if encoder is None and record is not None and isinstance(record.get(name), str):
             raise ArgumentError(f"{place}: {flaw_without_encoder(name)}")
         return name, note

@@ -151,17 +151,14 @@ def _look_through(
         _add_snippets(snippets, batch, encoder, decode=not as_text or batch.from_text)
     warnings = list(corpus.notes)
     if is_text:
-        warnings.append("the documents are text; give a tokenizer to count tokens")
+        warnings.append("the documents are text; give a tokenizer (tokenizer=) to count tokens")
     elif above:
         warnings.append(
             f"{above} of {n_tokens} ids are above the vocabulary of {vocab_size} "
             f"(largest {largest}); is the dtype right?"
         )
     if corpus.skipped:
-        warnings.append(
-            f"{corpus.skipped.count} records and {corpus.skipped.files} files cannot be read, "
-            f"first {corpus.skipped.examples[0]}"
-        )
+        warnings.append(f"{corpus.skipped} cannot be read, first {corpus.skipped.examples[0]}")
     return Inspection(
         files=len(corpus.sources),
         total_bytes=corpus.total_bytes,
@@ -195,7 +192,7 @@ def _add_snippets(snippets: list[str], batch: Batch, encoder: Any, *, decode: bo
 
 def _guess(source: Source) -> list[str]:
     """What a headerless file would hold under each dtype."""
-    lines = [f"{source.path}: headerless; give its dtype"]
+    lines = [f"{source.path}: headerless; give its dtype= ({', '.join(BIN_DTYPES)})"]
     for name in BIN_DTYPES:
         try:
             corpus = open_corpus(source.path, format="bin", dtype=name)

@@ -13,6 +13,7 @@ from radscore.corpus._base import (
     Reader,
     SkipReport,
     Where,
+    counted,
 )
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.checks import check_ids, cut_after, without
@@ -285,12 +286,12 @@ class Corpus:
     def _nothing(self, skipped: SkipReport) -> str:
         files = str(self.sources[0].path)
         if len(self.sources) > 1:
-            files += f" and {len(self.sources) - 1} more files"
+            files += f" and {counted(len(self.sources) - 1, 'more file')}"
         if not skipped:
             return f"the corpus holds no documents: {files}"
         return (
             f"the corpus holds no documents that can be read: {files}; skipped "
-            f"{skipped.count} records and {skipped.files} files, first {skipped.examples[0]}"
+            f"{skipped}, first {skipped.examples[0]}"
         )
 
     def _checked_chunks(

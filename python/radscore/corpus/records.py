@@ -72,7 +72,7 @@ def _list(names: list[str]) -> str:
 
 def flaw_without_encoder(name: str) -> str:
     """The reason given for text where there is no tokenizer."""
-    return f"field {name!r} holds text; give a tokenizer to read it"
+    return f"field {name!r} holds text; give a tokenizer (tokenizer=) to read it"
 
 
 def read_value(value: Any, name: str, encoder: Encoder | None) -> tuple[Item | None, str | None]:

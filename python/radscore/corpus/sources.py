@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+from radscore.corpus._base import InputOptionError
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def find_sources(
                 seen.add(real)
                 sources.append(_source(file, file_format))
     if not sources:
-        raise CorpusError("no input was given: name at least one file, folder or pattern")
+        raise InputOptionError("no input was given: name at least one file, folder or pattern")
     return sources
 
 
@@ -104,21 +105,21 @@ def _files_of(path: str) -> Iterator[Path]:
     if Path(path).is_dir():
         found = [file for file in _walk(path) if _by_suffix(file)[0] is not None]
         if not found:
-            raise CorpusError(f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}")
+            raise InputOptionError(f"{path}: no file in this folder ends in {', '.join(SUFFIXES)}")
         yield from found
     elif os.path.lexists(path):
         yield Path(path)
     elif glob.has_magic(path):
         matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - absolute patterns too
         if not matches:
-            raise CorpusError(f"{path}: no file matches this pattern")
+            raise InputOptionError(f"{path}: no file matches this pattern")
         for match in matches:
             if not Path(match).is_dir():
                 yield Path(match)
             elif "**" not in path:  # there the files match by themselves
                 yield from _files_of(match)
     else:
-        raise CorpusError(f"{path}: no such file or folder")
+        raise InputOptionError(f"{path}: no such file or folder")
 
 
 def _walk(folder: str) -> Iterator[Path]:
@@ -155,7 +156,7 @@ def _source(path: Path, file_format: str | None) -> Source:
     elif kind is None:
         kind = next((name for magic, name in _MAGIC if head.startswith(magic)), None)
     if kind is None:
-        raise CorpusError(
+        raise InputOptionError(
             f"{path}: the format cannot be told from the name; known are {', '.join(SUFFIXES)} "
             f"(text also with {', '.join(CODECS)}), or give format= ({', '.join(FORMATS)})"
         )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from radscore.errors import ArgumentError, CorpusError
+from radscore.corpus._base import InputOptionError
+from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,14 +111,14 @@ def load_encoder(tokenizer: Any, *, add_special_tokens: bool = False) -> Encoder
     if path.is_dir():
         path /= "tokenizer.json"
     if not path.is_file():
-        raise CorpusError(
+        raise InputOptionError(
             f"{path}: no such file; tokenizer= takes a folder with a tokenizer.json, or the path "
             "of one (a slow tokenizer is saved as one by transformers' save_pretrained)"
         )
     try:
         loaded = Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 -
-        raise CorpusError(f"{path}: not a tokenizer.json: {error}") from None
+        raise InputOptionError(f"{path}: not a tokenizer.json: {error}") from None
     return TokenizerEncoder(loaded, add_special_tokens=add_special_tokens)
 
 

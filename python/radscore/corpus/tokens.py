@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus._base import Chunk, DamagedFileError, Position, Where, damage_named
+from radscore.corpus._base import (
+    Chunk,
+    DamagedFileError,
+    InputOptionError,
+    Position,
+    Where,
+    damage_named,
+)
 from radscore.documents import Documents
 from radscore.errors import ArgumentError, CorpusError
 
@@ -24,6 +31,9 @@ __all__ = ["BIN_DTYPES", "TokenLayout", "TokenReader", "token_layout"]
 #: What headerless files may hold; little-endian.
 BIN_DTYPES = ("uint16", "uint32", "int32")
 _NPY_MAGIC = b"\x93NUMPY"
+# As many ids tell whether they are ids at all.
+_SAMPLE = 1 << 16
+_FEWEST = 8
 # llm.c and its descendants: 256 int32 of header, which would be read as tokens.
 _LLM_C_MAGIC = (20240520, 20240801, 20240522)
 
@@ -53,6 +63,14 @@ def check_dtype(dtype: Any) -> np.dtype[Any] | None:
     return found
 
 
+def is_headerless(source: Source) -> bool:
+    """Whether nothing in a file tells the dtype of its ids."""
+    if source.format != "npy":
+        return source.format == "bin"
+    with damage_named(source.path), source.path.open("rb") as file:
+        return not file.read(len(_NPY_MAGIC)).startswith(_NPY_MAGIC)
+
+
 def token_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
     """Reads a file's header, where it has one, and holds it against the file's size.
 
@@ -68,12 +86,12 @@ def token_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
         return _npy_layout(source, dtype)
     if dtype is None:
         what = "has no numpy header, so is a headerless file" if source.format == "npy" else ""
-        raise CorpusError(
+        raise InputOptionError(
             f"{path}: {what + '; ' if what else ''}"
             f"give the dtype of its ids with dtype= ({', '.join(BIN_DTYPES)})"
         )
     if head.startswith(_NPY_MAGIC):
-        raise CorpusError(f"{path}: has a numpy header; read it with format='npy'")
+        raise InputOptionError(f"{path}: has a numpy header; read it with format='npy'")
     words = np.frombuffer(head, dtype="<i4") if len(head) == 8 else (0, 0)
     if words[0] in _LLM_C_MAGIC and words[1] in (1, 7):
         raise CorpusError(f"{path}: has the 1024-byte header of llm.c, which is not read yet")
@@ -83,6 +101,25 @@ def token_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
             "is the file cut, or the dtype wrong?"
         )
     return TokenLayout(path, dtype, 0, source.size // dtype.itemsize, None)
+
+
+def doubt_of(source: Source, dtype: np.dtype[Any] | None, vocab_size: int | None) -> str | None:
+    """Why the dtype that was given for a headerless file may be wrong; by its first ids."""
+    if dtype is None:
+        return None
+    ids = _map(token_layout(source, dtype))[:_SAMPLE]
+    even, odd = ids[::2], ids[1::2]
+    if len(ids) >= _FEWEST and not odd.any() and 2 * np.count_nonzero(even) > len(even):
+        return (
+            f"{source.path}: every second id is 0, as where ids of twice the size are read as "
+            f"dtype={dtype.name!r}"
+        )
+    if vocab_size is not None and 2 * np.count_nonzero(ids >= vocab_size) > len(ids):
+        return (
+            f"{source.path}: most ids are outside of the vocabulary of {vocab_size}: "
+            f"dtype={dtype.name!r} is hardly what the file holds"
+        )
+    return None
 
 
 def _npy_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
@@ -106,7 +143,7 @@ def _npy_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
     if kind.kind not in "iu":
         raise DamagedFileError(f"{path}: holds {kind}, not integers")
     if dtype is not None and kind.newbyteorder("=") != dtype:
-        raise CorpusError(f"{path}: its header says {kind.name}, but dtype= says {dtype.name}")
+        raise InputOptionError(f"{path}: its header says {kind.name}, but dtype= says {dtype.name}")
     if len(shape) not in (1, 2) or min(shape) < 0:
         raise DamagedFileError(f"{path}: shape {shape}; token ids have one or two dimensions")
     n_tokens = math.prod(shape)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.errors import SchemeError
 from radscore.schemes.hashed import SBW, Keyed, TextSeal
+from radscore.schemes.key import Key, toml_flaw
 from radscore.schemes.permutation import KGW, GumbelMax
 from radscore.schemes.reading import json_fields
 from radscore.schemes.serving import SGLangGumbel, VLLMDualKeyGumbel, VLLMGumbel, vllm_fields
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from radscore.schemes.base import Scheme
-    from radscore.schemes.key import Key, Secret
+    from radscore.schemes.key import Secret
 
 __all__ = ["SCHEMES", "from_dict", "from_sglang_config", "from_toml", "from_vllm_config"]
 
@@ -66,8 +67,15 @@ def from_dict(values: Mapping[str, Any], key: Key | Secret | None = None) -> Sch
     if name is None:
         raise SchemeError(f"the scheme has no name: scheme must be one of {', '.join(SCHEMES)}")
     if not isinstance(name, str) or name not in SCHEMES:
-        raise SchemeError(f"scheme must be one of {', '.join(SCHEMES)}, not {name!r}")
+        raise SchemeError(f"scheme must be one of {', '.join(SCHEMES)}, not {name!r}{_near(name)}")
     return SCHEMES[name]._from_fields(fields, key)  # noqa: SLF001
+
+
+def _near(name: object) -> str:
+    import difflib
+
+    found = difflib.get_close_matches(name, SCHEMES, n=1) if isinstance(name, str) else []
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> Scheme:
@@ -95,19 +103,42 @@ def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> 
     ...     from_toml(path, key=bytes(16)).gamma
     0.25
     """
+    return from_table(read_table(path), key, os.fspath(path))
+
+
+def read_table(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a TOML file says, unchecked; a message names the file."""
     place = os.fspath(path)
     try:
         with Path(path).open("rb") as file:
-            values = tomllib.load(file)
+            return tomllib.load(file)
     except OSError as error:
         raise SchemeError(f"{place}: {error.strerror or 'cannot be read'}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        # The parser's message may quote a secret that was put here against advice.
-        raise SchemeError(f"{place}: not valid TOML") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SchemeError(f"{place}: {toml_flaw(error)}") from None
+    except UnicodeDecodeError:
+        raise SchemeError(f"{place}: not valid TOML: no UTF-8 text") from None
+
+
+def from_table(values: Mapping[str, Any], key: Key | Secret | None, place: str) -> Scheme:
+    """`from_dict`; a message names the file at `place`, or where a wrong key came from."""
     try:
         return from_dict(values, key)
     except SchemeError as error:
+        message = str(error)
+        about = message.partition(" ")[0].partition("[")[0]
+        of_key = about not in values and about in secrets_of(values, key)
+        if key is not None and (of_key or message.startswith("the key")):
+            place = Key(key).source or place
         raise SchemeError(f"{place}: {error}") from None
+
+
+def secrets_of(values: Mapping[str, Any], key: Key | Secret | None) -> tuple[str, ...]:
+    """The secret fields that a key gives to the scheme of a configuration."""
+    scheme = SCHEMES.get(str(values.get("scheme")))
+    if scheme is None or key is None:
+        return ()
+    return tuple(Key(key).named(scheme._key_field(values)))  # noqa: SLF001
 
 
 def from_vllm_config(config: Any, vocab_size: int) -> Scheme:

@@ -37,7 +37,7 @@ class Key:
     """A secret key, or the several secret fields of a scheme; shows nothing but a fingerprint.
 
     How text is read depends on the scheme that gets it: `Keyed` wants 32 hexadecimal digits,
-    SGLang up to 16, the others a number, decimal or hexadecimal (`0x` or a letter tells).
+    SGLang up to 16, the others a decimal number, or a hexadecimal one after `0x`.
 
     A fingerprint is a truncated SHA-256: it tells keys apart, but whoever sees it can try out
     guesses. A key of little entropy (42, a year, a word) can be found from it; make keys with
@@ -59,11 +59,14 @@ class Key:
     Key(fingerprint='fe53f0633279fe33')
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "source")
 
     _fields: dict[str, _Value]
+    #: Where the key was read, for messages; "" where it was given as a value.
+    source: str
 
     def __init__(self, value: Secret | Mapping[str, Secret]) -> None:
+        self.source = value.source if isinstance(value, Key) else ""
         if isinstance(value, Key):
             fields = dict(value._fields)
         elif isinstance(value, Mapping):
@@ -92,9 +95,10 @@ class Key:
     def from_file(cls, path: str | os.PathLike[str]) -> Key:
         """The key in a text file.
 
-        The file holds one number (hexadecimal or decimal), several numbers with commas or white
-        space between them (SynthID's keys), or TOML lines that name the scheme's secret fields,
-        as `seed = 3`. White space around is cut.
+        The file holds one number, several numbers with commas or white space between them
+        (SynthID's keys), or TOML lines that name the scheme's secret fields, as `seed = 3`.
+        Numbers are decimal, or hexadecimal after `0x`; `Keyed` and SGLang read their digits as
+        hexadecimal always. White space around is cut.
 
         Raises
         ------
@@ -154,15 +158,20 @@ class Key:
 
     @classmethod
     def _from_text(cls, text: str, place: str) -> Key:
+        key = cls._parsed(text, place)
+        key.source = place
+        return key
+
+    @classmethod
+    def _parsed(cls, text: str, place: str) -> Key:
         text = text.strip()
         if not text:
             raise SchemeError(f"{place}: empty")
         if "=" in text:
             try:
                 table = tomllib.loads(text)
-            except tomllib.TOMLDecodeError:
-                # The parser's message would quote what it read.
-                raise SchemeError(f"{place}: not valid TOML") from None
+            except tomllib.TOMLDecodeError as error:
+                raise SchemeError(f"{place}: {toml_flaw(error)}") from None
             try:
                 return cls(table)
             except SchemeError as error:
@@ -172,7 +181,7 @@ class Key:
             raise SchemeError(f"{place}: not a hexadecimal or decimal number")
         if len(parts) == 1:
             return cls(parts[0])
-        return cls([_number(place, part) for part in parts])
+        return cls([_number(f"{place}: each number", part) for part in parts])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the key to a new file that only its owner can read.
@@ -252,11 +261,19 @@ def _number(name: str, text: str) -> int:
     found = _HEX.fullmatch(text)
     if found is None:
         raise SchemeError(f"{name} must be a decimal or hexadecimal number")
+    if not text.lower().startswith("0x"):
+        raise SchemeError(f"{name} holds a letter: a hexadecimal number must be written as 0x2a")
     return int(found[1], 16)
 
 
+def toml_flaw(error: tomllib.TOMLDecodeError) -> str:
+    """What is wrong with TOML, and where; the parser's own words may quote a secret."""
+    where = re.search(r"\((at [^()]*)\)$", str(error))
+    return f"not valid TOML ({where[1]})" if where else "not valid TOML"
+
+
 def secret_int(name: str, value: object, low: int, high: int, *, hexadecimal: bool = False) -> int:
-    """A secret number within a range; text is decimal unless it looks or must be hexadecimal."""
+    """A secret number within a range; text is decimal, or hexadecimal after 0x or where told."""
     value = _value(name, value)
     if isinstance(value, str):
         found = _HEX.fullmatch(value) if hexadecimal else None

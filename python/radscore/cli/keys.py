@@ -1,0 +1,100 @@
+"""The scheme and its key: where they come from, and what the user should know about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import UsageError
+from radscore.cli.options import DEFAULT_KEY_ENV
+from radscore.cli.parser import looks_like_key
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["load_scheme"]
+
+_HOW = f"--key-file FILE, --key-env NAME or the environment's {DEFAULT_KEY_ENV}"
+
+
+def load_scheme(args: argparse.Namespace) -> Any:
+    """The scheme that the arguments name, with its key."""
+    from radscore.schemes import SCHEMES
+    from radscore.schemes.config import from_table, read_table, secrets_of
+
+    if looks_like_key(args.scheme) and not os.path.lexists(args.scheme):
+        raise UsageError(_no_name("--scheme"))
+    key, origin = _load_key(args)
+    values = read_table(args.scheme)
+    kind = SCHEMES.get(str(values.get("scheme")))
+    if kind is None:
+        return from_table(values, key, args.scheme)  # which says what is wrong
+    inside = [name for name in kind.secrets if name in values]
+    given = secrets_of(values, key)
+    for name in inside:
+        if name in given:
+            raise UsageError(
+                f"{name} stands in {args.scheme} and also comes from {origin}; give it once"
+            )
+    defaults = {field.name: field.default for field in fields(kind)}
+    used = _used(kind, values)
+    if not inside and not given:
+        raise UsageError(_needs_key(args.scheme, kind.name, used, defaults))
+    scheme = from_table(values, key, args.scheme)
+    if all(values[name] == defaults[name] for name in inside):
+        _note(f"{args.scheme} names the public default key", inside)
+    else:
+        _note(f"{args.scheme} holds a key, for all who read it to see", inside)
+    left_out = [name for name in used if name not in (*inside, *given) and len(used) > 1]
+    _note(
+        "the key leaves out what then has its public default",
+        [f"{name} = {defaults[name]}" for name in left_out],
+    )
+    return scheme
+
+
+def _used(kind: Any, values: dict[str, Any]) -> tuple[str, ...]:
+    """The secret fields with a default that the scheme cannot do without."""
+    main = kind._key_field(values)  # noqa: SLF001
+    return ("seed", "salt_key") if main == "seed" else (main,)
+
+
+def _needs_key(path: str, name: str, used: tuple[str, ...], defaults: dict[str, Any]) -> str:
+    text = f"{path}: scheme {name!r} needs its key ({', '.join(used)}): give it with {_HOW}"
+    public = [f"{one} = {defaults[one]}" for one in used if isinstance(defaults[one], int)]
+    if public:
+        text += (
+            f"; where the public default of the tools is really meant, write {' or '.join(public)} "
+            f"in {path}"
+        )
+    return text
+
+
+def _note(text: str, names: list[str]) -> None:
+    if names:
+        print(f"radscore: note: {text} ({', '.join(names)})", file=sys.stderr)
+
+
+def _load_key(args: argparse.Namespace) -> tuple[Any, str]:
+    """The secret and the words for where it came from; None where none was given."""
+    from radscore.schemes import Key
+
+    if args.key_file is not None:
+        if looks_like_key(args.key_file) and not os.path.lexists(args.key_file):
+            raise UsageError(_no_name("--key-file"))
+        return Key.from_file(args.key_file), f"--key-file {args.key_file}"
+    if args.key_env is not None:
+        if args.key_env not in os.environ:
+            if looks_like_key(args.key_env):
+                raise UsageError(_no_name("--key-env"))
+            raise UsageError(f"--key-env: the environment has no variable {args.key_env}")
+        return Key.from_env(args.key_env), f"--key-env {args.key_env}"
+    if DEFAULT_KEY_ENV in os.environ:
+        return Key.from_env(DEFAULT_KEY_ENV), f"the environment's {DEFAULT_KEY_ENV}"
+    return None, ""
+
+
+def _no_name(option: str) -> str:
+    return f"the value of {option} looks like a key; write it to a file and name the file"

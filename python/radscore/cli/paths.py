@@ -1,0 +1,63 @@
+"""Where output goes: known to be a place for it, and no input, before hours of work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from radscore.cli.exits import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from radscore.corpus import Corpus
+
+__all__ = ["check_outputs"]
+
+_INPUTS = {"scheme": "the scheme", "key_file": "the key", "filter": "the filter"}
+
+
+def check_outputs(args: argparse.Namespace, corpus: Corpus | None = None) -> None:
+    """Raises unless every output can be written, over no input and no other output.
+
+    Without a corpus only what the options themselves tell is checked.
+    """
+    inputs = {} if corpus is None else {str(one.path): "an input" for one in corpus.sources}
+    given = vars(args)
+    inputs |= {given[name]: what for name, what in _INPUTS.items() if given.get(name) is not None}
+    if args.tokenizer is not None:
+        inputs |= {args.tokenizer: "the tokenizer"}
+        inputs |= {f"{args.tokenizer}/tokenizer.json": "the tokenizer"}
+    for option, path in _outputs(args):
+        if Path(path).is_dir():
+            raise UsageError(f"{option} must be a file, but {path} is a folder")
+        folder = Path(path).absolute().parent
+        if not folder.is_dir():
+            raise UsageError(f"{option}: there is no folder {folder}")
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"{option}: nothing can be written to the folder {folder}")
+        for name, what in inputs.items():
+            if _same(path, name):
+                raise UsageError(f"{option} names {what}: {path}")
+        inputs[path] = f"the same file as {option}"
+
+
+def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:
+    given = vars(args)
+    outputs = [
+        (f"--{name.replace('_', '-')}", given[name])
+        for name in ("out", "per_document", "state")
+        if given.get(name) is not None
+    ]
+    if given.get("per_document") is not None:
+        outputs.append(("--state", f"{args.state}.documents"))
+    return outputs
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two paths are one file, under whatever names and links."""
+    try:
+        return Path(one).samefile(other)
+    except OSError:  # one of them is not there yet
+        return os.path.realpath(one) == os.path.realpath(other)
