@@ -36,6 +36,10 @@ def _rows(kgrams: Any, width: int | None) -> npt.NDArray[np.uint32]:
     return np.ascontiguousarray(array, dtype=np.uint32)
 
 
+def _are_ids(tokens: list[Any]) -> bool:
+    return all(isinstance(token, (int, np.integer)) and 0 <= token < 2**32 for token in tokens)
+
+
 class KgramSet:
     """A set of k-grams over a vocabulary; as a filter, the contexts that are scored.
 
@@ -78,6 +82,7 @@ class KgramSet:
         cls, kgrams: Iterable[Sequence[int]], vocab_size: int, *, width: int | None = None
     ) -> KgramSet:
         """A set of given k-grams, all of one width (say which if there may be none)."""
+        check_width("vocab_size", vocab_size, 2, 2**20)
         return cls(_core.KgramSet.from_rows(_rows(kgrams, width), vocab_size))
 
     @classmethod
@@ -133,8 +138,7 @@ class KgramSet:
         if not isinstance(kgram, (Sequence, np.ndarray)):
             return False
         ids = list(kgram)
-        whole = all(isinstance(token, (int, np.integer)) and 0 <= token < 2**32 for token in ids)
-        return whole and self.core.contains(ids)
+        return _are_ids(ids) and self.core.contains(ids)
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         return (tuple(row) for row in self.to_numpy().tolist())
@@ -186,7 +190,17 @@ class KgramCounts:
         self.core = _core.KgramCounts(width, vocab_size)
 
     def add(self, documents: DocumentsLike, *, threads: int | None = None) -> None:
-        """Counts the k-grams of documents (anything `Documents.of` takes), in parallel."""
+        """Counts the k-grams of documents (anything `Documents.of` takes), in parallel.
+
+        Raises
+        ------
+        ArgumentError
+            If `threads` is not from 1 to 4096.
+        TokenError
+            If an id is outside the vocabulary, or a count would be 2**64 or more.
+        """
+        if threads is not None:
+            threads = check_width("threads", threads, 1, 4096)
         ragged = Documents.of(documents)
         self.core.add(ragged.values, ragged.offsets, threads)
 
@@ -239,7 +253,8 @@ class KgramCounts:
         return len(self.core)
 
     def __getitem__(self, kgram: Sequence[int]) -> int:
-        return self.core.get([int(token) for token in kgram])
+        ids = list(kgram)
+        return self.core.get(ids) if _are_ids(ids) else 0
 
     def __repr__(self) -> str:
         return (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import struct
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -140,3 +143,90 @@ def test_bad_arguments():
         KgramSet.from_kgrams([[1], [1, 2]], vocab_size=9)
     with pytest.raises(ArgumentError, match="vocab_size must be given"):
         KgramSet.load("x.json")
+    for threads in (-1, 0, 4097):
+        with pytest.raises(ArgumentError, match=f"threads must be from 1 to 4096, not {threads}"):
+            KgramCounts(2, 10).add([[1, 2]], threads=threads)
+    with pytest.raises(ArgumentError, match="vocab_size must be from 2 to 1048576, not -1"):
+        KgramSet.from_kgrams([[1]], vocab_size=-1)
+    assert KgramCounts(2, 10)[-1, 2**40] == 0
+
+
+def test_counts_do_not_wrap(tmp_path):
+    most = 2**63 - 1
+    lines = tmp_path / "counts.jsonl"
+    line = json.dumps({"kgram": [1, 2], "count": most}) + "\n"
+    lines.write_text(2 * line + json.dumps({"kgram": [3, 4], "count": most}))
+    counts = KgramCounts.load(lines, vocab_size=9)
+    assert (counts[1, 2], counts.total) == (2 * most, 3 * most)
+    counts.add([[1, 2]])
+    with pytest.raises(TokenError, match=r"k-gram \[1, 2\] occurs 18446744073709551616 times"):
+        counts.add([[1, 2]])
+    assert counts[1, 2] == 2**64 - 1
+    lines.write_text(3 * line)
+    with pytest.raises(TokenError, match=r"\[1, 2\] occurs"):
+        KgramCounts.load(lines, vocab_size=9)
+
+
+def written(path, magic, width, vocab_size, records):
+    """A file of radscore with these records, and a checksum that fits."""
+    body = magic + struct.pack("<IQQQ", 1, width, vocab_size, len(records)) + b"".join(records)
+    path.write_bytes(body + hashlib.sha256(body).digest())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ([0x12, 0x90], "k-gram 1 is none of 2 ids of a vocabulary of 9"),
+        ([0x0A], "k-gram 0 is none"),
+        ([0x112], "k-gram 0 is none"),
+        ([1 << 63], "k-gram 0 is none"),
+        ([0x12, 0x12], "k-gram 1 is not in order, or there twice"),
+        ([0x21, 0x12], "k-gram 1 is not in order"),
+    ],
+)
+def test_files_of_wrong_content_are_refused(tmp_path, keys, says):
+    # Four bits an id; ids are below 9.
+    path = tmp_path / "phi"
+    right = [struct.pack("<Q", 0x12), struct.pack("<Q", 0x88)]
+    assert list(KgramSet.load(written(path, b"RSKG", 2, 9, right))) == [(1, 2), (8, 8)]
+    counted = [record + struct.pack("<Q", 3) for record in right]
+    assert KgramCounts.load(written(path, b"RSKC", 2, 9, counted))[8, 8] == 3
+    wrong = [struct.pack("<Q", key) for key in keys]
+    with pytest.raises(StateError, match=f"phi is damaged: {says}"):
+        KgramSet.load(written(path, b"RSKG", 2, 9, wrong))
+    with pytest.raises(StateError, match=f"phi is damaged: {says}"):
+        KgramCounts.load(written(path, b"RSKC", 2, 9, [key + b"\1" + bytes(7) for key in wrong]))
+
+
+@pytest.mark.parametrize(("width", "size", "bits"), [(5, 16, 20), (9, 48, 20)])
+def test_wide_keys_are_checked_too(tmp_path, width, size, bits):
+    path = tmp_path / "phi"
+    for vocab_size, key in [(2**20, 1 << width * bits), (2**20 - 1, 2**20 - 1)]:
+        for magic, kind, count in [(b"RSKG", KgramSet, b""), (b"RSKC", KgramCounts, bytes(8))]:
+            good = written(path, magic, width, vocab_size, [(7).to_bytes(size, "little") + count])
+            assert len(kind.load(good)) == 1
+            record = key.to_bytes(size, "little") + count
+            with pytest.raises(StateError, match="k-gram 0 is none of"):
+                kind.load(written(path, magic, width, vocab_size, [record]))
+
+
+def test_shapes_of_files_are_checked(tmp_path):
+    for width, vocab_size in [(17, 9), (0, 9), (2, 2**20 + 1), (2, 2**40), (2**63, 9)]:
+        with pytest.raises(StateError, match="phi is damaged"):
+            KgramSet.load(written(tmp_path / "phi", b"RSKG", width, vocab_size, []))
+
+
+def test_threads_may_save_to_one_path(tmp_path):
+    path = tmp_path / "phi"
+    sets = [KgramSet.from_kgrams([[n] * 2], vocab_size=9) for n in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda phi: phi.save(path), sets * 20)) == [None] * 80
+    assert KgramSet.load(path) in sets
+    assert [file.name for file in tmp_path.iterdir()] == ["phi"]
+
+
+def test_arrays_in_any_order_are_read_row_by_row():
+    rows = np.array([[1, 2], [3, 4], [5, 6]])
+    for array in (rows, np.asfortranarray(rows), np.repeat(rows, 2, axis=0)[::2]):
+        assert list(KgramSet.from_kgrams(array, vocab_size=9)) == [(1, 2), (3, 4), (5, 6)]

@@ -1,10 +1,41 @@
 //! Documents from numpy arrays, without a copy.
 
 use crate::errors::{to_py, token_error};
-use numpy::{PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::ndarray::Dimension;
+use numpy::{
+    Element, PyReadonlyArray, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArray,
+    PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use radscore_core::documents::{Documents, TokenSlice};
 use radscore_core::windows::Source;
+
+/// Refuses an array that does not lie at addresses which are multiples of its items' size.
+pub fn check_aligned<T: Element, D: Dimension>(
+    array: &PyReadonlyArray<'_, T, D>,
+    what: &str,
+) -> Result<(), String> {
+    if array.is_aligned() || array.len() == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{what} must be aligned in memory (a copy of the array is)"
+    ))
+}
+
+/// The items of an array in C order, or why they cannot be read in place.
+pub fn flat<'a, T: Element, D: Dimension>(
+    array: &'a PyReadonlyArray<'_, T, D>,
+    what: &str,
+) -> Result<&'a [T], String> {
+    check_aligned(array, what)?;
+    match array.as_slice() {
+        Ok(items) if array.is_c_contiguous() || items.is_empty() => Ok(items),
+        _ => Err(format!(
+            "{what} must be contiguous in memory, in C order (see numpy.ascontiguousarray)"
+        )),
+    }
+}
 
 macro_rules! tokens {
     ($($variant:ident $type:ty),*) => {
@@ -26,10 +57,9 @@ macro_rules! tokens {
             }
 
             fn slice(&self) -> PyResult<TokenSlice<'_>> {
-                let layout = |_| token_error("token ids must be contiguous in memory");
                 Ok(match self {
                     $(Self::$variant(array) => {
-                        TokenSlice::$variant(array.as_slice().map_err(layout)?)
+                        TokenSlice::$variant(flat(array, "token ids").map_err(token_error)?)
                     })*
                 })
             }
@@ -59,10 +89,7 @@ impl<'py> Ragged<'py> {
 
     /// The documents, with all ids checked against the vocabulary.
     pub fn documents(&self, vocab_size: u32) -> PyResult<Documents<'_>> {
-        let offsets = self
-            .offsets
-            .as_slice()
-            .map_err(|_| token_error("offsets must be contiguous"))?;
+        let offsets = flat(&self.offsets, "offsets").map_err(token_error)?;
         let values = self.values.slice()?;
         let py = self.offsets.py();
         py.detach(|| Documents::new(values, offsets, vocab_size))
@@ -109,12 +136,7 @@ impl<'py> RaggedSource<'py> {
 }
 
 /// Rows of token ids: a contiguous 2-D uint32 array, flat, with its number of columns.
-pub fn rows<'a>(
-    array: &'a numpy::PyReadonlyArray2<'_, u32>,
-    what: &str,
-) -> PyResult<(&'a [u32], usize)> {
-    let flat = array
-        .as_slice()
-        .map_err(|_| token_error(format!("{what} must be contiguous")))?;
-    Ok((flat, array.shape()[1]))
+pub fn rows<'a>(array: &'a PyReadonlyArray2<'_, u32>, what: &str) -> PyResult<(&'a [u32], usize)> {
+    let items = flat(array, what).map_err(token_error)?;
+    Ok((items, array.shape()[1]))
 }

@@ -1,6 +1,9 @@
 //! The one map from errors of the core to Python's exceptions, and the one way to run detached.
 
+use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
+use pyo3::pyclass::boolean_struct::False;
+use pyo3::{PyClass, PyRef, PyRefMut};
 use radscore_core::{Error, Result};
 
 mod classes {
@@ -30,6 +33,49 @@ pub fn token_error(text: impl Into<String>) -> PyErr {
 /// An `ArgumentError`.
 pub fn argument_error(text: impl Into<String>) -> PyErr {
     classes::ArgumentError::new_err(text.into())
+}
+
+/// An empty vector with room for `factors` (their product) values; a `MemoryError` that says what is
+/// too large where there is none.
+pub fn reserve<T>(what: &str, factors: &[(usize, &str)]) -> PyResult<Vec<T>> {
+    let mut out = Vec::new();
+    let length = factors
+        .iter()
+        .try_fold(1usize, |product, &(factor, _)| product.checked_mul(factor));
+    match length {
+        Some(length) if out.try_reserve_exact(length).is_ok() => Ok(out),
+        _ => {
+            let sizes: Vec<String> = factors
+                .iter()
+                .map(|(factor, name)| format!("{factor} {name}"))
+                .collect();
+            Err(PyMemoryError::new_err(format!(
+                "{what} do not fit into memory: {} x {} bytes",
+                sizes.join(" x "),
+                size_of::<T>()
+            )))
+        }
+    }
+}
+
+/// Mutable access to an object; an `ArgumentError` while another call on it has not ended.
+pub fn borrow_mut<'py, T>(object: &Bound<'py, T>, what: &str) -> PyResult<PyRefMut<'py, T>>
+where
+    T: PyClass<Frozen = False>,
+{
+    object.try_borrow_mut().map_err(|_| busy(what))
+}
+
+/// Shared access to an object; an `ArgumentError` while another call changes it.
+pub fn borrow<'py, T: PyClass>(object: &Bound<'py, T>, what: &str) -> PyResult<PyRef<'py, T>> {
+    object.try_borrow().map_err(|_| busy(what))
+}
+
+fn busy(what: &str) -> PyErr {
+    argument_error(format!(
+        "the {what} is busy: another call on it (of a thread, or that a signal interrupted) has \
+         not ended"
+    ))
 }
 
 /// Runs `work` without holding the interpreter. The function that `work` gets lets Python's signal

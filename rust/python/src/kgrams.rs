@@ -1,7 +1,7 @@
 //! `KgramSet` and `KgramCounts`.
 
-use crate::documents::{Ragged, rows};
-use crate::errors::{argument_error, detached, to_py};
+use crate::documents::{Ragged, flat, rows};
+use crate::errors::{argument_error, borrow, borrow_mut, detached, to_py};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use radscore_core::kgrams;
@@ -17,10 +17,10 @@ pub struct KgramSet {
     pub inner: Arc<kgrams::KgramSet>,
 }
 
-fn set(inner: radscore_core::Result<kgrams::KgramSet>) -> PyResult<KgramSet> {
-    Ok(KgramSet {
-        inner: Arc::new(inner.map_err(to_py)?),
-    })
+fn set(inner: kgrams::KgramSet) -> KgramSet {
+    KgramSet {
+        inner: Arc::new(inner),
+    }
 }
 
 fn to_rows<'py>(
@@ -35,18 +35,22 @@ fn to_rows<'py>(
 #[pymethods]
 impl KgramSet {
     #[staticmethod]
-    fn from_rows(kgrams: PyReadonlyArray2<'_, u32>, vocab_size: u32) -> PyResult<Self> {
+    fn from_rows(
+        py: Python<'_>,
+        kgrams: PyReadonlyArray2<'_, u32>,
+        vocab_size: u32,
+    ) -> PyResult<Self> {
         let (flat, width) = rows(&kgrams, "k-grams")?;
-        set(kgrams::KgramSet::from_rows(flat, width, vocab_size))
+        detached(py, |_| kgrams::KgramSet::from_rows(flat, width, vocab_size)).map(set)
     }
 
     #[staticmethod]
-    fn load(path: PathBuf) -> PyResult<Self> {
-        set(kgrams::KgramSet::load(&path))
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        detached(py, |_| kgrams::KgramSet::load(&path)).map(set)
     }
 
-    fn save(&self, path: PathBuf) -> PyResult<()> {
-        self.inner.save(&path).map_err(to_py)
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        detached(py, |_| self.inner.save(&path))
     }
 
     #[getter]
@@ -60,8 +64,8 @@ impl KgramSet {
     }
 
     #[getter]
-    fn fingerprint(&self) -> String {
-        self.inner.fingerprint()
+    fn fingerprint(&self, py: Python<'_>) -> &str {
+        py.detach(|| self.inner.fingerprint())
     }
 
     fn __len__(&self) -> usize {
@@ -72,18 +76,22 @@ impl KgramSet {
         self.inner.contains(&kgram)
     }
 
-    fn union(&self, other: &Self) -> PyResult<Self> {
-        set(self.inner.union(&other.inner))
+    fn union(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
+        detached(py, |_| self.inner.union(&other.inner)).map(set)
     }
 
-    fn intersection(&self, other: &Self) -> PyResult<Self> {
-        set(self.inner.intersection(&other.inner))
+    fn intersection(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
+        detached(py, |_| self.inner.intersection(&other.inner)).map(set)
     }
 
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<u32>>> {
-        to_rows(py, self.inner.rows(), self.inner.width())
+        let flat = py.detach(|| self.inner.rows());
+        to_rows(py, flat, self.inner.width())
     }
 }
+
+/// What errors call a [`KgramCounts`].
+const WHAT: &str = "k-gram count";
 
 /// How often each k-gram occurs.
 #[pyclass(module = "radscore._core")]
@@ -101,83 +109,90 @@ impl KgramCounts {
     }
 
     #[staticmethod]
-    fn load(path: PathBuf) -> PyResult<Self> {
-        Ok(Self {
-            inner: kgrams::KgramCounts::load(&path).map_err(to_py)?,
-        })
+    fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let inner = detached(py, |_| kgrams::KgramCounts::load(&path))?;
+        Ok(Self { inner })
     }
 
-    fn save(&self, path: PathBuf) -> PyResult<()> {
-        self.inner.save(&path).map_err(to_py)
-    }
-
-    #[getter]
-    fn width(&self) -> usize {
-        self.inner.width()
+    fn save(slf: &Bound<'_, Self>, path: PathBuf) -> PyResult<()> {
+        let counts = borrow(slf, WHAT)?;
+        let inner = &counts.inner;
+        detached(slf.py(), |_| inner.save(&path))
     }
 
     #[getter]
-    fn vocab_size(&self) -> u32 {
-        self.inner.vocab_size()
+    fn width(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        Ok(borrow(slf, WHAT)?.inner.width())
     }
 
     #[getter]
-    fn total(&self) -> u64 {
-        self.inner.total()
+    fn vocab_size(slf: &Bound<'_, Self>) -> PyResult<u32> {
+        Ok(borrow(slf, WHAT)?.inner.vocab_size())
     }
 
-    fn __len__(&self) -> usize {
-        self.inner.len()
+    #[getter]
+    fn total(slf: &Bound<'_, Self>) -> PyResult<u128> {
+        let counts = borrow(slf, WHAT)?;
+        let inner = &counts.inner;
+        Ok(slf.py().detach(|| inner.total()))
     }
 
-    fn get(&self, kgram: Vec<u32>) -> u64 {
-        self.inner.get(&kgram)
+    fn __len__(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        Ok(borrow(slf, WHAT)?.inner.len())
+    }
+
+    fn get(slf: &Bound<'_, Self>, kgram: Vec<u32>) -> PyResult<u64> {
+        Ok(borrow(slf, WHAT)?.inner.get(&kgram))
     }
 
     #[pyo3(signature = (values, offsets, threads=None))]
     fn add(
-        &mut self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         values: &Bound<'_, PyAny>,
         offsets: &Bound<'_, PyAny>,
         threads: Option<usize>,
     ) -> PyResult<()> {
+        let mut counts = borrow_mut(slf, WHAT)?;
+        let inner = &mut counts.inner;
         let ragged = Ragged::new(values, offsets)?;
-        let documents = ragged.documents(self.inner.vocab_size())?;
+        let documents = ragged.documents(inner.vocab_size())?;
         let pool = Pool::new(threads).map_err(to_py)?;
-        let inner = &mut self.inner;
-        detached(py, |check| inner.add(&documents, &pool, check))
+        detached(slf.py(), |check| inner.add(&documents, &pool, check))
     }
 
     fn add_rows(
-        &mut self,
+        slf: &Bound<'_, Self>,
         kgrams: PyReadonlyArray2<'_, u32>,
         counts: PyReadonlyArray1<'_, u64>,
     ) -> PyResult<()> {
-        let (flat, width) = rows(&kgrams, "k-grams")?;
-        let counts = counts
-            .as_slice()
-            .map_err(|_| argument_error("counts must be contiguous"))?;
-        if width != self.inner.width() || flat.len() != counts.len() * width {
+        let mut all = borrow_mut(slf, WHAT)?;
+        let inner = &mut all.inner;
+        let (ids, width) = rows(&kgrams, "k-grams")?;
+        let counts = flat(&counts, "counts").map_err(argument_error)?;
+        if width != inner.width() || ids.len() != counts.len() * width {
             return Err(argument_error(format!(
                 "k-grams must have {} columns and one count each",
-                self.inner.width()
+                inner.width()
             )));
         }
-        self.inner.add_rows(flat, counts).map_err(to_py)
+        detached(slf.py(), |_| inner.add_rows(ids, counts))
     }
 
-    fn top(&self, py: Python<'_>, n: Option<usize>, min_count: u64) -> KgramSet {
-        let inner = py.detach(|| self.inner.top(n.unwrap_or(usize::MAX), min_count));
-        KgramSet {
-            inner: Arc::new(inner),
-        }
+    fn top(slf: &Bound<'_, Self>, n: Option<usize>, min_count: u64) -> PyResult<KgramSet> {
+        let counts = borrow(slf, WHAT)?;
+        let inner = &counts.inner;
+        let top = slf
+            .py()
+            .detach(|| inner.top(n.unwrap_or(usize::MAX), min_count));
+        Ok(set(top))
     }
 
-    fn rows<'py>(&self, py: Python<'py>) -> PyResult<RowsAndCounts<'py>> {
-        let (flat, counts) = py.detach(|| self.inner.rows());
+    fn rows<'py>(slf: &Bound<'py, Self>) -> PyResult<RowsAndCounts<'py>> {
+        let counts = borrow(slf, WHAT)?;
+        let (py, inner) = (slf.py(), &counts.inner);
+        let (flat, counts) = py.detach(|| inner.rows());
         Ok((
-            to_rows(py, flat, self.inner.width())?,
+            to_rows(py, flat, inner.width())?,
             PyArray1::from_vec(py, counts),
         ))
     }

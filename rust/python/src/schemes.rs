@@ -1,8 +1,10 @@
 //! `_core.Scheme`: a keyed scheme, immutable, shared with scorers.
 
-use crate::errors::to_py;
-use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use crate::documents::check_aligned;
+use crate::errors::{argument_error, detached, reserve, to_py, token_error};
+use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
+use radscore_core::pool::Pool;
 use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
@@ -13,9 +15,10 @@ use radscore_core::schemes::sglang::SglangGumbel;
 use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
-use radscore_core::schemes::{PADDING, Scheme as CoreScheme, ScoreKind};
+use radscore_core::schemes::{PADDING, Scheme as CoreScheme, ScoreKind, patient_scores, slice_len};
 use radscore_core::{Error, Result};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A keyed scheme.
 #[pyclass(frozen, module = "radscore._core")]
@@ -84,20 +87,32 @@ enum Rows<'py> {
 impl Rows<'_> {
     fn shape(&self) -> (usize, usize) {
         let shape = match self {
-            Self::Narrow(array) => array.as_array().dim(),
-            Self::Wide(array) => array.as_array().dim(),
+            Self::Narrow(array) => array.shape(),
+            Self::Wide(array) => array.shape(),
         };
-        (shape.0, shape.1)
+        (shape[0], shape[1])
     }
 
-    /// The ids, checked: one row for each call of the random function.
-    fn read(&self, name: &str, width: usize, scheme: &dyn CoreScheme) -> Result<Vec<u32>> {
-        let (_, columns) = self.shape();
+    /// The number of rows, each for one call of the random function.
+    fn check(&self, name: &str, width: usize) -> PyResult<usize> {
+        let (rows, columns) = self.shape();
         if columns != width {
-            return Err(Error::Argument(format!(
+            return Err(argument_error(format!(
                 "{name} must have {width} columns for this scheme, not {columns}"
             )));
         }
+        match self {
+            Self::Narrow(array) => check_aligned(array, name),
+            Self::Wide(array) => check_aligned(array, name),
+        }
+        .map_err(token_error)?;
+        Ok(rows)
+    }
+
+    /// The ids, checked. The rows must be.
+    fn read(&self, py: Python<'_>, name: &str, scheme: &dyn CoreScheme) -> PyResult<Vec<u32>> {
+        let (rows, width) = self.shape();
+        let mut out = reserve(name, &[(rows, "rows"), (width, "ids")])?;
         let vocab = scheme.vocab_size();
         let padding = scheme.accepts_padding();
         let target = scheme.window_width() - 1;
@@ -112,22 +127,27 @@ impl Rows<'_> {
                 k / width
             )))
         };
+        let mut push = |item| check(item).map(|token| out.push(token));
         match self {
             Self::Narrow(array) => {
                 let ids = array.as_array();
-                ids.iter()
-                    .map(|&id| id.into())
-                    .enumerate()
-                    .map(check)
-                    .collect()
+                let ids = ids.iter().map(|&id| id.into()).enumerate();
+                detached(py, |_| ids.into_iter().try_for_each(&mut push))?;
             }
             Self::Wide(array) => {
                 let ids = array.as_array();
-                ids.iter().copied().enumerate().map(check).collect()
+                let ids = ids.iter().copied().enumerate();
+                detached(py, |_| ids.into_iter().try_for_each(&mut push))?;
             }
         }
+        Ok(out)
     }
 }
+
+/// Time between two looks at the caller's wish to stop.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Most words that are computed between two looks, beyond one row.
+const SLICE: usize = 1 << 22;
 
 fn matrix<'py, T: numpy::Element>(
     py: Python<'py>,
@@ -143,24 +163,45 @@ impl Scheme {
         self.inner.window_width()
     }
 
-    /// `rows` of the vocabulary, filled without the interpreter's lock.
-    fn fill<T: Send + Clone + Default>(
+    /// Rows over the whole vocabulary, `per_word` values for each word that `fill` writes; `put`
+    /// appends the values of words.
+    fn fill<W: Send + Clone + Default, T: Send>(
         &self,
         py: Python<'_>,
         contexts: &Rows<'_>,
-        fill: impl Fn(&dyn CoreScheme, &[u32], &mut [T]) -> Result<()> + Sync,
+        (what, per_word): (&str, usize),
+        fill: impl Fn(&dyn CoreScheme, &[u32], &mut [W]) -> Result<()> + Sync,
+        put: impl Fn(&[W], &mut Vec<T>) + Sync,
     ) -> PyResult<Vec<T>> {
-        let (rows, _) = contexts.shape();
-        let ids = contexts
-            .read("contexts", self.width() - 1, &*self.inner)
-            .map_err(to_py)?;
-        let size = rows * self.inner.vocab_size() as usize;
-        py.detach(|| {
-            let mut out = vec![T::default(); size];
-            fill(&*self.inner, &ids, &mut out)?;
+        let scheme = &*self.inner;
+        let (width, vocab) = (self.width() - 1, scheme.vocab_size() as usize);
+        let rows = contexts.check("contexts", width)?;
+        // Whether the scheme can do it at all is told before anything is reserved.
+        fill(scheme, &[], &mut []).map_err(to_py)?;
+        let sizes = [(rows, "contexts"), (vocab, "ids"), (per_word, "values")];
+        let mut out = reserve::<T>(what, &sizes)?;
+        let ids = contexts.read(py, "contexts", scheme)?;
+        detached(py, |check| {
+            let mut words = Vec::new();
+            let (mut row, mut slice) = (0, 1);
+            while row < rows {
+                check()?;
+                let start = Instant::now();
+                let count = slice.min(rows - row);
+                words.resize(count * vocab, W::default());
+                let contexts = &ids[row * width..][..count * width];
+                Pool::shared().install(|| fill(scheme, contexts, &mut words))?;
+                put(&words, &mut out);
+                row += count;
+                let elapsed = start.elapsed();
+                if elapsed < PATIENCE / 2 && 2 * slice * vocab <= SLICE {
+                    slice *= 2;
+                } else if elapsed > PATIENCE * 2 {
+                    slice = (slice / 2).max(1);
+                }
+            }
             Ok(out)
         })
-        .map_err(to_py)
     }
 
     fn depth(&self) -> usize {
@@ -171,9 +212,10 @@ impl Scheme {
     }
 }
 
-fn bits(words: &[u64], depth: usize) -> Vec<u8> {
-    let word_bits = |&word: &u64| (0..depth).map(move |d| ((word >> d) & 1) as u8);
-    words.iter().flat_map(word_bits).collect()
+fn put_bits(words: &[u64], depth: usize, out: &mut Vec<u8>) {
+    for &word in words {
+        out.extend((0..depth).map(|d| ((word >> d) & 1) as u8));
+    }
 }
 
 #[pymethods]
@@ -389,10 +431,13 @@ impl Scheme {
         py: Python<'py>,
         contexts: Rows<'py>,
     ) -> PyResult<Bound<'py, PyArray2<bool>>> {
-        let mask = self.fill(py, &contexts, |scheme, ids, out: &mut [u8]| {
-            scheme.green_mask(ids, out)
-        })?;
-        let mask: Vec<bool> = py.detach(|| mask.into_iter().map(|green| green != 0).collect());
+        let mask = self.fill(
+            py,
+            &contexts,
+            ("masks", 1),
+            |scheme, ids, out: &mut [u8]| scheme.green_mask(ids, out),
+            |words, out| out.extend(words.iter().map(|&green| green != 0)),
+        )?;
         matrix(py, mask, self.inner.vocab_size() as usize)
     }
 
@@ -404,36 +449,43 @@ impl Scheme {
         contexts: Rows<'py>,
         key_index: usize,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let uniforms = self.fill(py, &contexts, |scheme, ids, out: &mut [f64]| {
-            scheme.uniforms_of(key_index, ids, out)
-        })?;
+        let uniforms = self.fill(
+            py,
+            &contexts,
+            ("uniforms", 1),
+            |scheme, ids, out: &mut [f64]| scheme.uniforms_of(key_index, ids, out),
+            |words, out| out.extend_from_slice(words),
+        )?;
         matrix(py, uniforms, self.inner.vocab_size() as usize)
     }
 
     /// g-values of the whole vocabulary after each context: uint8 (n, vocab_size, depth).
     fn g_values<'py>(&self, py: Python<'py>, contexts: Rows<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let words = self.fill(py, &contexts, |scheme, ids, out: &mut [u64]| {
-            scheme.g_values(ids, out)
-        })?;
         let depth = self.depth();
+        let values = self.fill(
+            py,
+            &contexts,
+            ("g-values", depth),
+            |scheme, ids, out: &mut [u64]| scheme.g_values(ids, out),
+            |words, out| put_bits(words, depth, out),
+        )?;
         let (rows, _) = contexts.shape();
-        let values = py.detach(|| bits(&words, depth)).into_pyarray(py);
         let shape = [rows, self.inner.vocab_size() as usize, depth];
-        Ok(values.reshape(shape)?.into_any())
+        Ok(values.into_pyarray(py).reshape(shape)?.into_any())
     }
 
     /// The score of each window as it stands, without deduplication: bool (n,), float64 (n,) or
     /// uint8 (n, depth).
     fn scores<'py>(&self, py: Python<'py>, windows: Rows<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (rows, _) = windows.shape();
-        let ids = windows
-            .read("windows", self.width(), &*self.inner)
-            .map_err(to_py)?;
-        let words = py.detach(|| {
-            let mut out = vec![0; rows];
-            self.inner.scores(&ids, &mut out);
-            out
-        });
+        let rows = windows.check("windows", self.width())?;
+        let depth = self.depth();
+        // As many bytes as the core and the values here take.
+        let sizes = [(rows, "windows"), (depth.max(1) + 8, "values")];
+        drop(reserve::<u64>("scores", &sizes)?);
+        let ids = windows.read(py, "windows", &*self.inner)?;
+        let words = detached(py, |check| {
+            patient_scores(&*self.inner, &ids, Pool::shared(), check)
+        })?;
         Ok(match self.inner.score_kind() {
             ScoreKind::Green => {
                 let greens: Vec<bool> = words.into_iter().map(|word| word != 0).collect();
@@ -443,9 +495,10 @@ impl Scheme {
                 let reals: Vec<f64> = words.into_iter().map(f64::from_bits).collect();
                 reals.into_pyarray(py).into_any()
             }
-            ScoreKind::Depths(depth) => {
-                let depth = depth.into();
-                let values = bits(&words, depth).into_pyarray(py);
+            ScoreKind::Depths(_) => {
+                let mut values = Vec::with_capacity(rows * depth);
+                put_bits(&words, depth, &mut values);
+                let values = values.into_pyarray(py);
                 values.reshape([rows, depth])?.into_any()
             }
         })
@@ -462,16 +515,22 @@ impl Scheme {
                 "units: the unit of this scheme is the window itself".into(),
             )));
         }
-        let (rows, _) = windows.shape();
-        let ids = windows
-            .read("windows", self.width(), &*self.inner)
-            .map_err(to_py)?;
-        let words: Vec<u64> = py.detach(|| {
-            let mut out = vec![0; rows];
-            self.inner.units(&ids, &mut out);
-            let halves = |unit: u128| [(unit >> 64) as u64, (unit & u128::from(u64::MAX)) as u64];
-            out.into_iter().flat_map(halves).collect()
-        });
+        let rows = windows.check("windows", self.width())?;
+        let mut words = reserve::<u64>("units", &[(rows, "windows"), (2, "words")])?;
+        let ids = windows.read(py, "windows", &*self.inner)?;
+        let (width, slice) = (self.width(), slice_len([&*self.inner].into_iter()));
+        let words = detached(py, |check| {
+            let mut units = Vec::new();
+            for ids in ids.chunks(slice * width) {
+                check()?;
+                units.resize(ids.len() / width, 0);
+                Pool::shared().install(|| self.inner.units(ids, &mut units));
+                let halves =
+                    |&unit: &u128| [(unit >> 64) as u64, (unit & u128::from(u64::MAX)) as u64];
+                words.extend(units.iter().flat_map(halves));
+            }
+            Ok(words)
+        })?;
         matrix(py, words, 2)
     }
 

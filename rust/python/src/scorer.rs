@@ -1,7 +1,7 @@
 //! `Scorer`, `Tally`, and documents scored on their own.
 
-use crate::documents::{Arrays, RaggedSource, rows};
-use crate::errors::{argument_error, detached, to_py};
+use crate::documents::{Arrays, RaggedSource, flat, rows};
+use crate::errors::{argument_error, borrow, borrow_mut, detached};
 use crate::kgrams::KgramSet;
 use crate::schemes::Scheme;
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
@@ -198,6 +198,9 @@ type UnitArrays<'py> = (
 /// Status and score of each position.
 type StatusAndScores<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>);
 
+/// What errors call a [`Scorer`].
+const WHAT: &str = "scorer";
+
 /// Scores documents under one or many schemes.
 #[pyclass(module = "radscore._core")]
 pub struct Scorer {
@@ -206,10 +209,7 @@ pub struct Scorer {
 
 fn slice<'a>(weights: &'a Weights<'_>) -> PyResult<Option<&'a [f64]>> {
     match weights {
-        Some(array) => array
-            .as_slice()
-            .map(Some)
-            .map_err(|_| argument_error("weights must be contiguous")),
+        Some(array) => flat(array, "weights").map(Some).map_err(argument_error),
         None => Ok(None),
     }
 }
@@ -219,6 +219,7 @@ impl Scorer {
     #[new]
     #[allow(clippy::too_many_arguments)]
     fn new(
+        py: Python<'_>,
         schemes: Vec<PyRef<'_, Scheme>>,
         dedup: &str,
         combine: &str,
@@ -240,71 +241,72 @@ impl Scorer {
             .iter()
             .map(|scheme| Arc::clone(&scheme.inner))
             .collect();
-        let mut inner = scorer::Scorer::new(schemes, &options).map_err(to_py)?;
-        inner.set_curve(curve).map_err(to_py)?;
-        if options.combine == Combine::Sum {
-            inner.set_weighted();
-        }
+        let inner = detached(py, |_| {
+            let mut inner = scorer::Scorer::new(schemes, &options)?;
+            inner.set_curve(curve)?;
+            if options.combine == Combine::Sum {
+                inner.set_weighted();
+            }
+            Ok(inner)
+        })?;
         Ok(Self { inner })
     }
 
     #[pyo3(signature = (documents, prompts=None, weights=None))]
     fn add<'py>(
-        &mut self,
-        py: Python<'py>,
+        slf: &Bound<'py, Self>,
         documents: Arrays<'py>,
         prompts: Option<Arrays<'py>>,
         weights: Weights<'py>,
     ) -> PyResult<()> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let (inner, weights) = (&mut scorer.inner, slice(&weights)?);
         let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
-        let source = borrowed.source(self.inner.vocab_size())?;
-        let (inner, weights) = (&mut self.inner, slice(&weights)?);
-        detached(py, |check| inner.add(&source, weights, check))
+        let source = borrowed.source(inner.vocab_size())?;
+        detached(slf.py(), |check| inner.add(&source, weights, check))
     }
 
     #[pyo3(signature = (windows, weights=None, occurrences=None))]
     fn add_windows(
-        &mut self,
-        py: Python<'_>,
+        slf: &Bound<'_, Self>,
         windows: PyReadonlyArray2<'_, u32>,
         weights: Weights<'_>,
         occurrences: Option<PyReadonlyArray1<'_, u64>>,
     ) -> PyResult<()> {
-        let (flat, width) = rows(&windows, "windows")?;
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let (ids, width) = rows(&windows, "windows")?;
         let orders = match &occurrences {
-            Some(array) => Some(
-                array
-                    .as_slice()
-                    .map_err(|_| argument_error("occurrences must be contiguous"))?,
-            ),
+            Some(array) => Some(flat(array, "occurrences").map_err(argument_error)?),
             None => None,
         };
-        let (inner, weights) = (&mut self.inner, slice(&weights)?);
-        detached(py, |check| {
-            inner.add_windows(flat, width, weights, orders, check)
+        let (inner, weights) = (&mut scorer.inner, slice(&weights)?);
+        detached(slf.py(), |check| {
+            inner.add_windows(ids, width, weights, orders, check)
         })
     }
 
-    fn flush(&mut self, py: Python<'_>) -> PyResult<()> {
-        let inner = &mut self.inner;
-        detached(py, |check| inner.flush(check))
+    fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let inner = &mut scorer.inner;
+        detached(slf.py(), |check| inner.flush(check))
     }
 
-    fn tallies(&mut self, py: Python<'_>) -> PyResult<Vec<Tally>> {
-        let inner = &mut self.inner;
-        let tallies = detached(py, |check| inner.tallies(check))?;
+    fn tallies(slf: &Bound<'_, Self>) -> PyResult<Vec<Tally>> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let inner = &mut scorer.inner;
+        let tallies = detached(slf.py(), |check| inner.tallies(check))?;
         Ok(tallies.into_iter().map(|inner| Tally { inner }).collect())
     }
 
     fn weighted_units<'py>(
-        &mut self,
-        py: Python<'py>,
+        slf: &Bound<'py, Self>,
         scheme: usize,
     ) -> PyResult<Option<UnitArrays<'py>>> {
-        if scheme >= self.inner.schemes().len() {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let (py, inner) = (slf.py(), &mut scorer.inner);
+        if scheme >= inner.schemes().len() {
             return Err(argument_error(format!("there is no scheme {scheme}")));
         }
-        let inner = &mut self.inner;
         let units = detached(py, |check| inner.weighted_units(scheme, check))?;
         Ok(units.map(|units| {
             let groups = (!units.groups.is_empty()).then(|| PyArray1::from_vec(py, units.groups));
@@ -316,37 +318,44 @@ impl Scorer {
         }))
     }
 
-    fn curve(&self) -> Vec<(u64, Vec<Tally>)> {
+    fn curve(slf: &Bound<'_, Self>) -> PyResult<Vec<(u64, Vec<Tally>)>> {
         let copy = |inner: &tally::Tally| Tally {
             inner: inner.clone(),
         };
         let point = |(tokens, tallies): &(u64, Vec<tally::Tally>)| {
             (*tokens, tallies.iter().map(copy).collect())
         };
-        self.inner.curve().iter().map(point).collect()
+        Ok(borrow(slf, WHAT)?.inner.curve().iter().map(point).collect())
     }
 
     #[getter]
-    fn n_tokens(&self) -> u64 {
-        self.inner.tokens()
+    fn n_tokens(slf: &Bound<'_, Self>) -> PyResult<u64> {
+        Ok(borrow(slf, WHAT)?.inner.tokens())
     }
 
     #[getter]
-    fn weighted(&self) -> bool {
-        self.inner.is_weighted()
+    fn weighted(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Ok(borrow(slf, WHAT)?.inner.is_weighted())
     }
 
-    fn merge(&mut self, py: Python<'_>, other: &Self) -> PyResult<()> {
-        let (inner, other) = (&mut self.inner, &other.inner);
-        detached(py, |_| inner.merge(other))
+    fn merge(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.is(other) {
+            return Err(argument_error(
+                "the scorer is busy: it cannot be merged with itself",
+            ));
+        }
+        let (mut scorer, other) = (borrow_mut(slf, WHAT)?, borrow(other, WHAT)?);
+        let (inner, other) = (&mut scorer.inner, &other.inner);
+        detached(slf.py(), |_| inner.merge(other))
     }
 
-    fn save(&self, py: Python<'_>, path: PathBuf, header: &[u8]) -> PyResult<()> {
-        let (inner, header) = (&self.inner, header.to_vec());
-        detached(py, |_| {
+    fn save(slf: &Bound<'_, Self>, path: PathBuf, header: &[u8]) -> PyResult<()> {
+        let scorer = borrow(slf, WHAT)?;
+        let inner = &scorer.inner;
+        detached(slf.py(), |_| {
             let mut payload = Vec::new();
             put_u64(&mut payload, header.len() as u64);
-            payload.extend_from_slice(&header);
+            payload.extend_from_slice(header);
             payload.extend(inner.state());
             bytes::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
         })
@@ -368,9 +377,10 @@ impl Scorer {
         Ok((PyBytes::new(py, &header), PyBytes::new(py, &state)))
     }
 
-    fn restore(&mut self, py: Python<'_>, state: &[u8]) -> PyResult<()> {
-        let inner = &mut self.inner;
-        detached(py, |_| inner.restore(state))
+    fn restore(slf: &Bound<'_, Self>, state: &[u8]) -> PyResult<()> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let inner = &mut scorer.inner;
+        detached(slf.py(), |_| inner.restore(state))
     }
 }
 
