@@ -114,4 +114,12 @@ def test_inspect_headerless_ids(cli, tmp_path):
     np.array([1, 2, 3, 0, 5], dtype=np.uint16).tofile(tmp_path / "x.bin")
     done = cli("inspect", "x.bin", "--dtype", "uint16", "--eod", 0)
     assert "documents   2, from 1 to 4 tokens" in done.out
-    assert "as uint16: ids from 0 to 5" in cli("inspect", "x.bin").out
+    bare = cli("inspect", "x.bin")
+    assert (bare.code, bare.err) == (2, "")
+    assert "as uint16: ids from 0 to 5" in bare.out
+    assert "give its --dtype (uint16, uint32, int32)" in bare.out
+    (tmp_path / "odd.bin").write_bytes(b"123")
+    odd = cli("inspect", "odd.bin")
+    assert odd.code == 2
+    assert odd.out.count("warning") == 1
+    assert "3 bytes are no whole number of ids: is the file cut?" in odd.out

@@ -44,14 +44,12 @@ def load_scheme(args: argparse.Namespace) -> Any:
         raise UsageError(_needs_key(args.scheme, kind.name, used, defaults))
     scheme = from_table(values, key, args.scheme)
     if all(values[name] == defaults[name] for name in inside):
-        _note(f"{args.scheme} names the public default key", inside)
+        _note("{} is the tools' public default in {}", inside, args.scheme)
     else:
-        _note(f"{args.scheme} holds a key, for all who read it to see", inside)
+        _note("{} is secret but stands in {}; --key-file keeps it apart", inside, args.scheme)
     left_out = [name for name in used if name not in (*inside, *given) and len(used) > 1]
-    _note(
-        "the key leaves out what then has its public default",
-        [f"{name} = {defaults[name]}" for name in left_out],
-    )
+    for name in left_out:
+        _note("{} was not given, so has its public default {}", [name], defaults[name])
     return scheme
 
 
@@ -72,9 +70,9 @@ def _needs_key(path: str, name: str, used: tuple[str, ...], defaults: dict[str, 
     return text
 
 
-def _note(text: str, names: list[str]) -> None:
+def _note(text: str, names: list[str], rest: Any) -> None:
     if names:
-        print(f"radscore: note: {text} ({', '.join(names)})", file=sys.stderr)
+        print(f"radscore: note: {text.format(' and '.join(names), rest)}", file=sys.stderr)
 
 
 def _load_key(args: argparse.Namespace) -> tuple[Any, str]:

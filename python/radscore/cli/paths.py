@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,12 +36,23 @@ def check_outputs(args: argparse.Namespace, corpus: Corpus | None = None) -> Non
         folder = Path(path).absolute().parent
         if not folder.is_dir():
             raise UsageError(f"{option}: there is no folder {folder}")
-        if not os.access(folder, os.W_OK):
-            raise UsageError(f"{option}: nothing can be written to the folder {folder}")
+        if corpus is None:
+            _check_folder(option, folder)
         for name, what in inputs.items():
             if _same(path, name):
                 raise UsageError(f"{option} names {what}: {path}")
         inputs[path] = f"the same file as {option}"
+
+
+def _check_folder(option: str, folder: Path) -> None:
+    """Tries it: what permissions say is not all that counts."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"{option}: nothing can be written to the folder {folder}: {error.strerror}"
+        ) from None
 
 
 def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ def json_fields(result: ScoreResult, corpus: Corpus, found: Found | None) -> dic
     """The result's fields, and what is known of the input."""
     skipped = corpus.skipped
     fields = result.to_dict()
+    fields["notes"] = [*corpus.notes, *fields["notes"]]
     fields["n_files"] = len(corpus.sources)
     fields["field"] = corpus.field
     fields["skipped"] = {**skipped.as_dict(), "share": skipped.share(corpus.n_documents)}

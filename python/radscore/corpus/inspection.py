@@ -192,6 +192,8 @@ def _add_snippets(snippets: list[str], batch: Batch, encoder: Any, *, decode: bo
 
 def _guess(source: Source) -> list[str]:
     """What a headerless file would hold under each dtype."""
+    if all(source.size % np.dtype(name).itemsize for name in BIN_DTYPES):
+        return [f"{source.path}: {source.size} bytes are no whole number of ids: is the file cut?"]
     lines = [f"{source.path}: headerless; give its dtype= ({', '.join(BIN_DTYPES)})"]
     for name in BIN_DTYPES:
         try:
