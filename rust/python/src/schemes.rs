@@ -178,8 +178,8 @@ impl Scheme {
         let rows = contexts.check("contexts", width)?;
         // Whether the scheme can do it at all is told before anything is reserved.
         fill(scheme, &[], &mut []).map_err(to_py)?;
-        let sizes = [(rows, "contexts"), (vocab, "ids"), (per_word, "values")];
-        let mut out = reserve::<T>(what, &sizes)?;
+        let sizes = [(rows, "contexts"), (vocab, "ids"), (per_word, "depths")];
+        let mut out = reserve::<T>(what, &sizes[..if per_word == 1 { 2 } else { 3 }])?;
         let ids = contexts.read(py, "contexts", scheme)?;
         detached(py, |check| {
             let mut words = Vec::new();
