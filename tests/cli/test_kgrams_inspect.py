@@ -123,3 +123,14 @@ def test_inspect_headerless_ids(cli, tmp_path):
     assert odd.code == 2
     assert odd.out.count("warning") == 1
     assert "3 bytes are no whole number of ids: is the file cut?" in odd.out
+
+
+def test_a_set_that_cannot_be_written_is_named(fails, corpus, monkeypatch):
+    from radscore.errors import StateError
+
+    def full(self, path):
+        raise StateError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(KgramSet, "save", full)
+    options = ("--width", 2, "--vocab-size", 100, "--out", "phi.rkg")
+    fails("kgrams", "build", "x.jsonl", *options, code=1, match="cannot write phi.rkg: No space")

@@ -5,6 +5,7 @@ import json
 import math
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import radscore as rs
@@ -468,6 +469,15 @@ def test_a_public_default_key_must_be_asked_for(cli, fails, bare, scheme):
         assert f"note: {name} is the tools' public default in k.toml\n" in done.err
 
 
+def test_a_key_that_the_scheme_does_not_use_is_no_key(fails, bare):
+    (bare / "k.toml").write_text(f"{KGW}hash_key = 15485863\n")
+    score = ("score", "x.jsonl", "--scheme", "k.toml")
+    fails(*score, code=2, match="needs its key (seed, salt_key)")
+    (bare / "int.key").write_text('key_b = "2b"')
+    (bare / "k.toml").write_text('scheme = "sglang_gumbel"\nvocab_size = 100\n')
+    fails(*score, "--key-file", "int.key", code=2, match="needs its key (key): give it with")
+
+
 def test_half_a_key_is_noted(cli, bare):
     score = ("score", "x.jsonl", "--scheme", "k.toml", "--key-file", "int.key")
     done = cli(*score)
@@ -547,6 +557,10 @@ def test_messages_name_options(fails, setup, tmp_path):
     fails(*SCORE, match="name one with --field of: other")
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n')
     fails(*SCORE, code=2, match="give a tokenizer (--tokenizer)")
+    pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "x.parquet")
+    parquet = ("score", "x.parquet", *SCORE[2:])
+    fails(*parquet, code=2, match="give a tokenizer (--tokenizer)")
+    fails(*parquet, "--prompt-field", "p", code=2, match="no field 'p'; there is: text")
 
 
 def test_ids_of_twice_the_size_are_noted(cli, setup, tmp_path):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from radscore.errors import RadscoreError
+from radscore.errors import RadscoreError, StateError
 
-__all__ = ["EXIT_CODES", "Exit", "UsageError"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["EXIT_CODES", "Exit", "UsageError", "writing"]
 
 
 class Exit(IntEnum):
@@ -31,6 +36,15 @@ exit codes:
   70   a fault of radscore itself
   130  interrupted (Ctrl-C)
   141  the reader of the output went away"""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """A file that cannot be written is no wrong file: the system's error, not the state's."""
+    try:
+        yield
+    except StateError as error:
+        raise OSError(str(error)) from None
 
 
 class UsageError(RadscoreError):

@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=args.dtype,
         eod=args.eod,
         vocab_size=args.vocab_size,
+        add_special_tokens=args.special_tokens,
     )
     if args.json:
         json_out(_fields(found))

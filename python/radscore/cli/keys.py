@@ -38,18 +38,20 @@ def load_scheme(args: argparse.Namespace) -> Any:
             raise UsageError(
                 f"{name} stands in {args.scheme} and also comes from {origin}; give it once"
             )
-    defaults = {field.name: field.default for field in fields(kind)}
+    names = (*inside, *given)
     used = _used(kind, values)
-    if not inside and not given:
+    defaults = {field.name: field.default for field in fields(kind)}
+    # Of a field that is unknown from_table says more.
+    if set(names) <= set(kind.secrets).difference(used):
         raise UsageError(_needs_key(args.scheme, kind.name, used, defaults))
     scheme = from_table(values, key, args.scheme)
     if all(values[name] == defaults[name] for name in inside):
         _note("{} is the tools' public default in {}", inside, args.scheme)
     else:
         _note("{} is secret but stands in {}; --key-file keeps it apart", inside, args.scheme)
-    left_out = [name for name in used if name not in (*inside, *given) and len(used) > 1]
-    for name in left_out:
-        _note("{} was not given, so has its public default {}", [name], defaults[name])
+    for name in used:
+        if name not in names:
+            _note("{} was not given, so has its public default {}", [name], defaults[name])
     return scheme
 
 

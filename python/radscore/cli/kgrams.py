@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli.exits import EXIT_CODES, Exit, UsageError
+from radscore.cli.exits import EXIT_CODES, Exit, UsageError, writing
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
@@ -115,7 +115,8 @@ def run_build(args: argparse.Namespace) -> int:
     kept = counts.top(args.top, min_count=args.min_count)
     if len(kept) == 0:
         raise CorpusError(f"no k-gram occurs at least {args.min_count} times")
-    kept.save(args.out)
+    with writing():
+        kept.save(args.out)
     facts = {
         **_facts(kept),
         "n_distinct": len(counts),

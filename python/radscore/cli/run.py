@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from radscore.cli.exits import UsageError
+from radscore.cli.exits import UsageError, writing
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.output import count
 from radscore.cli.per_document import DocumentRows
@@ -216,7 +216,8 @@ class ScoreRun:
         before = time.monotonic()
         if self.documents is not None:
             self.documents.save(self._rows_file)  # first: the state says how many rows count
-        self._scorer.save(self._state, extra=self._extra())
+        with writing():
+            self._scorer.save(self._state, extra=self._extra())
         return time.monotonic() - before
 
     def _extra(self) -> dict[str, Any]:

@@ -120,9 +120,8 @@ def open_corpus(
             )
         if on_error == "raise" or first_bare.format == "bin":
             token_layout(first_bare, options.dtype)
-    first_record_file = next((s for s in sources if s.format not in ("npy", "bin")), None)
-    if first_record_file is not None:
-        name, note = _field(first_record_file, sources, field, encoder, on_error)
+    if any(source.format not in ("npy", "bin") for source in sources):
+        name, note = _field(sources, (field, prompt_field), encoder, on_error)
         notes = () if note is None else (note,)
         options = replace(options, fields=Fields(name, prompt_field, encoder, batch_tokens))
     first_bin = next((source for source in sources if source.format == "bin"), None)
@@ -132,9 +131,13 @@ def open_corpus(
 
 
 def _field(
-    first: Source, sources: list[Source], field: str | None, encoder: Encoder | None, on_error: str
+    sources: list[Source],
+    wanted: tuple[str | None, str | None],
+    encoder: Encoder | None,
+    on_error: str,
 ) -> tuple[str, str | None]:
-    """The field to read; looked up in the first file that can be read."""
+    """The field to read; looked up, with the prompt's, in the first file that can be read."""
+    field, prompt_field = wanted
     flaw = ""
     if field is not None and on_error == "skip":
         return field, None
@@ -157,10 +160,12 @@ def _field(
             name, note = field, None
             if name not in names:
                 raise InputOptionError(f"{place}: {missing_field(name, names)}")
+        if prompt_field is not None and prompt_field not in names and on_error == "raise":
+            raise InputOptionError(f"{place}: {missing_field(prompt_field, names)}")
         if encoder is None and record is not None and isinstance(record.get(name), str):
             raise ArgumentError(f"{place}: {flaw_without_encoder(name)}")
         return name, note
-    raise CorpusError(flaw or f"the corpus holds no documents: {first.path}")
+    raise CorpusError(flaw or f"the corpus holds no documents: {sources[0].path}")
 
 
 def _names(source: Source) -> tuple[list[str] | None, dict[str, Any] | None, str]:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus._base import Chunk, DamagedFileError, Position, Problems, Where, damage_named
+from radscore.corpus._base import (
+    Chunk,
+    DamagedFileError,
+    InputOptionError,
+    Position,
+    Problems,
+    Where,
+    damage_named,
+)
 from radscore.corpus.records import Fields, ValueColumn, flaw_without_encoder, missing_field
 from radscore.documents import Documents
 
@@ -20,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["ArrowReader", "ParquetReader", "column_names"]
 
 _MAX_ROWS = 1 << 16
+
+
+class _NoTokenizerError(DamagedFileError, InputOptionError):
+    """A file cannot be read, because a tokenizer is missing."""
 
 
 class _ColumnReader:
@@ -72,7 +84,7 @@ class _ColumnReader:
         encoder = self._fields.encoder
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             if encoder is None and len(column):
-                raise DamagedFileError(f"{self._source.path}: {flaw_without_encoder(name)}")
+                raise _NoTokenizerError(f"{self._source.path}: {flaw_without_encoder(name)}")
             for row in _null_rows(column):
                 yield row, f"field {name!r} is null"
             return

@@ -83,6 +83,7 @@ def inspect_corpus(
     dtype: Any = None,
     eod: int | None = None,
     vocab_size: int | None = None,
+    add_special_tokens: bool = False,
 ) -> Inspection:
     r"""Looks through a corpus: format, documents, tokens, largest id, three snippets.
 
@@ -114,7 +115,11 @@ def inspect_corpus(
         return Inspection(
             len(sources), sum(source.size for source in sources), formats, warnings=warnings
         )
-    encoder = Utf8Encoder() if tokenizer is None else load_encoder(tokenizer)
+    encoder = (
+        Utf8Encoder()
+        if tokenizer is None
+        else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
+    )
     corpus = open_corpus(
         [source.path for source in sources],
         field=field,
