@@ -104,6 +104,8 @@ class Documents:
             return cls._of_arrow(documents)
         if module == "torch":
             documents = _tensor_to_numpy(documents)
+        if isinstance(documents, np.ma.MaskedArray):
+            raise TokenError("masked arrays are refused: fill or drop the masked token ids first")
         if isinstance(documents, np.ndarray) and documents.dtype != object:
             return cls._of_array(documents)
         if isinstance(documents, (str, bytes)) or not isinstance(documents, (Sequence, np.ndarray)):
@@ -133,6 +135,8 @@ class Documents:
         full = [part for part in parts if len(part)]
         values = np.concatenate(full) if full else np.empty(0, dtype=np.int64)
         if not np.issubdtype(values.dtype, np.integer):  # uint64 beside int64
+            if any(int(part.max()) > np.iinfo(np.int64).max for part in full):
+                raise TokenError("a token id is beyond 2^63")
             values = np.concatenate([part.astype(np.int64) for part in full])
         return cls(values, offsets)
 
@@ -140,6 +144,8 @@ class Documents:
     def _of_arrow(cls, array: Any) -> Documents:
         import pyarrow as pa
 
+        if not isinstance(array, (pa.Array, pa.ChunkedArray)):
+            raise TokenError(f"give a column of the {type(array).__name__}, not all of it")
         if isinstance(array, pa.ChunkedArray):
             if array.num_chunks != 1:
                 array = array.combine_chunks()

@@ -14,10 +14,11 @@ from radscore.scoring import (
     Dedup,
     PromptRole,
     check_rules,
-    check_schemes,
     check_start,
     check_threads,
     depth_weights,
+    notes_of,
+    one_scheme,
 )
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def score_documents(
     >>> rs.score_documents([[1, 2, 3, 1, 2], [7]], scheme).n_scored.tolist()
     [3, 0]
     """
+    scheme = one_scheme(scheme)
     check_rules(dedup, prompt_role, filter)
     columns = _core.score_documents(
         *_arguments(documents, scheme, prompts, filter),
@@ -79,12 +81,24 @@ def score_documents(
     elif some.any():
         log10_pvalue[some] = law.log10_sf(statistic[some], n_scored[some])
     return DocumentScores(
-        **{**columns, "statistic": statistic},
+        n_windows=columns["n_windows"],
+        n_excluded=columns["n_excluded"],
+        n_filtered=columns["n_filtered"],
+        n_duplicates=columns["n_duplicates"],
+        n_keyless=columns["n_keyless"],
+        n_scored=n_scored,
+        statistic=statistic,
         pvalue=10.0**log10_pvalue,
         log10_pvalue=log10_pvalue,
+        method=scheme.null_law.method,
+        notes=notes_of(scheme, dedup),
         scheme=scheme.name,
         fingerprint=scheme.fingerprint,
         dedup=dedup,
+        start=start,
+        prompt_role=prompt_role,
+        filter=None if filter is None else filter.fingerprint,
+        max_contexts=max_contexts,
     )
 
 
@@ -112,6 +126,7 @@ def score_positions(
     >>> rs.score_positions([1, 2, 1, 2], scheme).status.tolist()
     [1, 0, 0, 4]
     """
+    scheme = one_scheme(scheme)
     check_rules(dedup, prompt_role, filter)
     status, scores = _core.score_positions(
         *_arguments(documents, scheme, prompts, filter),
@@ -131,7 +146,6 @@ def _arguments(
     phi: KgramSet | None,
 ) -> tuple[Any, Any, Any, Any]:
     """Scheme, documents, prompts and filter as the core takes them."""
-    check_schemes(scheme)
     ragged = Documents.of(documents)
     before = None if prompts is None else Documents.of(prompts)
     return (

@@ -50,6 +50,10 @@ class ScoreResult:
         The statistic's exact mean under H0, and the distance from it in standard deviations.
     scheme, fingerprint : str
         Name of the scheme, and the fingerprint of its parameters and key.
+    parameters : dict
+        The scheme's public parameters.
+    version : str
+        Of radscore.
     dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
         The rules, and the fingerprint of the filter.
     n_documents, n_short_documents, n_tokens, n_windows : int
@@ -78,6 +82,8 @@ class ScoreResult:
     zscore: float
     scheme: str
     fingerprint: str
+    parameters: dict[str, Any]
+    version: str
     dedup: str
     combine: str
     start: int | None
@@ -104,8 +110,10 @@ class ScoreResult:
         ArgumentError
             If the scheme has no green lists, or the units carry weights.
         """
-        if self.n_green is None or self.weighted is not None:
-            raise ArgumentError("only an unweighted count of green units has a confidence interval")
+        if self.n_green is None or self.weighted is not None or self.dedup == "none":
+            raise ArgumentError(
+                "only an unweighted count of distinct green units has a confidence interval"
+            )
         from radscore.stats import share_interval
 
         return share_interval(self.n_green, self.n_scored, confidence_level)
@@ -159,8 +167,14 @@ class DocumentScores:
         Green units, or the sum of scores.
     pvalue, log10_pvalue : ndarray of float64
         1 and 0 where nothing was scored; NaN under the rule ``none``.
-    scheme, fingerprint, dedup : str
+    method : str
+        How the p-values were computed.
+    notes : tuple of str
+        What limits their validity, if anything does.
+    scheme, fingerprint, dedup, start, prompt_role, filter
         As in `ScoreResult`.
+    max_contexts : int or None
+        Distinct contexts of a document that were scored at most.
     """
 
     n_windows: npt.NDArray[np.uint64]
@@ -172,9 +186,15 @@ class DocumentScores:
     statistic: npt.NDArray[np.float64]
     pvalue: npt.NDArray[np.float64]
     log10_pvalue: npt.NDArray[np.float64]
+    method: str
+    notes: tuple[str, ...]
     scheme: str
     fingerprint: str
     dedup: str
+    start: int | None
+    prompt_role: str
+    filter: str | None
+    max_contexts: int | None
 
     def __len__(self) -> int:
         return len(self.n_scored)
@@ -182,19 +202,21 @@ class DocumentScores:
     def false_discovery(self, level: float = 0.05) -> FalseDiscoveryResult:
         """Which documents carry the watermark, at a false discovery rate of at most `level`.
 
-        See `radscore.stats.false_discovery` (Benjamini and Hochberg).
+        See `radscore.stats.false_discovery` (Benjamini and Hochberg). Documents without a scored
+        unit are no tests.
         """
         from radscore.stats import false_discovery
 
-        return false_discovery(self.log10_pvalue, level)
+        return false_discovery(np.where(self.n_scored > 0, self.log10_pvalue, np.nan), level)
 
     def __repr__(self) -> str:
         finite = self.log10_pvalue[np.isfinite(self.log10_pvalue)]
         least = f"{finite.min():.6g}" if len(finite) else "none"
+        notes = "".join(f"\n  note: {note}" for note in self.notes)
         return (
             f"DocumentScores(n_documents={len(self)}, n_scored={int(self.n_scored.sum())}, "
             f"least log10_pvalue={least}, scheme='{self.scheme}', "
-            f"fingerprint='{self.fingerprint}', dedup='{self.dedup}')"
+            f"fingerprint='{self.fingerprint}', dedup='{self.dedup}'){notes}"
         )
 
 

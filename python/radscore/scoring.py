@@ -16,7 +16,7 @@ from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError
 from radscore.kgrams import KgramSet
 from radscore.results import CurvePoint, ScoreResult
-from radscore.schemes import Scheme
+from radscore.schemes import Scheme, TextSeal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,8 +31,17 @@ Combine: TypeAlias = Literal["one", "sum"]
 PromptRole: TypeAlias = Literal["exclude", "context"]
 
 _SHARED_UNITS = (
-    "under this scheme different {what}s can share one random draw, so dedup='{dedup}' counts some "
-    "evidence more than once and the p-value is approximate; dedup='unit' is exact"
+    "under this scheme different {what}s can share one random draw, or have one that does not "
+    "depend on the key, so dedup='{dedup}' counts what is no evidence of its own and the p-value "
+    "is approximate; dedup='unit' leaves it out"
+)
+_PUBLIC_KEY = (
+    "the key is the public constant that a tool uses by default: text that anybody marked with "
+    "that tool will score"
+)
+_GRID = (
+    "scores lie on a grid whose mean is 0.99934, not 1: with negative weights the p-value is "
+    "approximate"
 )
 _NO_RULE = (
     "dedup='none' counts repetitions as new evidence; there is no valid p-value (see dedup='unit')"
@@ -177,23 +186,26 @@ class Scorer:
         """
         before = np.asarray(contexts)
         after = np.asarray(targets)
+        if not before.size and not after.size:
+            return
         if before.ndim != 2 or after.ndim != 1 or len(before) != len(after):
             raise ArgumentError(
                 f"contexts must be (n, k) and targets (n,), not {before.shape} and {after.shape}"
             )
-        windows = np.column_stack([before, after]) if len(after) else np.empty((0, 0), np.int64)
-        if not len(after):
-            return
-        if not np.issubdtype(windows.dtype, np.integer):
-            raise TokenError(f"contexts and targets must be integers, not {windows.dtype}")
-        if windows.min() < 0 or windows.max() >= 2**32:
-            raise TokenError("a token id of a pair is negative or beyond 2^32")
+        for name, ids in (("contexts", before), ("targets", after)):
+            if not np.issubdtype(ids.dtype, np.integer):
+                raise TokenError(f"{name} must be integers, not {ids.dtype}")
+            if ids.size and (ids.min() < 0 or ids.max() >= 2**32):
+                raise TokenError(f"{name} hold the id {ids.min() if ids.min() < 0 else ids.max()}")
+        windows = np.column_stack([before.astype(np.uint32), after.astype(np.uint32)])
         places = None
         if occurrences is not None:
             places = np.asarray(occurrences)
             if not np.issubdtype(places.dtype, np.integer) or (len(places) and places.min() < 0):
                 raise ArgumentError("occurrences must be integers from 0 on")
             places = np.ascontiguousarray(places, dtype=np.uint64)
+            if weights is None:  # several targets of one place are a matter of weights
+                weights = np.ones(len(windows))
         self._core.add_windows(
             np.ascontiguousarray(windows, dtype=np.uint32), _weights(weights), places
         )
@@ -244,11 +256,13 @@ class Scorer:
             raise TokenError(_nothing_scored(scheme, tally, self.start))
         from radscore.stats import WeightedResult
 
-        test, statistic = self._test(index, tally)
+        test, statistic, notes = self._test(index, tally)
         weighted = test if isinstance(test, WeightedResult) else None
         log10_pvalue, method = test.log10_pvalue, test.method
         if self.dedup == "none":
-            log10_pvalue, method = math.nan, "none: repetitions were counted"
+            log10_pvalue, method, weighted = math.nan, "none: repetitions were counted", None
+        elif set(notes) - {_PUBLIC_KEY}:
+            method = f"approximate: {method}"
         return ScoreResult(
             statistic=statistic,
             n_scored=tally.n_scored,
@@ -257,9 +271,11 @@ class Scorer:
             log10_pvalue=log10_pvalue,
             method=method,
             expected=0.0 if isinstance(test, WeightedResult) else test.expected,
-            zscore=test.zscore,
+            zscore=math.nan if self.dedup == "none" else test.zscore,
             scheme=scheme.name,
             fingerprint=scheme.fingerprint,
+            parameters=scheme.to_dict(),
+            version=_core.__version__,
             dedup=self.dedup,
             combine=self.combine,
             start=self.start,
@@ -273,23 +289,28 @@ class Scorer:
             n_filtered=tally.n_filtered,
             n_duplicates=tally.n_duplicates,
             n_keyless=tally.n_keyless,
-            notes=_notes(scheme, self.dedup),
+            notes=notes,
             curve=tuple(self._point(index, *point) for point in curve),
             weighted=weighted,
         )
 
-    def _test(self, index: int, tally: _core.Tally) -> tuple[SumResult | WeightedResult, float]:
+    def _test(
+        self, index: int, tally: _core.Tally
+    ) -> tuple[SumResult | WeightedResult, float, tuple[str, ...]]:
         from radscore.stats import sum_test, weighted_test
 
         scheme = self.schemes[index]
+        notes = notes_of(scheme, self.dedup)
         units = self._core.weighted_units(index)
         if units is None:
             total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
-            return sum_test(total, tally.n_scored, scheme.null_law), total
+            return sum_test(total, tally.n_scored, scheme.null_law), total, notes
         weights, _, groups = units
         law = _weighted_law(scheme)
         total = tally.sum_weight_score - law.mean * tally.sum_weight
-        return weighted_test(total, weights, law, **_list_shape(scheme, groups)), total
+        if _below_mean(scheme, weights):
+            notes = (*notes, _GRID)
+        return weighted_test(total, weights, law, **_list_shape(scheme, groups)), total, notes
 
     def _point(self, index: int, n_tokens: int, tally: _core.Tally) -> CurvePoint:
         if tally.weighted or not tally.n_scored:
@@ -309,6 +330,8 @@ class Scorer:
         StateError
             If the two differ in schemes, keys or rules.
         """
+        if not isinstance(other, Scorer):
+            raise ArgumentError(f"only a Scorer can be merged, not {type(other).__name__}")
         mine, theirs = self._config(), other._config()
         if mine != theirs:
             raise StateError(f"the scorers differ in {_differences(mine, theirs)}")
@@ -331,8 +354,11 @@ class Scorer:
         The file (format ``RSST``, version 1, with a checksum) holds the distinct windows, sums
         and fingerprints, never a key. `extra` is kept beside it (JSON).
         """
-        header = {"config": self._config(), "extra": extra or {}}
-        self._core.save(Path(path), json.dumps(header).encode())
+        try:
+            header = json.dumps({"config": self._config(), "extra": extra or {}}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"extra must be plain JSON: {error}") from None
+        self._core.save(Path(path), header.encode())
 
     @classmethod
     def load(
@@ -445,8 +471,14 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     """
     from radscore.stats import decoy_test as test
 
-    if len(scorer.schemes) < 2:
-        raise ArgumentError("a decoy test needs a scorer with decoys: [scheme, *scheme.decoys(n)]")
+    first, *decoys = scorer.schemes
+    kin = all(decoy.to_dict() == first.to_dict() for decoy in decoys)
+    distinct = len({scheme.fingerprint for scheme in scorer.schemes}) == len(scorer.schemes)
+    if not (decoys and kin and distinct):
+        raise ArgumentError(
+            "a decoy test needs a scorer of one scheme under different keys: "
+            "[scheme, *scheme.decoys(n)]"
+        )
     scores = []
     for scheme, tally in zip(scorer.schemes, scorer.tallies(), strict=True):
         if tally.n_scored == 0:
@@ -487,6 +519,14 @@ def check_schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
     if not schemes:
         raise ArgumentError("a scorer needs at least one scheme")
     return schemes
+
+
+def one_scheme(scheme: Scheme | Sequence[Scheme]) -> Scheme:
+    """The only scheme of those given."""
+    schemes = check_schemes(scheme)
+    if len(schemes) != 1:
+        raise ArgumentError(f"one scheme is scored here, not {len(schemes)}; see Scorer")
+    return schemes[0]
 
 
 def check_threads(threads: int | None) -> int | None:
@@ -532,9 +572,8 @@ def _weighted_law(scheme: Scheme) -> NullLaw:
     from radscore.stats import SynthIDLaw
 
     law = scheme.null_law
-    if isinstance(law, SynthIDLaw):
-        depth = len(law.weights)
-        return SynthIDLaw(law.share, (1.0 / depth,) * depth)
+    if isinstance(law, SynthIDLaw) and len(set(law.weights)) > 1:
+        raise ArgumentError("windows with weights need method='mean': they average the g-values")
     return law
 
 
@@ -546,12 +585,24 @@ def _list_shape(scheme: Scheme, groups: npt.NDArray[np.uint64] | None) -> dict[s
     return {"groups": groups, "list_size": int(share[0]), "vocab_size": int(share[1])}
 
 
-def _notes(scheme: Scheme, dedup: Dedup) -> tuple[str, ...]:
+def notes_of(scheme: Scheme, dedup: str, *, key: bool = True) -> tuple[str, ...]:
+    """What limits the validity of a p-value of this scheme under a rule."""
+    notes = []
     if dedup == "none":
-        return (_NO_RULE,)
-    if dedup != "unit" and not scheme.core.unit_is_window:
-        return (_SHARED_UNITS.format(what=dedup, dedup=dedup),)
-    return ()
+        notes.append(_NO_RULE)
+    elif dedup != "unit" and not scheme.core.unit_is_window:
+        notes.append(_SHARED_UNITS.format(what=dedup, dedup=dedup))
+    if scheme.dependence:
+        notes.append(f"the p-value is approximate: {scheme.dependence}")
+    if key and scheme.has_public_key:
+        notes.append(_PUBLIC_KEY)
+    return tuple(notes)
+
+
+def _below_mean(scheme: Scheme, weights: npt.NDArray[np.float64]) -> bool:
+    """Whether weights below 0 meet a law whose true mean is lower than the law says."""
+    gumbel = isinstance(scheme, TextSeal) and scheme.method == "gumbel"
+    return gumbel and bool((weights < 0).any())
 
 
 def _nothing_scored(scheme: Scheme, tally: _core.Tally, start: int | None) -> str:

@@ -99,7 +99,7 @@ def gumbel_max(draw):
     )
 
 
-keys_of_depths = st.lists(int64, min_size=1, max_size=12).map(tuple)
+keys_of_depths = st.lists(int64, min_size=1, max_size=12, unique=True).map(tuple)
 
 
 @st.composite

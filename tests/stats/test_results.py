@@ -198,7 +198,7 @@ def test_plain_test_echoes_its_inputs():
     text = repr(result)
     for part in ("SumResult", "log10_pvalue: -3.71311", "0.2717", "exact binomial tail"):
         assert part in text
-    assert sum_test(1100.0, 1000, ExponentialLaw()).interval is None
+    assert sum_test(1100.0, 1000, ExponentialLaw()).interval() is None
     assert sum_test(0, 0, law).log10_pvalue == 0.0
     with pytest.raises(ArgumentError, match="whole"):
         sum_test(0.5, 10, law)

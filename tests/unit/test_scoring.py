@@ -89,7 +89,7 @@ def test_no_rule_no_pvalue():
 
 
 def test_a_rule_that_is_not_exact_says_so():
-    mixed = rs.KGW.from_lm_watermarking("minhash", vocab_size=500, gamma=0.25)
+    mixed = rs.KGW.from_lm_watermarking("minhash", vocab_size=500, gamma=0.25, hash_key=11)
     assert "approximate" in scored(mixed, text(), dedup="window").result().notes[0]
     assert scored(mixed, text(), dedup="unit").result().notes == ()
     assert scored(KEYED, text(), dedup="window").result().notes == ()
@@ -295,7 +295,7 @@ def test_decoys_have_their_law():
     [
         ([], {}, "there are no documents"),
         ([[1, 2], [3]], {}, "all 2 documents are shorter than the 3 tokens"),
-        ([[1, 2, 3]], {"start": 9}, "end before start"),
+        ([[1, 2, 3]], {"start": 9}, "no document reaches start 9"),
         (
             [[1, 2, 3]],
             {"filter": rs.KgramSet.from_kgrams([[7, 7]], vocab_size=500)},
@@ -362,3 +362,78 @@ def test_max_contexts_and_prompts_per_document():
     assert places.status.tolist() == [1, 0, 2, 0, 4, 2, 0, 2]
     reach = rs.score_positions([document], LISTS, prompts=[[9, 7]], prompt_role="context")
     assert reach.status.tolist() == [0, 0, 0, 0, 4, 0, 0, 0]
+
+
+def test_what_weakens_a_result_is_said():
+    text_seal = rs.TextSeal(vocab_size=500, key=3, context_width=2)
+    for scheme in (text_seal, rs.SynthID(vocab_size=500, keys=(1, 2, 3), context_width=2)):
+        result = scored(scheme, text()).result()
+        assert result.method.startswith("approximate: ")
+        assert "decoy keys" in result.notes[0]
+        assert "decoy keys" in rs.score_documents(text(), scheme).notes[0]
+    public = rs.KGW(vocab_size=500)
+    assert "public constant" in scored(public, text()).result().notes[0]
+    assert scored(KEYED, text()).result().notes == ()
+    result = scored(KEYED, text()).result()
+    assert result.parameters == KEYED.to_dict()
+    assert result.version == rs.__version__
+    gumbel = rs.TextSeal(vocab_size=500, key=3, context_width=2, method="gumbel")
+    scorer = rs.Scorer(gumbel)
+    scorer.add(text(), weights=np.full(4000, -1.0))
+    assert "grid" in scorer.result().notes[-1]
+    weighted = rs.Scorer(rs.SynthID(vocab_size=500, keys=(1, 2), method="weighted_mean"))
+    weighted.add(text(), weights=np.ones(4000))
+    with pytest.raises(rs.ArgumentError, match="method='mean'"):
+        weighted.result()
+
+
+def test_nothing_of_a_pvalue_without_a_rule():
+    scorer = rs.Scorer(KEYED, "none")
+    scorer.add(text(), weights=np.ones(4000))
+    result = scorer.result()
+    assert result.weighted is None
+    assert math.isnan(result.zscore)
+    with pytest.raises(rs.ArgumentError, match="confidence interval"):
+        scored(KEYED, text(), dedup="none").result().confidence_interval()
+
+
+def test_documents_without_a_unit_are_no_tests():
+    marked = np.flatnonzero(LISTS.green_mask([[7]])[0])[:60]
+    documents = [[t for pair in ((7, int(g)) for g in marked) for t in pair], *[[1]] * 9]
+    found = rs.score_documents(documents, LISTS).false_discovery(0.05)
+    assert found.n_tests == 1
+
+
+def test_keys_that_repeat_are_refused():
+    for scheme in (rs.SynthID, rs.SynthIDDeepMind):
+        with pytest.raises(rs.SchemeError, match="keys must differ"):
+            scheme(vocab_size=500, keys=(5, 6, 5))
+    for bad in (
+        lambda: rs.SBW(vocab_size=500, key=0),
+        lambda: rs.KGW(vocab_size=500, seed=1, salt_key=0),
+    ):
+        with pytest.raises(rs.SchemeError):
+            bad()
+
+
+def test_decoys_are_the_same_scheme_under_other_keys():
+    for schemes in ([KEYED, GUMBEL], [KEYED, KEYED]):
+        scorer = rs.Scorer(schemes)
+        scorer.add(text())
+        with pytest.raises(rs.ArgumentError, match="one scheme under different keys"):
+            rs.decoy_test(scorer)
+
+
+def test_odd_input_is_refused():
+    with pytest.raises(rs.TokenError, match="masked"):
+        rs.Documents.of(np.ma.array([1, 2], mask=[0, 1]))
+    with pytest.raises(rs.TokenError, match="beyond 2"):
+        rs.Documents.of([np.array([2**63 + 5], dtype=np.uint64), np.array([-1])])
+    with pytest.raises(rs.ArgumentError, match="plain JSON"):
+        rs.Scorer(KEYED).save("unused", extra={"a": math.nan})
+    with pytest.raises(rs.ArgumentError, match="only a Scorer"):
+        rs.Scorer(KEYED).merge("x")
+    with pytest.raises(rs.ArgumentError, match="not 2"):
+        rs.score_documents([[1, 2, 3]], [KEYED, GUMBEL])
+    assert len(rs.score_documents([[1, 2, 3]], [KEYED])) == 1
+    rs.Scorer(KEYED).add_pairs([], [])

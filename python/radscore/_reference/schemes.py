@@ -17,7 +17,7 @@ from math import floor, log
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from radscore._reference.hashes import accumulate, int64, jenkins, murmur3, siphash24
-from radscore._reference.mersenne import MersenneTwister, hash_table, permutation
+from radscore._reference.mersenne import TABLE_SIZE, MersenneTwister, hash_table, permutation
 from radscore._reference.philox import Block, philox4x32
 from radscore._reference.seeding import (
     KEYLESS,
@@ -175,9 +175,9 @@ class AuthorsSeeding(Scheme):
         context = window[:-1]
         return {
             "hash": False,
-            "additive": sum(context) == 0,
-            "skip": context[0] == 0,
-            "min": 0 in context,
+            "additive": sum(context) % TABLE_SIZE == 0,
+            "skip": context[0] % TABLE_SIZE == 0,
+            "min": any(x % TABLE_SIZE == 0 for x in context),
         }[self.seeding]
 
 

@@ -142,18 +142,23 @@ PRFS: dict[str, PRF] = {
 }
 
 
+def _hashes_as_zero(x: int, h: Hash) -> bool:
+    """Whether the key times an id hashes as 0: id 0, or where a table is read, its size."""
+    return x == 0 or all(h(k * x) == h(0) for k in (1, 2, 3, 5, 7))
+
+
 #: Where a function's value is, or for some keys may be, the same whatever the key is: the key
 #: multiplies 0, or the smallest of several hashes may be that of 0.
 KEYLESS: dict[str, Callable[[Sequence[int], Hash], bool]] = {
     "multiplicative": lambda c, _: int64(prod(c)) == 0,
     "additive": lambda c, _: sum(c) == 0,
     "minfunc": lambda c, _: min(c) == 0,
-    "simple_skip": lambda c, _: not any(c[::2]),
-    "skipgram": lambda c, _: c[0] == 0,
-    "anchored_skipgram": lambda c, _: c[0] == c[-1] == 0,
-    "minhash": lambda c, _: 0 in c,
+    "simple_skip": lambda c, h: all(_hashes_as_zero(x, h) for x in c[::2]),
+    "skipgram": lambda c, h: _hashes_as_zero(c[0], h),
+    "anchored_skipgram": lambda c, h: _hashes_as_zero(c[0], h) and _hashes_as_zero(c[-1], h),
+    "minhash": lambda c, h: any(_hashes_as_zero(x, h) for x in c),
     "anchored_minhash": lambda c, h: any(int64(h(x) * h(c[-1])) == 0 for x in c),
-    "minskipgram": lambda c, _: list(c).count(0) >= 2,
+    "minskipgram": lambda c, h: sum(_hashes_as_zero(x, h) for x in c) >= 2,
     "noncomm": lambda _, __: False,
     "position": lambda c, _: sum(x * (j + 1) for j, x in enumerate(c)) == 0,
 }

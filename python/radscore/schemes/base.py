@@ -62,6 +62,9 @@ class Scheme(ABC):
     description: ClassVar[str]
     #: What one has to know before trusting a result.
     notes: ClassVar[tuple[str, ...]] = ()
+    #: Why scores of distinct units are not quite independent under a random key, where they are
+    #: not; p-values are approximate then.
+    dependence: ClassVar[str] = ""
     #: Fields that are secret.
     secrets: ClassVar[tuple[str, ...]] = ("key",)
 
@@ -84,6 +87,12 @@ class Scheme(ABC):
     @abstractmethod
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         """Other secret fields, drawn from their whole range."""
+
+    @property
+    def has_public_key(self) -> bool:
+        """Whether the key is the constant that a tool uses when it is given none."""
+        secret = [f for f in fields(self) if f.name in self.secrets]
+        return all(f.default is not MISSING and getattr(self, f.name) == f.default for f in secret)
 
     @property
     def share(self) -> Fraction:

@@ -93,6 +93,11 @@ class TextSeal(Threshold):
         "Distinct windows can share a unit; the default deduplication counts them once.",
     )
 
+    dependence: ClassVar[str] = (
+        "the key enters the hash linearly, so that draws of windows at certain distances are "
+        "correlated under every key (up to 0.4); compare with decoy keys"
+    )
+
     key: int
     context_width: int = 1
     gamma: float | None = 0.5
@@ -193,7 +198,7 @@ class SBW(Scheme):
     hashing: str = "integer"
 
     def _check(self) -> None:
-        self._set("key", secret_int("key", self.key, 0, _INT64))
+        self._set("key", secret_int("key", self.key, 1, _INT64))
         self._set("gamma", real("gamma", self.gamma))
         self._set("context_width", whole("context_width", self.context_width, 1, 16))
         self._set("self_salt", flag("self_salt", self.self_salt))

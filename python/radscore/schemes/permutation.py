@@ -65,7 +65,7 @@ class TorchSeeded(Scheme):
         self._set("seeding", choice("seeding", self.seeding, SEEDINGS))
         self._set("seed", secret_int("seed", self.seed, 0, 2**64 - 1))
         most = 2**64 - 1 if self.seeding == "hash" else _INT64
-        self._set("salt_key", secret_int("salt_key", self.salt_key, 0, most))
+        self._set("salt_key", secret_int("salt_key", self.salt_key, 1, most))
         self._set("hash_key", secret_int("hash_key", self.hash_key, 1, _INT64))
         used = self._used_secrets()
         plain = {"seed": 0, "salt_key": SALT_KEY, "hash_key": HASH_KEY}

@@ -35,7 +35,12 @@ class Tournament(Scheme):
         if self.method not in _METHODS:
             raise SchemeError(f"method must be one of {', '.join(_METHODS)}, not {self.method!r}")
         self._set("keys", secret_ints("keys", self.keys, _MOST_KEYS))
+        if len(set(self.keys)) < len(self.keys):
+            raise SchemeError("keys must differ: depths of one key have the same g-values")
         self._set("context_width", whole("context_width", self.context_width, 1, 16))
+
+    #: Keys that differ by a multiple of it give the same g-values.
+    _period: ClassVar[int] = 2**64
 
     @property
     def depth(self) -> int:
@@ -61,7 +66,7 @@ class Tournament(Scheme):
         keys: list[int] = []
         while len(keys) < self.depth:
             key = draws.between(-(2**63), 2**63 - 1)
-            if key not in keys:
+            if all((key - other) % self._period for other in keys):
                 keys.append(key)
         return {"keys": tuple(keys)}
 
@@ -114,6 +119,13 @@ class SynthID(Tournament):
             "GPU has another."
         ),
     )
+
+    dependence: ClassVar[str] = (
+        "all depths read one public table at places that the key shifts: text that was marked with "
+        "other keys of this table can share depths with these keys by chance (about 1 % of random "
+        "sets of 30 keys); compare with decoy keys"
+    )
+    _period: ClassVar[int] = 65536
 
     sampling_table_size: int = 65536
     sampling_table_seed: int = 0

@@ -16,16 +16,15 @@ __all__ = ["result_repr"]
 def result_repr(
     result: Any,
     after: Mapping[str, tuple[str, Any]] | None = None,
-    shown: Mapping[str, str] | None = None,
 ) -> str:
     """Name and fields of a dataclass, aligned.
 
-    `after` adds (name, value) after a field, `shown` gives a field's text.
+    `after` adds (name, value) after a field.
     """
     rows: list[tuple[str, Any]] = []
     for entry in fields(result):
         value = getattr(result, entry.name)
-        rows.append((entry.name, (shown or {}).get(entry.name, value)))
+        rows.append((entry.name, value))
         if after and entry.name in after:
             rows.append(after[entry.name])
     width = max(len(name) for name, _ in rows)

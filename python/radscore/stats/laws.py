@@ -13,14 +13,16 @@ Where the law is exact, and where it errs on the safe side:
   (Hoeffding 1963), so the binomial tail is conservative for evidence.
 - `ExponentialLaw` (Gumbel-max): exact for continuous uniforms. Uniforms on a grid that lie
   below the continuous ones, `floor(m U) / m` (torch's 24 bits; TextSeal's `h mod 8191` over
-  8191; 53 bits), give scores that never exceed those of `U`: conservative. On the grids
+  8191; 53 bits), give scores that never exceed those of `U`: conservative for sums and for
+  weights above 0. On the grids
   `(w + 1) / (2^24 + 1)` of vLLM and `(h + 0.5) / 2^32` of SGLang the mean of a score lies below
   1 by 4.9e-7 and 8.1e-11 (5.2e-7 where vLLM rounds u to float32): the z-score of n units comes
   out smaller by that times sqrt(n), 0.0005 at a million units.
 - `DualExponentialLaw`: the same for `(1 - alpha) Exp + alpha Exp` of two independent keys.
-- `SynthIDLaw`: exact for independent bits. Hugging Face's bits of distinct units are
-  different entries of one table, drawn without replacement; with the table's own mean as the
-  share this is conservative.
+- `SynthIDLaw`: exact for independent bits. Hugging Face's bits of distinct units are different
+  entries of one public table, read at a place that the key of the depth shifts; with the table's
+  own mean as the share this calibrates on text that does not know the table, and is approximate
+  on text that was marked with other keys of the same table.
 """
 
 from __future__ import annotations

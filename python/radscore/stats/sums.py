@@ -30,8 +30,6 @@ class SumResult:
     method : str
         How it was computed.
     law : NullLaw
-    interval : ShareInterval or None
-        Confidence interval of the green share; None for other laws and where n_scored is 0.
     """
 
     statistic: float
@@ -41,7 +39,12 @@ class SumResult:
     log10_pvalue: float
     method: str
     law: NullLaw
-    interval: ShareInterval | None
+
+    def interval(self, confidence_level: float = 0.95) -> ShareInterval | None:
+        """Confidence interval of the green share; None for other laws and where n_scored is 0."""
+        if not isinstance(self.law, BernoulliLaw) or not self.n_scored:
+            return None
+        return share_interval(int(self.statistic), self.n_scored, confidence_level)
 
     @property
     def pvalue(self) -> float:
@@ -49,18 +52,16 @@ class SumResult:
         return float(10.0**self.log10_pvalue)
 
     def __repr__(self) -> str:
-        shown = {}
-        if self.interval is not None:
-            low, high = self.interval.low, self.interval.high
-            level = 100 * self.interval.confidence_level
-            shown["interval"] = f"share {low:.10g} to {high:.10g} ({level:g} %)"
-        after = {"log10_pvalue": ("pvalue", self.pvalue)}
-        return result_repr(self, after=after, shown=shown)
+        after: dict[str, tuple[str, object]] = {"log10_pvalue": ("pvalue", self.pvalue)}
+        interval = self.interval()
+        if interval is not None:
+            level = 100 * interval.confidence_level
+            text = f"share {interval.low:.10g} to {interval.high:.10g} ({level:g} %)"
+            after["law"] = ("interval", text)
+        return result_repr(self, after=after)
 
 
-def sum_test(
-    statistic: float, n_scored: int, law: NullLaw, *, confidence_level: float = 0.95
-) -> SumResult:
+def sum_test(statistic: float, n_scored: int, law: NullLaw) -> SumResult:
     """Test a sum of the scores of `n_scored` distinct units against its null law.
 
     Parameters
@@ -71,8 +72,6 @@ def sum_test(
         Distinct units, at least 0.
     law : NullLaw
         The law of the sum under H0.
-    confidence_level : float, default 0.95
-        Of the interval of the green share.
 
     Returns
     -------
@@ -87,18 +86,19 @@ def sum_test(
     --------
     >>> from fractions import Fraction
     >>> result = sum_test(300, 1000, BernoulliLaw(Fraction(8000, 32000)))
-    >>> print(round(result.log10_pvalue, 6), round(result.interval.low, 4))
+    >>> print(round(result.log10_pvalue, 6), round(result.interval().low, 4))
     -3.713116 0.2717
     """
+    if n_scored != int(n_scored):
+        raise ArgumentError(f"n_scored must be a whole number, not {n_scored}")
     n_scored = int(n_scored)
     log10_pvalue = law.log10_sf(statistic, n_scored)
     expected = n_scored * law.mean
     spread = (n_scored * law.variance) ** 0.5
-    interval = None
-    if isinstance(law, BernoulliLaw) and n_scored:
-        if statistic != int(statistic):
-            raise ArgumentError(f"a number of green units is whole, not {statistic}")
-        interval = share_interval(int(statistic), n_scored, confidence_level)
+    if isinstance(law, BernoulliLaw) and statistic != int(statistic):
+        raise ArgumentError(f"a number of green units is whole, not {statistic}")
+    if isinstance(law, BernoulliLaw) and not 0 <= statistic <= n_scored:
+        raise ArgumentError(f"n_green must be from 0 to n_scored={n_scored}, not {statistic}")
     return SumResult(
         statistic=statistic,
         n_scored=n_scored,
@@ -107,5 +107,4 @@ def sum_test(
         log10_pvalue=log10_pvalue,
         method=law.method,
         law=law,
-        interval=interval,
     )

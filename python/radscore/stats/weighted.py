@@ -52,7 +52,8 @@ class WeightedResult:
     log10_pvalue : float
         Valid at every size; at most 0. `method` says how it was computed.
     log10_normal, log10_saddlepoint : float
-        The same by the normal law and by Lugannani and Rice's formula: approximations.
+        The same by the normal law and by Lugannani and Rice's formula: approximations; NaN
+        where the formula gives no probability.
     method : str
         "exact ..." or "exponential-moment bound ...".
     tilt : float
@@ -364,8 +365,10 @@ def _log_saddlepoint(statistic: float, problem: _Independent, tilt0: float) -> f
     tail = mills + 1.0 / abs(u) - 1.0 / abs(r)
     if tail <= 0:
         return normal
-    log_tail = min(0.0, -0.5 * r * r - 0.5 * np.log(2.0 * np.pi) + np.log(tail))
-    return log_tail if r > 0 else float(np.log1p(-min(np.exp(log_tail), 1.0 - 1e-16)))
+    log_tail = -0.5 * r * r - 0.5 * np.log(2.0 * np.pi) + np.log(tail)
+    if log_tail >= 0:
+        return float("nan")  # no probability: one weight dominates, the formula does not hold
+    return log_tail if r > 0 else float(np.log1p(-np.exp(log_tail)))
 
 
 def _run(statistic: float, problem: _Independent, *, grouped: bool) -> WeightedResult:
