@@ -66,6 +66,8 @@ def test_examples_in_help_are_understood(cli):
         ),
         (["score", "x", "--scheme", "y", "--vocab", "3"], "score --help"),
         (["score", "x", "--scheme", "y", "--key-fil", "a"], "did you mean --key-file?"),
+        (["score", "x", "--schem", "y"], "there is no option --schem; did you mean --scheme?"),
+        (["score", "x", "--scheme"], "--scheme: expected one argument"),
         (["schemes", "kgw", "sbw"], "1 argument too many"),
         (["schemes", "vllm_gumble"], "did you mean vllm_gumbel?"),
         (["inspect", "no.jsonl"], "no.jsonl: no such file or folder"),

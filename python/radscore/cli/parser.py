@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Parser", "as_options", "hide_keys", "looks_like_key", "near"]
 
 _KEY = re.compile(r"\b(?:0[xX])?[0-9a-fA-F]{8,}\b")
+_REQUIRED = "the following arguments are required"
 _KEYS = re.compile(r"[0-9a-fA-FxX+\-,;\s\[\]]{8,}")
 
 
@@ -25,14 +26,25 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
         self.set_defaults(parser=self, run=_help, debug=False)
+        self._words: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's; remembers the words for `error`."""
+        self._words = tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """One line, as all of radscore's errors are."""
+        if message.startswith(_REQUIRED):  # perhaps one of them was given, but misspelt
+            names = (word.partition("=")[0] for word in self._words if word[:2] == "--" != word)
+            wrong = [name for name in names if name not in self._option_string_actions]
+            message = self.unknown(wrong[0]) if wrong else message
         print(f"radscore: error: {hide_keys(message)} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(Exit.USAGE)
 
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
         """The arguments; inputs may stand after options."""
+        args: argparse.Namespace
         args, rest = self.parse_known_args(arguments)
         command: Parser = args.parser
         # A word after an unknown option may be its value, and that a key: only names are shown.
@@ -55,8 +67,7 @@ class Parser(argparse.ArgumentParser):
                 "there is no --key: every user of the machine can read a command line; write the "
                 "key to a file and name it with --key-file"
             )
-        known = (option for action in self._actions for option in action.option_strings)
-        return f"there is no option {name}{near(name, known)}"
+        return f"there is no option {name}{near(name, self._option_string_actions)}"
 
 
 def _help(args: argparse.Namespace) -> int:
