@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from radscore.cli import Exit
@@ -233,3 +234,31 @@ def test_importing_the_command_line_is_quick():
 )
 def test_probabilities_of_any_size(log10, text):
     assert power_of_ten(log10) == text
+
+
+DEMO = Path(__file__).parents[2] / "demo"
+COUNT_THREADS = """
+import os, sys
+from radscore.cli import main
+code = main(sys.argv[1:])
+print("threads", len(os.listdir("/proc/self/task")), "code", code)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_threads_are_the_tokenizers_too():
+    def started(threads):
+        command = ["score", DEMO / "corpus.jsonl", "--field", "text", "--quiet"]
+        command += ["--tokenizer", DEMO / "tokenizer.json", "--scheme", DEMO / "scheme.toml"]
+        command += ["--key-file", DEMO / "alice.key", "--threads", threads]
+        done = subprocess.run(
+            [sys.executable, "-c", COUNT_THREADS, *map(str, command)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        words = done.stdout.split("threads")[-1].split()
+        assert words[-1] == "0"
+        return int(words[0])
+
+    assert started(5) - started(2) >= 3

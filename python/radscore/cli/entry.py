@@ -75,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = argparse.Namespace(debug=False)
     try:
         args = make_parser().parse(argv)
+        if getattr(args, "threads", None):
+            # The tokenizer starts its own threads, by this variable.
+            os.environ["RAYON_NUM_THREADS"] = str(args.threads)
         code: int = args.run(args)
     except SystemExit as stop:  # argparse, after --help or an error
         return stop.code if isinstance(stop.code, int) else Exit.USAGE

@@ -155,7 +155,12 @@ def check_effect(args: argparse.Namespace, sources: Iterable[Source]) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """What to do at bad records, and what to show meanwhile."""
     group = parser.add_argument_group("running")
-    group.add_argument("--threads", type=natural, metavar="N", help="threads (default: all cores)")
+    group.add_argument(
+        "--threads",
+        type=natural,
+        metavar="N",
+        help="threads, the tokenizer's too (default: all cores)",
+    )
     group.add_argument(
         "--on-error",
         choices=("raise", "skip"),
