@@ -262,3 +262,11 @@ def test_threads_are_the_tokenizers_too():
         return int(words[0])
 
     assert started(5) - started(2) >= 3
+
+
+def test_the_environment_stays_as_it_was(cli, monkeypatch):
+    for before in (None, "3"):
+        if before:
+            monkeypatch.setenv("RAYON_NUM_THREADS", before)
+        cli("score", "missing.jsonl", "--scheme", "missing.toml", "--threads", "4000")
+        assert os.environ.get("RAYON_NUM_THREADS") == before

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli import inspect, kgrams, schemes, score
@@ -15,10 +16,12 @@ from radscore.cli.parser import Parser, as_options
 from radscore.errors import ArgumentError, RadscoreError, SchemeError, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["main", "make_parser"]
 
+_THREADS = "RAYON_NUM_THREADS"
+_MOST_TOKENIZER_THREADS = 256
 _DESCRIPTION = "Read LLM watermarks in corpora, with p-values that hold."
 _EXAMPLES = """\
 examples:
@@ -75,10 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = argparse.Namespace(debug=False)
     try:
         args = make_parser().parse(argv)
-        if getattr(args, "threads", None):
-            # The tokenizer starts its own threads, by this variable.
-            os.environ["RAYON_NUM_THREADS"] = str(args.threads)
-        code: int = args.run(args)
+        with _tokenizer_threads(getattr(args, "threads", None)):
+            code: int = args.run(args)
     except SystemExit as stop:  # argparse, after --help or an error
         return stop.code if isinstance(stop.code, int) else Exit.USAGE
     except BrokenPipeError:
@@ -89,6 +90,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         return _report(error, vars(args))
     return code
+
+
+@contextmanager
+def _tokenizer_threads(threads: int | None) -> Iterator[None]:
+    """The tokenizer starts threads of its own, as many as this variable says."""
+    before = os.environ.get(_THREADS)
+    if threads:
+        os.environ[_THREADS] = str(min(threads, _MOST_TOKENIZER_THREADS))
+    try:
+        yield
+    finally:
+        os.environ.pop(_THREADS, None)
+        if before is not None:
+            os.environ[_THREADS] = before
 
 
 def _drop_output() -> None:
