@@ -10,6 +10,7 @@ from radscore.documents import Documents
 from radscore.errors import (
     ArgumentError,
     CorpusError,
+    ModelError,
     RadscoreError,
     SchemeError,
     StateError,
@@ -17,7 +18,7 @@ from radscore.errors import (
 )
 from radscore.kgrams import KgramCounts, KgramSet
 from radscore.per_document import score_documents, score_positions
-from radscore.results import CurvePoint, DocumentScores, Positions, ScoreResult
+from radscore.results import CurvePoint, DocumentScores, ModelResult, Positions, ScoreResult
 from radscore.schemes import (
     KGW,
     SBW,
@@ -54,6 +55,8 @@ __all__ = [
     "Keyed",
     "KgramCounts",
     "KgramSet",
+    "ModelError",
+    "ModelResult",
     "Positions",
     "RadscoreError",
     "SGLangGumbel",

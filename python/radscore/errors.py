@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ArgumentError",
     "CorpusError",
+    "ModelError",
     "RadscoreError",
     "SchemeError",
     "StateError",
@@ -30,6 +31,10 @@ class TokenError(RadscoreError, ValueError):
 
 class CorpusError(RadscoreError, ValueError):
     """A corpus file is missing, damaged or not what it was said to be; names file and line."""
+
+
+class ModelError(RadscoreError):
+    """A model, its tokenizer or its endpoint is not what a test needs, or does not answer."""
 
 
 class StateError(RadscoreError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from radscore.errors import ArgumentError
 if TYPE_CHECKING:
     from radscore.stats import FalseDiscoveryResult, ShareInterval, WeightedResult
 
-__all__ = ["CurvePoint", "DocumentScores", "Positions", "ScoreResult"]
+__all__ = ["CurvePoint", "DocumentScores", "ModelResult", "Positions", "ScoreResult"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,79 @@ def _show(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     return str(value)
+
+
+@dataclass(frozen=True, repr=False)
+class ModelResult:
+    """Result of a test whether a model was trained on watermarked text.
+
+    Attributes
+    ----------
+    setting : str
+        What was known: "open" or "closed", and the text that was read or asked for.
+    weighting : str
+        How windows were weighted: "prediction", "mass", "contrast", "plain", "counts".
+    score : ScoreResult
+        The test of the watermark in what the model predicted or answered.
+    log10_pvalue, pvalue : float
+        Of the whole test: the score's, after the correction for `n_tests`.
+    n_tests : int
+        Tests of which the smallest p-value was taken (Bonferroni's correction); 1 for one test.
+    model, reference : str or None
+        Fingerprints of the suspect and of the reference.
+    removed : dict
+        What was not scored, by reason, in windows (or positions, where the name says so).
+    notes : tuple of str
+        What the result assumes, and what limits its validity.
+    """
+
+    setting: str
+    weighting: str
+    score: ScoreResult
+    log10_pvalue: float
+    n_tests: int = 1
+    model: str | None = None
+    reference: str | None = None
+    removed: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def pvalue(self) -> float:
+        """10 to the power of `log10_pvalue`."""
+        return float(10.0**self.log10_pvalue)
+
+    @property
+    def statistic(self) -> float:
+        """The score's."""
+        return self.score.statistic
+
+    @property
+    def n_scored(self) -> int:
+        """Distinct units that were scored."""
+        return self.score.n_scored
+
+    @property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """How the score grew with the tokens read."""
+        return self.score.curve
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, and the score's main ones, ready for JSON (NaN as None)."""
+        main = {name: getattr(self, name) for name in ("statistic", "n_scored", "pvalue")}
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "score"}
+        return {**_plain({**main, **own}), "score": self.score.to_dict()}
+
+    def __repr__(self) -> str:
+        shown: dict[str, Any] = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("notes", "score")
+        }
+        shown |= {"pvalue": self.pvalue, "statistic": self.statistic, "n_scored": self.n_scored}
+        shown |= {"zscore": self.score.zscore, "method": self.score.method}
+        shown |= {"scheme": self.score.scheme, "fingerprint": self.score.fingerprint}
+        width = max(map(len, shown))
+        lines = [f"{name:>{width}}: {_show(value)}" for name, value in shown.items()]
+        lines += [f"{'note':>{width}}: {note}" for note in (*self.notes, *self.score.notes)]
+        return "\n".join([f"{type(self).__name__}:", *lines])
 
 
 @dataclass(frozen=True, repr=False)
