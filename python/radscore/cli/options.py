@@ -173,12 +173,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_scheme_options(parser: argparse.ArgumentParser) -> None:
+def add_scheme_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """The scheme file and where its secret comes from."""
     group = parser.add_argument_group("scheme and key")
     group.add_argument(
         "--scheme",
-        required=True,
+        required=required,
         metavar="TOML",
         help="file with the scheme and its parameters (see: radscore schemes)",
     )

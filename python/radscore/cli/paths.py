@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["check_outputs"]
 
-_INPUTS = {"scheme": "the scheme", "key_file": "the key", "filter": "the filter"}
+_INPUTS = {
+    "scheme": "the scheme",
+    "key_file": "the key",
+    "filter": "the filter",
+    "model": "the model",
+    "base": "the base of the model",
+    "prompts": "the prompts",
+}
 
 
 def check_outputs(args: argparse.Namespace, corpus: Corpus | None = None) -> None:
