@@ -6,5 +6,15 @@ from radscore.answers.asking import AskReport, Limits, ask
 from radscore.answers.endpoint import Settings
 from radscore.answers.journal import Journal
 from radscore.answers.prompts import read_prompts
+from radscore.answers.reading import Answers, open_answers
 
-__all__ = ["AskReport", "Journal", "Limits", "Settings", "ask", "read_prompts"]
+__all__ = [
+    "Answers",
+    "AskReport",
+    "Journal",
+    "Limits",
+    "Settings",
+    "ask",
+    "open_answers",
+    "read_prompts",
+]

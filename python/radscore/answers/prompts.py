@@ -56,7 +56,7 @@ def questions_of(
     --------
     >>> one, two = questions_of(["Who?", "Who?"])
     >>> one.prompt_id, two.prompt_id
-    ('f2b6bc1d8a1a5a0f', 'f2b6bc1d8a1a5a0f-2')
+    ('d991a24e8e04231c', 'd991a24e8e04231c-2')
     """
     times: dict[str, int] = {}
     questions = []
