@@ -63,7 +63,7 @@ class Sampling:
         check_width("max_tokens", self.max_tokens, 1, 2**31)
         check_width("seed", self.seed, -(2**63), 2**64 - 1)
         if self.system is not None and not self.chat:
-            raise ArgumentError("system has no effect without chat=True")
+            raise ArgumentError("system has no effect without chat")
 
     def processor(
         self, scheme: Scheme | None, seeds: Sequence[int] | None, lengths: Sequence[int] | None
@@ -269,7 +269,7 @@ class _Writer:
         if model.tokenizer is None:
             raise ModelError(
                 f"model: {model.name} has no tokenizer, which the prompts need; give one with "
-                "load_model(..., tokenizer=)"
+                "tokenizer="
             )
         if scheme is not None and scheme.vocab_size > model.vocab_size:
             raise ModelError(
@@ -354,7 +354,7 @@ class _Writer:
         if longest is not None and len(ids) + how.max_tokens > longest:
             raise ArgumentError(
                 f"prompts: {question.prompt[:40]!r} has {len(ids)} tokens, and with "
-                f"max_tokens={how.max_tokens} more it is beyond the model's {longest}"
+                f"{how.max_tokens} more (max_tokens) it is beyond the model's {longest}"
             )
         return ids
 
