@@ -284,7 +284,7 @@ def test_a_batch_holds_documents(jsonl):
     ("arguments", "message"),
     [
         ({"format": "csv"}, "format must be one of jsonl, parquet"),
-        ({"dtype": "int64"}, "dtype must be one of uint16, uint32, int32"),
+        ({"dtype": "int8"}, "dtype must be one of uint16, uint32, int32, int64"),
         ({"dtype": "float32"}, "dtype must be one of"),
         ({"dtype": ">u2"}, "dtype must be one of"),
         ({"dtype": "nonsense"}, "dtype must be one of"),
