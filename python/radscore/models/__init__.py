@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from radscore.models.loading import LanguageModel, as_language_model, load_model
+    from radscore.models.predictions import Predictions, predict
+    from radscore.models.reading import Reader
+    from radscore.models.weighting import CONTRASTS, Weighting
 
 __all__ = [
     "CONTRASTS",
     "LanguageModel",
     "Predictions",
-    "Text",
+    "Reader",
     "Weighting",
     "as_language_model",
     "document_losses",
@@ -20,7 +23,6 @@ __all__ = [
     "load_model",
     "logits_processor",
     "predict",
-    "read_text",
 ]
 
 #: Where each name is defined; imported when it is first asked for.
@@ -28,7 +30,7 @@ _HOMES = {
     "CONTRASTS": "weighting",
     "LanguageModel": "loading",
     "Predictions": "predictions",
-    "Text": "reading",
+    "Reader": "reading",
     "Weighting": "weighting",
     "as_language_model": "loading",
     "document_losses": "losses",
@@ -36,7 +38,6 @@ _HOMES = {
     "load_model": "loading",
     "logits_processor": "processors",
     "predict": "predictions",
-    "read_text": "reading",
 }
 
 
