@@ -95,7 +95,7 @@ def _posterior(counts: Counts, gamma: float) -> Floats:
 def _belief(odds: Floats, gamma: float) -> Floats:
     """Change of a belief gamma by the logarithm of a likelihood ratio."""
     prior = np.log(gamma) - np.log1p(-gamma)
-    return 1.0 / (1.0 + np.exp(-np.clip(odds + prior, -500, 500))) - gamma
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(odds + prior, -500, 500))) - gamma)
 
 
 def _count(counts: Counts, gamma: float) -> Floats:
