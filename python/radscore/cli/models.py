@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 __all__ = ["add_model_options", "load_named_model"]
 
 
-def add_model_options(parser: Any, *, tokenizer: bool = True) -> None:
+def add_model_options(parser: Any, *, tokenizer: bool = True, required: bool = True) -> None:
     """The model, where it runs and in which numbers."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        required=True,
+        required=required,
         metavar="DIR",
         help="folder of a causal language model or of a PEFT adapter, or a .gguf file",
     )

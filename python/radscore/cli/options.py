@@ -78,11 +78,13 @@ def vocabulary(text: str) -> int:
     return value
 
 
-def add_corpus_options(parser: argparse.ArgumentParser, *, prompts: bool = True) -> None:
+def add_corpus_options(
+    parser: argparse.ArgumentParser, *, prompts: bool = True, required: bool = True
+) -> None:
     """The options of `open_corpus`, with or without prompts."""
     parser.add_argument(
         "inputs",
-        nargs="+",
+        nargs="+" if required else "*",
         metavar="INPUT",
         help="file, folder (read recursively) or glob pattern: JSON lines (also .gz, .zst), "
         "Parquet, Arrow, .npy, headerless .bin, Megatron's .bin with .idx, .ds, MDS, litdata, ...",

@@ -23,6 +23,8 @@ _INPUTS = {
     "model": "the model",
     "base": "the base of the model",
     "prompts": "the prompts",
+    "reference": "the reference",
+    "reference_base": "the base of the reference",
 }
 
 
@@ -66,7 +68,7 @@ def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:
     given = vars(args)
     outputs = [
         (f"--{name.replace('_', '-')}", given[name])
-        for name in ("out", "per_document", "state")
+        for name in ("out", "per_document", "state", "plot")
         if given.get(name) is not None
     ]
     if given.get("per_document") is not None:
