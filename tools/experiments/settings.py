@@ -9,7 +9,7 @@ from typing import Final
 
 import radscore as rs
 
-__all__ = ["EXPERIMENTS", "KEY", "MODELS", "RECIPE", "Recipe", "alice"]
+__all__ = ["EXPERIMENTS", "KEY", "MODELS", "RECIPE", "ROOT", "Recipe", "alice"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 #: Committed: results, the key, and what the tests need.

@@ -42,9 +42,11 @@ def new_model(recipe: Recipe, seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def read_model(folder: Path) -> LlamaForCausalLM:
+def read_model(folder: Path) -> Any:
     """The model of a folder, in float32."""
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    model: Any = LlamaForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True
+    )
     return model.eval()
 
 

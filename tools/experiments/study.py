@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.experiments.bob import REFERENCE, Bench, Suspect
 from tools.experiments.settings import alice
-from tools.experiments.weightings import CLOSED, OPEN, closed_weights, open_weights, weigh
+from tools.experiments.weightings import CLOSED, OPEN, closed_counts, open_weights, weigh
 
 if TYPE_CHECKING:
     import radscore as rs
@@ -71,21 +71,20 @@ def _open(bench: Bench, who: Suspect, key: int, reference: str = "matched") -> d
     found = {}
     for name, (targets, weights) in kept.items():
         found[name] = asdict(weigh(schemes, contexts, targets, weights))
-    first = kept["p - q"]
-    found["p - q, first occurrence"] = asdict(
+    first = kept["difference"]
+    found["difference, first occurrence"] = asdict(
         weigh(schemes, contexts, first[0], first[1], combine="one")
     )
     # The paper's reading mode: the top prediction at each context's first occurrence.
-    targets, weights = kept["p (no reference)"]
-    found["top prediction"] = asdict(
+    targets, weights = kept["mass"]
+    found["prediction"] = asdict(
         weigh(schemes, contexts, targets[:, 0], (weights[:, 0] > 0).astype(float), combine="one")
     )
     return found
 
 
 def _tops(bench: Bench) -> dict[str, Any]:
-    names = ["p - q", "sqrt p - sqrt q", "p^0.25 - q^0.25", "log p/q within 3"]
-    names.append("p (no reference)")
+    names = ["difference", "roots", "p^0.25 - q^0.25", "relative", "log_ratio", "mass"]
     rows = bench.texts("fresh")[: N_TEXTS // 2]
     found: dict[str, Any] = {name: {} for name in names}
     for top in TOPS:
@@ -104,12 +103,9 @@ def _tops(bench: Bench) -> dict[str, Any]:
 
 
 def _closed(bench: Bench, who: Suspect, key: int) -> dict[str, Any]:
-    counts = closed_weights(
-        bench.answers(who, N_ANSWERS, ANSWER),
-        bench.answers(REFERENCE, N_ANSWERS, ANSWER),
-        bench.recipe.context_width,
-        bench.recipe.vocab_size,
-    )
+    both = bench.answers(who, N_ANSWERS, ANSWER), bench.answers(REFERENCE, N_ANSWERS, ANSWER)
+    scheme = alice(bench.recipe, key)
+    counts = closed_counts(both, bench.prompts("asked", N_ANSWERS), scheme)
     schemes = keys(bench, key, N_DECOYS)
     return {
         name: asdict(weigh(schemes, counts.contexts, counts.targets, rule(counts)))
