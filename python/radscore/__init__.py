@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from radscore._core import __version__
+from radscore.claims import RadioactivityReport, radioactivity
 from radscore.documents import Documents
 from radscore.errors import (
     ArgumentError,
@@ -18,7 +19,6 @@ from radscore.errors import (
 )
 from radscore.kgrams import KgramCounts, KgramSet
 from radscore.per_document import score_documents, score_positions
-from radscore.radioactivity import RadioactivityReport, radioactivity
 from radscore.results import CurvePoint, DocumentScores, ModelResult, Positions, ScoreResult
 from radscore.schemes import (
     KGW,
@@ -78,14 +78,22 @@ __all__ = [
     "VLLMDualKeyGumbel",
     "VLLMGumbel",
     "__version__",
+    "answers",
+    "ask",
     "corpus",
     "decoy_test",
     "inspect_corpus",
+    "models",
+    "open_answers",
     "open_corpus",
+    "radioactivity",
     "score",
     "score_documents",
     "score_positions",
     "stats",
+    "test_closed",
+    "test_membership",
+    "test_open",
 ]
 
 #: Imported when they are first asked for, since `import radscore` must be quick.

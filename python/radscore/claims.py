@@ -1,8 +1,8 @@
 """`radioactivity`: from what is known of a model to the strongest valid test, chosen blindly.
 
 Two claims are told apart (T. Sander et al., "Watermarking makes language models radioactive",
-2024). *Text radioactivity*: a given corpus D is alpha-radioactive for a model if a test whose null
-hypothesis is "the model was not trained on D" rejects at the level alpha; D is recorded. *Model
+2024). *Text radioactivity*: a given, recorded corpus D is alpha-radioactive for a model if a test
+whose null hypothesis is "the model was not trained on D" rejects at the level alpha. *Model
 radioactivity*: the outputs of a model A are radioactive, whichever of them the suspect took; nothing
 was recorded.
 """
@@ -69,7 +69,7 @@ _HELPS: Final = {
     "model": "the suspect's logits (model=)",
     "fresh": "text of the same kind without the watermark, for the suspect to read (fresh=)",
     "recorded": "the recorded watermarked text (recorded=)",
-    "reference": "a model that was not trained on the text, such as the suspect's base (reference=)",
+    "reference": "a model not trained on the text, such as the suspect's base (reference=)",
     "reference_answers": "such a model's answers to the same prompts (reference_answers=)",
     "filter": "the frequent k-grams of fresh watermarked text (filter=)",
     "answers": "the suspect's answers (answers=)",
