@@ -3,8 +3,8 @@
 Two claims are told apart (T. Sander et al., "Watermarking makes language models radioactive",
 2024). *Text radioactivity*: a given, recorded corpus D is alpha-radioactive for a model if a test
 whose null hypothesis is "the model was not trained on D" rejects at the level alpha. *Model
-radioactivity*: the outputs of a model A are radioactive, whichever of them the suspect took; nothing
-was recorded.
+radioactivity*: the outputs of a model A are radioactive, whichever of them the suspect took;
+nothing was recorded.
 """
 
 from __future__ import annotations
@@ -94,6 +94,8 @@ class RadioactivityReport:
         Why it is the strongest of those that were possible.
     would_help : str or None
         What a stronger test would have needed.
+    unused : tuple of str
+        What was given and is no part of this test.
     result : ModelResult
         The test's own result.
     """
@@ -102,6 +104,7 @@ class RadioactivityReport:
     setting: str
     why: str
     would_help: str | None
+    unused: tuple[str, ...]
     result: ModelResult
 
     @property
@@ -166,6 +169,8 @@ class RadioactivityReport:
             f"   n_scored: {self.n_scored}",
             *[f"    removed: {number} {why}" for why, number in self.removed.items() if number],
         ]
+        if self.unused:
+            lines.append(f"     unused: {', '.join(self.unused)}")
         if self.would_help is not None:
             lines.append(f"would help: {self.would_help}")
         lines += [f"       note: {note}" for note in (*self.result.notes, *self.result.score.notes)]
@@ -218,8 +223,7 @@ def radioactivity(
     Raises
     ------
     ArgumentError
-        If neither a model with a text to read nor answers were given, or something was given
-        that no test could use.
+        If neither a model with a text to read nor answers were given.
 
     Examples
     --------
@@ -274,6 +278,7 @@ def radioactivity(
         setting=chosen.setting,
         why=chosen.why,
         would_help=_would_help(index, names),
+        unused=tuple(sorted(names - chosen.needs)),
         result=result,
     )
 
