@@ -73,9 +73,9 @@ def datatrove_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout
             f"it with dtype= ({', '.join(BIN_DTYPES)})"
         )
     if size is not None and dtype is not None and dtype.itemsize != size:
+        teller = index if n_tokens is None else metadata
         raise InputOptionError(
-            f"{path}: dtype= says {dtype.name}, but {metadata.name if n_tokens is not None else index.name} says "
-            f"{size} bytes an id"
+            f"{path}: dtype= says {dtype.name}, but {teller.name} says {size} bytes an id"
         )
     kind = dtype if size is None else _BY_SIZE[size]
     assert kind is not None

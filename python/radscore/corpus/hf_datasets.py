@@ -6,7 +6,6 @@ needed for neither. Of an object only the wanted columns are read, in its own or
 
 from __future__ import annotations
 
-import operator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -75,7 +74,8 @@ def dataset_rows(source: Source) -> int | None:
         return _SavedReader(source, None, Problems("raise")).n_rows
     if not hasattr(source.entry, "__len__"):
         return None
-    return operator.index(len(source.entry))
+    n_rows: int = len(source.entry)
+    return n_rows
 
 
 def dataset_reader(source: Source, fields: Fields, problems: Problems) -> Reader:
@@ -184,7 +184,7 @@ class _SavedReader(ColumnReader):
         ends = np.cumsum([batch.num_rows for batch in self._batches])
         self._starts = np.concatenate((np.zeros(1, np.int64), ends))
         self._indices = [batch for path in indices for batch in self._read(path)]
-        self.n_rows = sum(batch.num_rows for batch in self._indices)
+        self.n_rows: int = sum(batch.num_rows for batch in self._indices)
 
     def _read(self, path: Path) -> list[Any]:
         """The record batches of a file; their values stay in it."""

@@ -175,7 +175,8 @@ class ItemReader:
         where = Where(path, np.array(numbers, dtype=np.int64), "row")
         from_text = self._leaves[self._columns[0]].decode == "text"
         prompts = None if self._fields.prompt is None else documents[-1]
-        end = int(offsets[last]) if self._source.codec is None else self._source.size
+        # Places in what was unpacked, as a share of the file.
+        end = self._source.size * int(offsets[last]) // max(int(offsets[-1]), 1)
         return Chunk(documents[0], prompts, where, {"item": last}, end, from_text)
 
     def _values(self, item: Bytes) -> tuple[list[Any], str | None]:

@@ -305,7 +305,7 @@ def _bare_reader(
     total = int(offsets[-1] - offsets[0]) // dtype.itemsize
     places = _Places(offsets, dtype.itemsize)
     layout = TokenLayout(source.path, dtype, int(offsets[0]), total, ends=places, index=source.path)
-    held = None if source.codec is None else shard.read(0, len(offsets) - 1)
+    held = None if source.codec is None else (shard.read(0, len(offsets) - 1), source.size)
     return TokenReader(layout, eod, batch_tokens, held)
 
 

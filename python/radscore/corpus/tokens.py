@@ -224,12 +224,14 @@ class TokenReader:
         layout: TokenLayout,
         eod: int | None,
         batch_tokens: int,
-        held: npt.NDArray[Any] | None = None,
+        held: tuple[npt.NDArray[Any], int] | None = None,
     ) -> None:
         self._layout = layout
         self._eod = check_eod(eod, layout.dtype)
         self._batch_tokens = batch_tokens
-        self._held = None if held is None else np.frombuffer(held.tobytes(), layout.dtype)
+        # The bytes of ids that were unpacked, and the size of their file.
+        values, self._size = (None, 0) if held is None else held
+        self._held = None if values is None else np.frombuffer(values.tobytes(), layout.dtype)
         #: Whether the documents are already cut after every end-of-document id.
         self.cuts = layout.ends is None
 
@@ -282,6 +284,8 @@ class TokenReader:
             start = stop
 
     def _bytes(self, token: int) -> int:
+        if self._held is not None:
+            return self._size * token // max(self._layout.n_tokens, 1)
         return self._layout.offset + token * self._layout.dtype.itemsize
 
     def _batch(self, start: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
