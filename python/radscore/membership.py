@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, TokenError
-from radscore.results import plain_value, _show
+from radscore.results import _show, plain_value
 from radscore.scoring import check_choice
 
 if TYPE_CHECKING:
