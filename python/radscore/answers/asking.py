@@ -335,36 +335,42 @@ class _Asking:
                 self._release(spent)
 
     async def _until_answered(self, question: Question, spent: _Spent) -> None:
-        while True:
+        wait: float | None = 0.0
+        while wait is not None:
+            if wait:
+                await self._wait_for(asyncio.sleep(wait))
             await self._reserve(question, spent)
-            most_in, most_out = spent.held[-1]
-            entry = await self._wait_for(self._tokens.take(most_in // 4 + most_out))
-            await self._wait_for(self._requests.take())
-            if (quiet := self._quiet_until - asyncio.get_running_loop().time()) > 0:
-                await self._wait_for(asyncio.sleep(quiet))
-            spent.attempts += 1
             self._under_way += 1
             try:
-                reply = await self._endpoint.ask(question)
-            except Failure as failure:
-                if failure.sent:
-                    spent.prompt_tokens += most_in
-                    spent.completion_tokens += most_out
-                    spent.estimated = True
-                else:
-                    self._tokens.correct(entry, 0)
-                    self._budget.release(0, most_in, most_out)
-                    spent.held[-1] = (0, 0)
-                if not self._again(question, spent, failure):
-                    return
-                wait = self._pause(failure, spent.attempts)
-            else:
-                self._answered(question, spent, reply, entry)
-                return
+                wait = await self._attempt(question, spent)
             finally:
                 self._under_way -= 1
                 self._settled.set()
-            await self._wait_for(asyncio.sleep(wait))
+
+    async def _attempt(self, question: Question, spent: _Spent) -> float | None:
+        """One request, when limits allow it; seconds until the next, None if there is none."""
+        most_in, most_out = spent.held[-1]
+        entry = await self._wait_for(self._tokens.take(most_in // 4 + most_out))
+        await self._wait_for(self._requests.take())
+        if (quiet := self._quiet_until - asyncio.get_running_loop().time()) > 0:
+            await self._wait_for(asyncio.sleep(quiet))
+        spent.attempts += 1
+        try:
+            reply = await self._endpoint.ask(question)
+        except Failure as failure:
+            if failure.sent:
+                spent.prompt_tokens += most_in
+                spent.completion_tokens += most_out
+                spent.estimated = True
+            else:
+                self._tokens.correct(entry, 0)
+                self._budget.release(0, most_in, most_out)
+                spent.held[-1] = (0, 0)
+            if not self._again(question, spent, failure):
+                return None
+            return self._pause(failure, spent.attempts)
+        self._answered(question, spent, reply, entry)
+        return None
 
     async def _reserve(self, question: Question, spent: _Spent) -> None:
         """Sets the worst case of one attempt aside; waits for those under way to know theirs."""
