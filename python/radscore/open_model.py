@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from radscore.documents import Documents, check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
-from radscore.models.predictions import Predictions, Reading, as_weighting
+from radscore.models.predictions import Predictions, Reading, plan
 from radscore.results import CurvePoint, ModelResult
 from radscore.scoring import Scorer, decoy_test, one_scheme
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenResult", "test_open"]
 
 _SLACK: Final = 1.1
+_FIRST_STEP: Final = 64  # tokens
 _SUSPICIOUS: Final = -6.0  # log10 of a p-value at which a text is called watermarked
 _REPEATED: Final = "places whose context came before in the text"
 _BEYOND: Final = "places after ids outside of the scheme's vocabulary"
@@ -91,7 +92,7 @@ def test_open(
     max_length: int | None = None,
     decoys: int = 0,
     decoy_seed: int = 0,
-    curve: Sequence[int] = (),
+    curve: int | Sequence[int] = (),
     threads: int | None = None,
     progress: Callable[[Counts], None] | None = None,
     from_file: str | os.PathLike[str] | None = None,
@@ -131,8 +132,8 @@ def test_open(
         See `radscore.models.Reader`.
     decoys, decoy_seed : int
         Compare with so many decoy keys.
-    curve : sequence of int
-        Record the test after so many tokens of the text.
+    curve : sequence of int, or int
+        Record the test after so many tokens of the text; or at about so many places.
     threads : int, optional
         Threads of the scoring.
     progress : callable, optional
@@ -159,7 +160,7 @@ def test_open(
     """
     scheme = one_scheme(scheme)
     decoys = check_width("decoys", decoys, 0, 1_000_000)
-    steps = sorted({check_width("curve", step, 1, 2**62) for step in curve})
+    points = _Curve(curve)
     settings: dict[str, Any] = {"top": top, "max_weights": max_weights, "min_weight": min_weight}
     settings["transform"] = transform
     given = {name: value for name, value in settings.items() if value is not None}
@@ -173,12 +174,11 @@ def test_open(
             )
         source: Predictions | Reading = Predictions(from_file)
     else:
-        plan = _plan(weighting, reference, given)
         source = Reading(
             model,
             documents,
             context_width=scheme.window_width - 1,
-            weighting=plan,
+            weighting=plan(weighting, reference, given),
             reference=reference,
             text_watermarked=bool(text_watermarked),
             tokenizer=tokenizer,
@@ -189,28 +189,12 @@ def test_open(
         )
     _check_fit(source.header, scheme, from_file)
     evidence = _Evidence(scheme, source.header, decoys, decoy_seed, threads)
-    points = evidence.take(source, steps)
-    return _result(evidence, source.header, source.totals, points, witness)
+    evidence.take(source, points)
+    return _result(evidence, source.header, source.totals, points.points, witness)
 
 
 # pytest takes a function of this name for a test
 test_open.__test__ = False  # type: ignore[attr-defined]
-
-
-def _plan(weighting: str | Weighting | None, reference: Any, given: dict[str, Any]) -> Weighting:
-    """The weighting with its settings; those without effect are refused."""
-    plan = as_weighting(weighting, reference)
-    used = {
-        "prediction": ("top",),
-        "mass": ("max_weights", "min_weight"),
-        "contrast": ("max_weights", "min_weight", "transform"),
-    }[plan.kind]
-    for name in given:
-        if name not in used:
-            raise ArgumentError(f"{name}= has no effect with weighting='{plan.kind}'")
-    if plan.needs_reference and reference is None:
-        raise ArgumentError("weighting='contrast' needs a reference")
-    return replace(plan, **given)
 
 
 def _check_fit(header: Header, scheme: Scheme, path: Any) -> None:
@@ -251,6 +235,46 @@ class _Witness:
         self._scorer.add(Documents.of([part.astype(np.uint32) for part in parts]))
 
 
+class _Curve:
+    """At which numbers of tokens the test is recorded: those given, or about so many.
+
+    How many tokens there are is not known before they were read: the points lie close at first,
+    and every second one is dropped whenever there are twice as many as wanted.
+    """
+
+    def __init__(self, curve: int | Sequence[int]) -> None:
+        self.points: list[CurvePoint] = []
+        self.number, self._every, self._steps = 0, _FIRST_STEP, list[int]()
+        if isinstance(curve, (int, np.integer)):
+            self.number = check_width("curve", int(curve), 1, 10_000)
+        else:
+            self._steps = sorted({check_width("curve", step, 1, 2**62) for step in curve})
+
+    @property
+    def step(self) -> int | None:
+        """The next number of tokens, None after the last."""
+        if self.number:
+            return (len(self.points) + 1) * self._every
+        return self._steps[len(self.points)] if len(self.points) < len(self._steps) else None
+
+    def add(self, point: CurvePoint) -> None:
+        """Records the test at `step`."""
+        self.points.append(point)
+        if self.number and len(self.points) >= 2 * self.number:
+            self._thin()
+
+    def end(self, point: CurvePoint) -> None:
+        """Records the test of everything."""
+        while len(self.points) > self.number:
+            self._thin()
+        if not self.points or self.points[-1].n_tokens < point.n_tokens:
+            self.points.append(point)
+
+    def _thin(self) -> None:
+        self.points = self.points[1::2]
+        self._every *= 2
+
+
 class _Evidence:
     """Takes in pairs, by the rules that the text asks for."""
 
@@ -266,23 +290,23 @@ class _Evidence:
         self.removed: dict[str, int] = {}
         self._seen: set[bytes] = set()
 
-    def take(self, source: Predictions | Reading, steps: list[int]) -> list[CurvePoint]:
+    def take(self, source: Predictions | Reading, curve: _Curve) -> None:
         """Everything that was read; the points of the curve on the way."""
-        points: list[CurvePoint] = []
         for pairs in source:
             start = 0
-            while len(points) < len(steps) and len(pairs):
-                step = steps[len(points)]
+            while (step := curve.step) is not None and len(pairs):
                 end = int(np.searchsorted(pairs.occurrences, step, side="left"))
                 if end >= len(pairs):
                     break
                 self.add(_part(pairs, start, end))
-                points.append(self._point(step))
+                curve.add(self._point(step))
                 start = end
             self.add(_part(pairs, start, len(pairs)))
         n_tokens = source.totals.n_tokens
-        points += [self._point(step) for step in steps[len(points) :] if step <= n_tokens]
-        return points
+        while (step := curve.step) is not None and step <= n_tokens:
+            curve.add(self._point(step))
+        if curve.number and n_tokens:
+            curve.end(self._point(n_tokens))
 
     def _point(self, n_tokens: int) -> CurvePoint:
         if not self.scorer.tallies()[0].n_scored:
@@ -396,16 +420,10 @@ def _result(
                 f"the p-value is not valid: the text itself carries the watermark (log10 p = "
                 f"{text_log10:.1f}); read other text, or say text_watermarked=True"
             )
-    weighting = header.weighting
-    name = weighting.kind
-    if name == "contrast":
-        name = f"contrast ({weighting.transform})"
-    elif name == "prediction" and weighting.top > 1:
-        name = f"prediction (top {weighting.top})"
     kind = "watermarked text" if header.text_watermarked else "text without the watermark"
     return OpenResult(
         setting=f"open, {kind}",
-        weighting=name,
+        weighting=header.weighting.words,
         score=score,
         log10_pvalue=score.log10_pvalue,
         model=header.model,

@@ -18,7 +18,7 @@ from radscore.errors import ArgumentError, ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LanguageModel", "as_language_model", "load_model"]
+__all__ = ["LanguageModel", "as_language_model", "load_model", "load_tokenizer"]
 
 _CAUSAL = ("CausalLM", "LMHead", "ConditionalGeneration")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -283,18 +283,26 @@ def _tokenizer(given: Any, places: tuple[Path, ...]) -> Any:
             )
         return given
     if given is not None:
-        place = Path(given)
-        if not place.exists():
-            raise ModelError(f"tokenizer: {given}: there is no such file or folder")
-        return _load_tokenizer(place)
+        return load_tokenizer(given)
     for place in places:
         if place.is_file() or any((place / name).is_file() for name in _TOKENIZER_FILES):
-            return _load_tokenizer(place)
+            return load_tokenizer(place)
     return None
 
 
-def _load_tokenizer(place: Path) -> Any:
+def load_tokenizer(path: str | os.PathLike[str]) -> Any:
+    """A tokenizer of transformers from a folder, a tokenizer.json or a ``.gguf`` file.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise ModelError(f"tokenizer: {path}: there is no such file or folder")
     library = _transformers()
+    # a folder without any configuration is not given to AutoTokenizer, which would guess
     try:
         if place.suffix == ".json":
             return library.PreTrainedTokenizerFast(tokenizer_file=str(place))

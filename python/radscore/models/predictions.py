@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from radscore.models.texts import Passage
 
-__all__ = ["Header", "Predictions", "Reading", "Totals", "predict"]
+__all__ = ["Header", "Predictions", "Reading", "Totals", "plan", "predict"]
 
 MAGIC: Final = "RSPR"
 VERSION: Final = 1
@@ -168,8 +168,6 @@ class Reading:
         on_document: Callable[[Any], None] | None = None,
     ) -> None:
         check_width("context_width", context_width, 0, 64)
-        if reference is not None and not weighting.needs_reference:
-            raise ArgumentError(f"weighting={weighting.kind!r} does not use a reference")
         suspect = as_language_model(model)
         other = None if reference is None else as_language_model(reference, "reference")
         if other is not None:
@@ -406,7 +404,7 @@ max_length, progress
         model,
         text,
         context_width=context_width,
-        weighting=as_weighting(weighting, reference),
+        weighting=plan(weighting, reference, {}),
         reference=reference,
         text_watermarked=text_watermarked,
         vocab_size=vocab_size,
@@ -429,13 +427,28 @@ max_length, progress
     return Predictions(out)
 
 
-def as_weighting(weighting: str | Weighting | None, reference: Any) -> Weighting:
-    """The weighting that is meant; by default "contrast" with a reference, else "mass"."""
-    if isinstance(weighting, Weighting):
-        return weighting
+def plan(weighting: str | Weighting | None, reference: Any, given: dict[str, Any]) -> Weighting:
+    """The weighting that is meant, with its settings; those without effect are refused.
+
+    By default it is "contrast" with a reference, else "mass".
+    """
     if weighting is None:
-        return Weighting("mass" if reference is None else "contrast")
-    return Weighting(weighting)
+        weighting = "mass" if reference is None else "contrast"
+    if not isinstance(weighting, Weighting):
+        weighting = Weighting(weighting)
+    used = {
+        "prediction": ("top",),
+        "mass": ("max_weights", "min_weight"),
+        "contrast": ("max_weights", "min_weight", "transform"),
+    }[weighting.kind]
+    for name in given:
+        if name not in used:
+            raise ArgumentError(f"{name}= has no effect with weighting='{weighting.kind}'")
+    if weighting.needs_reference and reference is None:
+        raise ArgumentError("weighting='contrast' needs reference=")
+    if reference is not None and not weighting.needs_reference:
+        raise ArgumentError(f"reference= has no effect with weighting='{weighting.kind}'")
+    return replace(weighting, **given)
 
 
 def _earlier(out: Path, reading: Reading) -> Predictions:

@@ -164,7 +164,7 @@ class Reader:
         translate: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if weighting.needs_reference and reference is None:
-            raise ArgumentError("weighting='contrast' needs a reference")
+            raise ArgumentError("weighting='contrast' needs reference=")
         self.weighting = weighting
         self.models = [model]
         if reference is not None and weighting.needs_reference:

@@ -142,6 +142,15 @@ class Weighting:
         """Weights that one context can have at most."""
         return self.top if self.kind == "prediction" else self.max_weights
 
+    @property
+    def words(self) -> str:
+        """In words, with the settings that matter."""
+        if self.kind == "contrast":
+            return f"contrast ({self.transform})"
+        if self.kind == "prediction" and self.top > 1:
+            return f"prediction (top {self.top})"
+        return self.kind
+
     def sparse(self, logits: Any, reference: Any = None) -> tuple[Any, Any, Any]:
         """The weights of some places, without the zeros.
 
