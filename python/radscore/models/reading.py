@@ -392,10 +392,10 @@ class Reader:
             ids = torch.from_numpy(piece.ids[None, start : start + step])
             logits = []
             for i, model in enumerate(self.models):
-                out = model.model(
-                    input_ids=ids.to(model.device), past_key_values=kept[i], use_cache=True
-                )
-                kept[i] = out.past_key_values
+                name = _kept(model)
+                given = {"input_ids": ids.to(model.device), "use_cache": True, name: kept[i]}
+                out = model.model(**given)
+                kept[i] = out[name]
                 logits.append(out.logits)
                 del out
             here = (piece.columns >= start) & (piece.columns < start + step)
@@ -474,21 +474,26 @@ def _logits(model: LanguageModel, ids: Any, options: dict[str, Any]) -> Any:
 
     given = dict(options)
     if "logits_to_keep" in given:
-        if not _keeps_logits(model):
+        if not _takes(model, "logits_to_keep"):
             logits = model.model(input_ids=ids, use_cache=False).logits
             return logits[:, torch.from_numpy(given["logits_to_keep"]).to(logits.device)]
         given["logits_to_keep"] = torch.from_numpy(given["logits_to_keep"]).to(model.device)
     return model.model(input_ids=ids, use_cache=False, **given).logits
 
 
-def _keeps_logits(model: LanguageModel) -> bool:
-    """Whether the network can leave out the output layer at some positions."""
+def _takes(model: LanguageModel, name: str) -> bool:
+    """Whether the network's forward pass has such an argument."""
     import inspect
 
     network = model.model
     if hasattr(network, "get_base_model"):
         network = network.get_base_model()
-    return "logits_to_keep" in inspect.signature(network.forward).parameters
+    return name in inspect.signature(network.forward).parameters
+
+
+def _kept(model: LanguageModel) -> str:
+    """What the network calls the keys and values of what was read: transformers renamed it."""
+    return "cache" if _takes(model, "cache") else "past_key_values"
 
 
 def _default_tokens(models: list[Any]) -> int:
