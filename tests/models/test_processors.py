@@ -11,6 +11,7 @@ import scipy.stats
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from radscore.models import marking  # noqa: E402
 from radscore.models.processors import (  # noqa: E402
     Processor,
     draw,
@@ -347,6 +348,24 @@ def test_ids_beyond_the_vocabulary():
         assert torch.equal(unmarked, scores)
         with pytest.raises(rs.ModelError, match=f"vocab_size={VOCAB}"):
             logits_processor(scheme)(torch.tensor([[4]]), scores[:, :100])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_few_tokens_are_marked_as_all_are(name, monkeypatch):
+    """Where top-k or top-p leave few tokens, only these are looked at."""
+    rng = np.random.default_rng(8)
+    scores = torch.from_numpy(rng.normal(size=(4, VOCAB + 3), scale=2).astype(np.float32))
+    ids = torch.from_numpy(rng.integers(0, VOCAB, (4, 6)))
+    scheme = ALL[name]
+
+    def after(dense):
+        with monkeypatch.context() as change:
+            change.setattr(marking, "_DENSE", 0 if dense else 1 / 16)
+            options = {"top_k": 20, "reach_prompt": True, "candidates": None}
+            return logits_processor(scheme, **options)(ids, scores).softmax(-1)
+
+    torch.testing.assert_close(after(dense=False), after(dense=True), rtol=1e-5, atol=1e-9)
+    assert ((after(dense=False) > 0).sum(-1) <= 20).all()
 
 
 def test_all_candidates_of_a_self_salted_scheme():

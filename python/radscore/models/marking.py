@@ -28,7 +28,7 @@ _Rows = npt.NDArray[np.int64]
 #: What rows of masks, uniforms and g-values may take up beside the model.
 CACHE_BYTES = 1 << 28
 #: From this share of the vocabulary on, asking for all of it is cheaper than for single tokens.
-_DENSE = 0.25
+_DENSE = 1 / 16
 
 
 class Rule(Protocol):
@@ -113,10 +113,12 @@ class Bias:
         """Scores with the bias."""
         vocab = self._scheme.vocab_size
         marked = scores.clone()
+        tokens = possible(scores[:, :vocab])
         if self._candidates is not None and self._candidates < vocab:
-            top = scores[:, :vocab].topk(self._candidates, dim=-1).indices
-            green = window_scores(self._scheme, contexts, top)
-            return marked.scatter_add_(1, top, green.to(scores.dtype) * self._delta)
+            tokens = scores[:, :vocab].topk(self._candidates, dim=-1).indices
+        if tokens is not None:
+            green = window_scores(self._scheme, contexts, tokens)
+            return marked.scatter_add_(1, tokens, green.to(scores.dtype) * self._delta)
         green = self._cache.rows(contexts, scores.device)
         marked[:, :vocab] += green.to(scores.dtype) * self._delta
         return marked
@@ -142,22 +144,29 @@ class Gumbel:
 
         keys = [self._scheme.uniforms(contexts, index) for index, _ in self._shares]
         uniforms = torch.from_numpy(np.stack(keys, axis=1))
-        # Only the logarithms can be rounded to float32: the best uniforms are next to 1.
-        return uniforms.log_().neg_().log_().neg_().float()
+        return uniforms.log_().neg_().log_().neg_()
 
     def apply(self, scores: torch.Tensor, contexts: _Rows) -> torch.Tensor:
         """The logarithm of what the rule leaves to chance: 0 for the winner of a single key."""
         import torch
 
         vocab = self._scheme.vocab_size
-        noise = self._cache.rows(contexts, scores.device)
         logs = scores.float().log_softmax(-1)
         inside = logs[:, :vocab]
         left = logs.exp()
         left[:, :vocab] = 0
         mass = 1 if vocab == scores.shape[1] else inside.exp().sum(-1, keepdim=True)
-        for i, (_, share) in enumerate(self._shares):
-            winner = (inside + noise[:, i]).argmax(-1, keepdim=True)
+        tokens = possible(inside) if len(self._shares) == 1 else None
+        if tokens is not None:
+            # From the score -ln(1 - u) to the noise.
+            score = window_scores(self._scheme, contexts, tokens)
+            noise = score.neg_().exp_().neg_().log1p_().neg_().log_().neg_()
+            best = (inside.gather(1, tokens) + noise).argmax(-1, keepdim=True)
+            winners = [tokens.gather(1, best)]
+        else:
+            rows = self._cache.rows(contexts, scores.device)
+            winners = [(inside + row).argmax(-1, keepdim=True) for row in rows.unbind(1)]
+        for winner, (_, share) in zip(winners, self._shares, strict=True):
             left.scatter_add_(1, winner, torch.full_like(winner, share, dtype=left.dtype) * mass)
         return left.log()
 
@@ -185,10 +194,10 @@ class Tournament:
         logs = scores.float().log_softmax(-1)
         inside = logs[:, :vocab].exp()
         mass = 1 if vocab == scores.shape[1] else inside.sum(-1, keepdim=True).clamp_min(1e-38)
-        support = int((inside > 0).sum(-1).max())
         marked = logs.clone()
-        if support <= _DENSE * vocab:  # all else has probability 0 and stays at it
-            probs, tokens = (inside / mass).topk(support, dim=-1)
+        tokens = possible(logs[:, :vocab])
+        if tokens is not None:
+            probs = (inside / mass).gather(1, tokens)
             g = window_scores(self._scheme, contexts, tokens).movedim(2, 1)
             marked[:, :vocab] = -torch.inf
             marked.scatter_(1, tokens, (_tournament(probs, g) * mass).log())
@@ -204,6 +213,17 @@ def _tournament(probs: torch.Tensor, g_values: torch.Tensor) -> torch.Tensor:
         g = g_values[:, depth].to(probs.dtype)
         probs = probs * (1 + g - (g * probs).sum(-1, keepdim=True))
     return probs
+
+
+def possible(scores: torch.Tensor) -> torch.Tensor | None:
+    """The tokens that any of the rows can still choose, (n, m), where they are few; else None.
+
+    A row that can choose fewer has others among them.
+    """
+    import torch
+
+    most = int(torch.isfinite(scores).sum(-1).max())
+    return scores.topk(most, dim=-1).indices if 0 < most <= _DENSE * scores.shape[1] else None
 
 
 def window_scores(scheme: Scheme, contexts: _Rows, tokens: torch.Tensor) -> torch.Tensor:
