@@ -56,15 +56,15 @@ def logits_of(model, ids):
 
 def one_by_one(model, docs, weighting=MASS, width=WIDTH, reference=None):
     """The oracle: each document alone, no batches, no pieces."""
-    listed, base = [], 0
+    listed, base, first = [], 0, max(width - 1, 0)
     for doc in docs:
         if len(doc) >= max(width, 1):
-            given = [logits_of(model, doc)[width - 1 :].clone()]
+            given = [logits_of(model, doc)[first:].clone()]
             if reference is not None:
-                given.append(logits_of(reference, doc)[width - 1 :])
+                given.append(logits_of(reference, doc)[first:])
             rows, ids, weights = weighting.sparse(*given)
             for row, target, weight in zip(rows, ids, weights, strict=True):
-                place = int(row) + width - 1
+                place = int(row) + first
                 context = tuple(int(x) for x in doc[place - width + 1 : place + 1])
                 listed.append((base + place, context, int(target), float(weight)))
         base += len(doc)
