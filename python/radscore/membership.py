@@ -51,6 +51,10 @@ _DEPENDENT = (
     "sentences of one document are not independent draws (up to {most} of one document here); "
     "unit='document' counts each document once"
 )
+_BOTH = (
+    "{n} sentences of the non-members are also among the members: they are no fresh text, and hide "
+    "a difference"
+)
 _NO_TEXT = "the model has no tokenizer, so the ids in place of the text were compressed by zlib"
 _FEW = "with {m} and {n} values no p-value can be below {least:.2g}"
 
@@ -375,6 +379,9 @@ def _notes(
     ratios = _difference(one.values(unit, one.ratios), other.values(unit, other.ratios))
     if ratios < _DIFFERENT:
         notes.append(_RATIOS.format(p=ratios))
+    known = {row.tobytes() for row in one.sentences.ids}
+    if both := sum(row.tobytes() in known for row in other.sentences.ids):
+        notes.append(_BOTH.format(n=both))
     if calibration == "zlib" and not with_text:
         notes.append(_NO_TEXT)
     most = max(int(np.bincount(side.sentences.documents).max()) for side in (one, other))

@@ -224,6 +224,8 @@ def test_units_and_notes(trained):
     assert any("compress differently" in note for note in unlike.notes)
     few = membership(trained, MEMBERS[:3], FRESH[:3], length=LENGTH)
     assert any("no p-value can be below 0.05" in note for note in few.notes)
+    same = membership(trained, MEMBERS, np.concatenate([FRESH, MEMBERS[:7]]), length=LENGTH)
+    assert any("7 sentences of the non-members are also" in note for note in same.notes)
     bare = as_language_model(trained.model)
     assert any(
         "no tokenizer" in note for note in membership(bare, MEMBERS, FRESH, length=LENGTH).notes

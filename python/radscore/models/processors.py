@@ -145,9 +145,9 @@ def logits_processor(
     >>> from radscore.schemes import Keyed
     >>> scheme = Keyed(key=bytes(16), vocab_size=6, gamma=0.5, context_width=1)
     >>> scheme.green_mask([[2]])[0].astype(int).tolist()
-    [1, 1, 0, 0, 0, 0]
+    [1, 0, 0, 1, 0, 1]
     >>> logits_processor(scheme, delta=3.0)(torch.tensor([[5, 2]]), torch.zeros(1, 6)).tolist()
-    [[3.0, 3.0, 0.0, 0.0, 0.0, 0.0]]
+    [[3.0, 0.0, 0.0, 3.0, 0.0, 3.0]]
     """
     from transformers import LogitsProcessor
 
