@@ -284,9 +284,13 @@ class _Evidence:
         self._scheme = scheme
         self._strict = header.text_watermarked
         self._plain = header.weighting.kind == "prediction"
-        schemes = [scheme, *(scheme.decoys(decoys, seed=seed) if decoys else [])]
         combine: Any = "one" if self._strict or self._plain else "sum"
-        self.scorer = Scorer(schemes, combine=combine, threads=threads)
+        self.scorer = Scorer(scheme, combine=combine, threads=threads)
+        # apart, since the points of a curve must not score all decoys each time
+        self.decoys = None
+        if decoys:
+            schemes = [scheme, *scheme.decoys(decoys, seed=seed)]
+            self.decoys = Scorer(schemes, combine=combine, threads=threads)
         self.removed: dict[str, int] = {}
         self._seen: set[bytes] = set()
 
@@ -309,15 +313,10 @@ class _Evidence:
             curve.end(self._point(n_tokens))
 
     def _point(self, n_tokens: int) -> CurvePoint:
-        if not self.scorer.tallies()[0].n_scored:
+        if not self.scorer.tally().n_scored:
             return CurvePoint(n_tokens, 0, 0.0, 0.0)
-        result = self.result()
+        result = self.scorer.result()
         return CurvePoint(n_tokens, result.n_scored, result.statistic, result.log10_pvalue)
-
-    def result(self) -> Any:
-        """The test under the tested key alone: decoys need no p-value."""
-        scorer = self.scorer
-        return scorer._result(0, scorer.tallies()[0], [])  # noqa: SLF001
 
     def add(self, pairs: Pairs) -> None:
         """Adds the pairs that count."""
@@ -334,12 +333,12 @@ class _Evidence:
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known & (pairs.weights != 0)
         contexts, targets = contexts[keep], pairs.targets[keep]
-        if self._plain:  # of weight 1 each, so that the count has its own exact law
-            self.scorer.add_pairs(contexts, targets)
-        else:
-            self.scorer.add_pairs(
-                contexts, targets, pairs.weights[keep], occurrences=pairs.occurrences[keep]
-            )
+        # predictions have weight 1 each, so that their count has its own exact law
+        weights = None if self._plain else pairs.weights[keep]
+        occurrences = None if self._plain else pairs.occurrences[keep]
+        for scorer in (self.scorer, self.decoys):
+            if scorer is not None:
+                scorer.add_pairs(contexts, targets, weights, occurrences=occurrences)
 
     def _first(
         self, pairs: Pairs, contexts: npt.NDArray[np.uint32], inside: npt.NDArray[np.bool_]
@@ -398,10 +397,10 @@ def _result(
     witness: Scorer,
 ) -> OpenResult:
     scorer = evidence.scorer
-    if not scorer.tallies()[0].n_scored:
+    if not scorer.tally().n_scored:
         raise TokenError(_nothing(header, totals, evidence))
     score = replace(
-        evidence.result(),
+        scorer.result(),
         n_documents=totals.n_documents,
         n_short_documents=totals.n_short_documents,
         n_tokens=totals.n_tokens,
@@ -430,7 +429,7 @@ def _result(
         reference=header.reference,
         removed={**totals.removed, **evidence.removed},
         notes=tuple(notes),
-        decoys=decoy_test(scorer) if len(scorer.schemes) > 1 else None,
+        decoys=None if evidence.decoys is None else decoy_test(evidence.decoys),
         text=totals.text,
         text_log10_pvalue=text_log10,
     )
