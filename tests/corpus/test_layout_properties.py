@@ -98,7 +98,8 @@ def test_megatron_with_sequences_in_any_order(docs, data):
         places[number] = place
         place += len(docs[number]) + gap
     with tempfile.TemporaryDirectory() as folder:
-        path = write_megatron(Path(folder, "x"), docs, range(len(docs) + 1), "uint16", places=places)
+        starts = range(len(docs) + 1)
+        path = write_megatron(Path(folder, "x"), docs, starts, "uint16", places=places)
         check(path, docs, data)
 
 

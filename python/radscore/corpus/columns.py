@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 MAX_ROWS = 1 << 16
+_BUFFER = 1 << 20
 # Mapped bytes that may stay in memory after they were read.
 _GIVE_BACK = 1 << 26
 
@@ -170,7 +171,10 @@ class ParquetReader(ColumnReader):
         path = self._source.path
         with ExitStack() as stack:
             with damage_named(path):
-                file = stack.enter_context(pq.ParquetFile(path))
+                # Pages one after the other, not all of a row group before its first row.
+                file = stack.enter_context(
+                    pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+                )
             self._check_names(file.schema_arrow.names)
             metadata = file.metadata
             base = 0

@@ -22,7 +22,7 @@ from radscore.corpus._base import (
     damage_named,
 )
 from radscore.corpus.sources import side_file
-from radscore.corpus.tokens import MOST_DOCUMENTS, map_ids
+from radscore.corpus.tokens import MOST_DOCUMENTS, batches_of, map_ids
 from radscore.documents import Documents
 
 if TYPE_CHECKING:
@@ -164,20 +164,20 @@ class MegatronReader:
             # Few enough sequences; a document is never cut.
             few = int(np.searchsorted(firsts, firsts[0] + _MOST_SEQUENCES, side="right")) - 1
             firsts = firsts[: max(few, 1) + 1]
-            lengths = index.lengths(int(firsts[0]), int(firsts[-1]))
-            places = index.places(int(firsts[0]), int(firsts[-1]))
-            self._check_places(lengths, places, int(firsts[0]))
+            begin = int(firsts[0])
+            lengths = index.lengths(begin, int(firsts[-1]))
+            places = index.places(begin, int(firsts[-1]))
+            self._check_places(lengths, places, begin)
             ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-            offsets = ends[firsts - firsts[0]]
-            fitting = int(np.searchsorted(offsets, self._batch_tokens, side="right")) - 1
-            count = min(max(fitting, 1), len(firsts) - 1)
-            used = int(firsts[count] - firsts[0])
-            values, end = self._values(lengths[:used], places[:used])
-            documents = Documents(values, offsets[: count + 1])
-            numbers = np.arange(first, first + count, dtype=np.int64)
-            first += count
-            where = Where(path, numbers, "document")
-            yield Chunk(documents, None, where, {"document": first}, end)
+            offsets = ends[firsts - begin]
+            for low, high in batches_of(offsets[1:], 0, self._batch_tokens):
+                used = slice(int(firsts[low]) - begin, int(firsts[high]) - begin)
+                values, end = self._values(lengths[used], places[used])
+                documents = Documents(values, offsets[low : high + 1] - offsets[low])
+                numbers = np.arange(first + low, first + high, dtype=np.int64)
+                where = Where(path, numbers, "document")
+                yield Chunk(documents, None, where, {"document": first + high}, end)
+            first += len(firsts) - 1
 
     def _check_order(self, firsts: npt.NDArray[np.int64], document: int) -> None:
         wrong = np.flatnonzero((firsts[1:] < firsts[:-1]) | (firsts[1:] > self._index.n_sequences))

@@ -32,6 +32,7 @@ __all__ = [
     "Ends",
     "TokenLayout",
     "TokenReader",
+    "batches_of",
     "is_headerless",
     "map_ids",
     "token_layout",
@@ -260,28 +261,34 @@ class TokenReader:
             start = stop
 
     def _indexed(self, index: Ends, first: int) -> Iterator[Chunk]:
-        layout, path = self._layout, self._layout.path
+        path = self._layout.path
         start = int(index.ends(first - 1, 1)[0]) if 0 < first <= index.n_documents else 0
         while first < index.n_documents:
-            ends = index.ends(first, MOST_DOCUMENTS)
-            before = np.concatenate((np.array([start], np.int64), ends[:-1]))
-            wrong = np.flatnonzero((ends < before) | (ends > layout.n_tokens))
-            if len(wrong):
-                number = int(wrong[0])
-                raise DamagedFileError(
-                    f"{layout.index}: document {first + number} runs from token {before[number]} "
-                    f"to {ends[number]}, but {path.name} has {layout.n_tokens} tokens"
-                )
-            fitting = int(np.searchsorted(ends, start + self._batch_tokens, side="right"))
-            ends = ends[: max(fitting, 1)]
-            stop = int(ends[-1])
-            offsets = np.concatenate((np.zeros(1, np.int64), ends - start))
-            numbers = np.arange(first, first + len(ends), dtype=np.int64)
-            first += len(ends)
-            documents = Documents(_native(self._map(start, stop)), offsets)
-            where = Where(path, numbers, "document")
-            yield Chunk(documents, None, where, {"document": first}, self._bytes(stop))
-            start = stop
+            block = index.ends(first, MOST_DOCUMENTS)
+            self._check_ends(block, first, start)
+            for low, high in batches_of(block, start, self._batch_tokens):
+                stop = int(block[high - 1])
+                ends = block[low:high] - start
+                offsets = np.concatenate((np.zeros(1, np.int64), ends))
+                numbers = np.arange(first + low, first + high, dtype=np.int64)
+                documents = Documents(_native(self._map(start, stop)), offsets)
+                where = Where(path, numbers, "document")
+                position = {"document": first + high}
+                yield Chunk(documents, None, where, position, self._bytes(stop))
+                start = stop
+            first += len(block)
+
+    def _check_ends(self, ends: npt.NDArray[np.int64], first: int, start: int) -> None:
+        """Raises unless the documents of an index lie one after the other in the file."""
+        before = np.concatenate((np.array([start], np.int64), ends[:-1]))
+        wrong = np.flatnonzero((ends < before) | (ends > self._layout.n_tokens))
+        if len(wrong):
+            number = int(wrong[0])
+            raise DamagedFileError(
+                f"{self._layout.index}: document {first + number} runs from token "
+                f"{before[number]} to {ends[number]}, but {self._layout.path.name} has "
+                f"{self._layout.n_tokens} tokens"
+            )
 
     def _bytes(self, token: int) -> int:
         if self._held is not None:
@@ -308,6 +315,17 @@ class TokenReader:
             if len(ends):
                 return (ids if lower == start else self._map(start, int(ends[-1]))), ends
             lower, stop = stop, min(stop + self._batch_tokens, total)  # inside of a long document
+
+
+def batches_of(
+    ends: npt.NDArray[np.int64], start: int, batch_tokens: int
+) -> Iterator[tuple[int, int]]:
+    """Ranges of documents of about `batch_tokens` tokens, where the first begins at `start`."""
+    low = 0
+    while low < len(ends):
+        high = max(int(np.searchsorted(ends, start + batch_tokens, side="right")), low + 1)
+        yield low, high
+        low, start = high, int(ends[high - 1])
 
 
 def check_eod(eod: int | None, dtype: np.dtype[Any]) -> int | None:
