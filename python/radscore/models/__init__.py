@@ -6,16 +6,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from radscore.models.generating import GenerateReport, Sampling, generate, write_texts
     from radscore.models.loading import LanguageModel, as_language_model, load_model
+    from radscore.models.losses import document_losses
     from radscore.models.predictions import Predictions, predict
+    from radscore.models.processors import logits_processor
     from radscore.models.reading import Reader
     from radscore.models.weighting import CONTRASTS, Weighting
 
 __all__ = [
     "CONTRASTS",
+    "GenerateReport",
     "LanguageModel",
     "Predictions",
     "Reader",
+    "Sampling",
     "Weighting",
     "as_language_model",
     "document_losses",
@@ -23,14 +28,17 @@ __all__ = [
     "load_model",
     "logits_processor",
     "predict",
+    "write_texts",
 ]
 
 #: Where each name is defined; imported when it is first asked for.
 _HOMES = {
     "CONTRASTS": "weighting",
+    "GenerateReport": "generating",
     "LanguageModel": "loading",
     "Predictions": "predictions",
     "Reader": "reading",
+    "Sampling": "generating",
     "Weighting": "weighting",
     "as_language_model": "loading",
     "document_losses": "losses",
@@ -38,6 +46,7 @@ _HOMES = {
     "load_model": "loading",
     "logits_processor": "processors",
     "predict": "predictions",
+    "write_texts": "generating",
 }
 
 
