@@ -391,10 +391,10 @@ class _Work:
             return self._plain(phi, steps)
         kept = self._kept(self._suspect, phi)
         scorer = self._scorer([self._scheme])
-        self._add(scorer, kept, phi)
+        n_distinct = self._add(scorer, kept, phi)
         if not scorer.tally().n_scored:
             raise TokenError(self._nothing(kept))
-        result = self._described(scorer.result(), kept, phi, len(self._suspect.documents))
+        result = self._described(scorer.result(), kept, phi, n_distinct)
         return replace(result, curve=tuple(self._point(phi, step) for step in steps))
 
     def _plain(self, phi: KgramSet | None, steps: list[int]) -> ScoreResult:
@@ -406,13 +406,15 @@ class _Work:
         plain = self._chosen.weighting == "plain"
         return Scorer(schemes, combine="one" if plain else "sum", threads=self._threads)
 
-    def _add(self, scorer: Scorer, kept: Kept, phi: KgramSet | None) -> None:
+    def _add(self, scorer: Scorer, kept: Kept, phi: KgramSet | None) -> int:
+        """Adds what was kept, with its weights; returns how many distinct windows that is."""
         if self._chosen.weighting == "plain":
             scorer.add_pairs(kept.contexts, kept.targets)
-            return
+            return len(kept.targets) - scorer.tallies()[0].n_duplicates
         reference = None if self._other is None else self._kept(self._other, phi)
         counts = count_windows(kept, reference, self._scheme.vocab_size)
         add_weighted(scorer, counts, self._chosen.weighting, self._chosen.transform)
+        return int((counts.a > 0).sum())
 
     def _nothing(self, kept: Kept) -> str:
         return (
@@ -421,21 +423,20 @@ class _Work:
         )
 
     def _described(
-        self, result: ScoreResult, kept: Kept, phi: KgramSet | None, n_answers: int
+        self, result: ScoreResult, kept: Kept, phi: KgramSet | None, n_distinct: int
     ) -> ScoreResult:
         """With what was read and removed before the scorer saw anything."""
-        offsets = self._suspect.documents.offsets[: n_answers + 1]
-        lengths = np.diff(offsets)
+        lengths = np.diff(self._suspect.documents.offsets)
         return replace(
             result,
             filter=None if phi is None else phi.fingerprint,
-            n_documents=n_answers,
+            n_documents=len(lengths),
             n_short_documents=int((lengths < self._scheme.window_width).sum()),
             n_tokens=int(lengths.sum()),
             n_windows=kept.n_windows,
             n_excluded=kept.n_excluded,
             n_filtered=kept.n_filtered,
-            n_duplicates=len(kept.targets) - _n_distinct(kept, self._scheme.vocab_size),
+            n_duplicates=len(kept.targets) - n_distinct,
             n_skipped=self._suspect.n_skipped,
         )
 
@@ -492,11 +493,6 @@ def add_weighted(
     some = weights != 0
     scorer.add_pairs(counts.contexts[some], counts.targets[some], weights[some])
     return weights
-
-
-def _n_distinct(kept: Kept, vocab_size: int) -> int:
-    counts = count_windows(kept, None, vocab_size)
-    return len(counts.a)
 
 
 def _steps(curve: int | Sequence[int], documents: Documents) -> list[int]:

@@ -25,6 +25,17 @@ TEMPLATE = (
 START_SECONDS = 120
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Threads of torch cost more than they bring at this size."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory):
     """A Llama of random weights with SmolLM2's tokenizer, as transformers saves it."""
