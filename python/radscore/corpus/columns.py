@@ -341,7 +341,7 @@ def column_names(source: Source) -> list[str]:
 
 
 def parquet_counts(source: Source, name: str) -> tuple[int | None, int]:
-    """Token ids and rows of a Parquet file, by its footer; ids are None where it is text."""
+    """Token ids and rows of a Parquet file, by its footer; None where it does not tell the ids."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -353,6 +353,12 @@ def parquet_counts(source: Source, name: str) -> tuple[int | None, int]:
         return None, metadata.num_rows
     n_tokens = 0
     for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
-        columns = (group.column(i) for i in range(metadata.num_columns))
-        n_tokens += sum(c.num_values for c in columns if c.path_in_schema.split(".")[0] == name)
+        for column in (group.column(i) for i in range(metadata.num_columns)):
+            if column.path_in_schema.split(".")[0] != name:
+                continue
+            found: Any = column.statistics
+            if found is None or not found.has_null_count:
+                return None, metadata.num_rows
+            # An empty list and a missing one count as a value that is null.
+            n_tokens += column.num_values - found.null_count
     return n_tokens, metadata.num_rows

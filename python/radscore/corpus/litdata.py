@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus.sources import Source
 
-__all__ = ["litdata_counts", "litdata_names", "litdata_reader"]
+__all__ = ["litdata_counts", "litdata_is_bare", "litdata_names", "litdata_reader"]
 
 _ANY = np.dtype(np.uint8)
 _ROWS_MAGIC = b"LDARW01\0"
@@ -121,7 +121,7 @@ def litdata_reader(
             raise DamagedFileError(f"{source.path}: rows of which the index names no fields")
         return _RowsReader(source, fields, problems, int.from_bytes(tail[:4], "little"))
     shard = _shard(source)
-    if _is_bare(source):
+    if litdata_is_bare(source):
         return _bare_reader(source, shard, leaves[0], eod, batch_tokens)
     wanted = fields if names is not None else Fields(_ONLY, None, None, batch_tokens)
     if wanted is None:
@@ -138,7 +138,7 @@ def _entry(source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
     return chunk, config
 
 
-def _is_bare(source: Source) -> bool:
+def litdata_is_bare(source: Source) -> bool:
     """Whether the items are ids and nothing else, not even their size."""
     chunk, config = _entry(source)
     if "item_loader" in config:

@@ -149,6 +149,11 @@ class Corpus:
         return None if self._options.fields is None else self._options.fields.prompt
 
     @property
+    def options(self) -> Options:
+        """How the files are read."""
+        return self._options
+
+    @property
     def skipped(self) -> SkipReport:
         """What the latest reading has left out so far (``on_error="skip"``)."""
         return self._skipped
@@ -256,6 +261,19 @@ class Corpus:
                 yield item.batch
         finally:
             ahead.close()
+
+    def chunks_from(
+        self, source: Source, position: dict[str, int], batch_tokens: int
+    ) -> Iterator[Chunk]:
+        """The documents of one file after a reader's position, to look at; bad ones are left out.
+
+        Neither `skipped` nor `n_documents` change.
+        """
+        fields = self._options.fields
+        small = None if fields is None else replace(fields, batch_tokens=batch_tokens)
+        options = replace(self._options, batch_tokens=batch_tokens, fields=small)
+        part = Corpus([source], options, self._on_error)
+        return part._checked_chunks(source, position, Problems(self._on_error))
 
     def _progress(self, start: dict[str, Any] | None) -> _Progress:
         if start is None:
