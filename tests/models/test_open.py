@@ -133,7 +133,7 @@ def by_hand(model, docs, scheme, weighting, *, strict, identity=None, reference=
     windows = np.array([window for window, _ in units.values()])
     weights = np.array([weight for _, weight in units.values()])
     scores = scheme.scores(windows).astype(float)
-    if weighting.kind == "prediction":
+    if weighting.kind == "prediction" and not strict:
         return scores.sum(), len(units)
     return math.fsum(weights * (scores - float(scheme.share))), len(units)
 
@@ -156,7 +156,8 @@ def test_the_rules(radioactive, clean, fresh, kind, strict):
     )
     assert result.n_scored == n
     assert result.statistic == pytest.approx(statistic, rel=1e-9, abs=1e-9)
-    assert (result.score.n_green is None) == (kind != "prediction")
+    assert (result.score.n_green is None) == (kind != "prediction" or strict)
+    assert result.score.method.startswith("martingale bound") == strict
     assert result.score.combine == ("one" if strict or kind == "prediction" else "sum")
 
 
