@@ -22,11 +22,12 @@ __all__ = ["main", "make_parser"]
 
 _THREADS = "RAYON_NUM_THREADS"
 _MOST_TOKENIZER_THREADS = 256
-_DESCRIPTION = "Read LLM watermarks in corpora, with p-values that hold."
+_DESCRIPTION = "Reads LLM watermarks in corpora and in models, with p-values that hold."
 _EXAMPLES = """\
 examples:
   radscore inspect corpus/
   radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
+  radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
   radscore schemes keyed"""
 
 
