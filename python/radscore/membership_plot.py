@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
-    import os
-
     from radscore.membership import MembershipResult
 
 __all__ = ["check_format", "draw"]
@@ -18,19 +18,24 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def check_format(path: str | os.PathLike[str]) -> None:
-    """Raises `ArgumentError` unless the name says a format that figures have."""
+    """Raises `ArgumentError` unless the name says a format that figures have, and one can be drawn.
+
+    It is asked before hours of work, so the library is looked for as well.
+    """
     suffix = Path(path).suffix
     if suffix not in FORMATS:
         raise ArgumentError(f"plot must end in one of {', '.join(FORMATS)}, not {suffix!r}")
+    try:
+        import matplotlib.figure  # noqa: F401 - only whether it is there
+    except ImportError:
+        raise ArgumentError("plot needs matplotlib: pip install 'radscore[report]'") from None
 
 
 def draw(result: MembershipResult, path: str | os.PathLike[str]) -> None:
     """Histograms of the calibrated losses of both sides, as shares."""
     check_format(path)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ArgumentError("plot needs matplotlib: pip install 'radscore[report]'") from None
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes: Any = figure.add_subplot()
     edges = result.thresholds
@@ -44,4 +49,9 @@ def draw(result: MembershipResult, path: str | os.PathLike[str]) -> None:
     axes.set_ylabel("share")
     axes.set_title(f"Kolmogorov-Smirnov, one-sided: log10 p = {result.log10_pvalue:.2f}")
     axes.legend()
-    figure.savefig(path, dpi=150)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
+    try:
+        Path(path).write_bytes(drawn.getvalue())
+    except OSError as error:  # a full disk's error names no file
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None

@@ -139,6 +139,29 @@ def test_inspection_of_an_object():
     assert (found.formats, found.field, found.dtype) == (("datasets",), "input_ids", "int32")
 
 
+def test_several_objects_are_all_read():
+    kinds = (untyped, lambda: table().to_iterable_dataset(), table)
+    made = [make() for make in kinds for _ in range(3)]
+    corpus = open_corpus([*made, made[0], made[-1]], batch_tokens=100)  # those given twice are one
+    assert ids_of(corpus) == DOCS * 9
+    names = [str(source.path) for source in corpus.sources]
+    assert len(set(names)) == 9
+    assert names[:3] == [
+        "IterableDataset(generator)",
+        "IterableDataset(generator)#2",
+        "IterableDataset(generator)#3",
+    ]
+    again = open_corpus(made)
+    assert again.manifest() == corpus.manifest()
+    for batch in list(corpus)[::7]:
+        done = batch.first_document + len(batch)
+        rest = ids_of(again, batch.cursor) if done < 9 * len(DOCS) else []
+        assert rest == (DOCS * 9)[done:]
+    bad = datasets.Dataset.from_dict({"input_ids": [[1], [200]]}).to_iterable_dataset()
+    with pytest.raises(CorpusError, match=r"IterableDataset\(unnamed\)#2:row 1: .*200"):
+        ids_of(open_corpus([table().to_iterable_dataset(), bad], vocab_size=100))
+
+
 def test_a_state_tells_objects_apart():
     one, other = open_corpus(table()), open_corpus(table().select([1, 0]))
     assert one.manifest() == open_corpus(table()).manifest()

@@ -1,7 +1,9 @@
 """Membership by losses: direction, calibration of p-values, degrees of supervision, the command."""
 
 import json
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,6 +297,27 @@ def test_command(place, capsys, trained):
     assert "120 sentences of 32 tokens" in shown
     assert "0.5 claimed; true members would then differ by" in shown
     assert "independent draws from one distribution" in shown
+
+
+def test_a_missing_library_is_said_before_anything_is_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # where there is neither a model nor a document
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main([*COMMAND, "--plot", "losses.png"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == (
+        "radscore: error: --plot needs matplotlib: pip install 'radscore[report]'\n"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+@pytest.mark.parametrize("name", ["losses.png", "losses.svg", "losses.pdf"])
+def test_a_figure_that_cannot_be_saved_takes_no_result_away(place, capsys, name):
+    (place / name).symlink_to("/dev/full")
+    assert main([*COMMAND, "--json", "--plot", name]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["n_members"] == 60
+    assert shown.err == f"radscore: error: {name}: No space left on device\n"
 
 
 @pytest.mark.parametrize(

@@ -175,13 +175,13 @@ def run(args: argparse.Namespace) -> int:
     finally:
         for one in progress:
             one.close()
-    if args.plot is not None:
-        result.plot(args.plot)
     if args.json:
         skipped = {name: corpus.skipped.as_dict() for name, corpus in corpora.items()}
         json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})
     else:
         table(_rows(result, corpora, args.plot))
+    if args.plot is not None:  # last, so that nothing is lost where it fails
+        result.plot(args.plot)
     return Exit.SKIPPED if any(corpus.skipped for corpus in corpora.values()) else Exit.DONE
 
 

@@ -60,8 +60,10 @@ def datatrove_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout
             f"{metadata}: says {n_tokens} ids of {size} bytes, but {path.name} has {source.size} "
             "bytes"
         )
-    if size is None and last:
-        size = source.size // last
+    if size is None and last == source.size == 0:  # a shard without a token: any dtype will do
+        return TokenLayout(path, dtype or _BY_SIZE[2], 0, 0, ends=ends, index=index)
+    if size is None and last is not None:
+        size = source.size // last if last else 0
         if size not in _BY_SIZE or size * last != source.size:
             raise DamagedFileError(
                 f"{index}: its last document ends at token {last}, which does not fit the "

@@ -2,7 +2,8 @@
 
 The index begins with its magic, a version, the code of a dtype, S sequences and D + 1 document
 indices; then int32 lengths of the sequences in tokens, int64 places of the sequences in bytes, and
-int64 numbers of the sequence that each document begins with. A document may have many sequences.
+int64 numbers of the sequence that each document begins with. A document may have many sequences,
+which may lie anywhere in the `.bin`; what no sequence takes in is not read.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from radscore.corpus._base import (
     InputOptionError,
     Position,
     Where,
+    counted,
     damage_named,
 )
 from radscore.corpus.sources import side_file
 from radscore.corpus.tokens import MOST_DOCUMENTS, batches_of, map_ids
 from radscore.documents import Documents
+from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from radscore.corpus.sources import Source
 
-__all__ = ["MegatronIndex", "MegatronReader", "megatron_index"]
+__all__ = ["MegatronIndex", "MegatronReader", "megatron_index", "megatron_notes"]
 
 _MAGIC = b"MMIDIDX\0\0"
 _LEGACY = b"TNTIDX\0\0"
@@ -47,6 +50,8 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 }
 # Sequences of a batch that are looked at together.
 _MOST_SEQUENCES = 1 << 18
+# Bytes after the last sequence that tell whether they only pad the file.
+_PADDING = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,28 @@ class MegatronIndex:
         return map_ids(self.path, np.dtype("<i8"), before + 8 * first, last - first).astype(
             np.int64
         )
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all sequences; their lengths are read for that."""
+        return self.extent()[0]
+
+    def extent(self) -> tuple[int, int]:
+        """Tokens of all sequences, and the byte after the one that ends last."""
+        n_tokens, end = 0, 0
+        for first in range(0, self.n_sequences, _MOST_SEQUENCES):
+            last = min(first + _MOST_SEQUENCES, self.n_sequences)
+            lengths = self.lengths(first, last)
+            n_tokens += int(lengths.sum())
+            end = max(end, int((self.places(first, last) + lengths * self.dtype.itemsize).max()))
+        return n_tokens, end
+
+    def last_byte(self) -> int:
+        """The byte after the sequence that the index lists last; where it ends the file, mostly."""
+        if self.n_sequences == 0:
+            return 0
+        last = self.n_sequences - 1, self.n_sequences
+        return int(self.places(*last)[0]) + int(self.lengths(*last)[0]) * self.dtype.itemsize
 
 
 def megatron_index(source: Source) -> MegatronIndex:
@@ -123,7 +150,7 @@ def megatron_index(source: Source) -> MegatronIndex:
 
 
 def _check_ends(index: MegatronIndex, source: Source) -> None:
-    """Whether the index ends where its file does."""
+    """Whether the index ends inside of its file; readers look at every sequence."""
     total = index.n_sequences
     firsts = index.firsts(0, 1), index.firsts(index.n_documents, index.n_documents + 1)
     if firsts[0][0] != 0 or firsts[1][0] != total:
@@ -131,15 +158,55 @@ def _check_ends(index: MegatronIndex, source: Source) -> None:
             f"{index.path}: its documents run from sequence {firsts[0][0]} to {firsts[1][0]}, but "
             f"there are {total}"
         )
-    end = 0
-    if total:
-        place, length = index.places(total - 1, total)[0], index.lengths(total - 1, total)[0]
-        end = int(place) + int(length) * index.dtype.itemsize
-    if end != source.size:
+    end = index.last_byte()
+    if end > source.size or (end < source.size and _is_of_another(index, source)):
         raise DamagedFileError(
             f"{index.path}: its last sequence ends at byte {end}, but {source.path.name} has "
             f"{source.size}: is this the index of another file?"
         )
+
+
+def _is_of_another(index: MegatronIndex, source: Source) -> bool:
+    """Whether a file holds more than its index lists, as where its ids are of another size.
+
+    Zeros after the last sequence only pad the file.
+    """
+    n_tokens, end = index.extent()
+    sizes = {kind.itemsize for kind in _DTYPES.values()} - {index.dtype.itemsize}
+    if n_tokens and not any(n_tokens * size == source.size for size in sizes):
+        return False
+    rest = min(source.size - end, _PADDING)
+    return rest > 0 and bool(map_ids(source.path, np.dtype(np.uint8), end, rest).any())
+
+
+def megatron_notes(sources: Iterable[Source]) -> tuple[str, ...]:
+    """Says in a line where bytes are left over that no sequence takes in.
+
+    They are looked for in files that the last sequence does not end; damaged ones are left to
+    their readers.
+    """
+    found = []
+    for source in sources:
+        if source.format != "megatron":
+            continue
+        try:
+            index = megatron_index(source)
+            rest = 0
+            if index.last_byte() != source.size:
+                rest = source.size - index.n_tokens * index.dtype.itemsize
+        except CorpusError:
+            continue
+        if rest > 0:
+            found.append((index.path, source, rest))
+    if not found:
+        return ()
+    path, source, rest = found[0]
+    more = f" (and {counted(len(found) - 1, 'more file')} likewise)" if len(found) > 1 else ""
+    note = (
+        f"{path}: {rest} of the {source.size} bytes of {source.path.name} are in no sequence and "
+        f"are not read{more}; is this the index of another file?"
+    )
+    return (note,)
 
 
 class MegatronReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -115,9 +116,9 @@ class Source:
 def find_sources(paths: Any, file_format: str | None = None) -> list[Source]:
     """The files that `paths` name: files, folders (recursively, sorted) and glob patterns.
 
-    A file that is named twice is read once. In a folder, files are taken by their suffix, or as
-    its index lists them; names that begin with a dot or an underscore are left out. Objects of
-    the library `datasets` are sources themselves.
+    A file that is named twice is read once, and so is an object that is given twice. In a folder,
+    files are taken by their suffix, or as its index lists them; names that begin with a dot or an
+    underscore are left out. Objects of the library `datasets` are sources themselves.
 
     Raises
     ------
@@ -127,23 +128,30 @@ def find_sources(paths: Any, file_format: str | None = None) -> list[Source]:
     if file_format is not None and file_format not in FORMATS:
         raise ArgumentError(f"format must be one of {', '.join(FORMATS)}, not {file_format!r}")
     sources: list[Source] = []
-    seen: set[str] = set()
+    seen: set[str | int] = set()
+    names: Counter[Path] = Counter()
     for path in _each(paths):
-        found: Iterable[Source]
         if isinstance(path, (str, os.PathLike)):
-            found = _sources_of(os.fspath(path), file_format)
-        else:
+            for source in _sources_of(os.fspath(path), file_format):
+                real = os.path.realpath(source.path)
+                if real not in seen:
+                    seen.add(real)
+                    sources.append(source)
+        elif id(path) not in seen:  # its name is made up, so it tells no objects apart
             from radscore.corpus.hf_datasets import object_source
 
-            found = [object_source(path)]
-        for source in found:
-            real = os.path.realpath(source.path)
-            if real not in seen:
-                seen.add(real)
-                sources.append(source)
+            source = object_source(path)
+            names[source.path] += 1
+            seen.add(id(path))
+            sources.append(_numbered(source, names[source.path]))
     if not sources:
         raise InputOptionError("no input was given: name at least one file, folder or pattern")
     return sources
+
+
+def _numbered(source: Source, number: int) -> Source:
+    """The source of an object; all but the first of one name have their number in it."""
+    return source if number == 1 else replace(source, path=Path(f"{source.path}#{number}"))
 
 
 def _each(paths: Any) -> Iterable[Any]:
