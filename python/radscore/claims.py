@@ -75,8 +75,9 @@ _HELPS: Final = {
     "answers": "the suspect's answers (answers=)",
 }
 _CLAIMS: Final = {
-    "text": "text radioactivity: the suspect was trained on the recorded corpus",
-    "model": "model radioactivity: the suspect was trained on outputs of the watermarked model",
+    "text": "text radioactivity: the suspect was trained on the recorded corpus (or on other text "
+    "with this key)",
+    "model": "model radioactivity: the suspect was trained on text with this key",
 }
 
 
@@ -212,9 +213,12 @@ def radioactivity(
     reference, reference_answers : optional
         A model that was not trained on the watermarked text, or its answers to the same prompts.
     filter : KgramSet, optional
-        Frequent contexts of fresh watermarked text; for answers, where nothing was recorded.
-    curve, decoys, threads, progress
+        Frequent contexts of fresh watermarked text, counted by documents; for answers, where
+        nothing was recorded.
+    curve, decoys, threads
         As in `test_open` and `test_closed`.
+    progress : callable, optional
+        As in `test_open`; answers are scored at once.
 
     Returns
     -------

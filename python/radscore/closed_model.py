@@ -47,6 +47,11 @@ _SHARED_CONTEXTS = (
     "under this scheme different contexts can share a random draw, also one of a prompt and one "
     "that was scored: with watermarked prompts the p-value is approximate"
 )
+_FILTER = (
+    "valid for a filter that holds all contexts of some text, or was chosen without the tested "
+    "key; the most frequent contexts of text that carries the tested watermark must be counted by "
+    "documents, since how often a context comes again depends on its green list"
+)
 _OTHER_PROMPTS = (
     "suspect and reference answered different prompts; the test is valid, but a contrast is "
     "strongest over the same prompts"
@@ -117,9 +122,10 @@ def test_closed(
     scheme : Scheme
         The watermark and its key.
     filter : KgramSet, optional
-        Contexts that the suspect may have learned: those of the recorded watermarked text
+        Contexts that the suspect may have learned: all of the recorded watermarked text
         (supervised), or the most frequent of fresh watermarked text of the same kind
-        (unsupervised). Its width is the scheme's.
+        (unsupervised), counted by documents (``KgramCounts.add(..., per_document=True)``). Its
+        width is the scheme's.
     both : bool
         Test with and without the filter, and take the smaller p-value times two.
     reference : like `answers`, optional
@@ -197,6 +203,8 @@ def test_closed(
     best = min(scores, key=lambda filtered: scores[filtered].log10_pvalue)
     score = scores[best]
     notes = [*work.notes(), *([nothing] if nothing else [])]
+    if filter is not None:
+        notes.append(_FILTER)
     return ClosedResult(
         setting=_setting(filter, reference if other is not None else None),
         weighting=chosen.weighting,
@@ -211,7 +219,7 @@ def test_closed(
         unfiltered=scores.get(False),
         filtered=scores.get(True),
         n_failed=suspect.n_failed,
-        decoys=work.decoys(filter if best else None, decoys, decoy_seed) if decoys else None,
+        decoys=work.decoys(filters, decoys, decoy_seed) if decoys else None,
     )
 
 
@@ -340,8 +348,9 @@ class _Work:
         self._other = other
         self._any_prompt = any_prompt
         self._threads = threads
-        if any_prompt and suspect.prompts is None:
-            raise ArgumentError("prompts_watermarked=True needs the prompts (prompts=)")
+        for name, texts in (("prompts", suspect), ("reference_prompts", other)):
+            if any_prompt and texts is not None and texts.prompts is None:
+                raise ArgumentError(f"prompts_watermarked=True needs the prompts ({name}=)")
 
     def notes(self) -> list[str]:
         """What the result assumes."""
@@ -452,9 +461,26 @@ class _Work:
         result = scorer.result()
         return CurvePoint(n_tokens, result.n_scored, result.statistic, result.log10_pvalue)
 
-    def decoys(self, phi: KgramSet | None, n: int, seed: int) -> DecoyResult:
-        """The statistic of the better of two tests, under other keys."""
+    def decoys(self, filters: list[KgramSet | None], n: int, seed: int) -> DecoyResult:
+        """The test under other keys; of two tests the larger statistic, under each key."""
+        from radscore.stats import decoy_test as compare
+
         schemes = [self._scheme, *self._scheme.decoys(check_width("decoys", n, 1, 10**6), seed)]
+        found: list[DecoyResult] = []
+        for phi in filters:
+            try:
+                found.append(self._decoys(phi, schemes))
+            except TokenError:  # of two tests one may have nothing to score
+                if len(filters) == 1 or phi is None:
+                    raise
+        if len(found) == 1:
+            return found[0]
+        return compare(
+            max(one.statistic for one in found),
+            np.max([one.decoy_statistics for one in found], axis=0),
+        )
+
+    def _decoys(self, phi: KgramSet | None, schemes: list[Scheme]) -> DecoyResult:
         if self._chosen.weighting == "plain" and not self._any_prompt:
             scorer = Scorer(schemes, filter=phi, threads=self._threads)
             scorer.add(self._suspect.documents, self._suspect.prompts)

@@ -189,8 +189,25 @@ class KgramCounts:
         check_width("vocab_size", vocab_size, 2, 2**20)
         self.core = _core.KgramCounts(width, vocab_size)
 
-    def add(self, documents: DocumentsLike, *, threads: int | None = None) -> None:
+    def add(
+        self,
+        documents: DocumentsLike,
+        *,
+        per_document: bool = False,
+        threads: int | None = None,
+    ) -> None:
         """Counts the k-grams of documents (anything `Documents.of` takes), in parallel.
+
+        Parameters
+        ----------
+        documents : Documents, Arrow lists, lists of ids, arrays, tensors
+            What to count; in parallel.
+        per_document : bool
+            Count each k-gram once a document, so that the counts are numbers of documents. For a
+            filter from text that carries the tested watermark: how often a context comes again
+            in a text depends on its own green list, whether it comes at all does not.
+        threads : int, optional
+            Worker threads; all cores by default.
 
         Raises
         ------
@@ -202,6 +219,8 @@ class KgramCounts:
         if threads is not None:
             threads = check_width("threads", threads, 1, 4096)
         ragged = Documents.of(documents)
+        if per_document:
+            ragged = _once_a_document(ragged, self.width)
         self.core.add(ragged.values, ragged.offsets, threads)
 
     def top(self, n: int | None = None, *, min_count: int = 1) -> KgramSet:
@@ -261,6 +280,22 @@ class KgramCounts:
             f"KgramCounts(width={self.width}, vocab_size={self.vocab_size}, n={len(self)}, "
             f"total={self.total})"
         )
+
+
+def _once_a_document(documents: Documents, width: int) -> Documents:
+    """The distinct k-grams of each document, each as a document of its own."""
+    offsets = documents.offsets
+    lengths = np.maximum(np.diff(offsets) - (width - 1), 0)
+    document = np.repeat(np.arange(len(documents)), lengths)
+    first = np.cumsum(lengths) - lengths
+    starts = np.arange(len(document)) - first[document] + offsets[document]
+    columns = [documents.values[starts + j] for j in range(width)]
+    order = np.lexsort((*reversed(columns), document))
+    rows = np.column_stack([document, *columns])[order]
+    new = np.ones(len(rows), dtype=np.bool_)
+    new[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    kept = rows[new, 1:].astype(documents.values.dtype)
+    return Documents(kept.ravel(), np.arange(len(kept) + 1, dtype=np.int64) * width)
 
 
 def _import_json(path: Path, vocab_size: int) -> KgramCounts:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -259,6 +259,7 @@ def test_membership(
                 f"{name} has no sentence: none of its {len(pieces[name].lengths)} documents has "
                 f"{length} tokens (length)"
             )
+    repeated = {name: _drop_repeated(pieces, name) for name in pieces}
     candidates = pieces["members"]
     if unseen is not None:
         candidates = mixed(candidates, pieces["unseen"], degree)
@@ -277,7 +278,8 @@ def test_membership(
     return MembershipResult(
         statistic=test.statistic,
         log10_pvalue=test.log10_pvalue,
-        method=f"one-sided two-sample Kolmogorov-Smirnov, {test.method}",
+        method=f"{_approximately(one, other, unit)}one-sided two-sample Kolmogorov-Smirnov, "
+        f"{test.method}",
         calibration=calibration,
         length=length,
         unit=unit,
@@ -292,7 +294,7 @@ def test_membership(
         thresholds=edges,
         member_counts=np.histogram(x, edges)[0].astype(np.int64),
         nonmember_counts=np.histogram(y, edges)[0].astype(np.int64),
-        removed=_removed(pieces),
+        removed=_removed(pieces) | _named("repeated sentences of {}", repeated),
         model=reader.fingerprint,
         notes=_notes(one, other, unit, calibration, with_text=reader.tokenizer is not None),
         member_scores=x,
@@ -359,11 +361,33 @@ def _measure(
 
 
 def _removed(pieces: dict[str, Sentences]) -> dict[str, int]:
-    removed = {}
-    for name, one in pieces.items():
-        removed[f"short documents of {name}"] = one.n_short
-        removed[f"tokens of unfinished sentences of {name}"] = one.n_dropped
-    return {reason: number for reason, number in removed.items() if number}
+    short = {name: one.n_short for name, one in pieces.items()}
+    dropped = {name: one.n_dropped for name, one in pieces.items()}
+    return _named("short documents of {}", short) | _named(
+        "tokens of unfinished sentences of {}", dropped
+    )
+
+
+def _named(reason: str, numbers: dict[str, int]) -> dict[str, int]:
+    return {reason.format(name): number for name, number in numbers.items() if number}
+
+
+def _drop_repeated(pieces: dict[str, Sentences], name: str) -> int:
+    """Keeps the first of equal sentences of a side: copies are not draws of their own."""
+    ids = pieces[name].ids
+    first = np.sort(np.unique(ids, axis=0, return_index=True)[1])
+    pieces[name] = replace(pieces[name], ids=ids[first], documents=pieces[name].documents[first])
+    return len(ids) - len(first)
+
+
+def _most_sentences(one: _Side, other: _Side) -> int:
+    """Sentences of the document that has the most."""
+    return max(int(np.bincount(side.sentences.documents).max()) for side in (one, other))
+
+
+def _approximately(one: _Side, other: _Side, unit: str) -> str:
+    """Sentences of one document are no independent draws."""
+    return "approximate: " if unit == "sentence" and _most_sentences(one, other) > 1 else ""
 
 
 def _notes(
@@ -384,7 +408,7 @@ def _notes(
         notes.append(_BOTH.format(n=both))
     if calibration == "zlib" and not with_text:
         notes.append(_NO_TEXT)
-    most = max(int(np.bincount(side.sentences.documents).max()) for side in (one, other))
+    most = _most_sentences(one, other)
     if unit == "sentence" and most > 1:
         notes.append(_DEPENDENT.format(most=most))
     m, n = (len(side.values(unit, side.losses)) for side in (one, other))

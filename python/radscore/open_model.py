@@ -30,7 +30,7 @@ __all__ = ["OpenResult", "test_open"]
 
 _SLACK: Final = 1.1
 _FIRST_STEP: Final = 64  # tokens
-_SUSPICIOUS: Final = -6.0  # log10 of a p-value at which a text is called watermarked
+_SUSPICIOUS: Final = -4.0  # log10 of a p-value at which a text is called watermarked
 _REPEATED: Final = "places whose context came before in the text"
 _BEYOND: Final = "places after ids outside of the scheme's vocabulary"
 _UNSCORED: Final = "predictions outside of the scheme's vocabulary"
@@ -164,7 +164,7 @@ def test_open(
     settings: dict[str, Any] = {"top": top, "max_weights": max_weights, "min_weight": min_weight}
     settings["transform"] = transform
     given = {name: value for name, value in settings.items() if value is not None}
-    witness = Scorer(scheme, threads=threads)
+    witness = _Witness(Scorer(scheme, threads=threads), scheme)
     if from_file is not None:
         others = (model, documents, reference, weighting, text_watermarked, tokenizer)
         if any(one is not None for one in (*others, *given.values(), batch_tokens, max_length)):
@@ -185,12 +185,17 @@ def test_open(
             batch_tokens=batch_tokens,
             max_length=max_length,
             progress=progress,
-            on_document=_Witness(witness, scheme).add,
+            on_document=witness.add,
         )
     _check_fit(source.header, scheme, from_file)
+    if decoys and source.header.text_watermarked:
+        raise ArgumentError(
+            "decoys need text without the watermark: what counts of watermarked text was chosen by "
+            "the tested key, and by none of the decoys"
+        )
     evidence = _Evidence(scheme, source.header, decoys, decoy_seed, threads)
-    evidence.take(source, points)
-    return _result(evidence, source.header, source.totals, points.points, witness)
+    evidence.take(source, points, witness if from_file is not None else None)
+    return _result(evidence, source.header, source.totals, points.points, witness.scorer)
 
 
 # pytest takes a function of this name for a test
@@ -224,15 +229,32 @@ class _Witness:
     """Scores the text itself, to warn where it carries the watermark."""
 
     def __init__(self, scorer: Scorer, scheme: Scheme) -> None:
-        self._scorer = scorer
+        self.scorer = scorer
         self._size = scheme.vocab_size
+        self._width = scheme.window_width - 1
+        self._last: tuple[int, npt.NDArray[Any]] | None = None
+
+    def places(self, pairs: Pairs) -> None:
+        """The text as far as a file of predictions tells it: places next to each other."""
+        if not self._width or not len(pairs):
+            return
+        numbers, at = np.unique(pairs.occurrences, return_index=True)
+        contexts = pairs.contexts[at][:, pairs.contexts.shape[1] - self._width :]
+        if self._last is not None:
+            numbers = np.concatenate([[self._last[0]], numbers.astype(np.int64)])
+            contexts = np.vstack([self._last[1], contexts])
+        self._last = int(numbers[-1]), contexts[-1:]
+        adjacent = np.diff(numbers.astype(np.int64)) == 1
+        adjacent &= np.all(contexts[1:, :-1] == contexts[:-1, 1:], axis=1)
+        adjacent &= np.all(contexts[:-1] < self._size, axis=1) & (contexts[1:, -1] < self._size)
+        self.scorer.add_pairs(contexts[:-1][adjacent], contexts[1:, -1][adjacent])
 
     def add(self, tokens: npt.NDArray[Any]) -> None:
         """One document; ids that the scheme does not know cut it."""
         cuts = np.flatnonzero(tokens >= self._size)
         parts = np.split(tokens, cuts) if len(cuts) else [tokens]
         parts = [part[1:] if i else part for i, part in enumerate(parts)]
-        self._scorer.add(Documents.of([part.astype(np.uint32) for part in parts]))
+        self.scorer.add(Documents.of([part.astype(np.uint32) for part in parts]))
 
 
 class _Curve:
@@ -246,7 +268,7 @@ class _Curve:
         self.points: list[CurvePoint] = []
         self.number, self._every, self._steps = 0, _FIRST_STEP, list[int]()
         if isinstance(curve, (int, np.integer)):
-            self.number = check_width("curve", int(curve), 1, 10_000)
+            self.number = check_width("curve", int(curve), 0, 10_000)
         else:
             self._steps = sorted({check_width("curve", step, 1, 2**62) for step in curve})
 
@@ -294,9 +316,13 @@ class _Evidence:
         self.removed: dict[str, int] = {}
         self._seen: set[bytes] = set()
 
-    def take(self, source: Predictions | Reading, curve: _Curve) -> None:
+    def take(
+        self, source: Predictions | Reading, curve: _Curve, witness: _Witness | None = None
+    ) -> None:
         """Everything that was read; the points of the curve on the way."""
         for pairs in source:
+            if witness is not None:
+                witness.places(pairs)
             start = 0
             while (step := curve.step) is not None and len(pairs):
                 end = int(np.searchsorted(pairs.occurrences, step, side="left"))
@@ -314,7 +340,7 @@ class _Evidence:
 
     def _point(self, n_tokens: int) -> CurvePoint:
         if not self.scorer.tally().n_scored:
-            return CurvePoint(n_tokens, 0, 0.0, 0.0)
+            return CurvePoint(n_tokens, 0, 0.0, math.nan)
         result = self.scorer.result()
         return CurvePoint(n_tokens, result.n_scored, result.statistic, result.log10_pvalue)
 
@@ -414,13 +440,15 @@ def _result(
     if not totals.complete:
         notes.append(f"the reading was stopped after {totals.n_documents} documents")
     text_log10 = math.nan
-    if witness.n_tokens and witness.tally().n_scored:
+    if witness.tally().n_scored:
         text_log10 = witness.result().log10_pvalue
         if text_log10 < _SUSPICIOUS and not header.text_watermarked:
             notes.append(
-                f"the p-value is not valid: the text itself carries the watermark (log10 p = "
+                f"there is no valid p-value: the text itself carries the watermark (log10 p = "
                 f"{text_log10:.1f}); read other text, or say text_watermarked=True"
             )
+            method = "none: the text carries the watermark"
+            score = replace(score, pvalue=math.nan, log10_pvalue=math.nan, method=method)
     kind = "watermarked text" if header.text_watermarked else "text without the watermark"
     return OpenResult(
         setting=f"open, {kind}",

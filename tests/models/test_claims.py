@@ -70,7 +70,7 @@ def test_the_contrast_of_an_open_model(radioactive, clean, fresh):
     control = rs.radioactivity(SCHEME, model=clean, fresh=fresh, reference=reference)
     assert not control.radioactive(1e-2)
     shown = repr(report)
-    assert "model radioactivity: the suspect was trained on outputs" in shown
+    assert "model radioactivity: the suspect was trained on text with" in shown
     assert "alpha" in shown
     assert bytes(range(16)).hex() not in shown
     assert json.loads(json.dumps(report.to_dict()))["setting"] == report.setting

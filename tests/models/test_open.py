@@ -67,8 +67,10 @@ def test_watermarked_text(radioactive, clean, kind):
     assert open_test(trained(written(None, 320, 32, seed=6)), text, SCHEME, **how).log10_pvalue > -3
     # read as if it were clean, the result says that it is not
     wrong = open_test(radioactive, text, SCHEME, **how | {"text_watermarked": False})
-    assert any("the p-value is not valid: the text itself carries" in note for note in wrong.notes)
+    assert any("no valid p-value: the text itself carries" in note for note in wrong.notes)
     assert wrong.text_log10_pvalue < -6
+    assert math.isnan(wrong.pvalue)
+    assert math.isnan(wrong.score.log10_pvalue)
 
 
 def by_hand(model, docs, scheme, weighting, *, strict, identity=None, reference=None):
@@ -316,3 +318,23 @@ def test_what_does_not_go_together(radioactive, clean, fresh):
 def test_the_default_weighting(radioactive, clean, fresh):
     assert open_test(radioactive, fresh, SCHEME, reference=clean).weighting.startswith("contrast")
     assert open_test(radioactive, fresh, SCHEME).reference is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_tells_that_its_text_carries_the_watermark(radioactive, fresh, tmp_path, kind):
+    for name, text in (("marked", written(SCHEME, 20, 50, seed=5)), ("fresh", fresh)):
+        how = {"weighting": kind}
+        if kind == "contrast":
+            how["reference"] = trained(written(None, 320, 32, seed=6), steps=5)
+        predict(radioactive, text, tmp_path / name, context_width=1, **how)
+    marked = open_test(None, None, SCHEME, from_file=tmp_path / "marked")
+    assert marked.text_log10_pvalue < -6
+    assert math.isnan(marked.log10_pvalue)
+    clean_file = open_test(None, None, SCHEME, from_file=tmp_path / "fresh")
+    assert clean_file.text_log10_pvalue > -3
+    assert clean_file.log10_pvalue < -4
+
+
+def test_decoys_are_refused_where_the_text_was_chosen_by_the_key(radioactive, fresh):
+    with pytest.raises(ArgumentError, match="decoys need text without the watermark"):
+        open_test(radioactive, fresh, SCHEME, text_watermarked=True, decoys=5)

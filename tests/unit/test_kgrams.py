@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.errors import ArgumentError, StateError, TokenError
 from radscore.kgrams import KgramCounts, KgramSet
@@ -230,3 +230,21 @@ def test_arrays_in_any_order_are_read_row_by_row():
     rows = np.array([[1, 2], [3, 4], [5, 6]])
     for array in (rows, np.asfortranarray(rows), np.repeat(rows, 2, axis=0)[::2]):
         assert list(KgramSet.from_kgrams(array, vocab_size=9)) == [(1, 2), (3, 4), (5, 6)]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.lists(st.integers(0, 4), max_size=9), max_size=6),
+    st.integers(1, 3),
+    st.sampled_from([np.uint16, np.int64]),
+)
+def test_counted_by_documents(documents, width, dtype):
+    naive = Counter(
+        kgram
+        for doc in documents
+        for kgram in {tuple(doc[i : i + width]) for i in range(len(doc) - width + 1)}
+    )
+    counts = KgramCounts(width, 5)
+    counts.add([np.array(doc, dtype=dtype) for doc in documents], per_document=True)
+    rows, numbers = counts.to_numpy()
+    assert {tuple(r): n for r, n in zip(rows.tolist(), numbers.tolist(), strict=True)} == naive

@@ -31,7 +31,8 @@ _MAGIC = b"RSKG"
 
 _BUILD = """\
   radscore kgrams build marked/*.jsonl --width 2 --vocab-size 32000 --out phi.rkg
-  radscore kgrams build fresh.parquet --width 2 --vocab-size 32000 --top 10000 --out phi.rkg
+  radscore kgrams build fresh.parquet --width 2 --vocab-size 32000 --top 10000 \
+      --count documents --out phi.rkg
 """
 _INFO = """\
   radscore kgrams info phi.rkg
@@ -69,6 +70,13 @@ def register(commands: Any) -> None:
         metavar="C",
         help="keep those that occur at least C times",
     )
+    build.add_argument(
+        "--count",
+        choices=("occurrences", "documents"),
+        default="occurrences",
+        help="what makes a k-gram frequent: how often it occurs (default), or in how many "
+        "documents; with --top of text that carries the tested watermark only documents will do",
+    )
     build.add_argument("--out", required=True, metavar="FILE", help="where to save the set")
     add_run_options(build)
     build.add_argument("--json", action="store_true", help="print JSON")
@@ -103,7 +111,9 @@ def run_build(args: argparse.Namespace) -> int:
     progress = Progress(corpus.total_bytes, quiet=args.quiet, asked=args.progress)
     try:
         for batch in corpus:
-            counts.add(batch.documents, threads=args.threads)
+            counts.add(
+                batch.documents, per_document=args.count == "documents", threads=args.threads
+            )
             progress.add(batch.n_bytes, batch.documents.n_tokens)
     finally:
         progress.close()

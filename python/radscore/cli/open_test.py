@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
@@ -154,6 +155,8 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
 
 def _evidence(result: OpenResult) -> list[tuple[str, str]]:
     score = result.score
+    if math.isnan(result.log10_pvalue):
+        return [("z", f"{score.zscore:.3f}"), ("p-value", score.method)]
     text = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {score.method}"
     rows = [("z", f"{score.zscore:.3f}"), ("p-value", text)]
     if score.weighted is not None:

@@ -137,6 +137,10 @@ def open_corpus(
     first_bin = next((source for source in sources if source.format == "bin"), None)
     if first_bin is not None and (note := doubt_of(first_bin, options.dtype, vocab_size)):
         notes = (*notes, note)
+    if any(source.format == "megatron" for source in sources):
+        from radscore.corpus.megatron import megatron_notes
+
+        notes = (*notes, *megatron_notes(sources))
     corpus = Corpus(sources, options, on_error, notes)
     if corpus.boundaries is not None:
         corpus.notes = (*notes, corpus.boundaries)

@@ -126,7 +126,9 @@ def known(source: Source, options: Options) -> Known:
         from radscore.corpus.megatron import megatron_index
 
         index = megatron_index(source)
-        return Known(source.size // index.dtype.itemsize, index.n_documents if whole else None)
+        whole_file = index.last_byte() == source.size
+        n_tokens = source.size // index.dtype.itemsize if whole_file else index.n_tokens
+        return Known(n_tokens, index.n_documents if whole else None)
     if kind in BARE:
         layout = token_layout(source, options.dtype)
         if layout.ends is not None:
