@@ -127,8 +127,8 @@ def known(source: Source, options: Options) -> Known:
 
         index = megatron_index(source)
         whole_file = index.last_byte() == source.size
-        n_tokens = source.size // index.dtype.itemsize if whole_file else index.n_tokens
-        return Known(n_tokens, index.n_documents if whole else None)
+        in_file = source.size // index.dtype.itemsize if whole_file else index.n_tokens
+        return Known(in_file, index.n_documents if whole else None)
     if kind in BARE:
         layout = token_layout(source, options.dtype)
         if layout.ends is not None:
