@@ -6,6 +6,8 @@ use super::grouping::score_by_seed;
 use super::seeding::Seeding;
 use super::{Scheme, ScoreKind, Share, check, exponential};
 use crate::error::{Error, Result};
+use crate::kernels::vector::Vector;
+use crate::kernels::{self, Work};
 use crate::random::mt19937::{Mt19937, WORDS};
 use rayon::prelude::*;
 
@@ -55,10 +57,19 @@ fn uniforms_at(seed: u32, ascending: &[u32], out: &mut [u64]) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn uniforms_at_avx2(seed: u32, ascending: &[u32], out: &mut [u64]) {
-    uniforms_at(seed, ascending, out);
+/// [`uniforms_at`] for each instruction set.
+struct OneSeed<'a> {
+    seed: u32,
+    ascending: &'a [u32],
+    out: &'a mut [u64],
+}
+
+impl Work for OneSeed<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        uniforms_at(self.seed, self.ascending, self.out);
+    }
 }
 
 impl Scheme for GumbelMax {
@@ -98,14 +109,17 @@ impl Scheme for GumbelMax {
         let seeder = self.seeding.prepare();
         let width = self.window_width();
         let seed_target = |row: usize| seeder.seed_target(&windows[row * width..][..width]);
-        score_by_seed(out, seed_target, |(): &mut (), seed, targets, scores| {
-            #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: the processor has AVX2, all that the function asks for.
-                unsafe { uniforms_at_avx2(seed, targets, scores) };
-                return;
+        score_by_seed(out, seed_target, |(): &mut (), batch, scores| {
+            for (seed, range) in batch.seeds() {
+                let work = OneSeed {
+                    seed,
+                    ascending: &batch.targets()[range.clone()],
+                    out: &mut scores[range],
+                };
+                if let Err(work) = kernels::run(work) {
+                    uniforms_at(work.seed, work.ascending, work.out);
+                }
             }
-            uniforms_at(seed, targets, scores);
         });
     }
 

@@ -85,9 +85,9 @@ impl Scheme for Kgw {
         score_by_seed(
             out,
             seed_target,
-            |(scratch, green): &mut (Scratch, Vec<bool>), seed, targets, scores| {
-                green.resize(targets.len(), false);
-                self.lists.green(seed, targets, scratch, green);
+            |(scratch, green): &mut (Scratch, Vec<bool>), batch, scores| {
+                green.resize(scores.len(), false);
+                self.lists.green_batch(batch, scratch, green);
                 for (score, &green) in scores.iter_mut().zip(green.iter()) {
                     *score = green.into();
                 }

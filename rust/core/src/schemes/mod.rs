@@ -5,7 +5,7 @@
 //! score under every key and are one piece of evidence.
 
 mod check;
-mod grouping;
+pub mod grouping;
 pub mod gumbel;
 pub mod keyed;
 pub mod kgw;
