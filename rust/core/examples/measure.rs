@@ -4,6 +4,8 @@ use radscore_core::kernels::{self, Kernel};
 use radscore_core::pool::Pool;
 use radscore_core::schemes::Scheme;
 use radscore_core::schemes::kgw::Kgw;
+use radscore_core::schemes::keyed::Keyed;
+use radscore_core::schemes::vllm::VllmGumbel;
 use radscore_core::schemes::seeding::{Rule, Seeding};
 use radscore_core::Result;
 use std::time::Instant;
@@ -53,6 +55,14 @@ fn main() -> Result<()> {
     if only == "crossover" {
         return crossover();
     }
+    let n = 1 << 16;
+    all.push(("keyed 2", n, Box::new(Keyed::green([7; 16], 50_000, 2, 0.25)?)));
+    all.push(("keyed 4", n, Box::new(Keyed::green([7; 16], 50_000, 4, 0.25)?)));
+    all.push(("keyed 15", n, Box::new(Keyed::green([7; 16], 50_000, 15, 0.25)?)));
+    all.push(("keyed gumbel 2", n, Box::new(Keyed::gumbel([7; 16], 50_000, 2)?)));
+    all.push(("vllm 2", n, Box::new(VllmGumbel::single(7, 50_000, 2)?)));
+    all.push(("vllm 4", n, Box::new(VllmGumbel::single(7, 50_000, 4)?)));
+    all.push(("vllm dual 4", n, Box::new(VllmGumbel::dual(7, 50_000, 4, 0.1)?)));
     for (name, n, scheme) in &all {
         if name.contains(&only) {
             measure(name, &**scheme, *n, &pool)?;

@@ -99,4 +99,37 @@ impl Vector for Avx2 {
             Self(_mm256_xor_si256(y, _mm256_srli_epi32::<18>(y)))
         }
     }
+    #[inline(always)]
+    fn splat64(word: u64) -> Self {
+        Self(enabled! { _mm256_set1_epi64x(word.cast_signed()) })
+    }
+    #[inline(always)]
+    fn widened(words: &[u32]) -> Self {
+        let words = &words[..Self::LANES / 2];
+        Self(enabled! { _mm256_cvtepu32_epi64(_mm_loadu_si128(words.as_ptr().cast())) })
+    }
+    #[inline(always)]
+    fn store64(self, out: &mut [u64]) {
+        let out = &mut out[..Self::LANES / 2];
+        enabled! { _mm256_storeu_si256(out.as_mut_ptr().cast(), self.0) }
+    }
+    #[inline(always)]
+    fn add64(self, other: Self) -> Self {
+        Self(enabled! { _mm256_add_epi64(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(enabled! { _mm256_xor_si256(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn rotated64<const L: u32, const R: u32>(self) -> Self {
+        enabled! {
+            if L == 32 {
+                return Self(_mm256_shuffle_epi32::<0b10_11_00_01>(self.0));
+            }
+            let left = _mm256_sllv_epi64(self.0, Self::splat64(L.into()).0);
+            let right = _mm256_srlv_epi64(self.0, Self::splat64(R.into()).0);
+            Self(_mm256_or_si256(left, right))
+        }
+    }
 }

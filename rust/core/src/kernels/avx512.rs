@@ -96,4 +96,30 @@ impl Vector for Avx512 {
             Self(_mm512_xor_si512(y, _mm512_srli_epi32::<18>(y)))
         }
     }
+    #[inline(always)]
+    fn splat64(word: u64) -> Self {
+        Self(enabled! { _mm512_set1_epi64(word.cast_signed()) })
+    }
+    #[inline(always)]
+    fn widened(words: &[u32]) -> Self {
+        let words = &words[..Self::LANES / 2];
+        Self(enabled! { _mm512_cvtepu32_epi64(_mm256_loadu_si256(words.as_ptr().cast())) })
+    }
+    #[inline(always)]
+    fn store64(self, out: &mut [u64]) {
+        let out = &mut out[..Self::LANES / 2];
+        enabled! { _mm512_storeu_epi64(out.as_mut_ptr().cast(), self.0) }
+    }
+    #[inline(always)]
+    fn add64(self, other: Self) -> Self {
+        Self(enabled! { _mm512_add_epi64(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(enabled! { _mm512_xor_si512(self.0, other.0) })
+    }
+    #[inline(always)]
+    fn rotated64<const L: u32, const R: u32>(self) -> Self {
+        Self(enabled! { _mm512_rolv_epi64(self.0, Self::splat64(L.into()).0) })
+    }
 }

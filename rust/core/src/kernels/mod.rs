@@ -15,7 +15,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod lanes;
+pub mod ln;
 pub mod permutation;
+pub mod rows;
+pub mod siphash;
 pub mod vector;
 
 use crate::error::{Error, Result};

@@ -31,4 +31,20 @@ pub trait Vector: Copy + Send + Sync + 'static {
     fn twisted(self, next: Self, far: Self) -> Self;
     /// MT19937's tempering.
     fn tempered(self) -> Self;
+
+    // The same bits as LANES / 2 words of 64 bits, for hashes that compilers do not vectorise well
+    // by themselves.
+
+    /// All words the same.
+    fn splat64(word: u64) -> Self;
+    /// The first LANES / 2 words, each in 64 bits.
+    fn widened(words: &[u32]) -> Self;
+    /// Writes LANES / 2 words.
+    fn store64(self, out: &mut [u64]);
+    /// `self + other`.
+    fn add64(self, other: Self) -> Self;
+    /// `self ^ other`.
+    fn xor(self, other: Self) -> Self;
+    /// Every word rotated to the left by L; R is 64 - L.
+    fn rotated64<const L: u32, const R: u32>(self) -> Self;
 }

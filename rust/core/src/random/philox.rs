@@ -1,5 +1,7 @@
 //! Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011).
 
+use crate::kernels::lanes::Lanes;
+
 const M0: u64 = 0xD251_1F53;
 const M1: u64 = 0xCD9E_8D57;
 const W0: u32 = 0x9E37_79B9;
@@ -17,6 +19,22 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
         (c0, c1, c2, c3) = (high(p1) ^ c1 ^ k0, low(p1), high(p0) ^ c3 ^ k1, low(p0));
         k0 = k0.wrapping_add(W0);
         k1 = k1.wrapping_add(W1);
+    }
+    [c0, c1, c2, c3]
+}
+
+/// The same for a counter and a key of each lane.
+#[inline(always)]
+#[must_use]
+pub fn philox4x32_10_lanes(counter: [Lanes<u32>; 4], key: [Lanes<u32>; 2]) -> [Lanes<u32>; 4] {
+    let [mut c0, mut c1, mut c2, mut c3] = counter;
+    let [mut k0, mut k1] = key;
+    for _ in 0..10 {
+        let p0 = c0.wide() * Lanes::splat(M0);
+        let p1 = c2.wide() * Lanes::splat(M1);
+        (c0, c1, c2, c3) = (p1.high() ^ c1 ^ k0, p1.low(), p0.high() ^ c3 ^ k1, p0.low());
+        k0 = k0 + Lanes::splat(W0);
+        k1 = k1 + Lanes::splat(W1);
     }
     [c0, c1, c2, c3]
 }
