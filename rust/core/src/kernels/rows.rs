@@ -133,39 +133,41 @@ impl<S: SideBySide> Work for Windows<'_, S> {
     }
 }
 
-/// Turns rows of windows into columns of tokens; lanes past the last window keep what they had.
-/// Widths are constants for the usual ones, so that the compiler shuffles instead of gathering.
+/// Turns rows of windows into columns of tokens; lanes past the last window repeat the first.
+/// Widths are constants for the usual ones, so that the addresses are.
 #[inline(always)]
 fn transpose(windows: &[u32], columns: &mut [Tokens]) {
-    match columns.len() {
-        2 => transpose_by::<2>(windows, columns),
-        3 => transpose_by::<3>(windows, columns),
-        4 => transpose_by::<4>(windows, columns),
-        5 => transpose_by::<5>(windows, columns),
-        width => {
-            for (lane, window) in windows.chunks_exact(width).enumerate() {
-                for (column, &token) in columns.iter_mut().zip(window) {
-                    column.0[lane] = token;
+    let width = columns.len();
+    if windows.len() == LANES * width {
+        match width {
+            2 => transpose_full::<2>(windows, columns),
+            3 => transpose_full::<3>(windows, columns),
+            4 => transpose_full::<4>(windows, columns),
+            5 => transpose_full::<5>(windows, columns),
+            _ => {
+                for (w, column) in columns.iter_mut().enumerate() {
+                    for (token, window) in column.0.iter_mut().zip(windows.chunks_exact(width)) {
+                        *token = window[w];
+                    }
                 }
+            }
+        }
+    } else {
+        for (w, column) in columns.iter_mut().enumerate() {
+            *column = Lanes::splat(windows[w]);
+            for (token, window) in column.0.iter_mut().zip(windows.chunks_exact(width)) {
+                *token = window[w];
             }
         }
     }
 }
 
 #[inline(always)]
-fn transpose_by<const W: usize>(windows: &[u32], columns: &mut [Tokens]) {
-    let columns = &mut columns[..W];
-    if windows.len() == LANES * W {
-        for (w, column) in columns.iter_mut().enumerate() {
-            for lane in 0..LANES {
-                column.0[lane] = windows[lane * W + w];
-            }
-        }
-    } else {
-        for (lane, window) in windows.chunks_exact(W).enumerate() {
-            for (column, &token) in columns.iter_mut().zip(window) {
-                column.0[lane] = token;
-            }
+fn transpose_full<const W: usize>(windows: &[u32], columns: &mut [Tokens]) {
+    let (columns, windows) = (&mut columns[..W], &windows[..LANES * W]);
+    for (w, column) in columns.iter_mut().enumerate() {
+        for (lane, token) in column.0.iter_mut().enumerate() {
+            *token = windows[lane * W + w];
         }
     }
 }

@@ -45,8 +45,8 @@ impl<V: Vector> SipHashes<V> {
             let (low, high) = words.split_at(V::LANES / 2);
             let more = [V::widened(low), V::widened(high)];
             if odd {
-                let more = more.map(V::rotated64::<32, 32>);
-                group.block([group.half[0].xor(more[0]), group.half[1].xor(more[1])]);
+                let upper = |i: usize| more[i].rotated64::<32, 32>().xor(group.half[i]);
+                group.block([upper(0), upper(1)]);
                 group.half = [V::splat64(0); 2];
             } else {
                 group.half = more;

@@ -84,15 +84,16 @@ impl SideBySide for Prf {
 
     #[inline(always)]
     fn context<V: Vector>(&self, context: &[Tokens]) -> Chains {
-        let mut state = [CONTEXT_DOMAIN, context.len() as u32, 0, 0].map(Lanes::splat);
+        let zero = Lanes::splat(0);
+        let width = context.len() as u32;
+        let mut state = [Lanes::splat(CONTEXT_DOMAIN), Lanes::splat(width), zero, zero];
         for (offset, block) in (0u32..).step_by(4).zip(context.chunks(4)) {
-            let mut words = [u32::MAX, u32::MAX - 1, u32::MAX - 2, u32::MAX - 3].map(Lanes::splat);
-            words[..block.len()].copy_from_slice(block);
-            for (word, state) in words.iter_mut().zip(state) {
-                *word = *word ^ state;
+            for (slot, state) in (0u32..).zip(&mut state) {
+                let missing = Lanes::splat(u32::MAX - slot);
+                *state = *state ^ block.get(slot as usize).copied().unwrap_or(missing);
             }
-            let key = [self.key[0] ^ offset, self.key[1]];
-            state = philox4x32_10_lanes(words, key.map(Lanes::splat));
+            let key = [Lanes::splat(self.key[0] ^ offset), Lanes::splat(self.key[1])];
+            state = philox4x32_10_lanes(state, key);
         }
         state
     }
