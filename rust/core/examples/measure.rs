@@ -6,7 +6,12 @@ use radscore_core::schemes::Scheme;
 use radscore_core::schemes::kgw::Kgw;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::vllm::VllmGumbel;
-use radscore_core::schemes::seeding::{Rule, Seeding};
+use radscore_core::schemes::gumbel::GumbelMax;
+use radscore_core::schemes::sbw::Sbw;
+use radscore_core::schemes::seeding::{Prf, Rule, Seeding};
+use radscore_core::schemes::sglang::SglangGumbel;
+use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
+use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::Result;
 use std::time::Instant;
 
@@ -63,6 +68,18 @@ fn main() -> Result<()> {
     all.push(("vllm 2", n, Box::new(VllmGumbel::single(7, 50_000, 2)?)));
     all.push(("vllm 4", n, Box::new(VllmGumbel::single(7, 50_000, 4)?)));
     all.push(("vllm dual 4", n, Box::new(VllmGumbel::dual(7, 50_000, 4, 0.1)?)));
+    let keys: Vec<i64> = (1..31).map(|i| i * 1_234_567).collect();
+    all.push(("sglang 2", n, Box::new(SglangGumbel::new(7, None, 50_000, 2)?)));
+    all.push(("sglang dual 4", n, Box::new(SglangGumbel::new(7, Some((9, 0.5)), 50_000, 4)?)));
+    all.push(("textseal 3", n, Box::new(TextSeal::green(7, 50_000, 3, 0.25)?)));
+    all.push(("textseal gumbel 3", n, Box::new(TextSeal::gumbel(7, 50_000, 3)?)));
+    all.push(("synthid", n, Box::new(SynthId::new(&keys, 50_000, 5, 65_536, 0)?)));
+    all.push(("synthid odd", 4096, Box::new(SynthId::new(&keys, 50_000, 5, 65_537, 0)?)));
+    all.push(("deepmind", 4096, Box::new(SynthIdDeepMind::new(&keys, 50_000, 5)?)));
+    all.push(("sbw 1", n, Box::new(Sbw::new(7, 50_000, 0.25, Prf::Additive, 1, false, false)?)));
+    all.push(("sbw selfhash 4", n, Box::new(Sbw::new(7, 50_000, 0.25, Prf::AnchoredMinHash, 4, true, false)?)));
+    all.push(("sbw table 4", n, Box::new(Sbw::new(7, 50_000, 0.25, Prf::MinHash, 4, false, true)?)));
+    all.push(("gumbel torch", 1024, Box::new(GumbelMax::new(32_000, seeding.clone())?)));
     for (name, n, scheme) in &all {
         if name.contains(&only) {
             measure(name, &**scheme, *n, &pool)?;

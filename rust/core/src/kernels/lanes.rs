@@ -113,6 +113,11 @@ impl Lanes<u32> {
     pub fn wide(self) -> Lanes<u64> {
         self.map(u64::from)
     }
+    /// The same numbers in 64 bits, signed.
+    #[inline(always)]
+    pub fn signed(self) -> Lanes<i64> {
+        self.map(i64::from)
+    }
 }
 
 impl Lanes<u64> {

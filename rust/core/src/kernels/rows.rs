@@ -19,13 +19,18 @@ pub trait SideBySide: Sync {
     /// What the contexts leave behind.
     type State<V: Vector>;
     /// Reads the contexts, oldest token first.
-    fn context<V: Vector>(&self, context: &[Tokens]) -> Self::State<V>;
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Self::State<V>;
     /// The score words of a target after each context.
-    fn scores<V: Vector>(&self, state: &Self::State<V>, targets: Tokens) -> Lanes<u64>;
+    fn lane_scores<V: Vector>(&self, state: &Self::State<V>, targets: Tokens) -> Lanes<u64>;
     /// The uniforms of a target after each context, for schemes that have them.
-    fn uniforms<V: Vector>(&self, state: &Self::State<V>, targets: Tokens) -> Lanes<f64> {
+    fn lane_uniforms<V: Vector>(&self, state: &Self::State<V>, targets: Tokens) -> Lanes<f64> {
         let _ = (state, targets);
         Lanes::splat(0.0)
+    }
+    /// The units of a target after each context, for schemes whose units are not windows.
+    fn lane_units<V: Vector>(&self, state: &Self::State<V>, targets: Tokens) -> Lanes<u128> {
+        let _ = (state, targets);
+        Lanes::splat(0)
     }
 }
 
@@ -51,7 +56,21 @@ impl Ask for Scores {
         state: &S::State<V>,
         targets: Tokens,
     ) -> Lanes<u64> {
-        scheme.scores::<V>(state, targets)
+        scheme.lane_scores::<V>(state, targets)
+    }
+}
+
+/// Units.
+pub struct Units;
+impl Ask for Units {
+    type Out = u128;
+    #[inline(always)]
+    fn ask<V: Vector, S: SideBySide>(
+        scheme: &S,
+        state: &S::State<V>,
+        targets: Tokens,
+    ) -> Lanes<u128> {
+        scheme.lane_units::<V>(state, targets)
     }
 }
 
@@ -65,7 +84,7 @@ impl Ask for Mask {
         state: &S::State<V>,
         targets: Tokens,
     ) -> Lanes<u8> {
-        scheme.scores::<V>(state, targets).map(|word| (word & 1) as u8)
+        scheme.lane_scores::<V>(state, targets).map(|word| (word & 1) as u8)
     }
 }
 
@@ -79,23 +98,23 @@ impl Ask for Uniforms {
         state: &S::State<V>,
         targets: Tokens,
     ) -> Lanes<f64> {
-        scheme.uniforms::<V>(state, targets)
+        scheme.lane_uniforms::<V>(state, targets)
     }
 }
 
-/// The scores of windows (rows of `width` tokens) in parallel; `one` scores a window without
+/// Asks about windows (rows of `width` tokens) in parallel; `one` answers for a window without
 /// vectors.
-pub fn scores<S: SideBySide>(
+pub fn windows<A: Ask, S: SideBySide>(
     scheme: &S,
     windows: &[u32],
     width: usize,
-    out: &mut [u64],
-    one: impl Fn(&[u32]) -> u64 + Sync,
+    out: &mut [A::Out],
+    one: impl Fn(&[u32]) -> A::Out + Sync,
 ) {
     out.par_chunks_mut(ROWS)
         .zip(windows.par_chunks(ROWS * width))
         .for_each(|(out, windows)| {
-            let work = Windows {
+            let work = Windows::<A, S> {
                 scheme,
                 windows,
                 width,
@@ -109,14 +128,14 @@ pub fn scores<S: SideBySide>(
         });
 }
 
-struct Windows<'a, S> {
+struct Windows<'a, A: Ask, S> {
     scheme: &'a S,
     windows: &'a [u32],
     width: usize,
-    out: &'a mut [u64],
+    out: &'a mut [A::Out],
 }
 
-impl<S: SideBySide> Work for Windows<'_, S> {
+impl<A: Ask, S: SideBySide> Work for Windows<'_, A, S> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
@@ -126,9 +145,9 @@ impl<S: SideBySide> Work for Windows<'_, S> {
         for (windows, out) in blocks.zip(self.out.chunks_mut(LANES)) {
             transpose(windows, columns);
             let (context, target) = columns.split_at(columns.len() - 1);
-            let state = self.scheme.context::<V>(context);
-            let scores = self.scheme.scores::<V>(&state, target[0]).0;
-            out.copy_from_slice(&scores[..out.len()]);
+            let state = self.scheme.lane_state::<V>(context);
+            let answers = A::ask::<V, S>(self.scheme, &state, target[0]).0;
+            out.copy_from_slice(&answers[..out.len()]);
         }
     }
 }
@@ -144,20 +163,21 @@ fn transpose(windows: &[u32], columns: &mut [Tokens]) {
             3 => transpose_full::<3>(windows, columns),
             4 => transpose_full::<4>(windows, columns),
             5 => transpose_full::<5>(windows, columns),
-            _ => {
-                for (w, column) in columns.iter_mut().enumerate() {
-                    for (token, window) in column.0.iter_mut().zip(windows.chunks_exact(width)) {
-                        *token = window[w];
-                    }
-                }
-            }
+            _ => transpose_any(windows, columns),
         }
     } else {
-        for (w, column) in columns.iter_mut().enumerate() {
-            *column = Lanes::splat(windows[w]);
-            for (token, window) in column.0.iter_mut().zip(windows.chunks_exact(width)) {
-                *token = window[w];
-            }
+        transpose_any(windows, columns);
+    }
+}
+
+/// Not inlined, so that it is compiled without vectors: with them, compilers scatter.
+#[inline(never)]
+fn transpose_any(windows: &[u32], columns: &mut [Tokens]) {
+    let width = columns.len();
+    for (w, column) in columns.iter_mut().enumerate() {
+        *column = Lanes::splat(windows[w]);
+        for (token, window) in column.0.iter_mut().zip(windows.chunks_exact(width)) {
+            *token = window[w];
         }
     }
 }
@@ -220,7 +240,7 @@ impl<A: Ask, S: SideBySide> Work for Vocabulary<'_, A, S> {
         for (column, &token) in columns.iter_mut().zip(self.context) {
             *column = Lanes::splat(token);
         }
-        let state = self.scheme.context::<V>(&columns[..self.context.len()]);
+        let state = self.scheme.lane_state::<V>(&columns[..self.context.len()]);
         let lane: [u32; LANES] = std::array::from_fn(|lane| lane as u32);
         for (block, out) in (self.first..).step_by(LANES).zip(self.out.chunks_mut(LANES)) {
             let targets = Lanes(lane) + Lanes::splat(block);

@@ -5,7 +5,7 @@ use super::{Scheme, ScoreKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::kernels::lanes::Lanes;
 use crate::kernels::ln::exponentials;
-use crate::kernels::rows::{self, Ask, Mask, SideBySide, Tokens, Uniforms};
+use crate::kernels::rows::{self, Ask, Mask, Scores, SideBySide, Tokens, Uniforms};
 use crate::kernels::siphash::SipHashes;
 use crate::kernels::vector::Vector;
 use crate::random::siphash::SipHash24;
@@ -99,7 +99,7 @@ impl Keyed {
 impl SideBySide for Keyed {
     type State<V: Vector> = SipHashes<V>;
     #[inline(always)]
-    fn context<V: Vector>(&self, context: &[Tokens]) -> SipHashes<V> {
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> SipHashes<V> {
         let mut hash = SipHashes::new(&self.start);
         for &tokens in context {
             hash.push(tokens);
@@ -107,7 +107,7 @@ impl SideBySide for Keyed {
         hash
     }
     #[inline(always)]
-    fn scores<V: Vector>(&self, state: &SipHashes<V>, targets: Tokens) -> Lanes<u64> {
+    fn lane_scores<V: Vector>(&self, state: &SipHashes<V>, targets: Tokens) -> Lanes<u64> {
         let mut hash = *state;
         hash.push(targets);
         match self.mode {
@@ -116,7 +116,7 @@ impl SideBySide for Keyed {
         }
     }
     #[inline(always)]
-    fn uniforms<V: Vector>(&self, state: &SipHashes<V>, targets: Tokens) -> Lanes<f64> {
+    fn lane_uniforms<V: Vector>(&self, state: &SipHashes<V>, targets: Tokens) -> Lanes<f64> {
         let mut hash = *state;
         hash.push(targets);
         hash.finish().map(uniform)
@@ -162,7 +162,7 @@ impl Scheme for Keyed {
     }
 
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
-        rows::scores(self, windows, self.width, out, |window| {
+        rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
             let hash = self.extend(window).finish();
             match self.mode {
                 Mode::Green { threshold } => (hash < threshold).into(),

@@ -16,7 +16,6 @@ pub mod sglang;
 pub mod synthid;
 pub mod textseal;
 pub mod vllm;
-mod vocabulary;
 
 use crate::error::{Error, Result};
 use crate::pool::Pool;

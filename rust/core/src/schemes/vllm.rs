@@ -5,7 +5,7 @@ use super::{PADDING, Scheme, ScoreKind, Share, check, exponential, par_map};
 use crate::error::Result;
 use crate::kernels::lanes::Lanes;
 use crate::kernels::ln::exponentials;
-use crate::kernels::rows::{self, SideBySide, Tokens, Uniforms};
+use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Uniforms};
 use crate::kernels::vector::Vector;
 use crate::random::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
 use sha2::{Digest, Sha256};
@@ -83,7 +83,7 @@ impl SideBySide for Prf {
     type State<V: Vector> = Chains;
 
     #[inline(always)]
-    fn context<V: Vector>(&self, context: &[Tokens]) -> Chains {
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Chains {
         let zero = Lanes::splat(0);
         let width = context.len() as u32;
         let mut state = [Lanes::splat(CONTEXT_DOMAIN), Lanes::splat(width), zero, zero];
@@ -99,12 +99,12 @@ impl SideBySide for Prf {
     }
 
     #[inline(always)]
-    fn scores<V: Vector>(&self, state: &Chains, targets: Tokens) -> Lanes<u64> {
-        exponentials(self.uniforms::<V>(state, targets)).map(f64::to_bits)
+    fn lane_scores<V: Vector>(&self, state: &Chains, targets: Tokens) -> Lanes<u64> {
+        exponentials(self.lane_uniforms::<V>(state, targets)).map(f64::to_bits)
     }
 
     #[inline(always)]
-    fn uniforms<V: Vector>(&self, state: &Chains, targets: Tokens) -> Lanes<f64> {
+    fn lane_uniforms<V: Vector>(&self, state: &Chains, targets: Tokens) -> Lanes<f64> {
         let [low, high] = self.key;
         let out = philox4x32_10_lanes(
             [targets >> 2, state[0], state[1], state[2]],
@@ -132,19 +132,19 @@ impl SideBySide for VllmGumbel {
     type State<V: Vector> = (Chains, Chains);
 
     #[inline(always)]
-    fn context<V: Vector>(&self, context: &[Tokens]) -> (Chains, Chains) {
-        let first = SideBySide::context::<V>(&self.prf, context);
-        let second = self.second.map_or(first, |(prf, _)| SideBySide::context::<V>(&prf, context));
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> (Chains, Chains) {
+        let first = self.prf.lane_state::<V>(context);
+        let second = self.second.map_or(first, |(prf, _)| prf.lane_state::<V>(context));
         (first, second)
     }
 
     #[inline(always)]
-    fn scores<V: Vector>(&self, state: &(Chains, Chains), targets: Tokens) -> Lanes<u64> {
-        let first = exponentials(SideBySide::uniforms::<V>(&self.prf, &state.0, targets));
+    fn lane_scores<V: Vector>(&self, state: &(Chains, Chains), targets: Tokens) -> Lanes<u64> {
+        let first = exponentials(self.prf.lane_uniforms::<V>(&state.0, targets));
         let Some((prf, alpha)) = self.second else {
             return first.map(f64::to_bits);
         };
-        let second = exponentials(SideBySide::uniforms::<V>(&prf, &state.1, targets));
+        let second = exponentials(prf.lane_uniforms::<V>(&state.1, targets));
         let mixed = first.zip(second, |a, b| (1.0 - alpha) * a + alpha * b);
         mixed.map(f64::to_bits)
     }
@@ -224,7 +224,7 @@ impl Scheme for VllmGumbel {
         });
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
-        rows::scores(self, windows, self.width, out, |window| {
+        rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
             let first = exponential(self.prf.window(window));
             let score = self.second.map_or(first, |(prf, alpha)| {
                 (1.0 - alpha) * first + alpha * exponential(prf.window(window))
