@@ -16,6 +16,7 @@ from radscore.errors import (
     StateError,
     TokenError,
 )
+from radscore.kernels import available_kernels, kernel, set_kernel
 from radscore.kgrams import KgramCounts, KgramSet
 from radscore.per_document import score_documents, score_positions
 from radscore.results import CurvePoint, DocumentScores, ModelResult, Positions, ScoreResult
@@ -72,13 +73,16 @@ __all__ = [
     "VLLMDualKeyGumbel",
     "VLLMGumbel",
     "__version__",
+    "available_kernels",
     "corpus",
     "decoy_test",
     "inspect_corpus",
+    "kernel",
     "open_corpus",
     "score",
     "score_documents",
     "score_positions",
+    "set_kernel",
     "stats",
 ]
 

@@ -1,24 +1,26 @@
 //! Nanoseconds a window of each scheme under each kernel, one thread: for work on the kernels.
 //! The measurements against other tools are in `benches/`.
+use radscore_core::Result;
 use radscore_core::kernels::{self, Kernel};
 use radscore_core::pool::Pool;
 use radscore_core::schemes::Scheme;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::vllm::VllmGumbel;
 use radscore_core::schemes::gumbel::GumbelMax;
+use radscore_core::schemes::keyed::Keyed;
+use radscore_core::schemes::kgw::Kgw;
 use radscore_core::schemes::sbw::Sbw;
 use radscore_core::schemes::seeding::{Prf, Rule, Seeding};
 use radscore_core::schemes::sglang::SglangGumbel;
 use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
-use radscore_core::Result;
+use radscore_core::schemes::vllm::VllmGumbel;
 use std::time::Instant;
 
 fn words(n: usize, vocab: u32) -> Vec<u32> {
     let mut state = 1u64;
     let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) % u64::from(vocab)) as u32
     };
     (0..n).map(|_| next()).collect()
@@ -49,37 +51,124 @@ fn measure(name: &str, scheme: &dyn Scheme, n: usize, pool: &Pool) -> Result<()>
 
 fn main() -> Result<()> {
     let pool = Pool::new(Some(1))?;
-    let hash = Rule::Hash { seed: 0, salt_key: 35_317 };
+    let hash = Rule::Hash {
+        seed: 0,
+        salt_key: 35_317,
+    };
     let only = std::env::args().nth(1).unwrap_or_default();
     let mut all: Vec<(&str, usize, Box<dyn Scheme>)> = Vec::new();
     let seeding = Seeding::new(hash, 2, false)?;
-    all.push(("kgw 32000 .25", 3000, Box::new(Kgw::new(32_000, 0.25, seeding.clone(), false)?)));
-    all.push(("kgw 128000 .5", 300, Box::new(Kgw::new(128_000, 0.5, seeding.clone(), false)?)));
+    all.push((
+        "kgw 32000 .25",
+        3000,
+        Box::new(Kgw::new(32_000, 0.25, seeding.clone(), false)?),
+    ));
+    all.push((
+        "kgw 128000 .5",
+        300,
+        Box::new(Kgw::new(128_000, 0.5, seeding.clone(), false)?),
+    ));
     let one = Seeding::new(hash, 1, false)?;
-    all.push(("kgw 4/seed", 4096, Box::new(Kgw::new(1000, 0.25, one, false)?)));
+    all.push((
+        "kgw 4/seed",
+        4096,
+        Box::new(Kgw::new(1000, 0.25, one, false)?),
+    ));
     if only == "crossover" {
         return crossover();
     }
     let n = 1 << 16;
-    all.push(("keyed 2", n, Box::new(Keyed::green([7; 16], 50_000, 2, 0.25)?)));
-    all.push(("keyed 4", n, Box::new(Keyed::green([7; 16], 50_000, 4, 0.25)?)));
-    all.push(("keyed 15", n, Box::new(Keyed::green([7; 16], 50_000, 15, 0.25)?)));
-    all.push(("keyed gumbel 2", n, Box::new(Keyed::gumbel([7; 16], 50_000, 2)?)));
+    all.push((
+        "keyed 2",
+        n,
+        Box::new(Keyed::green([7; 16], 50_000, 2, 0.25)?),
+    ));
+    all.push((
+        "keyed 4",
+        n,
+        Box::new(Keyed::green([7; 16], 50_000, 4, 0.25)?),
+    ));
+    all.push((
+        "keyed 15",
+        n,
+        Box::new(Keyed::green([7; 16], 50_000, 15, 0.25)?),
+    ));
+    all.push((
+        "keyed gumbel 2",
+        n,
+        Box::new(Keyed::gumbel([7; 16], 50_000, 2)?),
+    ));
     all.push(("vllm 2", n, Box::new(VllmGumbel::single(7, 50_000, 2)?)));
     all.push(("vllm 4", n, Box::new(VllmGumbel::single(7, 50_000, 4)?)));
-    all.push(("vllm dual 4", n, Box::new(VllmGumbel::dual(7, 50_000, 4, 0.1)?)));
+    all.push((
+        "vllm dual 4",
+        n,
+        Box::new(VllmGumbel::dual(7, 50_000, 4, 0.1)?),
+    ));
     let keys: Vec<i64> = (1..31).map(|i| i * 1_234_567).collect();
-    all.push(("sglang 2", n, Box::new(SglangGumbel::new(7, None, 50_000, 2)?)));
-    all.push(("sglang dual 4", n, Box::new(SglangGumbel::new(7, Some((9, 0.5)), 50_000, 4)?)));
-    all.push(("textseal 3", n, Box::new(TextSeal::green(7, 50_000, 3, 0.25)?)));
-    all.push(("textseal gumbel 3", n, Box::new(TextSeal::gumbel(7, 50_000, 3)?)));
-    all.push(("synthid", n, Box::new(SynthId::new(&keys, 50_000, 5, 65_536, 0)?)));
-    all.push(("synthid odd", 4096, Box::new(SynthId::new(&keys, 50_000, 5, 65_537, 0)?)));
-    all.push(("deepmind", 4096, Box::new(SynthIdDeepMind::new(&keys, 50_000, 5)?)));
-    all.push(("sbw 1", n, Box::new(Sbw::new(7, 50_000, 0.25, Prf::Additive, 1, false, false)?)));
-    all.push(("sbw selfhash 4", n, Box::new(Sbw::new(7, 50_000, 0.25, Prf::AnchoredMinHash, 4, true, false)?)));
-    all.push(("sbw table 4", n, Box::new(Sbw::new(7, 50_000, 0.25, Prf::MinHash, 4, false, true)?)));
-    all.push(("gumbel torch", 1024, Box::new(GumbelMax::new(32_000, seeding.clone())?)));
+    all.push((
+        "sglang 2",
+        n,
+        Box::new(SglangGumbel::new(7, None, 50_000, 2)?),
+    ));
+    all.push((
+        "sglang dual 4",
+        n,
+        Box::new(SglangGumbel::new(7, Some((9, 0.5)), 50_000, 4)?),
+    ));
+    all.push((
+        "textseal 3",
+        n,
+        Box::new(TextSeal::green(7, 50_000, 3, 0.25)?),
+    ));
+    all.push((
+        "textseal gumbel 3",
+        n,
+        Box::new(TextSeal::gumbel(7, 50_000, 3)?),
+    ));
+    all.push((
+        "synthid",
+        n,
+        Box::new(SynthId::new(&keys, 50_000, 5, 65_536, 0)?),
+    ));
+    all.push((
+        "synthid odd",
+        4096,
+        Box::new(SynthId::new(&keys, 50_000, 5, 65_537, 0)?),
+    ));
+    all.push((
+        "deepmind",
+        4096,
+        Box::new(SynthIdDeepMind::new(&keys, 50_000, 5)?),
+    ));
+    all.push((
+        "sbw 1",
+        n,
+        Box::new(Sbw::new(7, 50_000, 0.25, Prf::Additive, 1, false, false)?),
+    ));
+    all.push((
+        "sbw selfhash 4",
+        n,
+        Box::new(Sbw::new(
+            7,
+            50_000,
+            0.25,
+            Prf::AnchoredMinHash,
+            4,
+            true,
+            false,
+        )?),
+    ));
+    all.push((
+        "sbw table 4",
+        n,
+        Box::new(Sbw::new(7, 50_000, 0.25, Prf::MinHash, 4, false, true)?),
+    ));
+    all.push((
+        "gumbel torch",
+        1024,
+        Box::new(GumbelMax::new(32_000, seeding.clone())?),
+    ));
     for (name, n, scheme) in &all {
         if name.contains(&only) {
             measure(name, &**scheme, *n, &pool)?;

@@ -74,7 +74,9 @@ impl Vector for Avx2 {
     #[inline(always)]
     fn seeded(self, index: u32) -> Self {
         let mixed = enabled! { _mm256_xor_si256(self.0, _mm256_srli_epi32::<30>(self.0)) };
-        Self(mixed).mul(Self::splat(1_812_433_253)).add(Self::splat(index))
+        Self(mixed)
+            .mul(Self::splat(1_812_433_253))
+            .add(Self::splat(index))
     }
     #[inline(always)]
     fn twisted(self, next: Self, far: Self) -> Self {

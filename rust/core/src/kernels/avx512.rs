@@ -72,7 +72,9 @@ impl Vector for Avx512 {
     #[inline(always)]
     fn seeded(self, index: u32) -> Self {
         let mixed = enabled! { _mm512_xor_si512(self.0, _mm512_srli_epi32::<30>(self.0)) };
-        Self(mixed).mul(Self::splat(1_812_433_253)).add(Self::splat(index))
+        Self(mixed)
+            .mul(Self::splat(1_812_433_253))
+            .add(Self::splat(index))
     }
     #[inline(always)]
     fn twisted(self, next: Self, far: Self) -> Self {

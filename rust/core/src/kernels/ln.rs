@@ -58,7 +58,9 @@ mod tests {
         }
         let mut state = 1u64;
         for _ in 0..1 << 22 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             check(1.0 - (state >> 11) as f64 * 2f64.powi(-53));
             check(1.0 - ((state >> 32) as f64 + 0.5) * 2f64.powi(-32));
         }

@@ -17,9 +17,11 @@ mod avx2;
 mod avx512;
 pub mod lanes;
 pub mod ln;
+pub mod mt19937;
 pub mod permutation;
 pub mod rows;
 pub mod siphash;
+pub mod uniforms;
 pub mod vector;
 
 use crate::error::{Error, Result};
@@ -184,11 +186,16 @@ mod tests {
     #[test]
     fn names() {
         for kernel in Kernel::available() {
-            assert_eq!(Kernel::from_name("kernel", kernel.name()).ok(), Some(kernel));
+            assert_eq!(
+                Kernel::from_name("kernel", kernel.name()).ok(),
+                Some(kernel)
+            );
         }
         let fastest = Kernel::available().last().copied();
         assert_eq!(Kernel::from_name("kernel", "auto").ok(), fastest);
         let unknown = Kernel::from_name("kernel", "sse9").map_err(|error| error.to_string());
-        assert!(unknown.is_err_and(|text| text.contains("kernel must be") && text.contains("sse9")));
+        assert!(
+            unknown.is_err_and(|text| text.contains("kernel must be") && text.contains("sse9"))
+        );
     }
 }

@@ -8,13 +8,12 @@
 //! again for that lane alone, with divisions. Twist, tempering and test are one loop, so that a
 //! word of state is loaded and stored once, and no more words are made than there are steps.
 
+use super::mt19937::{LANES, parts, run_length, seed};
 use super::vector::Vector;
-use crate::random::mt19937::{SHIFT, WORDS, temper};
+use crate::random::mt19937::{WORDS, temper};
 
 /// Most targets of one lane.
 pub const TARGETS: usize = 8;
-/// Most lanes of any vector.
-pub const LANES: usize = 16;
 /// Steps between two looks: fewer cost more looks, more cost more when something happened.
 const STRIDE: usize = 24;
 /// A position that no step ever reaches: of lanes and targets that are not asked for, or done.
@@ -72,16 +71,14 @@ fn track<V: Vector, const T: usize>(
             position[lane] = target;
         }
     }
-    let mut left = positions.as_flattened().iter().filter(|&&p| p != DONE).count();
+    let mut left = positions
+        .as_flattened()
+        .iter()
+        .filter(|&&p| p != DONE)
+        .count();
     let (mut first, mut index) = (0, 0);
     while first < steps && left > 0 {
-        if index == WORDS - SHIFT {
-            // The last word of a block is made of the block's own first.
-            state[WORDS] = state[0];
-        }
-        // Strides stay within the parts of a block whose far words lie on one side.
-        let part = if index < WORDS - SHIFT { WORDS - SHIFT } else { WORDS };
-        let length = STRIDE.min(part - index).min(steps - first);
+        let length = run_length(index, STRIDE.min(steps - first));
         let (near, far) = parts(state, index, length);
         let at = Stride {
             vocab: divisors.vocab,
@@ -105,36 +102,13 @@ fn track<V: Vector, const T: usize>(
             }
         }
         first += length;
-        index = if index + length == WORDS { 0 } else { index + length };
+        index = if index + length == WORDS {
+            0
+        } else {
+            index + length
+        };
     }
     landed
-}
-
-/// Fills the state of each lane's generator.
-#[inline(always)]
-fn seed<V: Vector>(seeds: &[u32; LANES], state: &mut Vec<V>) {
-    let mut word = V::load(seeds);
-    state.clear();
-    state.reserve(WORDS + 1);
-    state.push(word);
-    for index in 1..WORDS as u32 {
-        word = word.seeded(index);
-        state.push(word);
-    }
-    state.push(word);
-}
-
-/// The words to renew, with the one after them, and those 397 words on (round the block).
-#[inline(always)]
-fn parts<V>(state: &mut [V], index: usize, length: usize) -> (&mut [V], &[V]) {
-    if index < WORDS - SHIFT {
-        let (near, far) = state.split_at_mut(index + SHIFT);
-        (&mut near[index..=index + length], &far[..length])
-    } else {
-        let (far, near) = state.split_at_mut(index);
-        let from = index - (WORDS - SHIFT);
-        (&mut near[..=length], &far[from..from + length])
-    }
 }
 
 /// Some consecutive steps.
@@ -155,7 +129,11 @@ fn advance<V: Vector, const T: usize>(
     positions: &[[u32; LANES]; T],
 ) -> [u32; T] {
     let length = far.len();
-    let (near, inverse, twos) = (&mut near[..=length], &at.inverse[..length], &at.twos[..length]);
+    let (near, inverse, twos) = (
+        &mut near[..=length],
+        &at.inverse[..length],
+        &at.twos[..length],
+    );
     let start: [V; T] = std::array::from_fn(|t| V::load(&positions[t]));
     // The first target's distance rides on the counter, the others are relative to it.
     let mut counter = V::splat(at.first).sub(start[0]);
@@ -169,7 +147,11 @@ fn advance<V: Vector, const T: usize>(
         counter = counter.add(one);
         let inverse = V::splat(inverse[j]);
         for t in 0..T {
-            let above = if t == 0 { above } else { above.sub(relative[t]) };
+            let above = if t == 0 {
+                above
+            } else {
+                above.sub(relative[t])
+            };
             least[t] = least[t].min(above.mul(inverse).rotate_right(twos[j]));
         }
     }

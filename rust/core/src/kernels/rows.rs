@@ -84,7 +84,9 @@ impl Ask for Mask {
         state: &S::State<V>,
         targets: Tokens,
     ) -> Lanes<u8> {
-        scheme.lane_scores::<V>(state, targets).map(|word| (word & 1) as u8)
+        scheme
+            .lane_scores::<V>(state, targets)
+            .map(|word| (word & 1) as u8)
     }
 }
 
@@ -242,7 +244,10 @@ impl<A: Ask, S: SideBySide> Work for Vocabulary<'_, A, S> {
         }
         let state = self.scheme.lane_state::<V>(&columns[..self.context.len()]);
         let lane: [u32; LANES] = std::array::from_fn(|lane| lane as u32);
-        for (block, out) in (self.first..).step_by(LANES).zip(self.out.chunks_mut(LANES)) {
+        for (block, out) in (self.first..)
+            .step_by(LANES)
+            .zip(self.out.chunks_mut(LANES))
+        {
             let targets = Lanes(lane) + Lanes::splat(block);
             let answers = A::ask::<V, S>(self.scheme, &state, targets).0;
             out.copy_from_slice(&answers[..out.len()]);

@@ -41,7 +41,10 @@ impl<V: Vector> SipHashes<V> {
     #[inline(always)]
     pub fn push(&mut self, words: Lanes<u32>) {
         let odd = !self.words.is_multiple_of(2);
-        for (group, words) in self.groups[..Self::GROUPS].iter_mut().zip(words.0.chunks(V::LANES)) {
+        for (group, words) in self.groups[..Self::GROUPS]
+            .iter_mut()
+            .zip(words.0.chunks(V::LANES))
+        {
             let (low, high) = words.split_at(V::LANES / 2);
             let more = [V::widened(low), V::widened(high)];
             if odd {
@@ -61,7 +64,10 @@ impl<V: Vector> SipHashes<V> {
     pub fn finish(mut self) -> Lanes<u64> {
         let bytes = V::splat64(self.words.wrapping_mul(4) << 56);
         let mut out = [0; LANES];
-        for (group, out) in self.groups[..Self::GROUPS].iter_mut().zip(out.chunks_mut(V::LANES)) {
+        for (group, out) in self.groups[..Self::GROUPS]
+            .iter_mut()
+            .zip(out.chunks_mut(V::LANES))
+        {
             group.block(group.half.map(|half| half.xor(bytes)));
             group.v[2] = group.v[2].map(|v| v.xor(V::splat64(0xff)));
             for _ in 0..4 {

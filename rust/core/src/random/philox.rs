@@ -31,8 +31,12 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 #[must_use]
 pub fn philox4x32_10_lanes(counter: [Lanes<u32>; 4], key: [Lanes<u32>; 2]) -> [Lanes<u32>; 4] {
     // `map` of arrays is not always inlined, hence word by word.
-    let [mut c0, mut c1, mut c2, mut c3] =
-        [counter[0].wide(), counter[1].wide(), counter[2].wide(), counter[3].wide()];
+    let [mut c0, mut c1, mut c2, mut c3] = [
+        counter[0].wide(),
+        counter[1].wide(),
+        counter[2].wide(),
+        counter[3].wide(),
+    ];
     let [mut k0, mut k1] = [key[0].wide(), key[1].wide()];
     for _ in 0..10 {
         let p0 = c0.map(|c| (c & 0xFFFF_FFFF) * M0);

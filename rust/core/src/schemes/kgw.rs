@@ -7,6 +7,7 @@ use super::permutation::{Kernel, Permutation, Scratch};
 use super::seeding::Seeding;
 use super::{Scheme, ScoreKind, Share, check, par_map};
 use crate::error::Result;
+use crate::kernels::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
 
 /// The scheme. A unit is (low 32 bits of the seed, target).
@@ -67,7 +68,12 @@ impl Scheme for Kgw {
     }
 
     fn nanoseconds(&self) -> f64 {
-        3_000.0 + 0.3 * f64::from(self.lists.steps())
+        let a_step = match kernels::active() {
+            InstructionSet::Scalar => 1.0,
+            InstructionSet::Avx2 => 0.45,
+            InstructionSet::Avx512 => 0.25,
+        };
+        200.0 + a_step * f64::from(self.lists.steps())
     }
 
     fn shares_work_within_contexts(&self) -> bool {
@@ -114,15 +120,16 @@ impl Scheme for Kgw {
         if self.seeding.self_salt() {
             rows.for_each(|(row, out)| {
                 let context = &contexts[row * width..][..width];
-                let tokens = out.par_iter_mut().zip(0..self.vocab);
-                let scratch = || (Scratch::default(), [context, &[0]].concat());
-                tokens.for_each_init(scratch, |(scratch, window), (out, token)| {
-                    window[width] = token;
-                    let mut green = [false];
-                    let seed = seeder.seed(window);
-                    self.lists.green(seed, &[token], scratch, &mut green);
-                    *out = green[0].into();
-                });
+                let mut windows = Vec::with_capacity(vocab * (width + 1));
+                for token in 0..self.vocab {
+                    windows.extend_from_slice(context);
+                    windows.push(token);
+                }
+                let mut scores = vec![0; vocab];
+                self.scores(&windows, &mut scores);
+                for (out, score) in out.iter_mut().zip(scores) {
+                    *out = u8::from(score == 1);
+                }
             });
         } else {
             let scratch = || (Scratch::default(), vec![false; vocab]);

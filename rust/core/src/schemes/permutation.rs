@@ -9,9 +9,10 @@
 //! [`Permutation::green_scalar`] is the definition that every faster kernel must reproduce.
 
 use super::grouping::Batch;
-use crate::kernels::permutation::{self as lanes, TARGETS, Targets};
+use crate::kernels::mt19937::LANES;
+use crate::kernels::permutation::{DONE, Divisors as Known, TARGETS, Targets, landings};
 use crate::kernels::vector::Vector;
-use crate::kernels::{self, Work};
+use crate::kernels::{self, Kernel as InstructionSet, Work};
 use crate::random::mt19937::{Block, Mt19937, WORDS};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -138,7 +139,7 @@ impl Permutation {
             Kernel::Scalar => self.green_scalar(seed, targets, out),
             Kernel::Tracking => self.green_tracking(seed, targets, scratch, out),
             Kernel::Bitmap => self.green_bitmap(seed, targets, scratch, out),
-            Kernel::Auto if targets.len() > BITMAP_FROM => {
+            Kernel::Auto if targets.len() > bitmap_from() => {
                 self.green_bitmap(seed, targets, scratch, out);
             }
             Kernel::Auto | Kernel::Lanes => self.green_tracking(seed, targets, scratch, out),
@@ -371,10 +372,10 @@ impl Work for ManySeeds<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let lists = self.lists;
+        let (lists, bitmap_from) = (self.lists, bitmap_from());
         let mut slots = Vec::new();
         for (seed, range) in self.batch.seeds() {
-            if lists.kernel == Kernel::Auto && range.len() > BITMAP_FROM {
+            if lists.kernel == Kernel::Auto && range.len() > bitmap_from {
                 let targets = &self.batch.targets()[range.clone()];
                 lists.green_bitmap(seed, targets, self.scratch, &mut self.out[range]);
                 continue;
@@ -389,7 +390,8 @@ impl Work for ManySeeds<'_> {
         slots.sort_unstable_by_key(|slot| std::cmp::Reverse(slot.count));
         let mut state = Vec::new();
         for slots in slots.chunks(V::LANES) {
-            if lists.kernel == Kernel::Auto && slots.len() <= V::LANES / FEW_LANES {
+            // Lanes cost the same when empty; below a half, one seed after the other is cheaper.
+            if lists.kernel == Kernel::Auto && slots.len() < V::LANES / 2 {
                 for slot in slots {
                     let range = slot.first..slot.first + slot.count;
                     let targets = &self.batch.targets()[range.clone()];
@@ -407,41 +409,53 @@ impl ManySeeds<'_> {
     fn side_by_side<V: Vector>(&mut self, slots: &[Slot], state: &mut Vec<V>) {
         let lists = self.lists;
         let steps = lists.steps as usize;
-        let divisors = lanes::Divisors {
+        let divisors = Known {
             vocab: lists.vocab,
             inverse: &lists.divisors.inverse[..steps],
             twos: &lists.divisors.twos[..steps],
         };
-        let mut seeds = [0; lanes::LANES];
-        let mut targets: [Targets; lanes::LANES] = [[lanes::DONE; TARGETS]; lanes::LANES];
+        let mut seeds = [0; LANES];
+        let mut targets: [Targets; LANES] = [[DONE; TARGETS]; LANES];
         for ((slot, seed), targets) in slots.iter().zip(&mut seeds).zip(&mut targets) {
             *seed = slot.seed;
             targets[..slot.count]
                 .copy_from_slice(&self.batch.targets()[slot.first..slot.first + slot.count]);
         }
-        let landed = lanes::landings(&divisors, &seeds, &targets, slots[0].count, state);
+        let landed = landings(&divisors, &seeds, &targets, slots[0].count, state);
         for (slot, landed) in slots.iter().zip(landed) {
-            for (t, out) in self.out[slot.first..slot.first + slot.count].iter_mut().enumerate() {
+            for (t, out) in self.out[slot.first..slot.first + slot.count]
+                .iter_mut()
+                .enumerate()
+            {
                 *out = (landed >> t & 1 == 1) == lists.first;
             }
         }
     }
 }
 
-/// Beyond so many targets of one seed the whole list is cheaper.
-const BITMAP_FROM: usize = 28;
-
-/// Up to this part of the lanes it is cheaper to follow their seeds one by one.
-const FEW_LANES: usize = 4;
+/// Beyond so many targets of one seed the whole list is cheaper: measured for 32,000 and 128,000
+/// tokens and shares of a quarter and a half.
+fn bitmap_from() -> usize {
+    match kernels::active() {
+        InstructionSet::Scalar => 8,
+        InstructionSet::Avx2 => 24,
+        InstructionSet::Avx512 => 40,
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::mt19937::randperm;
 
-    fn kernels(vocab: u32, green: u32, last: bool) -> [Permutation; 3] {
-        [Kernel::Scalar, Kernel::Tracking, Kernel::Bitmap]
-            .map(|kernel| Permutation::new(vocab, green, last).with_kernel(kernel))
+    fn kernels(vocab: u32, green: u32, last: bool) -> [Permutation; 4] {
+        [
+            Kernel::Scalar,
+            Kernel::Tracking,
+            Kernel::Lanes,
+            Kernel::Bitmap,
+        ]
+        .map(|kernel| Permutation::new(vocab, green, last).with_kernel(kernel))
     }
 
     /// Every kernel against the permutation itself, whole vocabularies.
@@ -470,7 +484,9 @@ mod tests {
                     let targets: Vec<u32> = (0..vocab).collect();
                     for list in kernels(vocab, green, last) {
                         let mut out = vec![false; vocab as usize];
-                        list.green(seed, &targets, &mut Scratch::default(), &mut out);
+                        let mut batch = Batch::default();
+                        targets.iter().for_each(|&target| batch.push(seed, target));
+                        list.green_batch(&batch, &mut Scratch::default(), &mut out);
                         assert_eq!(
                             out, expected,
                             "{vocab} {green} {seed} {last} {:?}",

@@ -187,7 +187,9 @@ impl SideBySide for Sbw {
     #[inline(always)]
     fn lane_units<V: Vector>(&self, state: &Read, targets: Tokens) -> Lanes<u128> {
         let seeds = self.seeds_with(state, targets);
-        seeds.zip(targets, |seed, target| (u128::from(seed) << 32) | u128::from(target))
+        seeds.zip(targets, |seed, target| {
+            (u128::from(seed) << 32) | u128::from(target)
+        })
     }
 }
 

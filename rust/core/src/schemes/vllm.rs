@@ -86,13 +86,21 @@ impl SideBySide for Prf {
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Chains {
         let zero = Lanes::splat(0);
         let width = context.len() as u32;
-        let mut state = [Lanes::splat(CONTEXT_DOMAIN), Lanes::splat(width), zero, zero];
+        let mut state = [
+            Lanes::splat(CONTEXT_DOMAIN),
+            Lanes::splat(width),
+            zero,
+            zero,
+        ];
         for (offset, block) in (0u32..).step_by(4).zip(context.chunks(4)) {
             for (slot, state) in (0u32..).zip(&mut state) {
                 let missing = Lanes::splat(u32::MAX - slot);
                 *state = *state ^ block.get(slot as usize).copied().unwrap_or(missing);
             }
-            let key = [Lanes::splat(self.key[0] ^ offset), Lanes::splat(self.key[1])];
+            let key = [
+                Lanes::splat(self.key[0] ^ offset),
+                Lanes::splat(self.key[1]),
+            ];
             state = philox4x32_10_lanes(state, key);
         }
         state
@@ -134,7 +142,9 @@ impl SideBySide for VllmGumbel {
     #[inline(always)]
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> (Chains, Chains) {
         let first = self.prf.lane_state::<V>(context);
-        let second = self.second.map_or(first, |(prf, _)| prf.lane_state::<V>(context));
+        let second = self
+            .second
+            .map_or(first, |(prf, _)| prf.lane_state::<V>(context));
         (first, second)
     }
 
