@@ -10,6 +10,9 @@ use crate::error::Result;
 use crate::kernels::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
 
+/// Vocabulary entries whose greenness is looked up in one go, where each has a list of its own.
+const TOKENS: usize = 1 << 14;
+
 /// The scheme. A unit is (low 32 bits of the seed, target).
 pub struct Kgw {
     vocab: u32,
@@ -120,15 +123,18 @@ impl Scheme for Kgw {
         if self.seeding.self_salt() {
             rows.for_each(|(row, out)| {
                 let context = &contexts[row * width..][..width];
-                let mut windows = Vec::with_capacity(vocab * (width + 1));
-                for token in 0..self.vocab {
-                    windows.extend_from_slice(context);
-                    windows.push(token);
-                }
-                let mut scores = vec![0; vocab];
-                self.scores(&windows, &mut scores);
-                for (out, score) in out.iter_mut().zip(scores) {
-                    *out = u8::from(score == 1);
+                // Every token has a list of its own: windows like any others.
+                for (part, out) in out.chunks_mut(TOKENS).enumerate() {
+                    let mut windows = Vec::with_capacity(out.len() * (width + 1));
+                    for token in ((part * TOKENS) as u32..).take(out.len()) {
+                        windows.extend_from_slice(context);
+                        windows.push(token);
+                    }
+                    let mut scores = vec![0; out.len()];
+                    self.scores(&windows, &mut scores);
+                    for (out, score) in out.iter_mut().zip(scores) {
+                        *out = u8::from(score == 1);
+                    }
                 }
             });
         } else {
