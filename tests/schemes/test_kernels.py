@@ -75,7 +75,7 @@ def test_auto_is_the_fastest():
 
 
 def test_an_unknown_kernel():
-    with pytest.raises(rs.ArgumentError, match=r"kernel must be auto, .* not 'sse9'"):
+    with pytest.raises(rs.ArgumentError, match=r'kernel must be auto, .* not "sse9"'):
         rs.set_kernel("sse9")
 
 
@@ -83,7 +83,7 @@ def test_an_unknown_kernel():
 def test_a_kernel_that_the_machine_lacks(kernel):
     if kernel in rs.available_kernels():
         pytest.skip("the machine has it")
-    with pytest.raises(rs.ArgumentError, match=rf"kernel is '{kernel}', which this processor"):
+    with pytest.raises(rs.ArgumentError, match=rf'kernel is "{kernel}", which this processor'):
         rs.set_kernel(kernel)
 
 

@@ -21,6 +21,7 @@ pub mod mt19937;
 pub mod permutation;
 pub mod rows;
 pub mod siphash;
+pub mod sum;
 pub mod uniforms;
 pub mod vector;
 

@@ -86,13 +86,13 @@ impl<V: Vector> SipHashes<V> {
 impl<V: Vector> Group<V> {
     #[inline(always)]
     fn block(&mut self, m: [V; 2]) {
-        for i in 0..2 {
-            self.v[3][i] = self.v[3][i].xor(m[i]);
+        for (v, m) in self.v[3].iter_mut().zip(m) {
+            *v = v.xor(m);
         }
         self.round();
         self.round();
-        for i in 0..2 {
-            self.v[0][i] = self.v[0][i].xor(m[i]);
+        for (v, m) in self.v[0].iter_mut().zip(m) {
+            *v = v.xor(m);
         }
     }
 
