@@ -1,8 +1,8 @@
 """What each further decoy key of the keyed scheme costs, next to the pass over the corpus.
 
 The pass reads, packs, deduplicates and scores under one key; further keys are scored in the same
-pass. The ids follow Zipf's law, as in `bench_core`. Every key's tally is checked against a scorer of
-that key alone.
+pass. The ids follow Zipf's law, as in `bench_core`. The tallies of the first and the last key are
+checked against scorers of these keys alone.
 """
 
 from __future__ import annotations

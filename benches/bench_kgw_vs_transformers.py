@@ -1,6 +1,6 @@
 """radscore against transformers' `WatermarkDetector`, per scored token.
 
-The detector runs on one thread; radscore on one, under each kernel that the machine has, and on two.
+The detector runs on one thread; radscore on one, under each kernel of the machine, and on two.
 
 The ids are uniform over the vocabulary: nearly every context is new, so neither side lives from
 repetition. Both count each distinct window once; the counts must be equal in every turn.

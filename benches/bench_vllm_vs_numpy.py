@@ -45,9 +45,7 @@ def _row(width: int, threads: int, peer: Callable[..., tuple[int, float]]) -> Ro
     )
 
 
-def _score(
-    scheme: rs.VLLMGumbel, ids: npt.NDArray[np.uint16], threads: int
-) -> tuple[int, float]:
+def _score(scheme: rs.VLLMGumbel, ids: npt.NDArray[np.uint16], threads: int) -> tuple[int, float]:
     scorer = rs.Scorer(scheme, dedup="context", threads=threads)
     scorer.add([ids])
     result = scorer.result()
