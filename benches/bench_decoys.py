@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 VOCAB_SIZE: Final = 50_000
-N_TOKENS: Final = 10_000_000
-N_DECOYS: Final = 20
+N_TOKENS: Final = 4_000_000
+N_DECOYS: Final = 10
 REPETITIONS: Final = 5
 
 
