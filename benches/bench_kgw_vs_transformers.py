@@ -1,4 +1,6 @@
-"""radscore against transformers' `WatermarkDetector`, per scored token, one thread each.
+"""radscore against transformers' `WatermarkDetector`, per scored token.
+
+The detector runs on one thread; radscore on one, under each kernel of the machine, and on two.
 
 The ids are uniform over the vocabulary: nearly every context is new, so neither side lives from
 repetition. Both count each distinct window once; the counts must be equal in every turn.
@@ -22,20 +24,32 @@ GAMMA: Final = 0.25
 HASH_KEY: Final = 15_485_863
 N_TOKENS: Final = 3_000
 CASES: Final = (("lefthash", 1), ("lefthash", 2), ("selfhash", 4))
+#: The case that is measured under every kernel.
+EVERY_KERNEL: Final = ("lefthash", 2)
 
 
 def rows() -> list[Row]:
-    """One row for each seeding."""
+    """One row for each seeding, kernel and number of threads."""
     torch: Any = importlib.import_module("torch")
-    threads = torch.get_num_threads()
+    threads, before, fastest = torch.get_num_threads(), rs.kernel(), rs.available_kernels()[-1]
     torch.set_num_threads(1)
     try:
-        return [_row(torch, seeding, width) for seeding, width in CASES]
+        return [
+            _row(torch, seeding, width, kernel, workers)
+            for seeding, width in CASES
+            for kernel in _kernels((seeding, width))
+            for workers in ((1, 2) if kernel == fastest else (1,))
+        ]
     finally:
         torch.set_num_threads(threads)
+        rs.set_kernel(before)
 
 
-def _row(torch: Any, seeding: str, width: int) -> Row:
+def _kernels(case: tuple[str, int]) -> tuple[str, ...]:
+    return rs.available_kernels() if case == EVERY_KERNEL else rs.available_kernels()[-1:]
+
+
+def _row(torch: Any, seeding: str, width: int, kernel: str, workers: int) -> Row:
     transformers: Any = importlib.import_module("transformers")
     ids = uniform_ids(N_TOKENS, VOCAB_SIZE, seed=width)
     config = transformers.WatermarkingConfig(
@@ -50,10 +64,11 @@ def _row(torch: Any, seeding: str, width: int) -> Row:
     detector = transformers.WatermarkDetector(model, "cpu", config, ignore_repeated_ngrams=True)
     scheme = rs.KGW.from_transformers(config, VOCAB_SIZE)
     batch = torch.from_numpy(ids)[None]
+    rs.set_kernel(kernel)
     return compare(
-        f"transformers {seeding}, width {width}",
+        f"transformers {seeding}, width {width}; {kernel}, {workers} thread{'s' * (workers > 1)}",
         N_TOKENS,
-        lambda: _counts(scheme, ids),
+        lambda: _counts(scheme, ids, workers),
         "transformers",
         lambda: _detect(detector, batch),
         check=_check,
@@ -61,8 +76,8 @@ def _row(torch: Any, seeding: str, width: int) -> Row:
     )
 
 
-def _counts(scheme: rs.KGW, ids: npt.NDArray[np.int64]) -> tuple[int, int]:
-    scorer = rs.Scorer(scheme, dedup="window", threads=1)
+def _counts(scheme: rs.KGW, ids: npt.NDArray[np.int64], workers: int) -> tuple[int, int]:
+    scorer = rs.Scorer(scheme, dedup="window", threads=workers)
     scorer.add([ids])
     result = scorer.result()
     assert result.n_green is not None

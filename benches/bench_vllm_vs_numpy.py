@@ -1,4 +1,4 @@
-"""radscore against a vectorised numpy detector of vLLM's Gumbel watermark, one thread each."""
+"""radscore on one and two threads against numpy detectors of vLLM's Gumbel watermark."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from benches import numpy_vllm
 from benches.common import Row, compare, table, zipf_ids
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
@@ -20,25 +22,31 @@ N_TOKENS: Final = 1_000_000
 
 
 def rows() -> list[Row]:
-    """One row for each context width: 2 repeats its contexts often, 4 hardly ever."""
-    return [_row(width) for width in (2, 4)]
+    """Rows for two context widths: 2 repeats its contexts often, 4 hardly ever."""
+    return [
+        _row(width, threads, peer)
+        for width in (2, 4)
+        for threads in (1, 2)
+        for peer in (numpy_vllm.score, numpy_vllm.score_plainly)
+    ]
 
 
-def _row(width: int) -> Row:
+def _row(width: int, threads: int, peer: Callable[..., tuple[int, float]]) -> Row:
     ids = zipf_ids(N_TOKENS, VOCAB_SIZE, seed=width)
     scheme = rs.VLLMGumbel(key=KEY, vocab_size=VOCAB_SIZE, context_width=width)
     return compare(
-        f"vllm gumbel, width {width}",
+        f"vllm gumbel, width {width}; {threads} thread{'s' * (threads > 1)}",
         N_TOKENS,
-        lambda: _score(scheme, ids),
-        "numpy",
-        lambda: numpy_vllm.score(ids, KEY, width),
+        lambda: _score(scheme, ids, threads),
+        "numpy" if peer is numpy_vllm.score else "numpy, plain",
+        lambda: peer(ids, KEY, width),
         check=_check,
+        repetitions=3,
     )
 
 
-def _score(scheme: rs.VLLMGumbel, ids: npt.NDArray[np.uint16]) -> tuple[int, float]:
-    scorer = rs.Scorer(scheme, dedup="context", threads=1)
+def _score(scheme: rs.VLLMGumbel, ids: npt.NDArray[np.uint16], threads: int) -> tuple[int, float]:
+    scorer = rs.Scorer(scheme, dedup="context", threads=threads)
     scorer.add([ids])
     result = scorer.result()
     return result.n_scored, result.statistic

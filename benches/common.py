@@ -128,12 +128,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.what,
         f"{row.n_tokens:,}",
         f"{row.n_scored:,}",
-        speed if alone else f"{row.radscore:,.0f} ns",
+        speed if alone else _nanoseconds(row.radscore),
         row.peer,
-        "" if alone else f"{row.theirs:,.0f} ns",
+        "" if alone else _nanoseconds(row.theirs),
         "" if alone else f"{row.ratio:.3g}x",
         row.checked,
     )
+
+
+def _nanoseconds(value: float) -> str:
+    return f"{value:,.0f} ns" if value >= 100 else f"{value:.1f} ns"
 
 
 def machine() -> str:

@@ -1,7 +1,9 @@
-"""vLLM's Gumbel detector in plain numpy: the vectorised peer of `bench_vllm_vs_numpy`.
+"""vLLM's Gumbel detector in numpy: the vectorised peers of `bench_vllm_vs_numpy`.
 
-Everything that can be one array operation is one: contexts are packed into 64-bit integers, first
-occurrences come from `numpy.unique`, and Philox runs over blocks of windows that stay in cache.
+`score` is made for speed: contexts are packed into 64-bit integers, first occurrences come from
+`numpy.unique` of those, and Philox runs over blocks of windows that stay in cache.
+`score_plainly` is what one writes first, and what holds for every width: windows are rows, first
+occurrences come from `numpy.unique` of rows, and every step is one operation on whole arrays.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["score"]
+__all__ = ["score", "score_plainly"]
 
 U64 = np.uint64
 _M: Final = (U64(0xD2511F53), U64(0xCD9E8D57))
@@ -81,3 +83,27 @@ def _block(
     # The quotient is rounded to float32 once, from float64: 2^24 + 1 itself is no float32.
     uniform = (((word >> U64(8)) + U64(1)) / float(2**24 + 1)).astype(np.float32)
     return float(-np.log1p(-uniform.astype(np.float64)).sum())
+
+
+def score_plainly(
+    ids: npt.NDArray[np.integer], key: int, context_width: int = 4
+) -> tuple[int, float]:
+    """As `score`, for any width, one array operation after another."""
+    windows = np.lib.stride_tricks.sliding_window_view(ids.astype(U64), context_width + 1)
+    first = np.unique(windows[:, :-1], axis=0, return_index=True)[1]
+    windows = windows[first]
+    n = len(windows)
+    state = [np.full(n, word, U64) for word in (0x574D4358, context_width, 0, 0)]
+    for offset in range(0, context_width, 4):
+        for slot in range(4):
+            at = offset + slot
+            word = windows[:, at] if at < context_width else U64(0xFFFFFFFF - slot)
+            state[slot] = state[slot] ^ word
+        low, high = U64((key & 0xFFFFFFFF) ^ offset), U64(key >> 32)
+        state = _philox(state, [np.full(n, low), np.full(n, high)])
+    target = windows[:, -1]
+    keys = [state[3] ^ U64(key & 0xFFFFFFFF), np.full(n, U64(key >> 32) ^ U64(0x574D544B))]
+    words = np.stack(_philox([target >> U64(2), *state[:3]], keys), axis=1)
+    word = np.take_along_axis(words, (target & U64(3)).astype(np.int64)[:, None], axis=1)[:, 0]
+    uniform = (((word >> U64(8)) + U64(1)) / float(2**24 + 1)).astype(np.float32)
+    return n, float(-np.log1p(-uniform.astype(np.float64)).sum())

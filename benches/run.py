@@ -6,15 +6,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benches import bench_core, bench_import, bench_kgw_vs_transformers, bench_vllm_vs_numpy
+from benches import (
+    bench_core,
+    bench_decoys,
+    bench_import,
+    bench_kgw_vs_transformers,
+    bench_vllm_vs_numpy,
+)
 from benches.common import machine, table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 SECTIONS: Final = (
     (
-        "Against other detectors, one thread each, nanoseconds per scored token",
+        "Against other detectors on one thread, nanoseconds per scored token",
         (bench_kgw_vs_transformers, bench_vllm_vs_numpy),
     ),
+    ("A pass over a corpus and one more key, all cores, nanoseconds per token", (bench_decoys,)),
     ("The core alone, all cores, tokens read per second", (bench_core,)),
 )
 

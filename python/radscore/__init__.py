@@ -17,6 +17,7 @@ from radscore.errors import (
     StateError,
     TokenError,
 )
+from radscore.kernels import available_kernels, kernel, set_kernel
 from radscore.kgrams import KgramCounts, KgramSet
 from radscore.per_document import score_documents, score_positions
 from radscore.results import CurvePoint, DocumentScores, ModelResult, Positions, ScoreResult
@@ -81,9 +82,11 @@ __all__ = [
     "__version__",
     "answers",
     "ask",
+    "available_kernels",
     "corpus",
     "decoy_test",
     "inspect_corpus",
+    "kernel",
     "models",
     "open_answers",
     "open_corpus",
@@ -92,6 +95,7 @@ __all__ = [
     "score",
     "score_documents",
     "score_positions",
+    "set_kernel",
     "stats",
     "test_closed",
     "test_membership",

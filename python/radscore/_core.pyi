@@ -18,11 +18,18 @@ __all__ = [
     "Scorer",
     "Tally",
     "__version__",
+    "available_kernels",
+    "kernel",
     "score_documents",
     "score_positions",
+    "set_kernel",
 ]
 
 __version__: str
+
+def available_kernels() -> list[str]: ...
+def kernel() -> str: ...
+def set_kernel(name: str) -> None: ...
 
 @final
 class KgramSet:

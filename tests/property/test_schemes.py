@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from radscore._reference.schemes import Gumbel, PermutationGreen
 
-KERNELS = ("auto", "scalar", "tracking", "bitmap")
+KERNELS = ("auto", "scalar", "tracking", "lanes", "bitmap")
 
 
 @st.composite

@@ -55,7 +55,7 @@ def test_ten_thousand_green_tests():
     assert 3000 < greens < 7000  # both answers were exercised
 
 
-@pytest.mark.parametrize("kernel", ["auto", "scalar", "tracking", "bitmap"])
+@pytest.mark.parametrize("kernel", ["auto", "scalar", "tracking", "lanes", "bitmap"])
 @pytest.mark.parametrize(
     ("vocab", "gamma"), [(2, 0.5), (3000, 0.25), (32_000, 0.25), (50_257, 0.9), (2**20, 0.25)]
 )

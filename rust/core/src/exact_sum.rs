@@ -50,6 +50,11 @@ impl ExactSum {
         }
     }
 
+    /// Adds the numbers with these bits.
+    pub fn add_all(&mut self, words: &[u64]) {
+        crate::kernels::sum::add_all(words, |x| self.add(x));
+    }
+
     /// Adds another sum.
     pub fn merge(&mut self, other: &Self) {
         self.carry();
@@ -157,6 +162,45 @@ mod tests {
             sum(&[2.2250738585072014e-308, -5e-324]),
             2.225073858507201e-308
         );
+    }
+
+    /// Scores of every size, and what cannot be cut into integers among them.
+    #[test]
+    fn many_at_once() {
+        let mut state = 1u64;
+        let mut uniform = || {
+            state = state
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            (state >> 11) as f64 * 2f64.powi(-53)
+        };
+        for (count, odd) in [
+            (0, None),
+            (15, None),
+            (16, None),
+            (40_007, None),
+            (1000, Some(5e-324)),
+            (1000, Some(1e-12)),
+            (1000, Some(-1e300)),
+            (1000, Some(-0.0)),
+        ] {
+            let mut numbers: Vec<f64> = (0..count)
+                .map(|i| match i % 50 {
+                    0 => 0.0,
+                    1 => 4_194_304.0,
+                    2 => 2f64.powi(-30) * (1.0 + 2f64.powi(-52)),
+                    3 => -uniform() * 1e6,
+                    _ => -libm::log(1.0 - uniform()),
+                })
+                .collect();
+            numbers.extend(odd);
+            let mut expected = ExactSum::default();
+            numbers.iter().for_each(|&x| expected.add(x));
+            let words: Vec<u64> = numbers.iter().map(|x| x.to_bits()).collect();
+            let mut sum = ExactSum::default();
+            sum.add_all(&words);
+            assert_eq!(sum, expected, "{count} {odd:?}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod documents;
 pub mod error;
 pub mod exact_sum;
 pub mod frame;
+pub mod kernels;
 pub mod key;
 pub mod kgrams;
 pub mod partition;

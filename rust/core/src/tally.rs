@@ -30,9 +30,7 @@ impl Sums {
         self.scored += words.len() as u64;
         match kind {
             ScoreKind::Green => self.green += words.iter().sum::<u64>(),
-            ScoreKind::Real => words
-                .iter()
-                .for_each(|&word| self.score.add(f64::from_bits(word))),
+            ScoreKind::Real => self.score.add_all(words),
             ScoreKind::Depths(depth) => {
                 self.depths.resize(depth.into(), 0);
                 for &word in words {

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 mod documents;
 mod errors;
+mod kernels;
 mod kgrams;
 mod schemes;
 mod scorer;
@@ -15,9 +16,16 @@ mod _core {
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
     #[pymodule_export]
+    use crate::kernels::{available_kernels, kernel, set_kernel};
+    #[pymodule_export]
     use crate::kgrams::{KgramCounts, KgramSet};
     #[pymodule_export]
     use crate::schemes::Scheme;
     #[pymodule_export]
     use crate::scorer::{Scorer, Tally, score_documents, score_positions};
+
+    #[pymodule_init]
+    fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::kernels::init()
+    }
 }

@@ -70,9 +70,10 @@ fn kernel(name: &str) -> Result<Kernel> {
         "auto" => Ok(Kernel::Auto),
         "scalar" => Ok(Kernel::Scalar),
         "tracking" => Ok(Kernel::Tracking),
+        "lanes" => Ok(Kernel::Lanes),
         "bitmap" => Ok(Kernel::Bitmap),
         _ => Err(Error::Argument(format!(
-            "kernel must be auto, scalar, tracking or bitmap, not {name:?}"
+            "kernel must be auto, scalar, tracking, lanes or bitmap, not {name:?}"
         ))),
     }
 }

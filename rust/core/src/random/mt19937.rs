@@ -2,7 +2,8 @@
 
 /// Words of state, and so of one block of output.
 pub const WORDS: usize = 624;
-const SHIFT: usize = 397;
+/// How far on the second word of the recurrence lies.
+pub(crate) const SHIFT: usize = 397;
 
 /// One block of tempered output.
 pub type Block = [u32; WORDS];
@@ -77,8 +78,9 @@ fn mix(high: u32, low: u32) -> u32 {
     (joined >> 1) ^ ((low & 1).wrapping_neg() & 0x9908_b0df)
 }
 
+/// The output made of a word of state.
 #[inline(always)]
-fn temper(mut y: u32) -> u32 {
+pub(crate) fn temper(mut y: u32) -> u32 {
     y ^= y >> 11;
     y ^= (y << 7) & 0x9d2c_5680;
     y ^= (y << 15) & 0xefc6_0000;

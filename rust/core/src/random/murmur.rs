@@ -1,5 +1,7 @@
 //! MurmurHash3 x86-32 over whole 32-bit words (Appleby, smhasher), seed 0.
 
+use crate::kernels::lanes::Lanes;
+
 /// The hash of `words`, as of their little-endian bytes.
 #[inline]
 #[must_use]
@@ -41,6 +43,49 @@ impl Murmur {
         h = (h ^ (h >> 16)).wrapping_mul(0x85eb_ca6b);
         h = (h ^ (h >> 13)).wrapping_mul(0xc2b2_ae35);
         h ^ (h >> 16)
+    }
+}
+
+/// The same for messages of one length, one a lane.
+#[derive(Clone, Copy)]
+pub struct MurmurLanes {
+    state: Lanes<u32>,
+    bytes: u32,
+}
+
+impl MurmurLanes {
+    /// The hash of nothing.
+    #[inline(always)]
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            state: Lanes::splat(0),
+            bytes: 0,
+        }
+    }
+
+    /// Takes one more word of each message.
+    #[inline(always)]
+    pub fn push(&mut self, word: Lanes<u32>) {
+        let k = (word * Lanes::splat(0xcc9e_2d51)).rotate_left(15) * Lanes::splat(0x1b87_3593);
+        self.state = (self.state ^ k).rotate_left(13) * Lanes::splat(5) + Lanes::splat(0xe654_6b64);
+        self.bytes = self.bytes.wrapping_add(4);
+    }
+
+    /// The hashes of all words taken.
+    #[inline(always)]
+    #[must_use]
+    pub fn finish(self) -> Lanes<u32> {
+        let mut h = self.state ^ Lanes::splat(self.bytes);
+        h = (h ^ (h >> 16)) * Lanes::splat(0x85eb_ca6b);
+        h = (h ^ (h >> 13)) * Lanes::splat(0xc2b2_ae35);
+        h ^ (h >> 16)
+    }
+}
+
+impl Default for MurmurLanes {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -3,9 +3,9 @@
 /// A running hash; a prefix can be kept and continued.
 #[derive(Clone, Copy)]
 pub struct SipHash24 {
-    v: [u64; 4],
-    words: u64,
-    half: u64,
+    pub(crate) v: [u64; 4],
+    pub(crate) words: u64,
+    pub(crate) half: u64,
 }
 
 impl SipHash24 {

@@ -2,6 +2,11 @@
 
 use rayon::prelude::*;
 
+/// Fewest and most windows of a batch: enough to fill the lanes of a kernel, and few enough that
+/// every thread gets some.
+const FEWEST: usize = 32;
+const MOST: usize = 1024;
+
 /// A window on its way: what it reads, where its score goes.
 #[derive(Clone, Copy)]
 struct Entry {
@@ -10,14 +15,68 @@ struct Entry {
     score: u64,
 }
 
+impl Entry {
+    fn seed(&self) -> u32 {
+        (self.key >> 32) as u32
+    }
+    fn target(&self) -> u32 {
+        (self.key & 0xFFFF_FFFF) as u32
+    }
+}
+
+/// Distinct seeds, each with its distinct targets in ascending order.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    seeds: Vec<u32>,
+    /// Where the targets of each seed end.
+    ends: Vec<usize>,
+    targets: Vec<u32>,
+}
+
+impl Batch {
+    /// Takes one more pair, in ascending order; repetitions are left out.
+    pub fn push(&mut self, seed: u32, target: u32) {
+        if self.seeds.last() != Some(&seed) {
+            self.seeds.push(seed);
+            self.ends.push(self.targets.len());
+        } else if self.targets.last() == Some(&target) {
+            return;
+        }
+        self.targets.push(target);
+        if let Some(end) = self.ends.last_mut() {
+            *end = self.targets.len();
+        }
+    }
+
+    /// Forgets all pairs, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.seeds.clear();
+        self.ends.clear();
+        self.targets.clear();
+    }
+
+    /// All targets, seed by seed.
+    #[must_use]
+    pub fn targets(&self) -> &[u32] {
+        &self.targets
+    }
+
+    /// Each seed, and which of [`Batch::targets`] are its.
+    pub fn seeds(&self) -> impl Iterator<Item = (u32, std::ops::Range<usize>)> + '_ {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let ranges = starts.zip(&self.ends).map(|(&start, &end)| start..end);
+        self.seeds.iter().copied().zip(ranges)
+    }
+}
+
 /// Scores rows whose random function reads (seed, target) only.
 ///
-/// `seed_target(row)` names them; `score(scratch, seed, targets, scores)` is called once for each
-/// distinct seed, with its distinct targets in ascending order.
+/// `seed_target(row)` names them; `score(scratch, batch, scores)` fills in the scores of a batch's
+/// targets. A seed is in one batch only.
 pub(crate) fn score_by_seed<S: Default>(
     out: &mut [u64],
     seed_target: impl Fn(usize) -> (u32, u32) + Sync,
-    score: impl Fn(&mut S, u32, &[u32], &mut [u64]) + Sync,
+    score: impl Fn(&mut S, &Batch, &mut [u64]) + Sync,
 ) {
     let mut entries: Vec<Entry> = (0..out.len())
         .into_par_iter()
@@ -28,23 +87,22 @@ pub(crate) fn score_by_seed<S: Default>(
         })
         .collect();
     entries.par_sort_unstable_by_key(|entry| entry.key);
-    let same_seed = |a: &Entry, b: &Entry| a.key >> 32 == b.key >> 32;
-    let scratch = || (S::default(), Vec::new(), Vec::new());
-    entries.par_chunk_by_mut(same_seed).for_each_init(
+    let scratch = || (S::default(), Batch::default(), Vec::new());
+    batches(&mut entries).into_par_iter().for_each_init(
         scratch,
-        |(scratch, targets, scores), group| {
-            targets.clear();
-            targets.extend(group.iter().map(|entry| (entry.key & 0xFFFF_FFFF) as u32));
-            targets.dedup();
+        |(scratch, batch, scores), entries| {
+            batch.clear();
+            for entry in entries.iter() {
+                batch.push(entry.seed(), entry.target());
+            }
             scores.clear();
-            scores.resize(targets.len(), 0);
-            let seed = (group[0].key >> 32) as u32;
-            score(scratch, seed, targets, scores);
+            scores.resize(batch.targets.len(), 0);
+            score(scratch, batch, scores);
+            let mut last = entries[0].key;
             let mut k = 0;
-            for entry in group {
-                if targets[k] != (entry.key & 0xFFFF_FFFF) as u32 {
-                    k += 1;
-                }
+            for entry in entries {
+                k += usize::from(entry.key != last);
+                last = entry.key;
                 entry.score = scores[k];
             }
         },
@@ -52,4 +110,22 @@ pub(crate) fn score_by_seed<S: Default>(
     for entry in &entries {
         out[entry.row] = entry.score;
     }
+}
+
+/// Cuts sorted entries between seeds.
+fn batches(mut entries: &mut [Entry]) -> Vec<&mut [Entry]> {
+    let share = entries.len() / (4 * rayon::current_num_threads());
+    let least = share.next_multiple_of(FEWEST).clamp(FEWEST, MOST);
+    let mut batches = Vec::new();
+    while !entries.is_empty() {
+        let mut end = least.min(entries.len());
+        let seed = entries[end - 1].seed();
+        while end < entries.len() && entries[end].seed() == seed {
+            end += 1;
+        }
+        let (batch, rest) = std::mem::take(&mut entries).split_at_mut(end);
+        batches.push(batch);
+        entries = rest;
+    }
+    batches
 }

@@ -2,12 +2,17 @@
 //! `openai`): `r = torch.rand(V)` in float32, seeded by the context; the score of a target t is
 //! `-ln(1 - r[t])`, Exp(1) under H0.
 
-use super::grouping::score_by_seed;
+use super::grouping::{Batch, score_by_seed};
 use super::seeding::Seeding;
 use super::{Scheme, ScoreKind, Share, check, exponential};
 use crate::error::{Error, Result};
+use crate::kernels::mt19937::LANES;
+use crate::kernels::uniforms::draws;
+use crate::kernels::vector::Vector;
+use crate::kernels::{self, Work};
 use crate::random::mt19937::{Mt19937, WORDS};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// The scheme. A unit is (low 32 bits of the seed, target).
 pub struct GumbelMax {
@@ -55,11 +60,44 @@ fn uniforms_at(seed: u32, ascending: &[u32], out: &mut [u64]) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn uniforms_at_avx2(seed: u32, ascending: &[u32], out: &mut [u64]) {
-    uniforms_at(seed, ascending, out);
+/// The scores of a batch, seeds in lanes.
+struct ManySeeds<'a> {
+    batch: &'a Batch,
+    out: &'a mut [u64],
 }
+
+impl Work for ManySeeds<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let targets = self.batch.targets();
+        let mut slots: Vec<(u32, Range<usize>)> = self.batch.seeds().collect();
+        // Lanes that run together draw as far as the one that draws most.
+        slots.sort_unstable_by_key(|(_, range)| targets[range.end - 1]);
+        let mut state: Vec<V> = Vec::new();
+        for slots in slots.chunks(V::LANES) {
+            if slots.len() < V::LANES / FEW_LANES {
+                for (seed, range) in slots {
+                    uniforms_at(*seed, &targets[range.clone()], &mut self.out[range.clone()]);
+                }
+                continue;
+            }
+            let mut seeds = [0; LANES];
+            let mut places: [&[u32]; LANES] = [&[]; LANES];
+            for ((slot, seed), places) in slots.iter().zip(&mut seeds).zip(&mut places) {
+                *seed = slot.0;
+                *places = &targets[slot.1.clone()];
+            }
+            let found = |lane: usize, k: usize, word| {
+                self.out[slots[lane].1.start + k] = exponential(uniform(word)).to_bits();
+            };
+            draws(&seeds, &places[..slots.len()], &mut state, found);
+        }
+    }
+}
+
+/// Below this part of the lanes it is cheaper to draw for their seeds one by one.
+const FEW_LANES: usize = 4;
 
 impl Scheme for GumbelMax {
     fn vocab_size(&self) -> u32 {
@@ -98,14 +136,13 @@ impl Scheme for GumbelMax {
         let seeder = self.seeding.prepare();
         let width = self.window_width();
         let seed_target = |row: usize| seeder.seed_target(&windows[row * width..][..width]);
-        score_by_seed(out, seed_target, |(): &mut (), seed, targets, scores| {
-            #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2") {
-                // SAFETY: the processor has AVX2, all that the function asks for.
-                unsafe { uniforms_at_avx2(seed, targets, scores) };
-                return;
+        score_by_seed(out, seed_target, |(): &mut (), batch, scores| {
+            let work = ManySeeds { batch, out: scores };
+            if let Err(ManySeeds { batch, out }) = kernels::run(work) {
+                for (seed, range) in batch.seeds() {
+                    uniforms_at(seed, &batch.targets()[range.clone()], &mut out[range]);
+                }
             }
-            uniforms_at(seed, targets, scores);
         });
     }
 

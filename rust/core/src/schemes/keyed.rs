@@ -1,8 +1,13 @@
 //! Our own scheme: a keyed cryptographic hash of the whole window (SipHash-2-4, 128-bit key), so
 //! that distinct windows are independent under H0 and one token costs one hash.
 
-use super::{Scheme, ScoreKind, Share, check, exponential, par_map, vocabulary};
+use super::{Scheme, ScoreKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
+use crate::kernels::lanes::Lanes;
+use crate::kernels::ln::exponentials;
+use crate::kernels::rows::{self, Ask, Mask, Scores, SideBySide, Tokens, Uniforms};
+use crate::kernels::siphash::SipHashes;
+use crate::kernels::vector::Vector;
 use crate::random::siphash::SipHash24;
 
 /// First word of the message, plus the context width: keeps widths and other uses of a key apart.
@@ -68,9 +73,15 @@ impl Keyed {
         })
     }
 
-    /// Runs `write` on the hash of each vocabulary entry after each context.
-    fn all<T: Send>(&self, contexts: &[u32], out: &mut [T], write: impl Fn(u64) -> T + Sync) {
-        vocabulary::fill(
+    /// Asks about each vocabulary entry after each context; `write` answers from its hash.
+    fn all<A: Ask>(
+        &self,
+        contexts: &[u32],
+        out: &mut [A::Out],
+        write: impl Fn(u64) -> A::Out + Sync,
+    ) {
+        rows::vocabulary::<A, _, _>(
+            self,
             self.vocab,
             self.width - 1,
             contexts,
@@ -85,7 +96,35 @@ impl Keyed {
     }
 }
 
+impl SideBySide for Keyed {
+    type State<V: Vector> = SipHashes<V>;
+    #[inline(always)]
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> SipHashes<V> {
+        let mut hash = SipHashes::new(&self.start);
+        for &tokens in context {
+            hash.push(tokens);
+        }
+        hash
+    }
+    #[inline(always)]
+    fn lane_scores<V: Vector>(&self, state: &SipHashes<V>, targets: Tokens) -> Lanes<u64> {
+        let mut hash = *state;
+        hash.push(targets);
+        match self.mode {
+            Mode::Green { threshold } => hash.finish().map(|hash| (hash < threshold).into()),
+            Mode::Gumbel => exponentials(hash.finish().map(uniform)).map(f64::to_bits),
+        }
+    }
+    #[inline(always)]
+    fn lane_uniforms<V: Vector>(&self, state: &SipHashes<V>, targets: Tokens) -> Lanes<f64> {
+        let mut hash = *state;
+        hash.push(targets);
+        hash.finish().map(uniform)
+    }
+}
+
 /// The uniform of a hash: its upper 53 bits.
+#[inline(always)]
 fn uniform(hash: u64) -> f64 {
     (hash >> 11) as f64 * 2f64.powi(-53)
 }
@@ -123,7 +162,7 @@ impl Scheme for Keyed {
     }
 
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
-        par_map(windows, self.width, out, |window| {
+        rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
             let hash = self.extend(window).finish();
             match self.mode {
                 Mode::Green { threshold } => (hash < threshold).into(),
@@ -138,7 +177,7 @@ impl Scheme for Keyed {
                 "keyed in gumbel mode has no green lists".into(),
             ));
         };
-        self.all(contexts, out, |hash| (hash < threshold).into());
+        self.all::<Mask>(contexts, out, |hash| (hash < threshold).into());
         Ok(())
     }
 
@@ -146,7 +185,7 @@ impl Scheme for Keyed {
         if let Mode::Green { .. } = self.mode {
             return Err(Error::Scheme("keyed in green mode has no uniforms".into()));
         }
-        self.all(contexts, out, uniform);
+        self.all::<Uniforms>(contexts, out, uniform);
         Ok(())
     }
 }

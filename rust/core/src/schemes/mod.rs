@@ -5,7 +5,7 @@
 //! score under every key and are one piece of evidence.
 
 mod check;
-mod grouping;
+pub mod grouping;
 pub mod gumbel;
 pub mod keyed;
 pub mod kgw;
@@ -16,7 +16,6 @@ pub mod sglang;
 pub mod synthid;
 pub mod textseal;
 pub mod vllm;
-mod vocabulary;
 
 use crate::error::{Error, Result};
 use crate::pool::Pool;

@@ -8,6 +8,11 @@
 //!
 //! [`Permutation::green_scalar`] is the definition that every faster kernel must reproduce.
 
+use super::grouping::Batch;
+use crate::kernels::mt19937::LANES;
+use crate::kernels::permutation::{DONE, Divisors as Known, TARGETS, Targets, landings};
+use crate::kernels::vector::Vector;
+use crate::kernels::{self, Kernel as InstructionSet, Work};
 use crate::random::mt19937::{Block, Mt19937, WORDS};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -19,6 +24,7 @@ struct Divisors {
     vocab: u32,
     inverse: Vec<u32>,
     bound: Vec<u32>,
+    twos: Vec<u32>,
 }
 
 impl Divisors {
@@ -28,6 +34,7 @@ impl Divisors {
             vocab,
             inverse: (0..steps).map(|i| inverse(odd(i))).collect(),
             bound: (0..steps).map(|i| u32::MAX / odd(i)).collect(),
+            twos: (0..steps).map(|i| (vocab - i).trailing_zeros()).collect(),
         }
     }
 
@@ -55,7 +62,8 @@ fn inverse(odd: u32) -> u32 {
     })
 }
 
-/// Which kernel answers; tests force each.
+/// Which algorithm answers; tests force each. The instruction set is chosen elsewhere
+/// ([`crate::kernels`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kernel {
     /// Whatever is fastest for the number of targets on this machine.
@@ -63,8 +71,10 @@ pub enum Kernel {
     Auto,
     /// One draw at a time, with a division each: the oracle.
     Scalar,
-    /// Position tracking over blocks of draws.
+    /// Position tracking over blocks of draws, one seed at a time.
     Tracking,
+    /// Position tracking for many seeds side by side; as `Tracking` without vectors.
+    Lanes,
     /// The whole partial permutation.
     Bitmap,
 }
@@ -129,10 +139,29 @@ impl Permutation {
             Kernel::Scalar => self.green_scalar(seed, targets, out),
             Kernel::Tracking => self.green_tracking(seed, targets, scratch, out),
             Kernel::Bitmap => self.green_bitmap(seed, targets, scratch, out),
-            Kernel::Auto if targets.len() > BITMAP_FROM => {
+            Kernel::Auto if targets.len() > bitmap_from() => {
                 self.green_bitmap(seed, targets, scratch, out);
             }
-            Kernel::Auto => self.green_tracking(seed, targets, scratch, out),
+            Kernel::Auto | Kernel::Lanes => self.green_tracking(seed, targets, scratch, out),
+        }
+    }
+
+    /// Greenness of the targets of many seeds.
+    pub fn green_batch(&self, batch: &Batch, scratch: &mut Scratch, out: &mut [bool]) {
+        if matches!(self.kernel, Kernel::Auto | Kernel::Lanes) {
+            let work = ManySeeds {
+                lists: self,
+                batch,
+                scratch: &mut *scratch,
+                out: &mut *out,
+            };
+            if kernels::run(work).is_ok() {
+                return;
+            }
+        }
+        for (seed, range) in batch.seeds() {
+            let targets = &batch.targets()[range.clone()];
+            self.green(seed, targets, scratch, &mut out[range]);
         }
     }
 
@@ -189,19 +218,17 @@ impl Permutation {
     }
 
     fn green_tracking(&self, seed: u32, targets: &[u32], scratch: &mut Scratch, out: &mut [bool]) {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has AVX2, all that the function asks for.
-            unsafe { self.track_avx2(seed, targets, scratch, out) };
-            return;
+        let work = OneSeed {
+            lists: self,
+            seed,
+            targets,
+            scratch,
+            out,
+        };
+        // Without vectors it is the same code, compiled for any processor.
+        if let Err(work) = kernels::run(work) {
+            work.track();
         }
-        self.track(seed, targets, scratch, out);
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn track_avx2(&self, seed: u32, targets: &[u32], scratch: &mut Scratch, out: &mut [bool]) {
-        self.track(seed, targets, scratch, out);
     }
 
     /// Tracks all targets through the draws, block by block, until each has landed.
@@ -300,18 +327,135 @@ impl Permutation {
     }
 }
 
-/// Beyond so many targets of one seed the whole list is cheaper: measured with AVX2 for 32,000 and
-/// 128,000 tokens and shares of a quarter and a half, where the two break even at 20 to 32.
-const BITMAP_FROM: usize = 28;
+/// [`Permutation::track`] for each instruction set.
+struct OneSeed<'a> {
+    lists: &'a Permutation,
+    seed: u32,
+    targets: &'a [u32],
+    scratch: &'a mut Scratch,
+    out: &'a mut [bool],
+}
+
+impl OneSeed<'_> {
+    #[inline(always)]
+    fn track(self) {
+        self.lists
+            .track(self.seed, self.targets, self.scratch, self.out);
+    }
+}
+
+impl Work for OneSeed<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        self.track();
+    }
+}
+
+/// [`Permutation::green_batch`] with the seeds in lanes.
+struct ManySeeds<'a> {
+    lists: &'a Permutation,
+    batch: &'a Batch,
+    scratch: &'a mut Scratch,
+    out: &'a mut [bool],
+}
+
+/// What one lane is asked: up to [`TARGETS`] targets of a seed.
+struct Slot {
+    seed: u32,
+    first: usize,
+    count: usize,
+}
+
+impl Work for ManySeeds<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        let (lists, bitmap_from) = (self.lists, bitmap_from());
+        let mut slots = Vec::new();
+        for (seed, range) in self.batch.seeds() {
+            if lists.kernel == Kernel::Auto && range.len() > bitmap_from {
+                let targets = &self.batch.targets()[range.clone()];
+                lists.green_bitmap(seed, targets, self.scratch, &mut self.out[range]);
+                continue;
+            }
+            slots.extend(range.clone().step_by(TARGETS).map(|first| Slot {
+                seed,
+                first,
+                count: TARGETS.min(range.end - first),
+            }));
+        }
+        // Lanes that run together have as many targets as the one with most of them.
+        slots.sort_unstable_by_key(|slot| std::cmp::Reverse(slot.count));
+        let mut state = Vec::new();
+        for slots in slots.chunks(V::LANES) {
+            // Lanes cost the same when empty; below a half, one seed after the other is cheaper.
+            if lists.kernel == Kernel::Auto && slots.len() < V::LANES / 2 {
+                for slot in slots {
+                    let range = slot.first..slot.first + slot.count;
+                    let targets = &self.batch.targets()[range.clone()];
+                    lists.track(slot.seed, targets, self.scratch, &mut self.out[range]);
+                }
+            } else {
+                self.side_by_side::<V>(slots, &mut state);
+            }
+        }
+    }
+}
+
+impl ManySeeds<'_> {
+    #[inline(always)]
+    fn side_by_side<V: Vector>(&mut self, slots: &[Slot], state: &mut Vec<V>) {
+        let lists = self.lists;
+        let steps = lists.steps as usize;
+        let divisors = Known {
+            vocab: lists.vocab,
+            inverse: &lists.divisors.inverse[..steps],
+            twos: &lists.divisors.twos[..steps],
+        };
+        let mut seeds = [0; LANES];
+        let mut targets: [Targets; LANES] = [[DONE; TARGETS]; LANES];
+        for ((slot, seed), targets) in slots.iter().zip(&mut seeds).zip(&mut targets) {
+            *seed = slot.seed;
+            targets[..slot.count]
+                .copy_from_slice(&self.batch.targets()[slot.first..slot.first + slot.count]);
+        }
+        let landed = landings(&divisors, &seeds, &targets, slots[0].count, state);
+        for (slot, landed) in slots.iter().zip(landed) {
+            for (t, out) in self.out[slot.first..slot.first + slot.count]
+                .iter_mut()
+                .enumerate()
+            {
+                *out = (landed >> t & 1 == 1) == lists.first;
+            }
+        }
+    }
+}
+
+/// Beyond so many targets of one seed the whole list is cheaper: measured for 32,000 and 128,000
+/// tokens and shares of a quarter and a half.
+fn bitmap_from() -> usize {
+    match kernels::active() {
+        InstructionSet::Scalar => 8,
+        InstructionSet::Avx2 => 24,
+        InstructionSet::Avx512 => 40,
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::mt19937::randperm;
 
-    fn kernels(vocab: u32, green: u32, last: bool) -> [Permutation; 3] {
-        [Kernel::Scalar, Kernel::Tracking, Kernel::Bitmap]
-            .map(|kernel| Permutation::new(vocab, green, last).with_kernel(kernel))
+    fn kernels(vocab: u32, green: u32, last: bool) -> [Permutation; 4] {
+        [
+            Kernel::Scalar,
+            Kernel::Tracking,
+            Kernel::Lanes,
+            Kernel::Bitmap,
+        ]
+        .map(|kernel| Permutation::new(vocab, green, last).with_kernel(kernel))
     }
 
     /// Every kernel against the permutation itself, whole vocabularies.
@@ -340,7 +484,9 @@ mod tests {
                     let targets: Vec<u32> = (0..vocab).collect();
                     for list in kernels(vocab, green, last) {
                         let mut out = vec![false; vocab as usize];
-                        list.green(seed, &targets, &mut Scratch::default(), &mut out);
+                        let mut batch = Batch::default();
+                        targets.iter().for_each(|&target| batch.push(seed, target));
+                        list.green_batch(&batch, &mut Scratch::default(), &mut out);
                         assert_eq!(
                             out, expected,
                             "{vocab} {green} {seed} {last} {:?}",

@@ -3,9 +3,13 @@
 //! below a threshold is green.
 
 use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table, wraps_to_zero};
-use super::{PADDING, Scheme, ScoreKind, Share, check, par_map, vocabulary};
+use super::vllm::chosen;
+use super::{PADDING, Scheme, ScoreKind, Share, check, par_map};
 use crate::error::{Error, Result};
-use crate::random::philox::{high, low, philox4x32_10};
+use crate::kernels::lanes::{LANES, Lanes};
+use crate::kernels::rows::{self, Mask, Scores, SideBySide, Tokens, Units};
+use crate::kernels::vector::Vector;
+use crate::random::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
 use std::sync::Arc;
 
 const MAX: f64 = 2_147_483_647.0;
@@ -93,12 +97,110 @@ impl Sbw {
     }
 }
 
+/// What is read before the target in each lane, and the seeds where that is all that they need.
+#[derive(Clone, Copy)]
+pub struct Read {
+    tokens: [Tokens; 17],
+    count: usize,
+    seeds: Lanes<u64>,
+}
+
+impl Sbw {
+    /// The seeds of the first `read` tokens of each lane: side by side for the seedings that vLLM
+    /// has, one by one for others.
+    #[inline(always)]
+    fn seeds(&self, tokens: &[Tokens]) -> Lanes<u64> {
+        let key = Lanes::splat(self.key);
+        let seeds = match (&self.hash, self.prf) {
+            (Hash::Integer, Prf::Additive) => {
+                let mut sum = Lanes::splat(0);
+                for tokens in tokens {
+                    sum = sum + tokens.map(id);
+                }
+                sum * key
+            }
+            (Hash::Integer, Prf::AnchoredMinHash) => {
+                let hash = |tokens: &Tokens| tokens.map(|x| jenkins(id(x)));
+                let anchor = tokens.last().map_or(Lanes::splat(0), hash);
+                let mut least = Lanes::splat(i64::MAX);
+                for tokens in tokens {
+                    least = least.zip(key * hash(tokens) * anchor, i64::min);
+                }
+                least
+            }
+            _ => return self.seeds_one_by_one(tokens),
+        };
+        seeds.map(i64::cast_unsigned)
+    }
+
+    #[inline(never)]
+    fn seeds_one_by_one(&self, tokens: &[Tokens]) -> Lanes<u64> {
+        let mut seeds = Lanes::splat(0);
+        for lane in 0..LANES {
+            let mut read = [0; 16];
+            for (read, tokens) in read.iter_mut().zip(tokens) {
+                *read = tokens.0[lane];
+            }
+            seeds.0[lane] = self.seed(&read[..tokens.len()]);
+        }
+        seeds
+    }
+
+    #[inline(always)]
+    fn seeds_with(&self, read: &Read, targets: Tokens) -> Lanes<u64> {
+        if !self.self_salt {
+            return read.seeds;
+        }
+        let mut tokens = read.tokens;
+        tokens[read.count] = targets;
+        self.seeds(&tokens[..=read.count])
+    }
+}
+
+impl SideBySide for Sbw {
+    type State<V: Vector> = Read;
+
+    #[inline(always)]
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Read {
+        let mut tokens = [Lanes::splat(0); 17];
+        tokens[..context.len()].copy_from_slice(context);
+        let seeds = if self.self_salt {
+            Lanes::splat(0)
+        } else {
+            self.seeds(context)
+        };
+        Read {
+            tokens,
+            count: context.len(),
+            seeds,
+        }
+    }
+
+    #[inline(always)]
+    fn lane_scores<V: Vector>(&self, state: &Read, targets: Tokens) -> Lanes<u64> {
+        let (seeds, zero) = (self.seeds_with(state, targets), Lanes::splat(0));
+        let counter = [targets >> 2, zero, zero, zero];
+        let words = philox4x32_10_lanes(counter, [seeds.low(), seeds.high()]);
+        chosen(words, targets).map(|word| (word & 0x7FFF_FFFF < self.threshold).into())
+    }
+
+    #[inline(always)]
+    fn lane_units<V: Vector>(&self, state: &Read, targets: Tokens) -> Lanes<u128> {
+        let seeds = self.seeds_with(state, targets);
+        seeds.zip(targets, |seed, target| {
+            (u128::from(seed) << 32) | u128::from(target)
+        })
+    }
+}
+
 /// vLLM pads a context with -1.
+#[inline(always)]
 fn id(token: u32) -> i64 {
     if token == PADDING { -1 } else { token.into() }
 }
 
 /// Bob Jenkins' integer hash of x + 1 in wrapping int32 with arithmetic shifts.
+#[inline(always)]
 fn jenkins(x: i64) -> i64 {
     let mut i = x.wrapping_add(1) as i32;
     i = i.wrapping_sub(i.wrapping_shl(6));
@@ -135,7 +237,7 @@ impl Scheme for Sbw {
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         let width = self.window_width();
-        par_map(windows, width, out, |window| {
+        rows::windows::<Units, _>(self, windows, width, out, |window| {
             let seed = self.seed(&window[..self.read]);
             (u128::from(seed) << 32) | u128::from(window[width - 1])
         });
@@ -153,13 +255,13 @@ impl Scheme for Sbw {
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
         let width = self.window_width();
-        par_map(windows, width, out, |window| {
+        rows::windows::<Scores, _>(self, windows, width, out, |window| {
             let seed = self.seed(&window[..self.read]);
             self.green(seed, window[width - 1]).into()
         });
     }
     fn green_mask(&self, contexts: &[u32], out: &mut [u8]) -> Result<()> {
-        let width = self.window_width() - 1;
+        let (width, vocab) = (self.window_width() - 1, self.vocab);
         if self.self_salt {
             let entry = |window: &Vec<u32>, token: u32| {
                 let mut read = [0; 16];
@@ -167,10 +269,12 @@ impl Scheme for Sbw {
                 read[width] = token;
                 self.green(self.seed(&read[..self.read]), token).into()
             };
-            vocabulary::fill(self.vocab, width, contexts, out, <[u32]>::to_vec, entry);
+            let prepare = <[u32]>::to_vec;
+            rows::vocabulary::<Mask, _, _>(self, vocab, width, contexts, out, prepare, entry);
         } else {
             let entry = |&seed: &u64, token: u32| self.green(seed, token).into();
-            vocabulary::fill(self.vocab, width, contexts, out, |c| self.seed(c), entry);
+            let prepare = |context: &[u32]| self.seed(context);
+            rows::vocabulary::<Mask, _, _>(self, vocab, width, contexts, out, prepare, entry);
         }
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! SGLang's Gumbel watermark (sglang/srt/sampling/watermarking, read in 0.5.23): MurmurHash3 of
 //! the context, then of key, context hash and target.
 
-use super::{Scheme, ScoreKind, Share, check, exponential, par_map, vocabulary};
+use super::{Scheme, ScoreKind, Share, check, exponential};
 use crate::error::Result;
-use crate::random::murmur::{Murmur, murmur3_words};
+use crate::kernels::lanes::Lanes;
+use crate::kernels::ln::exponentials;
+use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Uniforms, Units};
+use crate::kernels::vector::Vector;
+use crate::random::murmur::{Murmur, MurmurLanes, murmur3_words};
 use crate::random::philox::{high, low};
 
 /// A second key, chosen for a context by a coin.
@@ -73,7 +77,70 @@ impl SglangGumbel {
 
 fn uniform(mut prefix: Murmur, target: u32) -> f64 {
     prefix.push(target);
-    (f64::from(prefix.finish()) + 0.5) * 2f64.powi(-32)
+    middle(prefix.finish())
+}
+
+/// The middle of the interval of a hash.
+#[inline(always)]
+fn middle(hash: u32) -> f64 {
+    const INTERVAL: f64 = 1.0 / 4_294_967_296.0;
+    (f64::from(hash) + 0.5) * INTERVAL
+}
+
+/// The contexts' hashes, and what a target continues.
+#[derive(Clone, Copy)]
+pub struct Prefixes {
+    hashes: Lanes<u32>,
+    prefixes: MurmurLanes,
+}
+
+impl SideBySide for SglangGumbel {
+    type State<V: Vector> = Prefixes;
+
+    #[inline(always)]
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Prefixes {
+        let mut hash = MurmurLanes::new();
+        for &tokens in context {
+            hash.push(tokens);
+        }
+        let hashes = hash.finish();
+        let mut keys = Lanes::splat(self.key);
+        if let Some(second) = self.second {
+            let mut coin = MurmurLanes::new();
+            for key in [self.key, second.key] {
+                coin.push(Lanes::splat(low(key)));
+                coin.push(Lanes::splat(high(key)));
+            }
+            coin.push(hashes);
+            keys = coin.finish().map(|coin| {
+                let first = u64::from(coin) < second.threshold;
+                if first { self.key } else { second.key }
+            });
+        }
+        let mut prefixes = MurmurLanes::new();
+        prefixes.push(keys.low());
+        prefixes.push(keys.high());
+        prefixes.push(hashes);
+        Prefixes { hashes, prefixes }
+    }
+
+    #[inline(always)]
+    fn lane_scores<V: Vector>(&self, state: &Prefixes, targets: Tokens) -> Lanes<u64> {
+        exponentials(self.lane_uniforms::<V>(state, targets)).map(f64::to_bits)
+    }
+
+    #[inline(always)]
+    fn lane_uniforms<V: Vector>(&self, state: &Prefixes, targets: Tokens) -> Lanes<f64> {
+        let mut hash = state.prefixes;
+        hash.push(targets);
+        hash.finish().map(middle)
+    }
+
+    #[inline(always)]
+    fn lane_units<V: Vector>(&self, state: &Prefixes, targets: Tokens) -> Lanes<u128> {
+        let units = (state.hashes.wide() << 32) | targets.wide();
+        units.map(u128::from)
+    }
 }
 
 impl Scheme for SglangGumbel {
@@ -93,20 +160,21 @@ impl Scheme for SglangGumbel {
         false
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
-        par_map(windows, self.width, out, |window| {
+        rows::windows::<Units, _>(self, windows, self.width, out, |window| {
             let (context, target) = window.split_at(self.width - 1);
             let hash = murmur3_words(context.iter().copied());
             (u128::from(hash) << 32) | u128::from(target[0])
         });
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
-        par_map(windows, self.width, out, |window| {
+        rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
             let (context, target) = window.split_at(self.width - 1);
             exponential(uniform(self.prefix(context).1, target[0])).to_bits()
         });
     }
     fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
-        vocabulary::fill(
+        rows::vocabulary::<Uniforms, _, _>(
+            self,
             self.vocab,
             self.width - 1,
             contexts,

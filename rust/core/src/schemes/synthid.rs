@@ -3,11 +3,14 @@
 //! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
 //! keys, no table).
 
-use super::{Scheme, ScoreKind, Share, check, par_map, vocabulary};
+use super::{Scheme, ScoreKind, Share, check};
 use crate::error::{Error, Result};
+use crate::kernels::lanes::Lanes;
+use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Units};
+use crate::kernels::vector::Vector;
 use crate::random::mt19937::Words;
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 const MULTIPLIER: i64 = 6_364_136_223_846_793_005;
 
@@ -16,6 +19,21 @@ fn accumulate(hash: i64, datum: i64) -> i64 {
     hash.wrapping_add(datum)
         .wrapping_mul(MULTIPLIER)
         .wrapping_add(1)
+}
+
+/// One step of the hash in each lane.
+#[inline(always)]
+fn accumulate_lanes(hash: Lanes<i64>, data: Lanes<i64>) -> Lanes<i64> {
+    (hash + data) * Lanes::splat(MULTIPLIER) + Lanes::splat(1)
+}
+
+#[inline(always)]
+fn accumulate_columns(start: i64, columns: &[Tokens]) -> Lanes<i64> {
+    let mut hash = Lanes::splat(start);
+    for tokens in columns {
+        hash = accumulate_lanes(hash, tokens.signed());
+    }
+    hash
 }
 
 fn accumulate_tokens(start: i64, tokens: &[u32]) -> i64 {
@@ -48,7 +66,14 @@ pub struct SynthId {
     keys: Vec<i64>,
     table: Arc<Vec<bool>>,
     ones: u32,
+    /// The score word of each remainder, where the table's size is a small power of two.
+    words: OnceLock<Vec<u64>>,
 }
+
+/// Up to this size of the table the score words of all remainders are kept: 512 kB.
+const WORDS_KEPT: usize = 1 << 16;
+/// So many windows or vocabulary entries make it worth while to build them.
+const WORTH_WORDS: usize = 4096;
 
 impl SynthId {
     /// The table is `torch.randint(0, 2, (sampling_table_size,))` of a CPU generator seeded with
@@ -87,6 +112,7 @@ impl SynthId {
             keys: keys.to_vec(),
             table: Arc::new(table),
             ones,
+            words: OnceLock::new(),
         })
     }
 
@@ -98,6 +124,50 @@ impl SynthId {
         g_word(hash, &self.keys, |hash| {
             self.table[hash.rem_euclid(self.size()) as usize]
         })
+    }
+
+    /// What is taken of a hash: the remainder that all depends on, if there is one.
+    fn read_of(&self, hash: i64) -> u64 {
+        if self.table.len().is_power_of_two() {
+            hash.rem_euclid(self.size()).cast_unsigned()
+        } else {
+            hash.cast_unsigned()
+        }
+    }
+
+    /// Builds the score words of all remainders when so many answers are wanted.
+    fn prepare(&self, answers: usize) {
+        let size = self.table.len();
+        if answers >= WORTH_WORDS && size <= WORDS_KEPT && size.is_power_of_two() {
+            self.words
+                .get_or_init(|| (0..self.size()).map(|hash| self.word(hash)).collect());
+        }
+    }
+}
+
+impl SideBySide for SynthId {
+    type State<V: Vector> = Lanes<i64>;
+
+    #[inline(always)]
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Lanes<i64> {
+        accumulate_columns(1, context)
+    }
+
+    #[inline(always)]
+    fn lane_scores<V: Vector>(&self, state: &Lanes<i64>, targets: Tokens) -> Lanes<u64> {
+        let hashes = accumulate_lanes(*state, targets.signed());
+        match self.words.get() {
+            Some(words) => {
+                let last = words.len() - 1;
+                hashes.map(|hash| words[hash as usize & last])
+            }
+            None => hashes.map(|hash| self.word(hash)),
+        }
+    }
+
+    #[inline(always)]
+    fn lane_units<V: Vector>(&self, state: &Lanes<i64>, targets: Tokens) -> Lanes<u128> {
+        accumulate_lanes(*state, targets.signed()).map(|hash| self.read_of(hash).into())
     }
 }
 
@@ -121,28 +191,20 @@ impl Scheme for SynthId {
         false
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
-        let modulus = if self.table.len().is_power_of_two() {
-            self.size()
-        } else {
-            0
-        };
-        par_map(windows, self.width, out, |window| {
-            let hash = accumulate_tokens(1, window);
-            let read = if modulus > 0 {
-                hash.rem_euclid(modulus)
-            } else {
-                hash
-            };
-            u128::from(read as u64)
+        rows::windows::<Units, _>(self, windows, self.width, out, |window| {
+            self.read_of(accumulate_tokens(1, window)).into()
         });
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
-        par_map(windows, self.width, out, |window| {
+        self.prepare(out.len());
+        rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
             self.word(accumulate_tokens(1, window))
         });
     }
     fn g_values(&self, contexts: &[u32], out: &mut [u64]) -> Result<()> {
-        vocabulary::fill(
+        self.prepare(out.len());
+        rows::vocabulary::<Scores, _, _>(
+            self,
             self.vocab,
             self.width - 1,
             contexts,
@@ -197,6 +259,35 @@ impl SynthIdDeepMind {
     }
 }
 
+impl SideBySide for SynthIdDeepMind {
+    type State<V: Vector> = Lanes<i64>;
+
+    #[inline(always)]
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Lanes<i64> {
+        accumulate_columns(self.start, context)
+    }
+
+    #[inline(always)]
+    fn lane_scores<V: Vector>(&self, state: &Lanes<i64>, targets: Tokens) -> Lanes<u64> {
+        let hashes = accumulate_lanes(*state, targets.signed());
+        let mut words = Lanes::splat(0u64);
+        for (depth, &key) in (0u32..).zip(&self.keys) {
+            let mut h = accumulate_lanes(hashes, Lanes::splat(key));
+            for _ in 0..12 {
+                // (h + 1) M + 1
+                h = (h * Lanes::splat(MULTIPLIER) + Lanes::splat(MULTIPLIER.wrapping_add(1))) >> 5;
+            }
+            words = words | (h >> 30).map(|h| (h & 1).cast_unsigned() << depth);
+        }
+        words
+    }
+
+    #[inline(always)]
+    fn lane_units<V: Vector>(&self, state: &Lanes<i64>, targets: Tokens) -> Lanes<u128> {
+        accumulate_lanes(*state, targets.signed()).map(|hash| hash.cast_unsigned().into())
+    }
+}
+
 impl Scheme for SynthIdDeepMind {
     fn vocab_size(&self) -> u32 {
         self.vocab
@@ -214,17 +305,18 @@ impl Scheme for SynthIdDeepMind {
         true
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
-        par_map(windows, self.width, out, |window| {
+        rows::windows::<Units, _>(self, windows, self.width, out, |window| {
             u128::from(accumulate_tokens(self.start, window) as u64)
         });
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
-        par_map(windows, self.width, out, |window| {
+        rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
             self.word(accumulate_tokens(self.start, window))
         });
     }
     fn g_values(&self, contexts: &[u32], out: &mut [u64]) -> Result<()> {
-        vocabulary::fill(
+        rows::vocabulary::<Scores, _, _>(
+            self,
             self.vocab,
             self.width - 1,
             contexts,

@@ -1,8 +1,12 @@
 //! TextSeal (Meta; package `textseal` 0.0.5): a linear hash of context, target and key in int64
 //! arithmetic, one xor-shift, and a remainder mod 8191.
 
-use super::{Scheme, ScoreKind, Share, check, exponential, par_map, vocabulary};
+use super::{Scheme, ScoreKind, Share, check, exponential};
 use crate::error::{Error, Result};
+use crate::kernels::lanes::Lanes;
+use crate::kernels::ln::exponentials;
+use crate::kernels::rows::{self, Mask, Scores, SideBySide, Tokens, Uniforms, Units};
+use crate::kernels::vector::Vector;
 
 const PRIMES: [i64; 10] = [
     10_000_019, 10_000_247, 10_000_439, 10_000_643, 10_000_747, 10_000_867, 10_000_993, 10_001_213,
@@ -86,8 +90,71 @@ fn context_sum(context: &[u32]) -> i64 {
     terms.map(|(prime, &x)| prime * i64::from(x)).sum()
 }
 
+#[inline(always)]
 fn uniform(value: u16) -> f64 {
     f64::from(value) / f64::from(VALUES)
+}
+
+/// `x mod 8191` without a division: 2^13 leaves 1, so the digits in that base are added, and 2^64,
+/// which a negative number lacks, leaves 2^12.
+#[inline(always)]
+fn remainder(x: i64) -> u16 {
+    const MASK: u64 = VALUES as u64;
+    let bits = x.cast_unsigned();
+    let digits = (bits & MASK)
+        + ((bits >> 13) & MASK)
+        + ((bits >> 26) & MASK)
+        + ((bits >> 39) & MASK)
+        + (bits >> 52)
+        + ((bits >> 63) * (MASK - (1 << 12)));
+    let sum = (digits & MASK) + (digits >> 13);
+    (if sum >= MASK { sum - MASK } else { sum }) as u16
+}
+
+impl TextSeal {
+    /// [`TextSeal::value`] of each lane.
+    #[inline(always)]
+    fn values(&self, units: Lanes<i64>) -> Lanes<u16> {
+        let h = (units + Lanes::splat(self.keyed)) * Lanes::splat(FIRST.wrapping_mul(SECOND));
+        (h ^ (h >> 13)).map(remainder)
+    }
+}
+
+impl SideBySide for TextSeal {
+    /// The contexts' part of the units.
+    type State<V: Vector> = Lanes<i64>;
+
+    #[inline(always)]
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Lanes<i64> {
+        let mut sum = Lanes::splat(0);
+        for (&prime, tokens) in PRIMES.iter().zip(context) {
+            sum = sum + tokens.signed() * Lanes::splat(prime);
+        }
+        sum
+    }
+
+    #[inline(always)]
+    fn lane_scores<V: Vector>(&self, state: &Lanes<i64>, targets: Tokens) -> Lanes<u64> {
+        match self.mode {
+            Mode::Green { threshold } => {
+                let units = *state + targets.signed() * Lanes::splat(TARGET);
+                self.values(units).map(|value| (value < threshold).into())
+            }
+            Mode::Gumbel => exponentials(self.lane_uniforms::<V>(state, targets)).map(f64::to_bits),
+        }
+    }
+
+    #[inline(always)]
+    fn lane_uniforms<V: Vector>(&self, state: &Lanes<i64>, targets: Tokens) -> Lanes<f64> {
+        let units = *state + targets.signed() * Lanes::splat(TARGET);
+        self.values(units).map(uniform)
+    }
+
+    #[inline(always)]
+    fn lane_units<V: Vector>(&self, state: &Lanes<i64>, targets: Tokens) -> Lanes<u128> {
+        let units = *state + targets.signed() * Lanes::splat(TARGET);
+        units.map(|unit| u128::from(unit.unsigned_abs()))
+    }
 }
 
 impl Scheme for TextSeal {
@@ -116,12 +183,12 @@ impl Scheme for TextSeal {
         false
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
-        par_map(windows, self.width, out, |window| {
+        rows::windows::<Units, _>(self, windows, self.width, out, |window| {
             u128::from(self.unit(window).unsigned_abs())
         });
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
-        par_map(windows, self.width, out, |window| {
+        rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
             let value = self.value(self.unit(window));
             match self.mode {
                 Mode::Green { threshold } => (value < threshold).into(),
@@ -135,7 +202,8 @@ impl Scheme for TextSeal {
                 "textseal in gumbel mode has no green lists".into(),
             ));
         };
-        vocabulary::fill(
+        rows::vocabulary::<Mask, _, _>(
+            self,
             self.vocab,
             self.width - 1,
             contexts,
@@ -151,7 +219,8 @@ impl Scheme for TextSeal {
                 "textseal in green mode has no uniforms".into(),
             ));
         }
-        vocabulary::fill(
+        rows::vocabulary::<Uniforms, _, _>(
+            self,
             self.vocab,
             self.width - 1,
             contexts,
@@ -160,5 +229,20 @@ impl Scheme for TextSeal {
             |sum, token| uniform(self.value(sum + TARGET * i64::from(token))),
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remainders() {
+        let modulus = i64::from(VALUES);
+        for near in [0, i64::MIN, i64::MAX, 8191, -8191, 1 << 52, 8191 << 39] {
+            for x in (-9000..9000).map(|d| near.wrapping_add(d)) {
+                assert_eq!(i64::from(remainder(x)), x.rem_euclid(modulus), "{x}");
+            }
+        }
     }
 }

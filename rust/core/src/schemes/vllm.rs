@@ -1,9 +1,13 @@
 //! vLLM's Gumbel watermarks (vllm/v1/watermarking, read in 0.33.0): a Philox4x32-10 chain over
 //! the context, one more call for the target.
 
-use super::{PADDING, Scheme, ScoreKind, Share, check, exponential, par_map, vocabulary};
+use super::{PADDING, Scheme, ScoreKind, Share, check, exponential, par_map};
 use crate::error::Result;
-use crate::random::philox::{high, low, philox4x32_10};
+use crate::kernels::lanes::Lanes;
+use crate::kernels::ln::exponentials;
+use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Uniforms};
+use crate::kernels::vector::Vector;
+use crate::random::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
 use sha2::{Digest, Sha256};
 
 const CONTEXT_DOMAIN: u32 = 0x574D_4358;
@@ -56,13 +60,103 @@ impl Prf {
             [target >> 2, state[0], state[1], state[2]],
             [self.key[0] ^ state[3], self.key[1] ^ TOKEN_DOMAIN],
         );
-        let numerator = f64::from((out[(target & 3) as usize] >> 8) + 1);
-        f64::from((numerator / 16_777_217.0) as f32)
+        rounded(out[(target & 3) as usize])
     }
 
     fn window(&self, window: &[u32]) -> f64 {
         let (context, target) = window.split_at(window.len() - 1);
         self.uniform(&self.context(context), target[0])
+    }
+}
+
+/// The float32 uniform of a word: its quotient in double precision, rounded once.
+#[inline(always)]
+fn rounded(word: u32) -> f64 {
+    let numerator = f64::from(((word >> 8) + 1).cast_signed());
+    f64::from((numerator / 16_777_217.0) as f32)
+}
+
+/// A context's chain in each lane.
+type Chains = [Lanes<u32>; 4];
+
+impl SideBySide for Prf {
+    type State<V: Vector> = Chains;
+
+    #[inline(always)]
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Chains {
+        let zero = Lanes::splat(0);
+        let width = context.len() as u32;
+        let mut state = [
+            Lanes::splat(CONTEXT_DOMAIN),
+            Lanes::splat(width),
+            zero,
+            zero,
+        ];
+        for (offset, block) in (0u32..).step_by(4).zip(context.chunks(4)) {
+            for (slot, state) in (0u32..).zip(&mut state) {
+                let missing = Lanes::splat(u32::MAX - slot);
+                *state = *state ^ block.get(slot as usize).copied().unwrap_or(missing);
+            }
+            let key = [
+                Lanes::splat(self.key[0] ^ offset),
+                Lanes::splat(self.key[1]),
+            ];
+            state = philox4x32_10_lanes(state, key);
+        }
+        state
+    }
+
+    #[inline(always)]
+    fn lane_scores<V: Vector>(&self, state: &Chains, targets: Tokens) -> Lanes<u64> {
+        exponentials(self.lane_uniforms::<V>(state, targets)).map(f64::to_bits)
+    }
+
+    #[inline(always)]
+    fn lane_uniforms<V: Vector>(&self, state: &Chains, targets: Tokens) -> Lanes<f64> {
+        let [low, high] = self.key;
+        let out = philox4x32_10_lanes(
+            [targets >> 2, state[0], state[1], state[2]],
+            [
+                state[3] ^ Lanes::splat(low),
+                Lanes::splat(high ^ TOKEN_DOMAIN),
+            ],
+        );
+        chosen(out, targets).map(rounded)
+    }
+}
+
+/// Word `target mod 4` of each lane.
+#[inline(always)]
+pub(super) fn chosen(words: [Lanes<u32>; 4], targets: Tokens) -> Lanes<u32> {
+    let [w0, w1, w2, w3] = words;
+    let pick = |a: Lanes<u32>, b: Lanes<u32>, bit: u32| {
+        let all = targets.map(|target| (target >> bit & 1).wrapping_neg());
+        a ^ ((a ^ b) & all)
+    };
+    pick(pick(w0, w1, 0), pick(w2, w3, 0), 1)
+}
+
+impl SideBySide for VllmGumbel {
+    type State<V: Vector> = (Chains, Chains);
+
+    #[inline(always)]
+    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> (Chains, Chains) {
+        let first = self.prf.lane_state::<V>(context);
+        let second = self
+            .second
+            .map_or(first, |(prf, _)| prf.lane_state::<V>(context));
+        (first, second)
+    }
+
+    #[inline(always)]
+    fn lane_scores<V: Vector>(&self, state: &(Chains, Chains), targets: Tokens) -> Lanes<u64> {
+        let first = exponentials(self.prf.lane_uniforms::<V>(&state.0, targets));
+        let Some((prf, alpha)) = self.second else {
+            return first.map(f64::to_bits);
+        };
+        let second = exponentials(prf.lane_uniforms::<V>(&state.1, targets));
+        let mixed = first.zip(second, |a, b| (1.0 - alpha) * a + alpha * b);
+        mixed.map(f64::to_bits)
     }
 }
 
@@ -140,7 +234,7 @@ impl Scheme for VllmGumbel {
         });
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
-        par_map(windows, self.width, out, |window| {
+        rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
             let first = exponential(self.prf.window(window));
             let score = self.second.map_or(first, |(prf, alpha)| {
                 (1.0 - alpha) * first + alpha * exponential(prf.window(window))
@@ -156,7 +250,8 @@ impl Scheme for VllmGumbel {
         let Some(prf) = keys.get(key_index).copied().flatten() else {
             return Err(check::key_index(key_index, self.key_count()));
         };
-        vocabulary::fill(
+        rows::vocabulary::<Uniforms, _, _>(
+            &prf,
             self.vocab,
             self.width - 1,
             contexts,

@@ -1,0 +1,33 @@
+//! `_core.kernel`, `_core.set_kernel`, `_core.available_kernels`: which instruction set computes.
+
+use crate::errors::to_py;
+use pyo3::prelude::*;
+use radscore_core::kernels::{self, Kernel};
+
+/// The kernel in force.
+#[pyfunction]
+pub fn kernel() -> &'static str {
+    kernels::active().name()
+}
+
+/// Puts a kernel in force, or the fastest (`auto`).
+#[pyfunction]
+pub fn set_kernel(name: &str) -> PyResult<()> {
+    let set = Kernel::from_name("kernel", name).and_then(kernels::set);
+    set.map_err(to_py)
+}
+
+/// The kernels that this processor runs, slowest first.
+#[pyfunction]
+pub fn available_kernels() -> Vec<&'static str> {
+    Kernel::available()
+        .iter()
+        .map(|kernel| kernel.name())
+        .collect()
+}
+
+/// Obeys the environment, or says why not.
+pub fn init() -> PyResult<()> {
+    let set = Kernel::from_environment().and_then(kernels::set);
+    set.map_err(to_py)
+}

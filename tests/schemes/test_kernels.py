@@ -1,0 +1,103 @@
+"""Every kernel that the machine has: the same numbers, and errors for what it has not."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import radscore as rs
+
+CODE = "import radscore as rs; print(rs.kernel())"
+
+
+@pytest.fixture(autouse=True)
+def kernel_in_force():
+    before = rs.kernel()
+    yield
+    rs.set_kernel(before)
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+SCHEMES = {
+    "kgw": rs.KGW(vocab_size=5000, gamma=0.25, context_width=2),
+    "kgw, salted": rs.KGW(
+        vocab_size=5000,
+        gamma=0.5,
+        context_width=4,
+        seeding="anchored_minhash",
+        self_salt=True,
+        hash_key=15485863,
+    ),
+    "gumbel_max": rs.GumbelMax(vocab_size=5000, context_width=2, seed=3),
+    "synthid": rs.SynthID(vocab_size=5000, keys=[5, -6, 2**62], context_width=4),
+    "synthid_deepmind": rs.SynthIDDeepMind(vocab_size=5000, keys=[5, -6, 7], context_width=4),
+    "textseal": rs.TextSeal(vocab_size=5000, key=-5, context_width=3, gamma=0.25),
+    "vllm": rs.VLLMGumbel(vocab_size=5000, key=2**64 - 5, context_width=4),
+    "vllm, dual": rs.VLLMDualKeyGumbel(vocab_size=5000, key=77, context_width=3, alpha=0.2),
+    "sglang": rs.SGLangGumbel(vocab_size=5000, key=77, context_width=4),
+    "sbw": rs.SBW(vocab_size=5000, key=77, gamma=0.25, context_width=2),
+    "keyed": rs.Keyed(
+        key=rs.Key.from_hex("00" * 15 + "07"), vocab_size=5000, gamma=0.25, context_width=2
+    ),
+}
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_every_kernel_gives_the_same_result(scheme):
+    ids = np.random.default_rng(5).integers(0, 5000, 1501)
+
+    def result(kernel):
+        rs.set_kernel(kernel)
+        assert rs.kernel() == kernel
+        scorer = rs.Scorer([scheme], dedup="window", threads=2)
+        scorer.add([ids[:40], ids])
+        found = scorer.results()[0]
+        return found.n_scored, found.statistic, found.log10_pvalue
+
+    results = {kernel: result(kernel) for kernel in rs.available_kernels()}
+    assert all(found == results["scalar"] for found in results.values()), results
+
+
+def test_auto_is_the_fastest():
+    rs.set_kernel("scalar")
+    rs.set_kernel("auto")
+    assert rs.kernel() == rs.available_kernels()[-1]
+
+
+def test_an_unknown_kernel():
+    with pytest.raises(rs.ArgumentError, match=r'kernel must be auto, .* not "sse9"'):
+        rs.set_kernel("sse9")
+
+
+@pytest.mark.parametrize("kernel", ["avx2", "avx512"])
+def test_a_kernel_that_the_machine_lacks(kernel):
+    if kernel in rs.available_kernels():
+        pytest.skip("the machine has it")
+    with pytest.raises(rs.ArgumentError, match=rf'kernel is "{kernel}", which this processor'):
+        rs.set_kernel(kernel)
+
+
+@pytest.mark.parametrize("kernel", rs.available_kernels())
+def test_the_environment_forces_a_kernel(kernel):
+    assert python(CODE, RADSCORE_KERNEL=kernel).stdout.strip() == kernel
+
+
+@pytest.mark.parametrize("name", ["", "auto"])
+def test_an_environment_that_does_not_ask(name):
+    assert python(CODE, RADSCORE_KERNEL=name).stdout.strip() == rs.available_kernels()[-1]
+
+
+def test_an_environment_that_asks_for_nonsense():
+    found = python(CODE, RADSCORE_KERNEL="sse9")
+    assert found.returncode != 0
+    assert "ArgumentError: RADSCORE_KERNEL must be auto, scalar, avx2 or avx512" in found.stderr
