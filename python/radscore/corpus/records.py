@@ -128,8 +128,13 @@ class ValueColumn:
     def documents(self) -> Documents:
         """The token ids, texts tokenised together."""
         texts = [item for item in self.items if isinstance(item, str)]
-        encoded = iter(self.encoder.encode(texts) if self.encoder is not None else ())
-        return joined([next(encoded) if isinstance(item, str) else item for item in self.items])
+        if self.encoder is None or not texts:
+            return joined([item for item in self.items if not isinstance(item, str)])
+        encoded = self.encoder.documents(texts)
+        if len(texts) == len(self.items):
+            return encoded
+        ids = iter(encoded)
+        return joined([next(ids) if isinstance(item, str) else item for item in self.items])
 
 
 class RecordColumns:

@@ -8,6 +8,7 @@ mod errors;
 mod kgrams;
 mod schemes;
 mod scorer;
+mod tokenize;
 
 #[pymodule]
 mod _core {
@@ -18,6 +19,8 @@ mod _core {
     use crate::kgrams::{KgramCounts, KgramSet};
     #[pymodule_export]
     use crate::schemes::Scheme;
+    #[pymodule_export]
+    use crate::tokenize::FastTokenizer;
     #[pymodule_export]
     use crate::scorer::{Scorer, Tally, score_documents, score_positions};
 }
