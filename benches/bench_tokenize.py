@@ -22,7 +22,6 @@ from benches.common import Row, compare, table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy.typing as npt
 
 DEMO: Final = Path(__file__).parents[1] / "demo"
 #: The expression of Llama 3; with {1,3} left out, that of Qwen.
@@ -104,7 +103,7 @@ def _equal_ids(documents: rs.Documents, encodings: list[Any]) -> tuple[int, str]
 def pipeline(engine: str, tokenizer: Any, texts: list[str]) -> Row:
     """From a file of text to a score, against `encode_batch` alone on strings in memory."""
     size = tokenizer.get_vocab_size()
-    scheme = rs.Keyed(key=rs.Key(7), vocab_size=size, gamma=0.25, context_width=2)
+    scheme = rs.Keyed(key=rs.Key.from_hex("00" * 16), vocab_size=size, gamma=0.25, context_width=2)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "text.jsonl")
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -136,9 +135,7 @@ def _equal_numbers(result: Any, encodings: list[Any]) -> tuple[int, str]:
     return result.n_tokens, "n_tokens equal"
 
 
-def rows(
-    text: Path | None = None, folder: Path | None = None, limit: int = 4_000_000
-) -> list[Row]:
+def rows(text: Path | None = None, folder: Path | None = None, limit: int = 4_000_000) -> list[Row]:
     """Every measurement."""
     sources = {"English": english(limit)}
     sources["Python" if text is None else text.name] = texts_of(
@@ -155,7 +152,9 @@ def rows(
         for kind, texts in sources.items()
     ]
     if folder is None:
-        lines += [pipeline(engine, found[0][1], sources["English"]) for engine in ("fast", "reference")]
+        lines += [
+            pipeline(engine, found[0][1], sources["English"]) for engine in ("fast", "reference")
+        ]
     return lines
 
 

@@ -104,7 +104,7 @@ def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
 
 def compare(tokenizer: Any, texts: Iterator[str]) -> tuple[str, bool]:
     """What was compared, and whether all ids are equal."""
-    fast = FastTokenizer(tokenizer.to_str(), False)  # noqa: FBT003
+    fast = FastTokenizer(tokenizer.to_str(), False)
     n_bytes = n_texts = n_tokens = n_referred = n_different = 0
     for batch in _batches(texts):
         values, offsets, refused = fast.encode(batch)

@@ -17,9 +17,37 @@ from tokenizers.normalizers import NFC, NFD
 from tokenizers.pre_tokenizers import Digits, Split
 
 TABLE: Final = Path(__file__).parents[1] / "rust/core/src/tokenize/unicode_data.rs"
-CATEGORIES: Final = (
-    "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf Cn Co"
-).split()
+CATEGORIES: Final = [
+    "Lu",
+    "Ll",
+    "Lt",
+    "Lm",
+    "Lo",
+    "Mn",
+    "Mc",
+    "Me",
+    "Nd",
+    "Nl",
+    "No",
+    "Pc",
+    "Pd",
+    "Ps",
+    "Pe",
+    "Pi",
+    "Pf",
+    "Po",
+    "Sm",
+    "Sc",
+    "Sk",
+    "So",
+    "Zs",
+    "Zl",
+    "Zp",
+    "Cc",
+    "Cf",
+    "Cn",
+    "Co",
+]
 #: The kind of control characters that are white space, which no category tells apart.
 SPACE_CONTROL: Final = len(CATEGORIES)
 NUMERIC: Final = 1 << 5
@@ -107,7 +135,7 @@ def main() -> None:
         f'pub const TOKENIZERS_VERSION: &str = "{version("tokenizers")}";\n\n'
         "/// First code point of each run of equal kinds, and that kind.\n"
         "#[rustfmt::skip]\n"
-        f"pub const RUNS: [(u32, u8); {len(runs)}] = [\n" + "\n".join(lines) + "\n];\n"
+        f"pub static RUNS: [(u32, u8); {len(runs)}] = [\n" + "\n".join(lines) + "\n];\n"
     )
     print(f"{TABLE}: {len(runs)} runs")
 

@@ -1,5 +1,6 @@
 """The fast path gives the ids of `tokenizers`, which is the oracle of every test here."""
 
+import functools
 import json
 import random
 import sys
@@ -36,8 +37,8 @@ EXPRESSIONS = {
     "o200k": rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+{CONTRACTIONS}?"
     rf"|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*{CONTRACTIONS}?"
     rf"|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{ENDS}",
-    "cl100k": rf"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{{L}}\p{{N}}]?+\p{{L}}++|\p{{N}}{{1,3}}"
-    rf"| ?[^\s\p{{L}}\p{{N}}]++[\r\n]*+|\s++(?!\S)|\s+",
+    "cl100k": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++(?!\S)|\s+",
     "deepseek": r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"
     rf"|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?[\p{{L}}\p{{M}}]+| ?[\p{{P}}\p{{S}}]+[\r\n]*|{ENDS}",
 }
@@ -98,7 +99,7 @@ def assert_equal(tokenizer, texts, *, special=False, most_refused=0.0):
 def test_texts_are_cut_at_the_same_places(name):
     tokenizer = of_sensitive_model(PRE_TOKENIZERS[name])
     assert_equal(tokenizer, FastTokenizer.probe())
-    assert_equal(tokenizer, ["", *strange_texts(3000, seed=1)])
+    assert_equal(tokenizer, ["", *strange_texts(1500, seed=1)])
 
 
 @pytest.mark.parametrize("name", ["smollm2", "qwen3.5", "three splits"])
@@ -114,11 +115,20 @@ def test_every_code_point_is_of_the_same_classes(name):
     assert_equal(tokenizer, texts)
 
 
+@functools.cache
+def any_cut(name):
+    tokenizer = of_sensitive_model(PRE_TOKENIZERS[name])
+    return tokenizer, fast_of(tokenizer)
+
+
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(text=st.text(st.one_of(st.characters(codec="utf-8"), st.sampled_from(" \n\r\t'sdlLre1.aA"))))
 def test_any_text(name, text):
-    assert_equal(of_sensitive_model(PRE_TOKENIZERS[name]), [text])
+    tokenizer, fast = any_cut(name)
+    values, _, refused = fast.encode([text])
+    assert len(refused) == 0
+    assert values.tolist() == tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def trained(stages, *, normalizer=None, size=600, texts=TEXTS, **options):
@@ -152,7 +162,7 @@ def test_merges_of_a_trained_vocabulary(ignore_merges):
 def test_the_demonstration_tokenizer_on_text_of_many_scripts():
     tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
     # The vocabulary lacks some bytes: text with those is not for the fast path.
-    assert_equal(tokenizer, [*TEXTS, *strange_texts(3000, seed=3)], most_refused=0.25)
+    assert_equal(tokenizer, [*TEXTS, *strange_texts(1500, seed=3)], most_refused=0.25)
 
 
 def of_characters(kind, *, byte_fallback=True):
@@ -192,7 +202,7 @@ CHARACTER_KINDS = [
 @pytest.mark.parametrize("kind", CHARACTER_KINDS, ids=str)
 def test_models_of_characters(kind):
     tokenizer = of_characters(kind)
-    texts = ["", " ", "▁", " a", "a <s> b", "<s> a", "a</s>", *strange_texts(2000, seed=4), *TEXTS]
+    texts = ["", " ", "▁", " a", "a <s> b", "<s> a", "a</s>", *strange_texts(1000, seed=4), *TEXTS]
     assert_equal(tokenizer, texts)
     assert_equal(tokenizer, ["x" * 5000, " " * 5000, "ab " * 3000, "語" * 3000])
 
@@ -209,8 +219,8 @@ def test_a_model_that_lacks_characters_hands_their_texts_back():
 def test_text_that_normalization_may_change_is_handed_back(kind):
     tokenizer = of_sensitive_model(PRE_TOKENIZERS["qwen3.5"])
     tokenizer.normalizer = getattr(normalizers, kind)()
-    texts = ["plain", "e\u0301", "a\u0334\u0345", "\u1112\u1161", "\u212b", *strange_texts(3000, 6)]
-    assert_equal(tokenizer, [*texts, *FastTokenizer.probe()], most_refused=0.9)
+    texts = ["plain", "e\u0301", "a\u0334\u0345", "\u1112\u1161", "\u212b", *strange_texts(1500, 6)]
+    assert_equal(tokenizer, [*texts, *FastTokenizer.probe()], most_refused=1.0)
     _, _, refused = fast_of(tokenizer).encode(texts[:5])
     assert refused.tolist() == [1, 2, 3, 4]
     accented = ["été", "漢字 한국어", "привет", "ไทย", "हिन्दी"]
@@ -264,7 +274,8 @@ def change(tokenizer, **settings_):
 REFUSED = {
     "dropout": lambda t: change(t, dropout=0.5),
     "affixes": lambda t: change(t, end_of_word_suffix="</w>"),
-    "normalizer": lambda t: change(t, normalizer={"type": "NFD"}),
+    "NFD": lambda t: change(t, normalizer={"type": "NFD"}),
+    "normalizer": lambda t: change(t, normalizer={"type": "Prepend", "prepend": "_"}),
     "Lowercase": lambda t: change(t, normalizer={"type": "Lowercase"}),
     "Bert": lambda t: change(t, pre_tokenizer={"type": "BertPreTokenizer"}),
     "expression": lambda t: with_split(t, r"\w+|\W+"),
@@ -294,7 +305,8 @@ def test_what_is_not_covered_is_left_to_tokenizers(why):
     encoder = TokenizerEncoder(tokenizer, add_special_tokens=False)
     assert encoder.engine == "reference"
     assert encoder.note is None
-    expected = [encoding.ids for encoding in tokenizer.encode_batch(["a", "aa"])]
+    encodings = tokenizer.encode_batch(["a", "aa"], add_special_tokens=False)
+    expected = [encoding.ids for encoding in encodings]
     if why != "dropout":
         assert [ids.tolist() for ids in encoder.documents(["a", "aa"])] == expected
         assert why in encoder.note
@@ -323,7 +335,7 @@ def test_another_release_of_tokenizers_is_compared_first(monkeypatch):
             return real(json.dumps({**json.loads(text), "pre_tokenizer": stages}))
 
     monkeypatch.setattr("tokenizers.Tokenizer", Other)
-    with pytest.raises(ArgumentError, match="cuts .* at other places"):
+    with pytest.raises(ArgumentError, match=r"cuts .* at other places"):
         fast_module.fast_equal(tokenizer, other, add_special_tokens=False)
 
 

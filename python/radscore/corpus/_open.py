@@ -115,9 +115,7 @@ def open_corpus(
     encoder = (
         None
         if tokenizer is None
-        else load_encoder(
-            tokenizer, add_special_tokens=add_special_tokens, engine=tokenizer_engine
-        )
+        else load_encoder(tokenizer, add_special_tokens=add_special_tokens, engine=tokenizer_engine)
     )
     options = Options(None, check_dtype(dtype), eod, vocab_size, batch_tokens)
     notes: tuple[str, ...] = ()

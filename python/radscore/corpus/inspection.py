@@ -119,9 +119,7 @@ def inspect_corpus(
     encoder = (
         Utf8Encoder()
         if tokenizer is None
-        else load_encoder(
-            tokenizer, add_special_tokens=add_special_tokens, engine=tokenizer_engine
-        )
+        else load_encoder(tokenizer, add_special_tokens=add_special_tokens, engine=tokenizer_engine)
     )
     corpus = open_corpus(
         [source.path for source in sources],

@@ -320,7 +320,7 @@ class Corpus:
                     if limit is not None and self._options.eod >= limit:
                         cut = replace(cut, documents=without(cut.documents, self._options.eod))
                 cut = check_ids(cut, self._options.vocab_size, problems)
-                yield replace(cut, skipped=problems.take())
+                yield replace(cut, skipped=chunk.skipped.plus(problems.take()))
         except DamagedFileError as error:
             problems.file(error)
 

@@ -143,13 +143,9 @@ class RecordColumns:
     def __init__(self, fields: Fields, problems: Problems) -> None:
         self._fields = fields
         self._problems = problems
-        self.clear()
-
-    def clear(self) -> None:
-        """Forgets all records."""
-        encoder = self._fields.encoder
+        encoder = fields.encoder
         self.main = ValueColumn(encoder)
-        self.prompt = None if self._fields.prompt is None else ValueColumn(encoder)
+        self.prompt = None if fields.prompt is None else ValueColumn(encoder)
         self.numbers: list[int] = []
 
     def add(self, record: Any, place: str, number: int) -> None:

@@ -20,7 +20,7 @@ mod _core {
     #[pymodule_export]
     use crate::schemes::Scheme;
     #[pymodule_export]
-    use crate::tokenize::FastTokenizer;
-    #[pymodule_export]
     use crate::scorer::{Scorer, Tally, score_documents, score_positions};
+    #[pymodule_export]
+    use crate::tokenize::FastTokenizer;
 }

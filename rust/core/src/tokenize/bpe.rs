@@ -115,7 +115,8 @@ impl Scratch {
     fn merge_many(&mut self, merges: &Merges) {
         let n = self.symbols.len() as u32;
         self.links.clear();
-        self.links.extend((0..n).map(|i| (i.wrapping_sub(1), i + 1)));
+        self.links
+            .extend((0..n).map(|i| (i.wrapping_sub(1), i + 1)));
         self.heap.clear();
         for (i, pair) in (0..n).zip(self.symbols.windows(2)) {
             let (rank, product) = merges.get(pair[0], pair[1]);
@@ -183,13 +184,23 @@ mod tests {
 
     #[test]
     fn both_ways_agree_with_the_definition() {
-        let pairs = [(0, 1, 3), (1, 0, 4), (3, 3, 5), (0, 0, 6), (6, 6, 7), (2, 3, 8), (4, 4, 9)];
+        let pairs = [
+            (0, 1, 3),
+            (1, 0, 4),
+            (3, 3, 5),
+            (0, 0, 6),
+            (6, 6, 7),
+            (2, 3, 8),
+            (4, 4, 9),
+        ];
         let merges = Merges::new(&pairs);
         let mut state = 1u64;
         for length in 0..120 {
             let symbols: Vec<u32> = (0..length)
                 .map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
                     (state >> 60) as u32 % 3
                 })
                 .collect();

@@ -2,7 +2,9 @@
 
 use super::added::AddedTokens;
 use super::bpe::Merges;
-use super::file::{Added, Bpe, File, Find, Normalizer, Piece, PostProcessor, PreTokenizer, Scheme};
+use super::file::{
+    Added, Bpe, File, Find, Glimpse, Normalizer, Piece, PostProcessor, PreTokenizer, Scheme,
+};
 use super::matcher::Matcher;
 use super::model::{Alphabet, Characters, LACKING, Model, Neighbours};
 use super::pattern::Pattern;
@@ -12,8 +14,7 @@ use super::{Guard, Prefix, Tokenizer};
 use hashbrown::{HashMap, HashSet};
 
 /// The expression of the pre-tokenizer `ByteLevel`.
-const GPT2: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const META: char = '▁';
 
 /// What normalizer and pre-tokenizer come to.
@@ -32,10 +33,11 @@ struct Steps {
 impl Tokenizer {
     /// Reads the text of a tokenizer.json; `Err` says what in it is not covered.
     pub fn new(json: &str, add_special_tokens: bool) -> Result<Self, String> {
-        let file: File = serde_json::from_str(json).map_err(|error| error.to_string())?;
-        if file.model.kind != "BPE" {
-            return Err(format!("a model of type {}", file.model.kind));
+        let glimpse: Glimpse = serde_json::from_str(json).map_err(unread)?;
+        if glimpse.model.name != "BPE" {
+            return Err(format!("a model of type {}", glimpse.model.name));
         }
+        let file: File = serde_json::from_str(json).map_err(unread)?;
         let mut steps = Steps::default();
         if let Some(normalizer) = &file.normalizer {
             steps.normalizer(normalizer)?;
@@ -60,18 +62,29 @@ impl Tokenizer {
             meta: steps.meta,
             prefix: steps.prefix,
             stages: steps.stages,
-            around: if add_special_tokens { around } else { Default::default() },
+            around: if add_special_tokens {
+                around
+            } else {
+                Default::default()
+            },
             workers: Default::default(),
         })
     }
 }
 
+/// What of the file is not among the parts that are covered.
+fn unread(error: serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(", expected").next().unwrap_or(&text);
+    text.split(" at line").next().unwrap_or(text).to_owned()
+}
+
 impl Steps {
     fn normalizer(&mut self, normalizer: &Normalizer) -> Result<(), String> {
         match normalizer {
-            Normalizer::Sequence { normalizers } => {
-                normalizers.iter().try_for_each(|each| self.normalizer(each))
-            }
+            Normalizer::Sequence { normalizers } => normalizers
+                .iter()
+                .try_for_each(|each| self.normalizer(each)),
             // Text that the one leaves as it is may be changed by the other.
             Normalizer::Nfc {} if self.guard == Guard::None && !self.meta => {
                 self.guard = Guard::Nfc;
@@ -106,7 +119,9 @@ impl Steps {
         }
         match pre_tokenizer {
             PreTokenizer::Sequence { pretokenizers } => {
-                return pretokenizers.iter().try_for_each(|each| self.pre_tokenizer(each));
+                return pretokenizers
+                    .iter()
+                    .try_for_each(|each| self.pre_tokenizer(each));
             }
             PreTokenizer::ByteLevel {
                 add_prefix_space,
@@ -190,8 +205,7 @@ fn around(processor: &PostProcessor) -> Result<[Vec<u32>; 2], String> {
                     Piece::Sequence { id } if id == "A" => texts += 1,
                     Piece::SpecialToken { id } => {
                         let special = special_tokens.get(id);
-                        around[texts.min(1)]
-                            .extend(&special.ok_or("its special tokens")?.ids);
+                        around[texts.min(1)].extend(&special.ok_or("its special tokens")?.ids);
                     }
                     Piece::Sequence { .. } => return Err("its post-processor".into()),
                 }
@@ -222,7 +236,8 @@ fn added(tokens: &[Added], steps: &Steps) -> Result<AddedTokens, String> {
         if token.normalized && (!kept || (steps.changed && content.contains([' ', META]))) {
             return Err(format!("its added token {content:?}"));
         }
-        if token.single_word || token.lstrip || token.rstrip || (token.normalized && steps.changed) {
+        if token.single_word || token.lstrip || token.rstrip || (token.normalized && steps.changed)
+        {
             hard.push(content.clone());
         } else {
             passes[usize::from(token.normalized)].push((content.clone(), token.id));
@@ -300,7 +315,10 @@ fn model(model: Bpe, byte_level: bool) -> Result<Model, String> {
         for (byte, place) in ids.iter_mut().enumerate() {
             *place = id(&format!("<0x{byte:02X}>"))?;
         }
-        if pairs.iter().any(|(left, right, _)| ids.contains(left) || ids.contains(right)) {
+        if pairs
+            .iter()
+            .any(|(left, right, _)| ids.contains(left) || ids.contains(right))
+        {
             return Err("merges of bytes".into());
         }
         bytes = Some(ids);

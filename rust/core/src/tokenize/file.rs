@@ -5,6 +5,18 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
 
+/// What kind of model there is, before the rest is looked at.
+#[derive(Deserialize)]
+pub struct Glimpse {
+    pub model: Kind,
+}
+
+#[derive(Deserialize)]
+pub struct Kind {
+    #[serde(rename = "type")]
+    pub name: String,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
@@ -139,7 +151,7 @@ pub struct Special {
 #[serde(deny_unknown_fields)]
 pub struct Bpe {
     #[serde(rename = "type")]
-    pub kind: String,
+    _type: IgnoredAny,
     pub dropout: Option<f64>,
     #[serde(rename = "unk_token")]
     _unk_token: IgnoredAny,

@@ -135,7 +135,8 @@ impl Matcher {
                 }
             }
             Node::Look { class, negative } => {
-                let there = matches!(self.bits_at(text, at), Some((bits, _)) if bits >> class & 1 == 1);
+                let there =
+                    matches!(self.bits_at(text, at), Some((bits, _)) if bits >> class & 1 == 1);
                 (there != negative)
                     .then(|| self.go(text, at, nodes, then))
                     .flatten()
@@ -226,7 +227,10 @@ mod tests {
         assert_eq!(pieces(r"a+a|b", "aaab")?, ["aaa", "b"]);
         assert_eq!(pieces(r"\p{N}{1,3}", "1234567")?, ["123", "456", "7"]);
         assert_eq!(pieces(r"é*(?:éx|y)?z", "éééxz ééyz")?, ["éééxz", "ééyz"]);
-        assert_eq!(pieces(r"(?i:'s|'re)|\p{L}+(?=\p{L})", "'S'ſ'Reabc")?, ["'S", "'ſ", "'Re", "ab"]);
+        assert_eq!(
+            pieces(r"(?i:'s|'re)|\p{L}+(?=\p{L})", "'S'ſ'Reabc")?,
+            ["'S", "'ſ", "'Re", "ab"]
+        );
         Ok(())
     }
 }

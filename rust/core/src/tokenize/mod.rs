@@ -151,8 +151,7 @@ impl Tokenizer {
     }
 
     fn segment(&self, text: &str, offset: usize, worker: &mut Worker, out: &mut Vec<u32>) {
-        let begins_with =
-            |c: char| text.starts_with(c) || (self.meta && text.starts_with(' '));
+        let begins_with = |c: char| text.starts_with(c) || (self.meta && text.starts_with(' '));
         let prefix = match self.prefix {
             Prefix::Always(c) => Some(c),
             Prefix::Missing(c) if !begins_with(c) => Some(c),

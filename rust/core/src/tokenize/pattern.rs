@@ -254,9 +254,10 @@ impl Parser<'_> {
         if self.take("[") {
             return self.bracketed();
         }
-        if self.rest.starts_with([
-            '.', '^', '$', '(', ')', '{', '}', ']', '*', '+', '?', '|',
-        ]) {
+        if self
+            .rest
+            .starts_with(['.', '^', '$', '(', ')', '{', '}', ']', '*', '+', '?', '|'])
+        {
             return Err(self.not_covered());
         }
         if self.rest.starts_with('\\') {
@@ -320,7 +321,7 @@ impl Parser<'_> {
     fn bracketed(&mut self) -> Result<Class, String> {
         let negated = self.take("^");
         let mut class = Class::default();
-        if self.ignore_case || self.rest.starts_with(']') {
+        if self.rest.starts_with(']') {
             return Err(self.not_covered());
         }
         while !self.take("]") {
@@ -355,6 +356,18 @@ impl Parser<'_> {
             }
         }
         class.negated = negated;
+        if self.ignore_case {
+            let letters = std::mem::take(&mut class.ranges);
+            for &(low, high) in &letters {
+                match char::from_u32(low) {
+                    Some(c) if low == high => class.ranges.extend(self.either_case(c)?.ranges),
+                    _ => return Err("a range of either case in an expression".into()),
+                }
+            }
+            if negated || class.categories != 0 {
+                return Err("a class of either case in an expression".into());
+            }
+        }
         Ok(class)
     }
 }
@@ -366,9 +379,37 @@ mod tests {
     #[test]
     fn refuses_what_it_does_not_cover() {
         for expression in [
-            "a.b", "^a", "a$", r"\w+", "(ab)+", "(ab)*", "a{1,3}+", "a+?", "[a[b]]", "[a&&b]",
-            r"\p{Han}+", "(?i:k)", "(?<=a)b", "(?>a)", "a*", "", "a|", "(?!ab)c", "[]a]", "a{2",
-            "a{,3}", r"\bx", "a**", "(?i:[a])", "[z-a]", "(a", "a)", "a++b{1}",
+            "a.b",
+            "^a",
+            "a$",
+            r"\w+",
+            "(ab)+",
+            "(ab)*",
+            "a{1,3}+",
+            "a+?",
+            "[a[b]]",
+            "[a&&b]",
+            r"\p{Han}+",
+            "(?i:k)",
+            "(?<=a)b",
+            "(?>a)",
+            "a*",
+            "",
+            "a|",
+            "(?!ab)c",
+            "[]a]",
+            "a{2",
+            "a{,3}",
+            r"\bx",
+            "a**",
+            "(?i:[a])",
+            "(?i:[^s])",
+            r"(?i:[\p{L}])",
+            "(?i:[d-e])",
+            "[z-a]",
+            "(a",
+            "a)",
+            "a++b{1}",
         ] {
             assert!(Pattern::parse(expression).is_err(), "{expression}");
         }
@@ -378,7 +419,10 @@ mod tests {
     fn reads_classes() -> Result<(), String> {
         let inside = |pattern: &Pattern, c: char| {
             let (ranges, named) = pattern.classes[0].ranges();
-            match ranges.iter().find(|range| range.0 <= c.into() && range.1 >= c.into()) {
+            match ranges
+                .iter()
+                .find(|range| range.0 <= c.into() && range.1 >= c.into())
+            {
                 Some(_) => named,
                 None => pattern.classes[0].has_kind(unicode::kind(c.into())),
             }

@@ -91,9 +91,15 @@ mod tests {
         };
         let digits = |individual| Stage::Digits { individual };
         assert_eq!(pieces(&[space()?], "a  12"), ["a", " ", " ", "12"]);
-        assert_eq!(pieces(&[digits(true), space()?], "a  12"), ["a", "  ", "1", "2"]);
+        assert_eq!(
+            pieces(&[digits(true), space()?], "a  12"),
+            ["a", "  ", "1", "2"]
+        );
         assert_eq!(pieces(&[digits(false), space()?], "12a"), ["12", "a"]);
-        assert_eq!(pieces(&[Stage::Before('▁')], "a▁▁b▁"), ["a", "▁", "▁b", "▁"]);
+        assert_eq!(
+            pieces(&[Stage::Before('▁')], "a▁▁b▁"),
+            ["a", "▁", "▁b", "▁"]
+        );
         assert!(pieces(&[digits(true)], "").is_empty());
         Ok(())
     }
