@@ -114,7 +114,7 @@ def pipeline(engine: str, tokenizer: Any, texts: list[str]) -> Row:
                 field="text",
                 tokenizer=tokenizer,
                 tokenizer_engine=engine,  # type: ignore[arg-type]
-                batch_tokens=1 << 20,
+                batch_tokens=1 << 17,
             )
             return rs.score(corpus, scheme)
 

@@ -6,7 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from benches import bench_core, bench_import, bench_kgw_vs_transformers, bench_vllm_vs_numpy
+from benches import (
+    bench_core,
+    bench_import,
+    bench_kgw_vs_transformers,
+    bench_tokenize,
+    bench_vllm_vs_numpy,
+)
 from benches.common import machine, table
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
@@ -15,6 +21,7 @@ SECTIONS: Final = (
         "Against other detectors, one thread each, nanoseconds per scored token",
         (bench_kgw_vs_transformers, bench_vllm_vs_numpy),
     ),
+    ("From text, all cores, nanoseconds per token", (bench_tokenize,)),
     ("The core alone, all cores, tokens read per second", (bench_core,)),
 )
 

@@ -17,37 +17,11 @@ from tokenizers.normalizers import NFC, NFD
 from tokenizers.pre_tokenizers import Digits, Split
 
 TABLE: Final = Path(__file__).parents[1] / "rust/core/src/tokenize/unicode_data.rs"
-CATEGORIES: Final = [
-    "Lu",
-    "Ll",
-    "Lt",
-    "Lm",
-    "Lo",
-    "Mn",
-    "Mc",
-    "Me",
-    "Nd",
-    "Nl",
-    "No",
-    "Pc",
-    "Pd",
-    "Ps",
-    "Pe",
-    "Pi",
-    "Pf",
-    "Po",
-    "Sm",
-    "Sc",
-    "Sk",
-    "So",
-    "Zs",
-    "Zl",
-    "Zp",
-    "Cc",
-    "Cf",
-    "Cn",
-    "Co",
-]
+# In the order of their numbers in `unicode.rs`.
+CATEGORIES: Final = (
+    *("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe"),
+    *("Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cn", "Co"),
+)
 #: The kind of control characters that are white space, which no category tells apart.
 SPACE_CONTROL: Final = len(CATEGORIES)
 NUMERIC: Final = 1 << 5
