@@ -74,7 +74,7 @@ def strange_texts(n: int, seed: int) -> Iterator[str]:
         if kind == 0:
             yield "".join(_any_character(rng) for _ in range(length))
         elif kind == 1:
-            yield rng.choice(_STRANGE) * rng.choice((17, 100, 1000)) + rng.choice(_STRANGE)
+            yield rng.choice(_STRANGE) * rng.choice((17, 100, 400)) + rng.choice(_STRANGE)
         else:
             yield "".join(
                 _any_character(rng) if kind == 2 and rng.random() < 0.2 else rng.choice(_STRANGE)

@@ -193,3 +193,47 @@ impl Tokenizer {
         texts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = r#"{"version": "1.0", "truncation": null, "padding": null,
+        "added_tokens": [{"id": 9, "content": "<e>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true}],
+        "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "dropout": null, "unk_token": null,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+            "byte_fallback": false, "ignore_merges": false,
+            "vocab": {"a": 0, "b": 1, "ab": 2, "aba": 3, "c": 4},
+            "merges": [["a", "b"], ["ab", "a"]]}}"#;
+
+    #[test]
+    fn finds_added_tokens_merges_and_hands_back_what_it_does_not_know() -> Result<(), String> {
+        let tokenizer = Tokenizer::new(FILE, false)?;
+        for _ in 0..2 {
+            let encoded = tokenizer.encode(&["abac", "ab<e>a", "abx", "", "c"]);
+            assert_eq!(encoded.ids, [3, 4, 2, 9, 0, 4]);
+            assert_eq!(encoded.offsets, [0, 2, 5, 5, 5, 6]);
+            assert_eq!(encoded.refused, [2]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn refuses_settings_that_it_does_not_know() {
+        for (old, new) in [
+            (r#""truncation": null"#, r#""truncation": null, "new": 1"#),
+            (r#""dropout": null"#, r#""dropout": 0.1"#),
+            (r#""type": "BPE""#, r#""type": "Unigram""#),
+            (r#""normalizer": null"#, r#""normalizer": {"type": "NFC"}"#),
+            (r#""c": 4"#, r#""c": 3"#),
+            ("{", "["),
+        ] {
+            assert!(
+                Tokenizer::new(&FILE.replacen(old, new, 1), false).is_err(),
+                "{new}"
+            );
+        }
+    }
+}
