@@ -148,7 +148,7 @@ def machine() -> str:
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
     found = [f"radscore {rs.__version__}"]
-    for package in ("numpy", "torch", "transformers"):
+    for package in ("numpy", "tokenizers", "torch", "transformers"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

@@ -11,6 +11,8 @@ from benches import (
     bench_decoys,
     bench_import,
     bench_kgw_vs_transformers,
+    bench_reading,
+    bench_tokenize,
     bench_vllm_vs_numpy,
 )
 from benches.common import machine, table
@@ -22,6 +24,8 @@ SECTIONS: Final = (
         (bench_kgw_vs_transformers, bench_vllm_vs_numpy),
     ),
     ("A pass over a corpus and one more key, all cores, nanoseconds per token", (bench_decoys,)),
+    ("From text, all cores, nanoseconds per token", (bench_tokenize,)),
+    ("Reading text with a model, all cores, nanoseconds per token", (bench_reading,)),
     ("The core alone, all cores, tokens read per second", (bench_core,)),
 )
 

@@ -12,6 +12,7 @@ _Path: TypeAlias = str | PathLike[str]
 _Rows: TypeAlias = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
 __all__ = [
+    "FastTokenizer",
     "KgramCounts",
     "KgramSet",
     "Scheme",
@@ -30,6 +31,16 @@ __version__: str
 def available_kernels() -> list[str]: ...
 def kernel() -> str: ...
 def set_kernel(name: str) -> None: ...
+
+@final
+class FastTokenizer:
+    TOKENIZERS_VERSION: str
+    def __new__(cls, json: str, add_special_tokens: bool) -> FastTokenizer: ...
+    @staticmethod
+    def probe() -> list[str]: ...
+    def encode(
+        self, texts: Sequence[str]
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
 
 @final
 class KgramSet:

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         eod=args.eod,
         vocab_size=args.vocab_size,
         add_special_tokens=args.special_tokens,
+        tokenizer_engine=args.tokenizer_engine,
     )
     if args.json:
         json_out(_fields(found))

@@ -20,6 +20,7 @@ __all__ = ["add_command", "add_corpus_options", "natural", "number", "open_input
 
 DEFAULT_KEY_ENV = "RADSCORE_KEY"
 _DTYPES = ("uint16", "uint32", "int32", "int64")
+_ENGINES = ("auto", "fast", "reference")
 _FORMATS = (
     "jsonl",
     "parquet",
@@ -111,6 +112,13 @@ def add_corpus_options(
         help="let the tokenizer put its special tokens around each text",
     )
     group.add_argument(
+        "--tokenizer-engine",
+        choices=_ENGINES,
+        default="auto",
+        help="what makes ids of text: radscore's fast path, which gives the ids of tokenizers, or "
+        "tokenizers itself (default: the fast path for the tokenizers that it covers)",
+    )
+    group.add_argument(
         "--format",
         choices=_FORMATS,
         help="format of all inputs (default: told from names, side files and content)",
@@ -146,6 +154,7 @@ def open_inputs(args: argparse.Namespace, *, vocab_size: int | None, on_error: s
         on_error="skip" if on_error == "skip" else "raise",
         batch_tokens=_BATCH_TOKENS,
         add_special_tokens=args.special_tokens,
+        tokenizer_engine=args.tokenizer_engine,
     )
     check_effect(args, corpus.sources)
     return corpus
@@ -166,6 +175,8 @@ def check_effect(args: argparse.Namespace, sources: Iterable[Source]) -> None:
 
     if args.special_tokens and args.tokenizer is None:
         raise UsageError("--special-tokens has no effect without --tokenizer")
+    if args.tokenizer_engine != "auto" and args.tokenizer is None:
+        raise UsageError("--tokenizer-engine has no effect without --tokenizer")
     sources = tuple(sources)
     if args.dtype is not None and not any(map(is_headerless, sources)):
         kinds = ", ".join(dict.fromkeys(source.format for source in sources))

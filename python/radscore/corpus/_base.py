@@ -146,6 +146,10 @@ class Problems:
         taken, self._pending = self._pending, SkipReport()
         return taken
 
+    def put_back(self, taken: SkipReport) -> None:
+        """Counts `taken` again: it belongs to what comes next."""
+        self._pending = taken.plus(self._pending)
+
 
 def place(path: Path, number: int, unit: str) -> str:
     """A place of a file, for a person to read: x.jsonl:17, x.parquet:row 17."""

@@ -12,7 +12,7 @@ from radscore.corpus.jsonl import first_record
 from radscore.corpus.reading import Corpus, Options
 from radscore.corpus.records import Fields, choose_field, flaw_without_encoder, missing_field
 from radscore.corpus.sources import find_sources
-from radscore.corpus.text import Encoder, load_encoder
+from radscore.corpus.text import Encoder, Engine, check_engine, load_encoder
 from radscore.corpus.tokens import check_dtype, doubt_of, token_layout
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, CorpusError
@@ -36,6 +36,7 @@ def open_corpus(
     on_error: OnError = "raise",
     batch_tokens: int = 2**22,
     add_special_tokens: bool = False,
+    tokenizer_engine: Engine = "auto",
 ) -> Corpus:
     r"""A corpus of token ids or text in files.
 
@@ -81,6 +82,11 @@ def open_corpus(
     add_special_tokens : bool
         Whether the tokenizer puts its special tokens around each text. Not by default: they are
         in no generated text, so they only make windows that were never watermarked.
+    tokenizer_engine : {"auto", "fast", "reference"}
+        What makes ids of text. ``"fast"`` is radscore's own implementation, which gives the ids
+        of `tokenizers` for byte-pair tokenizers with the usual settings and refuses all others;
+        ``"reference"`` is `tokenizers` itself; ``"auto"`` is the first where it can be, else the
+        second. `Corpus.notes` says which one it was.
 
     Returns
     -------
@@ -105,6 +111,7 @@ def open_corpus(
     Documents(n_documents=2, n_tokens=4, dtype=uint32)
     """
     Problems(on_error)
+    check_engine(tokenizer_engine)
     check_width("batch_tokens", batch_tokens, 1, 2**40)
     if vocab_size is not None:
         check_width("vocab_size", vocab_size, 1, 2**20)
@@ -114,7 +121,7 @@ def open_corpus(
     encoder = (
         None
         if tokenizer is None
-        else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
+        else load_encoder(tokenizer, add_special_tokens=add_special_tokens, engine=tokenizer_engine)
     )
     eod = end_of_document(sources, eod)
     options = Options(None, check_dtype(dtype), eod, vocab_size, batch_tokens)

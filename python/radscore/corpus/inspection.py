@@ -10,7 +10,7 @@ import numpy as np
 from radscore.corpus._base import NOTHING_SKIPPED, SkipReport
 from radscore.corpus._open import open_corpus
 from radscore.corpus.sources import Source, find_sources
-from radscore.corpus.text import Utf8Encoder, load_encoder
+from radscore.corpus.text import Engine, Utf8Encoder, load_encoder
 from radscore.corpus.tokens import BIN_DTYPES
 from radscore.errors import CorpusError
 
@@ -88,6 +88,7 @@ def inspect_corpus(
     eod: int | None = None,
     vocab_size: int | None = None,
     add_special_tokens: bool = False,
+    tokenizer_engine: Engine = "auto",
 ) -> Inspection:
     r"""Looks through a corpus: format, documents, tokens, largest id, three snippets.
 
@@ -121,7 +122,7 @@ def inspect_corpus(
     encoder = (
         Utf8Encoder()
         if tokenizer is None
-        else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
+        else load_encoder(tokenizer, add_special_tokens=add_special_tokens, engine=tokenizer_engine)
     )
     corpus = open_corpus(
         paths,

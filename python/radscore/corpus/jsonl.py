@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 
-from radscore.corpus._base import Chunk, DamagedFileError, Position, Problems, Where, damage_named
+from radscore.corpus._base import (
+    Chunk,
+    DamagedFileError,
+    Position,
+    Problems,
+    SkipReport,
+    Where,
+    damage_named,
+)
 from radscore.corpus.records import Fields, RecordColumns
+from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from radscore.corpus.sources import Source
 
@@ -38,6 +50,32 @@ class JsonLinesReader:
 
     def chunks(self, position: Position) -> Iterator[Chunk]:
         """The documents after `position` (``line`` lines and ``byte`` bytes of unpacked text)."""
+        if self._fields.encoder is None:
+            yield from map(self._chunk, self._cuts(position))
+            return
+        # The tokenizer works on all cores, and needs not wait for the next records to be parsed.
+        error: BaseException | None = None
+        cuts = self._cuts(position)
+        pending: Future[Chunk] | None = None
+        with ThreadPoolExecutor(1, "radscore-tokenizer") as tokenizer:
+            while True:
+                cut = None
+                try:
+                    cut = next(cuts, None)
+                except CorpusError as raised:  # only after what stands before it
+                    error = raised
+                if pending is not None:
+                    after = self._problems.take()
+                    yield pending.result()
+                    self._problems.put_back(after)
+                if error is not None:
+                    raise error
+                if cut is None:
+                    return
+                pending = tokenizer.submit(self._chunk, cut)
+
+    def _cuts(self, position: Position) -> Iterator[_Cut]:
+        """The records after `position`, in batches."""
         path = self._source.path
         columns = RecordColumns(self._fields, self._problems)
         with _Stream(self._source) as stream:
@@ -55,15 +93,35 @@ class JsonLinesReader:
                     else:
                         self._problems.record(place, flaw)
                 if columns.full:
-                    yield self._chunk(columns, {"line": number, "byte": byte}, stream.tell())
-                    columns.clear()
-            yield self._chunk(columns, {"line": number, "byte": byte}, self._source.size)
+                    after = {"line": number, "byte": byte}
+                    yield _Cut(columns, after, stream.tell(), self._problems.take())
+                    columns = RecordColumns(self._fields, self._problems)
+            after = {"line": number, "byte": byte}
+            yield _Cut(columns, after, self._source.size, self._problems.take())
 
-    def _chunk(self, columns: RecordColumns, position: Position, bytes_read: int) -> Chunk:
+    def _chunk(self, cut: _Cut) -> Chunk:
+        columns = cut.columns
         where = Where(self._source.path, np.array(columns.numbers, dtype=np.int64), "line")
         prompts = None if columns.prompt is None else columns.prompt.documents()
-        from_text = columns.main.from_text
-        return Chunk(columns.main.documents(), prompts, where, position, bytes_read, from_text)
+        return Chunk(
+            columns.main.documents(),
+            prompts,
+            where,
+            cut.position,
+            cut.bytes_read,
+            columns.main.from_text,
+            cut.skipped,
+        )
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Records that make a chunk, and what was left out among them."""
+
+    columns: RecordColumns
+    position: Position
+    bytes_read: int
+    skipped: SkipReport
 
 
 class _Stream:

@@ -123,7 +123,8 @@ class Corpus:
     field, prompt_field : str or None
         The fields that are read, where the files have fields.
     notes : tuple of str
-        What was decided that the caller may want to know, as which of several fields is read.
+        What was decided that the caller may want to know, as which of several fields is read and
+        what tokenised the text.
     total_bytes : int
         Size of all files.
     """
@@ -132,7 +133,7 @@ class Corpus:
         self, sources: list[Source], options: Options, on_error: Any, notes: tuple[str, ...] = ()
     ) -> None:
         self.sources = tuple(sources)
-        self.notes = notes
+        self._notes = notes
         self.total_bytes = sum(source.size for source in sources)
         self._options = options
         self._on_error = Problems(on_error).on_error
@@ -143,6 +144,17 @@ class Corpus:
     def field(self) -> str | None:
         """The field that is read, where the files have fields."""
         return None if self._options.fields is None else self._options.fields.main
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was decided that the caller may want to know.
+
+        As which of several fields is read and, once text was read, what tokenised it.
+        """
+        fields = self._options.fields
+        encoder = None if fields is None else fields.encoder
+        note = None if encoder is None else encoder.note
+        return self._notes if note is None else (*self._notes, note)
 
     @property
     def prompt_field(self) -> str | None:
@@ -364,7 +376,7 @@ class Corpus:
                     if limit is not None and self._options.eod >= limit:
                         cut = replace(cut, documents=without(cut.documents, self._options.eod))
                 cut = check_ids(cut, self._options.vocab_size, problems)
-                yield replace(cut, skipped=problems.take())
+                yield replace(cut, skipped=chunk.skipped.plus(problems.take()))
         except DamagedFileError as error:
             problems.file(error)
 

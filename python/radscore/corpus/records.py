@@ -128,8 +128,13 @@ class ValueColumn:
     def documents(self) -> Documents:
         """The token ids, texts tokenised together."""
         texts = [item for item in self.items if isinstance(item, str)]
-        encoded = iter(self.encoder.encode(texts) if self.encoder is not None else ())
-        return joined([next(encoded) if isinstance(item, str) else item for item in self.items])
+        if self.encoder is None or not texts:
+            return joined([item for item in self.items if not isinstance(item, str)])
+        encoded = self.encoder.documents(texts)
+        if len(texts) == len(self.items):
+            return encoded
+        ids = iter(encoded)
+        return joined([next(ids) if isinstance(item, str) else item for item in self.items])
 
 
 class RecordColumns:
@@ -138,13 +143,9 @@ class RecordColumns:
     def __init__(self, fields: Fields, problems: Problems) -> None:
         self._fields = fields
         self._problems = problems
-        self.clear()
-
-    def clear(self) -> None:
-        """Forgets all records."""
-        encoder = self._fields.encoder
+        encoder = fields.encoder
         self.main = ValueColumn(encoder)
-        self.prompt = None if self._fields.prompt is None else ValueColumn(encoder)
+        self.prompt = None if fields.prompt is None else ValueColumn(encoder)
         self.numbers: list[int] = []
 
     def add(self, record: Any, place: str, number: int) -> None:

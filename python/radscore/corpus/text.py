@@ -1,25 +1,39 @@
-"""From text to token ids, in parallel."""
+"""From text to token ids, in parallel.
+
+Where a tokenizer's configuration is wholly covered by the fast path (`rust/core/src/tokenize`),
+that makes the ids; `tokenizers` encodes what the fast path hands back, and all text of other
+tokenizers. The ids are the same.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus._base import InputOptionError
+from radscore.corpus._base import InputOptionError, joined
+from radscore.corpus.fast import fast_equal
+from radscore.documents import Documents
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["Encoder", "TokenizerEncoder", "Utf8Encoder", "load_encoder"]
+    from radscore._core import FastTokenizer
 
+__all__ = ["ENGINES", "Encoder", "Engine", "TokenizerEncoder", "Utf8Encoder", "load_encoder"]
+
+#: What makes ids of text: the fast path where it can, always that, or always `tokenizers`.
+Engine: TypeAlias = Literal["auto", "fast", "reference"]
+ENGINES: tuple[str, ...] = get_args(Engine)
 # Encodings hold about 100 bytes a token until their ids are taken, so texts go in by portions.
-_PORTION = 1 << 21
+_PORTION = 1 << 19
 
 
 class Encoder(Protocol):
@@ -28,8 +42,13 @@ class Encoder(Protocol):
     #: Names the tokenizer by its content, so that a resumed run is not given another one.
     fingerprint: str
 
-    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
-        """The token ids of each text."""
+    @property
+    def note(self) -> str | None:
+        """What encoded the texts so far, where the caller may want to know."""
+        ...
+
+    def documents(self, texts: Sequence[str]) -> Documents:
+        """The token ids of the texts, one document each."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -38,11 +57,20 @@ class Encoder(Protocol):
 
 
 class TokenizerEncoder:
-    """A `tokenizers.Tokenizer`, with truncation and padding switched off."""
+    """A `tokenizers.Tokenizer`, with truncation and padding switched off, or its fast equal.
 
-    def __init__(self, tokenizer: Any, *, add_special_tokens: bool) -> None:
+    Attributes
+    ----------
+    engine : {"fast", "reference"}
+        What encodes: radscore's own fast path, or `tokenizers`.
+    """
+
+    def __init__(
+        self, tokenizer: Any, *, add_special_tokens: bool, engine: Engine = "auto"
+    ) -> None:
         from tokenizers import Tokenizer
 
+        check_engine(engine)
         tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
         if not isinstance(tokenizer, Tokenizer):
             raise ArgumentError(
@@ -54,24 +82,68 @@ class TokenizerEncoder:
             tokenizer = Tokenizer.from_str(state)  # the caller's own stays as it is
             tokenizer.no_truncation()
             tokenizer.no_padding()
+            state = tokenizer.to_str()
         self._tokenizer = tokenizer
         self._special = add_special_tokens
-        digest = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()[:16]
+        digest = hashlib.sha256(state.encode()).hexdigest()[:16]
         self.fingerprint = f"{digest}{'+special' if add_special_tokens else ''}"
+        self._n_texts = self._n_referred = 0
+        self._fast: FastTokenizer | None = None
+        self._reason = "as asked"
+        if engine != "reference":
+            try:
+                self._fast = fast_equal(tokenizer, state, add_special_tokens=add_special_tokens)
+            except ArgumentError as error:
+                if engine == "fast":
+                    raise ArgumentError(
+                        f"tokenizer_engine='fast', but the fast path does not cover {error}"
+                    ) from None
+                self._reason = f"the fast path does not cover {error}"
+        self.engine: Literal["fast", "reference"] = "reference" if self._fast is None else "fast"
 
-    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
-        """The token ids of each text."""
+    @property
+    def note(self) -> str | None:
+        """What made ids of the texts so far; None where there were none."""
+        if not self._n_texts:
+            return None
+        name = f"tokenizers {version('tokenizers')}"
+        if self._fast is None:
+            return f"the text was tokenised by {name} ({self._reason})"
+        referred = f"; {self._n_referred} of {self._n_texts} texts by {name}"
+        return f"the text was tokenised by the fast path{referred if self._n_referred else ''}"
+
+    def documents(self, texts: Sequence[str]) -> Documents:
+        """The token ids of the texts, one document each."""
+        self._n_texts += len(texts)
+        if self._fast is None:
+            return joined(self._by_reference(texts))
+        values, offsets, refused = self._fast.encode(texts)
+        encoded = Documents(values, offsets)
+        if len(refused) == 0:
+            return encoded
+        self._n_referred += len(refused)
+        parts = list(encoded)
+        for i, ids in zip(refused, self._by_reference([texts[i] for i in refused]), strict=True):
+            parts[i] = ids
+        return joined(parts)
+
+    def _by_reference(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         ids: list[npt.NDArray[np.uint32]] = []
-        first, size = 0, 0
-        for i, text in enumerate(texts):
-            size += len(text)
-            if size >= _PORTION or i + 1 == len(texts):
-                encodings = self._tokenizer.encode_batch_fast(
-                    texts[first : i + 1], add_special_tokens=self._special
-                )
+        portions = list(_portions(texts))
+        # While the ids of one portion are copied, which only one core can do, the next is encoded.
+        with ThreadPoolExecutor(1) as ahead:
+            pending = ahead.submit(self._encode, portions[0]) if portions else None
+            for portion in [*portions[1:], None] if portions else []:
+                encodings = pending.result() if pending is not None else []
+                pending = None if portion is None else ahead.submit(self._encode, portion)
                 ids.extend(np.array(encoding.ids, dtype=np.uint32) for encoding in encodings)
-                first, size = i + 1, 0
         return ids
+
+    def _encode(self, texts: Sequence[str]) -> list[Any]:
+        encodings: list[Any] = self._tokenizer.encode_batch_fast(
+            texts, add_special_tokens=self._special
+        )
+        return encodings
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some token ids."""
@@ -79,21 +151,42 @@ class TokenizerEncoder:
         return text
 
 
+def check_engine(engine: str) -> None:
+    """Refuses what is no engine."""
+    if engine not in ENGINES:
+        raise ArgumentError(f"tokenizer_engine must be one of {', '.join(ENGINES)}, not {engine!r}")
+
+
+def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The texts in runs of about `_PORTION` characters."""
+    first, size = 0, 0
+    for i, text in enumerate(texts):
+        size += len(text)
+        if size >= _PORTION or i + 1 == len(texts):
+            yield texts[first : i + 1]
+            first, size = i + 1, 0
+
+
 class Utf8Encoder:
     """The bytes of a text as its ids: to look at text for which no tokenizer was given."""
 
     fingerprint = "utf-8"
+    note = None
 
-    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
+    def documents(self, texts: Sequence[str]) -> Documents:
         """The bytes of each text."""
-        return [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32) for text in texts]
+        return joined(
+            [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32) for text in texts]
+        )
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some bytes."""
         return bytes(ids).decode("utf-8", errors="replace")
 
 
-def load_encoder(tokenizer: Any, *, add_special_tokens: bool = False) -> Encoder:
+def load_encoder(
+    tokenizer: Any, *, add_special_tokens: bool = False, engine: Engine = "auto"
+) -> Encoder:
     """An encoder from a Hugging Face folder, the path of a tokenizer.json, or a tokenizer.
 
     Raises
@@ -104,7 +197,7 @@ def load_encoder(tokenizer: Any, *, add_special_tokens: bool = False) -> Encoder
     if isinstance(tokenizer, (TokenizerEncoder, Utf8Encoder)):
         return tokenizer
     if not isinstance(tokenizer, (str, os.PathLike)):
-        return TokenizerEncoder(tokenizer, add_special_tokens=add_special_tokens)
+        return TokenizerEncoder(tokenizer, add_special_tokens=add_special_tokens, engine=engine)
     from tokenizers import Tokenizer
 
     path = Path(tokenizer)
@@ -119,7 +212,7 @@ def load_encoder(tokenizer: Any, *, add_special_tokens: bool = False) -> Encoder
         loaded = Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 -
         raise InputOptionError(f"{path}: not a tokenizer.json: {error}") from None
-    return TokenizerEncoder(loaded, add_special_tokens=add_special_tokens)
+    return TokenizerEncoder(loaded, add_special_tokens=add_special_tokens, engine=engine)
 
 
 def flaw_of_text(text: str) -> str | None:

@@ -16,6 +16,7 @@ pub mod random;
 pub mod schemes;
 pub mod scorer;
 pub mod tally;
+pub mod tokenize;
 pub mod weighted;
 pub mod windows;
 

@@ -162,7 +162,7 @@ mod tests {
             flat(whole.insert(&[scatter(&keys)], |&k| k)),
             [0x12, 0x13, 0x21, 0x22]
         );
-        assert_eq!(flat(whole.insert(&[scatter(&keys)], |&k| k)), []);
+        assert_eq!(flat(whole.insert(&[scatter(&keys)], |&k| k)), [0; 0]);
         let mut context = DistinctSet::new(Identity::Context(packer));
         let batches = [scatter(&keys[..2]), scatter(&keys[2..])];
         assert_eq!(flat(context.insert(&batches, |&k| k)), [0x12, 0x22]);

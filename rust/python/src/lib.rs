@@ -9,6 +9,7 @@ mod kernels;
 mod kgrams;
 mod schemes;
 mod scorer;
+mod tokenize;
 
 #[pymodule]
 mod _core {
@@ -23,6 +24,8 @@ mod _core {
     use crate::schemes::Scheme;
     #[pymodule_export]
     use crate::scorer::{Scorer, Tally, score_documents, score_positions};
+    #[pymodule_export]
+    use crate::tokenize::FastTokenizer;
 
     #[pymodule_init]
     fn init(_module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {

@@ -1,0 +1,49 @@
+//! The fast path from text to token ids.
+
+use crate::errors::argument_error;
+use numpy::{PyArray1, ToPyArray};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use radscore_core::tokenize::{TOKENIZERS_VERSION, Tokenizer};
+
+type Int64<'py> = Bound<'py, PyArray1<i64>>;
+
+/// A tokenizer whose configuration the fast path covers.
+#[pyclass(frozen, module = "radscore._core")]
+pub struct FastTokenizer(Tokenizer);
+
+#[pymethods]
+impl FastTokenizer {
+    /// The release of `tokenizers` whose classes of characters are built in.
+    #[classattr]
+    const TOKENIZERS_VERSION: &'static str = TOKENIZERS_VERSION;
+
+    #[new]
+    fn new(py: Python<'_>, json: &str, add_special_tokens: bool) -> PyResult<Self> {
+        py.detach(|| Tokenizer::new(json, add_special_tokens))
+            .map(Self)
+            .map_err(argument_error)
+    }
+
+    /// Texts by which two tokenizers' classes of characters can be compared.
+    #[staticmethod]
+    fn probe() -> Vec<String> {
+        Tokenizer::probe()
+    }
+
+    /// Ids and offsets of the texts, and the indices of those that have none here.
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<Bound<'py, PyString>>,
+    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Int64<'py>, Int64<'py>)> {
+        let borrowed: PyResult<Vec<&str>> = texts.iter().map(|text| text.to_str()).collect();
+        let borrowed = borrowed?;
+        let encoded = py.detach(|| self.0.encode(&borrowed));
+        Ok((
+            PyArray1::from_vec(py, encoded.ids),
+            PyArray1::from_vec(py, encoded.offsets),
+            encoded.refused.to_pyarray(py),
+        ))
+    }
+}
