@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.errors import ModelError, TokenError
+import torch
+from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting
 from radscore.models.alignment import Alignment, surfaces
+from radscore.models.predictions import Reading
 from radscore.open_model import test_open as open_test
 from tiny import VOCAB, tiny_llama, word_tokenizer
 from transformers import PreTrainedTokenizerFast
@@ -137,6 +139,67 @@ def test_the_test_across_tokenizers(model, theirs, texts):
     how = {"weighting": "mass", "max_weights": 4}
     plain = open_test(model, texts, own, tokenizer=model.tokenizer, **how)
     assert plain.score == open_test(model, texts, own, **how).score
+
+
+def test_watermarked_text_is_not_aligned(model, theirs, texts):
+    """Which places are aligned depends on what follows, so on the key in watermarked text."""
+    ids = theirs(texts[0], add_special_tokens=False)["input_ids"][:38]
+    assert theirs.decode(ids).endswith("You were a large")
+    aligned = []
+    for token in ("Ġparty", "west"):
+        whole = [*ids, theirs.convert_tokens_to_ids(token)]
+        (one,) = Alignment(model, theirs).passages([whole], 1)
+        aligned.append(bool(one.rows[37] >= 0))
+    assert aligned == [True, False]
+    how = {"context_width": 1, "weighting": Weighting("mass")}
+    match = r"text_watermarked=True is not valid with tokenizer=.*depend on the key; read text"
+    with pytest.raises(ArgumentError, match=match):
+        Reading(model, texts, tokenizer=theirs, text_watermarked=True, **how)
+    scheme = rs.Keyed(key=bytes(16), vocab_size=len(theirs), gamma=0.25, context_width=1)
+    with pytest.raises(ArgumentError, match=match):
+        open_test(model, texts, scheme, tokenizer=theirs, text_watermarked=True)
+    # the model's own tokenizer, or one with the same tokens, cuts at the same places
+    own = Reading(model, texts, tokenizer=model.tokenizer, text_watermarked=True, **how)
+    assert not own.header.aligned
+
+
+@pytest.mark.parametrize("top", [1, 3])
+def test_predictions_are_the_models_whatever_ids_the_watermark_has(top):
+    """The watermark has fewer tokens, in another order: none of the model's is cut off."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {f"w{VOCAB - 4 - i}": i for i in range(60)} | {"<unk>": 60}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fewer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
+    model = LanguageModel(tiny_llama(), word_tokenizer(), "words", VOCAB, 256)
+    rng = np.random.default_rng(4)
+    docs = [rng.permutation(np.arange(65, VOCAB - 3))[:40] for _ in range(5)]
+    reading = Reading(
+        model,
+        [" ".join(f"w{i}" for i in doc) for doc in docs],
+        context_width=1,
+        weighting=Weighting("prediction", top=top),
+        tokenizer=fewer,
+    )
+    found = [
+        (int(o), int(c[0]), int(t))
+        for p in reading
+        for o, c, t in zip(p.occurrences, p.contexts, p.targets, strict=True)
+    ]
+    expected, n_removed = [], 0
+    for number, doc in enumerate(docs):
+        logits = model.model(input_ids=torch.tensor(doc)[None]).logits[0]
+        for place, line in enumerate(logits):
+            best = [words.get(f"w{int(i)}") for i in line.topk(top).indices]
+            targets = sorted(index for index in best if index is not None)
+            n_removed += top - len(targets)
+            context = words[f"w{doc[place]}"]
+            expected += [(40 * number + place, context, target) for target in targets]
+    assert found == expected
+    assert 50 < n_removed < 200 * top - 50
+    reason = "predictions that are no single token of the watermark's tokenizer"
+    assert reading.totals.removed[reason] == n_removed
 
 
 def test_what_cannot_be_aligned(model, theirs):

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from radscore.errors import ArgumentError, ModelError, StateError
 from radscore.models import LanguageModel, Predictions, Weighting, as_language_model, predict
-from radscore.models.predictions import Reading
+from radscore.models.predictions import Reading, set_aside
 from tiny import VOCAB, tiny_llama, word_tokenizer
 
 WIDTH = 2
@@ -197,6 +197,51 @@ def test_an_interrupted_run_keeps_whole_documents_and_goes_on(model, docs, tmp_p
     assert sorted(one.name for one in tmp_path.iterdir()) == ["p.arrow", "whole.arrow"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_interrupted_run_does_not_replace_a_whole_file(model, docs, tmp_path, error):
+    path = tmp_path / "p.arrow"
+    expected = write(model, docs, path)
+    before = path.read_bytes()
+    with pytest.raises(error) as caught:
+        write(model, docs, path, progress=Interrupt(12, error))
+    assert path.read_bytes() == before
+    aside = set_aside(path)
+    assert aside == tmp_path / "p.arrow.incomplete"
+    assert caught.value.__notes__ == [
+        f"what was read so far is in {aside}; resume=True goes on there"
+    ]
+    n = Predictions(aside).totals.n_documents
+    assert 0 < n < len(docs)
+    assert not Predictions(aside).totals.complete
+    # it goes on there, interrupted once more, to the end
+    with pytest.raises(error):
+        write(model, docs, path, resume=True, progress=Interrupt(12, error))
+    assert path.read_bytes() == before
+    assert Predictions(aside).totals.n_documents > n
+    made = write(model, docs, path, resume=True)
+    assert made.path == path
+    assert made.totals == expected.totals
+    assert listed(made) == listed(expected)
+    assert [one.name for one in tmp_path.iterdir()] == ["p.arrow"]
+
+
+def test_an_interrupted_run_does_not_replace_what_another_has_read(model, docs, tmp_path):
+    path = tmp_path / "p.arrow"
+    with pytest.raises(KeyboardInterrupt):
+        write(model, docs, path, progress=Interrupt(20))
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        write(model, docs, path, progress=Interrupt(12), weighting="prediction")
+    assert path.read_bytes() == before
+    assert Predictions(set_aside(path)).header.weighting.kind == "prediction"
+    path.write_text("mine")
+    set_aside(path).unlink()
+    with pytest.raises(KeyboardInterrupt):
+        write(model, docs, path, progress=Interrupt(12))
+    assert path.read_text() == "mine"
+    assert not Predictions(set_aside(path)).totals.complete
+
+
 def test_interrupted_before_anything_was_read(model, docs, tmp_path):
     path = tmp_path / "p.arrow"
     path.write_text("mine")
@@ -225,6 +270,7 @@ def test_resuming_something_else_is_refused(model, reference, docs, tmp_path):
         ({"context_width": 3}, "was made with another context_width"),
         ({"weighting": "prediction"}, "was made with another weighting"),
         ({"text_watermarked": True}, "was made with another text_watermarked"),
+        ({"max_length": 16}, r"was made with another max_length \(256, now 16\)"),
     ):
         given = {"model": model, "docs": docs, "path": path, "resume": True} | change
         with pytest.raises(StateError, match=match):
@@ -233,6 +279,21 @@ def test_resuming_something_else_is_refused(model, reference, docs, tmp_path):
     write(model, docs, path, resume=True)
     with pytest.raises(StateError, match="is whole: there is nothing to resume"):
         write(model, docs, path, resume=True)
+
+
+def test_resuming_with_other_first_tokens_is_refused(model, docs, tmp_path):
+    from tokenizers.processors import TemplateProcessing
+
+    path, tokenizer = tmp_path / "p.arrow", word_tokenizer()
+    words = LanguageModel(model.model, tokenizer, "words", VOCAB, 256)
+    with pytest.raises(KeyboardInterrupt):
+        write(words, docs, path, progress=Interrupt(12))
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
+    )
+    with pytest.raises(StateError, match=r"was made with another prefix \(\(\), now \(126,\)\)"):
+        write(words, docs, path, resume=True)
+    assert write(words, docs, tmp_path / "q").header.prefix == (VOCAB - 2,)
 
 
 def test_a_reference_must_read_the_same_ids(docs, tmp_path):

@@ -206,14 +206,53 @@ def test_strings_and_chats(words):
         words.tokenizer.chat_template = before
 
 
-def test_the_tokenizers_own_first_token_is_attended_to_and_not_scored():
-    from tokenizers.processors import TemplateProcessing
-
+def with_template(template):
     tokenizer = word_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
+    tokenizer.chat_template = template
+    return LanguageModel(tiny_llama(), tokenizer, "templated", VOCAB, 256)
+
+
+def test_messages_are_not_taken_for_the_templates_own_words():
+    """The template says w1 and w2 itself, before and after every message."""
+    model = with_template(
+        "w1 {% for m in messages %}<{{ m['role'] }}> w1 w2 {{ m['content'] | trim }} w2 w1"
+        " {% endfor %}"
     )
-    model = LanguageModel(tiny_llama(), tokenizer, "bos", VOCAB, 256)
+    chat = [
+        {"role": "user", "content": "w1"},
+        {"role": "assistant", "content": " w2\n"},
+        {"role": "user", "content": "w2 w1"},
+        {"role": "assistant", "content": "w1 w2"},
+        {"role": "assistant", "content": "  "},
+    ]
+    user, assistant = VOCAB - 2, VOCAB - 1
+    whole = [1, user, 1, 2, 1, 2, 1, assistant, 1, 2, 2, 2, 1, user, 1, 2, 2, 1, 2, 1]
+    whole += [assistant, 1, 2, 1, 2, 2, 1]
+    ours, counts = read(model, [chat], width=1)
+    assert {one[0] for one in ours} == {10, 23, 24}
+    listed = one_by_one(model, [np.array(whole)], width=1)
+    assert_same(ours, [one for one in listed if one[0] in (10, 23, 24)])
+    assert counts.removed == {}
+    ours, _ = read(model, [chat[:1]], width=1)
+    assert {one[0] for one in ours} == {4}
+
+
+def test_messages_that_the_template_changes_are_counted():
+    model = with_template(
+        "{% for m in messages %}{% if m['role'] != 'system' %}<{{ m['role'] }}> "
+        "{{ m['content'].split('w0 ')[-1] | replace('w9', 'w8') }} {% endif %}{% endfor %}"
+    )
+    said = ["w1 w2", "w9 w3", "w5 w0 w6 w7", "w8 w4"]
+    chat = [{"role": "assistant", "content": one} for one in said]
+    ours, counts = read(model, [chat, chat[:1]], width=1)
+    # what is cut off was not read, and the rest is the assistant's own; what is changed is not
+    places = dict.fromkeys(one[:2] for one in ours)
+    assert [context for _, (context,) in places] == [1, 2, 6, 7, 8, 4, 1, 2]
+    assert counts.removed == {"messages that the chat template changes or leaves out": 1}
+
+
+def test_the_tokenizers_own_first_token_is_attended_to_and_not_scored():
+    model = starting()
     assert prefix_of(model).tolist() == [VOCAB - 2]
     docs = documents(8)
     whole = [np.concatenate([[VOCAB - 2], doc]) for doc in docs]
@@ -226,6 +265,115 @@ def test_the_tokenizers_own_first_token_is_attended_to_and_not_scored():
     assert_same(read(model, docs, batch_tokens=100)[0], expected)
     # where it stands in the ids already it is not put there again
     assert_same(read(model, whole)[0], one_by_one(model, whole))
+
+
+def starting():
+    """A model whose tokenizer puts <user> before every text."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = word_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
+    )
+    return LanguageModel(tiny_llama(), tokenizer, "bos", VOCAB, 256)
+
+
+@pytest.mark.parametrize("kind", ["mass", "prediction"])
+def test_every_piece_has_the_first_token_that_a_document_brings(kind):
+    model, weighting = starting(), Weighting(kind, max_weights=12)
+    rng = np.random.default_rng(9)
+    docs = [rng.integers(0, 120, size=n) for n in (100, 31, 32, 7)]
+    plain, counts = read(model, docs, weighting, max_length=32)
+    whole = [np.concatenate([[VOCAB - 2], doc]) for doc in docs]
+    ours, again = read(model, whole, weighting, max_length=32)
+    assert again.n_forward == counts.n_forward
+    # the same, and the places whose context holds the first token
+    starts = np.cumsum([0, *map(len, whole)])
+    shifted, extra = [], []
+    for place, *rest in ours:
+        number = int(np.searchsorted(starts, place, side="right")) - 1
+        (extra if rest[0][0] == VOCAB - 2 else shifted).append((place - 1 - number, *rest))
+    assert_same(shifted, plain)
+    assert {one[0] for one in extra} == {0, 100, 131, 163}
+    # of nothing but that token
+    assert read(model, [[VOCAB - 2]], weighting, width=1)[1].n_scored_places == 1
+
+
+def damaged(change):
+    network = tiny_llama()
+    with torch.no_grad():
+        change(network)
+    return LanguageModel(network, None, "broken", VOCAB, 256)
+
+
+def no_number(network):
+    """After token 125, and only there."""
+
+    def spoil(module, args, kwargs, output):
+        output.last_hidden_state[kwargs["input_ids"] == 125] = torch.nan
+
+    network.model.register_forward_hook(spoil, with_kwargs=True)
+
+
+def too_large(network):
+    network.lm_head.weight[5] = 3e38
+
+
+@pytest.mark.parametrize("kind", ["mass", "prediction", "contrast"])
+@pytest.mark.parametrize("batch_tokens", [1, 400])
+def test_logits_that_are_no_numbers_are_an_error(model, kind, batch_tokens):
+    docs = documents(12, longest=30)
+    docs[7] = np.array([1, 2, 3, 125, 4, 5, 6])  # the only one with the damaged token
+    broken = damaged(no_number)
+    where = r"logits that are NaN at position 3 of document 7; its weights are damaged, or"
+    how = {"weighting": Weighting(kind), "batch_tokens": batch_tokens}
+    other = {"reference": model} if kind == "contrast" else {}
+    with pytest.raises(ModelError, match=f"broken gives {where}"):
+        read(broken, docs, **how, **other)
+    if kind == "contrast":
+        reference = LanguageModel(broken.model, None, "the base", VOCAB, 256)
+        with pytest.raises(ModelError, match=f"the base gives {where}"):
+            read(model, docs, **how, reference=reference)
+    # what is not wanted may be anything
+    read(broken, [[125, 1, 2]], **how, **other)
+    with pytest.raises(ModelError, match=r"logits that are (NaN|infinite) at position \d+ of doc"):
+        read(damaged(too_large), docs, **how, **other)
+
+
+def test_logits_that_are_no_numbers_in_segments():
+    broken = damaged(no_number)
+    doc = np.random.default_rng(8).integers(0, 120, size=200)
+    doc[150] = 125
+    Short(broken.model, 40, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(ModelError, match="at position 150 of document 1"):
+        read(broken, [[1, 2], doc])
+
+
+def test_tokens_that_are_never_predicted_are_no_error(reference):
+    def forbid(module, args, output):
+        output.logits[..., 5:15] = -torch.inf
+
+    network = tiny_llama()
+    network.register_forward_hook(forbid)
+    model = LanguageModel(network, None, "forbidding", VOCAB, 256)
+    docs = documents(8)
+    for weighting, other in (
+        (MASS, None),
+        (Weighting("prediction", top=3), None),
+        (Weighting("contrast", max_weights=12, min_weight=1e-3), reference),
+    ):
+        ours, _ = read(model, docs, weighting, reference=other)
+        if weighting.kind != "prediction":
+            assert_same(ours, one_by_one(model, docs, weighting, reference=other))
+        assert not {one[2] for one in ours if one[3] > 0} & set(range(5, 15))
+
+    def forbid_all(module, args, output):
+        output.logits[..., :15] = -torch.inf
+
+    network.register_forward_hook(forbid_all)
+    read(model, docs, MASS)
+    with pytest.raises(ModelError, match=r"logits that are infinite at position \d+ of document"):
+        read(model, docs, Weighting("prediction"), limit=15)
 
 
 def test_predictions_count_where_their_context_is_new_in_the_sequence(model):

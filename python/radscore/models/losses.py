@@ -13,7 +13,7 @@ from radscore.documents import Documents, check_width
 from radscore.errors import ModelError, TokenError
 from radscore.models.generating import out_of_memory, release_memory
 from radscore.models.loading import as_language_model
-from radscore.models.texts import encode, kind_of, prefix_of
+from radscore.models.texts import begins_with, encode, kind_of, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,8 @@ def document_losses(
     Parameters
     ----------
     model : LanguageModel, path or transformers model
-        A tokenizer's own start token, where it has one, is read before each document.
+        A tokenizer's own start token, where it has one, is read before each document that does not
+        bring it; its own loss does not count.
     documents : anything that `Documents.of` takes, strings or a corpus
         Each is read alone and must fit the model's window.
     batch_tokens : int, optional
@@ -123,7 +124,10 @@ def document_losses(
     texts = as_documents(documents, reader, "documents")
     prefix = prefix_of(reader)
     lengths = np.diff(texts.offsets)
-    longest = int(lengths.max(initial=0)) + len(prefix)
+    # with the start tokens, which some documents bring
+    whole = lengths.copy()
+    whole += np.array([not begins_with(ids, prefix) for ids in texts], dtype=bool) * len(prefix)
+    longest = int(whole.max(initial=0))
     if reader.max_length is not None and longest > reader.max_length:
         raise ModelError(
             f"a text of {longest} tokens is beyond the {reader.max_length} that {reader.name} reads"
@@ -131,11 +135,11 @@ def document_losses(
     if batch_tokens is None:
         batch_tokens = _BATCH_TOKENS.get(reader.device.type, 1024)
     size = check_width("batch_tokens", batch_tokens, 1, 2**40)
-    order = np.argsort(-lengths, kind="stable")
+    order = np.argsort(-whole, kind="stable")
     losses = np.full(len(texts), np.nan)
     first = 0
     while first < len(order):
-        most = max(1, size // max(int(lengths[order[first]]) + len(prefix), 1))
+        most = max(1, size // max(int(whole[order[first]]), 1))
         chosen = order[first : first + most]
         try:
             found = _losses(reader, [texts[int(i)] for i in chosen], prefix)
@@ -161,16 +165,19 @@ def document_losses(
 def _losses(
     model: LanguageModel, texts: list[npt.NDArray[Any]], prefix: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Losses of texts of falling length in one pass."""
+    """Losses of texts of falling length in one pass, start tokens included."""
     import torch
 
-    width = len(prefix) + len(texts[0])
+    texts = [
+        np.concatenate([prefix[: 0 if begins_with(text, prefix) else None], text]).astype(np.int64)
+        for text in texts
+    ]
+    width = len(texts[0])
     ids = torch.zeros((len(texts), width), dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, text in enumerate(texts):
-        whole = np.concatenate([prefix, np.asarray(text, dtype=np.int64)])
-        ids[row, : len(whole)] = torch.from_numpy(whole)
-        mask[row, : len(whole)] = 1
+        ids[row, : len(text)] = torch.from_numpy(text)
+        mask[row, : len(text)] = 1
     # The first token of a text is predicted only where something stands before it.
     wanted = mask[:, 1:].bool()
     wanted[:, : max(len(prefix) - 1, 0)] = False
@@ -187,12 +194,17 @@ def _losses(
             end = min(begin + step, width - 1)
             part = logits[:, begin:end].float()
             right = part.gather(2, ids[:, begin + 1 : end + 1, None])[..., 0]
-            lost = (part.logsumexp(-1) - right).double() * wanted[:, begin:end]
-            total += lost.sum(-1).cpu()
+            lost = (part.logsumexp(-1) - right).double()
+            # not a product: what stands at padding may be infinite
+            total += lost.where(wanted[:, begin:end], 0.0).sum(-1).cpu()
     number = wanted.sum(-1).cpu()
     mean = torch.where(number > 0, total / number.clamp_min(1), torch.nan).numpy()
-    if np.isnan(mean[number.numpy() > 0]).any():
-        raise ModelError(f"{model.name} gives a loss that is no number")
+    bad = mean[(number.numpy() > 0) & ~np.isfinite(mean)]
+    if len(bad):
+        what = (
+            "is no number" if np.isnan(bad).any() else "is infinite: the text is impossible to it"
+        )
+        raise ModelError(f"{model.name} gives a loss that {what}")
     return mean
 
 

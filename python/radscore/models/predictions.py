@@ -3,7 +3,8 @@
 The holder of a model runs `predict`, and the holder of the key tests the file: neither the key nor
 the model has to change hands. The file is Arrow IPC; its schema's metadata hold ``radscore.magic``
 (``RSPR``), ``radscore.version`` (1) and ``radscore.header`` (JSON: fingerprints of the models, the
-weighting, vocabulary size, context width, whether the text was watermarked, the tokenizer's hash).
+weighting, vocabulary size, context width, whether the text was watermarked, the tokenizer's hash,
+how long documents are cut).
 Its columns are `contexts`, `targets`, `weights` and `occurrences`, those of `Pairs`. Each batch has
 a checksum, and a last, empty one what was read in all, with the text's hash.
 """
@@ -36,11 +37,17 @@ if TYPE_CHECKING:
 
     from radscore.models.texts import Passage
 
-__all__ = ["Header", "Predictions", "Reading", "Totals", "plan", "predict"]
+__all__ = ["Header", "Predictions", "Reading", "Totals", "plan", "predict", "set_aside"]
 
 MAGIC: Final = "RSPR"
 VERSION: Final = 1
 _COLUMNS: Final = ("contexts", "targets", "weights", "occurrences")
+_NOT_ALIGNED: Final = (
+    "text_watermarked=True is not valid with tokenizer=, a watermark's tokenizer that is not the "
+    "model's: at which places both cut the text depends on the tokens that follow a context, and "
+    "in text with the tested watermark these depend on the key; read text without the watermark "
+    "(text_watermarked=False), or test the model's answers (test_closed)"
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,10 @@ class Header:
         those without weight.
     aligned : bool
         Whether the model has another tokenizer than the watermark.
+    max_length : int or None
+        Tokens that were read at once at most: longer documents are cut into pieces.
+    prefix : tuple of int
+        The special tokens before every text and piece, in the model's ids.
     radscore : str
         The version that read.
     """
@@ -79,6 +90,8 @@ class Header:
     context_width: int
     text_watermarked: bool
     aligned: bool
+    max_length: int | None
+    prefix: tuple[int, ...]
     radscore: str
 
     def to_json(self) -> str:
@@ -90,7 +103,7 @@ class Header:
         """The inverse of `to_json`."""
         values = json.loads(text)
         weighting = Weighting(**values.pop("weighting"))
-        return cls(weighting=weighting, **values)
+        return cls(weighting=weighting, prefix=tuple(values.pop("prefix")), **values)
 
 
 @dataclass(frozen=True)
@@ -138,7 +151,7 @@ class Reading:
     vocab_size : int, optional
         Targets are below it; by default everything that the model can predict.
     tokenizer : transformers tokenizer, optional
-        The watermark's, where it is not the model's.
+        The watermark's, where it is not the model's. Not with `text_watermarked`.
     batch_tokens, max_length
         As in `Reader`.
     progress : callable, optional
@@ -178,6 +191,8 @@ class Reading:
         words, given = suspect.tokenizer, text
         least = -(-9 * limit // 10) if words is None else min(words.vocab_size, limit)
         if tokenizer is not None and not same_vocabulary(tokenizer, suspect.tokenizer):
+            if text_watermarked:
+                raise ArgumentError(_NOT_ALIGNED)
             from radscore.models.alignment import Alignment
 
             own = Alignment(suspect, tokenizer)
@@ -205,6 +220,8 @@ class Reading:
             context_width=context_width,
             text_watermarked=bool(text_watermarked),
             aligned=own is not None,
+            max_length=self._reader.max_length,
+            prefix=tuple(self._reader.prefix.tolist()),
             radscore=_core.__version__,
         )
         self._passages: Iterator[Passage] = (
@@ -381,12 +398,15 @@ def predict(
     Parameters
     ----------
     out : path
-        The file; it is there, whole, at the end or not at all. After Ctrl-C it holds what was
-        read so far (whole documents, `Totals.complete` False), and the interrupt goes on.
+        The file; it is there, whole, at the end or not at all. After Ctrl-C or an error it holds
+        what was read so far (whole documents, `Totals.complete` False), and the interrupt goes on.
+        A file that was there before, but for the one that is resumed, is only replaced by a whole
+        one: what was read so far then stands beside it, as ``out`` with ``.incomplete`` at the end.
     weighting : str or Weighting, optional
         "prediction", "mass" or "contrast" (the default with a reference), or all of its settings.
     resume : bool
-        Go on with what an interrupted run has left in `out`: same models, text and settings.
+        Go on with what an interrupted run has left in `out` or beside it: same models, text and
+        settings (but for `batch_tokens`).
     model, text, context_width, reference, text_watermarked, vocab_size, tokenizer, batch_tokens, \
 max_length, progress
         As in `Reading`.
@@ -413,8 +433,10 @@ max_length, progress
         max_length=max_length,
         progress=progress,
     )
-    earlier = _earlier(Path(out), reading) if resume else None
-    with _Writer(Path(out), reading.header) as writer:
+    out = Path(out)
+    left = _left(out) if resume else None
+    earlier = None if left is None else _earlier(left, reading)
+    with _Writer(out, left, reading.header) as writer:
         if earlier is not None:
             for pairs in earlier:
                 writer.write(pairs)
@@ -451,6 +473,17 @@ def plan(weighting: str | Weighting | None, reference: Any, given: dict[str, Any
     return replace(weighting, **given)
 
 
+def set_aside(out: str | os.PathLike[str]) -> Path:
+    """Where `predict` leaves what was read until it was interrupted if `out` was there before."""
+    out = Path(out)
+    return out.with_name(f"{out.name}.incomplete")
+
+
+def _left(out: Path) -> Path:
+    """The file that an interrupted run has left: the one beside is of the later run."""
+    return aside if (aside := set_aside(out)).exists() else out
+
+
 def _earlier(out: Path, reading: Reading) -> Predictions:
     """What an interrupted run has left, if it fits."""
     earlier = Predictions(out)
@@ -468,12 +501,15 @@ def _earlier(out: Path, reading: Reading) -> Predictions:
 
 
 class _Writer:
-    """Writes beside the file, and puts it in place when it can be read."""
+    """Writes beside the file, and puts it in place when it can be read.
 
-    def __init__(self, path: Path, header: Header) -> None:
+    `resumed` is the unfinished file that is continued, which alone an unfinished one replaces.
+    """
+
+    def __init__(self, path: Path, resumed: Path | None, header: Header) -> None:
         import pyarrow as pa
 
-        self._path = path
+        self._path, self._resumed = path, resumed
         handle, name = tempfile.mkstemp(
             prefix=f".{path.name}.", suffix=".part", dir=path.absolute().parent
         )
@@ -525,16 +561,28 @@ class _Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """What was read is kept, whatever ended it."""
+        """What was read is kept, whatever ended it; nothing whole is lost for it."""
         try:
             if self._good is not None:
-                self._finish(*self._good)
+                whole = self._good[1].complete
+                path = self._path if whole else self._unfinished()
+                self._finish(*self._good, path)
+                if not whole and error is not None:
+                    error.add_note(f"what was read so far is in {path}; resume=True goes on there")
+                elif self._resumed is not None and self._resumed != path:
+                    self._resumed.unlink(missing_ok=True)
         finally:
             with suppress(OSError):
                 self._sink.close()
             self._part.unlink(missing_ok=True)
 
-    def _finish(self, n_batches: int, totals: Totals) -> None:
+    def _unfinished(self) -> Path:
+        """Where what was read so far goes: over nothing but what it continues."""
+        if self._resumed is not None:
+            return self._resumed
+        return set_aside(self._path) if self._path.exists() else self._path
+
+    def _finish(self, n_batches: int, totals: Totals, path: Path) -> None:
         import pyarrow as pa
 
         empty = pa.RecordBatch.from_pylist([], schema=self._schema)
@@ -542,7 +590,7 @@ class _Writer:
         self._file.close()
         self._sink.close()
         self._part.chmod(0o666 & ~_umask())
-        self._part.replace(self._path)
+        self._part.replace(path)
 
 
 def _umask() -> int:

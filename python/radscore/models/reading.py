@@ -17,7 +17,7 @@ import numpy.typing as npt
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
 from radscore.models.batching import Counts, Pairs, Piece, batches
-from radscore.models.texts import Passage, prefix_of
+from radscore.models.texts import Passage, begins_with, prefix_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +33,7 @@ _BATCH_TOKENS: Final = (256, 16_384)
 #: a batch takes long, since an interrupted run loses up to so many.
 _POOL: Final = {"cpu": 4, "cuda": 16}
 _REPEATED: Final = "places whose context came before in the sequence"
+_LOST: Final = "messages that the chat template changes or leaves out"
 _PAIRS_AT_ONCE: Final = 1 << 20
 #: Logits that become weights together: what stays in a processor's cache, or fills a GPU.
 _SLICE_BYTES: Final = {"cpu": 1 << 22, "cuda": 1 << 28}
@@ -94,11 +95,13 @@ class Reader:
         )
         kind = str(model.device.type)
         self._pool_tokens = _POOL.get(kind, _POOL["cuda"]) * self.batch_tokens
-        self._prefix = prefix_of(model)
-        self.max_length = _longest(self.models, max_length, len(self._prefix))
+        #: The special tokens that the model reads before every text.
+        self.prefix = prefix_of(model)
+        self.max_length = _longest(self.models, max_length, len(self.prefix))
         self._limit = limit
         self._markers = markers
         self._translate = translate
+        self._pool: list[Passage] = []  # what is being read
 
     def read(
         self, passages: Iterable[Passage], progress: Callable[[Counts], None] | None = None
@@ -133,6 +136,7 @@ class Reader:
         """Reads some documents, by length; gives their pairs in reading order."""
         pieces: list[Piece] = []
         first = 0
+        self._pool = pool
         for one in pool:
             pieces += self._pieces(one, first)
             first += len(one.contexts)
@@ -156,29 +160,33 @@ class Reader:
         yield from self._ordered(pool, found)
 
     def _pieces(self, one: Passage, first: int) -> list[Piece]:
-        """A document whole, or in pieces that overlap by a quarter; each place in one of them."""
+        """A document whole, or in pieces that overlap by a quarter; each place in one of them.
+
+        Every piece begins with the special tokens: the document's own in the first, if it has them.
+        """
         counts, rows = self.counts, one.rows
         counts.n_documents += 1
         counts.n_tokens += one.n_tokens
+        counts.remove(_LOST, one.n_lost)
         if not len(one.contexts):
             counts.n_short_documents += 1
         if not (rows >= 0).any():
             return []
-        before = self._prefix
-        if len(before) and np.array_equal(one.ids[: len(before)], before):
-            before = before[:0]
-        most = len(one.ids)
-        step = most
+        before = self.prefix
+        own = len(before) if begins_with(one.ids, before) else 0
+        length = most = len(one.ids) - own
+        step = max(1, most)
         if self.max_length is not None and most + len(before) > self.max_length:
             most = self.max_length - len(before)
             step = max(1, most - most // 4)
         pieces = []
-        for start in range(0, max(len(one.ids) - most, 0) + step, step):
-            end = min(start + most, len(one.ids))
-            fresh = start + most - step if start else 0  # what precedes was read before
+        for skipped in range(0, max(length - most, 0) + step, step):
+            # both in the document's own positions
+            start, end = own + skipped, own + min(skipped + most, length)
+            fresh = start + most - step if skipped else 0  # what precedes was read before
             wanted = (rows >= fresh) & (rows < end)
             if self.weighting.kind == "prediction":
-                wanted = self._first_in(one.contexts, rows, wanted, start)
+                wanted = self._first_in(one.contexts, rows, wanted, start if skipped else 0)
             chosen = np.flatnonzero(wanted)
             if len(chosen):
                 last = int(rows[chosen].max()) + 1  # nothing after it is needed
@@ -205,9 +213,7 @@ class Reader:
         new = np.zeros_like(wanted)
         new[place[firsts]] = True
         kept: npt.NDArray[np.bool_] = wanted & new
-        self.counts.remove(
-            "places whose context came before in the sequence", (wanted & ~new).sum()
-        )
+        self.counts.remove(_REPEATED, (wanted & ~new).sum())
         return kept
 
     def _try(self, batch: list[Piece]) -> tuple[npt.NDArray[Any], ...] | None:
@@ -250,10 +256,14 @@ class Reader:
         for model in self.models:
             given = torch.from_numpy(ids).to(model.device)
             logits.append(_logits(model, given, options))
-        return (places, *self._weights(logits, lines, columns))
+        return (places, *self._weights(logits, lines, columns, places))
 
     def _weights(
-        self, logits: list[Any], lines: npt.NDArray[Any], columns: npt.NDArray[Any]
+        self,
+        logits: list[Any],
+        lines: npt.NDArray[Any],
+        columns: npt.NDArray[Any],
+        places: npt.NDArray[np.int64],
     ) -> tuple[npt.NDArray[Any], ...]:
         """Rows (numbers of places of this batch), ids and weights; a slice of places at a time."""
         import torch
@@ -273,14 +283,46 @@ class Reader:
                 some = [one[first : last + 1].to(device, torch.float32) for one in flat]
             else:
                 some = [one[chosen.to(one.device)].to(device, torch.float32) for one in flat]
-            if self.weighting.kind == "prediction":
-                some = [one[:, : self._limit] for one in some]
-            rows, ids, weights = self.weighting.sparse(*[one[:, :width] for one in some])
+            used = [one[:, :width] for one in some]
+            if self.weighting.kind == "prediction" and self._translate is None:
+                used = [one[:, : self._limit] for one in used]
+            self._check(some, used, places[start : start + len(chosen)])
+            rows, ids, weights = self.weighting.sparse(*used)
             parts.append((rows + start, ids, weights))
         rows, ids, weights = (
             torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)
         )
         return rows, ids.astype(np.uint32), weights
+
+    def _check(self, some: list[Any], used: list[Any], places: npt.NDArray[np.int64]) -> None:
+        """Raises where a model gives no distribution over the tokens, or over those that count.
+
+        -inf is a token that is never predicted. The largest logit is finite where the sum of the
+        exponentials is, and takes one pass instead of two.
+        """
+        import torch
+
+        for model, whole, part in zip(self.models, some, used, strict=True):
+            for one in [whole] if part.shape == whole.shape else [whole, part]:
+                bad = ~torch.isfinite(one.amax(dim=-1))
+                if bool(bad.any()):
+                    row = int(bad.nonzero()[0, 0])
+                    what = one[row]
+                    kind = "NaN" if bool(what.isnan().any()) else "infinite"
+                    raise ModelError(
+                        f"{model.name} gives logits that are {kind} at {self._where(places[row])}; "
+                        "its weights are damaged, or too large for its dtype (dtype='float32')"
+                    )
+
+    def _where(self, place: int) -> str:
+        """A place of the pool in words, for messages."""
+        number = self.counts.n_documents - len(self._pool)
+        for one in self._pool:
+            if place < len(one.contexts):
+                return f"position {one.rows[place]} of document {number}"
+            place -= len(one.contexts)
+            number += 1
+        raise AssertionError(place)
 
     def _in_segments(self, piece: Piece) -> tuple[npt.NDArray[Any], ...]:
         """A single document that does not fit, a part after the other."""
@@ -323,7 +365,9 @@ class Reader:
             here = (piece.columns >= start) & (piece.columns < start + step)
             if here.any():
                 columns = piece.columns[here] - start
-                rows, targets, weights = self._weights(logits, np.zeros_like(columns), columns)
+                rows, targets, weights = self._weights(
+                    logits, np.zeros_like(columns), columns, piece.places[here]
+                )
                 parts.append((rows + np.flatnonzero(here)[0], targets, weights))
         columns3 = (np.concatenate(column) for column in zip(*parts, strict=True))
         return (piece.places, *columns3)

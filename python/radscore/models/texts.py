@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     from radscore.models.loading import LanguageModel
 
-__all__ = ["Passage", "passages", "prefix_of", "windows_of"]
+__all__ = ["Passage", "begins_with", "passages", "prefix_of", "windows_of"]
 
 _STRINGS_AT_ONCE = 256
+#: What stands for a message while its place in the template's text is found.
+_SENTINEL = "Xq{}zj"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,8 @@ class Passage:
         Tokens that were read, in the watermark's vocabulary.
     tokens : ndarray of int, shape (n_tokens,)
         These tokens.
+    n_lost : int
+        Messages of a chat that should be scored, but are not found in what the template made.
     """
 
     ids: npt.NDArray[np.int64]
@@ -48,6 +52,7 @@ class Passage:
     places: npt.NDArray[np.int64]
     n_tokens: int
     tokens: npt.NDArray[Any]
+    n_lost: int = 0
 
 
 def windows_of(ids: npt.NDArray[Any], width: int) -> npt.NDArray[np.uint32]:
@@ -86,8 +91,9 @@ def passages(text: Any, model: LanguageModel, width: int) -> Iterator[Passage]:
     text : Corpus, strings, chats, or anything that `Documents.of` takes
         Strings are tokenised by the model's tokenizer, without special tokens. A chat is a list
         of messages (dicts with "role" and "content"), put through the tokenizer's template; only
-        what the assistant says is scored, or all that is said where no assistant speaks. A
-        corpus's prompts are read before their documents and not scored.
+        what the assistant says is scored, or all that is said where no assistant speaks; messages
+        that the template changes or leaves out are not (`Passage.n_lost`). A corpus's prompts are
+        read before their documents and not scored.
     model : LanguageModel
         For its tokenizer, and the ids that it can read.
     width : int
@@ -163,6 +169,11 @@ def prefix_of(model: LanguageModel) -> npt.NDArray[np.int64]:
     return np.empty(0, dtype=np.int64)
 
 
+def begins_with(ids: npt.NDArray[Any], prefix: npt.NDArray[np.int64]) -> bool:
+    """Whether a document brings the special tokens that would be put before it."""
+    return len(prefix) > 0 and np.array_equal(ids[: len(prefix)], prefix)
+
+
 def _documents(
     documents: Documents, prompts: Documents | None, model: LanguageModel, width: int
 ) -> Iterator[Passage]:
@@ -199,31 +210,51 @@ def _chat(chat: Any, index: int, model: LanguageModel, width: int) -> Passage:
     except Exception as error:  # noqa: BLE001 - whatever a template raises
         reason = " ".join(str(error).split())
         raise ModelError(f"document {index}: {model.name}'s chat template: {reason}") from None
-    spans = _spans(text, chat, index, model)
+    spans, n_lost = _spans(text, chat, tokenizer)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     scored = np.zeros(len(encoded["input_ids"]), dtype=np.bool_)
     for i, (start, end) in enumerate(encoded["offset_mapping"]):
         scored[i] = any(low <= start and end <= high for low, high in spans)
     ids = np.array(encoded["input_ids"], dtype=np.int64)
     _check_ids(Documents.of([ids]), model)
-    return passage(ids, width, scored)
+    return replace(passage(ids, width, scored), n_lost=n_lost)
 
 
-def _spans(text: str, chat: Any, index: int, model: LanguageModel) -> list[tuple[int, int]]:
-    """Where in the template's text the messages that are scored stand."""
+def _spans(text: str, chat: Any, tokenizer: Any) -> tuple[list[tuple[int, int]], int]:
+    """Where in the template's text the messages that are scored stand; how many are not found."""
     speaks = any(message["role"] == "assistant" for message in chat)
-    spans, place = [], 0
-    for message in chat:
-        content = message["content"].strip()  # templates often strip
-        start = text.find(content, place)
-        if start < 0:
-            if message["role"] == "system":  # which some templates leave out
-                continue
-            raise ModelError(
-                f"document {index}: {model.name}'s chat template changes a message's content, so "
-                "that it is not known what to score; give token ids"
-            )
-        place = start + len(content)
-        if message["role"] == "assistant" or not speaks:
-            spans.append((start, place))
-    return spans
+    spans, n_lost = [], 0
+    for i, message in enumerate(chat):
+        if (speaks and message["role"] != "assistant") or not message["content"].strip():
+            continue
+        span = _span(text, chat, i, tokenizer)
+        if span is None:
+            n_lost += 1
+        else:
+            spans.append(span)
+    return spans, n_lost
+
+
+def _span(text: str, chat: Any, index: int, tokenizer: Any) -> tuple[int, int] | None:
+    """Where a message stands, if that is sure.
+
+    To search for it would find short messages within the template's own words. So the chat is put
+    through the template once more with something else in the message's place: what comes before
+    and after that is no part of the message, and what the text has between them is.
+    """
+    number = 0
+    while (sentinel := _SENTINEL.format(number)) in text:
+        number += 1
+    changed = list(chat)
+    changed[index] = {**chat[index], "content": sentinel}
+    try:
+        other = tokenizer.apply_chat_template(changed, tokenize=False)
+    except Exception:  # noqa: BLE001 - whatever a template raises
+        return None
+    before, *rest = other.split(sentinel)
+    if len(rest) != 1:  # left out, or said more than once
+        return None
+    start, end = len(before), len(text) - len(rest[0])
+    same = start < end and text.startswith(before) and text.endswith(rest[0])
+    # a template may cut a message short, but what it made of it must be the message's own words
+    return (start, end) if same and text[start:end] in chat[index]["content"] else None
