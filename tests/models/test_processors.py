@@ -249,6 +249,61 @@ def test_the_mark_is_in_the_choice_not_in_the_draw():
         assert set(best) == set(torch.nonzero(left)[:, 0].tolist())
 
 
+#: The published number of keys, at which rounding shows.
+DEEP = {
+    "synthid deep": rs.SynthID(vocab_size=VOCAB, keys=range(1, 31)),
+    "deepmind deep": rs.SynthIDDeepMind(vocab_size=VOCAB, keys=range(1, 31)),
+}
+
+
+@pytest.mark.parametrize("top_k", [None, 20])
+@pytest.mark.parametrize("name", [*ALL, *DEEP])
+def test_marked_scores_are_numbers(name, top_k):
+    """Steep scores, where rounding takes sums of probabilities beyond 1."""
+    scheme = (ALL | DEEP)[name]
+    rng = np.random.default_rng(2)
+    scores = torch.from_numpy(rng.normal(size=(200, VOCAB), scale=6).astype(np.float32))
+    ids = torch.from_numpy(rng.integers(0, VOCAB, (200, 6)))
+    options = {"reach_prompt": True, "top_k": top_k}
+    got = logits_processor(scheme, **options)(ids, scores)
+    assert not got.isnan().any()
+    assert not got.isposinf().any()
+    assert torch.isfinite(got).any(-1).all()
+    if name not in GREEN:
+        torch.testing.assert_close(got.exp().sum(-1), torch.ones(200), rtol=1e-4, atol=0)
+    drawn = logits_processor(scheme, seed=1, **options)(ids, scores).argmax(-1, keepdim=True)
+    assert (got.softmax(-1).gather(1, drawn) > 0).all()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("top_k", [None, 20])
+@pytest.mark.parametrize("name", [*ALL, *DEEP])
+def test_a_gpu_marks_as_the_cpu_does(name, top_k):
+    """The whole vocabulary from kept rows and, after top-k, single tokens."""
+    check_devices((ALL | DEEP)[name], "cuda", top_k)
+
+
+def check_devices(scheme, device, top_k):
+    rng = np.random.default_rng(4)
+    ids = torch.from_numpy(rng.integers(0, VOCAB, (16, 6)))
+    scores = torch.from_numpy(rng.normal(size=(16, VOCAB + 8), scale=2).astype(np.float32))
+    options = {"reach_prompt": True, "top_k": top_k, "candidates": None, "temperature": 0.8}
+    on_cpu, there = (logits_processor(scheme, **options) for _ in range(2))
+    for _ in range(2):  # the second time from the kept rows
+        expected = on_cpu(ids, scores)
+        got = there(ids.to(device), scores.to(device))
+        assert got.device.type == torch.device(device).type
+        assert not torch.equal(expected, scores / 0.8)
+        torch.testing.assert_close(got.cpu().softmax(-1), expected.softmax(-1))
+    seeds = [{**options, "seed": list(range(16))}, {**options, "seed": 3}]
+    if scheme.core.score_kind == "green":
+        seeds.append({**options, "temperature": 0})
+    for how in seeds:
+        expected = logits_processor(scheme, **how)(ids, scores)
+        got = logits_processor(scheme, **how)(ids.to(device), scores.to(device))
+        assert torch.equal(got.cpu(), expected)
+
+
 # contexts
 
 
@@ -438,6 +493,36 @@ def test_temperature_0_takes_the_best_after_the_bias():
     green = torch.from_numpy(scheme.green_mask(ids.numpy()))
     assert int(got.argmax()) == int((scores + 5 * green).argmax())
     assert int(torch.isfinite(got).sum()) == 1
+
+
+@pytest.mark.parametrize("scheme", [None, GREEN["keyed"], GUMBEL["vllm"], TOURNAMENT["synthid"]])
+@pytest.mark.parametrize("flaw", ["nan", "inf", "-inf"])
+def test_logits_that_are_no_numbers_are_refused(scheme, flaw):
+    """They would become token 0 unseen; also where another row is fine."""
+    ids = torch.tensor([[3, 4, 5, 6, 7], [5, 6, 7, 8, 9]])
+    scores = torch.zeros(2, VOCAB)
+    scores[1, slice(7, 8) if flaw != "-inf" else slice(None)] = float(flaw)
+    match = "logits are no numbers .(NaN|infinite)"
+    for options in ({}, {"seed": 1}, {"top_p": 0.9, "top_k": 5, "seed": 1}):
+        with pytest.raises(rs.ModelError, match=match):
+            logits_processor(scheme, **options)(ids, scores)
+    if scheme is None or scheme.core.score_kind == "green":
+        with pytest.raises(rs.ModelError, match=match):
+            logits_processor(scheme, temperature=0)(ids, scores)
+    with pytest.raises(rs.ModelError, match="no token can be drawn"):
+        draw(scores, [0.5, 0.5])
+
+
+def test_the_smallest_temperature():
+    """It takes the best token, as 0 does; what is smaller could give 0/0 and is refused."""
+    scores = torch.tensor([[1.0, 3e4, 2.0, -3e4], [-5e4, -4e4, -4.01e4, -torch.inf]])
+    ids = torch.tensor([[1, 2], [2, 3]])
+    for temperature in (0, 1e-6):
+        got = logits_processor(None, temperature=temperature, seed=4)(ids, scores)
+        assert got.argmax(-1).tolist() == [1, 1]
+    for temperature in (9e-7, 1e-30, 1e-50, 5e-324):
+        with pytest.raises(rs.ArgumentError, match=r"temperature must be 0 .* or from 1e-06"):
+            logits_processor(None, temperature=temperature)
 
 
 def test_half_precision():

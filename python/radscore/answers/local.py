@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
-    from radscore.models.generating import Written
-
 __all__ = ["ask_local"]
 
 
@@ -71,8 +69,17 @@ def ask_local(
     ------
     ModelError
         If the model has no tokenizer, or no chat template where one is needed.
+    ArgumentError
+        If the journal was made with other settings, another model, tokenizer, chat template or
+        numbers (float32, bfloat16) among them.
     """
-    from radscore.models.generating import Sampling, write_texts
+    from radscore.models.generating import (
+        Sampling,
+        check_tokenizer,
+        identity,
+        record_of,
+        write_texts,
+    )
     from radscore.models.loading import as_language_model
 
     if not prompts:
@@ -88,6 +95,7 @@ def ask_local(
         check_width("max_tokens", max_tokens, 1, 2**31),
         seed,
     )
+    check_tokenizer(language)
     if api == "chat" and not getattr(language.tokenizer, "chat_template", None):
         raise ModelError(
             f"model: {language.name} has no chat template; with api='completions' it goes on with "
@@ -100,17 +108,19 @@ def ask_local(
         chat=api == "chat",
         system=system,
     )
+    sampling.processor(None, None, None)  # refuses what is out of range before a file is made
+    whole = {**settings.to_dict(), **identity(language, chat=sampling.chat)}
     drawn = secrets.randbits(31) if seed is None else seed
     questions = questions_of(prompts, samples=check_width("samples", samples, 1, 10**6), seed=drawn)
     n_answered = 0
-    with Journal(out, settings.to_dict(), accept_changes=accept_changes) as journal:
+    with Journal(out, whole, accept_changes=accept_changes) as journal:
         missing = journal.missing(questions)
         # Of one length or nearly so: what is padded is computed for nothing.
         ordered = sorted(missing, key=lambda question: len(question.prompt))
         for texts in write_texts(
             language, ordered, sampling=sampling, batch_size=batch_size, stop=stop
         ):
-            journal.answers([(one.question, _record(one)) for one in texts])
+            journal.answers([(one.question, record_of(one)) for one in texts])
             n_answered += len(texts)
             if progress is not None:
                 progress(len(texts), sum(len(one.tokens) for one in texts))
@@ -128,16 +138,3 @@ def ask_local(
             failures={},
             cut=journal.cut,
         )
-
-
-def _record(one: Written) -> dict[str, Any]:
-    return {
-        "text": one.text,
-        "token_ids": one.tokens,
-        "finish_reason": one.finish,
-        "attempts": 1,
-        "usage": {
-            "prompt_tokens": len(one.prompt_tokens),
-            "completion_tokens": len(one.tokens),
-        },
-    }

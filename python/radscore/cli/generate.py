@@ -25,7 +25,10 @@ radscore score finds; without it the text is not marked.
 
 Every line of the output has the prompt, the text, its token ids, the fingerprints of the model and
 of the scheme, and how tokens were chosen; never the key. The file only grows: after Ctrl-C, an
-error or kill -9 the same command writes what is missing."""
+error or kill -9 the same command writes what is missing.
+
+Schemes of a single Gumbel-max key choose the token themselves, so that --samples writes the same
+text again and again, at least until a context repeats; give more prompts instead."""
 _EXAMPLES = """\
   radscore generate --model model/ --prompts prompts.jsonl --out unmarked.jsonl
   radscore generate --model model/ --prompts prompts.jsonl --scheme scheme.toml \\
@@ -81,7 +84,12 @@ def register(commands: Any) -> None:
         "--max-tokens", type=natural, default=256, metavar="N", help="of a text; default: 256"
     )
     text.add_argument(
-        "--samples", type=natural, default=1, metavar="N", help="texts a prompt; default: 1"
+        "--samples",
+        type=natural,
+        default=1,
+        metavar="N",
+        help="texts a prompt; default: 1. With Gumbel-max of a single key, and with temperature 0, "
+        "they are alike",
     )
     text.add_argument(
         "--chat", action="store_true", help="put prompts into the tokenizer's chat template"
@@ -184,6 +192,7 @@ def _show(
             ("sampling", _sampling(sampling)),
             ("written", written),
             ("left", left),
+            *[("note", note) for note in report.notes],
             ("saved", args.out),
         ]
     )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
-from radscore.cli.options import add_command, add_run_options, number
+from radscore.cli.options import add_command, add_run_options, natural
 from radscore.cli.output import count, json_out, skipped_text, table
 from radscore.cli.paths import check_outputs
 from radscore.cli.reading import Given, add_reading_options, load_given
 
 if TYPE_CHECKING:
-    import argparse
     import os
 
     from radscore.models.predictions import Predictions
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_of", "register"]
 
+#: Contexts that predictions can have.
+_WIDEST = 64
 _DESCRIPTION = """\
 Lets a model read text and writes what it predicts after each context: for radscore test open
 --from. So the holder of a model need not see the key, and the holder of the key needs neither the
@@ -51,7 +53,7 @@ def register(commands: Any) -> None:
     add_reading_options(parser, required=True)
     parser.add_argument(
         "--context-width",
-        type=number,
+        type=_width,
         required=True,
         metavar="K",
         help="tokens of a context, the scheme's",
@@ -63,6 +65,13 @@ def register(commands: Any) -> None:
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
+
+
+def _width(text: str) -> int:
+    """Tokens of a context; refused here, before models are loaded."""
+    if (value := natural(text)) > _WIDEST:
+        raise argparse.ArgumentTypeError(f"must be at most {_WIDEST}, not {value}")
+    return value
 
 
 def plan_of(args: argparse.Namespace) -> Weighting:

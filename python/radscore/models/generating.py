@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
 from radscore.models.loading import as_language_model
+from radscore.models.marking import decides
 from radscore.models.processors import DEFAULT_DELTA, logits_processor
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ class Written:
         The tokens as text, without special ones.
     tokens, prompt_tokens : list of int
         What was generated, without the token that ended it, and what stood before it.
-    finish : {"stop", "length"}
+    finish_reason : {"stop", "length"}
         Whether the model ended the text, or `max_tokens` did.
     """
 
@@ -101,7 +103,7 @@ class Written:
     text: str
     tokens: list[int]
     prompt_tokens: list[int]
-    finish: str
+    finish_reason: str
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ class GenerateReport:
         At the end; smaller than asked for where memory was short.
     cut : bool
         Whether the file's last line was torn, and cut off.
+    notes : tuple of str
+        What one may want to know about the texts: that samples of a prompt are alike.
     """
 
     n_texts: int
@@ -129,6 +133,7 @@ class GenerateReport:
     n_tokens: int
     batch_size: int
     cut: bool
+    notes: tuple[str, ...] = ()
 
 
 def generate(
@@ -147,9 +152,9 @@ def generate(
 
     What stands in the file is not written again: after an error, Ctrl-C or ``kill -9`` the same
     call goes on. Every line has the prompt, the text, its token ids (``tokens``, and
-    ``prompt_tokens``), the seed, and the settings: fingerprints of model and scheme and how
-    tokens were chosen; never the key. A text depends on model, settings and prompt, not on the
-    others of its batch, but for rounding.
+    ``prompt_tokens``), the seed, and the settings: fingerprints of model, tokenizer and scheme
+    and how tokens were chosen; never the key. A text depends on model, settings and prompt, not on
+    the others of its batch, but for rounding.
 
     Parameters
     ----------
@@ -164,7 +169,9 @@ def generate(
     sampling : Sampling, optional
         How tokens are chosen.
     samples : int
-        Texts after each prompt.
+        Texts after each prompt. Schemes of a single Gumbel-max key leave nothing to chance after
+        a context, so write the same text again and again, at least until a context repeats: see
+        the report's notes. More prompts give more text there, not more samples.
     batch_size : int
         Texts at once; halved where memory does not suffice.
     progress : callable, optional
@@ -195,7 +202,7 @@ def generate(
     with _journal(Journal, out, writer.settings) as journal:
         missing = journal.missing(questions)
         for texts in writer.write(missing, stop):
-            journal.answers([(one.question, _record(one)) for one in texts])
+            journal.answers([(one.question, record_of(one)) for one in texts])
             written += len(texts)
             tokens += sum(len(one.tokens) for one in texts)
             if progress is not None:
@@ -208,6 +215,7 @@ def generate(
             n_tokens=tokens,
             batch_size=writer.batch_size,
             cut=journal.cut,
+            notes=() if samples == 1 else tuple(_alike(scheme, how)),
         )
 
 
@@ -233,15 +241,61 @@ def write_texts(
     return writer.write(questions, stop)
 
 
-def _record(one: Written) -> dict[str, Any]:
+def record_of(one: Written) -> dict[str, Any]:
+    """What a journal keeps of a text."""
     return {
         "text": one.text,
         "tokens": one.tokens,
         "prompt_tokens": one.prompt_tokens,
-        "finish": one.finish,
+        "finish_reason": one.finish_reason,
         "attempts": 1,
         "usage": {"prompt_tokens": len(one.prompt_tokens), "completion_tokens": len(one.tokens)},
     }
+
+
+def identity(model: LanguageModel, *, chat: bool) -> dict[str, Any]:
+    """What else of a model than its weights its texts depend on, for the settings of journals."""
+    return {
+        "tokenizer": _tokenizer_hash(model.tokenizer, chat=chat),
+        "end_tokens": end_tokens(model),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def _tokenizer_hash(tokenizer: Any, *, chat: bool) -> str:
+    """16 hexadecimal digits of a SHA-256 over how text becomes ids and back."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        words = {"class": type(tokenizer).__name__, "vocab": tokenizer.get_vocab()}
+    else:
+        words = json.loads(backend.to_str())
+        for state in ("truncation", "padding"):  # of the latest call
+            words.pop(state, None)
+    template = tokenizer.chat_template if chat else None
+    whole = [words, tokenizer.special_tokens_map, template]
+    text = json.dumps(whole, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
+
+
+def check_tokenizer(model: LanguageModel) -> None:
+    """Raises a ModelError where a model has no tokenizer."""
+    if model.tokenizer is None:
+        raise ModelError(
+            f"model: {model.name} has no tokenizer, which the prompts need; give one with "
+            "tokenizer="
+        )
+
+
+def _alike(scheme: Scheme | None, how: Sampling) -> Iterator[str]:
+    """Why several texts after one prompt are the same, if they are."""
+    if how.temperature == 0:
+        yield "temperature 0 leaves nothing to chance: all samples of a prompt are the same text"
+    elif scheme is not None and decides(scheme):
+        yield (
+            f"{scheme.name} leaves nothing to chance where it marks: the samples of a prompt are "
+            "the same text, at least up to the first context that is not marked (more prompts "
+            "give more text, more samples do not)"
+        )
 
 
 @contextmanager
@@ -266,11 +320,7 @@ class _Writer:
         self._sampling = sampling
         self.batch_size = batch_size
         sampling.processor(scheme, None, None)  # which checks them
-        if model.tokenizer is None:
-            raise ModelError(
-                f"model: {model.name} has no tokenizer, which the prompts need; give one with "
-                "tokenizer="
-            )
+        check_tokenizer(model)
         if scheme is not None and scheme.vocab_size > model.vocab_size:
             raise ModelError(
                 f"model: {model.name} scores {model.vocab_size} tokens, fewer than the scheme's "
@@ -294,6 +344,7 @@ class _Writer:
             "scheme": public,
             "fingerprint": None if scheme is None else scheme.fingerprint,
             **how,
+            **identity(self._model, chat=self._sampling.chat),
         }
 
     def write(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from radscore.schemes import Scheme
 
-__all__ = ["Bias", "Gumbel", "Rule", "Tournament", "rule_of"]
+__all__ = ["Bias", "Gumbel", "Rule", "Tournament", "decides", "rule_of"]
 
 _Rows = npt.NDArray[np.int64]
 
@@ -211,7 +211,8 @@ def _tournament(probs: torch.Tensor, g_values: torch.Tensor) -> torch.Tensor:
     """`probs` (n, tokens) after a two-way tournament at each depth of (n, depth, tokens) bits."""
     for depth in range(g_values.shape[1]):
         g = g_values[:, depth].to(probs.dtype)
-        probs = probs * (1 + g - (g * probs).sum(-1, keepdim=True))
+        # Where nearly all probability has g = 1 its sum can be rounded to more than 1.
+        probs = probs * (1 + g - (g * probs).sum(-1, keepdim=True)).clamp_min_(0)
     return probs
 
 
@@ -235,6 +236,13 @@ def window_scores(scheme: Scheme, contexts: _Rows, tokens: torch.Tensor) -> torc
     windows = np.concatenate([np.repeat(contexts, m, axis=0), targets], axis=1)
     scores = scheme.scores(windows)
     return torch.from_numpy(scores).reshape(n, m, *scores.shape[1:]).to(tokens.device)
+
+
+def decides(scheme: Scheme) -> bool:
+    """Whether the mark leaves nothing to chance: a single key of Gumbel-max names the token."""
+    if scheme.core.score_kind != "real":
+        return False
+    return not isinstance(scheme, VLLMDualKeyGumbel) or scheme.alpha in (0, 1)
 
 
 def rule_of(scheme: Scheme, delta: float, candidates: int | None) -> Rule:

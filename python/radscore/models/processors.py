@@ -33,6 +33,8 @@ DEFAULT_CANDIDATES = 40
 
 _NONE = -1  # no token: left of the text
 _WHOLE = 2**62
+# Below it a division can overflow, or give 0/0; 0 itself means the best token.
+_COLDEST = 1e-6
 # Nearly every nucleus is found among so many tokens, far cheaper than by sorting the vocabulary.
 _NUCLEUS = (256, 2048)
 
@@ -100,7 +102,7 @@ def logits_processor(
     temperature, top_k, top_p : float, int or None, float
         Applied here, *before* the mark, because those of `generate` come after its processors:
         leave `generate`'s at ``temperature=1.0, top_k=0, top_p=1.0``. With temperature 0 the
-        best token is taken after the bias.
+        best token is taken after the bias; others are at least 1e-6.
     seed : int or sequence of int, optional
         With it the processor also draws the token, and all others get a score of -inf: a text
         then depends on its seed and prompt alone, and not on what stands beside it in the batch
@@ -136,8 +138,8 @@ def logits_processor(
     ArgumentError
         If an option is out of range or has no effect on this scheme.
     ModelError
-        When it is called: if the scheme's vocabulary is larger than the model's. Ids that the
-        model has beyond it are never marked.
+        When it is called: if the scheme's vocabulary is larger than the model's (ids that the
+        model has beyond it are never marked), or if the model's logits are no numbers.
 
     Examples
     --------
@@ -197,6 +199,11 @@ class _Options:
                 raise ArgumentError(f"delta has no effect with {name}: there are no green lists")
             _number("delta", self.delta, -1e4, 1e4)
         _number("temperature", self.temperature, 0, 1e4)
+        if 0 < self.temperature < _COLDEST:
+            raise ArgumentError(
+                f"temperature must be 0 (the best token) or from {_COLDEST:g} to 10000, not "
+                f"{self.temperature!r}"
+            )
         if self.temperature == 0 and self.scheme is not None and not green:
             raise ArgumentError(
                 f"temperature must be above 0: {self.scheme.name} marks the choice between tokens, "
@@ -264,6 +271,7 @@ class Processor:
         if scores.dtype in (torch.float16, torch.bfloat16):
             scores = scores.float()
         scores = warp(scores, options.temperature, options.top_k, options.top_p)
+        _check_numbers(scores)
         if self._rule is not None and self._scheme is not None:
             if scores.shape[1] < self._scheme.vocab_size:
                 raise ModelError(
@@ -401,12 +409,33 @@ def warp(scores: torch.Tensor, temperature: float, top_k: int | None, top_p: flo
     return scores.masked_fill(mask, -torch.inf)
 
 
+def _check_numbers(scores: torch.Tensor) -> None:
+    """Raises unless each row has a finite maximum: no NaN, no +inf, and something to choose."""
+    import torch
+
+    wrong = ~torch.isfinite(scores.amax(-1))  # the maximum of a row with a NaN is NaN
+    if wrong.any():
+        what = "NaN" if scores[wrong].isnan().any() else "infinite, or all of them -inf"
+        raise ModelError(
+            f"the model's logits are no numbers ({what}), so no token can be chosen: its weights "
+            "are damaged, or its arithmetic overflows (float16?)"
+        )
+
+
 def draw(scores: torch.Tensor, uniforms: Sequence[float]) -> torch.Tensor:
-    """A token of each row by the inverse of its distribution function."""
+    """A token of each row by the inverse of its distribution function.
+
+    Raises
+    ------
+    ModelError
+        If a row is no distribution; counting what lies below a NaN would choose token 0.
+    """
     import torch
 
     total = scores.double().softmax(-1).cumsum(-1)
     end = total[:, -1]
+    if not (torch.isfinite(end) & (end > 0)).all():
+        raise ModelError("no token can be drawn: the probabilities of the next token are NaN")
     point = torch.tensor(uniforms, dtype=total.dtype, device=total.device) * end
     point = torch.minimum(point, torch.nextafter(end, torch.zeros_like(end)))
     return (total <= point[:, None]).sum(-1)
