@@ -215,7 +215,7 @@ def test_local_answers_depend_on_their_seed_alone(model_folder, tmp_path):
     report = ask_local(prompts[::-1], tmp_path / "b", batch_size=7, samples=2, **options)
     assert (report.n_answered, report.n_questions) == (14, 14)
     one, two = (
-        {(r["prompt_id"], r["sample"]): r["token_ids"] for r in records(tmp_path / name)}
+        {(r["prompt_id"], r["sample"]): r["tokens"] for r in records(tmp_path / name)}
         for name in ("a", "b")
     )
     assert one.items() <= two.items()
@@ -239,8 +239,8 @@ def test_local_answers_of_the_likeliest_token_are_the_models(model_folder, tmp_p
     with torch.inference_mode():
         for _ in range(6):
             rows = torch.cat([rows, model(rows).logits[:, -1:].argmax(-1)], dim=1)
-    assert record["token_ids"] == rows[0, -6:].tolist()
-    assert record["text"] == tokenizer.decode(record["token_ids"], skip_special_tokens=True)
+    assert record["tokens"] == rows[0, -6:].tolist()
+    assert record["text"] == tokenizer.decode(record["tokens"], skip_special_tokens=True)
 
 
 def test_a_model_without_a_chat_template_says_so(model_folder, tmp_path):
