@@ -22,7 +22,7 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-START_SECONDS = 120
+START_SECONDS = 300
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -155,8 +155,9 @@ class Stub:
     """A server that says what a test tells it to.
 
     `script` maps a prompt to a list of replies, each a dict with `status`, `body`, `headers`,
-    `close` (drop the connection) or `wait`; the last one repeats. Prompts without a script are
-    answered well.
+    `close` (drop the connection), `wait` or `drip` (seconds between two bytes); the last one
+    repeats. In place of the list may stand a function of the request's body, which may wait.
+    Prompts without a script are answered well.
     """
 
     def __init__(self):
@@ -164,7 +165,6 @@ class Stub:
         self.seen = []
         self.bodies = []
         self.authorizations = []
-        self.times = []
         self.most = self._now = 0
         self._lock = threading.Lock()
         stub = self
@@ -195,11 +195,10 @@ class Stub:
             self.seen.append(prompt)
             self.bodies.append(body)
             self.authorizations.append(handler.headers.get("authorization"))
-            self.times.append(time.monotonic())
             self._now += 1
             self.most = max(self.most, self._now)
         replies = self.script.get(prompt, self.script.get("*", [{}]))
-        reply = replies[min(times, len(replies) - 1)]
+        reply = replies(body) if callable(replies) else replies[min(times, len(replies) - 1)]
         time.sleep(reply.get("wait", 0))
         with self._lock:
             self._now -= 1
@@ -214,7 +213,10 @@ class Stub:
             handler.send_header(name, value)
         handler.send_header("content-length", str(reply.get("length", len(data))))
         handler.end_headers()
-        handler.wfile.write(data)
+        pause = reply.get("drip", 0)
+        for part in [data[i : i + 1] for i in range(len(data))] if pause else [data]:
+            handler.wfile.write(part)
+            time.sleep(pause)
 
     def close(self):
         self.http.shutdown()

@@ -1,11 +1,14 @@
 """Asking an endpoint that misbehaves: nothing is lost, nothing is asked twice, no key is shown."""
 
+import asyncio
 import json
-import time
+import threading
+from pathlib import Path
 
 import pytest
 import radscore as rs
 from radscore.answers import Limits, ask, open_answers
+from radscore.answers.endpoint import Endpoint
 from radscore.answers.limits import Rate
 
 from .conftest import DEMO, good, records
@@ -92,7 +95,7 @@ PASSING = {
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_is_tried_again(stub, tmp_path, name):
     stub.script["bad"] = [PASSING[name], PASSING[name], {}]
-    report = run(stub, ["bad", "good"], tmp_path / "a.jsonl", limits=Limits(timeout=5))
+    report = run(stub, ["bad", "good"], tmp_path / "a.jsonl")
     assert (report.n_answered, report.n_failed) == (2, 0)
     assert stub.seen.count("bad") == 3
     by_prompt = {one["prompt"]: one for one in records(tmp_path / "a.jsonl")}
@@ -126,13 +129,46 @@ def test_what_another_attempt_cannot_mend_is_not_tried_again(stub, tmp_path):
     assert report.failures == {"400: too long": 1}
 
 
+WANTS_OTHER_NAME = {
+    "status": 400,
+    "body": {
+        "error": {
+            "message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+        }
+    },
+}
+
+
 def test_the_newer_name_of_the_longest_answer(stub, tmp_path):
-    words = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-    stub.script["one"] = [{"status": 400, "body": {"error": {"message": words}}}, {}]
+    stub.script["one"] = [WANTS_OTHER_NAME, {}]
     limits = Limits(concurrency=1)
     report = run(stub, ["one", "two"], tmp_path / "a.jsonl", max_tokens=11, limits=limits)
     assert report.n_answered == 2
     assert [body.get("max_completion_tokens") for body in stub.bodies] == [None, 11, 11]
+
+
+def test_all_that_are_under_way_learn_the_newer_name(stub, tmp_path):
+    """Eight requests have left before the first comes back, and no retries are allowed."""
+    together = threading.Barrier(8)
+
+    def reply(body):
+        if "max_tokens" not in body:
+            return {}
+        together.wait(timeout=60)
+        return WANTS_OTHER_NAME
+
+    stub.script["*"] = reply
+    out = tmp_path / "a.jsonl"
+    prompts = [str(i) for i in range(10)]
+    report = run(stub, prompts, out, max_tokens=11, limits=Limits(concurrency=8, retries=0))
+    assert (report.n_answered, report.n_failed, report.requests) == (10, 0, 18)
+    assert sorted(one["attempts"] for one in records(out)) == [1, 1] + [2] * 8
+    # The refused requests cost nothing, and a repair is no retry: one that fails is the last.
+    assert (report.prompt_tokens, report.completion_tokens) == (70, 50)
+    stub.script["*"] = lambda body: WANTS_OTHER_NAME
+    stub.seen.clear()
+    report = run(stub, ["a"], tmp_path / "b.jsonl", limits=Limits(retries=3))
+    assert (report.n_failed, len(stub.seen)) == (1, 2)
 
 
 def test_a_refused_key_ends_it_and_is_shown_nowhere(stub, tmp_path, monkeypatch, cli, prompts_file):
@@ -159,6 +195,94 @@ def test_the_key_is_not_in_the_journal(stub, tmp_path, monkeypatch):
     assert KEY not in (tmp_path / "a.jsonl").read_text()
 
 
+@pytest.fixture
+def asked(prompts_file):
+    """The command, for one prompt."""
+    return ["ask", "--prompts", prompts_file(["a"]), "--model", "m"]
+
+
+GROQ_KEY = "gsk_0123'456789\\abcdef"
+
+
+def test_a_line_end_is_no_part_of_a_key(stub, monkeypatch, cli, asked):
+    """As a key reaches the environment from a file; servers quote it in every spelling."""
+    monkeypatch.setenv("MY_KEY", f" {GROQ_KEY}\r\n")
+    spellings = [GROQ_KEY, repr(GROQ_KEY), json.dumps(GROQ_KEY), repr(f"Bearer {GROQ_KEY}\n")]
+    stub.script["*"] = [{"status": 400, "body": {"detail": " and ".join(spellings)}}]
+    done = cli(*asked, "--endpoint", stub.url, "--out", "a.jsonl", "--api-key-env", "MY_KEY")
+    assert done.code == 1
+    assert stub.authorizations == [f"Bearer {GROQ_KEY}"]
+    everything = done.out + done.err + Path("a.jsonl").read_text()
+    assert everything.count("400: ") >= 2
+    assert "0123" not in everything
+    assert "abcdef" not in everything
+
+
+@pytest.mark.parametrize("between", ["\r\n", "\n", "\x1b", "\x7f", "\u2019", "\u00a0", "\ufeff"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(stub, monkeypatch, cli, asked, between):
+    monkeypatch.setenv("MY_KEY", f"gsk_0123{between}456789")
+    with pytest.raises(rs.ArgumentError, match="api_key_env must name a variable") as caught:
+        run(stub, ["a"], "a.jsonl", api_key_env="MY_KEY")
+    done = cli(*asked, "--endpoint", stub.url, "--out", "a.jsonl", "--api-key-env", "MY_KEY")
+    assert done.code == 2
+    assert "error: --api-key-env must name" in done.err
+    assert "MY_KEY" in done.err
+    for part in ("gsk_", "0123", "456789"):
+        assert part not in str(caught.value) + done.out + done.err
+    assert stub.seen == []
+    assert not Path("a.jsonl").exists()
+
+
+@pytest.mark.parametrize("value", [None, "", " \r\n"])
+def test_without_a_key_nothing_is_masked(stub, tmp_path, monkeypatch, value):
+    if value is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", value)
+    stub.script["*"] = [{"status": 400, "body": {"detail": "none of these is known"}}]
+    report = run(stub, ["a"], tmp_path / "a.jsonl")
+    assert report.failures == {"400: none of these is known": 1}
+
+
+def test_what_nobody_thought_of_fails_its_question_alone(stub, tmp_path, monkeypatch):
+    """Not a group of exceptions, and not the end of the other questions."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    real = Endpoint._send
+
+    async def send(self, question, *rest):
+        if question.prompt == "bad":
+            raise RuntimeError(f"lost {KEY}")
+        return await real(self, question, *rest)
+
+    monkeypatch.setattr(Endpoint, "_send", send)
+    report = run(stub, ["bad", "good"], tmp_path / "a.jsonl")
+    assert (report.n_answered, report.failures) == (1, {"RuntimeError: lost (key)": 1})
+
+
+ODD = {
+    "a code that is a list": {"status": 404, "body": {"error": {"message": "no", "code": [1]}}},
+    "a count beyond all floats": {"body": good("x", usage=(10**4000, 10**4000))},
+    "a count below 0": {"body": good("x", usage=(-1, -1))},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_values_in_responses_stop_nothing(stub, tmp_path, name):
+    stub.script["bad"] = [ODD[name]]
+    money = {"max_cost": 1.0, "price_in": 1.0, "price_out": 1.0}
+    report = run(stub, ["bad", "good"], tmp_path / "a.jsonl", limits=Limits(retries=0), **money)
+    assert report.n_answered + report.n_failed == 2
+    assert report.n_answered == 2 - (name == "a code that is a list")
+    assert 0 < report.cost < 1
+
+
+def test_a_server_that_drips_is_not_waited_for(stub, tmp_path):
+    """Each byte comes in time, and all of them do not."""
+    stub.script["slow"] = [{"drip": 0.1}]
+    limits = Limits(timeout=1.0, retries=0)
+    report = run(stub, ["slow"], tmp_path / "a.jsonl", limits=limits, max_tokens=10)
+    assert report.failures == {"no answer in time": 1}
+    assert report.completion_tokens == 10  # it may have been answered, and be paid for
+
+
 def test_many_failures_in_a_row_end_it(stub, tmp_path):
     stub.script["*"] = [{"status": 500, "body": "down"}]
     limits = Limits(concurrency=1, retries=1, give_up_after=3)
@@ -169,32 +293,88 @@ def test_many_failures_in_a_row_end_it(stub, tmp_path):
 
 
 def test_concurrency_is_kept(stub, tmp_path):
-    stub.script["*"] = [{"wait": 0.03}]
-    run(stub, [str(i) for i in range(24)], tmp_path / "a.jsonl", limits=Limits(concurrency=5))
-    assert 2 <= stub.most <= 5
+    together = threading.Barrier(5)
+
+    def reply(body):
+        together.wait(timeout=60)
+        return {"wait": 0.02}
+
+    stub.script["*"] = reply
+    prompts = [str(i) for i in range(20)]
+    report = run(stub, prompts, tmp_path / "a.jsonl", limits=Limits(concurrency=5))
+    assert (report.n_answered, stub.most) == (20, 5)
 
 
-def test_requests_within_any_minute(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr("radscore.answers.asking.Rate", lambda limit: Rate(limit, seconds=0.4))
+class Clock:
+    """Time that passes only where something waits for it."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.taken = []
+
+    def rate(self, limit):
+        """A Rate by this clock, which notes when and how much was taken."""
+        clock = self
+
+        async def sleep(seconds):
+            clock.now += seconds
+
+        class Noted(Rate):
+            async def take(self, amount=1.0):
+                entry = await super().take(amount)
+                if limit is not None:
+                    clock.taken.append((clock.now, amount))
+                return entry
+
+        return Noted(limit, clock=lambda: clock.now, sleep=sleep)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr("radscore.answers.asking.Rate", made.rate)
+    return made
+
+
+def test_requests_within_any_minute(stub, tmp_path, clock):
     limits = Limits(concurrency=8, requests_per_minute=5)
-    run(stub, [str(i) for i in range(14)], tmp_path / "a.jsonl", limits=limits)
-    times = stub.times
-    # Times of arrival, so that a request may seem a little early after one that was late.
-    assert all(later - first > 0.3 for first, later in zip(times, times[5:], strict=False))
-    assert times[-1] - times[0] > 0.75
+    report = run(stub, [str(i) for i in range(14)], tmp_path / "a.jsonl", limits=limits)
+    assert report.n_answered == 14
+    times = [time for time, _ in clock.taken]
+    assert times == [0.0] * 5 + [60.0] * 5 + [120.0] * 4
 
 
-def test_tokens_within_any_minute_are_corrected_by_what_was_used(stub, tmp_path, monkeypatch):
-    monkeypatch.setattr("radscore.answers.asking.Rate", lambda limit: Rate(limit, seconds=0.5))
-    # Each may use about 116 tokens and uses 12: alone, ten go in the time of one estimate.
+def test_a_rate_is_one_of_any_minute_and_not_of_calendar_minutes():
+    clock = Clock()
+
+    async def take():
+        rate = clock.rate(3)
+        for pause in (50, 5, 0, 0, 0, 30, 0, 0, 0):
+            clock.now += pause
+            await rate.take()
+
+    asyncio.run(take())
+    times = [time for time, _ in clock.taken]
+    assert times == [50, 55, 55, 110, 115, 145, 170, 175, 205]
+    assert all(later - first >= 60 for first, later in zip(times, times[3:], strict=False))
+
+
+def test_tokens_within_any_minute_are_corrected_by_what_was_used(stub, tmp_path, clock):
+    # Each may use 116 tokens (65 bytes, of which rates count a quarter, and 100) and uses 12.
     limits = Limits(concurrency=1, tokens_per_minute=230)
-    start = time.monotonic()
-    run(stub, [str(i) for i in range(10)], tmp_path / "a.jsonl", limits=limits, max_tokens=100)
-    assert time.monotonic() - start < 0.5
+    prompts = [str(i) for i in range(10)]
+    run(stub, prompts, tmp_path / "a.jsonl", limits=limits, max_tokens=100)
+    assert clock.taken == [(0.0, 116)] * 10  # 9 x 12 + 116 are within it, 2 x 116 were not
+    clock.taken.clear()
+    clock.now = 1000.0
     stub.script["*"] = [{"body": good("x", usage=(100, 100))}]
-    start = time.monotonic()
-    run(stub, [str(i) for i in range(5)], tmp_path / "b.jsonl", limits=limits, max_tokens=100)
-    assert time.monotonic() - start > 1.9
+    run(stub, prompts[:5], tmp_path / "b.jsonl", limits=limits, max_tokens=100)
+    assert [time for time, _ in clock.taken] == [1000.0, 1060.0, 1120.0, 1180.0, 1240.0]
+    # One that was refused counts nothing.
+    clock.taken.clear()
+    stub.script["*"] = [{"status": 500, "body": ""}] * 5 + [{}]
+    run(stub, ["a"], tmp_path / "c.jsonl", limits=limits, max_tokens=100)
+    assert clock.taken == [(1240.0, 116)] * 6
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])
@@ -227,6 +407,9 @@ def test_token_and_cost_budgets_are_not_exceeded(stub, tmp_path, concurrency):
     assert report.cost == pytest.approx(report.n_answered * (70 + 100) / 1e6)
     assert report.cost <= 0.003 < report.cost + (650 + 200) / 1e6
     assert "max_cost" in report.stopped
+    # With one price alone nobody knows what it costs.
+    assert run(stub, prompts[:1], tmp_path / "c.jsonl", price_in=10.0).cost is None
+    assert run(stub, prompts[:1], tmp_path / "c.jsonl", price_in=10.0, price_out=0.0).cost == 7e-5
 
 
 def test_failed_attempts_count_against_budgets(stub, tmp_path):
@@ -253,21 +436,32 @@ def test_without_usage_tokens_are_overestimated(stub, tmp_path):
 
 
 def test_stopping_waits_for_what_is_under_way(stub, tmp_path):
-    stub.script["*"] = [{"wait": 0.3}]
+    """Three are under way when it is told to stop, and are answered only then."""
+    told = threading.Event()
+
+    def reply(body):
+        told.wait(timeout=60)
+        return {}
+
+    def stop():
+        if len(stub.seen) >= 3:
+            told.set()
+        return told.is_set()
+
+    stub.script["*"] = reply
     out = tmp_path / "a.jsonl"
-    report = run(
-        stub, [str(i) for i in range(20)], out, limits=Limits(concurrency=3),
-        stop=lambda: bool(stub.seen),
-    )  # fmt: skip
+    prompts = [str(i) for i in range(20)]
+    report = run(stub, prompts, out, limits=Limits(concurrency=3), stop=stop)
     assert report.stopped == "interrupted"
-    assert report.n_answered == len(stub.seen) == len(records(out)) <= 6
-    assert report.n_left == 20 - report.n_answered
+    assert (report.n_answered, report.n_left) == (3, 17)
+    assert len(stub.seen) == len(records(out)) == 3
 
 
 def test_changed_settings_are_refused_unless_told(stub, tmp_path):
     out = tmp_path / "a.jsonl"
-    run(stub, ["a"], out, max_tokens=10)
-    with pytest.raises(rs.ArgumentError, match="max_tokens 10, not 11"):
+    run(stub, ["a"], out, max_tokens=10, extra={"stop": ("x", "y")})
+    assert run(stub, ["a"], out, max_tokens=10, extra={"stop": ["x", "y"]}).n_before == 1
+    with pytest.raises(rs.ArgumentError, match=r"max_tokens 10, not 11.*extra"):
         run(stub, ["a", "b"], out, max_tokens=11)
     assert stub.seen == ["a"]
     report = run(stub, ["a", "b"], out, max_tokens=11, accept_changes=True)
@@ -280,11 +474,40 @@ def test_changed_settings_are_refused_unless_told(stub, tmp_path):
     [
         ({"endpoint": "http://user:pw@h/v1"}, "no user, password"),
         ({"endpoint": "http://h/v1?key=7"}, "no user, password or query"),
-        ({"endpoint": "localhost:8000"}, "endpoint must be a URL"),
+        *[
+            ({"endpoint": url}, "endpoint must be a URL")
+            for url in (
+                "localhost:8000",
+                "http://h:99999/v1",
+                "http://h:0/v1",
+                "http://h:-1/v1",
+                "http://h:v1",
+                "http://[::1/v1",
+                "http://[zz]/v1",
+                "http://h h/v1",
+                "http://h/v1\n",
+                "http://\ud800/v1",
+                "http:///v1",
+                f"http://h/{'x' * 70000}",
+            )
+        ],
         ({"temperature": -1}, "temperature must be from 0"),
         ({"max_tokens": 0}, "max_tokens must be from 1"),
         ({"samples": 0}, "samples must be from 1"),
-        ({"max_cost": 1.0}, "max_cost needs price_in"),
+        ({"max_cost": 1.0}, "max_cost needs price_in= and price_out="),
+        ({"max_cost": 1.0, "price_in": 1.0}, "max_cost needs price_in= and price_out="),
+        ({"max_cost": 1.0, "price_out": 1.0}, "max_cost needs price_in= and price_out="),
+        ({"max_requests": 0}, "max_requests must be above 0, not 0"),
+        ({"max_tokens_total": -1}, "max_tokens_total must be above 0"),
+        ({"price_in": -1.0}, "price_in must be 0 or more"),
+        ({"price_out": float("nan")}, "price_out must be 0 or more"),
+        ({"extra": {"a": [float("nan")]}}, "extra must be a JSON object: Out of range float"),
+        ({"extra": {"a": float("inf")}}, "extra must be a JSON object: Out of range float"),
+        ({"extra": {"a": {1}}}, "extra must be a JSON object: Object of type set"),
+        ({"extra": {"a": "\ud800"}}, "extra must be a JSON object: "),
+        ({"extra": ["a"]}, "extra must be a JSON object, not list"),
+        ({"system": "\udcff"}, "system must be text"),
+        ({"model": "\udcff"}, "model must be text"),
         ({"api": "responses"}, "api must be one of"),
         ({"api": "completions", "system": "x"}, "system has no effect"),
         ({"model": ""}, "model must not be empty"),
@@ -294,6 +517,7 @@ def test_arguments_that_are_not_allowed(stub, tmp_path, options, match):
     with pytest.raises(rs.ArgumentError, match=match):
         run(stub, ["a"], tmp_path / "a.jsonl", **options)
     assert stub.seen == []
+    assert not (tmp_path / "a.jsonl").exists()
 
 
 def test_text_that_is_no_text_and_no_prompts(stub, tmp_path):

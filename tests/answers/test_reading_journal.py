@@ -162,8 +162,41 @@ def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path, tail):
     assert [one["text"] for one in records(path)] == ["A", "B"]
 
 
+@pytest.mark.parametrize("tail", [b"", b"\0\0\0"])
+@pytest.mark.parametrize("content", [{"text": "B"}, {"error": "500", "attempts": 2}])
+def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
+    path = tmp_path / "j"
+    one, two, three = questions_of(["a", "b", "c"])
+    with Journal(path, {"m": 1}) as journal:
+        journal.answer(one, {"text": "A"})
+        journal.answer(two, content)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + tail)
+    with pytest.raises(rs.ArgumentError, match="m 1, not 2"):
+        Journal(path, {"m": 2})
+    assert path.read_bytes() == whole[:-1] + tail
+    with Journal(path, {"m": 1}) as journal:
+        assert not journal.cut
+        assert path.read_bytes() == whole
+        left = [three] if "text" in content else [two, three]
+        assert journal.missing([one, two, three]) == left
+        assert journal.totals.requests == content.get("attempts", 0)
+        journal.answer(three, {"text": "C"})
+    assert path.read_bytes().startswith(whole)
+    assert len(records(path)) == 3
+
+
 @pytest.mark.parametrize(
-    "content", ['{"prompt": "a"}\n', '{"prompt": "a"}', "a,b\n", "[1]\n", "\x00\xff", '{"a": 1}\n{']
+    "content",
+    [
+        '{"prompt_id": "a"}',
+        '{"prompt": "a"}\n',
+        '{"prompt": "a"}',
+        "a,b\n",
+        "[1]\n",
+        "\x00\xff",
+        '{"a": 1}\n{',
+    ],
 )
 def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path, content):
     path = tmp_path / "j"
@@ -299,15 +332,23 @@ def test_ask_shows_progress_with_the_time_that_is_left(stub, cli, prompts_file, 
         (["--endpoint", "http://h/v1", "--model", "m", "--api-key-env", "NOT_THERE"],
          "no variable NOT_THERE"),
         (["--endpoint", "http://h/v1", "--model", "m", "--extra", "[1]"], "--extra must be"),
-        (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1"], "needs price_in"),
+        (["--endpoint", "http://h/v1", "--model", "m", "--extra", '{"a": NaN}'],
+         "--extra must be a JSON object"),
+        (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1"],
+         "--max-cost needs --price-in and --price-out, each of"),
+        (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1", "--price-in", "1"],
+         "--max-cost needs --price-in and --price-out, each of"),
+        (["--endpoint", "http://h:99999/v1", "--model", "m"], "--endpoint must be a URL"),
+        (["--endpoint", "http://[::1/v1", "--model", "m"], "--endpoint must be a URL"),
     ],
 )  # fmt: skip
-def test_ask_refuses(cli, prompts_file, arguments, match):
+def test_ask_refuses(cli, prompts_file, tmp_path, arguments, match):
     done = cli("ask", "--prompts", prompts_file(["a"]), "--out", "x.jsonl", *arguments)
     assert done.code == 2
     assert match in done.err
     assert "0123456789" not in done.err
     assert len(done.err.splitlines()) == 1
+    assert not (tmp_path / "x.jsonl").exists()
 
 
 def test_ask_does_not_write_over_its_prompts(cli, prompts_file):
@@ -423,3 +464,4 @@ def test_asking_needs_its_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(rs.ModelError, match=r"install radscore\[api\]"):
         ask(["a"], tmp_path / "x", endpoint="http://127.0.0.1:1/v1", model="m")
+    assert not (tmp_path / "x").exists()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from radscore.answers.endpoint import Api, Endpoint, Failure, Settings, endpoint_url
-from radscore.answers.journal import Journal
+from radscore.answers.endpoint import Api, Endpoint, Failure, Settings, api_key, endpoint_url
+from radscore.answers.journal import Journal, Totals
 from radscore.answers.limits import Budget, Rate
 from radscore.answers.prompts import questions_of
 from radscore.documents import check_width
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Coroutine, Sequence
 
     from radscore.answers.endpoint import Reply
@@ -26,7 +26,6 @@ __all__ = ["AskReport", "Limits", "ask"]
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 _LOOK_SECONDS = 0.1
-_NO_KEY = "none"  # servers of one's own take any
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Limits:
         Further attempts at a question after one that failed for a passing reason: a connection
         that breaks, statuses 408, 409, 425, 429 and 5xx, and responses that hold no answer.
     timeout : float
-        Seconds that one request may take.
+        Seconds that one request may take, from its start to the last byte of its answer.
     give_up_after : int
         Stop asking when so many questions in a row have failed.
     """
@@ -154,7 +153,8 @@ def ask(
     max_requests, max_tokens_total, max_cost, price_in, price_out : optional
         See `Budget`; over all runs that wrote to this journal.
     api_key_env : str
-        Environment variable with the API key. It is written nowhere.
+        Environment variable with the API key. It is written nowhere; white space around it is no
+        part of it.
     accept_changes : bool
         Whether to go on where the journal's answers were asked for with other settings.
     progress : callable, optional
@@ -171,6 +171,8 @@ def ask(
     ------
     ArgumentError
         If an argument is not allowed, there are no prompts, or settings changed.
+    ModelError
+        If the `openai` library is not there.
     StateError
         If `out` is no journal, or another process writes to it.
     """
@@ -183,22 +185,21 @@ def ask(
         top_p,
         check_width("max_tokens", max_tokens, 1, 2**31),
         seed,
-        dict(extra or {}),
+        extra or {},
     )
     speed = limits or Limits()
     if not prompts:
         raise ArgumentError("prompts must not be empty")
     questions = questions_of(prompts, samples=check_width("samples", samples, 1, 10**6), seed=seed)
-    key = os.environ.get(api_key_env) or _NO_KEY
+    # All that can be wrong is found before there is a journal.
+    budget = Budget(Totals(), max_requests, max_tokens_total, max_cost, price_in, price_out)
+    client = Endpoint(chosen, api_key(api_key_env), speed.timeout)
     with Journal(out, chosen.to_dict(), accept_changes=accept_changes) as journal:
-        budget = Budget(
-            journal.totals, max_requests, max_tokens_total, max_cost, price_in, price_out
-        )
+        budget.totals = journal.totals
         before = sum(question.key in journal.answered for question in questions)
         missing = journal.missing(questions)
 
         async def run() -> _Asking:
-            client = Endpoint(chosen, key, speed.timeout)
             asking = _Asking(
                 client,
                 chosen,
@@ -246,6 +247,7 @@ class _Spent:
     """What a question has cost until now, its failed attempts included."""
 
     attempts: int = 0
+    free: int = 0  #: of the attempts, those that count as no retry
     prompt_tokens: int = 0
     completion_tokens: int = 0
     estimated: bool = False
@@ -368,7 +370,7 @@ class _Asking:
                 spent.held[-1] = (0, 0)
             if not self._again(question, spent, failure):
                 return None
-            return self._pause(failure, spent.attempts)
+            return 0.0 if failure.free else self._pause(failure, spent.attempts - spent.free)
         self._answered(question, spent, reply, entry)
         return None
 
@@ -403,7 +405,9 @@ class _Asking:
 
     def _again(self, question: Question, spent: _Spent, failure: Failure) -> bool:
         """Whether to try again; else the failure is recorded."""
-        if failure.kind == "retry" and spent.attempts <= self._limits.retries:
+        spent.free += failure.free
+        retries = spent.attempts - spent.free
+        if failure.free or (failure.kind == "retry" and retries <= self._limits.retries):
             return True
         self._record(question, spent, {"error": str(failure), "status": failure.status})
         if failure.kind == "stop":

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import html
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from radscore.errors import ArgumentError, ModelError
 
 if TYPE_CHECKING:
     from radscore.answers.prompts import Question
 
-__all__ = ["Api", "Endpoint", "Failure", "Reply", "Settings"]
+__all__ = ["Api", "Endpoint", "Failure", "Reply", "Settings", "api_key", "endpoint_url"]
 
 Api: TypeAlias = Literal["chat", "completions"]
 
 _SHOWN = 300
-_TOKEN = re.compile(r"\bsk-[\w*.-]{6,}")
+_TOKEN = re.compile(r"\bg?sk[-_][\w*.-]{6,}")
+_NO_KEY = "none"  # servers of one's own take any
+#: Shorter ones would take ordinary words out of messages.
+_SHORTEST_HIDDEN = 4
 #: Errors that another attempt can mend, beside every 5xx.
 _TRANSIENT = frozenset({408, 409, 425, 429})
 #: Errors that every further request would meet as well.
@@ -27,6 +33,10 @@ _BROKE = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 #: Tokens that a chat template can put around a prompt.
 _TEMPLATE_TOKENS = 64
 _MOST_RETRY_AFTER = 600.0
+#: A count of tokens above it is none.
+_MOST_TOKENS = 2**40
+#: Why a connection was not even made.
+_NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Settings:
     seed : int or None
         Seeds of all answers are drawn from it; None sends none.
     extra : dict
-        Further fields of a request's body.
+        Further fields of a request's body: what JSON can hold.
     """
 
     model: str
@@ -76,6 +86,10 @@ class Settings:
                 raise ArgumentError(f"{name} must be from {low:g} to {high:g}, not {value}")
         if self.api == "completions" and self.system is not None:
             raise ArgumentError("system has no effect with api='completions': there are no roles")
+        for name in ("model", "source", "system"):
+            _text(name, getattr(self, name) or "")
+        # As the journal gives it back (a tuple is a list there), so that the two can be compared.
+        object.__setattr__(self, "extra", _json_object("extra", self.extra))
 
     def to_dict(self) -> dict[str, Any]:
         """What is set, as it stands in each record."""
@@ -112,6 +126,8 @@ class Failure(Exception):  # noqa: N818 - not always an error
         Seconds that the server wants to be left alone.
     sent : bool
         Whether the request may have been answered, and so cost something, nevertheless.
+    free : bool
+        Whether the next attempt is a repair that counts as no retry and waits for nothing.
     """
 
     def __init__(
@@ -122,17 +138,45 @@ class Failure(Exception):  # noqa: N818 - not always an error
         status: int | None = None,
         retry_after: float = 0.0,
         sent: bool = False,
+        free: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.status = status
         self.retry_after = retry_after
         self.sent = sent
+        self.free = free
+
+
+def api_key(variable: str) -> str | None:
+    """The key in an environment variable, without the white space around it; None if there is none.
+
+    Raises
+    ------
+    ArgumentError
+        If no header can hold it; the message does not show it.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not all(" " <= letter <= "~" for letter in key):
+        raise ArgumentError(
+            f"api_key_env must name a variable with a key of printable ASCII characters; that in "
+            f"{variable} has others, such as a line's end or typographic quotes"
+        )
+    return key or None
 
 
 def endpoint_url(url: str) -> str:
     """The base URL, checked; one with a key in it is refused, since it would be written down."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        sound = parts.port != 0 and url.isprintable() and " " not in url
+    except ValueError:  # of a port, or of what stands in brackets; its text may quote a password
+        sound = False
+    if not sound:
+        raise ArgumentError(
+            "endpoint must be a URL whose port, if it has one, is from 1 to 65535, with an IPv6 "
+            "address in brackets, and without spaces or control characters"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ArgumentError(
             "endpoint must be a URL such as http://127.0.0.1:8000/v1 (the part before "
@@ -155,13 +199,20 @@ class Endpoint:
     ----------
     settings : Settings
         Its `source` is the base URL.
-    api_key : str
+    key : str or None
         Sent with every request; kept out of every message.
     timeout : float
-        Seconds that one request may take.
+        Seconds that one request may take, from its start to the last byte of its answer.
+
+    Raises
+    ------
+    ArgumentError
+        If the URL is none.
+    ModelError
+        If the library is not there.
     """
 
-    def __init__(self, settings: Settings, api_key: str, timeout: float) -> None:
+    def __init__(self, settings: Settings, key: str | None, timeout: float) -> None:
         try:
             import openai
         except ImportError:
@@ -170,12 +221,16 @@ class Endpoint:
             ) from None
         self._openai = openai
         self._settings = settings
-        self._key = api_key
+        self._hidden = _spellings(key)
+        self._timeout = timeout
         self._limit_name = "max_tokens"
         # Attempts are counted, budgeted and recorded here, so the library makes none of its own.
-        self._client = openai.AsyncOpenAI(
-            api_key=api_key, base_url=settings.source, timeout=timeout, max_retries=0
-        )
+        try:
+            self._client = openai.AsyncOpenAI(
+                api_key=key or _NO_KEY, base_url=settings.source, timeout=timeout, max_retries=0
+            )
+        except Exception as error:  # noqa: BLE001 - it has no name of its own for these
+            raise ArgumentError(f"endpoint must be a URL: {self._clean(str(error))}") from None
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -189,27 +244,38 @@ class Endpoint:
         Failure
             If no answer came, or something that is none.
         """
-        openai = self._openai
+        limit_name = self._limit_name  # which other requests may change while this one is away
         try:
-            raw = await self._send(question)
-        except openai.APIStatusError as error:
-            if self._renamed(error):
-                raise Failure("the server wants max_completion_tokens", status=400) from None
-            raise self._refused(error) from None
-        except openai.APITimeoutError:
-            raise Failure("no answer in time", sent=True) from None
-        except openai.APIConnectionError as error:
-            cause = error.__cause__
-            sent = type(cause).__name__ not in ("ConnectError", "ConnectTimeout", "PoolTimeout")
-            what = self._clean(f"{type(cause).__name__}: {cause}") if cause else str(error)
-            raise Failure(f"no connection ({what})", sent=sent) from None
-        except (openai.OpenAIError, ValueError, OSError) as error:
-            raise Failure(self._clean(f"{type(error).__name__}: {error}"), sent=True) from None
-        return self._read(raw)
+            # The library's own limit is one of each read: a server that drips never meets it.
+            async with asyncio.timeout(self._timeout):
+                raw = await self._send(question, limit_name)
+            return self._read(raw)
+        except Failure:
+            raise
+        except Exception as error:  # noqa: BLE001 - nothing that a server does ends all asking
+            raise self._failure(error, limit_name) from None
 
-    async def _send(self, question: Question) -> str:
+    def _failure(self, error: Exception, limit_name: str) -> Failure:
+        """What an exception of a request means for its question."""
+        openai = self._openai
+        if isinstance(error, openai.APIStatusError):
+            if self._renamed(error, limit_name):
+                return Failure("the server wants max_completion_tokens", status=400, free=True)
+            return self._refused(error)
+        cause = error.__cause__
+        if isinstance(error, openai.APITimeoutError | TimeoutError):
+            return Failure("no answer in time", sent=type(cause).__name__ not in _NOT_SENT)
+        if isinstance(error, openai.APIConnectionError):
+            what = self._clean(f"{type(cause).__name__}: {cause}" if cause else str(error))
+            sent = type(cause).__name__ not in _NOT_SENT
+            return Failure(f"no connection ({what})", sent=sent)
+        passing = isinstance(error, openai.OpenAIError | ValueError | OSError)
+        message = self._clean(f"{type(error).__name__}: {error}")
+        return Failure(message, "retry" if passing else "skip", sent=True)
+
+    async def _send(self, question: Question, limit_name: str) -> str:
         settings = self._settings
-        options: dict[str, Any] = {"model": settings.model, self._limit_name: settings.max_tokens}
+        options: dict[str, Any] = {"model": settings.model, limit_name: settings.max_tokens}
         optional = {
             "temperature": settings.temperature,
             "top_p": settings.top_p,
@@ -231,10 +297,14 @@ class Endpoint:
             )
         return str(raw.text)
 
-    def _renamed(self, error: Any) -> bool:
-        """Whether the server calls the longest answer by its newer name; from now on we do."""
-        wants = "max_completion_tokens" in self._clean(_body(error))
-        if error.status_code == 400 and wants and self._limit_name == "max_tokens":
+    def _renamed(self, error: Any, sent_name: str) -> bool:
+        """Whether the server calls the longest answer by its newer name; from now on we do.
+
+        `sent_name` is the name that this very request used: of those that were under way together,
+        each learns it for itself, and none twice.
+        """
+        wants = "max_completion_tokens" in _body(error)
+        if error.status_code == 400 and wants and sent_name == "max_tokens":
             self._limit_name = "max_completion_tokens"
             return True
         return False
@@ -288,10 +358,39 @@ class Endpoint:
 
     def _clean(self, text: str) -> str:
         """One short line without the API key, which servers like to quote."""
-        if len(self._key) >= 4:
-            text = text.replace(self._key, "(key)")
+        for spelling in self._hidden:
+            text = text.replace(spelling, "(key)")
         text = " ".join(_TOKEN.sub("(key)", text).split())
         return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def _spellings(key: str | None) -> list[str]:
+    """A key as messages can quote it, the longest spelling first."""
+    if key is None or len(key) < _SHORTEST_HIDDEN:
+        return []
+    found = {key, repr(key)[1:-1], json.dumps(key)[1:-1], html.escape(key), quote(key, safe="")}
+    return sorted(found, key=len, reverse=True)
+
+
+def _text(name: str, value: str) -> None:
+    """Refuses what no request can hold."""
+    try:
+        value.encode()
+    except (UnicodeEncodeError, AttributeError):
+        raise ArgumentError(f"{name} must be text, not {value!r:.60}") from None
+
+
+def _json_object(name: str, value: Any) -> dict[str, Any]:
+    """A copy, as JSON gives it back."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+        copy = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ArgumentError(f"{name} must be a JSON object: {error}") from None
+    if not isinstance(copy, dict):
+        raise ArgumentError(f"{name} must be a JSON object, not {type(value).__name__}")
+    return copy
 
 
 def _body(error: Any) -> str:
@@ -305,7 +404,7 @@ def _body(error: Any) -> str:
 
 
 def _whole(value: Any) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None
 
 
 def _seconds(text: str | None) -> float:

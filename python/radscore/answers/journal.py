@@ -1,7 +1,8 @@
 """The journal of answers: a file that only grows, and that loses nothing.
 
 Every answer is one line of JSON, on the disk before its question counts as answered. A process
-that is killed leaves at most a torn last line, whose question is simply asked again.
+that is killed leaves at most a torn last line, whose question is simply asked again; a last record
+that lacks nothing but its line's end gets that.
 """
 
 from __future__ import annotations
@@ -54,10 +55,10 @@ class _Content:
     """What stands in a journal."""
 
     answered: set[tuple[str, int]] = field(default_factory=set)
-    failed: set[tuple[str, int]] = field(default_factory=set)
     settings: dict[str, Any] | None = None
     totals: Totals = field(default_factory=Totals)
-    end: int = 0
+    end: int = 0  #: of the whole records, in bytes
+    unended: bool = False  #: whether the last of them lacks its line's end
 
 
 class Journal:
@@ -67,7 +68,8 @@ class Journal:
     ----------
     path : path
         Made where it is not there. What is in it stays: lines are only added, but for a last
-        line that was torn when a process was killed, which is cut off.
+        line that was torn when a process was killed, which is cut off (if it is a whole record
+        without its line's end, the end is added).
     settings : dict
         How the model is asked. Every record carries them.
     accept_changes : bool
@@ -110,13 +112,14 @@ class Journal:
                 _same(self.path, content.settings, settings)
             if content.end < os.fstat(self._fd).st_size:
                 os.ftruncate(self._fd, content.end)
-                self.cut = True
+                self.cut = not content.unended
+            if content.unended:
+                self._write(b"\n")
             _sync_folder(self.path)
         except BaseException:
             os.close(self._fd)
             raise
         self.answered = content.answered
-        self.failed = content.failed
         self.totals = content.totals
 
     def _read(self) -> _Content:
@@ -125,18 +128,25 @@ class Journal:
             file.seek(0)
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
-                    self._check_torn(line, number)
+                    self._take_last(content, line, number)
                     break
                 content.end += len(line)
                 if not line.isspace():
                     self._take(content, line, number)
         return content
 
-    def _check_torn(self, line: bytes, number: int) -> None:
-        """A line without its end is cut off only if it is what a killed writer leaves."""
+    def _take_last(self, content: _Content, line: bytes, number: int) -> None:
+        """A line without its end: a whole record, or what a killed writer leaves of one."""
         written = line.rstrip(b"\0")  # after a power failure a file can end in these
         if not written.startswith(_FIRST[: len(written)]):
             raise self._no_record(number)
+        try:
+            json.loads(written)
+        except (ValueError, RecursionError):
+            return  # it is cut off
+        self._take(content, written, number)
+        content.end += len(written)
+        content.unended = True
 
     def _no_record(self, number: int) -> StateError:
         return StateError(
@@ -155,9 +165,6 @@ class Journal:
         content.settings = content.settings or settings
         if "text" in record:
             content.answered.add(key)
-            content.failed.discard(key)
-        elif key not in content.answered:
-            content.failed.add(key)
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Adds an answer (with a ``text``) or a failure (with an ``error``); on disk on return."""
@@ -176,17 +183,17 @@ class Journal:
                 "settings": self.settings,
             }
             lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-        data = memoryview("".join(lines).encode("utf-8", errors="backslashreplace"))
-        while data:
-            data = data[os.write(self._fd, data) :]
-        os.fsync(self._fd)
+        self._write("".join(lines).encode("utf-8", errors="backslashreplace"))
         for question, content in items:
             self.totals.add(content)
             if "text" in content:
                 self.answered.add(question.key)
-                self.failed.discard(question.key)
-            else:
-                self.failed.add(question.key)
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
+        os.fsync(self._fd)
 
     def missing(self, questions: list[Question]) -> list[Question]:
         """The questions without an answer; those that failed are among them."""

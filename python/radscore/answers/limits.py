@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from radscore.answers.journal import Totals
 
 __all__ = ["Budget", "Rate"]
@@ -27,11 +30,22 @@ class Rate:
         How much; None for no limit.
     seconds : float
         The length of the minute.
+    clock, sleep : callable
+        What tells the time, and what waits for it.
     """
 
-    def __init__(self, limit: float | None, seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        limit: float | None,
+        seconds: float = 60.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._limit = limit
         self._seconds = seconds
+        self._clock = clock
+        self._sleep = sleep
         self._taken: deque[list[float]] = deque()  # when, and how much
         self._sum = 0.0
         self._turn = asyncio.Lock()
@@ -45,15 +59,15 @@ class Rate:
         if self._limit is None:
             return entry
         async with self._turn:
-            while (wait := self._wait(amount)) > 0:  # noqa: ASYNC110 - time, not an event
-                await asyncio.sleep(wait)
-            entry[0] = time.monotonic()
+            while (wait := self._wait(amount)) > 0:
+                await self._sleep(wait)
+            entry[0] = self._clock()
             self._taken.append(entry)
             self._sum += amount
         return entry
 
     def _wait(self, amount: float) -> float:
-        now = time.monotonic()
+        now = self._clock()
         while self._taken and self._taken[0][0] <= now - self._seconds:
             self._sum -= self._taken.popleft()[1]
         if not self._taken or self._limit is None or self._sum + amount <= self._limit:
@@ -62,11 +76,10 @@ class Rate:
 
     def correct(self, entry: list[float], amount: float) -> None:
         """What was taken turned out to be another amount."""
-        if entry[0]:
-            # What has left the window was subtracted with its old amount.
-            if any(entry is one for one in self._taken):
-                self._sum += amount - entry[1]
-            entry[1] = amount
+        # What has left the window was subtracted with its old amount.
+        if any(entry is one for one in self._taken):
+            self._sum += amount - entry[1]
+        entry[1] = amount
 
 
 @dataclass
@@ -82,8 +95,15 @@ class Budget:
     totals : Totals
         What was spent; the journal's.
     max_requests, max_tokens_total, max_cost : number, optional
-    price_in, price_out : float
-        Of a million tokens of prompts and of answers, in the currency of `max_cost`.
+        `max_cost` needs both prices.
+    price_in, price_out : float, optional
+        Of a million tokens of prompts and of answers, in the currency of `max_cost`; 0 where they
+        are free.
+
+    Raises
+    ------
+    ArgumentError
+        If a number is not allowed, or a price is missing.
     """
 
     totals: Totals
@@ -94,8 +114,19 @@ class Budget:
     price_out: float | None = None
 
     def __post_init__(self) -> None:
-        if self.max_cost is not None and self.price_in is None and self.price_out is None:
-            raise ArgumentError("max_cost needs price_in and price_out, per million tokens")
+        for name in ("max_requests", "max_tokens_total", "max_cost"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ArgumentError(f"{name} must be above 0, not {value}")
+        for name in ("price_in", "price_out"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ArgumentError(f"{name} must be 0 or more, not {value}")
+        if self.max_cost is not None and (self.price_in is None or self.price_out is None):
+            raise ArgumentError(
+                "max_cost needs price_in= and price_out=, each of a million tokens (0 where they "
+                "are free)"
+            )
         self._requests = self._in = self._out = 0  # of requests that are under way
 
     def reserve(self, most_in: int, most_out: int) -> str | None:
@@ -127,7 +158,7 @@ class Budget:
 
     @property
     def cost(self) -> float | None:
-        """What was spent, where prices are known."""
-        if self.price_in is None and self.price_out is None:
+        """What was spent, where both prices are known."""
+        if self.price_in is None or self.price_out is None:
             return None
         return self.cost_of(self.totals.prompt_tokens, self.totals.completion_tokens)

@@ -158,14 +158,22 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
         "none), each after a longer wait; default: 6",
     )
     group.add_argument(
-        "--timeout", type=_positive, metavar="SECONDS", help="of a request; default: 300"
+        "--timeout",
+        type=_positive,
+        metavar="SECONDS",
+        help="of a request, to the last byte of its answer; default: 300",
     )
     budget = parser.add_argument_group("budgets (over all runs into one journal)")
     budget.add_argument("--max-requests", type=natural, metavar="N", help="retries included")
     budget.add_argument(
         "--max-tokens-total", type=natural, metavar="N", help="of prompts and answers"
     )
-    budget.add_argument("--max-cost", type=_positive, metavar="X", help="in the prices' currency")
+    budget.add_argument(
+        "--max-cost",
+        type=_positive,
+        metavar="X",
+        help="in the prices' currency; needs --price-in and --price-out",
+    )
     budget.add_argument(
         "--price-in", type=_not_negative, metavar="X", help="of a million tokens of prompts"
     )
@@ -340,10 +348,12 @@ def _extra(text: str | None) -> dict[str, Any]:
 
 def _warn_open(args: argparse.Namespace) -> None:
     """A key over plain HTTP can be read by everybody on the way."""
-    parts = urlsplit(args.endpoint)
+    from radscore.answers.endpoint import api_key, endpoint_url
+
+    parts = urlsplit(endpoint_url(args.endpoint))
     name = args.api_key_env or DEFAULT_API_KEY_ENV
     near = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme == "http" and not near and os.environ.get(name):
+    if parts.scheme == "http" and not near and api_key(name):
         print(
             f"radscore: note: the key in {name} is sent over http, which anybody on the way can "
             "read",
