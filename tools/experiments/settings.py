@@ -35,13 +35,14 @@ class Recipe:
     base_steps: int = 800
     base_rate: float = 2e-3
     bob_steps: int = 256
-    bob_rate: float = 1e-3
+    bob_rate: float = 2e-3
     prompt: int = 16
     n_texts: int = 1024
     n_fresh: int = 256
     context_width: int = 2
     gamma: float = 0.25
     delta: float = 3.0
+    temperature: float = 0.8
     seed: int = 20_260_401
 
 

@@ -20,7 +20,7 @@ CASES = (
     (Suspect(10), 0),
     (Suspect(10, key=1), 1),
     (Suspect(10, key=2), 2),
-    (Suspect(10, key=3), 3),
+    (Suspect(100), 0),
     (Suspect(5), 0),
     (Suspect(1), 0),
     (Suspect(0), 0),

@@ -7,6 +7,7 @@ deviation 1 whatever the weights. What differs is z under the true key.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,9 @@ OPEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "log p/q within 1": _log_ratio(1.0),
     "(p q)^(1/8) log p/q": _log_ratio(3.0, 0.25),
     "(p q)^(1/2) log p/q": _log_ratio(3.0, 1.0),
+    "(p - q) / (p + q + 0.01)": lambda p, q: (p - q) / (p + q + 1e-2),
+    "(p - q) / (p + q + 0.0001)": lambda p, q: (p - q) / (p + q + 1e-4),
+    "(p - q) / (p + q)^(3/4)": lambda p, q: (p - q) / (p + q + FLOOR) ** 0.75,
     "(p - q) sqrt(q)": lambda p, q: (p - q) * q.sqrt(),
     "p - q within 0.02": lambda p, q: (p - q).clamp(-0.02, 0.02),
     "mass": _mass,
@@ -70,10 +74,8 @@ class Weighed:
     """z under the true key, and the decoys' mean and standard deviation."""
 
     z: float
-    log10_pvalue: float
     decoy_mean: float
     decoy_sd: float
-    n_units: int
 
 
 @torch.inference_mode()
@@ -121,17 +123,14 @@ def weigh(
         contexts = np.repeat(contexts, top, axis=0)
         targets, weights = targets.ravel(), weights.ravel()
     scorer.add_pairs(contexts, targets, np.asarray(weights, dtype=np.float64), occurrences=places)
-    z = []
-    results = scorer.results()
-    z = [result.zscore for result in results]
-    decoys = np.array(z[1:]) if len(z) > 1 else np.array([np.nan, np.nan])
-    return Weighed(
-        z[0],
-        results[0].log10_pvalue,
-        float(decoys.mean()),
-        float(decoys.std(ddof=1)),
-        results[0].n_scored,
-    )
+    mean = float(schemes[0].share)
+    z = [
+        (one.sum_weight_score - mean * one.sum_weight)
+        / math.sqrt(mean * (1 - mean) * one.sum_weight_squared)
+        for one in scorer.tallies()
+    ]
+    decoys = np.array(z[1:]) if len(z) > 2 else np.full(2, np.nan)
+    return Weighed(z[0], float(decoys.mean()), float(decoys.std(ddof=1)))
 
 
 def _expected(c: Counts) -> Any:

