@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from radscore.answers import Limits, ask, open_answers
@@ -20,7 +21,7 @@ def no_key(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def wait_until(condition, seconds=60.0):
+def wait_until(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come about"
@@ -29,6 +30,20 @@ def wait_until(condition, seconds=60.0):
 
 def n_lines(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@contextmanager
+def process_that_asks(arguments, **pipes):
+    """The command in a process of its own. It sends ten requests at most, and then waits for its
+    minute to pass: however slowly this one looks, that one is not done before it.
+    """
+    command = [sys.executable, "-m", "radscore", *map(str, arguments), "--requests-per-minute", 10]
+    process = subprocess.Popen([str(word) for word in command], start_new_session=True, **pipes)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=60)
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])
@@ -76,24 +91,20 @@ def test_kill_9_of_the_asking_process_loses_nothing(server, cli, prompts_file, t
         "ask", "--prompts", prompts_file(PROMPTS), "--endpoint", server.url, "--model",
         server.model, "--out", out, "--max-tokens", 32, "--concurrency", 2,
     ]  # fmt: skip
-    command = [sys.executable, "-m", "radscore", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
+    before = server.requests()
+    with process_that_asks(arguments, stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: n_lines(out) >= 5 or process.poll() is not None)
-    finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=30)
     answered = n_lines(out)
-    assert 5 <= answered < len(PROMPTS)
+    assert 5 <= answered <= 10
     with out.open("ab") as file:  # as a process killed in the middle of a line leaves it
         file.write(b'{"prompt_id": "0123')
     kept = out.read_bytes().rpartition(b"\n")[0]
-    time.sleep(1.0)  # what it had asked for last comes to an end
-    before = server.requests()
     done = cli(*arguments)
     assert done.code == 0, done.err
     assert "was torn" in done.err
-    assert server.requests() - before == len(PROMPTS) - answered
+    # Of both processes together: all once, and perhaps again what was under way at the kill.
+    assert len(PROMPTS) <= server.requests() - before <= len(PROMPTS) + 2
     assert out.read_bytes().startswith(kept)
     found = records(out)
     assert sorted(one["prompt"] for one in found) == sorted(PROMPTS)
@@ -106,45 +117,47 @@ def test_ctrl_c_ends_it_in_order(server, prompts_file, tmp_path):
         "ask", "--prompts", prompts_file(PROMPTS), "--endpoint", server.url, "--model",
         server.model, "--out", out, "--max-tokens", 32, "--concurrency", 2,
     ]  # fmt: skip
-    command = [sys.executable, "-m", "radscore", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True
-    )
-    try:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with process_that_asks(arguments, **pipes) as process:
         wait_until(lambda: n_lines(out) >= 3 or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait(timeout=30)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert "the same command asks the rest" in err
-    assert 3 <= len(records(out)) < len(PROMPTS)
+    assert 3 <= len(records(out)) <= 10
 
 
-def test_a_server_that_is_killed_and_started_again(server, tmp_path):
+def test_a_server_that_is_killed_and_started_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("radscore.answers.asking._LONGEST_WAIT", 0.5)
     out = tmp_path / "a.jsonl"
     reports = []
+    five, killed = threading.Event(), threading.Event()
+
+    def progress(n_questions, n_tokens):
+        """After five answers nothing more is read until the server is dead."""
+        if n_lines(out) >= 5:
+            five.set()
+            killed.wait(timeout=300)
 
     def work():
         reports.append(
             ask(
                 PROMPTS, out, endpoint=server.url, model=server.model, max_tokens=32,
-                limits=Limits(concurrency=2, retries=40, timeout=60),
+                limits=Limits(concurrency=2, retries=1000), progress=progress,
             )
         )  # fmt: skip
 
     asking = threading.Thread(target=work)
     try:
         asking.start()
-        wait_until(lambda: n_lines(out) >= 5)
+        assert five.wait(timeout=300)
         server.kill()
-        answered = n_lines(out)
-        assert answered < len(PROMPTS)
+        assert n_lines(out) == 5
     finally:
+        killed.set()
         if server.process is None:
             server.start()
-        asking.join(timeout=120)
+        asking.join(timeout=300)
     assert not asking.is_alive()
     (report,) = reports
     assert (report.n_answered, report.n_failed, report.n_left) == (len(PROMPTS), 0, 0)
