@@ -124,13 +124,19 @@ def run(args: argparse.Namespace) -> int:
 
 def _kept(out: Path, before: os.stat_result | None) -> str:
     """What is left of an interrupted run."""
+    from radscore.models.predictions import Predictions, set_aside
+
+    if (aside := set_aside(out)).exists():
+        totals = Predictions(aside).totals
+        return (
+            f"after {count(totals.n_documents, 'document')}; {out} is as it was, what was read is "
+            f"in {aside}, and the same command with --resume goes on"
+        )
     if not out.exists():
         return "nothing was read yet"
     now = out.stat()
     if before is not None and (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
         return f"nothing was added; {out} is as it was"
-    from radscore.models.predictions import Predictions
-
     totals = Predictions(out).totals
     return (
         f"after {count(totals.n_documents, 'document')}; what was read is in {out}, the same "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.corpus._base import InputOptionError, OnError, Problems
 from radscore.corpus.columns import column_names
-from radscore.corpus.formats import end_of_document, has_fields
+from radscore.corpus.formats import boundaries, end_of_document, has_fields
 from radscore.corpus.jsonl import first_record
 from radscore.corpus.reading import Corpus, Options
 from radscore.corpus.records import Fields, choose_field, flaw_without_encoder, missing_field
@@ -148,10 +148,9 @@ def open_corpus(
         from radscore.corpus.megatron import megatron_notes
 
         notes = (*notes, *megatron_notes(sources))
-    corpus = Corpus(sources, options, on_error, notes)
-    if corpus.boundaries is not None:
-        corpus.notes = (*notes, corpus.boundaries)
-    return corpus
+    if (cut_by := boundaries(sources, options.eod)) is not None:
+        notes = (*notes, cut_by)
+    return Corpus(sources, options, on_error, notes)
 
 
 def _look_at(source: Source, dtype: Any) -> None:

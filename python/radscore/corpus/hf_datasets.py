@@ -146,7 +146,7 @@ class _ExamplesReader:
             number += 1
             if columns.full:
                 yield self._chunk(columns, number)
-                columns.clear()
+                columns = RecordColumns(self._fields, self._problems)
         yield self._chunk(columns, number)
 
     def _chunk(self, columns: RecordColumns, number: int) -> Chunk:
