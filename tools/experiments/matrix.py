@@ -27,6 +27,7 @@ Ids = Any
 N_READ = 128
 #: The best of the weighting study.
 TRANSFORM = "roots"
+CLOSED_TRANSFORMS = {"plain": None, "counts": "log", "contrast": "difference"}
 N_ANSWERS = 2048
 ANSWER = 96
 #: Share of the candidate members that Bob trained on.
@@ -145,12 +146,13 @@ def _closed(bench: Bench, who: Suspect, once: Any) -> None:
                     filter=phi,
                     reference=reference if weighting == "contrast" else None,
                     weighting=weighting,
+                    transform=CLOSED_TRANSFORMS[weighting],
                 ),
             )
 
 
 def _curves(bench: Bench, once: Any) -> None:
-    """How evidence of the 10 % model grows with the tokens read, and answered."""
+    """How evidence grows with the tokens read (10 % model) and answered (100 % model)."""
     scheme = alice(bench.recipe)
     suspect, reference = bench.suspect(Suspect(10)), bench.suspect(REFERENCE)
     length = bench.recipe.length
@@ -169,7 +171,7 @@ def _curves(bench: Bench, once: Any) -> None:
                 ),
             )
         number = n_tokens * 6 // ANSWER
-        mine, theirs = answers_of(bench, Suspect(10), number), answers_of(bench, REFERENCE, number)
+        mine, theirs = answers_of(bench, Suspect(100), number), answers_of(bench, REFERENCE, number)
         for weighting in ("plain", "contrast"):
             once(
                 f"curve closed {weighting} {number * ANSWER}",
@@ -178,6 +180,7 @@ def _curves(bench: Bench, once: Any) -> None:
                     scheme,
                     reference=theirs if weighting == "contrast" else None,
                     weighting=weighting,
+                    transform=CLOSED_TRANSFORMS[weighting],
                 ),
             )
 

@@ -114,7 +114,7 @@ def _matrix(matrix: Numbers) -> list[str]:
         _CLOSED,
         _table(["filter", "weights", *shares], rows),
         "![closed](figures/closed.png)",
-        "Both by the tokens read or answered, 10 % model:",
+        "By the tokens read (clean text, 10 % model) and answered (no filter, 100 % model):",
         "![curve](figures/curve.png)",
         "## Membership, no watermark",
         _MEMBERS,
@@ -231,10 +231,9 @@ def _lines(axis: Any, name: str, setting: str, rows: Sequence[str], matrix: Numb
 
 
 def _curve(plt: Any, folder: Path, matrix: Numbers) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(7, 3.2), sharey=True)
-    for axis, kind, title in zip(
-        axes, ("open", "closed"), ("tokens read, open", "tokens answered, closed"), strict=True
-    ):
+    figure, axes = plt.subplots(1, 2, figsize=(7, 3.2))
+    titles = ("tokens read, 10 % model", "tokens answered, 100 % model")
+    for axis, kind, title in zip(axes, ("open", "closed"), titles, strict=True):
         points: dict[str, list[tuple[int, float]]] = {}
         for name, one in matrix.items():
             if name.startswith(f"curve {kind} "):
@@ -244,7 +243,10 @@ def _curve(plt: Any, folder: Path, matrix: Numbers) -> None:
             line.sort()
             axis.plot(*zip(*line, strict=True), marker="o", markersize=4, label=weighting)
         axis.set_xscale("log")
-        axis.set_yscale("symlog", linthresh=4)
+        axis.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+        ticks = sorted({n for line in points.values() for n, _ in line})
+        axis.set_xticks(ticks, [f"{n:,}" for n in ticks])
+        axis.minorticks_off()
         axis.set_xlabel(title)
         axis.legend(frameon=False, fontsize=8)
     axes[0].set_ylabel("log10 p")

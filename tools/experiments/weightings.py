@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["CLOSED", "OPEN", "Weighed", "closed_counts", "open_weights", "weigh"]
 
 Ids = npt.NDArray[np.int64]
+AnyIds = npt.NDArray[np.integer[Any]]
 Tensor = torch.Tensor
 #: Probabilities below are of no interest: the floor of logarithms and ratios.
 FLOOR = 1e-4
@@ -112,7 +113,12 @@ def open_weights(
 
 
 def weigh(
-    schemes: list[rs.Keyed], contexts: Ids, targets: Ids, weights: Any, *, combine: str = "sum"
+    schemes: list[rs.Keyed],
+    contexts: AnyIds,
+    targets: AnyIds,
+    weights: Any,
+    *,
+    combine: str = "sum",
 ) -> Weighed:
     """The test under the first scheme, and what the others, decoys, show."""
     scorer = rs.Scorer(schemes, combine=combine, threads=1)  # type: ignore[arg-type]
