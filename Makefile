@@ -10,9 +10,9 @@ unexport CONDA_PREFIX
 
 RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
 
-.PHONY: help demo test lint format bench docs golden build clean
+.PHONY: help demo test lint format bench experiments docs golden build clean
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(STAMPS)/build ## Find the watermarked documents of the embedded corpus
 	@$(BIN)/python -m tools.demo
@@ -37,6 +37,9 @@ format: $(STAMPS)/dev ## Format everything
 
 bench: $(STAMPS)/build $(STAMPS)/dev ## Measure against other tools, with checked answers; writes benches/RESULTS.md
 	$(BIN)/python -m benches.run
+
+experiments: $(STAMPS)/build $(STAMPS)/dev ## Train small models and measure every test on them: an hour or more; needs apt-get
+	$(BIN)/python -m tools.experiments
 
 golden: $(STAMPS)/build $(STAMPS)/dev ## Regenerate the golden files from the tools that they come from
 	$(BIN)/python tools/make_golden.py

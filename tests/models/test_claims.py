@@ -58,7 +58,7 @@ def test_the_contrast_of_an_open_model(radioactive, clean, fresh):
     )
     assert report.claim == "model"
     assert report.setting == "open, fresh text, contrast"
-    assert report.would_help is None
+    assert report.would_help == "the recorded watermarked text (recorded=)"
     assert report.unused == ()
     assert report.log10_pvalue < -8
     assert report.alpha == pytest.approx(10**report.log10_pvalue)

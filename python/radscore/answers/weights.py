@@ -152,8 +152,9 @@ CONTRASTS: dict[str, Weights] = {
     "adaptive": _adaptive,
     "posterior": _posterior,
 }
-DEFAULT_COUNT = "scaled"
-DEFAULT_CONTRAST = "adaptive"
+#: The strongest on trained models: experiments/RESULTS.md.
+DEFAULT_COUNT = "log"
+DEFAULT_CONTRAST = "smoothed"
 
 
 def weigh(counts: Counts, transform: str, *, contrast: bool, gamma: float) -> Floats:

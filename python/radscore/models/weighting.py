@@ -100,7 +100,8 @@ class Weighting:
     min_weight : float
         Weights no larger than this are dropped as well.
     transform : str
-        With "contrast": a name in `CONTRASTS`.
+        With "contrast": a name in `CONTRASTS`; the default was the strongest on trained models
+        (experiments/RESULTS.md).
 
     Examples
     --------
@@ -115,7 +116,7 @@ class Weighting:
     top: int = 1
     max_weights: int = 256
     min_weight: float = 1e-4
-    transform: str = "difference"
+    transform: str = "roots"
 
     def __post_init__(self) -> None:
         if self.kind not in WEIGHTINGS:
