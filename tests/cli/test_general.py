@@ -73,7 +73,7 @@ def test_examples_in_help_are_understood(cli):
         (["schemes", "vllm_gumble"], "did you mean vllm_gumbel?"),
         (["inspect", "no.jsonl"], "no.jsonl: no such file or folder"),
         (["inspect", "x", "--vocab-size", "2000000"], "from 2 to 1,048,576"),
-        (["inspect", "x", "--dtype", "int64"], "'int64'"),
+        (["inspect", "x", "--dtype", "int8"], "'int8'"),
         (["kgrams", "build", "x", "--width", "2"], "--vocab-size"),
         (["schemes", "--toml"], "needs the name"),
     ],
