@@ -179,7 +179,7 @@ def test_a_file_in_place_of_the_model(radioactive, clean, fresh, tmp_path):
     again = open_test(None, None, SCHEME, from_file=tmp_path / "p", decoys=30, curve=[100, 500])
     assert again.score == live.score
     assert again.to_dict() | {"text_log10_pvalue": 0} == live.to_dict() | {"text_log10_pvalue": 0}
-    assert math.isnan(again.text_log10_pvalue)
+    assert again.text_log10_pvalue > -3  # the text, as the file tells it
     with pytest.raises(ArgumentError, match="from_file already says what was read"):
         open_test(radioactive, None, SCHEME, from_file=tmp_path / "p")
     with pytest.raises(ArgumentError, match="from_file already says what was read"):

@@ -337,6 +337,6 @@ def test_predictable_weights_cost_little(scale, z):
     statistic = z * np.sqrt(law.variance * (weights @ weights))
     fixed = weighted_test(statistic, weights, law)
     looking = weighted_test(statistic, weights, law, predictable=True)
-    assert fixed.log10_pvalue <= looking.log10_pvalue < 0.9 * fixed.log10_pvalue + 1.0
+    assert fixed.log10_pvalue <= looking.log10_pvalue < 0.9 * fixed.log10_pvalue + 1.3
     assert looking.method.startswith("martingale bound")
     assert weighted_test(-1.0, weights, law, predictable=True).log10_pvalue == 0
