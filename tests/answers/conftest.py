@@ -10,12 +10,10 @@ import sys
 import threading
 import time
 import urllib.request
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from radscore.cli import main
 
 DEMO = Path(__file__).parents[2] / "demo"
 TEMPLATE = (
@@ -239,30 +237,11 @@ def stub():
     made.close()
 
 
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
 @pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
+def cli(run_command, monkeypatch, tmp_path):
     """Runs a command in an empty folder; its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
-    for name in ("RADSCORE_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Run(int(code), captured.out, captured.err)
-
-    return run
+    return run_command
 
 
 @pytest.fixture

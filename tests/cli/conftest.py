@@ -1,36 +1,16 @@
 """Runs the command line in this process, and makes small corpora."""
 
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from radscore.cli import main
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch, tmp_path):
+def cli(run_command, monkeypatch, tmp_path):
     """Runs a command in an empty folder; its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("RADSCORE_KEY", raising=False)
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Run(int(code), captured.out, captured.err)
-
-    return run
+    return run_command
 
 
 @pytest.fixture

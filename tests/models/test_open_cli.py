@@ -6,30 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.cli import main
 from radscore.models import Predictions, load_model
 from radscore.open_model import test_open as open_test
 from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer
 
 KEY = "00112233445566778899aabbccddeeff"
 SCHEME = rs.Keyed(key=rs.Key(KEY), vocab_size=VOCAB, gamma=0.25, context_width=2)
-
-
-@dataclass
-class Run:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +49,9 @@ def write(path, rows):
 
 
 @pytest.fixture
-def cli(capsys, monkeypatch, folder):
+def cli(run_command, monkeypatch, folder):
     monkeypatch.chdir(folder)
-    monkeypatch.delenv("RADSCORE_KEY", raising=False)
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Run(int(code), captured.out, captured.err)
-
-    return run
+    return run_command
 
 
 @pytest.fixture
