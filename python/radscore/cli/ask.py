@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
+from radscore.cli.models import add_loading_options, add_prompts_options
 from radscore.cli.options import add_command, natural, number
 from radscore.cli.output import count, json_out, table
 from radscore.cli.parser import looks_like_key
@@ -68,15 +69,7 @@ def register(commands: Any) -> None:
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
-    parser.add_argument(
-        "--prompts",
-        required=True,
-        metavar="FILE",
-        help="prompts: JSON lines (also .gz, .zst), Parquet or Arrow",
-    )
-    parser.add_argument(
-        "--prompt-field", metavar="NAME", help="field with the prompt (default: prompt, else text)"
-    )
+    add_prompts_options(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="the journal of answers")
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--endpoint", metavar="URL", help="base URL, such as http://HOST:PORT/v1")
@@ -189,17 +182,7 @@ def _add_local(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="for an adapter: the model that it belongs to (default: the one that it names)",
     )
-    group.add_argument(
-        "--tokenizer", metavar="PATH", help="the model's tokenizer (default: beside the model)"
-    )
-    group.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)"
-    )
-    group.add_argument(
-        "--model-dtype",
-        choices=("float32", "bfloat16", "float16"),
-        help="numbers to compute with (default: bfloat16 on a GPU, float32 on the CPU)",
-    )
+    add_loading_options(group)
     group.add_argument(
         "--batch-size", type=natural, metavar="N", help="answers made at once; default: 16"
     )

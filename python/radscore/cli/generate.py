@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
-from radscore.cli.models import add_model_options, load_named_model
+from radscore.cli.models import add_model_options, add_prompts_options, load_named_model
 from radscore.cli.options import add_command, add_scheme_options, natural, number
 from radscore.cli.output import count, json_out, table
 from radscore.cli.paths import check_outputs
@@ -47,15 +47,7 @@ def register(commands: Any) -> None:
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
-    parser.add_argument(
-        "--prompts",
-        required=True,
-        metavar="FILE",
-        help="prompts: JSON lines (also .gz, .zst), Parquet or Arrow",
-    )
-    parser.add_argument(
-        "--prompt-field", metavar="NAME", help="field with the prompt (default: prompt, else text)"
-    )
+    add_prompts_options(parser)
     parser.add_argument("--out", required=True, metavar="FILE", help="JSON lines to write")
     add_model_options(parser)
     add_scheme_options(parser, required=False)

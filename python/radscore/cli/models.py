@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from radscore.models.loading import LanguageModel
 
-__all__ = ["add_model_options", "load_named_model"]
+__all__ = ["add_loading_options", "add_model_options", "add_prompts_options", "load_named_model"]
 
 
 def add_model_options(parser: Any, *, tokenizer: bool = True, required: bool = True) -> None:
@@ -26,6 +26,11 @@ def add_model_options(parser: Any, *, tokenizer: bool = True, required: bool = T
         metavar="DIR",
         help="with an adapter: the model that it belongs to (default: the one that it names)",
     )
+    add_loading_options(group, tokenizer=tokenizer)
+
+
+def add_loading_options(group: Any, *, tokenizer: bool = True) -> None:
+    """Its tokenizer, where it runs and in which numbers."""
     if tokenizer:
         group.add_argument(
             "--tokenizer", metavar="PATH", help="the model's tokenizer (default: beside the model)"
@@ -37,6 +42,19 @@ def add_model_options(parser: Any, *, tokenizer: bool = True, required: bool = T
         "--model-dtype",
         choices=("float32", "bfloat16", "float16"),
         help="numbers to compute with (default: bfloat16 on a GPU, float32 on the CPU)",
+    )
+
+
+def add_prompts_options(parser: Any) -> None:
+    """The file of prompts and its field."""
+    parser.add_argument(
+        "--prompts",
+        required=True,
+        metavar="FILE",
+        help="prompts: JSON lines (also .gz, .zst), Parquet or Arrow",
+    )
+    parser.add_argument(
+        "--prompt-field", metavar="NAME", help="field with the prompt (default: prompt, else text)"
     )
 
 
