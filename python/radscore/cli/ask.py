@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.models import add_loading_options, add_prompts_options
-from radscore.cli.options import add_command, natural, number
+from radscore.cli.options import add_command, add_progress_options, natural, number
 from radscore.cli.output import count, json_out, table
 from radscore.cli.parser import looks_like_key
 from radscore.cli.paths import check_outputs
@@ -80,10 +80,7 @@ def register(commands: Any) -> None:
     _add_endpoint(parser)
     _add_local(parser)
     running = parser.add_argument_group("running")
-    running.add_argument("--quiet", action="store_true", help="show no progress")
-    running.add_argument(
-        "--progress", action="store_true", help="show progress although stderr is no terminal"
-    )
+    add_progress_options(running)
     running.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

@@ -9,7 +9,13 @@ from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
 from radscore.cli.models import add_model_options, add_prompts_options, load_named_model
-from radscore.cli.options import add_command, add_scheme_options, natural, number
+from radscore.cli.options import (
+    add_command,
+    add_progress_options,
+    add_scheme_options,
+    natural,
+    number,
+)
 from radscore.cli.output import count, json_out, table
 from radscore.cli.paths import check_outputs
 from radscore.cli.progress import Progress
@@ -95,10 +101,7 @@ def register(commands: Any) -> None:
         metavar="N",
         help="texts at once (default: 16); halved where memory is short",
     )
-    running.add_argument("--quiet", action="store_true", help="show no progress")
-    running.add_argument(
-        "--progress", action="store_true", help="show progress although stderr is no terminal"
-    )
+    add_progress_options(running)
     running.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 

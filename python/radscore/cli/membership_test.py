@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.models import add_model_options, load_named_model
-from radscore.cli.options import add_command, natural
+from radscore.cli.options import add_command, add_progress_options, natural
 from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
 from radscore.cli.paths import check_outputs
 from radscore.cli.progress import Progress
@@ -112,10 +112,7 @@ def register(commands: Any) -> None:
         help="tokens read at once (default: 1,024 on a CPU, 16,384 on a GPU); halved where memory "
         "is short",
     )
-    out.add_argument("--quiet", action="store_true", help="show no progress")
-    out.add_argument(
-        "--progress", action="store_true", help="show progress although stderr is no terminal"
-    )
+    add_progress_options(out)
     parser.set_defaults(run=run)
 
 

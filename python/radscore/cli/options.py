@@ -200,6 +200,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default="raise",
         help="stop at a bad record, naming it, or count it and go on (default: raise)",
     )
+    add_progress_options(group)
+
+
+def add_progress_options(group: Any) -> None:
+    """Whether to show progress."""
     group.add_argument("--quiet", action="store_true", help="show no progress")
     group.add_argument(
         "--progress", action="store_true", help="show progress although stderr is no terminal"
