@@ -216,6 +216,23 @@ impl Packer {
         out
     }
 
+    /// The tokens of many windows, one row a window, in place of what `out` holds.
+    pub fn unpack_into<K: Key>(&self, keys: &[K], out: &mut Vec<u32>) {
+        out.resize(keys.len() * self.width, 0);
+        let (mask, bits) = ((1u32 << self.bits) - 1, self.bits);
+        for (row, &key) in out.chunks_exact_mut(self.width).zip(keys) {
+            let mut rest = key;
+            for slot in row.iter_mut().rev() {
+                *slot = rest.low() & mask;
+                rest = rest.pop(bits);
+            }
+        }
+        if self.padded {
+            let padding = |slot: &&mut u32| **slot == self.vocab_size;
+            out.iter_mut().filter(padding).for_each(|slot| *slot = PADDING);
+        }
+    }
+
     /// Whether a key is one of a window of these tokens.
     pub fn is_window<K: Key>(&self, key: K) -> bool {
         let mut tokens = [0; MAX_CONTEXT_WIDTH + 1];

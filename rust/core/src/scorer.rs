@@ -12,10 +12,8 @@ use crate::weighted::{Combine, WeightedUnits};
 use crate::windows::{PromptRole, Source, WindowPlan};
 use std::sync::Arc;
 
-/// Token positions that are packed and deduplicated in one go.
+/// Token positions a worker that are packed and partitioned in one go.
 const BATCH: usize = 1 << 21;
-/// Windows that wait before they are scored.
-const PENDING: usize = 1 << 22;
 /// Sources up to this size are taken in whole even when the caller wants to stop.
 const ATOMIC: usize = 1 << 24;
 
@@ -240,11 +238,12 @@ impl Scorer {
         self.prepare(weights, total, "tokens")?;
         self.record_step(check)?;
         let mut wanted = Ok(());
+        let batch = BATCH * self.pool.install(rayon::current_num_threads);
         let mut from = 0;
         loop {
             let step = self.next_step().map_or(u64::MAX, |step| step - self.tokens);
             let to = total
-                .min(from + BATCH)
+                .min(from + batch)
                 .min(from.saturating_add(step as usize));
             self.for_frames(|frame| each!(frame, f => f.add_range(source, from..to, weights)));
             self.tokens += (to - from) as u64;
@@ -327,9 +326,12 @@ impl Scorer {
     fn after_batch(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         check()?;
         self.record_step(check)?;
-        let full = |frame: &AnyFrame| each!(frame, f => f.pending() >= PENDING);
-        if self.frames.iter().any(full) {
-            self.flush(check)?;
+        let pool = &self.pool;
+        for frame in &mut self.frames {
+            if each!(frame, f => f.is_due(pool)) {
+                each!(frame, f => f.flush(pool, check))?;
+                pool.install(|| each!(frame, f => f.reclaim()));
+            }
         }
         Ok(())
     }
@@ -435,15 +437,16 @@ impl Scorer {
     }
 
     /// The state as bytes. What waits to be scored is saved unscored.
-    pub fn state(&self) -> Vec<u8> {
+    pub fn state(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         crate::bytes::put_u64(&mut out, self.frames.len() as u64);
         crate::bytes::put_u64(&mut out, self.tokens);
         crate::bytes::put_u64(&mut out, u64::from(self.started));
         crate::bytes::put_u64(&mut out, u64::from(self.weighted));
-        self.frames
-            .iter()
-            .for_each(|frame| each!(frame, f => f.write(&mut out)));
+        let pool = &self.pool;
+        for frame in &mut self.frames {
+            each!(frame, f => f.write(&mut out, pool));
+        }
         crate::bytes::put_u64(&mut out, self.curve.len() as u64);
         for (tokens, point) in &self.curve {
             crate::bytes::put_u64(&mut out, *tokens);

@@ -185,6 +185,12 @@ impl<K: Key> WindowPlan<K> {
             .is_none_or(|set| set.contains(&self.packer.context(window)))
     }
 
+    /// Whether every candidate of a source is scored, so that cutting windows costs next to nothing.
+    pub fn keeps_all(&self, source: &Source) -> bool {
+        let excludes = self.role == PromptRole::Exclude && source.prompts.is_some();
+        self.filter.is_none() && !excludes
+    }
+
     /// How many documents begin in a token range (those without a token with the next one, or at
     /// the end), and how many of them have no window.
     pub fn count_documents(&self, source: &Source, range: &Range<usize>) -> Counts {
@@ -248,6 +254,22 @@ impl<K: Key> WindowPlan<K> {
         counts
     }
 
+    /// [`WindowPlan::visit`] for the windows that are scored alone.
+    pub fn keys(
+        &self,
+        source: &Source,
+        range: Range<usize>,
+        prompts: &PromptSets<K>,
+        scratch: &mut Vec<u32>,
+        mut take: impl FnMut(K),
+    ) -> Counts {
+        self.visit(source, range, prompts, scratch, |_, _, status, key| {
+            if status == Status::Scored {
+                take(key);
+            }
+        })
+    }
+
     fn visit_span(
         &self,
         source: &Source,
@@ -270,6 +292,13 @@ impl<K: Key> WindowPlan<K> {
             windows: span.len() as u64,
             ..Counts::default()
         };
+        if forbidden.is_none() && self.filter.is_none() {
+            for (at, &token) in span.zip(&scratch[width - 1..]) {
+                key = key.push(self.packer.code(token), bits).mask(window_bits);
+                visit(at, Status::Scored, key);
+            }
+            return counts;
+        }
         for (at, &token) in span.zip(&scratch[width - 1..]) {
             key = key.push(self.packer.code(token), bits).mask(window_bits);
             let context = self.packer.context(key);

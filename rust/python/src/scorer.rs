@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 const STATE_MAGIC: [u8; 4] = *b"RSST";
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 
 type Weights<'py> = Option<PyReadonlyArray1<'py, f64>>;
 
@@ -350,8 +350,8 @@ impl Scorer {
     }
 
     fn save(slf: &Bound<'_, Self>, path: PathBuf, header: &[u8]) -> PyResult<()> {
-        let scorer = borrow(slf, WHAT)?;
-        let inner = &scorer.inner;
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let inner = &mut scorer.inner;
         detached(slf.py(), |_| {
             let mut payload = Vec::new();
             put_u64(&mut payload, header.len() as u64);
