@@ -8,11 +8,11 @@ use crate::pool::Pool;
 use crate::scatter::{Run, Scatterer};
 use crate::schemes::{Scheme, patient_scores};
 use crate::scorer::is_weight;
-use crate::scoring::{ByContext, Desk, ROUND, SchemeState, dedup, score_parts};
+use crate::scoring::{ByWindow, Desk, ROUND, SchemeState, dedup, score_parts};
 use crate::store::{Bench, Store, part_of};
 use crate::tally::{Sums, Tally};
 use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
-use crate::windows::{Counts, PromptSets, Source, Status, WindowPlan};
+use crate::windows::{Counts, Cutter, PromptSets, Source, Status, WindowPlan};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -45,17 +45,19 @@ const SLOW: f64 = 300.0;
 
 /// See the module.
 pub struct Frame<K> {
-    plan: WindowPlan<K>,
-    rule: Rule,
+    pub(crate) plan: WindowPlan<K>,
+    pub(crate) rule: Rule,
     combine: Combine,
-    schemes: Vec<SchemeState<K>>,
-    counts: Counts,
-    duplicates: u64,
+    pub(crate) schemes: Vec<SchemeState<K>>,
+    pub(crate) counts: Counts,
+    pub(crate) duplicates: u64,
     /// The windows to score; a frame has either these or records.
-    store: Store<K>,
+    pub(crate) store: Store<K>,
+    /// How often the store's partitions were split.
+    pub(crate) level: u32,
     /// Windows that may wait in the store.
     patience: usize,
-    desks: Bench<Desk<K>>,
+    pub(crate) desks: Bench<Desk<K>>,
     scatterers: Bench<Scatterer<K>>,
     /// Windows with weights.
     records: Option<Vec<Record<K>>>,
@@ -83,6 +85,7 @@ impl<K: Key> Frame<K> {
             counts: Counts::default(),
             duplicates: 0,
             store: Store::default(),
+            level: 0,
             patience: WAITING / K::BYTES,
             desks: Bench::default(),
             scatterers: Bench::default(),
@@ -119,19 +122,21 @@ impl<K: Key> Frame<K> {
     }
 
     fn add_plain(&mut self, source: &Source, chunks: &[Range<usize>], prompts: &PromptSets<K>) {
-        let plan = &self.plan;
-        let cut = |chunk: &Range<usize>, scratch: &mut Vec<u32>| {
-            let mut keys = Vec::with_capacity(chunk.len());
-            let counts = plan.keys(source, chunk.clone(), prompts, scratch, |key| keys.push(key));
-            (keys, counts)
+        let (plan, placing) = (&self.plan, self.placing());
+        let cut = |chunk: &Range<usize>, cutter: &mut Cutter<K>| {
+            let mut all = Vec::with_capacity(chunk.len());
+            let counts = plan.key_blocks(source, chunk.clone(), prompts, cutter, |keys| {
+                all.extend_from_slice(keys);
+            });
+            (all, counts)
         };
         let batches: Vec<(Vec<K>, Counts)> = chunks
             .par_iter()
-            .map_init(Vec::new, |scratch, chunk| cut(chunk, scratch))
+            .map_init(Cutter::default, |cutter, chunk| cut(chunk, cutter))
             .collect();
         for (keys, counts) in &batches {
             self.counts.merge(counts);
-            self.store.push(keys, &ByContext(plan.packer));
+            self.store.push(keys, &placing);
         }
     }
 
@@ -139,7 +144,7 @@ impl<K: Key> Frame<K> {
     /// windows fall into each partition, then cuts them again and scatters them. Cutting twice is
     /// cheaper than writing the windows down in between, unless each is looked up in sets.
     fn add_direct(&mut self, source: &Source, range: Range<usize>) {
-        let placing = ByContext(self.plan.packer);
+        let placing = self.placing();
         self.store.settle(&placing);
         self.store.grow(range.len(), &placing);
         let threads = rayon::current_num_threads();
@@ -154,33 +159,31 @@ impl<K: Key> Frame<K> {
         let prompts = self.plan.prompt_sets(source, &range, stretch);
         let (plan, bits, cut_twice) = (&self.plan, self.store.bits(), self.plan.keeps_all(source));
         let place = |key: K| part_of(placing.hash(key), bits);
-        let work = |(chunk, target): (Range<usize>, Vec<K>), tokens: &mut Vec<u32>| {
+        let work = |(chunk, target): (Range<usize>, Vec<K>), cutter: &mut Cutter<K>| {
             self.scatterers.with(|scatterer| {
-                let mut sizes = vec![0; 1 << bits];
-                let mut keys = Vec::new();
+                let mut sizes = vec![0u32; 1 << bits];
+                let mut all = Vec::new();
                 let cut = chunk.clone();
-                let counts = if cut_twice {
-                    plan.keys(source, cut, &prompts, tokens, |key| sizes[place(key)] += 1)
-                } else {
-                    plan.keys(source, cut, &prompts, tokens, |key| {
-                        sizes[place(key)] += 1;
-                        keys.push(key);
-                    })
-                };
+                let counts = plan.key_blocks(source, cut, &prompts, cutter, |keys| {
+                    keys.iter().for_each(|&key| sizes[place(key)] += 1);
+                    if !cut_twice {
+                        all.extend_from_slice(keys);
+                    }
+                });
                 scatterer.begin(&sizes, target);
                 if cut_twice {
-                    plan.keys(source, chunk, &prompts, tokens, |key| {
-                        scatterer.push(place(key), key);
+                    plan.key_blocks(source, chunk, &prompts, cutter, |keys| {
+                        scatterer.push(keys, place);
                     });
                 }
-                keys.iter().for_each(|&key| scatterer.push(place(key), key));
+                scatterer.push(&all, place);
                 (scatterer.finish(), counts)
             })
         };
         let runs: Vec<(Run<K>, Counts)> = chunks
             .into_par_iter()
             .zip(targets)
-            .map_init(Vec::new, |tokens, stretch| work(stretch, tokens))
+            .map_init(Cutter::default, |cutter, stretch| work(stretch, cutter))
             .collect();
         for (run, counts) in runs {
             self.counts.merge(&counts);
@@ -216,15 +219,24 @@ impl<K: Key> Frame<K> {
         frees
     }
 
+    /// Where windows go in the store.
+    pub(crate) fn placing(&self) -> ByWindow {
+        ByWindow {
+            packer: self.plan.packer,
+            rule: self.rule,
+            level: self.level,
+        }
+    }
+
     fn dedup(&mut self, parts: Range<usize>, pool: &Pool) {
+        let placing = self.placing();
         let (store, desks) = (&mut self.store, &self.desks);
-        let (packer, rule) = (self.plan.packer, self.rule);
-        self.duplicates += pool.install(|| dedup(store, parts, desks, packer, rule));
+        self.duplicates += pool.install(|| dedup(store, parts, desks, placing));
     }
 
     /// Deduplicates all windows, without scoring them.
-    fn dedup_all(&mut self, pool: &Pool) {
-        let placing = ByContext(self.plan.packer);
+    pub(crate) fn dedup_all(&mut self, pool: &Pool) {
+        let placing = self.placing();
         pool.install(|| self.store.settle(&placing));
         self.dedup(0..self.store.parts(), pool);
     }
@@ -309,7 +321,12 @@ impl<K: Key> Frame<K> {
                     kept.sort_by_key(|record| record.order);
                 }
                 let keys: Vec<K> = kept.iter().map(|record| record.key).collect();
-                self.store.push(&keys, &ByContext(packer));
+                let placing = ByWindow {
+                    packer,
+                    rule: self.rule,
+                    level: self.level,
+                };
+                self.store.push(&keys, &placing);
             }
         }
         self.next_order += last;
@@ -318,8 +335,21 @@ impl<K: Key> Frame<K> {
     /// Deduplicates and scores what waits. When `check` fails, the rest waits on and nothing is
     /// lost.
     pub fn flush(&mut self, pool: &Pool, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let packer = self.plan.packer;
-        pool.install(|| self.store.settle(&ByContext(packer)));
+        self.flush_windows(pool, check)?;
+        for state in &mut self.schemes {
+            state.flush_units(pool, &self.desks, self.plan.packer, check)?;
+        }
+        Ok(())
+    }
+
+    /// Deduplicates the windows that wait, and scores those that count once a window.
+    pub(crate) fn flush_windows(
+        &mut self,
+        pool: &Pool,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let placing = self.placing();
+        pool.install(|| self.store.settle(&placing));
         let mut from = if self.store.unscored() == 0 {
             self.store.parts()
         } else {
@@ -331,9 +361,6 @@ impl<K: Key> Frame<K> {
             self.dedup(from..end, pool);
             self.score(from..end, pool, check)?;
             from = end;
-        }
-        for state in &mut self.schemes {
-            state.flush_units(pool, &self.desks, packer, check)?;
         }
         if self.rule == Rule::None {
             self.store.clear();
@@ -377,6 +404,16 @@ impl<K: Key> Frame<K> {
         self.patience = (WAITING / K::BYTES).max(2 * self.store.len());
     }
 
+    /// The sums of one scheme so far.
+    pub(crate) fn partial(&self, scheme: usize) -> Tally {
+        Tally {
+            counts: self.counts,
+            duplicates: self.duplicates,
+            sums: self.schemes[scheme].sums.clone(),
+            weights: None,
+        }
+    }
+
     /// The tally of one scheme; everything must have been scored.
     pub fn tally(
         &mut self,
@@ -384,12 +421,7 @@ impl<K: Key> Frame<K> {
         pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Tally> {
-        let mut tally = Tally {
-            counts: self.counts,
-            duplicates: self.duplicates,
-            sums: self.schemes[scheme].sums.clone(),
-            weights: None,
-        };
+        let mut tally = self.partial(scheme);
         if let Some(units) = self.weighted_units(scheme, pool, check)? {
             units.tally_into(&mut tally);
         }
@@ -438,7 +470,7 @@ impl<K: Key> Frame<K> {
             }));
         }
         self.next_order += other.next_order;
-        let placing = ByContext(self.plan.packer);
+        let placing = self.placing();
         if self.rule == Rule::None {
             for (mine, theirs) in self.schemes.iter_mut().zip(&other.schemes) {
                 mine.sums.merge(&theirs.sums);
@@ -514,13 +546,13 @@ impl<K: Key> Frame<K> {
         if !(seen.iter().all(known) && pending.iter().all(known) && records_known) {
             return Err(foreign_windows());
         }
-        let (duplicates, placing) = (self.duplicates, ByContext(self.plan.packer));
+        let (duplicates, placing) = (self.duplicates, self.placing());
         pending.sort_unstable();
         if self.rule != Rule::None {
             let mut scored = seen;
             scored.retain(|key| pending.binary_search(key).is_err());
             self.store.push(&scored, &placing);
-            self.dedup_all(&Pool::shared());
+            self.dedup_all(Pool::shared());
             self.store.mark_scored();
             self.duplicates = duplicates;
             self.read_schemes(reader, &scored)?;

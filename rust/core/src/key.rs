@@ -193,6 +193,35 @@ impl Packer {
         })
     }
 
+    /// Appends the key of every window of a run of tokens.
+    pub fn pack_all<K: Key>(&self, tokens: &[u32], out: &mut Vec<K>) {
+        let (bits, width) = (self.bits, self.width);
+        if self.padded || K::BITS > 64 {
+            let Some(lead) = tokens.get(..width - 1) else {
+                return;
+            };
+            let (mut key, window_bits) = (self.pack::<K>(lead), self.window_bits());
+            out.extend(tokens[width - 1..].iter().map(|&token| {
+                key = key.push(self.code(token), bits).mask(window_bits);
+                key
+            }));
+            return;
+        }
+        // Each key from its own tokens: no key waits for the one before.
+        match width {
+            1 => out.extend(tokens.iter().map(|&a| K::default().push(a, bits))),
+            2 => out.extend(tokens.windows(2).map(|t| K::default().push(t[0], bits).push(t[1], bits))),
+            3 => out.extend(
+                tokens
+                    .windows(3)
+                    .map(|t| K::default().push(t[0], bits).push(t[1], bits).push(t[2], bits)),
+            ),
+            _ => out.extend(tokens.windows(width).map(|t| {
+                t.iter().fold(K::default(), |key, &token| key.push(token, bits))
+            })),
+        }
+    }
+
     /// The tokens of a window's key.
     pub fn unpack<K: Key>(&self, mut key: K, out: &mut [u32]) {
         let mask = (1u32 << self.bits) - 1;

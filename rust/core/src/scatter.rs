@@ -105,16 +105,19 @@ impl<K: Key> Scatterer<K> {
         self.skew = ((self.target.as_ptr() as usize / K::BYTES) % line::<K>()) as u32;
     }
 
-    /// Puts the next key of a partition.
+    /// Puts the next keys, each into its partition.
     #[inline]
-    pub fn push(&mut self, part: usize, key: K) {
+    pub fn push(&mut self, keys: &[K], part: impl Fn(K) -> usize) {
         let line = line::<K>();
-        let cursor = self.cursors[part];
-        let lane = (cursor + self.skew) as usize % line;
-        self.buffers[part * line + lane] = key;
-        self.cursors[part] = cursor + 1;
-        if lane == line - 1 {
-            self.write(part, cursor as usize + 1, line);
+        for &key in keys {
+            let part = part(key);
+            let cursor = &mut self.cursors[part];
+            let (end, lane) = (*cursor + 1, (*cursor + self.skew) as usize % line);
+            *cursor = end;
+            self.buffers[part * line + lane] = key;
+            if lane == line - 1 {
+                self.write(part, end as usize, line);
+            }
         }
     }
 
@@ -216,7 +219,7 @@ mod tests {
             let mut counts = vec![0; parts];
             keys.iter().for_each(|&key| counts[part(key)] += 1);
             scatterer.begin(&counts, Vec::new());
-            keys.iter().for_each(|&key| scatterer.push(part(key), key));
+            keys.chunks(7).for_each(|keys| scatterer.push(keys, part));
             let run = scatterer.finish();
             for index in 0..parts {
                 let mut own = keys.clone();

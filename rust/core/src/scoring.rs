@@ -31,19 +31,45 @@ pub struct Desk<K> {
     unit_table: Table<u128>,
 }
 
-/// Places windows by their context, so that what shares a context shares a partition.
-#[derive(Debug, Clone, Copy)]
-pub struct ByContext(pub Packer);
+/// Bits of a hash that each level of partitions has for itself.
+const LEVEL_BITS: u32 = 20;
 
-impl ByContext {
+/// Places windows by their context, so that what shares a context shares a partition; within one
+/// that is split further (levels from 1 on) by what makes them the same.
+#[derive(Debug, Clone, Copy)]
+pub struct ByWindow {
+    /// How windows are packed.
+    pub packer: Packer,
+    /// What makes them the same.
+    pub rule: Rule,
+    /// 0, or how often the partition was split.
+    pub level: u32,
+}
+
+impl ByWindow {
     /// The hash that decides on the partition.
     #[inline]
     pub fn hash<K: Key>(self, window: K) -> u64 {
-        self.0.context(window).mix()
+        if self.level == 0 {
+            return self.packer.context(window).mix();
+        }
+        let id = match self.rule {
+            Rule::Context => self.packer.context(window),
+            _ => window,
+        };
+        id.mix().rotate_left(LEVEL_BITS * self.level)
+    }
+
+    /// The same of what makes windows the same.
+    fn hash_id<K: Key>(self, id: K) -> u64 {
+        match self.rule {
+            Rule::Context => id.mix().rotate_left(LEVEL_BITS * self.level),
+            _ => self.hash(id),
+        }
     }
 }
 
-impl<K: Key> Placing<K> for ByContext {
+impl<K: Key> Placing<K> for ByWindow {
     fn place(&self, keys: &mut Vec<K>, hashes: &mut Vec<u64>) {
         hashes.extend(keys.iter().map(|&key| self.hash(key)));
     }
@@ -53,15 +79,17 @@ impl<K: Key> Placing<K> for ByContext {
 pub struct ByUnit<'a> {
     scheme: &'a dyn Scheme,
     packer: Packer,
+    level: u32,
     keyless: AtomicU64,
 }
 
 impl<'a> ByUnit<'a> {
     /// Nothing counted yet.
-    pub fn new(scheme: &'a dyn Scheme, packer: Packer) -> Self {
+    pub fn new(scheme: &'a dyn Scheme, packer: Packer, level: u32) -> Self {
         Self {
             scheme,
             packer,
+            level,
             keyless: AtomicU64::new(0),
         }
     }
@@ -88,7 +116,7 @@ impl<K: Key> Placing<K> for ByUnit<'_> {
                     continue;
                 }
                 keys[kept] = keys[from + row];
-                hashes.push(units[row].mix());
+                hashes.push(units[row].mix().rotate_left(LEVEL_BITS * self.level));
                 kept += 1;
             }
         }
@@ -110,20 +138,20 @@ fn dedup_windows<K: Key>(
     part: &mut Part<K>,
     desk: &mut Desk<K>,
     (index, bits): (usize, u32),
-    (packer, rule): (Packer, Rule),
+    placing: ByWindow,
 ) -> usize {
+    let ByWindow { packer, rule, .. } = placing;
     let Progress { total, distinct, .. } = *part.progress;
     if distinct == total || rule == Rule::None {
         part.progress.distinct = total;
         return 0;
     }
     part.gather(0, &mut desk.keys);
+    let foreign = foreign(index, bits, |id: K| placing.hash_id(id));
     let kept = if rule == Rule::Context {
-        let foreign = foreign(index, bits, |id: K| id.mix());
         let items = &mut Contexts(&mut desk.keys, packer);
         desk.windows.distinct(items, distinct, foreign)
     } else {
-        let foreign = foreign(index, bits, |id: K| ByContext(packer).hash(id));
         let items = &mut Windows(&mut desk.keys);
         desk.windows.distinct(items, distinct, foreign)
     };
@@ -135,7 +163,7 @@ fn dedup_units<K: Key>(
     part: &mut Part<K>,
     desk: &mut Desk<K>,
     (index, bits): (usize, u32),
-    (scheme, packer): (&dyn Scheme, Packer),
+    (scheme, packer, level): (&dyn Scheme, Packer, u32),
 ) -> usize {
     let Progress { total, distinct, .. } = *part.progress;
     if distinct == total {
@@ -148,7 +176,7 @@ fn dedup_units<K: Key>(
         packer.unpack_into(keys, &mut desk.tokens);
         scheme.units(&desk.tokens, units);
     }
-    let foreign = foreign(index, bits, |id: u128| id.mix());
+    let foreign = foreign(index, bits, |id: u128| id.mix().rotate_left(LEVEL_BITS * level));
     let items = &mut Units(&mut desk.units, &mut desk.keys);
     let kept = desk.unit_table.distinct(items, distinct, foreign);
     settle_part(part, &desk.keys, kept)
@@ -166,12 +194,11 @@ pub fn dedup<K: Key>(
     store: &mut Store<K>,
     parts: Range<usize>,
     bench: &Bench<Desk<K>>,
-    packer: Packer,
-    rule: Rule,
+    placing: ByWindow,
 ) -> u64 {
     let bits = store.bits();
     let removed = store.for_parts(parts, |index, part| {
-        bench.with(|desk| dedup_windows(part, desk, (index, bits), (packer, rule)))
+        bench.with(|desk| dedup_windows(part, desk, (index, bits), placing))
     });
     removed.iter().sum::<usize>() as u64
 }
@@ -181,6 +208,8 @@ pub struct SchemeState<K> {
     pub(crate) scheme: Arc<dyn Scheme>,
     /// Distinct windows by their unit, where units and not windows count once.
     pub(crate) units: Option<Store<K>>,
+    /// How often the partitions of units were split.
+    pub(crate) level: u32,
     pub(crate) sums: Sums,
 }
 
@@ -191,6 +220,7 @@ impl<K: Key> SchemeState<K> {
         Self {
             units: by_unit.then(Store::default),
             scheme,
+            level: 0,
             sums: Sums::default(),
         }
     }
@@ -198,7 +228,7 @@ impl<K: Key> SchemeState<K> {
     /// Takes distinct windows that are to count once a unit.
     pub fn push_units(&mut self, keys: &[K], packer: Packer) {
         if let Some(store) = &mut self.units {
-            let placing = ByUnit::new(self.scheme.as_ref(), packer);
+            let placing = ByUnit::new(self.scheme.as_ref(), packer, self.level);
             store.push(keys, &placing);
             self.sums.keyless += placing.keyless();
         }
@@ -212,7 +242,7 @@ impl<K: Key> SchemeState<K> {
 
     fn settle_units(&mut self, packer: Packer) {
         if let Some(store) = &mut self.units {
-            let placing = ByUnit::new(self.scheme.as_ref(), packer);
+            let placing = ByUnit::new(self.scheme.as_ref(), packer, self.level);
             store.settle(&placing);
             self.sums.keyless += placing.keyless();
         }
@@ -223,9 +253,9 @@ impl<K: Key> SchemeState<K> {
         let Some(store) = &mut self.units else {
             return;
         };
-        let (scheme, bits) = (self.scheme.as_ref(), store.bits());
+        let (scheme, bits, level) = (self.scheme.as_ref(), store.bits(), self.level);
         let removed = store.for_parts(parts.start..parts.end.min(store.parts()), |index, part| {
-            bench.with(|desk| dedup_units(part, desk, (index, bits), (scheme, packer)))
+            bench.with(|desk| dedup_units(part, desk, (index, bits), (scheme, packer, level)))
         });
         self.sums.unit_duplicates += removed.iter().sum::<usize>() as u64;
     }

@@ -49,6 +49,10 @@ pub trait Placing<K>: Sync {
 /// See the module.
 pub struct Store<K> {
     bits: u32,
+    /// The first partition, where the store holds only some.
+    base: usize,
+    /// Whether the number of partitions stays as it is.
+    fixed: bool,
     /// Read after all runs, not partitioned yet.
     tail: Vec<K>,
     runs: Vec<Run<K>>,
@@ -105,6 +109,8 @@ impl<K: Key> Default for Store<K> {
     fn default() -> Self {
         Self {
             bits: FEW_BITS,
+            base: 0,
+            fixed: false,
             tail: Vec::new(),
             runs: Vec::new(),
             progress: vec![Progress::default(); 1 << FEW_BITS],
@@ -120,9 +126,30 @@ impl<K: Key> Store<K> {
         self.bits
     }
 
-    /// Number of partitions.
+    /// An empty store for some of `2^bits` partitions.
+    pub fn window(bits: u32, parts: Range<usize>) -> Self {
+        Self {
+            bits,
+            base: parts.start,
+            fixed: true,
+            progress: vec![Progress::default(); parts.len()],
+            ..Self::default()
+        }
+    }
+
+    /// Number of partitions that it holds.
     pub fn parts(&self) -> usize {
-        1 << self.bits
+        self.progress.len()
+    }
+
+    /// The keys of a partition.
+    pub fn slices(&self, part: usize) -> Vec<&[K]> {
+        self.runs.iter().map(|run| run.part(part)).collect()
+    }
+
+    /// Memory for runs to come.
+    pub fn arena(&mut self) -> &mut Arena<K> {
+        &mut self.arena
     }
 
     /// Keys that it holds.
@@ -207,7 +234,7 @@ impl<K: Key> Store<K> {
 
     /// Makes the partitions many before `more` keys come, where they will be many.
     pub fn grow(&mut self, more: usize, placing: &impl Placing<K>) {
-        if self.bits == MANY_BITS || self.len() + more < MANY {
+        if self.fixed || self.bits == MANY_BITS || self.len() + more < MANY {
             return;
         }
         let ends = [|p: &Progress| p.scored, |p: &Progress| p.distinct, |p: &Progress| p.total];
@@ -222,7 +249,7 @@ impl<K: Key> Store<K> {
         }
         self.bits = MANY_BITS;
         self.runs.clear();
-        self.progress = vec![Progress::default(); self.parts()];
+        self.progress = vec![Progress::default(); 1 << self.bits];
         for (index, keys) in stages.iter().enumerate() {
             let target = reserve(keys.len());
             let run = scatter(keys, target, self.bits, placing, &self.scatterers);
@@ -253,7 +280,7 @@ impl<K: Key> Store<K> {
         lengths.map(|length| self.arena.take(length)).collect()
     }
 
-    /// Runs `work` on each partition of a range, in parallel. It may take keys away: `total` says
+    /// Runs `work` on each partition of a range, in parallel, with its number. It may take keys away: `total` says
     /// then how many of the first are left.
     pub fn for_parts<R: Send>(
         &mut self,
@@ -279,10 +306,11 @@ impl<K: Key> Store<K> {
                 }
             }
         }
+        let base = self.base;
         let results = views
             .par_iter_mut()
             .enumerate()
-            .map(|(i, view)| work(parts.start + i, view))
+            .map(|(i, view)| work(base + parts.start + i, view))
             .collect();
         for index in parts {
             let mut left = self.progress[index].total;
@@ -374,9 +402,12 @@ fn scatter<K: Key>(
     hashes.iter().for_each(|&hash| counts[part_of(hash, bits)] += 1);
     scatterers.with(|scatterer| {
         scatterer.begin(&counts, target);
-        for (&key, &hash) in kept.iter().zip(&hashes) {
-            scatterer.push(part_of(hash, bits), key);
-        }
+        let mut hashes = hashes.iter();
+        let mut next = || hashes.next().map_or(0, |&hash| part_of(hash, bits));
+        kept.iter().for_each(|&key| {
+            let part = next();
+            scatterer.push(&[key], |_| part);
+        });
         scatterer.finish()
     })
 }
