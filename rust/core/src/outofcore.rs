@@ -150,7 +150,7 @@ impl Loading<'_> {
                 self.pool.install(|| store.settle(&placing_here));
                 let temporary = self.limits.temporary();
                 let expected = [(K::BYTES as u64, SPLIT_BITS)];
-                let mut writer = Writer::create(temporary.path(), [0; 32], 0, &expected)?;
+                let mut writer = Writer::create(temporary.path(), [0; 32], 0, &expected)?.temporary();
                 writer.section(Default::default(), 0);
                 write_store(&mut writer, &store)?;
                 writer.finish()?;

@@ -89,8 +89,11 @@ impl Scorer {
         configuration: Configuration,
         unit: u64,
     ) -> Result<Finished> {
-        let sections: Vec<_> = self.sections();
-        let mut writer = Writer::create(path, configuration, unit, &sections)?;
+        let writer = Writer::create(path, configuration, unit, &self.sections())?;
+        self.write(writer)
+    }
+
+    fn write(&mut self, mut writer: Writer) -> Result<Finished> {
         for frame in &mut self.frames {
             each!(frame, f => f.spill(&mut writer, &self.pool))?;
         }
@@ -238,7 +241,8 @@ impl Scorer {
         };
         let temporary = limited.limits.temporary();
         let number = limited.spilled.len() as u64;
-        let written = self.write_unit(temporary.path(), [0; 32], number);
+        let writer = Writer::create(temporary.path(), [0; 32], number, &self.sections());
+        let written = writer.and_then(|writer| self.write(writer.temporary()));
         if written.is_ok() {
             limited.spilled.push(temporary);
         }

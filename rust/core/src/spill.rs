@@ -58,6 +58,7 @@ pub struct Writer {
     expected: Vec<(u64, u32)>,
     sections: Vec<Section>,
     place: u64,
+    durable: bool,
 }
 
 fn storage(what: &str, path: &Path, error: &std::io::Error) -> Error {
@@ -93,6 +94,7 @@ impl Writer {
             expected: expected.to_vec(),
             sections: Vec::new(),
             place,
+            durable: true,
         };
         let sought = writer.file.seek(SeekFrom::Start(place)).map(drop);
         writer.check(sought)?;
@@ -104,6 +106,12 @@ impl Writer {
             let _ = fs::remove_file(&self.temporary);
             storage("write", &self.path, &error)
         })
+    }
+
+    /// The file need not outlive the process: nothing waits for the disk.
+    pub fn temporary(mut self) -> Self {
+        self.durable = false;
+        self
     }
 
     /// Begins the next section.
@@ -159,9 +167,14 @@ impl Writer {
             self.file.flush()?;
             // A section without keys at the end leaves the file shorter than its data would begin.
             self.file.get_ref().set_len(self.place)?;
-            self.file.get_ref().sync_all()?;
+            if self.durable {
+                self.file.get_ref().sync_all()?;
+            }
             fs::rename(&self.temporary, &self.path)?;
-            sync_folder(&self.path)
+            if self.durable {
+                sync_folder(&self.path)?;
+            }
+            Ok(())
         })();
         self.check(written)?;
         Ok(Finished {

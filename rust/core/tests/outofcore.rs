@@ -177,7 +177,7 @@ fn files_give_what_memory_gives() -> Result<()> {
             (4, 3, 2, 1 << 30),
             (1, 7, 2, 2000),
             (3, 40, 5, 100),
-            (6, 5, 64, 1),
+            (2, 5, 4, 1),
         ] {
             let folder = Folder::new(&format!("any-{rule:?}-{bits}"))?;
             let files = map(&folder.0, rule, bits, units)?;
