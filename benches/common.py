@@ -131,7 +131,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         speed if alone else f"{row.radscore:,.0f} ns",
         row.peer,
         "" if alone else f"{row.theirs:,.0f} ns",
-        "" if alone else f"{row.ratio:.1f}x",
+        "" if alone else f"{row.ratio:.3g}x",
         row.checked,
     )
 

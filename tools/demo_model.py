@@ -71,9 +71,12 @@ RECIPES: Final = (
 )
 
 
-def prompts() -> list[str]:
-    """The prompts, in the order in which the recipes consume them; no two are the same."""
-    rounds = [(topic, i + turn) for turn in range(2) for i, topic in enumerate(_TOPICS)]
+def prompts(turns: tuple[int, ...] = (0, 1)) -> list[str]:
+    """The prompts, in the order in which the recipes consume them; no two are the same.
+
+    Every turn (0 to 4) asks about all topics, each in another form.
+    """
+    rounds = [(topic, i + turn) for turn in turns for i, topic in enumerate(_TOPICS)]
     return [_FORMS[form % len(_FORMS)].format(topic) for topic, form in rounds]
 
 

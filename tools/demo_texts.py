@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import random
 
-__all__ = ["SOURCES", "Source", "read_source"]
+__all__ = ["LEFT_OUT", "SOURCES", "Source", "read_pages", "read_source"]
 
 Pages = Iterator[tuple[str, list[str]]]
 _BLOCKS: Final = frozenset({
@@ -40,7 +40,7 @@ _DROPPED_CLASSES: Final = frozenset(
 _WORDS: Final = (110, 800)
 # Texts with registries' hosts and absolute paths: who searches the repository for such names
 # should find the project's own only.
-_LEFT_OUT: Final = re.compile(r"crates\.io|pypi\.org|PyPI|/(tmp|root|home|work)/")
+LEFT_OUT: Final = re.compile(r"crates\.io|pypi\.org|PyPI|/(tmp|root|home|work)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +222,14 @@ def read_source(source: Source, folder: Path, rng: random.Random) -> list[tuple[
         If the package is not in `folder`, in the stated version.
     """
     found: list[tuple[str, str]] = []
-    for page, blocks in _pages(source, folder):
-        found += [(page, text) for text in _cut(blocks, rng) if not _LEFT_OUT.search(text)]
+    for page, blocks in read_pages(source, folder):
+        found += [(page, text) for text in _cut(blocks, rng) if not LEFT_OUT.search(text)]
     chosen = sorted(rng.sample(range(len(found)), source.n_documents))
     return [found[i] for i in chosen]
 
 
-def _pages(source: Source, folder: Path) -> Pages:
+def read_pages(source: Source, folder: Path) -> Pages:
+    """The name and the paragraphs of each page of a source, in the order of their names."""
     name = f"{source.package}_{source.version}_*.deb".replace(":", "%3a")
     packages = list(folder.glob(name))
     if len(packages) != 1:

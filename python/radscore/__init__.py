@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from radscore._core import __version__
+from radscore.claims import RadioactivityReport, radioactivity
 from radscore.documents import Documents
 from radscore.errors import (
     ArgumentError,
@@ -37,8 +38,12 @@ from radscore.schemes import (
 from radscore.scoring import Scorer, decoy_test, score
 
 if TYPE_CHECKING:
-    from radscore import corpus, stats
+    from radscore import answers, corpus, models, stats
+    from radscore.answers import ask, open_answers
+    from radscore.closed_model import test_closed
     from radscore.corpus import Corpus, inspect_corpus, open_corpus
+    from radscore.membership import test_membership
+    from radscore.open_model import test_open
 
 __all__ = [
     "KGW",
@@ -58,6 +63,7 @@ __all__ = [
     "ModelError",
     "ModelResult",
     "Positions",
+    "RadioactivityReport",
     "RadscoreError",
     "SGLangGumbel",
     "Scheme",
@@ -72,26 +78,39 @@ __all__ = [
     "VLLMDualKeyGumbel",
     "VLLMGumbel",
     "__version__",
+    "answers",
+    "ask",
     "corpus",
     "decoy_test",
     "inspect_corpus",
+    "models",
+    "open_answers",
     "open_corpus",
+    "radioactivity",
     "score",
     "score_documents",
     "score_positions",
     "stats",
+    "test_closed",
+    "test_membership",
+    "test_open",
 ]
 
 #: Imported when they are first asked for, since `import radscore` must be quick.
 _LATER = {
     "Corpus": "radscore.corpus",
+    "ask": "radscore.answers",
     "inspect_corpus": "radscore.corpus",
+    "open_answers": "radscore.answers",
     "open_corpus": "radscore.corpus",
+    "test_closed": "radscore.closed_model",
+    "test_membership": "radscore.membership",
+    "test_open": "radscore.open_model",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("corpus", "stats"):
+    if name in ("answers", "corpus", "models", "stats"):
         return import_module(f"radscore.{name}")
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)

@@ -120,7 +120,7 @@ class ScoreResult:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON (NaN as None)."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: plain_value(getattr(self, f.name)) for f in fields(self)}
 
     def __repr__(self) -> str:
         names = [f.name for f in fields(self) if f.name not in ("curve", "notes", "weighted")]
@@ -132,19 +132,20 @@ class ScoreResult:
         return "\n".join([f"{type(self).__name__}:", *lines])
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """A value as JSON knows it."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain_value(value.tolist())
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: plain_value(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain_value(value.item())
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain_value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain_value(inner) for inner in value]
     # What JSON does not know (a Fraction, say) is shown as text.
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
@@ -213,7 +214,7 @@ class ModelResult:
         """All fields, and the score's main ones, ready for JSON (NaN as None)."""
         main = {name: getattr(self, name) for name in ("statistic", "n_scored", "pvalue")}
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "score"}
-        return {**_plain({**main, **own}), "score": self.score.to_dict()}
+        return {**plain_value({**main, **own}), "score": self.score.to_dict()}
 
     def __repr__(self) -> str:
         shown: dict[str, Any] = {

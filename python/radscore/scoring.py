@@ -416,8 +416,9 @@ def score(
 
     Parameters
     ----------
-    documents : Corpus or anything that `Documents.of` takes
-        What `open_corpus` returns is read batch by batch.
+    documents : Corpus, data set or anything that `Documents.of` takes
+        What `open_corpus` returns is read batch by batch, and so is a `Dataset` or
+        `IterableDataset` of the library `datasets` that holds token ids.
     scheme : Scheme
         The watermark and its key.
     prompts : optional
@@ -447,6 +448,10 @@ def score(
         prompt_role=prompt_role,
         curve=curve,
     )
+    if type(documents).__module__.partition(".")[0] == "datasets":
+        from radscore.corpus import open_corpus
+
+        documents = open_corpus(documents, vocab_size=scorer.schemes[0].vocab_size)
     if not hasattr(documents, "batches"):
         scorer.add(documents, prompts)
         return scorer.result()
@@ -458,7 +463,9 @@ def score(
             progress(batch)
     from dataclasses import replace
 
-    return replace(scorer.result(), n_skipped=documents.skipped.count)
+    result = scorer.result()
+    notes = (*documents.notes, *result.notes)
+    return replace(result, n_skipped=documents.skipped.count, notes=notes)
 
 
 def decoy_test(scorer: Scorer) -> DecoyResult:

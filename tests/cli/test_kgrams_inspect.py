@@ -117,7 +117,7 @@ def test_inspect_headerless_ids(cli, tmp_path):
     bare = cli("inspect", "x.bin")
     assert (bare.code, bare.err) == (2, "")
     assert "as uint16: ids from 0 to 5" in bare.out
-    assert "give its --dtype (uint16, uint32, int32)" in bare.out
+    assert "give its --dtype (uint16, uint32, int32, int64)" in bare.out
     (tmp_path / "odd.bin").write_bytes(b"123")
     odd = cli("inspect", "odd.bin")
     assert odd.code == 2

@@ -284,7 +284,7 @@ def test_a_batch_holds_documents(jsonl):
     ("arguments", "message"),
     [
         ({"format": "csv"}, "format must be one of jsonl, parquet"),
-        ({"dtype": "int64"}, "dtype must be one of uint16, uint32, int32"),
+        ({"dtype": "int8"}, "dtype must be one of uint16, uint32, int32, int64"),
         ({"dtype": "float32"}, "dtype must be one of"),
         ({"dtype": ">u2"}, "dtype must be one of"),
         ({"dtype": "nonsense"}, "dtype must be one of"),
@@ -304,3 +304,14 @@ def test_an_end_of_document_id_must_fit_the_dtype(tmp_path):
     np.array([1, 2], dtype=np.uint16).tofile(tmp_path / "x.bin")
     with pytest.raises(ArgumentError, match="eod must be from 0 to 65535 for uint16 ids"):
         list(open_corpus(tmp_path / "x.bin", dtype="uint16", eod=100_000))
+
+
+def test_the_footer_of_parquet_tells_tokens_and_documents(tmp_path):
+    rows = pa.array([[1, 2], [], None, [3], [4, 5, 6], []], pa.list_(pa.int32()))
+    table = pa.table({"other": [[7, 7]] * 6, "tokens": rows})
+    pq.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    known = open_corpus(tmp_path / "x.parquet", on_error="skip").known()
+    assert (known.n_tokens, known.n_documents) == (6, 6)
+    assert open_corpus(tmp_path / "x.parquet", eod=3).known().n_documents is None
+    pq.write_table(table, tmp_path / "x.parquet", write_statistics=False)
+    assert open_corpus(tmp_path / "x.parquet").known().n_tokens is None

@@ -90,6 +90,8 @@ def _rows(found: Inspection) -> list[tuple[str, str]]:
         ("field", found.field or ""),
         ("dtype", found.dtype or ""),
     ]
+    if found.boundaries is not None:
+        rows.append(("boundaries", found.boundaries.partition(": ")[2]))
     if found.n_documents is not None:
         lengths = f"from {count(found.shortest or 0)} to {count(found.longest or 0)} {unit}"
         rows.append(("documents", f"{count(found.n_documents)}, {lengths}"))

@@ -1,12 +1,224 @@
-"""``radscore test membership``."""
+"""``radscore test membership``: losses of a model, members against non-members."""
 
 from __future__ import annotations
 
-from typing import Any
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import Exit, UsageError
+from radscore.cli.models import add_model_options, load_named_model
+from radscore.cli.options import add_command, natural
+from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.paths import check_outputs
+from radscore.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from radscore.corpus import Corpus
+    from radscore.membership import MembershipResult
 
 __all__ = ["register"]
+
+_DESCRIPTION = """\
+Tests whether a model was trained on given documents, without any watermark: its losses on the
+candidate members, in sentences of 256 tokens and divided by their compressed length, are compared
+with those on fresh documents of the same distribution (one-sided Kolmogorov-Smirnov test).
+
+The p-value assumes that only training can set the two sides apart. Where lengths or compression of
+the two sides differ, the output says so. With --unseen, for experiments, documents that were not
+in the training join the members, so that these are a share --supervision of the candidates."""
+_EXAMPLES = """\
+  radscore test membership --model suspect/ --members ours.jsonl --nonmembers fresh.jsonl
+  radscore test membership --model suspect/ --members a.jsonl b.jsonl --nonmembers fresh.jsonl \\
+      --field text --plot losses.png --json
+  radscore test membership --model suspect/ --members ours.jsonl --nonmembers fresh.jsonl \\
+      --unseen more.jsonl --supervision 0.1
+"""
 
 
 def register(commands: Any) -> None:
     """Adds the command."""
-    del commands
+    parser = add_command(
+        commands,
+        "membership",
+        summary="test for documents in the training by a model's losses, without a watermark",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+    )
+    add_model_options(parser)
+    texts = parser.add_argument_group("documents (as radscore score reads them)")
+    texts.add_argument(
+        "--members",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="documents that may have been in the training",
+    )
+    texts.add_argument(
+        "--nonmembers",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="documents of the same distribution that were certainly not",
+    )
+    texts.add_argument(
+        "--unseen",
+        nargs="+",
+        metavar="FILE",
+        help="for experiments: further documents that were not, to mix with the members",
+    )
+    texts.add_argument(
+        "--field",
+        metavar="NAME",
+        help="field with the text or the model's token ids (default: the first there is of "
+        "input_ids, tokens, text)",
+    )
+    texts.add_argument(
+        "--on-error",
+        choices=("raise", "skip"),
+        default="raise",
+        help="stop at a bad record, naming it, or count it and go on (default: raise)",
+    )
+    rules = parser.add_argument_group("test")
+    rules.add_argument(
+        "--supervision",
+        type=_degree,
+        default=1.0,
+        metavar="D",
+        help="share of the members that was in the training, as claimed (default: 1); it does not "
+        "change the p-value, unless --unseen makes it so",
+    )
+    rules.add_argument(
+        "--length", type=natural, default=256, metavar="N", help="tokens a sentence (default: 256)"
+    )
+    rules.add_argument(
+        "--calibration",
+        choices=("zlib", "none"),
+        default="zlib",
+        help="divide losses by the bytes that zlib needs (default), or not",
+    )
+    rules.add_argument(
+        "--unit",
+        choices=("sentence", "document"),
+        default="sentence",
+        help="what counts as one draw (default: sentence; the mean of a document's is safer)",
+    )
+    out = parser.add_argument_group("output and running")
+    out.add_argument("--plot", metavar="FILE", help="save histograms (.png, .svg or .pdf)")
+    out.add_argument("--json", action="store_true", help="print JSON")
+    out.add_argument(
+        "--batch-tokens",
+        type=natural,
+        metavar="N",
+        help="tokens read at once (default: 1,024 on a CPU, 16,384 on a GPU); halved where memory "
+        "is short",
+    )
+    out.add_argument("--quiet", action="store_true", help="show no progress")
+    out.add_argument(
+        "--progress", action="store_true", help="show progress although stderr is no terminal"
+    )
+    parser.set_defaults(run=run)
+
+
+def _degree(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from radscore.corpus import open_corpus
+    from radscore.membership import test_membership
+    from radscore.membership_plot import check_format
+
+    if args.plot is not None:
+        check_format(args.plot)
+    check_outputs(args)
+    model = load_named_model(args)
+    corpora: dict[str, Corpus] = {}
+    for name in ("members", "nonmembers", "unseen"):
+        if (paths := getattr(args, name)) is None:
+            continue
+        corpora[name] = open_corpus(
+            paths,
+            field=args.field,
+            tokenizer=model.tokenizer,
+            vocab_size=model.vocab_size,
+            on_error="skip" if args.on_error == "skip" else "raise",
+        )
+        check_outputs(args, corpora[name])
+    _check_apart(corpora)
+    progress: list[Progress] = []
+
+    def show(n: int, total: int) -> None:
+        if not progress:  # how many there are is known once all are cut
+            progress.append(Progress(total, quiet=args.quiet, asked=args.progress))
+        progress[0].add(n, n * args.length)
+
+    try:
+        result = test_membership(
+            model,
+            corpora["members"],
+            corpora["nonmembers"],
+            supervision=args.supervision,
+            unseen=corpora.get("unseen"),
+            calibration=args.calibration,
+            length=args.length,
+            unit=args.unit,
+            batch_tokens=args.batch_tokens,
+            progress=show,
+        )
+    finally:
+        for one in progress:
+            one.close()
+    if args.plot is not None:
+        result.plot(args.plot)
+    if args.json:
+        skipped = {name: corpus.skipped.as_dict() for name, corpus in corpora.items()}
+        json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})
+    else:
+        table(_rows(result, corpora, args.plot))
+    return Exit.SKIPPED if any(corpus.skipped for corpus in corpora.values()) else Exit.DONE
+
+
+def _check_apart(corpora: dict[str, Corpus]) -> None:
+    """Refuses a file on two sides: it cannot be both."""
+    seen: dict[str, str] = {}
+    for name, corpus in corpora.items():
+        for source in corpus.sources:
+            path = str(source.path.resolve())
+            if path in seen and seen[path] != name:
+                raise UsageError(f"--{name} and --{seen[path]} both name {source.path}")
+            seen[path] = name
+
+
+def _rows(
+    result: MembershipResult, corpora: dict[str, Corpus], plot: str | None
+) -> list[tuple[str, str]]:
+    calibrated = "loss / zlib bytes" if result.calibration == "zlib" else "loss"
+    implied = f"true members would then differ by {result.implied_statistic:.4g}"
+    degree = f"{result.supervision:g} claimed; {implied}"
+    removed = [f"{count(number)} {reason}" for reason, number in result.removed.items()]
+    pvalue = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f})"
+    rows = [
+        ("model", f"fingerprint {result.model}"),
+        ("members", _side(result.n_members, result, result.member_loss)),
+        ("non-members", _side(result.n_nonmembers, result, result.nonmember_loss)),
+        ("removed", "\n".join(removed)),
+        (calibrated, f"{result.member_score:.6g} and {result.nonmember_score:.6g}"),
+        ("difference", f"{result.statistic:.6g}, of the distribution functions"),
+        ("supervision", degree if result.supervision < 1 else ""),
+        ("p-value", f"{pvalue}, {result.method}"),
+        *[("note", note) for note in result.notes],
+    ]
+    for name, corpus in corpora.items():
+        rows.append((f"skipped of {name}", skipped_text(corpus.skipped, corpus.n_documents)))
+    return [*rows, ("figure", plot or "")]
+
+
+def _side(n: int, result: MembershipResult, loss: float) -> str:
+    return f"{count(n, result.unit)} of {result.length} tokens, loss {loss:.5g}"

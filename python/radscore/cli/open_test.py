@@ -1,12 +1,164 @@
-"""``radscore test open``."""
+"""``radscore test open``: a model's predictions, tested for what it was trained on."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import Exit, UsageError
+from radscore.cli.interrupts import Interrupts
+from radscore.cli.keys import load_scheme
+from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural
+from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.predict import plan_of
+from radscore.cli.reading import Given, add_reading_options, load_given, set_options
+
+if TYPE_CHECKING:
+    import argparse
+
+    from radscore.open_model import OpenResult
 
 __all__ = ["register"]
+
+_DESCRIPTION = """\
+Tests whether a model was trained on watermarked text, by what it predicts while it reads text:
+best fresh text of the same kind, without the watermark (else say --text-watermarked). With
+--reference, a model that was not trained on the watermarked text, the test is of what the suspect
+predicts more than the reference does, which is much stronger.
+
+With --from the predictions come from a file of radscore predict, and no model is needed."""
+_EXAMPLES = """\
+  radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
+  radscore test open fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
+      --scheme scheme.toml --key-file alice.key --json --curve 20
+  radscore test open recorded.jsonl --text-watermarked --weighting prediction --model suspect/ \\
+      --scheme scheme.toml
+  radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key --decoys 999
+"""
 
 
 def register(commands: Any) -> None:
     """Adds the command."""
-    del commands
+    parser = add_command(
+        commands,
+        "open",
+        summary="test the predictions of a model (its logits)",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+    )
+    add_reading_options(parser, required=False)
+    parser.add_argument(
+        "--from",
+        dest="from_file",
+        metavar="FILE",
+        help="predictions that radscore predict wrote, in place of the text and the model",
+    )
+    add_scheme_options(parser)
+    group = parser.add_argument_group("the test")
+    group.add_argument(
+        "--curve",
+        type=natural,
+        metavar="N",
+        help="with --json: the p-value at about N numbers of tokens, to look at only",
+    )
+    group.add_argument(
+        "--decoys", type=natural, metavar="N", help="compare with N keys that nobody used"
+    )
+    add_run_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    if args.curve is not None and not args.json:
+        raise UsageError("--curve has no effect without --json")
+    scheme = load_scheme(args)
+    asked = {"decoys": args.decoys or 0, "curve": args.curve or (), "threads": args.threads}
+    given = None
+    if args.from_file is not None:
+        result = _from_file(args, scheme, asked)
+    else:
+        if not args.inputs or args.model is None:
+            raise UsageError("give text and --model, or --from with a file of radscore predict")
+        weighting = plan_of(args)
+        given = load_given(args)
+        result = _read(args, scheme, given, {**asked, "weighting": weighting})
+    if args.json:
+        fields = result.to_dict()
+        if given is not None:
+            fields["notes"] = [*given.notes, *fields["notes"]]
+            if given.corpus is not None:
+                fields["skipped"] = given.corpus.skipped.as_dict()
+        json_out(fields)
+    else:
+        table(_rows(result, given))
+    skipped = given is not None and given.corpus is not None and bool(given.corpus.skipped)
+    return Exit.SKIPPED if skipped else Exit.DONE
+
+
+def _from_file(args: argparse.Namespace, scheme: Any, asked: dict[str, Any]) -> OpenResult:
+    """The test of a file of predictions."""
+    from radscore.open_model import test_open
+
+    if args.inputs:
+        raise UsageError(f"--from is in place of text: {args.inputs[0]} is not read")
+    if wrong := set_options(args):
+        raise UsageError(f"{wrong[0]} has no effect with --from, whose file says what was read")
+    return test_open(None, None, scheme, from_file=args.from_file, **asked)
+
+
+def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, Any]) -> OpenResult:
+    """Reads and tests; Ctrl-C ends it without a result."""
+    from radscore.open_model import test_open
+
+    try:
+        with Interrupts() as interrupts, interrupts.raising():
+            return test_open(
+                given.model,
+                given.text,
+                scheme,
+                reference=given.reference,
+                text_watermarked=args.text_watermarked,
+                tokenizer=given.tokenizer,
+                batch_tokens=args.batch_tokens,
+                max_length=args.max_length,
+                progress=given.show,
+                **asked,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "nothing was saved (radscore predict keeps what was read)"
+        ) from None
+    finally:
+        given.progress.close()
+
+
+def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
+    score = result.score
+    corpus = None if given is None else given.corpus
+    notes = (*(() if given is None else given.notes), *result.notes, *score.notes)
+    return [
+        ("setting", result.setting),
+        ("model", result.model or ""),
+        ("reference", result.reference or ""),
+        ("read", f"{count(score.n_documents, 'document')}, {count(score.n_tokens, 'token')}"),
+        ("scheme", f"{score.scheme} (fingerprint {score.fingerprint})"),
+        ("weighting", result.weighting),
+        *[("left out", f"{count(n)} {why}") for why, n in result.removed.items() if n],
+        ("scored", count(result.n_scored, "unit")),
+        *_evidence(result),
+        *[("note", note) for note in notes],
+        ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),
+    ]
+
+
+def _evidence(result: OpenResult) -> list[tuple[str, str]]:
+    score = result.score
+    text = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {score.method}"
+    rows = [("z", f"{score.zscore:.3f}"), ("p-value", text)]
+    if score.weighted is not None:
+        rows.append(("normal law", f"{power_of_ten(score.weighted.log10_normal)}, approximate"))
+    if (found := result.decoys) is not None:
+        reached = f"{count(found.n_reached)} of {count(found.n_decoys)} reach the statistic"
+        rows.append(("decoy keys", f"p = {found.pvalue:.4g}: {reached}"))
+    return rows

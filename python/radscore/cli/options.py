@@ -19,8 +19,21 @@ if TYPE_CHECKING:
 __all__ = ["add_command", "add_corpus_options", "natural", "number", "open_inputs", "vocabulary"]
 
 DEFAULT_KEY_ENV = "RADSCORE_KEY"
-_DTYPES = ("uint16", "uint32", "int32")
-_FORMATS = ("jsonl", "parquet", "arrow", "npy", "bin")
+_DTYPES = ("uint16", "uint32", "int32", "int64")
+_FORMATS = (
+    "jsonl",
+    "parquet",
+    "arrow",
+    "npy",
+    "bin",
+    "megatron",
+    "datatrove",
+    "dolma",
+    "llmc",
+    "nanogpt",
+    "mds",
+    "litdata",
+)
 # Smaller than the library's: progress, Ctrl-C and states come between batches.
 _BATCH_TOKENS = 2**20
 _MOST_IDS = 2**20
@@ -65,14 +78,16 @@ def vocabulary(text: str) -> int:
     return value
 
 
-def add_corpus_options(parser: argparse.ArgumentParser, *, prompts: bool = True) -> None:
+def add_corpus_options(
+    parser: argparse.ArgumentParser, *, prompts: bool = True, required: bool = True
+) -> None:
     """The options of `open_corpus`, with or without prompts."""
     parser.add_argument(
         "inputs",
-        nargs="+",
+        nargs="+" if required else "*",
         metavar="INPUT",
         help="file, folder (read recursively) or glob pattern: JSON lines (also .gz, .zst), "
-        "Parquet, Arrow, .npy, headerless .bin",
+        "Parquet, Arrow, .npy, headerless .bin, Megatron's .bin with .idx, .ds, MDS, litdata, ...",
     )
     group = parser.add_argument_group("reading the input")
     group.add_argument(
@@ -96,15 +111,21 @@ def add_corpus_options(parser: argparse.ArgumentParser, *, prompts: bool = True)
         help="let the tokenizer put its special tokens around each text",
     )
     group.add_argument(
-        "--format", choices=_FORMATS, help="format of all inputs (default: told from the names)"
+        "--format",
+        choices=_FORMATS,
+        help="format of all inputs (default: told from names, side files and content)",
     )
-    group.add_argument("--dtype", choices=_DTYPES, help="ids of headerless files (needed there)")
+    group.add_argument(
+        "--dtype",
+        choices=_DTYPES,
+        help="ids of headerless files (needed where no side file tells it)",
+    )
     group.add_argument(
         "--eod",
         type=number,
         metavar="ID",
         help="id that ends a document: it stays its last token and is scored as such; without it "
-        "a headerless file is one document",
+        "a headerless file is one document, unless a side file tells where documents end",
     )
 
 
@@ -140,6 +161,7 @@ def check_inputs(args: argparse.Namespace) -> None:
 
 def check_effect(args: argparse.Namespace, sources: Iterable[Source]) -> None:
     """Refuses options that change nothing: who gives them expects something else."""
+    from radscore.corpus.formats import has_fields
     from radscore.corpus.tokens import is_headerless
 
     if args.special_tokens and args.tokenizer is None:
@@ -148,7 +170,7 @@ def check_effect(args: argparse.Namespace, sources: Iterable[Source]) -> None:
     if args.dtype is not None and not any(map(is_headerless, sources)):
         kinds = ", ".join(dict.fromkeys(source.format for source in sources))
         raise UsageError(f"--dtype has no effect: files of format {kinds} say what they hold")
-    if args.field is not None and all(source.format in ("npy", "bin") for source in sources):
+    if args.field is not None and not any(map(has_fields, sources)):
         raise UsageError("--field has no effect: the files have no fields")
 
 
@@ -173,12 +195,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_scheme_options(parser: argparse.ArgumentParser) -> None:
+def add_scheme_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """The scheme file and where its secret comes from."""
     group = parser.add_argument_group("scheme and key")
     group.add_argument(
         "--scheme",
-        required=True,
+        required=required,
         metavar="TOML",
         help="file with the scheme and its parameters (see: radscore schemes)",
     )

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["check_outputs"]
 
-_INPUTS = {"scheme": "the scheme", "key_file": "the key", "filter": "the filter"}
+_INPUTS = {
+    "scheme": "the scheme",
+    "key_file": "the key",
+    "filter": "the filter",
+    "model": "the model",
+    "base": "the base of the model",
+    "prompts": "the prompts",
+    "reference": "the reference",
+    "reference_base": "the base of the reference",
+}
 
 
 def check_outputs(args: argparse.Namespace, corpus: Corpus | None = None) -> None:
@@ -59,7 +68,7 @@ def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:
     given = vars(args)
     outputs = [
         (f"--{name.replace('_', '-')}", given[name])
-        for name in ("out", "per_document", "state")
+        for name in ("out", "per_document", "state", "plot")
         if given.get(name) is not None
     ]
     if given.get("per_document") is not None:

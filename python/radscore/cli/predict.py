@@ -1,12 +1,154 @@
-"""``radscore predict``."""
+"""``radscore predict``: what a model predicts, in a file that a test needs no model for."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["register"]
+from radscore.cli.exits import Exit, UsageError
+from radscore.cli.interrupts import Interrupts
+from radscore.cli.options import add_command, add_run_options, number
+from radscore.cli.output import count, json_out, skipped_text, table
+from radscore.cli.paths import check_outputs
+from radscore.cli.reading import Given, add_reading_options, load_given
+
+if TYPE_CHECKING:
+    import argparse
+    import os
+
+    from radscore.models.predictions import Predictions
+    from radscore.models.weighting import Weighting
+
+__all__ = ["plan_of", "register"]
+
+_DESCRIPTION = """\
+Lets a model read text and writes what it predicts after each context: for radscore test open
+--from. So the holder of a model need not see the key, and the holder of the key needs neither the
+model nor a GPU. The key plays no part here.
+
+Ctrl-C, or SIGTERM, keeps what was read; the same command with --resume goes on there. After kill
+-9 the file is as it was before."""
+_EXAMPLES = """\
+  radscore predict fresh.jsonl --model suspect/ --context-width 2 --out suspect.arrow
+  radscore predict fresh.jsonl --model suspect/ --reference base/ --context-width 2 \\
+      --out suspect.arrow
+  radscore predict fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
+      --context-width 4 --max-weights 64 --out suspect.arrow --resume
+  radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key
+"""
 
 
 def register(commands: Any) -> None:
     """Adds the command."""
-    del commands
+    parser = add_command(
+        commands,
+        "predict",
+        summary="write what a model predicts, for radscore test open --from",
+        description=_DESCRIPTION,
+        examples=_EXAMPLES,
+    )
+    add_reading_options(parser, required=True)
+    parser.add_argument(
+        "--context-width",
+        type=number,
+        required=True,
+        metavar="K",
+        help="tokens of a context, the scheme's",
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="where to write")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with what an interrupted run left in --out"
+    )
+    add_run_options(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def plan_of(args: argparse.Namespace) -> Weighting:
+    """The weighting that the arguments ask for; what has no effect is refused."""
+    from radscore.models.predictions import plan
+
+    names = ("top", "max_weights", "min_weight", "transform")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return plan(args.weighting, args.reference, given)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from radscore.models.predictions import predict
+
+    check_outputs(args)
+    weighting = plan_of(args)
+    out = Path(args.out)
+    if args.resume and not out.exists():
+        raise UsageError(f"--resume: {out} is not there; there is nothing to resume")
+    given = load_given(args)
+    check_outputs(args, given.corpus)
+    before = out.stat() if out.exists() else None
+    try:
+        with Interrupts() as interrupts, interrupts.raising():
+            made = predict(
+                given.model,
+                given.text,
+                out,
+                context_width=args.context_width,
+                reference=given.reference,
+                weighting=weighting,
+                text_watermarked=args.text_watermarked,
+                resume=args.resume,
+                tokenizer=given.tokenizer,
+                batch_tokens=args.batch_tokens,
+                max_length=args.max_length,
+                progress=given.show,
+            )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_kept(out, before)) from None
+    finally:
+        given.progress.close()
+    if args.json:
+        json_out(_facts(made, given))
+    else:
+        table(_rows(made, given))
+    return Exit.SKIPPED if given.corpus is not None and given.corpus.skipped else Exit.DONE
+
+
+def _kept(out: Path, before: os.stat_result | None) -> str:
+    """What is left of an interrupted run."""
+    if not out.exists():
+        return "nothing was read yet"
+    now = out.stat()
+    if before is not None and (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
+        return f"nothing was added; {out} is as it was"
+    from radscore.models.predictions import Predictions
+
+    totals = Predictions(out).totals
+    return (
+        f"after {count(totals.n_documents, 'document')}; what was read is in {out}, the same "
+        "command with --resume goes on"
+    )
+
+
+def _facts(made: Predictions, given: Given) -> dict[str, Any]:
+    header, totals = asdict(made.header), asdict(made.totals)
+    skipped = None if given.corpus is None else given.corpus.skipped.as_dict()
+    notes = [*given.notes, *totals.pop("notes")]
+    return {"out": str(made.path), **header, **totals, "notes": notes, "skipped": skipped}
+
+
+def _rows(made: Predictions, given: Given) -> list[tuple[str, str]]:
+    header, totals = made.header, made.totals
+    corpus = given.corpus
+    rows = [
+        ("read", f"{count(totals.n_documents, 'document')}, {count(totals.n_tokens, 'token')}"),
+        ("model", header.model),
+        ("reference", header.reference or ""),
+        ("weighting", header.weighting.words),
+        ("contexts", f"of {count(header.context_width, 'token')}"),
+        ("weights", f"{count(totals.n_weights)} at {count(totals.n_scored_places, 'place')}"),
+        *[("left out", f"{count(n)} {why}") for why, n in totals.removed.items() if n],
+        *[("note", note) for note in (*given.notes, *totals.notes)],
+        ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),
+        ("written", str(made.path)),
+    ]
+    return [row for row in rows if row[1]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from radscore.corpus._base import DamagedFileError, SkipReport, Where, place
 from radscore.corpus._open import open_corpus
+from radscore.corpus.formats import Known
 from radscore.corpus.inspection import Inspection, inspect_corpus
 from radscore.corpus.reading import Batch, Corpus
 from radscore.corpus.sources import Source
@@ -13,6 +14,7 @@ __all__ = [
     "Corpus",
     "DamagedFileError",
     "Inspection",
+    "Known",
     "SkipReport",
     "Source",
     "Where",

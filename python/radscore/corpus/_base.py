@@ -161,9 +161,9 @@ class Where:
     path : Path
         The file.
     numbers : ndarray of int64, shape (n_documents,)
-        Line number, row or first token of each document.
-    unit : {"line", "row", "token"}
-        What the numbers count: lines from 1, rows and tokens from 0.
+        Line number, row, first token or number of each document.
+    unit : {"line", "row", "token", "document"}
+        What the numbers count: lines from 1; rows, tokens and documents of an index from 0.
 
     Examples
     --------
@@ -176,7 +176,7 @@ class Where:
 
     path: Path
     numbers: npt.NDArray[np.int64]
-    unit: Literal["line", "row", "token"]
+    unit: Literal["line", "row", "token", "document"]
 
     def locate(self, index: int) -> str:
         """The place of document `index`, for a person to read."""
@@ -204,6 +204,9 @@ class Chunk:
 
 class Reader(Protocol):
     """Reads one file; one class a format."""
+
+    #: Whether the reader itself cuts documents after every end-of-document id.
+    cuts: bool
 
     def chunks(self, position: Position) -> Iterator[Chunk]:
         """The documents after `position`, in file order.

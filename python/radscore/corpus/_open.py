@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.corpus._base import InputOptionError, OnError, Problems
 from radscore.corpus.columns import column_names
+from radscore.corpus.formats import end_of_document, has_fields
 from radscore.corpus.jsonl import first_record
 from radscore.corpus.reading import Corpus, Options
 from radscore.corpus.records import Fields, choose_field, flaw_without_encoder, missing_field
-from radscore.corpus.sources import Source, find_sources
+from radscore.corpus.sources import find_sources
 from radscore.corpus.text import Encoder, load_encoder
 from radscore.corpus.tokens import check_dtype, doubt_of, token_layout
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable
+    from radscore.corpus.sources import Source
 
 __all__ = ["open_corpus"]
 
 
 def open_corpus(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: Any,
     *,
     field: str | None = None,
     tokenizer: Any = None,
@@ -41,11 +41,14 @@ def open_corpus(
 
     Parameters
     ----------
-    paths : path or iterable of paths
+    paths : path, iterable of paths, or data set
         Files, folders (read recursively, sorted by name) and glob patterns (``**`` too). Formats:
         JSON lines (``.jsonl``, ``.ndjson``, ``.json``; also ``.gz``, ``.zst``), Parquet
         (``.parquet``), Arrow IPC file or stream (``.arrow``), numpy (``.npy``: one document, or
-        one a row), headerless ids (``.bin``).
+        one a row), headerless ids (``.bin``), and those of Megatron (``.bin`` with ``.idx``),
+        datatrove (``.ds``), dolma (headerless ``.npy`` with ``.csv.gz``), llm.c, nanoGPT, MDS and
+        litdata (folders with an ``index.json``), and folders that Hugging Face saved. A `Dataset`
+        or `IterableDataset` of the library `datasets` is read as it is.
     field : str, optional
         The field or column that holds a document: text, or a list of token ids. By default the
         first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
@@ -56,14 +59,17 @@ def open_corpus(
     prompt_field : str, optional
         The field that holds the prompt of each document (text or ids). A record without one is
         bad; an empty prompt is not.
-    format : {"jsonl", "parquet", "arrow", "npy", "bin"}, optional
-        The format of all files; by default told from their names, else from their content.
-    dtype : {"uint16", "uint32", "int32"}, optional
-        What headerless files hold (little-endian); required for those.
+    format : {"jsonl", "parquet", "arrow", "npy", "bin", "megatron", "datatrove", "dolma", "llmc", \
+"nanogpt", "mds", "litdata"}, optional
+        The format of all files; by default told from their names, the files beside them and their
+        content. ``"nanogpt"`` must be named: nothing tells these files from other ids.
+    dtype : {"uint16", "uint32", "int32", "int64"}, optional
+        What headerless files hold (little-endian); required for those of which no index tells it.
     eod : int, optional
         The id that ends a document. Documents are cut after it, in every format, so that no
         window crosses it. It stays the last token of its document, unless it is outside the
-        vocabulary; then it is taken out. Without it, a headerless file is one document.
+        vocabulary; then it is taken out. Without it, a headerless file is one document, unless an
+        index beside it tells where documents end.
     vocab_size : int, optional
         All ids must be below it; every id is looked at.
     on_error : {"raise", "skip"}
@@ -110,24 +116,39 @@ def open_corpus(
         if tokenizer is None
         else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
     )
+    eod = end_of_document(sources, eod)
     options = Options(None, check_dtype(dtype), eod, vocab_size, batch_tokens)
     notes: tuple[str, ...] = ()
-    first_bare = next((source for source in sources if source.format in ("npy", "bin")), None)
-    if first_bare is not None:
+    with_fields = [source for source in sources if has_fields(source)]
+    bare = [source for source in sources if source not in with_fields]
+    if bare:
         if prompt_field is not None:
             raise ArgumentError(
-                f"prompt_field needs files with named fields, which {first_bare.path} lacks"
+                f"prompt_field needs files with named fields, which {bare[0].path} lacks"
             )
-        if on_error == "raise" or first_bare.format == "bin":
-            token_layout(first_bare, options.dtype)
-    if any(source.format not in ("npy", "bin") for source in sources):
-        name, note = _field(sources, (field, prompt_field), encoder, on_error)
+        if on_error == "raise" or bare[0].format in ("bin", "nanogpt"):
+            _look_at(bare[0], options.dtype)
+    if with_fields:
+        name, note = _field(with_fields, (field, prompt_field), encoder, on_error)
         notes = () if note is None else (note,)
         options = replace(options, fields=Fields(name, prompt_field, encoder, batch_tokens))
     first_bin = next((source for source in sources if source.format == "bin"), None)
     if first_bin is not None and (note := doubt_of(first_bin, options.dtype, vocab_size)):
         notes = (*notes, note)
-    return Corpus(sources, options, on_error, notes)
+    corpus = Corpus(sources, options, on_error, notes)
+    if corpus.boundaries is not None:
+        corpus.notes = (*notes, corpus.boundaries)
+    return corpus
+
+
+def _look_at(source: Source, dtype: Any) -> None:
+    """Raises now what is wrong with the header or index of a file."""
+    if source.format == "megatron":
+        from radscore.corpus.megatron import megatron_index
+
+        megatron_index(source)
+    elif source.format != "litdata":
+        token_layout(source, dtype)
 
 
 def _field(
@@ -142,8 +163,6 @@ def _field(
     if field is not None and on_error == "skip":
         return field, None
     for source in sources:
-        if source.format in ("npy", "bin"):
-            continue
         try:
             names, record, place = _names(source)
         except CorpusError as error:

@@ -43,7 +43,7 @@ def _bad_id(ids: npt.NDArray[Any], name: str, limit: int | None) -> str:
 def _hint(chunk: Chunk) -> str:
     if chunk.from_text:
         return "; is this the tokenizer of the scheme?"
-    return "; is the dtype right?" if chunk.where.unit == "token" else ""
+    return "; is the dtype right?" if chunk.where.unit in ("token", "document") else ""
 
 
 def _in_range(documents: Documents, limit: int | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -22,28 +23,51 @@ from radscore.documents import Documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from radscore.corpus.sources import Source
 
-__all__ = ["ArrowReader", "ParquetReader", "column_names"]
+__all__ = [
+    "MAX_ROWS",
+    "ArrowReader",
+    "ColumnReader",
+    "MappedFile",
+    "ParquetReader",
+    "column_names",
+    "open_arrow",
+    "parquet_counts",
+]
 
-_MAX_ROWS = 1 << 16
+MAX_ROWS = 1 << 16
+_BUFFER = 1 << 20
+# Mapped bytes that may stay in memory after they were read.
+_GIVE_BACK = 1 << 26
 
 
 class _NoTokenizerError(DamagedFileError, InputOptionError):
     """A file cannot be read, because a tokenizer is missing."""
 
 
-class _ColumnReader:
-    """From record batches to chunks; what Parquet and Arrow files share."""
+class ColumnReader:
+    """From record batches to chunks; what Parquet, Arrow files and data sets share."""
 
-    def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
+    #: End-of-document ids inside of a row are not looked for here.
+    cuts = False
+
+    def __init__(self, source: Source, fields: Fields | None, problems: Problems) -> None:
         self._source = source
-        self._fields = fields
+        self._named = fields
         self._problems = problems
 
+    @property
+    def fields(self) -> Fields:
+        """The fields to read; a reader without is for looking at names only."""
+        if self._named is None:
+            raise AssertionError("a reader of columns without fields")
+        return self._named
+
     def _check_names(self, available: list[str]) -> None:
-        for name in self._fields.names:
+        for name in self.fields.names:
             if name not in available:
                 reason = missing_field(name, available)
                 raise DamagedFileError(f"{self._source.path}: {reason}")
@@ -54,14 +78,14 @@ class _ColumnReader:
         """The documents of a record batch whose first row is `first_row` of the file."""
         import pyarrow as pa
 
-        columns = [batch.column(name) for name in self._fields.names]
+        columns = [batch.column(name) for name in self.fields.names]
         with damage_named(self._source.path):
             for column in columns:
                 column.validate(full=True)  # offsets that lie would be read blindly
             columns = [_readable(column) for column in columns]
         numbers = np.arange(first_row, first_row + batch.num_rows, dtype=np.int64)
         kept = np.ones(batch.num_rows, dtype=bool)
-        for name, column in zip(self._fields.names, columns, strict=True):
+        for name, column in zip(self.fields.names, columns, strict=True):
             for row, reason in self._flaws(column, name):
                 if kept[row]:
                     kept[row] = False
@@ -72,7 +96,7 @@ class _ColumnReader:
             columns = [column.filter(mask) for column in columns]
             numbers = numbers[kept]
         documents = [self._documents(column) for column in columns]
-        prompts = None if self._fields.prompt is None else documents[-1]
+        prompts = None if self.fields.prompt is None else documents[-1]
         where = Where(self._source.path, numbers, "row")
         from_text = not pa.types.is_large_list(columns[0].type)
         return Chunk(documents[0], prompts, where, position, bytes_read, from_text)
@@ -81,7 +105,7 @@ class _ColumnReader:
         """Rows that cannot be read, and why."""
         import pyarrow as pa
 
-        encoder = self._fields.encoder
+        encoder = self.fields.encoder
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             if encoder is None and len(column):
                 raise _NoTokenizerError(f"{self._source.path}: {flaw_without_encoder(name)}")
@@ -110,7 +134,7 @@ class _ColumnReader:
             if len(column) == 0:
                 return Documents(np.empty(0, np.uint32), np.zeros(1, np.int64))
             return Documents.of(column)
-        texts = ValueColumn(self._fields.encoder)
+        texts = ValueColumn(self.fields.encoder)
         for text in column.to_pylist():
             texts.add(text)
         return texts.documents()
@@ -137,7 +161,7 @@ def _readable(column: Any) -> Any:
     return column
 
 
-class ParquetReader(_ColumnReader):
+class ParquetReader(ColumnReader):
     """Reads one row group after the other, and only the columns it needs."""
 
     def chunks(self, position: Position) -> Iterator[Chunk]:
@@ -147,7 +171,10 @@ class ParquetReader(_ColumnReader):
         path = self._source.path
         with ExitStack() as stack:
             with damage_named(path):
-                file = stack.enter_context(pq.ParquetFile(path))
+                # Pages one after the other, not all of a row group before its first row.
+                file = stack.enter_context(
+                    pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
+                )
             self._check_names(file.schema_arrow.names)
             metadata = file.metadata
             base = 0
@@ -171,7 +198,7 @@ class ParquetReader(_ColumnReader):
             batches = file.iter_batches(
                 batch_size=self._rows_a_batch(file, group),
                 row_groups=[group],
-                columns=self._fields.names,
+                columns=self.fields.names,
             )
         row = 0
         while True:
@@ -190,37 +217,41 @@ class ParquetReader(_ColumnReader):
     def _rows_a_batch(self, file: Any, group: int) -> int:
         """About `batch_tokens` tokens of rows, by the sizes that the file states."""
         metadata = file.metadata.row_group(group)
-        wanted = tuple(self._fields.names)
+        wanted = tuple(self.fields.names)
         size = sum(
             metadata.column(i).total_uncompressed_size
             for i in range(metadata.num_columns)
             if metadata.column(i).path_in_schema.split(".")[0] in wanted
         )
-        rows = self._fields.batch_tokens * 4 * max(metadata.num_rows, 1) // max(size, 1)
-        return int(min(max(rows, 1), _MAX_ROWS))
+        rows = self.fields.batch_tokens * 4 * max(metadata.num_rows, 1) // max(size, 1)
+        return int(min(max(rows, 1), MAX_ROWS))
 
 
-class ArrowReader(_ColumnReader):
+class ArrowReader(ColumnReader):
     """Reads Arrow IPC, both the file and the stream format, memory-mapped."""
 
     def chunks(self, position: Position) -> Iterator[Chunk]:
         """The documents after `position` (record batch ``group``, ``rows`` rows before it)."""
-        import pyarrow as pa
-
         path = self._source.path
         if self._source.size == 0:
             raise DamagedFileError(f"{path}: the file is empty")
+        mapped = MappedFile(path, *self._bytes())
         with ExitStack() as stack:
             with damage_named(path):
-                mapped = stack.enter_context(pa.memory_map(str(path)))
-                reader = stack.enter_context(open_arrow(mapped))
+                stream = stack.enter_context(mapped.stream())
+                reader = stack.enter_context(open_arrow(stream))
             self._check_names(reader.schema.names)
             first, base = position.get("group", 0), position.get("rows", 0)
             for group, batch in enumerate(self._batches(reader)):
                 if group >= first:
                     after = {"group": group + 1, "rows": base + batch.num_rows}
-                    yield self._chunk(batch, base, after, mapped.tell())
+                    yield self._chunk(batch, base, after, self._bytes()[0] + stream.tell())
                     base = after["rows"]
+                mapped.passed(batch.nbytes)
+
+    def _bytes(self) -> tuple[int, int]:
+        """First byte and size of the Arrow file."""
+        return 0, self._source.size
 
     def _batches(self, reader: Any) -> Iterator[Any]:
         if hasattr(reader, "num_record_batches"):
@@ -238,13 +269,43 @@ class ArrowReader(_ColumnReader):
             yield batch
 
 
-def open_arrow(mapped: Any) -> Any:
+class MappedFile:
+    """A file, or a part of it, mapped; what was passed leaves the memory of this process.
+
+    A page that is given back is read anew from the file if somebody still looks at it.
+    """
+
+    def __init__(self, path: Path, begin: int, size: int) -> None:
+        with damage_named(path), path.open("rb") as file:
+            try:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            except ValueError as error:
+                raise DamagedFileError(f"{path}: {error}") from None
+        self._range = (begin, size)
+        self._passed = 0
+
+    def stream(self) -> Any:
+        """The part as a file of pyarrow's."""
+        import pyarrow as pa
+
+        begin, size = self._range
+        return pa.BufferReader(pa.py_buffer(self._map).slice(begin, size))
+
+    def passed(self, size: int) -> None:
+        """Counts bytes that were read."""
+        self._passed += size
+        if self._passed >= _GIVE_BACK and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._passed = 0
+
+
+def open_arrow(stream: Any) -> Any:
     """A reader of the file or of the stream format, whichever it is."""
     import pyarrow as pa
 
-    head = mapped.read(6)
-    mapped.seek(0)
-    return pa.ipc.open_file(mapped) if head == b"ARROW1" else pa.ipc.open_stream(mapped)
+    head = stream.read(6)
+    stream.seek(0)
+    return pa.ipc.open_file(stream) if head == b"ARROW1" else pa.ipc.open_stream(stream)
 
 
 def column_names(source: Source) -> list[str]:
@@ -253,11 +314,23 @@ def column_names(source: Source) -> list[str]:
     Raises
     ------
     DamagedFileError
-        If it is not a Parquet or Arrow file.
+        If it is not what its format says.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if source.format == "mds":
+        from radscore.corpus.mds import mds_names
+
+        return mds_names(source)
+    if source.format == "datasets":
+        from radscore.corpus.hf_datasets import dataset_names
+
+        return dataset_names(source)
+    if source.format == "litdata":
+        from radscore.corpus.litdata import litdata_names
+
+        return litdata_names(source) or []
     with damage_named(source.path):
         if source.format == "parquet":
             return list(pq.read_schema(source.path).names)
@@ -265,3 +338,27 @@ def column_names(source: Source) -> list[str]:
             raise DamagedFileError(f"{source.path}: the file is empty")
         with pa.memory_map(str(source.path)) as mapped, open_arrow(mapped) as reader:
             return list(reader.schema.names)
+
+
+def parquet_counts(source: Source, name: str) -> tuple[int | None, int]:
+    """Token ids and rows of a Parquet file, by its footer; None where it does not tell the ids."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with damage_named(source.path):
+        metadata = pq.read_metadata(source.path)
+        kind = pq.read_schema(source.path).field(name).type
+    nested = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    if not nested and not pa.types.is_fixed_size_list(kind):
+        return None, metadata.num_rows
+    n_tokens = 0
+    for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
+        for column in (group.column(i) for i in range(metadata.num_columns)):
+            if column.path_in_schema.split(".")[0] != name:
+                continue
+            found: Any = column.statistics
+            if found is None or not found.has_null_count:
+                return None, metadata.num_rows
+            # An empty list and a missing one count as a value that is null.
+            n_tokens += column.num_values - found.null_count
+    return n_tokens, metadata.num_rows

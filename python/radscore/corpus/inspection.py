@@ -15,15 +15,15 @@ from radscore.corpus.tokens import BIN_DTYPES
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable
-
     from radscore.corpus.reading import Batch, Corpus
 
 __all__ = ["Inspection", "inspect_corpus"]
 
 _SNIPPETS = 3
 _SNIPPET_TOKENS = 24
+# As many documents of one length, and that long, are rows rather than documents.
+_PACKED_ROWS = 4
+_PACKED_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Inspection:
         The field that is read, where the files have fields.
     dtype : str or None
         Integer type of the ids as stored or made.
+    boundaries : str or None
+        What tells where documents end: an index, an end-of-document id or nothing; None where
+        each is a record of its own.
     n_documents, n_tokens : int or None
         How many there are; None where the ids cannot be read without a dtype. Text without a
         tokenizer has no tokens: `n_tokens` is None and `n_bytes_of_text` counts instead.
@@ -62,6 +65,7 @@ class Inspection:
     formats: tuple[str, ...]
     field: str | None = None
     dtype: str | None = None
+    boundaries: str | None = None
     n_documents: int | None = None
     n_tokens: int | None = None
     n_bytes_of_text: int | None = None
@@ -74,7 +78,7 @@ class Inspection:
 
 
 def inspect_corpus(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    paths: Any,
     *,
     field: str | None = None,
     tokenizer: Any = None,
@@ -108,10 +112,9 @@ def inspect_corpus(
     """
     sources = find_sources(paths, format)
     formats = tuple(dict.fromkeys(source.format for source in sources))
-    if dtype is None and any(source.format == "bin" for source in sources):
-        warnings = tuple(
-            line for source in sources if source.format == "bin" for line in _guess(source)
-        )
+    unknown = [source for source in sources if dtype is None and _lacks_dtype(source)]
+    if unknown:
+        warnings = tuple(line for source in unknown for line in _guess(source))
         return Inspection(
             len(sources), sum(source.size for source in sources), formats, warnings=warnings
         )
@@ -121,7 +124,7 @@ def inspect_corpus(
         else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
     )
     corpus = open_corpus(
-        [source.path for source in sources],
+        paths,
         field=field,
         tokenizer=encoder,
         prompt_field=prompt_field,
@@ -154,7 +157,12 @@ def _look_through(
             above += int(np.count_nonzero(used >= vocab_size))
         is_text = is_text or (as_text and batch.from_text)
         _add_snippets(snippets, batch, encoder, decode=not as_text or batch.from_text)
-    warnings = list(corpus.notes)
+    warnings = [note for note in corpus.notes if note != corpus.boundaries]
+    if n_documents >= _PACKED_ROWS and shortest == longest >= _PACKED_TOKENS and not is_text:
+        warnings.append(
+            f"all documents have {longest} tokens, as where documents were cut into rows: windows "
+            "across the ends of rows are lost"
+        )
     if is_text:
         warnings.append("the documents are text; give a tokenizer (tokenizer=) to count tokens")
     elif above:
@@ -170,6 +178,7 @@ def _look_through(
         formats=formats,
         field=corpus.field,
         dtype=None if is_text else ", ".join(dtypes),
+        boundaries=corpus.boundaries,
         n_documents=n_documents,
         n_tokens=None if is_text else n_tokens,
         n_bytes_of_text=n_tokens if is_text else None,
@@ -193,6 +202,13 @@ def _add_snippets(snippets: list[str], batch: Batch, encoder: Any, *, decode: bo
             snippets.append(" ".join(encoder.decode(head).split()))
         else:
             snippets.append(" ".join(map(str, head[:_SNIPPET_TOKENS])))
+
+
+def _lacks_dtype(source: Source) -> bool:
+    """Whether nothing in a file of bare ids, nor beside it, tells their dtype."""
+    if source.format == "datatrove":
+        return not source.sides
+    return source.format == "bin"
 
 
 def _guess(source: Source) -> list[str]:

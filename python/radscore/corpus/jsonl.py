@@ -28,6 +28,9 @@ MAX_LINE = 1 << 28
 class JsonLinesReader:
     """Reads JSON lines of text or token ids as a stream, never a whole file."""
 
+    #: End-of-document ids inside of a record are not looked for here.
+    cuts = False
+
     def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
         self._source = source
         self._fields = fields
@@ -78,7 +81,8 @@ class _Stream:
             self._file: BinaryIO = self._stack.enter_context(self._path.open("rb", buffering=0))
             self._stream: Any = self._file
             if self._codec is not None:
-                self._stream = pa.CompressedInputStream(self._file, self._codec)
+                codec: Any = self._codec
+                self._stream = pa.CompressedInputStream(self._file, codec)
                 self._stack.enter_context(self._stream)
         return self
 

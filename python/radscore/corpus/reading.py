@@ -10,20 +10,18 @@ from radscore.corpus._base import (
     Chunk,
     DamagedFileError,
     Problems,
-    Reader,
     SkipReport,
     Where,
     counted,
 )
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.checks import check_ids, cut_after, without
-from radscore.corpus.columns import ArrowReader, ParquetReader
-from radscore.corpus.jsonl import JsonLinesReader
-from radscore.corpus.tokens import TokenReader
+from radscore.corpus.formats import Known, boundaries, known, reader_of
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     import numpy as np
 
@@ -151,6 +149,11 @@ class Corpus:
         return None if self._options.fields is None else self._options.fields.prompt
 
     @property
+    def options(self) -> Options:
+        """How the files are read."""
+        return self._options
+
+    @property
     def skipped(self) -> SkipReport:
         """What the latest reading has left out so far (``on_error="skip"``)."""
         return self._skipped
@@ -179,16 +182,47 @@ class Corpus:
         }
 
     def manifest(self) -> list[dict[str, Any]]:
-        """Path, format, size and time of change of every file, JSON-able: to see changes by."""
+        """Path, format, size and time of change of every file, JSON-able: to see changes by.
+
+        Files beside it that tell how it is cut into documents are listed with it.
+        """
         return [
             {
                 "path": str(source.path),
                 "format": source.format,
                 "size": source.size,
                 "mtime_ns": source.mtime_ns,
+                **({"sides": _changes(source.sides)} if source.sides else {}),
             }
             for source in self.sources
         ]
+
+    @property
+    def boundaries(self) -> str | None:
+        """What tells where documents end, in a line; None where each is a record of its own."""
+        return boundaries(self.sources, self._options.eod)
+
+    def known(self) -> Known:
+        """Tokens and documents of all files, as far as headers and indexes tell them.
+
+        Only headers, footers and indexes are read. Records that turn out to be bad are counted.
+
+        Raises
+        ------
+        CorpusError
+            If a header or an index is damaged (unless ``on_error="skip"``: nothing is known then).
+        """
+        total = Known(0, 0)
+        for source in self.sources:
+            try:
+                total = total.plus(known(source, self._options))
+            except CorpusError:
+                if self._on_error == "raise":
+                    raise
+                return Known(None, None)
+            if total == Known(None, None):
+                break
+        return total
 
     def __repr__(self) -> str:
         return f"Corpus(files={len(self.sources)}, bytes={self.total_bytes}, field={self.field!r})"
@@ -227,6 +261,19 @@ class Corpus:
                 yield item.batch
         finally:
             ahead.close()
+
+    def chunks_from(
+        self, source: Source, position: dict[str, int], batch_tokens: int
+    ) -> Iterator[Chunk]:
+        """The documents of one file after a reader's position, to look at; bad ones are left out.
+
+        Neither `skipped` nor `n_documents` change.
+        """
+        fields = self._options.fields
+        small = None if fields is None else replace(fields, batch_tokens=batch_tokens)
+        options = replace(self._options, batch_tokens=batch_tokens, fields=small)
+        part = Corpus([source], options, self._on_error)
+        return part._checked_chunks(source, position, Problems(self._on_error))
 
     def _progress(self, start: dict[str, Any] | None) -> _Progress:
         if start is None:
@@ -299,10 +346,11 @@ class Corpus:
     ) -> Iterator[Chunk]:
         """The chunks of one file, cut at `eod` and free of ids outside of the vocabulary."""
         try:
-            for chunk in self._reader(source, problems).chunks(position):
+            reader = reader_of(source, self._options, problems)
+            for chunk in reader.chunks(position):
                 cut = chunk
                 if self._options.eod is not None:
-                    if source.format not in ("npy", "bin"):
+                    if not reader.cuts:
                         cut = cut_after(chunk, self._options.eod)
                     limit = self._options.vocab_size
                     if limit is not None and self._options.eod >= limit:
@@ -312,17 +360,17 @@ class Corpus:
         except DamagedFileError as error:
             problems.file(error)
 
-    def _reader(self, source: Source, problems: Problems) -> Reader:
-        options = self._options
-        if source.format in ("npy", "bin"):
-            return TokenReader(source, options.dtype, options.eod, options.batch_tokens)
-        if options.fields is None:
-            raise AssertionError("a record format without fields")
-        if source.format == "jsonl":
-            return JsonLinesReader(source, options.fields, problems)
-        if source.format == "parquet":
-            return ParquetReader(source, options.fields, problems)
-        return ArrowReader(source, options.fields, problems)
+
+def _changes(paths: tuple[Path, ...]) -> list[list[Any]]:
+    """Path, size and time of change of some files; -1 for those that are gone."""
+    found: list[list[Any]] = []
+    for path in paths:
+        try:
+            status = path.stat()
+            found.append([str(path), status.st_size, status.st_mtime_ns])
+        except OSError:
+            found.append([str(path), -1, -1])
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,9 @@ from radscore.corpus._base import (
     Where,
     damage_named,
 )
+from radscore.corpus.sources import LLM_C_HEADERS
 from radscore.documents import Documents
-from radscore.errors import ArgumentError, CorpusError
+from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,16 +27,38 @@ if TYPE_CHECKING:
 
     from radscore.corpus.sources import Source
 
-__all__ = ["BIN_DTYPES", "TokenLayout", "TokenReader", "token_layout"]
+__all__ = [
+    "BIN_DTYPES",
+    "Ends",
+    "TokenLayout",
+    "TokenReader",
+    "batches_of",
+    "is_headerless",
+    "map_ids",
+    "token_layout",
+    "whole_ids",
+]
 
 #: What headerless files may hold; little-endian.
-BIN_DTYPES = ("uint16", "uint32", "int32")
+BIN_DTYPES = ("uint16", "uint32", "int32", "int64")
 _NPY_MAGIC = b"\x93NUMPY"
 # As many ids tell whether they are ids at all.
 _SAMPLE = 1 << 16
 _FEWEST = 8
-# llm.c and its descendants: 256 int32 of header, which would be read as tokens.
-_LLM_C_MAGIC = (20240520, 20240801, 20240522)
+#: Documents of an index that are looked at together.
+MOST_DOCUMENTS = 1 << 16
+#: The end-of-document id that nanoGPT's scripts write, GPT-2's, and the only dtype they use.
+NANOGPT = ("<u2", 50_256)
+
+
+class Ends(Protocol):
+    """Where the documents of a file end, by an index."""
+
+    n_documents: int
+
+    def ends(self, first: int, count: int) -> npt.NDArray[np.int64]:
+        """Ends, in tokens, of the documents from `first`, at most `count` of them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,8 +69,11 @@ class TokenLayout:
     dtype: np.dtype[Any]
     offset: int
     n_tokens: int
-    row: int | None
+    row: int | None = None
     fortran: bool = False
+    #: Where an index says that documents end, and the file that says it.
+    ends: Ends | None = None
+    index: Path | None = None
 
 
 def check_dtype(dtype: Any) -> np.dtype[Any] | None:
@@ -64,26 +90,40 @@ def check_dtype(dtype: Any) -> np.dtype[Any] | None:
 
 
 def is_headerless(source: Source) -> bool:
-    """Whether nothing in a file tells the dtype of its ids."""
+    """Whether a dtype that the caller gives may matter to a file: nothing in it tells it."""
     if source.format != "npy":
-        return source.format == "bin"
+        return source.format in ("bin", "datatrove", "dolma", "nanogpt", "mds", "litdata")
     with damage_named(source.path), source.path.open("rb") as file:
         return not file.read(len(_NPY_MAGIC)).startswith(_NPY_MAGIC)
 
 
 def token_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
-    """Reads a file's header, where it has one, and holds it against the file's size.
+    """Reads a file's header and index, where it has them, and holds them against its size.
 
     Raises
     ------
     CorpusError
         If the file is damaged, holds no integers, or its dtype is not known.
     """
+    if source.format == "datatrove":
+        from radscore.corpus.datatrove import datatrove_layout
+
+        return datatrove_layout(source, dtype)
+    if source.format == "dolma":
+        from radscore.corpus.dolma import dolma_layout
+
+        return dolma_layout(source, dtype)
+    if source.format == "llmc":
+        from radscore.corpus.llmc import llmc_layout
+
+        return llmc_layout(source)
     path = source.path
     with damage_named(path), path.open("rb") as file:
         head = file.read(8)
     if source.format == "npy" and head.startswith(_NPY_MAGIC):
         return _npy_layout(source, dtype)
+    if source.format == "nanogpt" and dtype is None:
+        dtype = np.dtype(NANOGPT[0])
     if dtype is None:
         what = "has no numpy header, so is a headerless file" if source.format == "npy" else ""
         raise InputOptionError(
@@ -92,22 +132,30 @@ def token_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
         )
     if head.startswith(_NPY_MAGIC):
         raise InputOptionError(f"{path}: has a numpy header; read it with format='npy'")
-    words = np.frombuffer(head, dtype="<i4") if len(head) == 8 else (0, 0)
-    if words[0] in _LLM_C_MAGIC and words[1] in (1, 7):
-        raise CorpusError(f"{path}: has the 1024-byte header of llm.c, which is not read yet")
+    words = (int.from_bytes(head[:4], "little"), int.from_bytes(head[4:], "little"))
+    if words in LLM_C_HEADERS:
+        raise InputOptionError(
+            f"{path}: has the 1024-byte header of llm.c; read it with format='llmc'"
+        )
+    return TokenLayout(path, dtype, 0, whole_ids(source, dtype))
+
+
+def whole_ids(source: Source, dtype: np.dtype[Any]) -> int:
+    """How many ids of `dtype` a headerless file holds."""
     if source.size % dtype.itemsize:
         raise DamagedFileError(
-            f"{path}: {source.size} bytes are no whole number of {dtype.name} ids: "
+            f"{source.path}: {source.size} bytes are no whole number of {dtype.name} ids: "
             "is the file cut, or the dtype wrong?"
         )
-    return TokenLayout(path, dtype, 0, source.size // dtype.itemsize, None)
+    return source.size // dtype.itemsize
 
 
 def doubt_of(source: Source, dtype: np.dtype[Any] | None, vocab_size: int | None) -> str | None:
     """Why the dtype that was given for a headerless file may be wrong; by its first ids."""
     if dtype is None:
         return None
-    ids = _map(token_layout(source, dtype))[:_SAMPLE]
+    layout = token_layout(source, dtype)
+    ids = _map(layout, 0, min(_SAMPLE, layout.n_tokens))
     even, odd = ids[::2], ids[1::2]
     if len(ids) >= _FEWEST and not odd.any() and 2 * np.count_nonzero(even) > len(even):
         return (
@@ -166,27 +214,41 @@ def _one_line(error: Exception) -> str:
 class TokenReader:
     """Cuts a file of ids into batches at the ends of documents, without copying.
 
-    A document ends after every `eod` (which so is its last token), at the end of a row, and at
-    the end of the file. Only files in foreign byte order or column order are copied, batch by
-    batch.
+    Documents end where an index says so. Without one, a document ends after every `eod` (which
+    so is its last token), at the end of a row, and at the end of the file. Each batch maps its
+    own part of the file, so that what was read leaves the memory with its batch. Only files in
+    foreign byte order or column order are copied, batch by batch.
     """
 
     def __init__(
-        self, source: Source, dtype: np.dtype[Any] | None, eod: int | None, batch_tokens: int
+        self,
+        layout: TokenLayout,
+        eod: int | None,
+        batch_tokens: int,
+        held: tuple[npt.NDArray[Any], int] | None = None,
     ) -> None:
-        self._layout = token_layout(source, dtype)
-        self._eod = check_eod(eod, self._layout)
+        self._layout = layout
+        self._eod = check_eod(eod, layout.dtype)
         self._batch_tokens = batch_tokens
+        # The bytes of ids that were unpacked, and the size of their file.
+        values, self._size = (None, 0) if held is None else held
+        self._held = None if values is None else np.frombuffer(values.tobytes(), layout.dtype)
+        #: Whether the documents are already cut after every end-of-document id.
+        self.cuts = layout.ends is None
+
+    def _map(self, start: int, stop: int) -> npt.NDArray[Any]:
+        return _map(self._layout, start, stop) if self._held is None else self._held[start:stop]
 
     def chunks(self, position: Position) -> Iterator[Chunk]:
-        """The documents after `position` (``token`` tokens)."""
+        """The documents after `position` (``token`` tokens, or ``document`` of an index)."""
+        if self._layout.ends is not None:
+            yield from self._indexed(self._layout.ends, position.get("document", 0))
+            return
         layout = self._layout
-        ids = _map(layout)
         start = position.get("token", 0)
         while start < layout.n_tokens:
-            ends = self._ends(ids, start)
+            ids, ends = self._batch(start)
             stop = int(ends[-1])
-            values = np.ascontiguousarray(ids[start:stop], dtype=layout.dtype.newbyteorder("="))
             offsets = np.concatenate((np.zeros(1, np.int64), ends - start))
             starts = offsets[:-1] + start
             where = (
@@ -194,52 +256,113 @@ class TokenReader:
                 if layout.row is None
                 else Where(layout.path, starts // layout.row, "row")
             )
-            bytes_read = layout.offset + stop * layout.dtype.itemsize
-            yield Chunk(Documents(values, offsets), None, where, {"token": stop}, bytes_read)
+            documents = Documents(_native(ids[: stop - start]), offsets)
+            yield Chunk(documents, None, where, {"token": stop}, self._bytes(stop))
             start = stop
 
-    def _ends(self, ids: npt.NDArray[Any], start: int) -> npt.NDArray[np.int64]:
-        """Ends of the documents of one batch, at least one; searched no further than needed."""
+    def _indexed(self, index: Ends, first: int) -> Iterator[Chunk]:
+        path = self._layout.path
+        start = int(index.ends(first - 1, 1)[0]) if 0 < first <= index.n_documents else 0
+        while first < index.n_documents:
+            block = index.ends(first, MOST_DOCUMENTS)
+            self._check_ends(block, first, start)
+            for low, high in batches_of(block, start, self._batch_tokens):
+                stop = int(block[high - 1])
+                ends = block[low:high] - start
+                offsets = np.concatenate((np.zeros(1, np.int64), ends))
+                numbers = np.arange(first + low, first + high, dtype=np.int64)
+                documents = Documents(_native(self._map(start, stop)), offsets)
+                where = Where(path, numbers, "document")
+                position = {"document": first + high}
+                yield Chunk(documents, None, where, position, self._bytes(stop))
+                start = stop
+            first += len(block)
+
+    def _check_ends(self, ends: npt.NDArray[np.int64], first: int, start: int) -> None:
+        """Raises unless the documents of an index lie one after the other in the file."""
+        before = np.concatenate((np.array([start], np.int64), ends[:-1]))
+        wrong = np.flatnonzero((ends < before) | (ends > self._layout.n_tokens))
+        if len(wrong):
+            number = int(wrong[0])
+            raise DamagedFileError(
+                f"{self._layout.index}: document {first + number} runs from token "
+                f"{before[number]} to {ends[number]}, but {self._layout.path.name} has "
+                f"{self._layout.n_tokens} tokens"
+            )
+
+    def _bytes(self, token: int) -> int:
+        if self._held is not None:
+            return self._size * token // max(self._layout.n_tokens, 1)
+        return self._layout.offset + token * self._layout.dtype.itemsize
+
+    def _batch(self, start: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Ids from `start`, and the ends of at least one document in them."""
         layout, total = self._layout, self._layout.n_tokens
         if self._eod is None and layout.row is None:
-            return np.array([total], dtype=np.int64)
+            return self._map(start, total), np.array([total], dtype=np.int64)
+        lower, stop = start, min(start + self._batch_tokens, total)
         while True:
-            stop = min(start + self._batch_tokens, total)
+            ids = self._map(lower, stop)
             found = []
             if self._eod is not None:
-                found.append(np.flatnonzero(ids[start:stop] == self._eod) + (start + 1))
+                found.append(np.flatnonzero(ids == self._eod) + (lower + 1))
             if layout.row is not None:
-                first = start // layout.row + 1
+                first = lower // layout.row + 1
                 found.append(np.arange(first, stop // layout.row + 1, dtype=np.int64) * layout.row)
             if stop == total:
                 found.append(np.array([total], dtype=np.int64))
             ends = np.unique(np.concatenate(found)).astype(np.int64, copy=False)
             if len(ends):
-                return ends
-            start = stop  # inside of a long document
+                return (ids if lower == start else self._map(start, int(ends[-1]))), ends
+            lower, stop = stop, min(stop + self._batch_tokens, total)  # inside of a long document
 
 
-def check_eod(eod: int | None, layout: TokenLayout) -> int | None:
-    """`eod` if the ids of a file can take this value."""
+def batches_of(
+    ends: npt.NDArray[np.int64], start: int, batch_tokens: int
+) -> Iterator[tuple[int, int]]:
+    """Ranges of documents of about `batch_tokens` tokens, where the first begins at `start`."""
+    low = 0
+    while low < len(ends):
+        high = max(int(np.searchsorted(ends, start + batch_tokens, side="right")), low + 1)
+        yield low, high
+        low, start = high, int(ends[high - 1])
+
+
+def check_eod(eod: int | None, dtype: np.dtype[Any]) -> int | None:
+    """`eod` if ids of a dtype can take this value."""
     if eod is None:
         return None
-    bounds = np.iinfo(layout.dtype)
+    bounds = np.iinfo(dtype)
     if not 0 <= eod <= bounds.max:
-        raise ArgumentError(
-            f"eod must be from 0 to {bounds.max} for {layout.dtype.name} ids, not {eod}"
-        )
+        raise ArgumentError(f"eod must be from 0 to {bounds.max} for {dtype.name} ids, not {eod}")
     return int(eod)
 
 
-def _map(layout: TokenLayout) -> npt.NDArray[Any]:
-    if layout.n_tokens == 0:
-        return np.empty(0, dtype=layout.dtype)
-    with damage_named(layout.path):
-        mapped = np.memmap(
-            layout.path, dtype=layout.dtype, mode="r", offset=layout.offset, shape=layout.n_tokens
-        )
+def map_ids(path: Path, dtype: np.dtype[Any], offset: int, count: int) -> npt.NDArray[Any]:
+    """`count` values after `offset` bytes of a file, mapped; the mapping ends with the array."""
+    if count == 0:
+        return np.empty(0, dtype=dtype)
+    try:
+        with damage_named(path):
+            mapped = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=count)
+    except ValueError as error:  # the file has become shorter
+        raise DamagedFileError(f"{path}: {_one_line(error)}") from None
     ids: npt.NDArray[Any] = mapped.view(np.ndarray)
-    if layout.fortran and layout.row is not None:
-        # Column order: documents are not contiguous in the file, so they are laid out anew.
-        return np.ascontiguousarray(ids.reshape(layout.row, -1).T).reshape(-1)
     return ids
+
+
+def _map(layout: TokenLayout, start: int, stop: int) -> npt.NDArray[Any]:
+    """The ids from `start` to `stop`."""
+    size = layout.dtype.itemsize
+    if not layout.fortran or layout.row is None:
+        return map_ids(layout.path, layout.dtype, layout.offset + start * size, stop - start)
+    # Column order: documents are not contiguous in the file, so they are laid out anew.
+    ids = map_ids(layout.path, layout.dtype, layout.offset, layout.n_tokens)
+    first, last = start // layout.row, -(-stop // layout.row)
+    rows = ids.reshape(layout.row, -1).T[first:last]
+    return np.ascontiguousarray(rows).reshape(-1)[start - first * layout.row :][: stop - start]
+
+
+def _native(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The ids in native byte order and aligned, copied only where they are not."""
+    return np.require(ids, dtype=ids.dtype.newbyteorder("="), requirements=["C", "A"])

@@ -16,6 +16,7 @@ from radscore.stats.laws import (
     SynthIDLaw,
     moment_matched_dual_log10_sf,
 )
+from radscore.stats.smirnov import SmirnovResult, smirnov_test
 from radscore.stats.sums import SumResult, sum_test
 from radscore.stats.weighted import WeightedResult, weighted_test
 
@@ -27,6 +28,7 @@ __all__ = [
     "FalseDiscoveryResult",
     "NullLaw",
     "ShareInterval",
+    "SmirnovResult",
     "SumResult",
     "SynthIDLaw",
     "WeightedResult",
@@ -34,6 +36,7 @@ __all__ = [
     "false_discovery",
     "moment_matched_dual_log10_sf",
     "share_interval",
+    "smirnov_test",
     "sum_test",
     "weighted_test",
 ]

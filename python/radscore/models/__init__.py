@@ -1,0 +1,56 @@
+"""Models: loading them, reading text with them, writing text with them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radscore.models.generating import GenerateReport, Sampling, generate, write_texts
+    from radscore.models.loading import LanguageModel, as_language_model, load_model
+    from radscore.models.losses import document_losses
+    from radscore.models.predictions import Predictions, predict
+    from radscore.models.processors import logits_processor
+    from radscore.models.reading import Reader
+    from radscore.models.weighting import CONTRASTS, Weighting
+
+__all__ = [
+    "CONTRASTS",
+    "GenerateReport",
+    "LanguageModel",
+    "Predictions",
+    "Reader",
+    "Sampling",
+    "Weighting",
+    "as_language_model",
+    "document_losses",
+    "generate",
+    "load_model",
+    "logits_processor",
+    "predict",
+    "write_texts",
+]
+
+#: Where each name is defined; imported when it is first asked for.
+_HOMES = {
+    "CONTRASTS": "weighting",
+    "GenerateReport": "generating",
+    "LanguageModel": "loading",
+    "Predictions": "predictions",
+    "Reader": "reading",
+    "Sampling": "generating",
+    "Weighting": "weighting",
+    "as_language_model": "loading",
+    "document_losses": "losses",
+    "generate": "generating",
+    "load_model": "loading",
+    "logits_processor": "processors",
+    "predict": "predictions",
+    "write_texts": "generating",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"radscore.models.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'radscore.models' has no attribute {name!r}")

@@ -1,0 +1,211 @@
+"""A model whose tokenizer is not the watermark's: where both cut a text at the same characters.
+
+The watermark's windows are made of its own tokenizer's tokens. A place counts where one of these
+ends at a character at which a token of the model ends too: there the model has read exactly the
+text of the context, and no more. Its prediction counts if the text of the predicted token is one
+token of the watermark's tokenizer as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.documents import Documents
+from radscore.errors import ModelError, TokenError
+from radscore.models.texts import Passage, kind_of, tokenizer_of, windows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from radscore.models.loading import LanguageModel
+
+__all__ = ["Alignment", "surfaces"]
+
+_STRINGS_AT_ONCE: Final = 256
+_UNALIGNED: Final = "places where the model's tokens end elsewhere"
+_CHANGED: Final = "documents whose tokens are not those of their text"
+
+
+def surfaces(tokenizer: Any) -> dict[str, int]:
+    """The text that each token stands for, with the smallest id that stands for it.
+
+    Byte-level tokens are kept as the bytes' characters, so that parts of a character are told
+    apart; a leading space is part of a token. Special tokens stand for no text.
+    """
+    special = set(tokenizer.all_special_ids)
+    level = _bytes_to_characters()
+    byte_level = _is_byte_level(tokenizer)
+    found: dict[str, int] = {}
+    for token, index in sorted(tokenizer.get_vocab().items(), key=lambda one: one[1]):
+        if index in special:
+            continue
+        if byte_level:
+            text = token
+        elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            text = level[int(token[3:5], 16)]
+        else:  # SentencePiece's sign of a space
+            text = "".join(level[byte] for byte in token.replace("▁", " ").encode())
+        found.setdefault(text, index)
+    return found
+
+
+def _is_byte_level(tokenizer: Any) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = "" if backend is None else repr(backend.pre_tokenizer) + repr(backend.decoder)
+    return "ByteLevel" in parts
+
+
+def _bytes_to_characters() -> dict[int, str]:
+    """The printable character that byte-level tokenizers write for each byte."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    names = {byte: chr(byte) for byte in printable}
+    others = [byte for byte in range(256) if byte not in names]
+    return names | {byte: chr(256 + i) for i, byte in enumerate(others)}
+
+
+class Alignment:
+    """Reads text with a model in the places that its tokenizer and the watermark's share.
+
+    Parameters
+    ----------
+    model : LanguageModel
+        With a tokenizer.
+    tokenizer : transformers tokenizer
+        The watermark's.
+
+    Attributes
+    ----------
+    translate : ndarray of int64, shape (V,)
+        The watermark's id of each of the model's, -1 where there is none.
+    removed : dict
+        What could not be scored, by reason.
+    """
+
+    def __init__(self, model: LanguageModel, tokenizer: Any) -> None:
+        self._model = model
+        self._own = tokenizer_of(model, "a text of another tokenizer")
+        self._theirs = tokenizer
+        for one in (self._own, tokenizer):
+            if not getattr(one, "is_fast", False):
+                raise ModelError(
+                    "aligning two tokenizers needs those of the tokenizers library, which know "
+                    f"where in the text a token stands; {type(one).__name__} is none"
+                )
+        known = surfaces(tokenizer)
+        self.translate = np.full(model.vocab_size, -1, dtype=np.int64)
+        for text, index in surfaces(self._own).items():
+            if index < model.vocab_size:
+                self.translate[index] = known.get(text, -1)
+        if not (self.translate >= 0).any():
+            raise ModelError(
+                f"{model.name} and the watermark's tokenizer have not one token in common"
+            )
+        self.removed: dict[str, int] = {_UNALIGNED: 0, _CHANGED: 0}
+        self._n_places = 0
+
+    @property
+    def usable_share(self) -> float:
+        """The share of places at which both tokenizers end a token."""
+        unaligned = self.removed[_UNALIGNED]
+        return 1.0 - unaligned / self._n_places if self._n_places else 0.0
+
+    def notes(self) -> tuple[str, ...]:
+        """What was usable, in words."""
+        common = int((self.translate >= 0).sum())
+        text = (
+            f"the model has another tokenizer than the watermark: {100 * self.usable_share:.3g} % "
+            f"of the places end a token of both, and {common} of the model's "
+            f"{len(self.translate)} tokens are one token of the watermark's"
+        )
+        return (text,)
+
+    def passages(self, text: Any, width: int) -> Iterator[Passage]:
+        """The passages of strings, or of documents and corpora of the watermark's token ids.
+
+        Ids are decoded, and tokenised anew; documents that do not come out the same are left out.
+        """
+        if hasattr(text, "batches"):
+            for batch in text:
+                if batch.prompts is not None:
+                    raise TokenError("with another tokenizer documents cannot have prompts")
+                yield from self._documents(batch.documents, width)
+            return
+        kind = kind_of(text)
+        if kind == "chat":
+            raise TokenError("with another tokenizer chats cannot be read; give strings or ids")
+        if kind == "ids":
+            yield from self._documents(Documents.of(text), width)
+            return
+        strings = [text] if isinstance(text, str) else text
+        for first in range(0, len(strings), _STRINGS_AT_ONCE):
+            yield from self._strings(strings[first : first + _STRINGS_AT_ONCE], None, width)
+
+    def _documents(self, documents: Documents, width: int) -> Iterator[Passage]:
+        documents.check_vocab(len(self._theirs))
+        for first in range(0, len(documents), _STRINGS_AT_ONCE):
+            last = min(first + _STRINGS_AT_ONCE, len(documents))
+            some = [documents[i].tolist() for i in range(first, last)]
+            strings = self._theirs.batch_decode(some, clean_up_tokenization_spaces=False)
+            yield from self._strings(strings, some, width)
+
+    def _strings(
+        self, strings: list[str], expected: list[list[int]] | None, width: int
+    ) -> Iterator[Passage]:
+        theirs, mine = (
+            one(
+                strings,
+                add_special_tokens=False,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+            )
+            for one in (self._theirs, self._own)
+        )
+        for i in range(len(strings)):
+            ids = np.array(theirs["input_ids"][i], dtype=np.int64)
+            if expected is not None and expected[i] != theirs["input_ids"][i]:
+                self.removed[_CHANGED] += 1
+                # its contexts were read nevertheless, by whoever wrote the text
+                given = np.array(expected[i], dtype=np.int64)
+                yield _unread(given, width)
+                continue
+            rows = _ends_together(theirs["offset_mapping"][i], mine["offset_mapping"][i])
+            contexts = windows_of(ids, width)
+            first = max(width - 1, 0)
+            rows = rows[first : first + len(contexts)]
+            self._n_places += len(rows)
+            self.removed[_UNALIGNED] += int((rows < 0).sum())
+            places = np.arange(first, first + len(contexts), dtype=np.int64)
+            own = np.array(mine["input_ids"][i], dtype=np.int64)
+            if len(own) and own.max() >= self._model.vocab_size:
+                raise ModelError(
+                    f"{self._model.name}'s tokenizer gives the id {own.max()}, but the model has "
+                    f"{self._model.vocab_size}"
+                )
+            yield Passage(own, contexts, rows, places, len(ids), ids)
+
+
+def _unread(ids: npt.NDArray[np.int64], width: int) -> Passage:
+    """A document of which nothing is scored."""
+    contexts = windows_of(ids, width)
+    first = max(width - 1, 0)
+    places = np.arange(first, first + len(contexts), dtype=np.int64)
+    nothing = np.full(len(contexts), -1, dtype=np.int64)
+    return Passage(np.empty(0, np.int64), contexts, nothing, places, len(ids), ids)
+
+
+def _ends_together(
+    theirs: list[tuple[int, int]], mine: list[tuple[int, int]]
+) -> npt.NDArray[np.int64]:
+    """For each of the watermark's tokens the model's token that ends with it, else -1."""
+    if not theirs or not mine:
+        return np.full(len(theirs), -1, dtype=np.int64)
+    ends, own = np.array(theirs)[:, 1], np.array(mine)[:, 1]
+    # Several tokens can end at one character (parts of it): only the last of them has read it all.
+    last = np.append(ends[1:] != ends[:-1], [True])
+    places = np.searchsorted(own, ends, side="right") - 1
+    together = last & (places >= 0)
+    together[together] = own[places[together]] == ends[together]
+    return np.where(together, places, -1).astype(np.int64)

@@ -1,0 +1,422 @@
+"""Loading a causal language model: a folder, a PEFT adapter on its base, or a GGUF file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import warnings
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from radscore.errors import ArgumentError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["LanguageModel", "as_language_model", "load_model", "load_tokenizer"]
+
+_CAUSAL = ("CausalLM", "LMHead", "ConditionalGeneration")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+_DTYPES = ("float32", "bfloat16", "float16")
+_HASHED_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LanguageModel:
+    """A causal language model that is ready to read or write: evaluation mode, no gradients.
+
+    Attributes
+    ----------
+    model : transformers.PreTrainedModel or peft.PeftModel
+        The network.
+    tokenizer : transformers tokenizer or None
+        None where the model's folder has none.
+    name : str
+        Its path, or the name of its class: for messages.
+    vocab_size : int
+        Rows of the output layer, the last dimension of the logits. It may exceed the number of
+        tokens, since output layers are padded.
+    max_length : int or None
+        Tokens of the context window, where the configuration states them.
+    fingerprint : str
+        16 hexadecimal digits of a SHA-256 over the weights, an adapter's included.
+    """
+
+    model: Any
+    tokenizer: Any | None
+    name: str
+    vocab_size: int
+    max_length: int | None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells models apart by their weights: 16 hexadecimal digits, computed when asked for."""
+        return _fingerprint(self.model)
+
+    @property
+    def device(self) -> Any:
+        """Where inputs go."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> Any:
+        """Of the weights."""
+        return self.model.dtype
+
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"LanguageModel({self.name!r}, vocab_size={self.vocab_size}, "
+            f"max_length={self.max_length}, {dtype} on {self.device})"
+        )
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    base: str | os.PathLike[str] | None = None,
+    tokenizer: Any = None,
+    device: Any = None,
+    dtype: Any = None,
+) -> LanguageModel:
+    """Loads a causal language model from this machine; nothing is fetched.
+
+    Parameters
+    ----------
+    path : path
+        A folder that transformers' `AutoModelForCausalLM` reads, a folder with a PEFT adapter,
+        or a ``.gguf`` file (whose weights are unpacked).
+    base : path, optional
+        For an adapter: the model that it belongs to (a folder or a ``.gguf`` file); by default
+        the one that the adapter names, if that is on this machine.
+    tokenizer : path or transformers tokenizer, optional
+        By default the one beside the weights, an adapter's own before its base's.
+    device : str or torch.device, optional
+        By default the GPU if there is one, else the CPU.
+    dtype : str or torch.dtype, optional
+        "float32", "bfloat16" or "float16"; by default bfloat16 on a GPU and float32 on the CPU.
+
+    Returns
+    -------
+    LanguageModel
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, its weights are damaged or incomplete, or it is none that
+        predicts the next token.
+    """
+    import torch
+
+    place = _device(device)
+    number = _dtype(dtype, place)
+    file = Path(path)
+    if not file.exists():
+        raise ModelError(
+            f"model: {path}: there is no such file or folder (models are read from this machine "
+            "only)"
+        )
+    adapter = file.is_dir() and (file / "adapter_config.json").is_file()
+    if base is not None and not adapter:
+        raise ModelError(f"base is for a PEFT adapter, but {path} has no adapter_config.json")
+    with _quiet(file):
+        network = _adapter(file, base, number) if adapter else _plain(file, number)
+        words = _tokenizer(tokenizer, (file, *([_base_of(file, base)] if adapter else [])))
+    try:
+        network = network.to(place)
+    except (RuntimeError, torch.OutOfMemoryError) as error:
+        raise ModelError(f"model: {path} does not go onto {place}: {_line(error)}") from None
+    return _finished(network, words, str(path))
+
+
+def as_language_model(model: Any, name: str = "model") -> LanguageModel:
+    """A `LanguageModel` from one, from a path, or from a transformers or PEFT model.
+
+    Parameters
+    ----------
+    model : LanguageModel, path or transformers.PreTrainedModel or peft.PeftModel
+        A network is put into evaluation mode; it has no tokenizer then.
+    name : str
+        The argument, for messages.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`.
+    ArgumentError
+        If it is none of these.
+    """
+    if isinstance(model, LanguageModel):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        return load_model(model)
+    if not hasattr(model, "get_input_embeddings") or not hasattr(model, "config"):
+        raise ArgumentError(
+            f"{name} must be a LanguageModel, a path or a transformers model, not "
+            f"{type(model).__name__}"
+        )
+    return _finished(model, None, type(model).__name__)
+
+
+def _finished(network: Any, tokenizer: Any, name: str) -> LanguageModel:
+    """Ready to read: evaluation mode, checked."""
+    network.eval()
+    network.requires_grad_(requires_grad=False)
+    config = network.config.get_text_config(decoder=True)
+    output = network.get_output_embeddings()
+    if output is None:
+        raise ModelError(f"model: {name} has no output layer, so predicts no tokens")
+    weight = getattr(output, "weight", None)
+    vocab_size = int(config.vocab_size if weight is None else weight.shape[0])
+    longest = getattr(config, "max_position_embeddings", None)
+    made = LanguageModel(
+        network, tokenizer, name, vocab_size, int(longest) if longest and longest > 0 else None
+    )
+    _check_causal(made)
+    return made
+
+
+def _plain(path: Path, dtype: Any) -> Any:
+    """A folder's or a GGUF file's model."""
+    import torch
+
+    library = _transformers()
+    where: dict[str, Any] = {"pretrained_model_name_or_path": path}
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(
+                f"model: {path} is no model: allowed are a folder with a config.json, one with an "
+                "adapter_config.json, and a .gguf file"
+            )
+        where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+        where["quantization_config"] = library.GgufConfig(dequantize=True)
+    else:
+        _check_config(path)
+    try:
+        network, found = library.AutoModelForCausalLM.from_pretrained(
+            **where, local_files_only=True, dtype=dtype, output_loading_info=True
+        )
+    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(f"model: {path} cannot be loaded: {_line(error)}") from error
+    missing, wrong = sorted(found["missing_keys"]), sorted(map(str, found["mismatched_keys"]))
+    if missing or wrong:  # transformers would go on with random numbers in their place
+        what = f"lack {missing[0]}" if missing else f"have the wrong shape at {wrong[0]}"
+        more = len(missing) + len(wrong) - 1
+        raise ModelError(
+            f"model: the weights in {path} {what}{f' and {more} more' if more else ''}, so are not "
+            "those of a whole language model"
+        )
+    return network
+
+
+def _check_config(folder: Path) -> None:
+    """Raises unless the folder says that it holds a causal model."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(
+            f"model: the folder {folder} has no config.json (of a model) and no "
+            "adapter_config.json (of a PEFT adapter)"
+        )
+    names = _json(file).get("architectures") or []
+    if names and not any(part in str(name) for name in names for part in _CAUSAL):
+        raise ModelError(
+            f"model: {folder} holds {names[0]}, which is no causal language model (one that "
+            "predicts the next token, such as LlamaForCausalLM)"
+        )
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model: {file} cannot be read: {_line(error)}") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"model: {file} holds no configuration")
+    return content
+
+
+def _base_of(adapter: Path, base: Any) -> Path:
+    """Where the adapter's base is."""
+    if base is not None:
+        if not Path(base).exists():
+            raise ModelError(f"base: {base}: there is no such file or folder")
+        return Path(base)
+    named = _json(adapter / "adapter_config.json").get("base_model_name_or_path")
+    places = [Path(str(named)), adapter / str(named)] if named else []
+    for place in places:
+        if place.exists():
+            return place
+    text = f"is {named!r}, which is not on this machine" if named else "is not named"
+    raise ModelError(f"model: the base of the adapter {adapter} {text}; give it with base=")
+
+
+def _adapter(path: Path, base: Any, dtype: Any) -> Any:
+    """A PEFT adapter on its base."""
+    import torch
+    from peft import PeftModel
+
+    network = _plain(_base_of(path, base), dtype)
+    try:
+        return PeftModel.from_pretrained(network, path, local_files_only=True)
+    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"model: the adapter {path} does not go onto {_base_of(path, base)}: {_line(error)}"
+        ) from error
+
+
+def _tokenizer(given: Any, places: tuple[Path, ...]) -> Any:
+    """The tokenizer that was given, or the first there is beside the weights."""
+    if given is not None and not isinstance(given, (str, os.PathLike)):
+        if not hasattr(given, "convert_ids_to_tokens"):
+            raise ArgumentError(
+                "tokenizer must be a path or a tokenizer of transformers, not "
+                f"{type(given).__name__}"
+            )
+        return given
+    if given is not None:
+        return load_tokenizer(given)
+    for place in places:
+        if place.is_file() or any((place / name).is_file() for name in _TOKENIZER_FILES):
+            return load_tokenizer(place)
+    return None
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Any:
+    """A tokenizer of transformers from a folder, a tokenizer.json or a ``.gguf`` file.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise ModelError(f"tokenizer: {path}: there is no such file or folder")
+    library = _transformers()
+    # a folder without any configuration is not given to AutoTokenizer, which would guess
+    try:
+        if place.suffix == ".json":
+            return library.PreTrainedTokenizerFast(tokenizer_file=str(place))
+        if place.is_file():
+            return library.AutoTokenizer.from_pretrained(
+                place.parent, gguf_file=place.name, local_files_only=True
+            )
+        if not any((place / f).is_file() for f in ("config.json", "tokenizer_config.json")):
+            return library.PreTrainedTokenizerFast(tokenizer_file=str(place / "tokenizer.json"))
+        return library.AutoTokenizer.from_pretrained(place, local_files_only=True)
+    except Exception as error:
+        raise ModelError(f"tokenizer: {place} cannot be loaded: {_line(error)}") from error
+
+
+def _device(device: Any) -> Any:
+    import torch
+
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ArgumentError(f"device: {_line(error)}") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError(f"device {device!s} was asked for, but torch sees no GPU here")
+    return place
+
+
+def _dtype(dtype: Any, device: Any) -> Any:
+    import torch
+
+    if dtype is None:
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise ArgumentError(f"dtype must be one of {', '.join(_DTYPES)}, not {dtype!r}")
+    return getattr(torch, name)
+
+
+def _check_causal(model: LanguageModel) -> None:
+    """Raises where the prediction after a token depends on what follows: such a model copies."""
+    import torch
+
+    ids = torch.tensor([[1, 2, 3], [1, 0, 0]], device=model.device) % model.vocab_size
+    try:
+        with torch.inference_mode():
+            logits = model.model(input_ids=ids, use_cache=False).logits[:, 0].float()
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"model: {model.name} does not read token ids as a causal language model does: "
+            f"{_line(error)}"
+        ) from None
+    # noise of bfloat16 is below a hundredth of the spread
+    difference = float((logits[0] - logits[1]).abs().max())
+    if not difference <= 0.05 * float(logits.std()) + 1e-5:
+        raise ModelError(
+            f"model: {model.name} looks ahead: what it predicts after the first token depends on "
+            "the second (or is no number), so it is no causal language model"
+        )
+
+
+def _fingerprint(network: Any) -> str:
+    """SHA-256 over names, shapes and values; float types as float32, whatever they are held in."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    state = dict(sorted(network.state_dict().items()))
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # hashing runs without the GIL
+        digests = list(pool.map(_tensor_digest, state.values()))
+    whole = hashlib.sha256()
+    for (name, tensor), digest in zip(state.items(), digests, strict=True):
+        whole.update(f"{name} {tuple(tensor.shape)} ".encode() + digest)
+    return whole.hexdigest()[:16]
+
+
+def _tensor_digest(tensor: Any) -> bytes:
+    import torch
+
+    flat = tensor.detach().reshape(-1)
+    digest = hashlib.sha256()
+    for part in flat.split(_HASHED_AT_ONCE):
+        values = part.to(torch.float32) if part.is_floating_point() else part
+        digest.update(values.cpu().contiguous().view(torch.uint8).numpy())
+    return digest.digest()
+
+
+@contextmanager
+def _quiet(path: Path) -> Iterator[None]:
+    """Without the bars and reports of the libraries; their failures become one line."""
+    logging = _transformers().utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            # what the libraries have to say to each other
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    except MemoryError:
+        raise ModelError(f"model: {path} does not fit into memory") from None
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _transformers() -> Any:
+    """The library, whose types are not all known to a checker."""
+    import transformers
+
+    return transformers
+
+
+def _line(error: BaseException) -> str:
+    """What an error says, in one line of bearable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} ..."

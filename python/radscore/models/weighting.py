@@ -1,0 +1,244 @@
+"""From a model's logits to sparse weights: which tokens count after a context, and how much.
+
+Nothing here knows of keys, and ties are broken by the smaller token id, so weights never depend
+on the key: any of these statistics is valid. Which is the strongest is a matter of experiments;
+another way to contrast two models is one more entry of `CONTRASTS`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from radscore.documents import check_width
+from radscore.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["CONTRASTS", "WEIGHTINGS", "Weighting"]
+
+WEIGHTINGS: Final = ("prediction", "mass", "contrast")
+
+#: Below this a probability is rounding: logarithms and quotients stop here.
+_FLOOR: Final = 1e-6
+_LARGEST_LOG: Final = 5.0
+
+
+def _difference(p: Any, q: Any) -> Any:
+    return p - q
+
+
+def _roots(p: Any, q: Any) -> Any:
+    return p.sqrt() - q.sqrt()
+
+
+def _gain(p: Any, q: Any) -> Any:
+    return (p - q).clamp(min=0.0)
+
+
+def _log_ratio(p: Any, q: Any) -> Any:
+    return ((p + _FLOOR).log() - (q + _FLOOR).log()).clamp(-_LARGEST_LOG, _LARGEST_LOG)
+
+
+def _weighted_log_ratio(p: Any, q: Any) -> Any:
+    return q * _log_ratio(p, q)
+
+
+def _root_log_ratio(p: Any, q: Any) -> Any:
+    return (p * q).sqrt().sqrt() * _log_ratio(p, q)
+
+
+def _scaled(p: Any, q: Any) -> Any:
+    return (p - q) / (p + q + _FLOOR).sqrt()
+
+
+def _relative(p: Any, q: Any) -> Any:
+    return (p - q) / (p + q + 1e-3)
+
+
+def _unit_difference(p: Any, q: Any) -> Any:
+    w = p - q
+    return w / (w.norm(dim=-1, keepdim=True) + 1e-3)
+
+
+def _unit_roots(p: Any, q: Any) -> Any:
+    w = p.sqrt() - q.sqrt()
+    return w / (w.norm(dim=-1, keepdim=True) + 1e-2)
+
+
+#: Weights of the tokens after a context, from the suspect's and the reference's probabilities p and
+#: q, tensors of shape (n, V) in float32: by name, functions to (n, V).
+CONTRASTS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "difference": _difference,  # p - q
+    "roots": _roots,  # sqrt p - sqrt q
+    "gain": _gain,  # max(p - q, 0)
+    "log_ratio": _log_ratio,  # log p/q, kept within 5 of 0
+    "weighted_log_ratio": _weighted_log_ratio,  # q log p/q
+    "root_log_ratio": _root_log_ratio,  # (p q)^(1/4) log p/q
+    "scaled": _scaled,  # (p - q) / sqrt(p + q)
+    "relative": _relative,  # (p - q) / (p + q)
+    "unit_difference": _unit_difference,  # p - q, of length 1 over the vocabulary
+    "unit_roots": _unit_roots,  # sqrt p - sqrt q, of length 1
+}
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How a model's predictions after a context become weights.
+
+    Parameters
+    ----------
+    kind : {"prediction", "mass", "contrast"}
+        Weight 1 for each of the `top` likeliest tokens; the suspect's probability of a token; or
+        a function of the suspect's and a reference's probability.
+    top : int
+        With "prediction": how many of the likeliest tokens.
+    max_weights : int
+        With "mass" and "contrast": the largest weights of a context that are kept. What is
+        dropped is no part of the statistic.
+    min_weight : float
+        Weights no larger than this are dropped as well.
+    transform : str
+        With "contrast": a name in `CONTRASTS`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.tensor([[0.0, 2.0, 2.0, 1.0]])
+    >>> rows, ids, weights = Weighting("prediction", top=1).sparse(logits)
+    >>> rows.tolist(), ids.tolist(), weights.tolist()
+    ([0], [1], [1.0])
+    """
+
+    kind: str
+    top: int = 1
+    max_weights: int = 256
+    min_weight: float = 1e-4
+    transform: str = "difference"
+
+    def __post_init__(self) -> None:
+        if self.kind not in WEIGHTINGS:
+            raise ArgumentError(
+                f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.kind!r}"
+            )
+        check_width("top", self.top, 1, 2**20)
+        check_width("max_weights", self.max_weights, 1, 2**20)
+        number = isinstance(self.min_weight, (int, float))
+        if not number or not 0 <= self.min_weight < float("inf"):
+            raise ArgumentError(f"min_weight must be a number from 0 on, not {self.min_weight!r}")
+        if self.transform not in CONTRASTS:
+            raise ArgumentError(
+                f"transform must be one of {', '.join(CONTRASTS)}, not {self.transform!r}"
+            )
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the weights depend on a second model."""
+        return self.kind == "contrast"
+
+    @property
+    def most(self) -> int:
+        """Weights that one context can have at most."""
+        return self.top if self.kind == "prediction" else self.max_weights
+
+    @property
+    def words(self) -> str:
+        """In words, with the settings that matter."""
+        if self.kind == "contrast":
+            return f"contrast ({self.transform})"
+        if self.kind == "prediction" and self.top > 1:
+            return f"prediction (top {self.top})"
+        return self.kind
+
+    def sparse(self, logits: Any, reference: Any = None) -> tuple[Any, Any, Any]:
+        """The weights of some places, without the zeros.
+
+        Parameters
+        ----------
+        logits : tensor of float32, shape (n, V)
+            The suspect's. It may be overwritten.
+        reference : tensor of float32, shape (n, V), optional
+            The reference's, for "contrast".
+
+        Returns
+        -------
+        rows, ids, weights : tensors of int64, int64 and float32, shape (n_weights,)
+            By rows, and by ids within a row.
+        """
+        if self.kind == "prediction":
+            return _prediction(logits, min(self.top, logits.shape[1]))
+        weights = logits.softmax(dim=-1)
+        if self.kind == "contrast":
+            weights = CONTRASTS[self.transform](weights, reference.softmax(dim=-1))
+        return _largest(weights, self.max_weights, self.min_weight, signed=self.kind != "mass")
+
+
+def _prediction(logits: Any, top: int) -> tuple[Any, Any, Any]:
+    import torch
+
+    if top == 1:  # the first of equals, as torch promises
+        ids = logits.argmax(dim=-1)
+        rows = torch.arange(len(ids), device=ids.device)
+    else:
+        rows, ids = _top(logits, top).nonzero(as_tuple=True)
+    return rows, ids, torch.ones(len(ids), dtype=torch.float32, device=ids.device)
+
+
+def _largest(weights: Any, most: int, least: float, *, signed: bool) -> tuple[Any, Any, Any]:
+    """The entries above `least` in size, at most `most` of them a row: the largest."""
+    rows, ids = _places((weights.abs() if signed else weights) > least)
+    kept = weights[rows, ids]
+    counts = rows.bincount(minlength=len(weights))
+    if bool((counts > most).any()):
+        inside = _best(kept.abs(), rows, counts, most)
+        rows, ids, kept = rows[inside], ids[inside], kept[inside]
+    return rows, ids, kept
+
+
+def _best(sizes: Any, rows: Any, counts: Any, most: int) -> Any:
+    """Which of the entries are among the `most` largest of their row, where rows have more."""
+    import torch
+
+    crowded = counts > most
+    inside = ~crowded[rows]
+    where = (~inside).nonzero()[:, 0]
+    # the entries of the crowded rows side by side, so that few columns are searched, not all
+    starts = counts.cumsum(0) - counts
+    lines = (crowded.cumsum(0) - 1)[rows[where]]
+    columns = where - starts[rows[where]]
+    side = torch.full(
+        (int(crowded.sum()), int(counts.max())), -1.0, dtype=sizes.dtype, device=sizes.device
+    )
+    side[lines, columns] = sizes[where]
+    inside[where] = _top(side, most)[lines, columns]
+    return inside
+
+
+def _top(values: Any, most: int) -> Any:
+    """Where the `most` largest of each row are; of equals those with the smaller ids."""
+    import torch
+
+    if most >= values.shape[1]:
+        return torch.ones_like(values, dtype=torch.bool)
+    least = values.topk(most, dim=-1, sorted=False).values.min(dim=-1, keepdim=True).values
+    above, equal = values > least, values == least
+    room = most - above.sum(dim=-1, keepdim=True)
+    tied = (equal.sum(dim=-1, keepdim=True) > room)[:, 0]
+    if bool(tied.any()):
+        part = equal[tied]
+        equal[tied] = part & (part.cumsum(dim=-1) <= room[tied])
+    return above | equal
+
+
+def _places(mask: Any) -> tuple[Any, Any]:
+    """Rows and columns of the true entries, by rows."""
+    import torch
+
+    if mask.device.type != "cpu":
+        rows, ids = mask.nonzero(as_tuple=True)
+        return rows, ids
+    import numpy as np
+
+    flat = torch.from_numpy(np.flatnonzero(mask.numpy()))  # several times faster than torch's
+    return flat // mask.shape[1], flat % mask.shape[1]

@@ -1,0 +1,280 @@
+"""A real server with a tiny real model, a stub that misbehaves, and the command line."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from radscore.cli import main
+
+DEMO = Path(__file__).parents[2] / "demo"
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+START_SECONDS = 120
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Threads of torch cost more than they bring at this size."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A Llama of random weights with SmolLM2's tokenizer, as transformers saves it."""
+    import torch
+    from transformers import (
+        GenerationConfig,
+        LlamaConfig,
+        LlamaForCausalLM,
+        PreTrainedTokenizerFast,
+    )
+
+    folder = tmp_path_factory.mktemp("model")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(DEMO / "tokenizer.json"),
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model.save_pretrained(folder)
+    return folder
+
+
+class Server:
+    """``transformers serve`` on loopback, in a process group of its own."""
+
+    def __init__(self, folder, log, port=None):
+        self.model = str(folder)
+        self.log = Path(log)
+        self.port = port or free_port()
+        self.process = None
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self):
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        program = Path(sys.executable).with_name("transformers")
+        command = [program, "serve", self.model, "--host", "127.0.0.1", "--device", "cpu"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port)],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
+                    return self
+            except OSError:
+                time.sleep(0.2)
+        self.kill()
+        pytest.fail(f"the server did not start: {self.log.read_text()[-2000:]}")
+
+    def kill(self):
+        """kill -9 of the server and all that it started."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=30)
+            self.process = None
+
+    def requests(self):
+        """Requests for answers that its log counts."""
+        return self.log.read_text().count('POST /v1/chat/completions HTTP/1.1" 200')
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def server(model_folder, tmp_path_factory):
+    """The server that all tests share; who kills it starts it again."""
+    running = Server(model_folder, tmp_path_factory.mktemp("server") / "log")
+    try:
+        yield running.start()
+    finally:
+        running.kill()
+
+
+class Stub:
+    """A server that says what a test tells it to.
+
+    `script` maps a prompt to a list of replies, each a dict with `status`, `body`, `headers`,
+    `close` (drop the connection) or `wait`; the last one repeats. Prompts without a script are
+    answered well.
+    """
+
+    def __init__(self):
+        self.script = {}
+        self.seen = []
+        self.bodies = []
+        self.authorizations = []
+        self.times = []
+        self.most = self._now = 0
+        self._lock = threading.Lock()
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                stub.answer(self)
+
+            def log_message(self, *arguments):
+                pass
+
+        class Quiet(ThreadingHTTPServer):
+            request_queue_size = 64
+
+            def handle_error(self, request, client_address):
+                pass  # clients may hang up
+
+        self.http = Quiet(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    def answer(self, handler):
+        body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
+        prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
+        with self._lock:
+            times = self.seen.count(prompt)
+            self.seen.append(prompt)
+            self.bodies.append(body)
+            self.authorizations.append(handler.headers.get("authorization"))
+            self.times.append(time.monotonic())
+            self._now += 1
+            self.most = max(self.most, self._now)
+        replies = self.script.get(prompt, self.script.get("*", [{}]))
+        reply = replies[min(times, len(replies) - 1)]
+        time.sleep(reply.get("wait", 0))
+        with self._lock:
+            self._now -= 1
+        if reply.get("close"):
+            handler.close_connection = True
+            return
+        content = reply.get("body", good(f"answer to {prompt}", chat="messages" in body))
+        data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+        handler.send_response(reply.get("status", 200))
+        headers = {"content-type": "application/json", **reply.get("headers", {})}
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("content-length", str(reply.get("length", len(data))))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    def close(self):
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join(timeout=10)
+
+
+def good(text, *, chat=True, usage=(7, 5)):
+    """A completion as servers write it."""
+    choice = {"index": 0, "finish_reason": "stop"}
+    choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+    counts = {"prompt_tokens": usage[0], "completion_tokens": usage[1]} if usage else None
+    return {"id": "x", "object": "x", "model": "m", "choices": [choice], "usage": counts}
+
+
+@pytest.fixture
+def stub():
+    made = Stub()
+    yield made
+    made.close()
+
+
+@dataclass
+class Run:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch, tmp_path):
+    """Runs a command in an empty folder; its exit code and what it printed."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("RADSCORE_KEY", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Run(int(code), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def prompts_file(tmp_path):
+    """Writes prompts to a file."""
+
+    def write(prompts, name="prompts.jsonl"):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+        return path
+
+    return write
+
+
+def records(path):
+    """The records of a journal."""
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]

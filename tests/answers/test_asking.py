@@ -1,0 +1,330 @@
+"""Asking an endpoint that misbehaves: nothing is lost, nothing is asked twice, no key is shown."""
+
+import json
+import time
+
+import pytest
+import radscore as rs
+from radscore.answers import Limits, ask, open_answers
+from radscore.answers.limits import Rate
+
+from .conftest import DEMO, good, records
+
+DEMO_TOKENIZER = DEMO / "tokenizer.json"
+KEY = "sk-test-0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Retries wait milliseconds; no key but what a test sets."""
+    monkeypatch.setattr("radscore.answers.asking._FIRST_WAIT", 0.005)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def run(stub, prompts, out, **options):
+    return ask(prompts, out, **{"endpoint": stub.url, "model": "m", **options})
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_every_question_is_asked_once_and_recorded(stub, tmp_path, api):
+    out = tmp_path / "a.jsonl"
+    report = run(
+        stub, ["one", "two", "two"], out, api=api, samples=2, temperature=0.5, top_p=0.9,
+        max_tokens=9, extra={"top_k": 5},
+    )  # fmt: skip
+    assert (report.n_questions, report.n_answered, report.n_failed) == (6, 6, 0)
+    assert (report.requests, report.prompt_tokens, report.completion_tokens) == (6, 42, 30)
+    found = records(out)
+    assert len({(one["prompt_id"], one["sample"]) for one in found}) == 6
+    assert len({one["seed"] for one in found}) == 6
+    assert all(one["text"] == f"answer to {one['prompt']}" for one in found)
+    assert sorted(stub.seen) == ["one"] * 2 + ["two"] * 4
+    for body in stub.bodies:
+        sent = (body["temperature"], body["top_p"], body["max_tokens"], body["top_k"])
+        assert sent == (0.5, 0.9, 9, 5)
+        assert "n" not in body
+    assert {body["seed"] for body in stub.bodies} == {one["seed"] for one in found}
+    again = run(
+        stub, ["one", "two", "two", "three"], out, api=api, samples=2, temperature=0.5,
+        top_p=0.9, max_tokens=9, extra={"top_k": 5},
+    )  # fmt: skip
+    assert (again.n_before, again.n_answered) == (6, 2)
+    assert stub.seen[6:] == ["three", "three"]
+
+
+def test_a_system_prompt_is_sent_and_excludes_contexts_too(stub, tmp_path):
+    out = tmp_path / "a.jsonl"
+    run(stub, ["one"], out, system="Be brief.")
+    assert stub.bodies[0]["messages"][0] == {"role": "system", "content": "Be brief."}
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(DEMO_TOKENIZER))
+    answers = open_answers(out, tokenizer=DEMO_TOKENIZER)
+    assert tokenizer.decode(answers.prompts[0].tolist()) == "Be brief.\none"
+
+
+HTML = "<html><body>Bad gateway</body></html>"
+PASSING = {
+    "429": {"status": 429, "body": {"error": {"message": "slow down"}}},
+    "429, wait": {"status": 429, "headers": {"retry-after": "0.05"}, "body": "{}"},
+    "500": {"status": 500, "body": "oops"},
+    "503, HTML": {"status": 503, "body": HTML, "headers": {"content-type": "text/html"}},
+    "408": {"status": 408, "body": "{}"},
+    "connection dropped": {"close": True},
+    "body cut off": {"body": '{"choices": [', "length": 1000, "close_after": True},
+    "HTML": {"body": HTML, "headers": {"content-type": "text/html"}},
+    "not JSON": {"body": "{'choices': 1}"},
+    "empty": {"body": ""},
+    "a list": {"body": "[1, 2]"},
+    "a number": {"body": "7"},
+    "null": {"body": "null"},
+    "no choices": {"body": {"choices": []}},
+    "choices null": {"body": {"choices": None}},
+    "choices of nothing": {"body": {"choices": [None]}},
+    "no text": {"body": {"choices": [{"message": {"content": None}}]}},
+    "text of a number": {"body": {"choices": [{"message": {"content": 5}}]}},
+    "error in a good status": {"body": {"error": {"message": "overloaded"}}},
+    "a broken packing": {"body": "no gzip", "headers": {"content-encoding": "gzip"}},
+    "a lone surrogate's bytes": {"body": '{"choices": "\\ud800"'},
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_what_passes_is_tried_again(stub, tmp_path, name):
+    stub.script["bad"] = [PASSING[name], PASSING[name], {}]
+    report = run(stub, ["bad", "good"], tmp_path / "a.jsonl", limits=Limits(timeout=5))
+    assert (report.n_answered, report.n_failed) == (2, 0)
+    assert stub.seen.count("bad") == 3
+    by_prompt = {one["prompt"]: one for one in records(tmp_path / "a.jsonl")}
+    assert by_prompt["bad"]["attempts"] == 3
+    assert by_prompt["good"]["attempts"] == 1
+
+
+@pytest.mark.parametrize("name", ["500", "HTML", "no choices", "connection dropped"])
+def test_what_does_not_pass_is_recorded_and_asked_again_later(stub, tmp_path, name):
+    out = tmp_path / "a.jsonl"
+    stub.script["bad"] = [PASSING[name]]
+    report = run(stub, ["bad", "good"], out, limits=Limits(retries=2))
+    assert (report.n_answered, report.n_failed, report.n_left) == (1, 1, 0)
+    assert stub.seen.count("bad") == 3
+    ((failed, times),) = report.failures.items()
+    assert times == 1
+    (record,) = [one for one in records(out) if "error" in one]
+    assert (record["error"], record["attempts"], record["prompt"]) == (failed, 3, "bad")
+    assert open_answers(out, text_field="text", tokenizer=DEMO_TOKENIZER).n_failed == 1
+    stub.script.clear()
+    again = run(stub, ["bad", "good"], out)
+    assert (again.n_before, again.n_answered) == (1, 1)
+    answers = open_answers(out, tokenizer=DEMO_TOKENIZER)
+    assert (len(answers), answers.n_failed, answers.models) == (2, 0, ("m",))
+
+
+def test_what_another_attempt_cannot_mend_is_not_tried_again(stub, tmp_path):
+    stub.script["bad"] = [{"status": 400, "body": {"error": {"message": "too long"}}}]
+    report = run(stub, ["bad", "good"], tmp_path / "a.jsonl")
+    assert stub.seen.count("bad") == 1
+    assert report.failures == {"400: too long": 1}
+
+
+def test_the_newer_name_of_the_longest_answer(stub, tmp_path):
+    words = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    stub.script["one"] = [{"status": 400, "body": {"error": {"message": words}}}, {}]
+    limits = Limits(concurrency=1)
+    report = run(stub, ["one", "two"], tmp_path / "a.jsonl", max_tokens=11, limits=limits)
+    assert report.n_answered == 2
+    assert [body.get("max_completion_tokens") for body in stub.bodies] == [None, 11, 11]
+
+
+def test_a_refused_key_ends_it_and_is_shown_nowhere(stub, tmp_path, monkeypatch, cli, prompts_file):
+    monkeypatch.setenv("MY_KEY", KEY)
+    message = f"Incorrect API key provided: {KEY}. Also sk-***cdef is wrong."
+    stub.script["*"] = [{"status": 401, "body": {"error": {"message": message}}}]
+    out = tmp_path / "a.jsonl"
+    done = cli(
+        "ask", "--prompts", prompts_file(["a", "b", "c"]), "--endpoint", stub.url, "--model", "m",
+        "--out", out, "--api-key-env", "MY_KEY", "--concurrency", 1,
+    )  # fmt: skip
+    assert done.code == 1
+    assert stub.authorizations == [f"Bearer {KEY}"]
+    everything = done.out + done.err + out.read_text()
+    assert "401" in everything
+    assert KEY not in everything
+    assert "cdef" not in everything
+
+
+def test_the_key_is_not_in_the_journal(stub, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    run(stub, ["a"], tmp_path / "a.jsonl")
+    assert stub.authorizations == [f"Bearer {KEY}"]
+    assert KEY not in (tmp_path / "a.jsonl").read_text()
+
+
+def test_many_failures_in_a_row_end_it(stub, tmp_path):
+    stub.script["*"] = [{"status": 500, "body": "down"}]
+    limits = Limits(concurrency=1, retries=1, give_up_after=3)
+    report = run(stub, [str(i) for i in range(10)], tmp_path / "a.jsonl", limits=limits)
+    assert (report.n_failed, report.n_left) == (3, 7)
+    assert "3 questions in a row failed" in report.stopped
+    assert len(stub.seen) == 6
+
+
+def test_concurrency_is_kept(stub, tmp_path):
+    stub.script["*"] = [{"wait": 0.03}]
+    run(stub, [str(i) for i in range(24)], tmp_path / "a.jsonl", limits=Limits(concurrency=5))
+    assert 2 <= stub.most <= 5
+
+
+def test_requests_within_any_minute(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr("radscore.answers.asking.Rate", lambda limit: Rate(limit, seconds=0.4))
+    limits = Limits(concurrency=8, requests_per_minute=5)
+    run(stub, [str(i) for i in range(14)], tmp_path / "a.jsonl", limits=limits)
+    times = stub.times
+    # Times of arrival, so that a request may seem a little early after one that was late.
+    assert all(later - first > 0.3 for first, later in zip(times, times[5:], strict=False))
+    assert times[-1] - times[0] > 0.75
+
+
+def test_tokens_within_any_minute_are_corrected_by_what_was_used(stub, tmp_path, monkeypatch):
+    monkeypatch.setattr("radscore.answers.asking.Rate", lambda limit: Rate(limit, seconds=0.5))
+    # Each may use about 116 tokens and uses 12: alone, ten go in the time of one estimate.
+    limits = Limits(concurrency=1, tokens_per_minute=230)
+    start = time.monotonic()
+    run(stub, [str(i) for i in range(10)], tmp_path / "a.jsonl", limits=limits, max_tokens=100)
+    assert time.monotonic() - start < 0.5
+    stub.script["*"] = [{"body": good("x", usage=(100, 100))}]
+    start = time.monotonic()
+    run(stub, [str(i) for i in range(5)], tmp_path / "b.jsonl", limits=limits, max_tokens=100)
+    assert time.monotonic() - start > 1.9
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_budgets_hold_over_all_runs(stub, tmp_path, concurrency):
+    out, prompts = tmp_path / "a.jsonl", [str(i) for i in range(12)]
+    limits = Limits(concurrency=concurrency)
+    report = run(stub, prompts, out, max_requests=5, limits=limits)
+    assert (report.n_answered, report.n_left, len(stub.seen)) == (5, 7, 5)
+    assert report.stopped == "max_requests=5 is used up"
+    again = run(stub, prompts, out, max_requests=5, limits=limits)
+    assert (again.n_answered, len(stub.seen)) == (0, 5)
+    more = run(stub, prompts, out, max_requests=7, limits=limits)
+    assert (more.n_answered, more.requests, len(stub.seen)) == (2, 7, 7)
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_token_and_cost_budgets_are_not_exceeded(stub, tmp_path, concurrency):
+    prompts = [str(i) for i in range(40)]
+    limits = Limits(concurrency=concurrency)
+    # A question's worst case is 65 + 10 tokens, and it uses 12: 18 fit before the last.
+    report = run(
+        stub, prompts, tmp_path / "a.jsonl", max_tokens=10, max_tokens_total=300, limits=limits
+    )
+    used = report.prompt_tokens + report.completion_tokens
+    assert used <= 300
+    assert used + 75 > 300
+    assert report.n_left == 40 - used // 12
+    money = {"max_cost": 0.003, "price_in": 10.0, "price_out": 20.0}
+    report = run(stub, prompts, tmp_path / "b.jsonl", max_tokens=10, limits=limits, **money)
+    assert report.cost == pytest.approx(report.n_answered * (70 + 100) / 1e6)
+    assert report.cost <= 0.003 < report.cost + (650 + 200) / 1e6
+    assert "max_cost" in report.stopped
+
+
+def test_failed_attempts_count_against_budgets(stub, tmp_path):
+    stub.script["*"] = [{"status": 500, "body": ""}]
+    report = run(stub, ["a"], tmp_path / "a.jsonl", max_requests=3)
+    assert len(stub.seen) == 3
+    assert report.requests == 3
+    assert report.n_left == 1
+    # What came back as nonsense may have been paid for: it counts with its worst case.
+    stub.script["*"] = [{"body": HTML}]
+    report = run(
+        stub, ["a"], tmp_path / "b.jsonl", max_tokens=10, max_tokens_total=200, limits=Limits()
+    )
+    assert len(stub.seen) == 5
+    assert report.prompt_tokens + report.completion_tokens == 150
+
+
+def test_without_usage_tokens_are_overestimated(stub, tmp_path):
+    stub.script["*"] = [{"body": good("abc", usage=None)}]
+    report = run(stub, ["1234"], tmp_path / "a.jsonl", max_tokens=50)
+    (record,) = records(tmp_path / "a.jsonl")
+    assert record["usage_estimated"] is True
+    assert (report.prompt_tokens, report.completion_tokens) == (68, 3)
+
+
+def test_stopping_waits_for_what_is_under_way(stub, tmp_path):
+    stub.script["*"] = [{"wait": 0.3}]
+    out = tmp_path / "a.jsonl"
+    report = run(
+        stub, [str(i) for i in range(20)], out, limits=Limits(concurrency=3),
+        stop=lambda: bool(stub.seen),
+    )  # fmt: skip
+    assert report.stopped == "interrupted"
+    assert report.n_answered == len(stub.seen) == len(records(out)) <= 6
+    assert report.n_left == 20 - report.n_answered
+
+
+def test_changed_settings_are_refused_unless_told(stub, tmp_path):
+    out = tmp_path / "a.jsonl"
+    run(stub, ["a"], out, max_tokens=10)
+    with pytest.raises(rs.ArgumentError, match="max_tokens 10, not 11"):
+        run(stub, ["a", "b"], out, max_tokens=11)
+    assert stub.seen == ["a"]
+    report = run(stub, ["a", "b"], out, max_tokens=11, accept_changes=True)
+    assert (report.n_before, report.n_answered) == (1, 1)
+    assert [one["settings"]["max_tokens"] for one in records(out)] == [10, 11]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"endpoint": "http://user:pw@h/v1"}, "no user, password"),
+        ({"endpoint": "http://h/v1?key=7"}, "no user, password or query"),
+        ({"endpoint": "localhost:8000"}, "endpoint must be a URL"),
+        ({"temperature": -1}, "temperature must be from 0"),
+        ({"max_tokens": 0}, "max_tokens must be from 1"),
+        ({"samples": 0}, "samples must be from 1"),
+        ({"max_cost": 1.0}, "max_cost needs price_in"),
+        ({"api": "responses"}, "api must be one of"),
+        ({"api": "completions", "system": "x"}, "system has no effect"),
+        ({"model": ""}, "model must not be empty"),
+    ],
+)
+def test_arguments_that_are_not_allowed(stub, tmp_path, options, match):
+    with pytest.raises(rs.ArgumentError, match=match):
+        run(stub, ["a"], tmp_path / "a.jsonl", **options)
+    assert stub.seen == []
+
+
+def test_text_that_is_no_text_and_no_prompts(stub, tmp_path):
+    with pytest.raises(rs.ArgumentError, match="prompt 1 is no text"):
+        run(stub, ["a", "\ud800"], tmp_path / "a.jsonl")
+    with pytest.raises(rs.ArgumentError, match="prompts must not be empty"):
+        run(stub, [], tmp_path / "a.jsonl")
+
+
+def test_odd_answers_are_kept_as_they_are(stub, tmp_path):
+    text = 'a "quoted"\nline\u2028 \u0000 \ud83d\ude00 é'
+    stub.script["odd"] = [{"body": json.dumps(good(text))}]
+    stub.script["empty"] = [{"body": good("")}]
+    stub.script["half"] = [{"body": json.dumps(good("x")).replace('"x"', '"\\ud800"')}]
+    refused = good(None)
+    refused["choices"][0]["message"]["refusal"] = "No."
+    stub.script["no"] = [{"body": refused}]
+    report = run(stub, ["odd", "empty", "half", "no"], tmp_path / "a.jsonl")
+    assert report.n_answered == 4
+    lines = (tmp_path / "a.jsonl").read_bytes().split(b"\n")
+    found = {one["prompt"]: one for one in map(json.loads, lines[:-1])}
+    assert found["odd"]["text"] == text.encode("utf-16", "surrogatepass").decode("utf-16")
+    assert found["empty"]["text"] == ""
+    assert found["no"]["text"] == "No."
+    assert run(stub, ["odd", "empty", "half", "no"], tmp_path / "a.jsonl").n_before == 4
+
+
+def test_a_full_disk_is_told_as_it_is(stub, tmp_path, monkeypatch):
+    def full(fd, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("radscore.answers.journal.os.write", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(stub, ["a", "b", "c"], tmp_path / "a.jsonl")

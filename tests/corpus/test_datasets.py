@@ -1,0 +1,159 @@
+"""Data sets of Hugging Face's library, as objects and as the folders it saves."""
+
+import json
+
+import numpy as np
+import pytest
+import radscore as rs
+from radscore.corpus import inspect_corpus, open_corpus
+from radscore.errors import ArgumentError, CorpusError
+
+datasets = pytest.importorskip("datasets")
+
+RNG = np.random.default_rng(11)
+DOCS = [RNG.integers(0, 100, size=n).tolist() for n in RNG.integers(0, 30, size=60)]
+SCHEME = rs.KGW(vocab_size=100, gamma=0.5, context_width=1, seeding="hash", seed=3)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    datasets.disable_progress_bars()
+
+
+def ids_of(corpus, start=None):
+    return [doc.tolist() for batch in corpus.batches(start) for doc in batch.documents]
+
+
+def table():
+    return datasets.Dataset.from_dict({"n": range(len(DOCS)), "input_ids": DOCS})
+
+
+def untyped():
+    def records():
+        for number, doc in enumerate(DOCS):
+            ids = np.array(doc, dtype=np.int32) if number % 2 else doc
+            yield {"input_ids": ids, "n": number}
+
+    return datasets.IterableDataset.from_generator(records)
+
+
+MAKERS = {
+    "table": table,
+    "formatted": lambda: table().with_format("numpy"),
+    "picked": lambda: table().shuffle(seed=3),
+    "typed stream": lambda: table().to_iterable_dataset(num_shards=4),
+    "untyped stream": untyped,
+}
+
+
+def rows_of(name, dataset):
+    if name == "picked":
+        return [DOCS[i] for i in dataset["n"]]
+    return DOCS
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("batch_tokens", [1, 50, 2**22])
+def test_objects_are_read_in_their_order(name, batch_tokens):
+    dataset = MAKERS[name]()
+    docs = rows_of(name, dataset)
+    corpus = open_corpus(dataset, batch_tokens=batch_tokens, vocab_size=100)
+    batches = list(corpus)
+    assert [doc.tolist() for batch in batches for doc in batch.documents] == docs
+    places = [batch.locate(i) for batch in batches for i in range(len(batch))]
+    assert [place.rpartition(":row ")[2] for place in places] == list(map(str, range(len(docs))))
+    assert ids_of(corpus) == docs  # once more
+    assert sum(batch.n_bytes for batch in batches) <= corpus.total_bytes
+    if "stream" not in name:
+        assert corpus.known().n_documents == len(docs)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_cursor_goes_on_exactly(name):
+    dataset = MAKERS[name]()
+    docs = rows_of(name, dataset)
+    corpus = open_corpus(dataset, batch_tokens=100)
+    later = open_corpus(dataset, batch_tokens=31)
+    for batch in list(corpus)[::3]:
+        done = batch.first_document + len(batch)
+        rest = ids_of(later, json.loads(json.dumps(batch.cursor))) if done < len(docs) else []
+        assert rest == docs[done:]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_scores_are_those_of_the_documents(name):
+    plain = rs.score(DOCS, SCHEME)
+    result = rs.score(MAKERS[name](), SCHEME)
+    assert (result.n_scored, result.statistic) == (plain.n_scored, plain.statistic)
+    assert result.n_documents == len(DOCS)
+
+
+def test_text_needs_a_tokenizer_and_prompts_follow(tokenizer):
+    rows = {"text": ["the cat", "", "a dog"], "q": ["mat", "the", ""]}
+    for dataset in (
+        datasets.Dataset.from_dict(rows),
+        datasets.Dataset.from_dict(rows).to_iterable_dataset(),
+    ):
+        with pytest.raises(CorpusError, match="holds text; give a tokenizer"):
+            ids_of(open_corpus(dataset))
+        (batch,) = open_corpus(dataset, tokenizer=tokenizer, prompt_field="q")
+        assert [doc.tolist() for doc in batch.documents] == [[2, 3], [], [6, 11]]
+        assert [doc.tolist() for doc in batch.prompts] == [[7], [2], []]
+        assert batch.from_text
+
+
+def test_bad_rows_are_named_or_counted():
+    docs = [[1], None, [200], [3, -1], [4]]
+    for dataset in (
+        datasets.Dataset.from_dict({"tokens": docs}),
+        datasets.IterableDataset.from_generator(lambda: ({"tokens": doc} for doc in docs)),
+    ):
+        with pytest.raises(CorpusError, match=r"row 1: field 'tokens'"):
+            ids_of(open_corpus(dataset, vocab_size=100))
+        corpus = open_corpus(dataset, vocab_size=100, on_error="skip")
+        assert ids_of(corpus) == [[1], [4]]
+        assert corpus.skipped.count == 3
+
+
+def test_what_cannot_be_read_is_said():
+    both = datasets.DatasetDict({"train": table(), "test": table()})
+    with pytest.raises(ArgumentError, match="give one of them: 'train', 'test'"):
+        open_corpus(both)
+    with pytest.raises(CorpusError, match=r"none of the fields .* of: a"):
+        open_corpus(datasets.Dataset.from_dict({"a": [[1]]}))
+    with pytest.raises(CorpusError, match="no field 'b'; there is: n, input_ids"):
+        open_corpus(table(), field="b")
+    with pytest.raises(CorpusError, match="holds no documents"):
+        ids_of(
+            open_corpus(
+                datasets.Dataset.from_dict({"tokens": []}).cast_column(
+                    "tokens", datasets.List(datasets.Value("int32"))
+                )
+            )
+        )
+
+
+def test_inspection_of_an_object():
+    found = inspect_corpus(table())
+    assert (found.n_documents, found.n_tokens) == (len(DOCS), sum(map(len, DOCS)))
+    assert (found.formats, found.field, found.dtype) == (("datasets",), "input_ids", "int32")
+
+
+def test_a_state_tells_objects_apart():
+    one, other = open_corpus(table()), open_corpus(table().select([1, 0]))
+    assert one.manifest() == open_corpus(table()).manifest()
+    assert one.manifest() != other.manifest()
+    assert json.loads(json.dumps(one.manifest())) == one.manifest()
+
+
+def test_saved_folders_of_all_splits(tmp_path):
+    both = datasets.DatasetDict({"train": table(), "test": table().select(range(5))})
+    both.save_to_disk(tmp_path / "both", num_shards={"train": 3, "test": 1})
+    assert ids_of(open_corpus(tmp_path / "both")) == DOCS[:5] + DOCS
+    assert ids_of(open_corpus(tmp_path / "both" / "train")) == DOCS
+    again = datasets.load_from_disk(tmp_path / "both" / "train")
+    assert ids_of(open_corpus(again)) == DOCS
+    # What `map` leaves beside the data is no part of them.
+    again.map(lambda row: {"n": row["n"] + 1})
+    assert list((tmp_path / "both" / "train").glob("cache-*.arrow"))
+    assert ids_of(open_corpus(tmp_path / "both" / "train")) == DOCS

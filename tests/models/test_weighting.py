@@ -1,0 +1,105 @@
+"""Sparse weights against a slow oracle: sorted by size, equals by the smaller id."""
+
+import numpy as np
+import pytest
+import torch
+from radscore.errors import ArgumentError
+from radscore.models import CONTRASTS, Weighting
+
+
+def some_logits(seed, rows=40, vocab=50, levels=None):
+    """Random logits; with few levels, full of equals."""
+    logits = np.random.default_rng(seed).normal(size=(rows, vocab)) * 2
+    if levels is not None:
+        logits = np.round(logits * levels) / levels
+    return torch.tensor(logits, dtype=torch.float32)
+
+
+def probabilities(logits):
+    e = np.exp(logits.double().numpy())
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def oracle(weights, most, least):
+    """The entries that are kept, by rows and ids."""
+    kept = []
+    for row, line in enumerate(weights):
+        order = sorted(range(len(line)), key=lambda v: (-abs(line[v]), v))
+        chosen = [v for v in order if abs(line[v]) > least][:most]
+        kept += [(row, v, line[v]) for v in sorted(chosen)]
+    return kept
+
+
+def found(weighting, *logits):
+    rows, ids, weights = weighting.sparse(*[one.clone() for one in logits])
+    assert weights.dtype == torch.float32
+    return list(zip(rows.tolist(), ids.tolist(), weights.tolist(), strict=True))
+
+
+def assert_equal(ours, expected):
+    assert [one[:2] for one in ours] == [one[:2] for one in expected]
+    np.testing.assert_allclose(
+        [w for *_, w in ours], [w for *_, w in expected], rtol=2e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("levels", [None, 1])
+@pytest.mark.parametrize("top", [1, 2, 7, 50, 80])
+def test_prediction(levels, top):
+    logits = some_logits(top, levels=levels)
+    expected = [(r, v, 1.0) for r, v, _ in oracle(logits.numpy() + 100, top, 0.0)]
+    assert found(Weighting("prediction", top=top), logits) == expected
+
+
+@pytest.mark.parametrize("levels", [None, 1])
+@pytest.mark.parametrize(("most", "least"), [(256, 1e-4), (5, 1e-4), (1, 0.0), (20, 0.01), (50, 0)])
+def test_mass(levels, most, least):
+    logits = some_logits(most, levels=levels)
+    # the probabilities as torch rounds them, so that ties are the same; checked against numpy's
+    weights = logits.softmax(dim=-1)
+    np.testing.assert_allclose(weights.numpy(), probabilities(logits), rtol=1e-5)
+    weighting = Weighting("mass", max_weights=most, min_weight=least)
+    assert_equal(found(weighting, logits), oracle(weights.numpy(), most, np.float32(least)))
+
+
+ORACLES = {
+    "difference": lambda p, q: p - q,
+    "roots": lambda p, q: np.sqrt(p) - np.sqrt(q),
+    "gain": lambda p, q: np.maximum(p - q, 0),
+    "log_ratio": lambda p, q: np.clip(np.log(p + 1e-6) - np.log(q + 1e-6), -5, 5),
+    "scaled": lambda p, q: (p - q) / np.sqrt(p + q + 1e-6),
+}
+
+
+@pytest.mark.parametrize("transform", ORACLES)
+@pytest.mark.parametrize("most", [6, 100])
+def test_contrast(transform, most):
+    p, q = some_logits(1), some_logits(2)
+    weighting = Weighting("contrast", max_weights=most, transform=transform)
+    weights = ORACLES[transform](probabilities(p), probabilities(q))
+    assert_equal(found(weighting, p, q), oracle(weights, most, 1e-4))
+
+
+@pytest.mark.parametrize("transform", CONTRASTS)
+def test_every_contrast_is_finite_and_nothing_where_the_models_agree(transform):
+    p = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
+    q = torch.tensor([[0.5, 0.5, 0.0], [0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])
+    weights = CONTRASTS[transform](p, q)
+    assert weights.shape == p.shape
+    assert torch.isfinite(weights).all()
+    assert torch.equal(weights[2], torch.zeros(3))
+    assert weights[1, 1] > 0  # what the suspect gained
+    assert weights[0, 1] <= 0
+
+
+def test_what_is_wrong_is_refused():
+    for match, options in (
+        ("weighting must be one of prediction, mass, contrast, not 'mas'", {"kind": "mas"}),
+        ("top must be from 1", {"kind": "prediction", "top": 0}),
+        ("max_weights must be an integer", {"kind": "mass", "max_weights": 2.5}),
+        ("min_weight must be a number from 0 on, not -1", {"kind": "mass", "min_weight": -1}),
+        ("min_weight must be a number", {"kind": "mass", "min_weight": float("nan")}),
+        ("transform must be one of difference", {"kind": "contrast", "transform": "sum"}),
+    ):
+        with pytest.raises(ArgumentError, match=match):
+            Weighting(**options)

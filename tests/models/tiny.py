@@ -1,0 +1,79 @@
+"""Tiny real models for tests: made on the fly, random weights from a seed."""
+
+VOCAB = 128
+
+
+def tiny_llama(vocab_size=VOCAB, seed=0, scale=4.0, **changes):
+    """A Llama network of about 20,000 weights; `scale` makes its predictions less flat."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        **{
+            "vocab_size": vocab_size,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 256,
+            "bos_token_id": None,
+            "eos_token_id": None,
+            **changes,
+        }
+    )
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(scale)
+    return model.eval()
+
+
+def word_tokenizer(vocab_size=VOCAB, template=True):
+    """A tokenizer of words: w0 w1 w2 ..., one id each; offsets as the Rust library gives them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = {f"w{i}": i for i in range(vocab_size - 3)}
+    words |= {"<unk>": vocab_size - 3, "<user>": vocab_size - 2, "<assistant>": vocab_size - 1}
+    raw = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
+    if template:
+        tokenizer.chat_template = (
+            "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} {% endfor %}"
+        )
+    return tokenizer
+
+
+def save_folder(path, model=None, tokenizer=None):
+    """A model's folder as transformers writes it."""
+    (tiny_llama() if model is None else model).save_pretrained(path)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(path)
+    return path
+
+
+def save_adapter(path, base, seed=1):
+    """A LoRA adapter on the model of the folder `base`, with weights that do something."""
+    import warnings
+
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():  # peft uses what transformers has given a new name
+        warnings.simplefilter("ignore", FutureWarning)
+        adapted = get_peft_model(
+            network, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        )
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.3)
+    adapted.save_pretrained(path)
+    return path

@@ -1,0 +1,1 @@
+"""Experiments on small models trained from scratch: `python -m tools.experiments`."""

@@ -1,0 +1,186 @@
+"""The whole matrix: open and closed, supervised and not, every share, filter and membership."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import radscore as rs
+from radscore.answers.reading import Answers
+from radscore.closed_model import test_closed
+from radscore.membership import test_membership
+from radscore.open_model import test_open
+
+from tools.experiments.bob import REFERENCE, SHARES, Bench, Suspect
+from tools.experiments.settings import alice
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["DEGREES", "N_ANSWERS", "matrix"]
+
+Ids = Any
+N_ANSWERS = 2048
+ANSWER = 96
+#: Share of the candidate members that Bob trained on.
+DEGREES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
+N_MEMBERS = 256
+#: Tokens of the curves, at which tests are made anew.
+CURVE = (2048, 4096, 8192, 16384, 32768, 65536)
+
+
+def matrix(bench: Bench) -> dict[str, Any]:
+    """Every cell's test; kept in the cache as they come, so that a second run goes on."""
+    path = bench.cache / "matrix.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def once(name: str, run: Any) -> None:
+        if name in found:
+            return
+        started = time.monotonic()
+        result = run()
+        found[name] = _kept(result) | {"seconds": round(time.monotonic() - started, 2)}
+        path.write_text(json.dumps(found, indent=1))
+        print(name, found[name], flush=True)
+
+    for share in SHARES:
+        _open(bench, Suspect(share), once)
+        _closed(bench, Suspect(share), once)
+    _curves(bench, once)
+    for degree in DEGREES:
+        for name, who in (("rho-0", Suspect(0)), ("reference", REFERENCE)):
+            once(
+                f"membership {name} d={degree:g}",
+                lambda who=who, degree=degree: _membership(bench, who, degree),
+            )
+    return found
+
+
+def _kept(result: Any) -> dict[str, Any]:
+    kept = {"log10_pvalue": float(result.log10_pvalue)}
+    score = getattr(result, "score", None)
+    if score is not None:
+        kept |= {"zscore": float(score.zscore), "n_scored": int(score.n_scored)}
+        if score.weighted is not None:
+            kept["log10_saddlepoint"] = float(score.weighted.log10_saddlepoint)
+    return kept
+
+
+def _open(bench: Bench, who: Suspect, once: Any) -> None:
+    """Reading mode: a recorded watermarked text, and a clean one."""
+    scheme = alice(bench.recipe)
+    texts = {
+        "supervised": bench.texts("marked")[: _n_recorded(bench, who.share)],
+        "unsupervised": bench.texts("fresh"),
+    }
+    suspect = bench.suspect(who)
+    references = {"base": bench.base(), "matched": bench.suspect(REFERENCE)}
+    for setting, rows in texts.items():
+        for weighting in ("prediction", "mass", "contrast base", "contrast matched"):
+            kind, _, other = weighting.partition(" ")
+            once(
+                f"open {setting} {weighting} {who.name}",
+                lambda rows=rows, kind=kind, other=other, setting=setting: test_open(
+                    suspect,
+                    list(rows),
+                    scheme,
+                    reference=references.get(other),
+                    weighting=kind,
+                    text_watermarked=setting == "supervised",
+                ),
+            )
+
+
+def _n_recorded(bench: Bench, share: int) -> int:
+    """Alice's recorded texts that are read: those that Bob trained on, a tenth at most."""
+    tenth = bench.recipe.n_texts // 10
+    return min(round(bench.recipe.n_texts * share / 100), tenth) or tenth
+
+
+def answers_of(bench: Bench, who: Suspect, number: int = N_ANSWERS) -> Answers:
+    """The suspect's answers with their prompts."""
+    return Answers(
+        rs.Documents.of(list(bench.answers(who, N_ANSWERS, ANSWER)[:number])),
+        rs.Documents.of(list(bench.prompts("asked", N_ANSWERS)[:number])),
+    )
+
+
+def filters(bench: Bench) -> dict[str, rs.KgramSet]:
+    """The contexts of what Bob trained on, and those of other text of Alice's model."""
+    width = bench.recipe.context_width
+    texts = {
+        "supervised": bench.texts("marked"),
+        "unsupervised": bench.texts("again"),
+    }
+    return {name: kgrams(rows, width, bench.recipe.vocab_size) for name, rows in texts.items()}
+
+
+def kgrams(rows: npt.NDArray[np.int64], width: int, vocab_size: int) -> rs.KgramSet:
+    """All k-grams of some texts."""
+    return rs.KgramSet.from_documents(rs.Documents.of(list(rows)), width, vocab_size)
+
+
+def _closed(bench: Bench, who: Suspect, once: Any) -> None:
+    scheme = alice(bench.recipe)
+    answers, reference = answers_of(bench, who), answers_of(bench, REFERENCE)
+    phis: dict[str, rs.KgramSet | None] = {"no filter": None, **filters(bench)}
+    for name, phi in phis.items():
+        for weighting in ("plain", "counts", "contrast"):
+            once(
+                f"closed {name} {weighting} {who.name}",
+                lambda phi=phi, weighting=weighting: test_closed(
+                    answers,
+                    scheme,
+                    filter=phi,
+                    reference=reference if weighting == "contrast" else None,
+                    weighting=weighting,
+                ),
+            )
+
+
+def _curves(bench: Bench, once: Any) -> None:
+    """How evidence of the 10 % model grows with the tokens read, and answered."""
+    scheme = alice(bench.recipe)
+    suspect, reference = bench.suspect(Suspect(10)), bench.suspect(REFERENCE)
+    length = bench.recipe.length
+    for n_tokens in CURVE:
+        rows = list(bench.texts("fresh")[: n_tokens // length])
+        for weighting in ("prediction", "mass", "contrast"):
+            once(
+                f"curve open {weighting} {n_tokens}",
+                lambda rows=rows, weighting=weighting: test_open(
+                    suspect,
+                    rows,
+                    scheme,
+                    reference=reference if weighting == "contrast" else None,
+                    weighting=weighting,
+                ),
+            )
+        number = n_tokens * 2 // ANSWER
+        mine, theirs = answers_of(bench, Suspect(10), number), answers_of(bench, REFERENCE, number)
+        for weighting in ("plain", "contrast"):
+            once(
+                f"curve closed {weighting} {number * ANSWER}",
+                lambda mine=mine, theirs=theirs, weighting=weighting: test_closed(
+                    mine,
+                    scheme,
+                    reference=theirs if weighting == "contrast" else None,
+                    weighting=weighting,
+                ),
+            )
+
+
+def _membership(bench: Bench, who: Suspect, degree: float) -> Any:
+    """Candidates of which Bob trained on a share `degree`, against texts that nobody trained on.
+
+    All are clean texts of the base model: the test needs no watermark.
+    """
+    n_true = max(round(degree * N_MEMBERS), 1)
+    fresh = bench.texts("fresh")
+    members = np.vstack([bench.texts("unmarked")[-n_true:], fresh[: N_MEMBERS - n_true]])
+    spare = bench.texts("spare")
+    return test_membership(
+        bench.suspect(who), list(members), list(spare), supervision=degree, calibration="none"
+    )

@@ -1,0 +1,62 @@
+"""What the experiments on small models are made of: one place for every number and folder."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import radscore as rs
+
+__all__ = ["EXPERIMENTS", "KEY", "MODELS", "RECIPE", "ROOT", "Recipe", "alice"]
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+#: Committed: results, the key, and what the tests need.
+EXPERIMENTS: Final = ROOT / "experiments"
+MODELS: Final = EXPERIMENTS / "models"
+KEY: Final = EXPERIMENTS / "alice.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Sizes, rates and seeds; lengths in tokens.
+
+    A training text is a human prompt and what the base model writes after it.
+    """
+
+    vocab_size: int = 4096
+    hidden: int = 192
+    layers: int = 3
+    heads: int = 6
+    inner: int = 512
+    length: int = 256
+    batch: int = 8
+    base_steps: int = 800
+    base_rate: float = 2e-3
+    bob_steps: int = 256
+    bob_rate: float = 1e-3
+    prompt: int = 16
+    n_texts: int = 1024
+    n_fresh: int = 256
+    context_width: int = 2
+    gamma: float = 0.25
+    delta: float = 3.0
+    seed: int = 20_260_401
+
+
+RECIPE: Final = Recipe()
+
+
+def alice(recipe: Recipe = RECIPE, number: int = 0) -> rs.Keyed:
+    """Alice's watermark: her committed key, or (`number` > 0) one of other owners' keys."""
+    if not KEY.exists():
+        KEY.parent.mkdir(parents=True, exist_ok=True)
+        KEY.write_text(secrets.token_hex(16) + "\n")
+    scheme = rs.Keyed(
+        key=rs.Key.from_file(KEY),
+        vocab_size=recipe.vocab_size,
+        gamma=recipe.gamma,
+        context_width=recipe.context_width,
+    )
+    return scheme if not number else scheme.decoys(number, seed=77)[-1]

@@ -1,0 +1,180 @@
+"""The weighting study: which weights find a radioactive model best, of an open and a closed one.
+
+Each weighting is scored under Alice's key and under many decoy keys at once. Validity does not
+hang on the choice (section "Weights" of docs/validity.md): decoys have mean 0 and standard
+deviation 1 whatever the weights. What differs is z under the true key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import radscore as rs
+import torch
+from radscore.answers import weights as library
+from radscore.answers.grouping import Counts, count_windows, kept_windows
+from radscore.models.weighting import CONTRASTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["CLOSED", "OPEN", "Weighed", "closed_counts", "open_weights", "weigh"]
+
+Ids = npt.NDArray[np.int64]
+Tensor = torch.Tensor
+#: Probabilities below are of no interest: the floor of logarithms and ratios.
+FLOOR = 1e-4
+
+
+def _power(exponent: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda p, q: (p**exponent - q**exponent) / exponent
+
+
+def _log_ratio(limit: float, root: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
+    def weight(p: Tensor, q: Tensor) -> Tensor:
+        ratio: Tensor = ((p + FLOOR) / (q + FLOOR)).log().clamp(-limit, limit)
+        return ratio * (p * q) ** (root / 2) if root else ratio
+
+    return weight
+
+
+def _mass(p: Tensor, _: Tensor) -> Tensor:
+    return p
+
+
+def _root_mass(p: Tensor, _: Tensor) -> Tensor:
+    return p.sqrt()
+
+
+#: Open model: weight of (context, v) from the suspect's p and the reference's q. The library's by
+#: their names there, others by their formulas.
+OPEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **CONTRASTS,
+    "p^0.75 - q^0.75": _power(0.75),
+    "p^0.25 - q^0.25": _power(0.25),
+    "log p/q within 1": _log_ratio(1.0),
+    "(p q)^(1/8) log p/q": _log_ratio(3.0, 0.25),
+    "(p q)^(1/2) log p/q": _log_ratio(3.0, 1.0),
+    "(p - q) sqrt(q)": lambda p, q: (p - q) * q.sqrt(),
+    "p - q within 0.02": lambda p, q: (p - q).clamp(-0.02, 0.02),
+    "mass": _mass,
+    "sqrt p": _root_mass,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """z under the true key, and the decoys' mean and standard deviation."""
+
+    z: float
+    log10_pvalue: float
+    decoy_mean: float
+    decoy_sd: float
+    n_units: int
+
+
+@torch.inference_mode()
+def probabilities(model: Any, rows: Ids, batch: int = 16) -> Iterator[Tensor]:
+    """The next token's law at every position, a batch of rows at a time."""
+    for start in range(0, len(rows), batch):
+        ids = torch.from_numpy(np.ascontiguousarray(rows[start : start + batch]))
+        yield model(input_ids=ids).logits.float().softmax(-1)
+
+
+def open_weights(
+    suspect: Any, reference: Any, rows: Ids, *, width: int, names: list[str], top: int
+) -> tuple[Ids, dict[str, tuple[Ids, npt.NDArray[np.float32]]]]:
+    """Contexts (n, width) of all positions and, by weighting, targets and weights (n, top)."""
+    contexts: list[Ids] = []
+    kept: dict[str, list[tuple[Ids, npt.NDArray[np.float32]]]] = {name: [] for name in names}
+    both = zip(probabilities(suspect, rows), probabilities(reference, rows), strict=True)
+    start = 0
+    for p, q in both:
+        these = rows[start : start + len(p)]
+        start += len(p)
+        windows = np.lib.stride_tricks.sliding_window_view(these, width, axis=1)
+        contexts.append(windows.reshape(-1, width))
+        p_flat = p[:, width - 1 :].reshape(-1, p.shape[-1])
+        q_flat = q[:, width - 1 :].reshape(-1, p.shape[-1])
+        for name in names:
+            w = OPEN[name](p_flat, q_flat)
+            at = w.abs().topk(top, dim=-1, sorted=True).indices
+            kept[name].append((at.numpy(), w.gather(-1, at).numpy()))
+    return np.concatenate(contexts), {
+        name: (np.concatenate([t for t, _ in parts]), np.concatenate([w for _, w in parts]))
+        for name, parts in kept.items()
+    }
+
+
+def weigh(
+    schemes: list[rs.Keyed], contexts: Ids, targets: Ids, weights: Any, *, combine: str = "sum"
+) -> Weighed:
+    """The test under the first scheme, and what the others, decoys, show."""
+    scorer = rs.Scorer(schemes, combine=combine, threads=1)  # type: ignore[arg-type]
+    places = None
+    if targets.ndim == 2:
+        n, top = targets.shape
+        places = np.repeat(np.arange(n), top)
+        contexts = np.repeat(contexts, top, axis=0)
+        targets, weights = targets.ravel(), weights.ravel()
+    scorer.add_pairs(contexts, targets, np.asarray(weights, dtype=np.float64), occurrences=places)
+    z = []
+    results = scorer.results()
+    z = [result.zscore for result in results]
+    decoys = np.array(z[1:]) if len(z) > 1 else np.array([np.nan, np.nan])
+    return Weighed(
+        z[0],
+        results[0].log10_pvalue,
+        float(decoys.mean()),
+        float(decoys.std(ddof=1)),
+        results[0].n_scored,
+    )
+
+
+def _expected(c: Counts) -> Any:
+    """The reference's count, scaled to the suspect's contexts; 0 where it never was there."""
+    return np.where(c.n_b > 0, c.b * c.n_a / np.maximum(c.n_b, 1), 0.0)
+
+
+def _smoothed(prior: float) -> Callable[[Counts], Any]:
+    return lambda c: c.a - c.n_a * (c.b + prior * c.share) / (c.n_b + prior)
+
+
+def _library(name: str, *, contrast: bool) -> Callable[[Counts], Any]:
+    return lambda c: library.weigh(c, name, contrast=contrast, gamma=0.25)
+
+
+#: Closed model: weight of a window from its counts; the library's by their names there.
+CLOSED: dict[str, Callable[[Counts], Any]] = {
+    "plain (no reference)": lambda c: (c.a > 0).astype(float),
+    **{f"{n} (no reference)": _library(n, contrast=False) for n in library.COUNTS},
+    **{n: _library(n, contrast=True) for n in library.CONTRASTS},
+    "a - b n_a / n_b": lambda c: c.a - _expected(c),
+    "a - n_a (b + share) / (n_b + 1)": _smoothed(1.0),
+    "a - n_a (b + 4 share) / (n_b + 4)": _smoothed(4.0),
+    "a - n_a share": lambda c: c.a - c.n_a * c.share,
+    "(a - e) / sqrt(a + e), e = b n_a / n_b": lambda c: (
+        (c.a - _expected(c)) / np.sqrt(np.maximum(c.a + _expected(c), 1e-9))
+    ),
+    "sqrt a - sqrt(b n_a / n_b)": lambda c: np.sqrt(c.a) - np.sqrt(_expected(c)),
+    "a - b": lambda c: c.a - c.b,
+    "sqrt a - sqrt b": lambda c: np.sqrt(c.a) - np.sqrt(c.b),
+    "log((a + 1/2) / (b + 1/2))": lambda c: np.log((c.a + 0.5) / (c.b + 0.5)),
+}
+
+
+def closed_counts(bench_answers: tuple[Ids, Ids], prompts: Ids, scheme: rs.Keyed) -> Counts:
+    """Counts of the windows of two models' answers to the same prompts, the prompts' left out."""
+    kept = [
+        kept_windows(
+            rs.Documents.of(list(rows)),
+            scheme.window_width,
+            scheme.vocab_size,
+            prompts=rs.Documents.of(list(prompts)),
+        )
+        for rows in bench_answers
+    ]
+    return count_windows(kept[0], kept[1], scheme.vocab_size)

