@@ -15,6 +15,7 @@ from radscore.errors import (
     RadscoreError,
     SchemeError,
     StateError,
+    StorageError,
     TokenError,
 )
 from radscore.kgrams import KgramCounts, KgramSet
@@ -71,6 +72,7 @@ __all__ = [
     "ScoreResult",
     "Scorer",
     "StateError",
+    "StorageError",
     "SynthID",
     "SynthIDDeepMind",
     "TextSeal",

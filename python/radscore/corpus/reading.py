@@ -273,7 +273,7 @@ class Corpus:
         small = None if fields is None else replace(fields, batch_tokens=batch_tokens)
         options = replace(self._options, batch_tokens=batch_tokens, fields=small)
         part = Corpus([source], options, self._on_error)
-        return part._checked_chunks(source, position, Problems(self._on_error))
+        return part.checked_chunks(source, position, Problems(self._on_error))
 
     def _progress(self, start: dict[str, Any] | None) -> _Progress:
         if start is None:
@@ -306,7 +306,7 @@ class Corpus:
             source = self.sources[index]
             position = progress.position if index == first and progress.position else {}
             progress.source = index
-            for chunk in self._checked_chunks(source, position, problems):
+            for chunk in self.checked_chunks(source, position, problems):
                 progress.position = chunk.position
                 progress.skipped = progress.skipped.plus(chunk.skipped)
                 if len(chunk.documents) == 0:
@@ -341,7 +341,7 @@ class Corpus:
             f"{skipped}, first {skipped.examples[0]}"
         )
 
-    def _checked_chunks(
+    def checked_chunks(
         self, source: Source, position: dict[str, int], problems: Problems
     ) -> Iterator[Chunk]:
         """The chunks of one file, cut at `eod` and free of ids outside of the vocabulary."""
