@@ -92,12 +92,7 @@ impl<I: Key> Table<I> {
     /// Moves the first item of each identity to the front, in order, and returns how many there are.
     /// The first `known` items are distinct. `foreign` is an identity that no item has: it marks
     /// free slots.
-    pub fn distinct(
-        &mut self,
-        items: &mut impl Items<Id = I>,
-        known: usize,
-        foreign: I,
-    ) -> usize {
+    pub fn distinct(&mut self, items: &mut impl Items<Id = I>, known: usize, foreign: I) -> usize {
         let total = items.len();
         self.clear((2 * total).clamp(FEWEST, SLOTS.max(2 * known)), foreign);
         let (mut kept, mut at) = (0, 0);
@@ -197,7 +192,10 @@ mod tests {
         assert_eq!(table.distinct(&mut Windows(&mut keys), 0, u64::MAX), 4);
         assert_eq!(keys[..4], [0x12, 0x13, 0x22, 0x21]);
         let mut keys: Vec<u64> = vec![0x12, 0x22, 0x13, 0x41, 0x22, 0x31];
-        assert_eq!(table.distinct(&mut Contexts(&mut keys, packer), 2, u64::MAX), 4);
+        assert_eq!(
+            table.distinct(&mut Contexts(&mut keys, packer), 2, u64::MAX),
+            4
+        );
         assert_eq!(keys[..4], [0x12, 0x22, 0x41, 0x31]);
         let (mut units, mut keys) = (vec![5u128, 6, 5, 5], vec![1u64, 2, 3, 4]);
         assert_eq!(table_of(&mut units, &mut keys), 2);

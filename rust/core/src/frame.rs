@@ -44,7 +44,7 @@ const WAITING: usize = 1 << 29;
 const SLOW: f64 = 300.0;
 
 /// See the module.
-pub struct Frame<K> {
+pub struct Frame<K: Key> {
     pub(crate) plan: WindowPlan<K>,
     pub(crate) rule: Rule,
     combine: Combine,
@@ -197,7 +197,11 @@ impl<K: Key> Frame<K> {
         if waiting < PENDING {
             return false;
         }
-        let cost: f64 = self.schemes.iter().map(|state| state.scheme.nanoseconds()).sum();
+        let cost: f64 = self
+            .schemes
+            .iter()
+            .map(|state| state.scheme.nanoseconds())
+            .sum();
         if self.rule == Rule::None || cost > SLOW {
             return self.rule == Rule::None || waiting >= self.store.len() / 4;
         }
@@ -356,7 +360,9 @@ impl<K: Key> Frame<K> {
             0
         };
         while from < self.store.parts() {
-            let end = self.store.round(from, ROUND, |part| part.total - part.distinct);
+            let end = self
+                .store
+                .round(from, ROUND, |part| part.total - part.distinct);
             check()?;
             self.dedup(from..end, pool);
             self.score(from..end, pool, check)?;
@@ -385,17 +391,30 @@ impl<K: Key> Frame<K> {
         let by_unit = direct.len() < self.schemes.len();
         let direct: Vec<&dyn Scheme> = direct.iter().map(AsRef::as_ref).collect();
         let (store, states) = (&mut self.store, &mut self.schemes);
-        score_parts(store, parts, &direct, pool, desks, packer, check, by_unit, |sums, keys| {
-            let mut sums = sums.iter();
-            pool.install(|| {
-                for state in states.iter_mut() {
-                    match state.units {
-                        Some(_) => state.push_units(keys, packer),
-                        None => sums.next().into_iter().for_each(|more| state.sums.merge(more)),
+        score_parts(
+            store,
+            parts,
+            &direct,
+            pool,
+            desks,
+            packer,
+            check,
+            by_unit,
+            |sums, keys| {
+                let mut sums = sums.iter();
+                pool.install(|| {
+                    for state in states.iter_mut() {
+                        match state.units {
+                            Some(_) => state.push_units(keys, packer),
+                            None => sums
+                                .next()
+                                .into_iter()
+                                .for_each(|more| state.sums.merge(more)),
+                        }
                     }
-                }
-            });
-        })
+                });
+            },
+        )
     }
 
     /// Returns memory that is not needed now to the system.
@@ -475,7 +494,8 @@ impl<K: Key> Frame<K> {
             for (mine, theirs) in self.schemes.iter_mut().zip(&other.schemes) {
                 mine.sums.merge(&theirs.sums);
             }
-            self.store.push(&other.store.export(|part| part.scored), &placing);
+            self.store
+                .push(&other.store.export(|part| part.scored), &placing);
             return;
         }
         self.duplicates += other.duplicates;
@@ -509,7 +529,10 @@ impl<K: Key> Frame<K> {
             put_u64(out, record.weight.to_bits());
         }
         for state in &self.schemes {
-            let waiting = state.units.as_ref().map(|store| store.export(|part| part.scored));
+            let waiting = state
+                .units
+                .as_ref()
+                .map(|store| store.export(|part| part.scored));
             let waiting = waiting.unwrap_or_default();
             put_u64(out, waiting.len() as u64);
             waiting.iter().for_each(|key| key.write(out));

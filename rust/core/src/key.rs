@@ -1,9 +1,11 @@
 //! Exact integer keys: a window's tokens packed into 64, 128 or 384 bits, oldest token in the
 //! highest bits, so that equal keys are equal windows and keys sort by context first.
 
+use crate::arena::Lasting;
 use crate::error::{Error, Result};
 use crate::schemes::PADDING;
 use std::hash::Hash;
+use std::sync::Mutex;
 
 /// Largest vocabulary (2^20) and context width that are supported.
 pub const MAX_VOCAB: u32 = 1 << 20;
@@ -11,7 +13,7 @@ pub const MAX_VOCAB: u32 = 1 << 20;
 pub const MAX_CONTEXT_WIDTH: usize = 16;
 
 /// An unsigned integer that holds a packed window.
-pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + 'static {
+pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + Lasting + 'static {
     /// Bits that fit.
     const BITS: u32;
     /// Bytes of the little-endian form.
@@ -37,6 +39,21 @@ fn mix64(x: u64) -> u64 {
     let folded = (wide as u64) ^ ((wide >> 64) as u64);
     folded ^ (folded >> 29)
 }
+
+macro_rules! lasting {
+    ($type:ty) => {
+        impl Lasting for $type {
+            fn waiting() -> &'static Mutex<Vec<Vec<Self>>> {
+                static WAITING: Mutex<Vec<Vec<$type>>> = Mutex::new(Vec::new());
+                &WAITING
+            }
+        }
+    };
+}
+
+lasting!(u64);
+lasting!(u128);
+lasting!(Wide);
 
 macro_rules! primitive_key {
     ($type:ty, $mix:expr) => {
@@ -210,14 +227,20 @@ impl Packer {
         // Each key from its own tokens: no key waits for the one before.
         match width {
             1 => out.extend(tokens.iter().map(|&a| K::default().push(a, bits))),
-            2 => out.extend(tokens.windows(2).map(|t| K::default().push(t[0], bits).push(t[1], bits))),
-            3 => out.extend(
+            2 => out.extend(
                 tokens
-                    .windows(3)
-                    .map(|t| K::default().push(t[0], bits).push(t[1], bits).push(t[2], bits)),
+                    .windows(2)
+                    .map(|t| K::default().push(t[0], bits).push(t[1], bits)),
             ),
+            3 => out.extend(tokens.windows(3).map(|t| {
+                K::default()
+                    .push(t[0], bits)
+                    .push(t[1], bits)
+                    .push(t[2], bits)
+            })),
             _ => out.extend(tokens.windows(width).map(|t| {
-                t.iter().fold(K::default(), |key, &token| key.push(token, bits))
+                t.iter()
+                    .fold(K::default(), |key, &token| key.push(token, bits))
             })),
         }
     }
@@ -258,7 +281,9 @@ impl Packer {
         }
         if self.padded {
             let padding = |slot: &&mut u32| **slot == self.vocab_size;
-            out.iter_mut().filter(padding).for_each(|slot| *slot = PADDING);
+            out.iter_mut()
+                .filter(padding)
+                .for_each(|slot| *slot = PADDING);
         }
     }
 

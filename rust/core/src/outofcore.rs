@@ -1,6 +1,6 @@
 //! More windows than memory: files of work units are written, and reduced partition by partition.
 
-use crate::arena::Arena;
+use crate::arena::{Arena, release};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Rule};
 use crate::key::Key;
@@ -60,6 +60,9 @@ impl Drop for Temporary {
     }
 }
 
+/// Takes loaded partitions, with their level and the look at the caller's wish to stop.
+type Each<'a, K> = dyn FnMut(&mut Store<K>, u32, &mut dyn FnMut() -> Result<()>) -> Result<()> + 'a;
+
 /// How groups of partitions are loaded.
 pub(crate) struct Loading<'a> {
     pub(crate) limits: &'a Limits,
@@ -78,13 +81,13 @@ impl Loading<'_> {
         (parts, level): (Range<usize>, u32),
         placing: &dyn Fn(u32) -> P,
         check: &mut dyn FnMut() -> Result<()>,
-        each: &mut dyn FnMut(&mut Store<K>, u32, &mut dyn FnMut() -> Result<()>) -> Result<()>,
+        each: &mut Each<K>,
     ) -> Result<()> {
         let Some(first) = files.first() else {
             return Ok(());
         };
         let bits = first.bits(section)?;
-        let mut arena = Arena::new();
+        let mut arena = Arena::default();
         let mut from = parts.start;
         while from < parts.end {
             let (end, bytes) = self.group(section, files, from..parts.end)?;
@@ -92,7 +95,11 @@ impl Loading<'_> {
             if large && self.may_split && !self.one_by_one && level < MOST_LEVELS {
                 self.split((section, files), (from, level + 1), placing, check, each)?;
             } else {
-                let batches = if large && self.one_by_one { 1 } else { files.len() };
+                let batches = if large && self.one_by_one {
+                    1
+                } else {
+                    files.len()
+                };
                 for files in files.chunks(batches) {
                     let mut store = Store::window(bits, from..end);
                     std::mem::swap(store.arena(), &mut arena);
@@ -112,7 +119,12 @@ impl Loading<'_> {
     }
 
     /// The end of the partitions that memory holds at once, at least one, and their bytes.
-    fn group(&self, section: usize, files: &[UnitFile], parts: Range<usize>) -> Result<(usize, u64)> {
+    fn group(
+        &self,
+        section: usize,
+        files: &[UnitFile],
+        parts: Range<usize>,
+    ) -> Result<(usize, u64)> {
         let (mut end, mut bytes) = (parts.start, 0);
         while end < parts.end {
             let mut more = 0;
@@ -134,11 +146,11 @@ impl Loading<'_> {
         (part, level): (usize, u32),
         placing: &dyn Fn(u32) -> P,
         check: &mut dyn FnMut() -> Result<()>,
-        each: &mut dyn FnMut(&mut Store<K>, u32, &mut dyn FnMut() -> Result<()>) -> Result<()>,
+        each: &mut Each<K>,
     ) -> Result<()> {
         let parts = 0..1 << SPLIT_BITS;
         let mut store = Store::window(SPLIT_BITS, parts.clone());
-        let mut arena = Arena::new();
+        let mut arena = Arena::default();
         let mut written: Vec<Temporary> = Vec::new();
         let placing_here = placing(level);
         for (index, file) in files.iter().enumerate() {
@@ -150,7 +162,8 @@ impl Loading<'_> {
                 self.pool.install(|| store.settle(&placing_here));
                 let temporary = self.limits.temporary();
                 let expected = [(K::BYTES as u64, SPLIT_BITS)];
-                let mut writer = Writer::create(temporary.path(), [0; 32], 0, &expected)?.temporary();
+                let mut writer =
+                    Writer::create(temporary.path(), [0; 32], 0, &expected)?.temporary();
                 writer.section(Default::default(), 0);
                 write_store(&mut writer, &store)?;
                 writer.finish()?;
@@ -165,12 +178,16 @@ impl Loading<'_> {
 }
 
 fn open_all(files: &[Temporary]) -> Result<Vec<UnitFile>> {
-    files.iter().map(|file| UnitFile::open(file.path())).collect()
+    files
+        .iter()
+        .map(|file| UnitFile::open(file.path()))
+        .collect()
 }
 
 impl<K: Key> Frame<K> {
     /// From now on windows are only collected, in `2^bits` partitions, to be written to files.
     pub(crate) fn collect_only(&mut self, bits: u32) {
+        release::<K>();
         self.store = Store::window(bits, 0..1 << bits);
     }
 
@@ -216,9 +233,9 @@ impl<K: Key> Frame<K> {
             check,
             &mut |store: &mut Store<K>, _, _| {
                 let all = 0..store.parts();
-                removed += loading.pool.install(|| {
-                    crate::scoring::dedup(store, all, &desks, placing)
-                });
+                removed += loading
+                    .pool
+                    .install(|| crate::scoring::dedup(store, all, &desks, placing));
                 write_store(writer, store)
             },
         )?;
@@ -299,7 +316,11 @@ impl<K: Key> Frame<K> {
             expected.extend(stores.map(|store| (K::BYTES as u64, store.bits())));
         }
         let mut writer = Writer::create(path, [0; 32], 0, &expected)?;
-        for store in self.schemes.iter_mut().filter_map(|state| state.units.as_mut()) {
+        for store in self
+            .schemes
+            .iter_mut()
+            .filter_map(|state| state.units.as_mut())
+        {
             writer.section(Default::default(), 0);
             write_store(&mut writer, store)?;
             store.clear();
@@ -316,9 +337,20 @@ impl<K: Key> Frame<K> {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let packer = self.plan.packer;
-        let states = self.schemes.iter_mut().filter(|state| state.units.is_some());
+        let states = self
+            .schemes
+            .iter_mut()
+            .filter(|state| state.units.is_some());
         for (section, state) in states.enumerate() {
-            reduce_scheme(state, (section, files), parts, packer, loading, &self.desks, check)?;
+            reduce_scheme(
+                state,
+                (section, files),
+                parts,
+                packer,
+                loading,
+                &self.desks,
+                check,
+            )?;
         }
         Ok(())
     }

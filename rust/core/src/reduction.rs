@@ -58,7 +58,10 @@ impl Scorer {
 
     /// Bytes of windows that it holds.
     pub fn bytes(&self) -> usize {
-        self.frames.iter().map(|frame| each!(frame, f => f.bytes())).sum()
+        self.frames
+            .iter()
+            .map(|frame| each!(frame, f => f.bytes()))
+            .sum()
     }
 
     /// Adds the windows whose targets are in a range of the source's tokens. What lies around the
@@ -101,7 +104,10 @@ impl Scorer {
     }
 
     fn sections(&self) -> Vec<(u64, u32)> {
-        self.frames.iter().map(|frame| each!(frame, f => f.section())).collect()
+        self.frames
+            .iter()
+            .map(|frame| each!(frame, f => f.section()))
+            .collect()
     }
 
     /// Joins the files that one work unit was written to, in reading order, into one.
@@ -255,7 +261,11 @@ impl Scorer {
         &mut self,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Option<Vec<Tally>>> {
-        if self.limited.as_ref().is_none_or(|limited| limited.spilled.is_empty()) {
+        if self
+            .limited
+            .as_ref()
+            .is_none_or(|limited| limited.spilled.is_empty())
+        {
             return Ok(None);
         }
         self.spill()?;

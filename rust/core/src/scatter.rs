@@ -98,7 +98,8 @@ impl<K: Key> Scatterer<K> {
         self.cursors.clear();
         self.cursors
             .extend(self.starts[..counts.len()].iter().map(|&at| at as u32));
-        self.buffers.resize(counts.len() * line::<K>(), K::default());
+        self.buffers
+            .resize(counts.len() * line::<K>(), K::default());
         self.target = target;
         self.target.clear();
         self.target.reserve_exact(total);
@@ -155,7 +156,10 @@ impl<K: Key> Scatterer<K> {
             .all(|(&cursor, &end)| cursor as usize == end);
         let mut keys = std::mem::take(&mut self.target);
         let total = self.starts.last().copied().unwrap_or_default();
-        assert!(complete, "a partition got more or fewer keys than announced");
+        assert!(
+            complete,
+            "a partition got more or fewer keys than announced"
+        );
         // SAFETY: each partition's cursor has gone from its start to its end, which is the start of
         // the next, one key at a time; every place it passed was written, at the latest above. So
         // the first `total` places are initialised, and `begin` reserved them.
@@ -171,7 +175,7 @@ fn stream<K: Key>(from: &[K], to: &mut [MaybeUninit<K>]) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
     assert_eq!(from.len(), to.len());
     let (source, target) = (from.as_ptr(), to.as_mut_ptr());
-    if size_of_val(from) != 64 || target as usize % 16 != 0 {
+    if size_of_val(from) != 64 || !(target as usize).is_multiple_of(16) {
         return copy(from, to);
     }
     // SAFETY: both slices have 64 bytes, the target's are aligned to 16, and SSE2 is part of every
@@ -241,7 +245,10 @@ mod tests {
         let mut run = Run::new(vec![1u64, 2, 3, 4, 5, 6], vec![0, 3, 3, 6]);
         run.lens = vec![1, 0, 2];
         run.shrink();
-        assert_eq!((run.part(0), run.part(1), run.part(2)), (&[1][..], &[][..], &[4, 5][..]));
+        assert_eq!(
+            (run.part(0), run.part(1), run.part(2)),
+            (&[1][..], &[][..], &[4, 5][..])
+        );
         assert_eq!((run.keys.len(), run.starts), (3, vec![0, 1, 1, 3]));
     }
 }

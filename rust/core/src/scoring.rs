@@ -120,7 +120,8 @@ impl<K: Key> Placing<K> for ByUnit<'_> {
                 kept += 1;
             }
         }
-        self.keyless.fetch_add((keys.len() - kept) as u64, Ordering::Relaxed);
+        self.keyless
+            .fetch_add((keys.len() - kept) as u64, Ordering::Relaxed);
         keys.truncate(kept);
     }
 }
@@ -141,7 +142,9 @@ fn dedup_windows<K: Key>(
     placing: ByWindow,
 ) -> usize {
     let ByWindow { packer, rule, .. } = placing;
-    let Progress { total, distinct, .. } = *part.progress;
+    let Progress {
+        total, distinct, ..
+    } = *part.progress;
     if distinct == total || rule == Rule::None {
         part.progress.distinct = total;
         return 0;
@@ -165,7 +168,9 @@ fn dedup_units<K: Key>(
     (index, bits): (usize, u32),
     (scheme, packer, level): (&dyn Scheme, Packer, u32),
 ) -> usize {
-    let Progress { total, distinct, .. } = *part.progress;
+    let Progress {
+        total, distinct, ..
+    } = *part.progress;
     if distinct == total {
         return 0;
     }
@@ -176,14 +181,18 @@ fn dedup_units<K: Key>(
         packer.unpack_into(keys, &mut desk.tokens);
         scheme.units(&desk.tokens, units);
     }
-    let foreign = foreign(index, bits, |id: u128| id.mix().rotate_left(LEVEL_BITS * level));
+    let foreign = foreign(index, bits, |id: u128| {
+        id.mix().rotate_left(LEVEL_BITS * level)
+    });
     let items = &mut Units(&mut desk.units, &mut desk.keys);
     let kept = desk.unit_table.distinct(items, distinct, foreign);
     settle_part(part, &desk.keys, kept)
 }
 
 fn settle_part<K: Key>(part: &mut Part<K>, keys: &[K], kept: usize) -> usize {
-    let Progress { total, distinct, .. } = *part.progress;
+    let Progress {
+        total, distinct, ..
+    } = *part.progress;
     part.replace(distinct, &keys[distinct..kept]);
     (part.progress.total, part.progress.distinct) = (kept, kept);
     total - kept
@@ -204,7 +213,7 @@ pub fn dedup<K: Key>(
 }
 
 /// One scheme with what it has scored.
-pub struct SchemeState<K> {
+pub struct SchemeState<K: Key> {
     pub(crate) scheme: Arc<dyn Scheme>,
     /// Distinct windows by their unit, where units and not windows count once.
     pub(crate) units: Option<Store<K>>,
@@ -269,21 +278,31 @@ impl<K: Key> SchemeState<K> {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         pool.install(|| self.settle_units(packer));
-        let mut from = 0;
-        loop {
-            let Some(store) = &self.units else { break };
-            if from == store.parts() {
-                break;
-            }
-            let end = store.round(from, ROUND, |part| part.total - part.distinct);
+        let (mut from, parts) = (0, self.units.as_ref().map_or(0, Store::parts));
+        while from < parts {
+            let waiting = |part: &Progress| part.total - part.distinct;
+            let end = match &self.units {
+                Some(store) => store.round(from, ROUND, waiting),
+                None => parts,
+            };
             check()?;
             pool.install(|| self.dedup_unit_parts(from..end, bench, packer));
             if let Some(store) = &mut self.units {
                 let schemes = [self.scheme.as_ref()];
                 let sums = &mut self.sums;
-                score_parts(store, from..end, &schemes, pool, bench, packer, check, false, |more, _| {
-                    more.iter().for_each(|more| sums.merge(more));
-                })?;
+                score_parts(
+                    store,
+                    from..end,
+                    &schemes,
+                    pool,
+                    bench,
+                    packer,
+                    check,
+                    false,
+                    |more, _| {
+                        more.iter().for_each(|more| sums.merge(more));
+                    },
+                )?;
             }
             from = end;
         }
@@ -312,7 +331,9 @@ pub fn score_parts<K: Key>(
     let most = (PATIENCE * threads / cost.max(1.0)).clamp(64.0, ROUND as f64) as usize;
     let mut from = parts.start;
     while from < parts.end {
-        let end = store.round(from, most, |part| part.distinct - part.scored).min(parts.end);
+        let end = store
+            .round(from, most, |part| part.distinct - part.scored)
+            .min(parts.end);
         let waiting = (from..end).map(|part| {
             let progress = store.progress(part);
             progress.distinct - progress.scored
@@ -349,14 +370,22 @@ fn score_round<K: Key>(
     let results = store.for_parts(parts, |_, part| {
         bench.with(|desk| {
             part.gather(part.progress.scored, &mut desk.keys);
-            let Desk { keys, tokens, words, .. } = desk;
+            let Desk {
+                keys,
+                tokens,
+                words,
+                ..
+            } = desk;
             let score = |scheme: &&dyn Scheme| score_keys(*scheme, keys, packer, tokens, words);
             schemes.iter().map(score).collect::<Vec<Sums>>()
         })
     });
     let mut total = vec![Sums::default(); schemes.len()];
     for sums in &results {
-        total.iter_mut().zip(sums).for_each(|(sum, more)| sum.merge(more));
+        total
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(sum, more)| sum.merge(more));
     }
     total
 }
@@ -402,9 +431,8 @@ fn score_large<K: Key>(
         let mut sums = Sums::default();
         for keys in keys.chunks(slice_len([scheme].into_iter())) {
             check()?;
-            let more = pool.install(|| {
-                score_keys(scheme, keys, packer, &mut Vec::new(), &mut Vec::new())
-            });
+            let more =
+                pool.install(|| score_keys(scheme, keys, packer, &mut Vec::new(), &mut Vec::new()));
             sums.merge(&more);
         }
         total.push(sums);

@@ -148,7 +148,10 @@ impl Writer {
         self.place += keys * K::BYTES as u64;
         if let Some(section) = self.sections.last_mut() {
             section.entries.push(Entry {
-                before: section.entries.last().map_or(0, |last| last.before + last.keys),
+                before: section
+                    .entries
+                    .last()
+                    .map_or(0, |last| last.before + last.keys),
                 keys,
                 sum: sum.value(),
             });
@@ -244,12 +247,19 @@ impl UnitFile {
     /// Opens a file and reads its header. What is wrong is named, with the file.
     pub fn open(path: &Path) -> Result<Self> {
         let damaged = |what: &str| {
-            Error::Storage(format!("{} is damaged: {what}; make it anew", path.display()))
+            Error::Storage(format!(
+                "{} is damaged: {what}; make it anew",
+                path.display()
+            ))
         };
         let mut file = File::open(path).map_err(|error| storage("read", path, &error))?;
-        let length = file.metadata().map_err(|error| storage("read", path, &error))?.len();
+        let length = file
+            .metadata()
+            .map_err(|error| storage("read", path, &error))?
+            .len();
         let mut header = vec![0; HEAD];
-        file.read_exact(&mut header).map_err(|_| damaged("it has no header"))?;
+        file.read_exact(&mut header)
+            .map_err(|_| damaged("it has no header"))?;
         if header[..4] != MAGIC {
             return Err(Error::Storage(format!(
                 "{} is no file of a work unit",
@@ -347,7 +357,10 @@ impl UnitFile {
                 self.path.display()
             )));
         }
-        let before = section.entries.get(parts.start).map_or(0, |entry| entry.before);
+        let before = section
+            .entries
+            .get(parts.start)
+            .map_or(0, |entry| entry.before);
         let mut starts = vec![0];
         let mut total = 0;
         for entry in &section.entries[parts.clone()] {
@@ -453,13 +466,15 @@ impl Checksum {
         let mut lane = (self.bytes / 8) as usize;
         self.bytes += bytes.len() as u64;
         let mut words = bytes.chunks_exact(8).map(<u64 as Key>::read);
-        if lane % 4 == 0 {
+        if lane.is_multiple_of(4) {
             for four in bytes.chunks_exact(32) {
                 for (lane, word) in self.lanes.iter_mut().zip(four.chunks_exact(8)) {
                     *lane = (*lane ^ <u64 as Key>::read(word)).mix();
                 }
             }
-            words = bytes[bytes.len() / 32 * 32..].chunks_exact(8).map(<u64 as Key>::read);
+            words = bytes[bytes.len() / 32 * 32..]
+                .chunks_exact(8)
+                .map(<u64 as Key>::read);
         }
         for word in words {
             let slot = &mut self.lanes[lane % 4];
@@ -469,7 +484,9 @@ impl Checksum {
     }
 
     fn value(&self) -> u64 {
-        self.lanes.iter().fold(self.bytes, |sum, &lane| (sum ^ lane).mix())
+        self.lanes
+            .iter()
+            .fold(self.bytes, |sum, &lane| (sum ^ lane).mix())
     }
 }
 

@@ -36,7 +36,10 @@ impl<T: Default> Bench<T> {
 
     /// Drops all things.
     pub fn clear(&mut self) {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -47,7 +50,7 @@ pub trait Placing<K>: Sync {
 }
 
 /// See the module.
-pub struct Store<K> {
+pub struct Store<K: Key> {
     bits: u32,
     /// The first partition, where the store holds only some.
     base: usize,
@@ -114,9 +117,15 @@ impl<K: Key> Default for Store<K> {
             tail: Vec::new(),
             runs: Vec::new(),
             progress: vec![Progress::default(); 1 << FEW_BITS],
-            arena: Arena::new(),
+            arena: Arena::default(),
             scatterers: Bench::default(),
         }
+    }
+}
+
+impl<K: Key> Drop for Store<K> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -128,13 +137,10 @@ impl<K: Key> Store<K> {
 
     /// An empty store for some of `2^bits` partitions.
     pub fn window(bits: u32, parts: Range<usize>) -> Self {
-        Self {
-            bits,
-            base: parts.start,
-            fixed: true,
-            progress: vec![Progress::default(); parts.len()],
-            ..Self::default()
-        }
+        let mut store = Self::default();
+        (store.bits, store.base, store.fixed) = (bits, parts.start, true);
+        store.progress = vec![Progress::default(); parts.len()];
+        store
     }
 
     /// Number of partitions that it holds.
@@ -218,7 +224,13 @@ impl<K: Key> Store<K> {
         let tail = std::mem::take(&mut self.tail);
         let (bits, scatterers) = (self.bits, &self.scatterers);
         let chunks: Vec<(&[K], Vec<K>)> = tail
-            .chunks(RUN.min(tail.len().div_ceil(rayon::current_num_threads()).max(1 << 14)))
+            .chunks(
+                RUN.min(
+                    tail.len()
+                        .div_ceil(rayon::current_num_threads())
+                        .max(1 << 14),
+                ),
+            )
             .map(|keys| (keys, self.arena.take(keys.len())))
             .collect();
         let runs: Vec<Run<K>> = chunks
@@ -237,7 +249,11 @@ impl<K: Key> Store<K> {
         if self.fixed || self.bits == MANY_BITS || self.len() + more < MANY {
             return;
         }
-        let ends = [|p: &Progress| p.scored, |p: &Progress| p.distinct, |p: &Progress| p.total];
+        let ends = [
+            |p: &Progress| p.scored,
+            |p: &Progress| p.distinct,
+            |p: &Progress| p.total,
+        ];
         let mut stages: [Vec<K>; 3] = Default::default();
         for part in 0..self.parts() {
             let mut from = 0;
@@ -338,7 +354,9 @@ impl<K: Key> Store<K> {
     pub fn unscored_keys(&self, parts: Range<usize>) -> Vec<K> {
         let mut out = Vec::new();
         for part in parts {
-            let Progress { distinct, scored, .. } = self.progress[part];
+            let Progress {
+                distinct, scored, ..
+            } = self.progress[part];
             self.copy_part(part, scored, distinct, &mut out);
         }
         out
@@ -369,7 +387,9 @@ impl<K: Key> Store<K> {
 
     /// Forgets all keys.
     pub fn clear(&mut self) {
-        self.runs.drain(..).for_each(|run| self.arena.give(run.keys));
+        self.runs
+            .drain(..)
+            .for_each(|run| self.arena.give(run.keys));
         self.progress.fill(Progress::default());
         self.tail.clear();
     }
@@ -399,7 +419,9 @@ fn scatter<K: Key>(
     let (mut kept, mut hashes) = (keys.to_vec(), Vec::with_capacity(keys.len()));
     placing.place(&mut kept, &mut hashes);
     let mut counts = vec![0; 1 << bits];
-    hashes.iter().for_each(|&hash| counts[part_of(hash, bits)] += 1);
+    hashes
+        .iter()
+        .for_each(|&hash| counts[part_of(hash, bits)] += 1);
     scatterers.with(|scatterer| {
         scatterer.begin(&counts, target);
         let mut hashes = hashes.iter();

@@ -147,7 +147,10 @@ fn reduce(
         .collect();
     let mut total = vec![Tally::default(); schemes()?.len()];
     let mut add = |tallies: Vec<Tally>| {
-        total.iter_mut().zip(&tallies).for_each(|(sum, more)| sum.merge(more));
+        total
+            .iter_mut()
+            .zip(&tallies)
+            .for_each(|(sum, more)| sum.merge(more));
     };
     let mut exchange = Vec::new();
     for (index, parts) in parts.iter().enumerate() {
@@ -247,11 +250,17 @@ fn damage_is_found() -> Result<()> {
     }
     let mut altered = whole.clone();
     let header = 2000;
-    for at in (0..header).step_by(97).chain((header..whole.len()).step_by(whole.len() / 40)) {
+    for at in (0..header)
+        .step_by(97)
+        .chain((header..whole.len()).step_by(whole.len() / 40))
+    {
         altered[at] ^= 4;
         // Between header and keys lie a few bytes that nobody reads.
         let read = fails(&altered)?;
-        assert!(read || (8..=72).contains(&(whole.len() - at)) || at < 8192, "byte {at}");
+        assert!(
+            read || (8..=72).contains(&(whole.len() - at)) || at < 8192,
+            "byte {at}"
+        );
         altered[at] ^= 4;
     }
     let longer = [&whole[..], &[0]].concat();

@@ -426,7 +426,10 @@ impl Scorer {
     }
 
     fn collect_only(slf: &Bound<'_, Self>, bits: u32) -> PyResult<()> {
-        borrow_mut(slf, WHAT)?.inner.collect_only(bits).map_err(to_py)
+        borrow_mut(slf, WHAT)?
+            .inner
+            .collect_only(bits)
+            .map_err(to_py)
     }
 
     #[getter]
@@ -446,7 +449,9 @@ impl Scorer {
         let inner = &mut scorer.inner;
         let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
         let source = borrowed.source(inner.vocab_size())?;
-        detached(slf.py(), |check| inner.add_part(&source, first..last, check))
+        detached(slf.py(), |check| {
+            inner.add_part(&source, first..last, check)
+        })
     }
 
     fn write_unit<'py>(
