@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from radscore.corpus import Corpus, inspect_corpus, open_corpus
     from radscore.membership import test_membership
     from radscore.open_model import test_open
+    from radscore.planning import plan_corpus
 
 __all__ = [
     "KGW",
@@ -88,6 +89,7 @@ __all__ = [
     "models",
     "open_answers",
     "open_corpus",
+    "plan_corpus",
     "radioactivity",
     "score",
     "score_documents",
@@ -105,6 +107,7 @@ _LATER = {
     "inspect_corpus": "radscore.corpus",
     "open_answers": "radscore.answers",
     "open_corpus": "radscore.corpus",
+    "plan_corpus": "radscore.planning",
     "test_closed": "radscore.closed_model",
     "test_membership": "radscore.membership",
     "test_open": "radscore.open_model",

@@ -285,7 +285,7 @@ class _Evidence:
         self._strict = header.text_watermarked
         self._plain = header.weighting.kind == "prediction"
         combine: Any = "one" if self._strict or self._plain else "sum"
-        self.scorer = Scorer(scheme, combine=combine, threads=threads)
+        self.scorer = Scorer(scheme, combine=combine, threads=threads, predictable=self._strict)
         # apart, since the points of a curve must not score all decoys each time
         self.decoys = None
         if decoys:
@@ -333,9 +333,11 @@ class _Evidence:
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known & (pairs.weights != 0)
         contexts, targets = contexts[keep], pairs.targets[keep]
-        # predictions have weight 1 each, so that their count has its own exact law
-        weights = None if self._plain else pairs.weights[keep]
-        occurrences = None if self._plain else pairs.occurrences[keep]
+        # predictions have weight 1 each, so that their count has its own exact law; where the
+        # text depends on the key so does their number, and the bound for martingales is needed
+        counted = self._plain and not self._strict
+        weights = None if counted else pairs.weights[keep]
+        occurrences = None if counted else pairs.occurrences[keep]
         for scorer in (self.scorer, self.decoys):
             if scorer is not None:
                 scorer.add_pairs(contexts, targets, weights, occurrences=occurrences)

@@ -85,6 +85,10 @@ class Scorer:
         nor take weights.
     tmp : path or sequence of paths, optional
         Folders for those files, which are removed with the scorer; by default the system's.
+    predictable : bool
+        Whether weights depend on the key after all, but each only on what stands before it in
+        reading order (a model read text that carries the tested watermark); see
+        `radscore.stats.weighted_test`. Needs weights and ``combine="one"``.
 
     Examples
     --------
@@ -110,12 +114,16 @@ class Scorer:
         curve: Sequence[int] = (),
         memory: int | str | None = None,
         tmp: str | Path | Sequence[str | Path] | None = None,
+        predictable: bool = False,
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
         check_rules(dedup, prompt_role, filter)
         check_choice("combine", combine, get_args(Combine))
         self.dedup: Dedup = dedup
         self.combine: Combine = combine
+        if predictable and combine != "one":
+            raise ArgumentError("predictable=True needs combine='one': each context counts once")
+        self.predictable = predictable
         self.prompt_role: PromptRole = prompt_role
         self.filter = filter
         self.start = check_start(start)
@@ -327,6 +335,8 @@ class Scorer:
         notes = notes_of(scheme, self.dedup)
         units = self._core.weighted_units(index)
         if units is None:
+            if self.predictable:
+                raise ArgumentError("predictable=True needs windows with weights")
             total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
             return sum_test(total, tally.n_scored, scheme.null_law), total, notes
         weights, _, groups = units
@@ -334,7 +344,9 @@ class Scorer:
         total = tally.sum_weight_score - law.mean * tally.sum_weight
         if _below_mean(scheme, weights):
             notes = (*notes, _GRID)
-        return weighted_test(total, weights, law, **_list_shape(scheme, groups)), total, notes
+        shape = _list_shape(scheme, groups)
+        test = weighted_test(total, weights, law, **shape, predictable=self.predictable)
+        return test, total, notes
 
     def _point(self, index: int, n_tokens: int, tally: _core.Tally) -> CurvePoint:
         if tally.weighted or not tally.n_scored:
@@ -366,6 +378,7 @@ class Scorer:
             "schemes": [scheme.fingerprint for scheme in self.schemes],
             "dedup": self.dedup,
             "combine": self.combine,
+            "predictable": self.predictable,
             "prompt_role": self.prompt_role,
             "start": self.start,
             "filter": None if self.filter is None else self.filter.fingerprint,
@@ -405,7 +418,8 @@ class Scorer:
         try:
             content = json.loads(header)
             config, extra = content["config"], content["extra"]
-            rules = {name: config[name] for name in ("dedup", "combine", "prompt_role", "start")}
+            names = ("dedup", "combine", "predictable", "prompt_role", "start")
+            rules = {name: config[name] for name in names}
             steps = config["curve"]
         except (ValueError, KeyError, TypeError):
             raise StateError(f"{path} has a damaged header") from None

@@ -77,3 +77,36 @@ def save_adapter(path, base, seed=1):
                 parameter.normal_(std=0.3)
     adapted.save_pretrained(path)
     return path
+
+
+def written(scheme, n, length, seed, share=1.0):
+    """Documents of random tokens below 64; a `share` of them is drawn from the green lists."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    green = None if scheme is None else scheme.green_mask(np.arange(64)[:, None])
+    docs = []
+    for _ in range(n):
+        doc = [int(rng.integers(64))]
+        while len(doc) < length:
+            allowed = np.ones(64, bool) if green is None or rng.random() > share else green[doc[-1]]
+            doc.append(int(rng.choice(np.flatnonzero(allowed))))
+        docs.append(doc)
+    return np.array(docs)
+
+
+def trained(docs, steps=60, seed=0):
+    """A tiny Llama network that has learned the documents' bigrams."""
+    import torch
+    from radscore.models import as_language_model
+
+    network = tiny_llama(vocab_size=64, seed=seed, scale=1.0, num_hidden_layers=1)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-2)
+    network.train()
+    for step in range(steps):
+        batch = torch.tensor(docs[(step * 16) % len(docs) :][:16])
+        loss = network(input_ids=batch, labels=batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return as_language_model(network)

@@ -295,3 +295,48 @@ def test_bad_arguments_are_refused(changes, message):
     arguments = {"statistic": 1.0, "weights": [1.0, 2.0], "law": QUARTER, **changes}
     with pytest.raises(ArgumentError, match=message):
         weighted_test(**arguments)
+
+
+def test_weights_that_look_back_need_the_bound_for_martingales():
+    """Looking at each of many moments and stopping at the best is what predictable weights can do.
+
+    A unit after the stop has weight 0. The bound for fixed weights fails then; the mixture holds.
+    """
+    law = BernoulliLaw(Fraction(1, 2))
+    rng = np.random.default_rng(20)
+    moments = np.unique(np.geomspace(8, 2000, 14).astype(int))
+    runs, level = 400, np.log10(0.05)
+    reached = {False: 0, True: 0}
+    for _ in range(runs):
+        sums = np.cumsum(rng.integers(0, 2, moments[-1]) - 0.5)
+        for predictable in reached:
+            reached[predictable] += any(
+                weighted_test(
+                    sums[n - 1] * 1.01,
+                    np.full(n, 1.01),  # no lattice of ones: no exact law
+                    law,
+                    groups=np.arange(n),
+                    list_size=500,
+                    vocab_size=1000,
+                    predictable=predictable,
+                ).log10_pvalue
+                <= level
+                for n in moments
+                if sums[n - 1] > 0.8 * np.sqrt(n)
+            )
+    assert reached[False] > 0.05 * runs + 3 * np.sqrt(0.05 * 0.95 * runs)
+    assert reached[True] <= 0.05 * runs
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("z", [4.0, 8.0, 20.0])
+def test_predictable_weights_cost_little(scale, z):
+    rng = np.random.default_rng(int(z))
+    weights = scale * rng.normal(size=5000)
+    law = BernoulliLaw(Fraction(1, 4))
+    statistic = z * np.sqrt(law.variance * (weights @ weights))
+    fixed = weighted_test(statistic, weights, law)
+    looking = weighted_test(statistic, weights, law, predictable=True)
+    assert fixed.log10_pvalue <= looking.log10_pvalue < 0.9 * fixed.log10_pvalue + 1.0
+    assert looking.method.startswith("martingale bound")
+    assert weighted_test(-1.0, weights, law, predictable=True).log10_pvalue == 0

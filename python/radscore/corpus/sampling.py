@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Piece", "Sample", "sample_corpus"]
 
-#: Places of a corpus that a sample is read from.
-PLACES = 64
+# Places of a corpus that a sample is read from, and tokens of each at least.
+_MOST_PLACES = 64
+_FEWEST_TOKENS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class Piece:
     #: Documents that end in it.
     n_ends: int
     n_bytes: int
+    #: Where its reader goes on.
+    end: Position
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +87,27 @@ def sample_corpus(corpus: Corpus, n_tokens: int) -> Sample:
         ]
         return Sample(tuple(pieces), whole=True, seconds=time.perf_counter() - start)
     pieces = []
-    for source, position, places in _spread(corpus):
-        pieces += _pieces(corpus, source, position, -(-n_tokens * places // PLACES))
+    n_places = min(max(n_tokens // _FEWEST_TOKENS, 1), _MOST_PLACES)
+    end: tuple[Source, tuple[int, ...]] | None = None
+    for source, position, places in _spread(corpus, n_places):
+        if end is not None and end[0] is source and _order(position) < end[1]:
+            continue  # what was read last reaches beyond
+        for piece in _pieces(corpus, source, position, -(-n_tokens * places // n_places)):
+            pieces.append(piece)
+            end = source, _order(piece.end)
     return Sample(tuple(pieces), whole=False, seconds=time.perf_counter() - start)
 
 
-def _spread(corpus: Corpus) -> Iterator[tuple[Source, Position, int]]:
+def _order(position: Position) -> tuple[int, ...]:
+    """By which the positions of one file are in order."""
+    return (position["byte"],) if "byte" in position else tuple(position.values())
+
+
+def _spread(corpus: Corpus, n_places: int) -> Iterator[tuple[Source, Position, int]]:
     """Files, places in them, and how many of the places each stands for."""
     sizes = np.array([max(source.size, 1) for source in corpus.sources], dtype=np.float64)
     ends = np.cumsum(sizes)
-    points = (np.arange(PLACES) + 0.5) / PLACES * ends[-1]
+    points = (np.arange(n_places) + 0.5) / n_places * ends[-1]
     owners = np.searchsorted(ends, points)
     for owner in np.unique(owners):
         source = corpus.sources[int(owner)]
@@ -116,7 +130,8 @@ def _positions(source: Source, options: Options, shares: list[float]) -> list[Po
         found = [{}]
     else:
         name, total, step = count
-        found = [{name: int(share * total) // step * step} for share in shares]
+        rest = {"row": 0} if name == "group" else {}
+        found = [{name: int(share * total) // step * step, **rest} for share in shares]
     return [dict(items) for items in dict.fromkeys(tuple(one.items()) for one in found)]
 
 
@@ -170,15 +185,17 @@ def _line(source: Source, byte: int) -> Position:
 def _pieces(corpus: Corpus, source: Source, position: Position, room: int) -> Iterator[Piece]:
     """Documents after a position until there is no room; of bare ids the last one is cut."""
     records = has_fields(source)
+    plain = source.format == "jsonl" and source.codec is None
     before = position.get("byte", 0)
-    for chunk in corpus.chunks_from(source, position, min(max(room, 1), 1 << 20)):
-        documents, cut = chunk.documents, False
+    last = position.get("token", 0) + room
+    for chunk in corpus.chunks_from(source, position, min(max(room, 1), 1 << 20), room):
+        documents = chunk.documents
+        cut = chunk.position.get("token") == last
         if not records and documents.n_tokens > room:
             documents, cut = _first_tokens(documents, room), True
-        plain = source.format == "jsonl" and source.codec is None
         after = chunk.position["byte"] if plain else chunk.bytes_read
         if len(documents):
-            yield Piece(documents, len(documents) - cut, after - before)
+            yield Piece(documents, len(documents) - cut, after - before, chunk.position)
         before = after
         room -= documents.n_tokens
         if room <= 0:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -308,15 +309,21 @@ def _bare_format(path: Path, kind: Format, head: bytes) -> Format:
 
 def _listed(path: Path, kind: str) -> Source | None:
     """What the index beside a shard says of it."""
+    try:
+        index, now = path.with_name("index.json").stat(), path.stat()
+    except OSError:
+        return None
+    found = _listing(path.parent, kind, index.st_size, index.st_mtime_ns).get(path)
+    return found and replace(found, size=now.st_size, mtime_ns=now.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _listing(folder: Path, kind: str, *_index: int) -> dict[Path, Source]:
+    """The shards that an index lists; it is read once for all of them."""
     from radscore.corpus.folders import folder_sources
 
-    index = path.with_name("index.json")
-    if not index.exists():
-        return None
-    for source in folder_sources(path.parent, (index.name,), kind) or ():
-        if source.path == path:
-            return source
-    return None
+    sources = folder_sources(folder, ("index.json",), kind) or ()
+    return {source.path: source for source in sources}
 
 
 def _sides(path: Path, kind: str) -> tuple[Path, ...]:

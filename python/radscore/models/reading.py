@@ -263,11 +263,16 @@ class Reader:
         room = _SLICE_BYTES.get(device.type, _SLICE_BYTES["cuda"])
         step = max(1, room // (4 * width))
         flat = [one.reshape(-1, one.shape[-1]) for one in logits]
-        index = torch.from_numpy(lines * logits[0].shape[1] + columns).to(device)
+        wanted = lines * logits[0].shape[1] + columns
+        index = torch.from_numpy(wanted)
         parts: list[tuple[Any, Any, Any]] = []
         for start in range(0, len(index), step):
-            chosen = index[start : start + step]
-            some = [one[chosen.to(one.device)].to(device, torch.float32) for one in flat]
+            chosen: Any = index[start : start + step]
+            first, last = int(wanted[start]), int(wanted[start + len(chosen) - 1])
+            if last - first == len(chosen) - 1:  # one after the other, as most are: no copy
+                some = [one[first : last + 1].to(device, torch.float32) for one in flat]
+            else:
+                some = [one[chosen.to(one.device)].to(device, torch.float32) for one in flat]
             if self.weighting.kind == "prediction":
                 some = [one[:, : self._limit] for one in some]
             rows, ids, weights = self.weighting.sparse(*[one[:, :width] for one in some])

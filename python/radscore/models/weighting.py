@@ -157,7 +157,7 @@ class Weighting:
         Parameters
         ----------
         logits : tensor of float32, shape (n, V)
-            The suspect's. It may be overwritten.
+            The suspect's.
         reference : tensor of float32, shape (n, V), optional
             The reference's, for "contrast".
 
