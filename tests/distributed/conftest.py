@@ -12,7 +12,7 @@ import radscore as rs
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from run_schemes import VOCAB  # noqa: E402
+from run_schemes import VOCAB
 
 
 @pytest.fixture(scope="session")

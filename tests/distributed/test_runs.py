@@ -111,9 +111,9 @@ def test_what_is_done_is_not_done_again(opened, tmp_path):
     assert not map_unit(run, 1, corpus)
     assert map_unit(run, 1, corpus, redo=True)
     assert 1 not in run.missing()
-    with pytest.raises(StorageError, match="work unit 0 of .* is not done; map it first"):
+    with pytest.raises(StorageError, match=r"work unit 0 of .* is not done; map it first"):
         reduce_part(run, 0, keyed())
-    with pytest.raises(StorageError, match="part 0 .* is not reduced"):
+    with pytest.raises(StorageError, match=r"part 0 .* is not reduced"):
         merge(run, keyed())
     score_run(run, corpus, keyed())
     assert not reduce_part(run, 1, keyed())
@@ -204,7 +204,7 @@ def test_after_a_kill_the_result_is_the_same(opened, files, tmp_path, steps):
     shutil.copy(__file__.replace("test_runs", "run_schemes"), tmp_path)
     folder = tmp_path / "run"
     command = [sys.executable, script, files, folder, str(steps)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
     corpus, scheme = opened(), SCHEMES["sglang"]()
     run = prepare(folder, corpus, scheme, unit_bytes=15_000, parts=4)
@@ -258,7 +258,9 @@ def test_a_full_disk_says_so_and_loses_nothing(opened, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=700k", "none", small], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=700k", "none", small],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip("cannot mount a small disk")

@@ -1,4 +1,4 @@
-"""``radscore prepare``, ``map``, ``reduce``, ``merge``: a run in steps, on any number of machines."""
+"""``radscore prepare``, ``map``, ``reduce``, ``merge``: a run in steps, on many machines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
+from radscore.cli.memory import RunInput
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
@@ -15,7 +16,6 @@ from radscore.cli.options import (
     open_inputs,
 )
 from radscore.cli.output import json_out, table
-from radscore.cli.memory import RunInput
 from radscore.cli.report import json_fields, table_rows
 from radscore.cli.score import add_rules, check_rules, load_filter
 
@@ -169,9 +169,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
     scheme = load_scheme(args)
     phi = None if args.filter is None else load_filter(args.filter, scheme)
     opening = _opening(args)
-    corpus = open_inputs(
-        Namespace(**opening), vocab_size=scheme.vocab_size, on_error=args.on_error
-    )
+    corpus = open_inputs(Namespace(**opening), vocab_size=scheme.vocab_size, on_error=args.on_error)
     run = prepare(
         args.folder,
         corpus,
@@ -237,9 +235,7 @@ def _run_reduce(args: argparse.Namespace) -> int:
 
     run, scheme = Run.open(args.folder), load_scheme(args)
     for part in args.part if args.part is not None else range(run.n_parts):
-        reduce_part(
-            run, part, scheme, stage=args.stage, memory=args.memory, threads=args.threads
-        )
+        reduce_part(run, part, scheme, stage=args.stage, memory=args.memory, threads=args.threads)
     return Exit.DONE
 
 

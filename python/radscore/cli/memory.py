@@ -36,9 +36,7 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         help="use about so much memory (as 1GiB), and files for what is more; the same command "
         "goes on where it was stopped",
     )
-    group.add_argument(
-        "--tmp", metavar="DIR[,DIR]", help="with --memory: folders for those files"
-    )
+    group.add_argument("--tmp", metavar="DIR[,DIR]", help="with --memory: folders for those files")
     group.add_argument(
         "--keep",
         action="store_true",

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["json_fields", "table_rows"]
 
 
-def json_fields(result: ScoreResult, corpus: Corpus | RunInput, found: Found | None) -> dict[str, Any]:
+def json_fields(
+    result: ScoreResult, corpus: Corpus | RunInput, found: Found | None
+) -> dict[str, Any]:
     """The result's fields, and what is known of the input."""
     skipped = corpus.skipped
     fields = result.to_dict()
@@ -30,7 +32,9 @@ def json_fields(result: ScoreResult, corpus: Corpus | RunInput, found: Found | N
     return fields
 
 
-def table_rows(result: ScoreResult, corpus: Corpus | RunInput, found: Found | None) -> list[tuple[str, str]]:
+def table_rows(
+    result: ScoreResult, corpus: Corpus | RunInput, found: Found | None
+) -> list[tuple[str, str]]:
     """The result as names and values."""
     rows = [
         ("input", _input(result, corpus)),

@@ -37,10 +37,14 @@ def run_local(
 
     Parameters
     ----------
+    run, scheme
+        Which run is scored, for which watermark.
     secret : sequence of str
         The options that name scheme and key, as ``--scheme s.toml --key-file k``.
+    workers : int
+        Processes at a time.
     memory, threads
-        Of each worker.
+        Of each of them.
 
     Raises
     ------
@@ -86,7 +90,11 @@ def _all(steps: Iterable[list[str]], workers: int) -> None:
 def _start(step: list[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "radscore", *step]
     return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

@@ -267,8 +267,8 @@ def prepare(
         run = Run.open(base)
         if run.content["configuration"] != content["configuration"]:
             raise StorageError(
-                f"{base} holds a run with another {_difference(run.content, content)}; name another "
-                "folder, or remove it"
+                f"{base} holds a run with another {_difference(run.content, content)}; "
+                "name another folder, or remove it"
             )
         return run
     run = Run((base, *map(Path, content["more_folders"])), content)

@@ -31,7 +31,9 @@ def parse_size(value: Any, name: str = "memory") -> int:
         return value
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ArgumentError(f"{name} must be a size like '1GiB' or a number of bytes, not {value!r}")
+        raise ArgumentError(
+            f"{name} must be a size like '1GiB' or a number of bytes, not {value!r}"
+        )
     number, unit, binary = found.groups()
     power = " kmgt".index(unit.lower() or " ")
     return int(float(number) * (1024 if binary else 1000) ** power)

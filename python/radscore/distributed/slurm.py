@@ -32,6 +32,8 @@ def slurm_script(
 
     Parameters
     ----------
+    run, scheme
+        Which run is scored, for which watermark.
     secret : sequence of str
         The options that name scheme and key, as ``--scheme s.toml --key-file k``.
     memory : int or str

@@ -1,5 +1,4 @@
-"""The steps of a run: map a unit, reduce a part, merge. Each can be repeated; none needs another's
-memory."""
+"""The steps of a run: map a unit, reduce a part, merge. Each can be repeated."""
 
 from __future__ import annotations
 
@@ -304,6 +303,8 @@ def score_run(
 
     Parameters
     ----------
+    run, corpus, scheme, memory, threads
+        As in `map_unit` and `reduce_part`.
     progress : callable, optional
         Called with the number of steps that are done, and of all.
     """
@@ -325,5 +326,3 @@ def score_run(
             reduce_part(run, part, scheme, stage=stage, memory=memory, threads=threads)
             step()
     return merge(run, scheme)
-
-

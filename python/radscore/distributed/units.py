@@ -2,13 +2,14 @@
 
 Files of ids are cut anywhere, in the middle of documents too: a unit reads some tokens before and
 after its own, so that every window has its context and every document its length. Files with an
-index are cut between documents, Parquet files between row groups, and all others are one unit each,
-as every file is where bad records are skipped, since a document is then kept or left out as a whole.
+index are cut between documents, Parquet files between row groups, and all others are one unit each.
+So is every file where bad records are skipped: a document is then kept or left out as a whole.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def _cut(corpus: Corpus, number: int, source: Source, unit_bytes: int) -> Iterat
     layout = reader.layout
     total = layout.n_tokens if layout.ends is None else layout.ends.n_documents
     edges = [total * i // count for i in range(count + 1)]
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         if first == last:
             continue
         if layout.ends is None:
