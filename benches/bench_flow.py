@@ -1,7 +1,8 @@
 """Packing, deduplication and scoring from memory, against counting distinct keys alone.
 
-polars' `n_unique` and DuckDB's `count(distinct)` get the windows already packed, as u64, and count; radscore packs the ids, deduplicates, and scores each distinct window under a key. Each on
-all cores, in turns, in one process; answers are compared.
+polars' `n_unique` and DuckDB's `count(distinct)` get the windows already packed, as u64, and count;
+radscore packs the ids, deduplicates, and scores each distinct window under a key. Each on all
+in turns, in one process; answers are compared.
 
     python -m benches.bench_flow [tokens]
 """

@@ -1,7 +1,7 @@
 //! The distinct keys of one partition, in a table that fits the second-level cache.
 
 use crate::key::{Key, Packer};
-use std::hint::select_unpredictable;
+use std::hint::black_box;
 
 /// Slots of a table to begin with, at most: 512 KiB of 64-bit keys.
 const SLOTS: usize = 1 << 16;
@@ -147,8 +147,9 @@ impl<I: Key> Table<I> {
             let mut slot = home;
             let mut there = slots[slot];
             // The first slot nearly always decides. Whether it was free or held the item already is
-            // nothing that a processor could foresee, so nothing branches on that.
-            while !select_unpredictable(there == foreign, true, there == id) {
+            // nothing that a processor could foresee, so nothing may branch on that: without the
+            // black box there would be two branches.
+            while !black_box((there == foreign) | (there == id)) {
                 slot = (slot + 1) & mask;
                 there = slots[slot];
             }
