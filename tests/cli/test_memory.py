@@ -19,7 +19,7 @@ SCHEME = ("--scheme", "scheme.toml", "--key-file", "alice.key")
 def setup(tmp_path, cli):
     """A file of ids, one of lines, a scheme and its key."""
     (tmp_path / "scheme.toml").write_text(
-        'scheme = "sglang"\nvocab_size = 60\ncontext_width = 2\n'
+        'scheme = "sglang_gumbel"\nvocab_size = 60\ncontext_width = 2\n'
     )
     (tmp_path / "alice.key").write_text("0x12")
     (tmp_path / "bob.key").write_text("0x13")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -84,10 +85,10 @@ def map_unit(
         for part in _ahead(reading):
             _add(scorer, part)
             if scorer.n_bytes > budget.windows:
-                pieces.append(path.with_suffix(f".{len(pieces)}.piece"))
+                pieces.append(path.with_suffix(f".{os.getpid()}.{len(pieces)}.piece"))
                 scorer.write_unit(pieces[-1], run.configuration, unit)
         if pieces:
-            pieces.append(path.with_suffix(f".{len(pieces)}.piece"))
+            pieces.append(path.with_suffix(f".{os.getpid()}.{len(pieces)}.piece"))
             scorer.write_unit(pieces[-1], run.configuration, unit)
             limits = (budget.windows, [path.parent])
             length, digest = scorer.join_units(pieces, path, run.configuration, unit, *limits)

@@ -248,7 +248,7 @@ impl Scorer {
         self.prepare(weights, total, "tokens")?;
         self.record_step(check)?;
         let mut wanted = Ok(());
-        let batch = BATCH * self.pool.install(rayon::current_num_threads);
+        let batch = BATCH * self.pool.threads();
         let mut from = 0;
         loop {
             let step = self.next_step().map_or(u64::MAX, |step| step - self.tokens);

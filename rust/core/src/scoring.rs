@@ -277,6 +277,13 @@ impl<K: Key> SchemeState<K> {
         packer: Packer,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
+        if self
+            .units
+            .as_ref()
+            .is_none_or(|store| store.unscored() == 0)
+        {
+            return Ok(());
+        }
         pool.install(|| self.settle_units(packer));
         let (mut from, parts) = (0, self.units.as_ref().map_or(0, Store::parts));
         while from < parts {
@@ -327,7 +334,7 @@ pub fn score_parts<K: Key>(
     mut take: impl FnMut(&[Sums], &[K]),
 ) -> Result<()> {
     let cost: f64 = schemes.iter().map(|scheme| scheme.nanoseconds()).sum();
-    let threads = pool.install(rayon::current_num_threads) as f64;
+    let threads = pool.threads() as f64;
     let most = (PATIENCE * threads / cost.max(1.0)).clamp(64.0, ROUND as f64) as usize;
     let mut from = parts.start;
     while from < parts.end {

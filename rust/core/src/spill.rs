@@ -59,6 +59,15 @@ pub struct Writer {
     sections: Vec<Section>,
     place: u64,
     durable: bool,
+    finished: bool,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
 }
 
 fn storage(what: &str, path: &Path, error: &std::io::Error) -> Error {
@@ -95,6 +104,7 @@ impl Writer {
             sections: Vec::new(),
             place,
             durable: true,
+            finished: false,
         };
         let sought = writer.file.seek(SeekFrom::Start(place)).map(drop);
         writer.check(sought)?;
@@ -102,10 +112,7 @@ impl Writer {
     }
 
     fn check(&self, done: std::io::Result<()>) -> Result<()> {
-        done.map_err(|error| {
-            let _ = fs::remove_file(&self.temporary);
-            storage("write", &self.path, &error)
-        })
+        done.map_err(|error| storage("write", &self.path, &error))
     }
 
     /// The file need not outlive the process: nothing waits for the disk.
@@ -180,6 +187,7 @@ impl Writer {
             Ok(())
         })();
         self.check(written)?;
+        self.finished = true;
         Ok(Finished {
             length: self.place,
             digest,
