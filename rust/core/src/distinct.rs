@@ -177,7 +177,7 @@ fn prefetch<T>(slots: &[T], at: usize) {
 /// Another hash than that of the partition, whose highest bits all items here share.
 #[inline]
 fn home_of<I: Key>(id: I, shift: u32) -> usize {
-    (id.mix().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize
+    (id.fold().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize
 }
 
 #[cfg(test)]

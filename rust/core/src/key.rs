@@ -28,6 +28,8 @@ pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + Lasting + 'stati
     fn low(self) -> u32;
     /// A well-mixed fixed 64-bit function of the key (for partitions only, never for identity).
     fn mix(self) -> u64;
+    /// All bits in 64, unmixed where they fit: for small tables.
+    fn fold(self) -> u64;
     /// Appends the little-endian bytes.
     fn write(self, out: &mut Vec<u8>);
     /// Reads what [`Key::write`] wrote, from exactly [`Key::BYTES`] bytes.
@@ -56,7 +58,7 @@ lasting!(u128);
 lasting!(Wide);
 
 macro_rules! primitive_key {
-    ($type:ty, $mix:expr) => {
+    ($type:ty, $mix:expr, $fold:expr) => {
         impl Key for $type {
             const BITS: u32 = <$type>::BITS;
             #[inline]
@@ -83,6 +85,10 @@ macro_rules! primitive_key {
             fn mix(self) -> u64 {
                 $mix(self)
             }
+            #[inline]
+            fn fold(self) -> u64 {
+                $fold(self)
+            }
             fn write(self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_le_bytes());
             }
@@ -95,8 +101,12 @@ macro_rules! primitive_key {
     };
 }
 
-primitive_key!(u64, mix64);
-primitive_key!(u128, |x: u128| mix64(x as u64 ^ mix64((x >> 64) as u64)));
+primitive_key!(u64, mix64, |x: u64| x);
+primitive_key!(
+    u128,
+    |x: u128| mix64(x as u64 ^ mix64((x >> 64) as u64)),
+    |x: u128| (x as u64) ^ ((x >> 64) as u64).wrapping_mul(0xA076_1D64_78BD_642F)
+);
 
 /// 384 bits, highest word first: 17 tokens of up to 22 bits.
 pub type Wide = [u64; 6];
@@ -139,6 +149,10 @@ impl Key for Wide {
     fn mix(self) -> u64 {
         self.iter()
             .fold(0, |hash, &word| mix64(hash ^ word).wrapping_add(word))
+    }
+    #[inline]
+    fn fold(self) -> u64 {
+        self.mix()
     }
     fn write(self, out: &mut Vec<u8>) {
         for word in self.iter().rev() {
@@ -271,12 +285,15 @@ impl Packer {
     /// The tokens of many windows, one row a window, in place of what `out` holds.
     pub fn unpack_into<K: Key>(&self, keys: &[K], out: &mut Vec<u32>) {
         out.resize(keys.len() * self.width, 0);
-        let (mask, bits) = ((1u32 << self.bits) - 1, self.bits);
-        for (row, &key) in out.chunks_exact_mut(self.width).zip(keys) {
-            let mut rest = key;
-            for slot in row.iter_mut().rev() {
-                *slot = rest.low() & mask;
-                rest = rest.pop(bits);
+        match self.width {
+            2 => self.unpack_rows::<K, 2>(keys, out),
+            3 => self.unpack_rows::<K, 3>(keys, out),
+            4 => self.unpack_rows::<K, 4>(keys, out),
+            5 => self.unpack_rows::<K, 5>(keys, out),
+            width => {
+                for (row, &key) in out.chunks_exact_mut(width).zip(keys) {
+                    self.unpack_row(key, row);
+                }
             }
         }
         if self.padded {
@@ -284,6 +301,25 @@ impl Packer {
             out.iter_mut()
                 .filter(padding)
                 .for_each(|slot| *slot = PADDING);
+        }
+    }
+
+    /// Rows of a width that the compiler knows, so that no loop is left.
+    fn unpack_rows<K: Key, const WIDTH: usize>(&self, keys: &[K], out: &mut [u32]) {
+        for (row, &key) in out.chunks_exact_mut(WIDTH).zip(keys) {
+            let mut tokens = [0; WIDTH];
+            self.unpack_row(key, &mut tokens);
+            row.copy_from_slice(&tokens);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack_row<K: Key>(&self, key: K, row: &mut [u32]) {
+        let mask = (1u32 << self.bits) - 1;
+        let mut rest = key;
+        for slot in row.iter_mut().rev() {
+            *slot = rest.low() & mask;
+            rest = rest.pop(self.bits);
         }
     }
 
@@ -322,6 +358,11 @@ mod tests {
         let mut back = vec![0; width];
         packer.unpack(key, &mut back);
         assert_eq!(back, tokens);
+        packer.unpack_into(&[key, key], &mut back);
+        assert_eq!(back, [&tokens[..], &tokens].concat());
+        let mut all: Vec<K> = Vec::new();
+        packer.pack_all(&tokens, &mut all);
+        assert_eq!(all, [key]);
         let mut rolled: K = packer.pack(&vec![vocab_size - 1; width]);
         for &token in &tokens {
             rolled = rolled
