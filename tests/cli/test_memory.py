@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-import radscore.distributed.stages as stages
+from radscore.distributed import stages
 
 KEY = "00112233445566778899aabbccddeeff"
 INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
@@ -142,7 +142,8 @@ def test_a_slurm_script_does_the_same(cli, setup, tmp_path):
     fake.parent.mkdir()
     fake.write_text(
         "#!/bin/sh\nlast=0\n"
-        'for word; do case "$word" in --array=*) last=${word##*-};; --wrap=*) work=${word#--wrap=};;'
+        'for word; do case "$word" in --array=*) last=${word##*-};;'
+        " --wrap=*) work=${word#--wrap=};;"
         " esac; done\ntask=0\n"
         'while [ $task -le $last ]; do SLURM_ARRAY_TASK_ID=$task sh -c "$work" >&2 || exit 1;'
         " task=$((task + 1)); done\necho 1\n"

@@ -85,7 +85,7 @@ def register(commands: Any) -> None:
         parser.set_defaults(run=work)
 
 
-def add_resources(parser: argparse.ArgumentParser) -> None:
+def add_resources(parser: Any) -> None:
     """Memory and threads of a step."""
     parser.add_argument(
         "--memory", default="1GiB", metavar="SIZE", help="memory to use (default: 1GiB)"
