@@ -57,12 +57,12 @@ def main(n: int, repetitions: int = 5) -> None:
                 assert found == _EXPECTED.setdefault(n, found), f"{name}: {found}"
             if turn:  # the first turn warms memory up
                 times[name].append(seconds)
-    for name, seconds in times.items():
+    for name, own in times.items():
         ratios = [
-            f"{statistics.median(b / a for a, b in zip(seconds, times[p], strict=True)):.2f}x {p}"
+            f"{statistics.median(b / a for a, b in zip(own, times[p], strict=True)):.2f}x {p}"
             for p in peers
         ]
-        rate = n / statistics.median(seconds) / 1e6
+        rate = n / statistics.median(own) / 1e6
         print(f"{name:8} {rate:7.1f} M/s  {', '.join(ratios)}", flush=True)
 
 

@@ -28,7 +28,7 @@ def _measure(path: str, memory: str | None, tmp: str) -> None:
     scheme = rs.Keyed(key=key, vocab_size=VOCAB_SIZE, gamma=0.25, context_width=2)
     corpus = rs.open_corpus(path, dtype="uint16", eod=0, vocab_size=VOCAB_SIZE)
     start = time.perf_counter()
-    result = rs.score(corpus, scheme, **({"memory": memory, "tmp": tmp} if memory else {}))
+    result = rs.score(corpus, scheme, memory=memory, tmp=tmp if memory else None)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": seconds, "peak": peak, "result": repr(result)}))

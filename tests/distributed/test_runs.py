@@ -213,7 +213,9 @@ def test_after_a_kill_the_result_is_the_same(opened, files, tmp_path, steps):
 
 def test_limits_in_memory(tmp_path):
     ids = np.random.default_rng(0).integers(0, 50_000, 10_000_000).astype(np.uint16)
-    scheme = rs.Keyed(key=bytes(16).hex(), vocab_size=50_000, gamma=0.25, context_width=2)
+    scheme = rs.Keyed(
+        key=rs.Key.from_hex("00" * 16), vocab_size=50_000, gamma=0.25, context_width=2
+    )
     limited = rs.Scorer(scheme, memory="64MiB", tmp=[tmp_path])
     free = rs.Scorer(scheme)
     for part in np.array_split(ids, 3):

@@ -143,7 +143,7 @@ def _add(scorer: _core.Scorer, part: Part) -> None:
 
 def _collector(run: Run, threads: int | None) -> _core.Scorer:
     """A scorer that only cuts windows: any scheme that cuts the same ones does, under any key."""
-    from radscore.schemes import Keyed, VLLMGumbel
+    from radscore.schemes import Key, Keyed, VLLMGumbel
 
     shape = run.content["windows"]
     width, vocab_size = shape["width"], shape["vocab_size"]
@@ -152,7 +152,7 @@ def _collector(run: Run, threads: int | None) -> _core.Scorer:
     if shape["padded"]:
         scheme: Scheme = VLLMGumbel(key=0, vocab_size=vocab_size, context_width=width - 1)
     else:
-        key = bytes(16).hex()
+        key = Key.from_hex(bytes(16).hex())
         scheme = Keyed(key=key, vocab_size=vocab_size, gamma=0.5, context_width=width - 1)
     scorer = _scorer(scheme, run, threads)
     scorer.collect_only(run.bits)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radscore.corpus._base import NOTHING_SKIPPED, Problems, SkipReport, damage_named
-from radscore.corpus.checks import check_ids, select
+from radscore.corpus._base import NOTHING_SKIPPED, Problems, SkipReport, damage_named, select
+from radscore.corpus.checks import check_ids
 from radscore.corpus.formats import reader_of
 from radscore.corpus.reading import Corpus
 from radscore.corpus.tokens import TokenReader
@@ -163,7 +163,7 @@ class UnitReading:
             chunk, before = reader.stretch(first, last, self._reach)
             check_ids(chunk, None if _outside(options) else options.vocab_size, problems)
             documents, span = chunk.documents, (before, before + last - first)
-            if _outside(options):
+            if options.eod is not None and _outside(options):
                 documents, span = _without(documents, options.eod, span)
                 check_ids(_with(chunk, documents), options.vocab_size, problems)
             yield Part(documents, None, span)
