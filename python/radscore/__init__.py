@@ -15,6 +15,7 @@ from radscore.errors import (
     RadscoreError,
     SchemeError,
     StateError,
+    StorageError,
     TokenError,
 )
 from radscore.kernels import available_kernels, kernel, set_kernel
@@ -73,6 +74,7 @@ __all__ = [
     "ScoreResult",
     "Scorer",
     "StateError",
+    "StorageError",
     "SynthID",
     "SynthIDDeepMind",
     "TextSeal",

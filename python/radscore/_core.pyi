@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "available_kernels",
     "kernel",
+    "read_unit",
     "score_documents",
     "score_positions",
     "set_kernel",
@@ -126,6 +128,9 @@ class Tally:
     @property
     def sum_weight_score(self) -> float: ...
     def merge(self, other: Tally) -> Tally: ...
+    def to_bytes(self) -> bytes: ...
+    @staticmethod
+    def from_bytes(state: bytes) -> Tally: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
 
@@ -168,11 +173,48 @@ class Scorer:
     @property
     def weighted(self) -> bool: ...
     def merge(self, other: Scorer) -> None: ...
+    def set_limit(self, memory: int, folders: Sequence[_Path]) -> None: ...
+    def collect_only(self, bits: int) -> None: ...
+    @property
+    def n_bytes(self) -> int: ...
+    def add_part(
+        self, documents: _Arrays, prompts: _Arrays | None, first: int, last: int
+    ) -> None: ...
+    def write_unit(self, path: _Path, configuration: bytes, unit: int) -> tuple[int, bytes]: ...
+    def join_units(
+        self,
+        paths: Sequence[_Path],
+        path: _Path,
+        configuration: bytes,
+        unit: int,
+        memory: int,
+        folders: Sequence[_Path],
+    ) -> tuple[int, bytes]: ...
+    def reduce(
+        self,
+        paths: Sequence[_Path],
+        configuration: bytes,
+        first: int,
+        last: int,
+        exchange: _Path,
+        memory: int,
+        folders: Sequence[_Path],
+    ) -> list[tuple[int, Path]]: ...
+    def reduce_units(
+        self,
+        exchange: Sequence[tuple[int, _Path]],
+        first: int,
+        last: int,
+        memory: int,
+        folders: Sequence[_Path],
+    ) -> None: ...
+    def partial(self) -> list[Tally]: ...
     def save(self, path: _Path, header: bytes) -> None: ...
     @staticmethod
     def read_state(path: _Path) -> tuple[bytes, bytes]: ...
     def restore(self, state: bytes) -> None: ...
 
+def read_unit(path: _Path) -> tuple[bytes, int, int, bytes]: ...
 def score_documents(
     scheme: Scheme,
     documents: _Arrays,

@@ -9,6 +9,7 @@ __all__ = [
     "RadscoreError",
     "SchemeError",
     "StateError",
+    "StorageError",
     "TokenError",
 ]
 
@@ -35,6 +36,10 @@ class CorpusError(RadscoreError, ValueError):
 
 class ModelError(RadscoreError):
     """A model, its tokenizer or its endpoint is not what a test needs, or does not answer."""
+
+
+class StorageError(RadscoreError):
+    """A file of a run out of core cannot be written or read, or is damaged; says what to redo."""
 
 
 class StateError(RadscoreError):

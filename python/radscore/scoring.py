@@ -79,6 +79,12 @@ class Scorer:
         before the document, so that the first contexts reach into it.
     curve : sequence of int, optional
         Record the test after these numbers of tokens.
+    memory : int or str, optional
+        How much memory may be used, as ``"1GiB"``; windows beyond it go to files. The result is
+        the same. Every result then reads all files, and the scorer can be neither saved nor merged
+        nor take weights.
+    tmp : path or sequence of paths, optional
+        Folders for those files, which are removed with the scorer; by default the system's.
     predictable : bool
         Whether weights depend on the key after all, but each only on what stands before it in
         reading order (a model read text that carries the tested watermark); see
@@ -106,6 +112,8 @@ class Scorer:
         combine: Combine = "one",
         prompt_role: PromptRole = "exclude",
         curve: Sequence[int] = (),
+        memory: int | str | None = None,
+        tmp: str | Path | Sequence[str | Path] | None = None,
         predictable: bool = False,
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
@@ -132,6 +140,17 @@ class Scorer:
             check_threads(threads),
             self.curve_steps,
         )
+        if memory is not None:
+            from radscore.distributed.sizes import budget_of, folders_of
+
+            self._core.set_limit(budget_of(memory).windows, folders_of(tmp))
+        elif tmp is not None:
+            raise ArgumentError("tmp has no effect without memory")
+
+    @property
+    def core(self) -> _core.Scorer:
+        """The compiled scorer."""
+        return self._core
 
     def add(
         self,
@@ -252,6 +271,11 @@ class Scorer:
             for index, tally in enumerate(tallies)
         ]
 
+    def result_of(self, tally: _core.Tally) -> ScoreResult:
+        """The test of the only scheme by sums that were made elsewhere, under the same rules."""
+        self._only()
+        return self._result(0, tally, [])
+
     def _only(self) -> None:
         if len(self.schemes) != 1:
             raise ArgumentError(f"the scorer has {len(self.schemes)} schemes; use results()")
@@ -364,7 +388,7 @@ class Scorer:
     def save(self, path: str | Path, *, extra: dict[str, Any] | None = None) -> None:
         """Saves the state, replacing `path` at once; `load` continues exactly there.
 
-        The file (format ``RSST``, version 1, with a checksum) holds the distinct windows, sums
+        The file (format ``RSST``, version 2, with a checksum) holds the distinct windows, sums
         and fingerprints, never a key. `extra` is kept beside it (JSON).
         """
         try:
@@ -425,6 +449,8 @@ def score(
     prompt_role: PromptRole = "exclude",
     curve: Sequence[int] = (),
     progress: Callable[[Any], None] | None = None,
+    memory: int | str | None = None,
+    tmp: str | Path | Sequence[str | Path] | None = None,
 ) -> ScoreResult:
     """Tests a corpus, or documents in memory, for a watermark.
 
@@ -438,8 +464,8 @@ def score(
     prompts : optional
         One prompt a document; a corpus brings its own.
     progress : callable, optional
-        Called with each batch of a corpus after it was scored.
-    dedup, filter, start, threads, prompt_role, curve
+        Called with each batch of a corpus after it was scored (with `memory`, after it was read).
+    dedup, filter, start, threads, prompt_role, curve, memory, tmp
         As in `Scorer`.
 
     Returns
@@ -461,6 +487,8 @@ def score(
         threads=threads,
         prompt_role=prompt_role,
         curve=curve,
+        memory=memory,
+        tmp=tmp,
     )
     if type(documents).__module__.partition(".")[0] == "datasets":
         from radscore.corpus import open_corpus
@@ -471,15 +499,21 @@ def score(
         return scorer.result()
     if prompts is not None:
         raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
-    for batch in documents:
-        scorer.add(batch.documents, batch.prompts)
-        if progress is not None:
-            progress(batch)
     from dataclasses import replace
 
+    if memory is not None and not curve:
+        from radscore.distributed.stages import add_corpus
+
+        skipped = add_corpus(scorer.core, documents, start, progress)
+    else:
+        for batch in documents:
+            scorer.add(batch.documents, batch.prompts)
+            if progress is not None:
+                progress(batch)
+        skipped = documents.skipped
     result = scorer.result()
     notes = (*documents.notes, *result.notes)
-    return replace(result, n_skipped=documents.skipped.count, notes=notes)
+    return replace(result, n_skipped=skipped.count, notes=notes)
 
 
 def decoy_test(scorer: Scorer) -> DecoyResult:

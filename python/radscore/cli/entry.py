@@ -9,7 +9,18 @@ import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli import ask, generate, inspect, kgrams, plan, predict, schemes, score, test
+from radscore.cli import (
+    ask,
+    cluster,
+    generate,
+    inspect,
+    kgrams,
+    plan,
+    predict,
+    schemes,
+    score,
+    test,
+)
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.cli.output import STDOUT
 from radscore.cli.parser import Parser, as_options
@@ -41,7 +52,8 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for module in (score, test, predict, ask, generate, kgrams, schemes, inspect, plan):
+    modules = (score, test, predict, ask, generate, kgrams, schemes, inspect, plan, cluster)
+    for module in modules:
         module.register(commands)
     return parser
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.output import count, power_of_ten, share, skipped_text
 
 if TYPE_CHECKING:
+    from radscore.cli.memory import RunInput
     from radscore.cli.per_document import Found
     from radscore.corpus import Corpus
     from radscore.results import ScoreResult
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["json_fields", "table_rows"]
 
 
-def json_fields(result: ScoreResult, corpus: Corpus, found: Found | None) -> dict[str, Any]:
+def json_fields(
+    result: ScoreResult, corpus: Corpus | RunInput, found: Found | None
+) -> dict[str, Any]:
     """The result's fields, and what is known of the input."""
     skipped = corpus.skipped
     fields = result.to_dict()
@@ -29,7 +32,9 @@ def json_fields(result: ScoreResult, corpus: Corpus, found: Found | None) -> dic
     return fields
 
 
-def table_rows(result: ScoreResult, corpus: Corpus, found: Found | None) -> list[tuple[str, str]]:
+def table_rows(
+    result: ScoreResult, corpus: Corpus | RunInput, found: Found | None
+) -> list[tuple[str, str]]:
     """The result as names and values."""
     rows = [
         ("input", _input(result, corpus)),
@@ -55,7 +60,7 @@ def _documents(found: Found) -> str:
     )
 
 
-def _input(result: ScoreResult, corpus: Corpus) -> str:
+def _input(result: ScoreResult, corpus: Corpus | RunInput) -> str:
     field = "" if corpus.field is None else f", field {corpus.field!r}"
     return (
         f"{count(result.n_documents, 'document')} and {count(result.n_tokens, 'token')} in "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
 from radscore.cli.kgrams import load_kgrams
+from radscore.cli.memory import add_memory, check_memory, score_in_files
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
@@ -27,7 +28,7 @@ from radscore.cli.run import Rules, ScoreRun
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
 
-__all__ = ["register"]
+__all__ = ["add_rules", "check_rules", "load_filter", "register"]
 
 _DESCRIPTION = """\
 Tests a corpus for a watermark: whether its text depends on the key. Prints how many windows were
@@ -42,6 +43,7 @@ _EXAMPLES = """\
   radscore score answers.jsonl --prompt-field prompt --filter phi.rkg --scheme scheme.toml
   radscore score corpus/ --scheme scheme.toml --per-document documents.parquet --on-error skip
   radscore score corpus/ --scheme scheme.toml --state run.state --resume
+  radscore score tokens/ --scheme scheme.toml --memory 8GiB --tmp /disk1,/disk2
 """
 DEFAULT_STATE = "radscore.state"
 DEFAULT_FDR = 0.05
@@ -58,31 +60,7 @@ def register(commands: Any) -> None:
     )
     add_corpus_options(parser)
     add_scheme_options(parser)
-    rules = parser.add_argument_group("which windows count")
-    rules.add_argument(
-        "--dedup",
-        choices=("unit", "window", "context", "none"),
-        default="unit",
-        help="what counts once over the whole corpus (default: unit, what the scheme's random "
-        "function reads); none gives no p-value",
-    )
-    rules.add_argument(
-        "--filter",
-        metavar="PHI",
-        help="score contexts of this set only (of radscore kgrams build, or .json, .jsonl)",
-    )
-    rules.add_argument(
-        "--start",
-        type=number,
-        metavar="N",
-        help="first position of a document that is scored (default: the context width)",
-    )
-    rules.add_argument(
-        "--prompt-role",
-        choices=("exclude", "context"),
-        help="with --prompt-field: leave out windows whose context occurs in the document's own "
-        "prompt (default), or let the first contexts reach into the prompt",
-    )
+    add_rules(parser)
     out = parser.add_argument_group("output")
     out.add_argument("--json", action="store_true", help="print JSON")
     out.add_argument(
@@ -112,6 +90,7 @@ def register(commands: Any) -> None:
         help=f"where the state is saved, now and then and when interrupted (default: "
         f"{DEFAULT_STATE}); removed at the end",
     )
+    add_memory(parser)
     state.add_argument("--resume", action="store_true", help="go on from the saved state")
     state.add_argument(
         "--save-every",
@@ -121,6 +100,35 @@ def register(commands: Any) -> None:
         help="how often the state is saved (default: 60; less often where that takes long)",
     )
     parser.set_defaults(run=run)
+
+
+def add_rules(parser: argparse.ArgumentParser) -> None:
+    """The options that say which windows count."""
+    rules = parser.add_argument_group("which windows count")
+    rules.add_argument(
+        "--dedup",
+        choices=("unit", "window", "context", "none"),
+        default="unit",
+        help="what counts once over the whole corpus (default: unit, what the scheme's random "
+        "function reads); none gives no p-value",
+    )
+    rules.add_argument(
+        "--filter",
+        metavar="PHI",
+        help="score contexts of this set only (of radscore kgrams build, or .json, .jsonl)",
+    )
+    rules.add_argument(
+        "--start",
+        type=number,
+        metavar="N",
+        help="first position of a document that is scored (default: the context width)",
+    )
+    rules.add_argument(
+        "--prompt-role",
+        choices=("exclude", "context"),
+        help="with --prompt-field: leave out windows whose context occurs in the document's own "
+        "prompt (default), or let the first contexts reach into the prompt",
+    )
 
 
 def _level(text: str) -> float:
@@ -144,9 +152,11 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     _check(args)
     scheme = load_scheme(args)
-    phi = None if args.filter is None else _load_filter(args.filter, scheme)
+    phi = None if args.filter is None else load_filter(args.filter, scheme)
     corpus = open_inputs(args, vocab_size=scheme.vocab_size, on_error=args.on_error)
     check_outputs(args, corpus)
+    if args.memory is not None:
+        return score_in_files(args, corpus, scheme, phi)
     rules = Rules(
         dedup=args.dedup,
         filter=phi,
@@ -178,8 +188,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuses what does not go together, before anything is read."""
-    if args.start is not None and args.start < 0:
-        raise UsageError(f"--start must be 0 or more, not {args.start}")
+    check_rules(args)
+    check_memory(args)
     if args.per_document is None:
         if args.max_contexts is not None:
             raise UsageError(
@@ -191,12 +201,18 @@ def _check(args: argparse.Namespace) -> None:
         check_suffix(args.per_document)
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
-    if args.prompt_role is not None and args.prompt_field is None:
-        raise UsageError("--prompt-role has no effect without --prompt-field")
     check_outputs(args)
 
 
-def _load_filter(path: str, scheme: Any) -> KgramSet:
+def check_rules(args: argparse.Namespace) -> None:
+    """Refuses rules that cannot be or have no effect."""
+    if args.start is not None and args.start < 0:
+        raise UsageError(f"--start must be 0 or more, not {args.start}")
+    if args.prompt_role is not None and args.prompt_field is None:
+        raise UsageError("--prompt-role has no effect without --prompt-field")
+
+
+def load_filter(path: str, scheme: Any) -> KgramSet:
     """The filter, which must be over the scheme's contexts."""
     phi = load_kgrams(path, "--filter", scheme.vocab_size)
     width = scheme.window_width - 1

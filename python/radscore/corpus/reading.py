@@ -289,7 +289,7 @@ class Corpus:
         part = Corpus([source], options, self._on_error)
         problems = Problems(self._on_error)
         reader = None if room > 2**40 else shortened(source, options, position, room)
-        return part._checked_chunks(source, position, problems, reader)
+        return part.checked_chunks(source, position, problems, reader)
 
     def _progress(self, start: dict[str, Any] | None) -> _Progress:
         if start is None:
@@ -322,7 +322,7 @@ class Corpus:
             source = self.sources[index]
             position = progress.position if index == first and progress.position else {}
             progress.source = index
-            for chunk in self._checked_chunks(source, position, problems):
+            for chunk in self.checked_chunks(source, position, problems):
                 progress.position = chunk.position
                 progress.skipped = progress.skipped.plus(chunk.skipped)
                 if len(chunk.documents) == 0:
@@ -357,7 +357,7 @@ class Corpus:
             f"{skipped}, first {skipped.examples[0]}"
         )
 
-    def _checked_chunks(
+    def checked_chunks(
         self,
         source: Source,
         position: dict[str, int],

@@ -227,24 +227,26 @@ class TokenReader:
         batch_tokens: int,
         held: tuple[npt.NDArray[Any], int] | None = None,
     ) -> None:
-        self._layout = layout
+        self.layout = layout
         self._eod = check_eod(eod, layout.dtype)
         self._batch_tokens = batch_tokens
         # The bytes of ids that were unpacked, and the size of their file.
         values, self._size = (None, 0) if held is None else held
         self._held = None if values is None else np.frombuffer(values.tobytes(), layout.dtype)
+        #: Whether the file was unpacked into memory.
+        self.held = self._held is not None
         #: Whether the documents are already cut after every end-of-document id.
         self.cuts = layout.ends is None
 
     def _map(self, start: int, stop: int) -> npt.NDArray[Any]:
-        return _map(self._layout, start, stop) if self._held is None else self._held[start:stop]
+        return _map(self.layout, start, stop) if self._held is None else self._held[start:stop]
 
     def chunks(self, position: Position) -> Iterator[Chunk]:
         """The documents after `position` (``token`` tokens, or ``document`` of an index)."""
-        if self._layout.ends is not None:
-            yield from self._indexed(self._layout.ends, position.get("document", 0))
+        if self.layout.ends is not None:
+            yield from self._indexed(self.layout.ends, position.get("document", 0))
             return
-        layout = self._layout
+        layout = self.layout
         start = position.get("token", 0)
         while start < layout.n_tokens:
             ids, ends = self._batch(start)
@@ -260,8 +262,29 @@ class TokenReader:
             yield Chunk(documents, None, where, {"token": stop}, self._bytes(stop))
             start = stop
 
+    def stretch(self, first: int, last: int, reach: int) -> tuple[Chunk, int]:
+        """The tokens `first` to `last`, wherever documents end, and up to `reach` around them.
+
+        The second value is how many tokens stand before `first`. Documents that begin or end
+        outside are cut there.
+        """
+        layout = self.layout
+        lower, upper = max(first - reach, 0), min(last + reach, layout.n_tokens)
+        ids = self._map(lower, upper)
+        cuts = [np.array([lower, upper], dtype=np.int64)]
+        if self._eod is not None:
+            cuts.append(np.flatnonzero(ids == self._eod) + (lower + 1))
+        if layout.row is not None:
+            row = layout.row
+            cuts.append(np.arange(-(-lower // row), upper // row + 1, dtype=np.int64) * row)
+        edges = np.unique(np.concatenate(cuts)).astype(np.int64, copy=False)
+        where = Where(layout.path, edges[:-1], "token")
+        documents = Documents(_native(ids), edges - lower)
+        chunk = Chunk(documents, None, where, {"token": last}, self._bytes(last))
+        return chunk, first - lower
+
     def _indexed(self, index: Ends, first: int) -> Iterator[Chunk]:
-        path = self._layout.path
+        path = self.layout.path
         start = int(index.ends(first - 1, 1)[0]) if 0 < first <= index.n_documents else 0
         while first < index.n_documents:
             block = index.ends(first, MOST_DOCUMENTS)
@@ -281,23 +304,23 @@ class TokenReader:
     def _check_ends(self, ends: npt.NDArray[np.int64], first: int, start: int) -> None:
         """Raises unless the documents of an index lie one after the other in the file."""
         before = np.concatenate((np.array([start], np.int64), ends[:-1]))
-        wrong = np.flatnonzero((ends < before) | (ends > self._layout.n_tokens))
+        wrong = np.flatnonzero((ends < before) | (ends > self.layout.n_tokens))
         if len(wrong):
             number = int(wrong[0])
             raise DamagedFileError(
-                f"{self._layout.index}: document {first + number} runs from token "
-                f"{before[number]} to {ends[number]}, but {self._layout.path.name} has "
-                f"{self._layout.n_tokens} tokens"
+                f"{self.layout.index}: document {first + number} runs from token "
+                f"{before[number]} to {ends[number]}, but {self.layout.path.name} has "
+                f"{self.layout.n_tokens} tokens"
             )
 
     def _bytes(self, token: int) -> int:
         if self._held is not None:
-            return self._size * token // max(self._layout.n_tokens, 1)
-        return self._layout.offset + token * self._layout.dtype.itemsize
+            return self._size * token // max(self.layout.n_tokens, 1)
+        return self.layout.offset + token * self.layout.dtype.itemsize
 
     def _batch(self, start: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """Ids from `start`, and the ends of at least one document in them."""
-        layout, total = self._layout, self._layout.n_tokens
+        layout, total = self.layout, self.layout.n_tokens
         if self._eod is None and layout.row is None:
             return self._map(start, total), np.array([total], dtype=np.int64)
         lower, stop = start, min(start + self._batch_tokens, total)

@@ -15,6 +15,9 @@ pub enum Error {
     /// A saved state or k-gram file is damaged or belongs to something else.
     #[error("{0}")]
     State(String),
+    /// A file of windows cannot be written or read, or is damaged; the text names what to redo.
+    #[error("{0}")]
+    Storage(String),
     /// The caller asked to stop (Ctrl-C).
     #[error("interrupted")]
     Interrupted,

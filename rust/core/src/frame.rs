@@ -4,13 +4,15 @@
 use crate::bytes::{Reader, put_u64};
 use crate::error::{Error, Result};
 use crate::key::Key;
-use crate::partition::{DistinctSet, Identity, Scattered, partition_of};
 use crate::pool::Pool;
-use crate::schemes::{Scheme, patient_scores, slice_len};
+use crate::scatter::{Run, Scatterer};
+use crate::schemes::{Scheme, patient_scores};
 use crate::scorer::is_weight;
+use crate::scoring::{ByWindow, Desk, ROUND, SchemeState, dedup, score_parts};
+use crate::store::{Bench, Store, part_of};
 use crate::tally::{Sums, Tally};
 use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
-use crate::windows::{Counts, PromptSets, Source, Status, WindowPlan};
+use crate::windows::{Counts, Cutter, PromptSets, Source, Status, WindowPlan};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,30 +32,34 @@ pub enum Rule {
 
 /// Token positions of a chunk of work.
 const CHUNK: usize = 1 << 16;
-/// Windows whose units are recovered in one go.
-const SLICE: usize = 1 << 16;
-
-/// One scheme with what it has scored.
-struct SchemeState {
-    scheme: Arc<dyn Scheme>,
-    /// Units below 2^64, and the others.
-    small_units: DistinctSet<u64>,
-    large_units: DistinctSet<u128>,
-    sums: Sums,
-}
+/// Token positions that are cut and partitioned without a stop between.
+const STRETCH: usize = 1 << 21;
+/// Token positions from which windows are partitioned at once.
+const DIRECT: usize = 1 << 20;
+/// Windows that wait at most where scoring takes most of the time, or nothing is deduplicated.
+const PENDING: usize = 1 << 22;
+/// Bytes of windows that may wait before it is asked whether deduplication would free memory.
+const WAITING: usize = 1 << 29;
+/// Nanoseconds of scoring a window beside which partitioning costs nothing.
+const SLOW: f64 = 300.0;
 
 /// See the module.
-pub struct Frame<K> {
-    plan: WindowPlan<K>,
-    rule: Rule,
+pub struct Frame<K: Key> {
+    pub(crate) plan: WindowPlan<K>,
+    pub(crate) rule: Rule,
     combine: Combine,
-    schemes: Vec<SchemeState>,
-    counts: Counts,
-    duplicates: u64,
-    seen: DistinctSet<K>,
-    /// Distinct windows that are not scored yet.
-    pending: Vec<K>,
-    /// Windows with weights; a frame has either these or the two above.
+    pub(crate) schemes: Vec<SchemeState<K>>,
+    pub(crate) counts: Counts,
+    pub(crate) duplicates: u64,
+    /// The windows to score; a frame has either these or records.
+    pub(crate) store: Store<K>,
+    /// How often the store's partitions were split.
+    pub(crate) level: u32,
+    /// Windows that may wait in the store.
+    patience: usize,
+    pub(crate) desks: Bench<Desk<K>>,
+    scatterers: Bench<Scatterer<K>>,
+    /// Windows with weights.
     records: Option<Vec<Record<K>>>,
     /// The records combined by window, until more are added.
     combined: Option<Vec<Record<K>>>,
@@ -68,25 +74,21 @@ impl<K: Key> Frame<K> {
         combine: Combine,
         schemes: Vec<Arc<dyn Scheme>>,
     ) -> Self {
-        let identity = match rule {
-            Rule::Context => Identity::Context(plan.packer),
-            _ => Identity::Whole,
-        };
-        let state = |scheme| SchemeState {
-            scheme,
-            small_units: DistinctSet::new(Identity::Whole),
-            large_units: DistinctSet::new(Identity::Whole),
-            sums: Sums::default(),
-        };
         Self {
             plan,
             rule,
             combine,
-            schemes: schemes.into_iter().map(state).collect(),
+            schemes: schemes
+                .into_iter()
+                .map(|scheme| SchemeState::new(scheme, rule))
+                .collect(),
             counts: Counts::default(),
             duplicates: 0,
-            seen: DistinctSet::new(identity),
-            pending: Vec::new(),
+            store: Store::default(),
+            level: 0,
+            patience: WAITING / K::BYTES,
+            desks: Bench::default(),
+            scatterers: Bench::default(),
             records: None,
             combined: None,
             next_order: 0,
@@ -98,16 +100,14 @@ impl<K: Key> Frame<K> {
         self.records.get_or_insert_default();
     }
 
-    /// Windows that wait to be scored.
-    pub fn pending(&self) -> usize {
-        self.pending.len()
-    }
-
     /// Adds the windows whose targets are in a token range of the source. `weights` has one number
     /// for each token of the source.
     pub fn add_range(&mut self, source: &Source, range: Range<usize>, weights: Option<&[f64]>) {
         self.counts
             .merge(&self.plan.count_documents(source, &range));
+        if self.records.is_none() && range.len() >= DIRECT {
+            return self.add_direct(source, range);
+        }
         let chunks: Vec<Range<usize>> = range
             .clone()
             .step_by(CHUNK)
@@ -122,49 +122,127 @@ impl<K: Key> Frame<K> {
     }
 
     fn add_plain(&mut self, source: &Source, chunks: &[Range<usize>], prompts: &PromptSets<K>) {
-        let plan = &self.plan;
-        let (batches, counts): (Vec<_>, Vec<_>) = chunks
+        let (plan, placing) = (&self.plan, self.placing());
+        let cut = |chunk: &Range<usize>, cutter: &mut Cutter<K>| {
+            let mut all = Vec::with_capacity(chunk.len());
+            let counts = plan.key_blocks(source, chunk.clone(), prompts, cutter, |keys| {
+                all.extend_from_slice(keys);
+            });
+            (all, counts)
+        };
+        let batches: Vec<(Vec<K>, Counts)> = chunks
             .par_iter()
-            .map_init(Vec::new, |scratch, chunk| {
-                let mut keys = Vec::with_capacity(chunk.len());
-                let counts = plan.visit(
-                    source,
-                    chunk.clone(),
-                    prompts,
-                    scratch,
-                    |_, _, status, key| {
-                        if status == Status::Scored {
-                            keys.push(key);
-                        }
-                    },
-                );
-                (keys, counts)
-            })
-            .unzip();
-        counts.iter().for_each(|more| self.counts.merge(more));
-        self.insert(&batches);
+            .map_init(Cutter::default, |cutter, chunk| cut(chunk, cutter))
+            .collect();
+        for (keys, counts) in &batches {
+            self.counts.merge(counts);
+            self.store.push(keys, &placing);
+        }
     }
 
-    /// Deduplicates windows in reading order and keeps the new ones for scoring.
-    fn insert(&mut self, batches: &[Vec<K>]) {
-        if self.rule == Rule::None {
-            batches
-                .iter()
-                .for_each(|keys| self.pending.extend_from_slice(keys));
-            return;
-        }
-        let packer = self.plan.packer;
-        let scattered: Vec<_> = batches
-            .par_iter()
-            .map(|keys| Scattered::new(keys, |&key| partition_of(packer.context(key).mix())))
+    /// Cuts and partitions many windows at once: each worker takes a long stretch, counts how many
+    /// windows fall into each partition, then cuts them again and scatters them. Cutting twice is
+    /// cheaper than writing the windows down in between, unless each is looked up in sets.
+    fn add_direct(&mut self, source: &Source, range: Range<usize>) {
+        let placing = self.placing();
+        self.store.settle(&placing);
+        self.store.grow(range.len(), &placing);
+        let threads = rayon::current_num_threads();
+        let count = range.len().div_ceil(STRETCH).next_multiple_of(threads);
+        let stretch = range.len().div_ceil(count);
+        let chunks: Vec<Range<usize>> = range
+            .clone()
+            .step_by(stretch)
+            .map(|from| from..range.end.min(from + stretch))
             .collect();
-        let fresh = self.seen.insert(&scattered, |&key| key);
-        let total: usize = batches.iter().map(Vec::len).sum();
-        let new: usize = fresh.iter().map(Vec::len).sum();
-        self.duplicates += (total - new) as u64;
-        fresh
+        let targets = self.store.targets(chunks.iter().map(Range::len));
+        let prompts = self.plan.prompt_sets(source, &range, stretch);
+        let (plan, bits, cut_twice) = (&self.plan, self.store.bits(), self.plan.keeps_all(source));
+        let place = |key: K| part_of(placing.hash(key), bits);
+        let work = |(chunk, target): (Range<usize>, Vec<K>), cutter: &mut Cutter<K>| {
+            self.scatterers.with(|scatterer| {
+                let mut sizes = vec![0u32; 1 << bits];
+                let mut all = Vec::new();
+                let cut = chunk.clone();
+                let counts = plan.key_blocks(source, cut, &prompts, cutter, |keys| {
+                    keys.iter().for_each(|&key| sizes[place(key)] += 1);
+                    if !cut_twice {
+                        all.extend_from_slice(keys);
+                    }
+                });
+                scatterer.begin(&sizes, target);
+                if cut_twice {
+                    plan.key_blocks(source, chunk, &prompts, cutter, |keys| {
+                        scatterer.push(keys, place);
+                    });
+                }
+                scatterer.push(&all, place);
+                (scatterer.finish(), counts)
+            })
+        };
+        let runs: Vec<(Run<K>, Counts)> = chunks
+            .into_par_iter()
+            .zip(targets)
+            .map_init(Cutter::default, |cutter, stretch| work(stretch, cutter))
+            .collect();
+        for (run, counts) in runs {
+            self.counts.merge(&counts);
+            self.store.add(run);
+        }
+    }
+
+    /// Whether so much waits that it should be scored before more is read.
+    pub fn is_due(&mut self, pool: &Pool) -> bool {
+        let waiting = self.store.unscored();
+        if waiting < PENDING {
+            return false;
+        }
+        let cost: f64 = self
+            .schemes
             .iter()
-            .for_each(|keys| self.pending.extend_from_slice(keys));
+            .map(|state| state.scheme.nanoseconds())
+            .sum();
+        if self.rule == Rule::None || cost > SLOW {
+            return self.rule == Rule::None || waiting >= self.store.len() / 4;
+        }
+        if self.store.len() < self.patience {
+            return false;
+        }
+        // Where a sample of the partitions is hardly smaller without its repetitions, nothing is
+        // won now, and later all that is distinct would have to be gone through once more.
+        let sample = 0..self.store.parts() / 64;
+        let total = |store: &Store<K>| -> usize {
+            sample.clone().map(|part| store.progress(part).total).sum()
+        };
+        let before = total(&self.store);
+        self.dedup(sample.clone(), pool);
+        let frees = 2 * total(&self.store) <= before;
+        if !frees {
+            self.patience = 2 * self.store.len();
+        }
+        frees
+    }
+
+    /// Where windows go in the store.
+    pub(crate) fn placing(&self) -> ByWindow {
+        ByWindow {
+            packer: self.plan.packer,
+            rule: self.rule,
+            level: self.level,
+        }
+    }
+
+    fn dedup(&mut self, parts: Range<usize>, pool: &Pool) {
+        let placing = self.placing();
+        let (store, desks) = (&mut self.store, &self.desks);
+        self.duplicates += pool.install(|| dedup(store, parts, desks, placing));
+    }
+
+    /// Deduplicates all windows, without scoring them.
+    pub(crate) fn dedup_all(&mut self, pool: &Pool) {
+        let placing = self.placing();
+        pool.install(|| self.store.settle(&placing));
+        self.dedup(0..self.store.parts(), pool);
     }
 
     fn add_weighted(
@@ -246,40 +324,113 @@ impl<K: Key> Frame<K> {
                 if orders.is_some() {
                     kept.sort_by_key(|record| record.order);
                 }
-                self.insert(&[kept.iter().map(|record| record.key).collect()]);
+                let keys: Vec<K> = kept.iter().map(|record| record.key).collect();
+                let placing = ByWindow {
+                    packer,
+                    rule: self.rule,
+                    level: self.level,
+                };
+                self.store.push(&keys, &placing);
             }
         }
         self.next_order += last;
     }
 
-    /// Scores what is pending. When `check` fails, the rest stays pending and nothing is lost.
+    /// Deduplicates and scores what waits. When `check` fails, the rest waits on and nothing is
+    /// lost.
     pub fn flush(&mut self, pool: &Pool, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let (pending, schemes) = (&mut self.pending, &self.schemes);
-        if schemes
-            .iter()
-            .any(|state| state.scheme.shares_work_within_contexts())
-        {
-            // Sorted, windows of one context are in one slice.
-            pool.install(|| pending.par_sort_unstable());
-        }
-        let slice = slice_len(self.schemes.iter().map(|state| state.scheme.as_ref()));
-        while !self.pending.is_empty() {
-            check()?;
-            let start = self.pending.len().saturating_sub(slice);
-            let windows = self.plan.packer.unpack_all(&self.pending[start..]);
-            let (width, rule) = (self.plan.packer.width, self.rule);
-            let schemes = &mut self.schemes;
-            pool.install(|| {
-                schemes
-                    .par_iter_mut()
-                    .for_each(|state| state.score(&windows, width, rule));
-            });
-            self.pending.truncate(start);
-        }
-        if self.pending.capacity() > 1 << 22 {
-            self.pending = Vec::new();
+        self.flush_windows(pool, check)?;
+        for state in &mut self.schemes {
+            state.flush_units(pool, &self.desks, self.plan.packer, check)?;
         }
         Ok(())
+    }
+
+    /// Deduplicates the windows that wait, and scores those that count once a window.
+    pub(crate) fn flush_windows(
+        &mut self,
+        pool: &Pool,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let placing = self.placing();
+        pool.install(|| self.store.settle(&placing));
+        let mut from = if self.store.unscored() == 0 {
+            self.store.parts()
+        } else {
+            0
+        };
+        while from < self.store.parts() {
+            let end = self
+                .store
+                .round(from, ROUND, |part| part.total - part.distinct);
+            check()?;
+            self.dedup(from..end, pool);
+            self.score(from..end, pool, check)?;
+            from = end;
+        }
+        if self.rule == Rule::None {
+            self.store.clear();
+        }
+        Ok(())
+    }
+
+    /// Scores the distinct windows of some partitions, or hands them on to be deduplicated by unit.
+    fn score(
+        &mut self,
+        parts: Range<usize>,
+        pool: &Pool,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let (desks, packer) = (&self.desks, self.plan.packer);
+        let direct: Vec<Arc<dyn Scheme>> = self
+            .schemes
+            .iter()
+            .filter(|state| state.units.is_none())
+            .map(|state| Arc::clone(&state.scheme))
+            .collect();
+        let by_unit = direct.len() < self.schemes.len();
+        let direct: Vec<&dyn Scheme> = direct.iter().map(AsRef::as_ref).collect();
+        let (store, states) = (&mut self.store, &mut self.schemes);
+        score_parts(
+            store,
+            parts,
+            &direct,
+            pool,
+            desks,
+            packer,
+            check,
+            by_unit,
+            |sums, keys| {
+                let mut sums = sums.iter();
+                pool.install(|| {
+                    for state in states.iter_mut() {
+                        match state.units {
+                            Some(_) => state.push_units(keys, packer),
+                            None => sums
+                                .next()
+                                .into_iter()
+                                .for_each(|more| state.sums.merge(more)),
+                        }
+                    }
+                });
+            },
+        )
+    }
+
+    /// Returns memory that is not needed now to the system.
+    pub fn reclaim(&mut self) {
+        self.store.shrink();
+        self.patience = (WAITING / K::BYTES).max(2 * self.store.len());
+    }
+
+    /// The sums of one scheme so far.
+    pub(crate) fn partial(&self, scheme: usize) -> Tally {
+        Tally {
+            counts: self.counts,
+            duplicates: self.duplicates,
+            sums: self.schemes[scheme].sums.clone(),
+            weights: None,
+        }
     }
 
     /// The tally of one scheme; everything must have been scored.
@@ -289,12 +440,7 @@ impl<K: Key> Frame<K> {
         pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Tally> {
-        let mut tally = Tally {
-            counts: self.counts,
-            duplicates: self.duplicates,
-            sums: self.schemes[scheme].sums.clone(),
-            weights: None,
-        };
+        let mut tally = self.partial(scheme);
         if let Some(units) = self.weighted_units(scheme, pool, check)? {
             units.tally_into(&mut tally);
         }
@@ -343,19 +489,22 @@ impl<K: Key> Frame<K> {
             }));
         }
         self.next_order += other.next_order;
+        let placing = self.placing();
         if self.rule == Rule::None {
-            self.pending.extend_from_slice(&other.pending);
             for (mine, theirs) in self.schemes.iter_mut().zip(&other.schemes) {
                 mine.sums.merge(&theirs.sums);
             }
+            self.store
+                .push(&other.store.export(|part| part.scored), &placing);
             return;
         }
         self.duplicates += other.duplicates;
-        self.insert(&[other.seen.sorted()]);
+        self.store.push(&other.store.export(|_| 0), &placing);
     }
 
     /// Appends the state.
-    pub fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&mut self, out: &mut Vec<u8>, pool: &Pool) {
+        self.dedup_all(pool);
         put_u64(out, self.plan.packer.width as u64);
         self.counts.write(out);
         put_u64(out, self.duplicates);
@@ -365,8 +514,13 @@ impl<K: Key> Frame<K> {
             put_u64(out, keys.len() as u64);
             keys.iter().for_each(|key| key.write(out));
         };
-        keys(&self.seen.sorted());
-        keys(&self.pending);
+        let mut seen = match self.rule {
+            Rule::None => Vec::new(),
+            _ => self.store.export(|_| 0),
+        };
+        pool.install(|| seen.par_sort_unstable());
+        keys(&seen);
+        keys(&self.store.export(|part| part.scored));
         let records = self.records.as_deref().unwrap_or_default();
         put_u64(out, records.len() as u64);
         for record in records {
@@ -374,7 +528,16 @@ impl<K: Key> Frame<K> {
             put_u64(out, record.order);
             put_u64(out, record.weight.to_bits());
         }
-        self.schemes.iter().for_each(|state| state.sums.write(out));
+        for state in &self.schemes {
+            let waiting = state
+                .units
+                .as_ref()
+                .map(|store| store.export(|part| part.scored));
+            let waiting = waiting.unwrap_or_default();
+            put_u64(out, waiting.len() as u64);
+            waiting.iter().for_each(|key| key.write(out));
+            state.sums.write(out);
+        }
     }
 
     /// Replaces the state of an empty frame by what [`Frame::write`] wrote.
@@ -404,107 +567,48 @@ impl<K: Key> Frame<K> {
                 known(&record.key) && is_weight(record.weight) && record.order < 1 << 62
             });
         if !(seen.iter().all(known) && pending.iter().all(known) && records_known) {
-            return Err(Error::State(
-                "the state holds windows of another vocabulary".into(),
-            ));
+            return Err(foreign_windows());
         }
-        let duplicates = self.duplicates;
-        self.insert(&[seen]);
-        self.duplicates = duplicates;
+        let (duplicates, placing) = (self.duplicates, self.placing());
         pending.sort_unstable();
         if self.rule != Rule::None {
-            let mut scored = std::mem::take(&mut self.pending);
+            let mut scored = seen;
             scored.retain(|key| pending.binary_search(key).is_err());
-            self.recover_units(&scored);
+            self.store.push(&scored, &placing);
+            self.dedup_all(Pool::shared());
+            self.store.mark_scored();
+            self.duplicates = duplicates;
+            self.read_schemes(reader, &scored)?;
+        } else {
+            self.read_schemes(reader, &[])?;
         }
-        self.pending = pending;
-        for state in &mut self.schemes {
-            state.sums = Sums::read(reader)?;
-        }
+        self.store.push(&pending, &placing);
         Ok(())
     }
 
-    /// Fills the unit sets from the windows that were scored.
-    fn recover_units(&mut self, scored: &[K]) {
-        let (packer, rule) = (self.plan.packer, self.rule);
-        for keys in scored.chunks(SLICE) {
-            let windows = packer.unpack_all(keys);
-            for state in self
-                .schemes
-                .iter_mut()
-                .filter(|state| state.dedups_units(rule))
-            {
-                state.fresh_units(&windows, packer.width);
+    /// Reads the schemes' sums, and fills the stores of units from the windows that were scored.
+    fn read_schemes(&mut self, reader: &mut Reader, scored: &[K]) -> Result<()> {
+        let packer = self.plan.packer;
+        for state in &mut self.schemes {
+            let mut waiting: Vec<K> = reader.records(K::BYTES)?.map(K::read).collect();
+            if !waiting.iter().all(|&key| packer.is_window(key)) {
+                return Err(foreign_windows());
             }
+            if state.units.is_some() {
+                waiting.sort_unstable();
+                let mut own = scored.to_vec();
+                own.retain(|key| waiting.binary_search(key).is_err());
+                state.push_units(&own, packer);
+                state.dedup_units(&self.desks, packer);
+                state.units.iter_mut().for_each(Store::mark_scored);
+            }
+            state.sums = Sums::read(reader)?;
+            state.push_units(&waiting, packer);
         }
+        Ok(())
     }
 }
 
-impl SchemeState {
-    fn dedups_units(&self, rule: Rule) -> bool {
-        rule == Rule::Unit && !self.scheme.unit_is_window()
-    }
-
-    /// Scores windows (those whose unit is new, where the rule is by unit) and adds them up.
-    fn score(&mut self, windows: &[u32], width: usize, rule: Rule) {
-        if !self.dedups_units(rule) {
-            return self.add(windows, width);
-        }
-        let (fresh, keyless) = self.fresh_units(windows, width);
-        let rows = windows.len() / width;
-        self.sums.keyless += keyless as u64;
-        self.sums.unit_duplicates += (rows - fresh.len() - keyless) as u64;
-        if fresh.len() == rows {
-            return self.add(windows, width);
-        }
-        let kept: Vec<u32> = fresh
-            .iter()
-            .flat_map(|&row| &windows[row * width..][..width])
-            .copied()
-            .collect();
-        self.add(&kept, width);
-    }
-
-    fn add(&mut self, windows: &[u32], width: usize) {
-        let kind = self.scheme.score_kind();
-        let mut words = vec![0; windows.len() / width];
-        self.scheme.scores(windows, &mut words);
-        let parts: Vec<Sums> = words
-            .par_chunks(1 << 13)
-            .map(|words| {
-                let mut sums = Sums::default();
-                sums.add(kind, words);
-                sums
-            })
-            .collect();
-        parts.iter().for_each(|part| self.sums.merge(part));
-    }
-
-    /// Rows whose unit was not seen before, in order (they are seen from now on), and the number
-    /// of rows that do not depend on the key.
-    fn fresh_units(&mut self, windows: &[u32], width: usize) -> (Vec<usize>, usize) {
-        let mut units = vec![0u128; windows.len() / width];
-        self.scheme.units(windows, &mut units);
-        let mut keyless = vec![false; units.len()];
-        self.scheme.keyless(windows, &mut keyless);
-        let (small, large): (Vec<_>, Vec<_>) = units
-            .into_iter()
-            .enumerate()
-            .filter(|&(row, _)| !keyless[row])
-            .partition(|&(_, unit)| unit >> 64 == 0);
-        let small: Vec<(usize, u64)> = small
-            .into_iter()
-            .map(|(i, unit)| (i, unit as u64))
-            .collect();
-        let mut fresh = insert_units(&mut self.small_units, &small);
-        fresh.extend(insert_units(&mut self.large_units, &large));
-        fresh.par_sort_unstable();
-        (fresh, keyless.iter().filter(|&&constant| constant).count())
-    }
-}
-
-fn insert_units<U: Key>(set: &mut DistinctSet<U>, units: &[(usize, U)]) -> Vec<usize> {
-    let batch = Scattered::new(units, |(_, unit)| partition_of(unit.mix()));
-    let fresh = set.insert(&[batch], |&(_, unit)| unit);
-    fresh.iter().flatten().map(|&(row, _)| row).collect()
+fn foreign_windows() -> Error {
+    Error::State("the state holds windows of another vocabulary".into())
 }

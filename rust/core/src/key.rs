@@ -1,9 +1,11 @@
 //! Exact integer keys: a window's tokens packed into 64, 128 or 384 bits, oldest token in the
 //! highest bits, so that equal keys are equal windows and keys sort by context first.
 
+use crate::arena::Lasting;
 use crate::error::{Error, Result};
 use crate::schemes::PADDING;
 use std::hash::Hash;
+use std::sync::Mutex;
 
 /// Largest vocabulary (2^20) and context width that are supported.
 pub const MAX_VOCAB: u32 = 1 << 20;
@@ -11,7 +13,7 @@ pub const MAX_VOCAB: u32 = 1 << 20;
 pub const MAX_CONTEXT_WIDTH: usize = 16;
 
 /// An unsigned integer that holds a packed window.
-pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + 'static {
+pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + Lasting + 'static {
     /// Bits that fit.
     const BITS: u32;
     /// Bytes of the little-endian form.
@@ -26,6 +28,8 @@ pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + 'static {
     fn low(self) -> u32;
     /// A well-mixed fixed 64-bit function of the key (for partitions only, never for identity).
     fn mix(self) -> u64;
+    /// All bits in 64, unmixed where they fit: for small tables.
+    fn fold(self) -> u64;
     /// Appends the little-endian bytes.
     fn write(self, out: &mut Vec<u8>);
     /// Reads what [`Key::write`] wrote, from exactly [`Key::BYTES`] bytes.
@@ -38,8 +42,23 @@ fn mix64(x: u64) -> u64 {
     folded ^ (folded >> 29)
 }
 
+macro_rules! lasting {
+    ($type:ty) => {
+        impl Lasting for $type {
+            fn waiting() -> &'static Mutex<Vec<Vec<Self>>> {
+                static WAITING: Mutex<Vec<Vec<$type>>> = Mutex::new(Vec::new());
+                &WAITING
+            }
+        }
+    };
+}
+
+lasting!(u64);
+lasting!(u128);
+lasting!(Wide);
+
 macro_rules! primitive_key {
-    ($type:ty, $mix:expr) => {
+    ($type:ty, $mix:expr, $fold:expr) => {
         impl Key for $type {
             const BITS: u32 = <$type>::BITS;
             #[inline]
@@ -66,6 +85,10 @@ macro_rules! primitive_key {
             fn mix(self) -> u64 {
                 $mix(self)
             }
+            #[inline]
+            fn fold(self) -> u64 {
+                $fold(self)
+            }
             fn write(self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_le_bytes());
             }
@@ -78,8 +101,12 @@ macro_rules! primitive_key {
     };
 }
 
-primitive_key!(u64, mix64);
-primitive_key!(u128, |x: u128| mix64(x as u64 ^ mix64((x >> 64) as u64)));
+primitive_key!(u64, mix64, |x: u64| x);
+primitive_key!(
+    u128,
+    |x: u128| mix64(x as u64 ^ mix64((x >> 64) as u64)),
+    |x: u128| (x as u64) ^ ((x >> 64) as u64).wrapping_mul(0xA076_1D64_78BD_642F)
+);
 
 /// 384 bits, highest word first: 17 tokens of up to 22 bits.
 pub type Wide = [u64; 6];
@@ -122,6 +149,10 @@ impl Key for Wide {
     fn mix(self) -> u64 {
         self.iter()
             .fold(0, |hash, &word| mix64(hash ^ word).wrapping_add(word))
+    }
+    #[inline]
+    fn fold(self) -> u64 {
+        self.mix()
     }
     fn write(self, out: &mut Vec<u8>) {
         for word in self.iter().rev() {
@@ -193,6 +224,41 @@ impl Packer {
         })
     }
 
+    /// Appends the key of every window of a run of tokens.
+    pub fn pack_all<K: Key>(&self, tokens: &[u32], out: &mut Vec<K>) {
+        let (bits, width) = (self.bits, self.width);
+        if self.padded || K::BITS > 64 {
+            let Some(lead) = tokens.get(..width - 1) else {
+                return;
+            };
+            let (mut key, window_bits) = (self.pack::<K>(lead), self.window_bits());
+            out.extend(tokens[width - 1..].iter().map(|&token| {
+                key = key.push(self.code(token), bits).mask(window_bits);
+                key
+            }));
+            return;
+        }
+        // Each key from its own tokens: no key waits for the one before.
+        match width {
+            1 => out.extend(tokens.iter().map(|&a| K::default().push(a, bits))),
+            2 => out.extend(
+                tokens
+                    .windows(2)
+                    .map(|t| K::default().push(t[0], bits).push(t[1], bits)),
+            ),
+            3 => out.extend(tokens.windows(3).map(|t| {
+                K::default()
+                    .push(t[0], bits)
+                    .push(t[1], bits)
+                    .push(t[2], bits)
+            })),
+            _ => out.extend(tokens.windows(width).map(|t| {
+                t.iter()
+                    .fold(K::default(), |key, &token| key.push(token, bits))
+            })),
+        }
+    }
+
     /// The tokens of a window's key.
     pub fn unpack<K: Key>(&self, mut key: K, out: &mut [u32]) {
         let mask = (1u32 << self.bits) - 1;
@@ -214,6 +280,47 @@ impl Packer {
             self.unpack(key, row);
         }
         out
+    }
+
+    /// The tokens of many windows, one row a window, in place of what `out` holds.
+    pub fn unpack_into<K: Key>(&self, keys: &[K], out: &mut Vec<u32>) {
+        out.resize(keys.len() * self.width, 0);
+        match self.width {
+            2 => self.unpack_rows::<K, 2>(keys, out),
+            3 => self.unpack_rows::<K, 3>(keys, out),
+            4 => self.unpack_rows::<K, 4>(keys, out),
+            5 => self.unpack_rows::<K, 5>(keys, out),
+            width => {
+                for (row, &key) in out.chunks_exact_mut(width).zip(keys) {
+                    self.unpack_row(key, row);
+                }
+            }
+        }
+        if self.padded {
+            let padding = |slot: &&mut u32| **slot == self.vocab_size;
+            out.iter_mut()
+                .filter(padding)
+                .for_each(|slot| *slot = PADDING);
+        }
+    }
+
+    /// Rows of a width that the compiler knows, so that no loop is left.
+    fn unpack_rows<K: Key, const WIDTH: usize>(&self, keys: &[K], out: &mut [u32]) {
+        for (row, &key) in out.chunks_exact_mut(WIDTH).zip(keys) {
+            let mut tokens = [0; WIDTH];
+            self.unpack_row(key, &mut tokens);
+            row.copy_from_slice(&tokens);
+        }
+    }
+
+    #[inline(always)]
+    fn unpack_row<K: Key>(&self, key: K, row: &mut [u32]) {
+        let mask = (1u32 << self.bits) - 1;
+        let mut rest = key;
+        for slot in row.iter_mut().rev() {
+            *slot = rest.low() & mask;
+            rest = rest.pop(self.bits);
+        }
     }
 
     /// Whether a key is one of a window of these tokens.
@@ -251,6 +358,11 @@ mod tests {
         let mut back = vec![0; width];
         packer.unpack(key, &mut back);
         assert_eq!(back, tokens);
+        packer.unpack_into(&[key, key], &mut back);
+        assert_eq!(back, [&tokens[..], &tokens].concat());
+        let mut all: Vec<K> = Vec::new();
+        packer.pack_all(&tokens, &mut all);
+        assert_eq!(all, [key]);
         let mut rolled: K = packer.pack(&vec![vocab_size - 1; width]);
         for &token in &tokens {
             rolled = rolled

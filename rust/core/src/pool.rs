@@ -38,6 +38,12 @@ impl Pool {
         &SHARED
     }
 
+    /// About how many workers there are; nothing but the size of work may depend on it.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(cores)
+    }
+
     /// Runs `work`, whose parallel parts the pool's threads share.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         let pool = if self.threads.is_none() {

@@ -6,16 +6,15 @@ use crate::frame::{Frame, Rule};
 use crate::key::{Key, Packer, Wide};
 use crate::kgrams::KgramSet;
 use crate::pool::Pool;
+use crate::reduction::{Limited, weights_in_memory};
 use crate::schemes::Scheme;
 use crate::tally::Tally;
 use crate::weighted::{Combine, WeightedUnits};
 use crate::windows::{PromptRole, Source, WindowPlan};
 use std::sync::Arc;
 
-/// Token positions that are packed and deduplicated in one go.
+/// Token positions a worker that are packed and partitioned in one go.
 const BATCH: usize = 1 << 21;
-/// Windows that wait before they are scored.
-const PENDING: usize = 1 << 22;
 /// Sources up to this size are taken in whole even when the caller wants to stop.
 const ATOMIC: usize = 1 << 24;
 
@@ -47,7 +46,7 @@ pub struct Options {
 /// A point of the curve: tokens seen, and the tally of each scheme.
 pub type CurvePoint = (u64, Vec<Tally>);
 
-enum AnyFrame {
+pub(crate) enum AnyFrame {
     Narrow(Frame<u64>),
     Medium(Frame<u128>),
     Wide(Frame<Wide>),
@@ -62,18 +61,22 @@ macro_rules! each {
         }
     };
 }
+pub(crate) use each;
 
 /// See the module.
 pub struct Scorer {
     schemes: Vec<Arc<dyn Scheme>>,
-    frames: Vec<AnyFrame>,
+    pub(crate) frames: Vec<AnyFrame>,
     /// Frame and index in it of each scheme.
-    places: Vec<(usize, usize)>,
-    rule: Rule,
-    pool: Pool,
-    tokens: u64,
-    started: bool,
-    weighted: bool,
+    pub(crate) places: Vec<(usize, usize)>,
+    pub(crate) rule: Rule,
+    pub(crate) pool: Pool,
+    pub(crate) tokens: u64,
+    pub(crate) started: bool,
+    pub(crate) weighted: bool,
+    /// Whether windows are collected only, for files.
+    pub(crate) collecting: bool,
+    pub(crate) limited: Option<Limited>,
     curve_steps: Vec<u64>,
     curve: Vec<CurvePoint>,
 }
@@ -162,6 +165,8 @@ impl Scorer {
             tokens: 0,
             started: false,
             weighted: false,
+            collecting: false,
+            limited: None,
             curve_steps: Vec::new(),
             curve: Vec::new(),
         })
@@ -196,6 +201,9 @@ impl Scorer {
     /// Makes a scorer weighted before anything is added, or checks that it is what `weights` say.
     fn prepare(&mut self, weights: Option<&[f64]>, expected: usize, what: &str) -> Result<()> {
         if let Some(weights) = weights {
+            if self.collecting {
+                return Err(weights_in_memory());
+            }
             if weights.len() != expected {
                 return Err(Error::Argument(format!(
                     "there are {} weights for {expected} {what}",
@@ -240,11 +248,12 @@ impl Scorer {
         self.prepare(weights, total, "tokens")?;
         self.record_step(check)?;
         let mut wanted = Ok(());
+        let batch = BATCH * self.pool.threads();
         let mut from = 0;
         loop {
             let step = self.next_step().map_or(u64::MAX, |step| step - self.tokens);
             let to = total
-                .min(from + BATCH)
+                .min(from + batch)
                 .min(from.saturating_add(step as usize));
             self.for_frames(|frame| each!(frame, f => f.add_range(source, from..to, weights)));
             self.tokens += (to - from) as u64;
@@ -312,7 +321,7 @@ impl Scorer {
         self.after_batch(check)
     }
 
-    fn for_frames(&mut self, run: impl Fn(&mut AnyFrame) + Send + Sync) {
+    pub(crate) fn for_frames(&mut self, run: impl Fn(&mut AnyFrame) + Send + Sync) {
         let frames = &mut self.frames;
         self.pool.install(|| frames.iter_mut().for_each(run));
     }
@@ -324,12 +333,18 @@ impl Scorer {
         self.curve_steps.get(passed).copied()
     }
 
-    fn after_batch(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    pub(crate) fn after_batch(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         check()?;
         self.record_step(check)?;
-        let full = |frame: &AnyFrame| each!(frame, f => f.pending() >= PENDING);
-        if self.frames.iter().any(full) {
-            self.flush(check)?;
+        if self.collecting {
+            return self.spill_if_full();
+        }
+        let pool = &self.pool;
+        for frame in &mut self.frames {
+            if each!(frame, f => f.is_due(pool)) {
+                each!(frame, f => f.flush(pool, check))?;
+                pool.install(|| each!(frame, f => f.reclaim()));
+            }
         }
         Ok(())
     }
@@ -360,6 +375,9 @@ impl Scorer {
     }
 
     fn tallies_now(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Tally>> {
+        if let Some(tallies) = self.tallies_of_spilled(check)? {
+            return Ok(tallies);
+        }
         self.flush(check)?;
         let (frames, places, pool) = (&mut self.frames, &self.places, &self.pool);
         let mut tallies = Vec::with_capacity(places.len());
@@ -401,6 +419,11 @@ impl Scorer {
                 "scorers that record a curve cannot be merged".into(),
             ));
         }
+        if self.collecting || other.collecting {
+            return Err(Error::Argument(
+                "scorers with a memory limit cannot be merged".into(),
+            ));
+        }
         if self.rule != other.rule || self.places != other.places {
             return Err(differs());
         }
@@ -435,21 +458,27 @@ impl Scorer {
     }
 
     /// The state as bytes. What waits to be scored is saved unscored.
-    pub fn state(&self) -> Vec<u8> {
+    pub fn state(&mut self) -> Result<Vec<u8>> {
+        if self.collecting {
+            return Err(Error::Argument(
+                "a scorer with a memory limit cannot be saved".into(),
+            ));
+        }
         let mut out = Vec::new();
         crate::bytes::put_u64(&mut out, self.frames.len() as u64);
         crate::bytes::put_u64(&mut out, self.tokens);
         crate::bytes::put_u64(&mut out, u64::from(self.started));
         crate::bytes::put_u64(&mut out, u64::from(self.weighted));
-        self.frames
-            .iter()
-            .for_each(|frame| each!(frame, f => f.write(&mut out)));
+        let pool = &self.pool;
+        for frame in &mut self.frames {
+            each!(frame, f => f.write(&mut out, pool));
+        }
         crate::bytes::put_u64(&mut out, self.curve.len() as u64);
         for (tokens, point) in &self.curve {
             crate::bytes::put_u64(&mut out, *tokens);
             point.iter().for_each(|tally| tally.write(&mut out));
         }
-        out
+        Ok(out)
     }
 
     /// Restores what [`Scorer::state`] gave, into a new scorer of the same configuration.

@@ -122,6 +122,16 @@ impl<'a> Source<'a> {
 /// The contexts of some documents' prompts.
 pub type PromptSets<K> = HashMap<usize, HashSet<K>>;
 
+/// Windows that are cut at one go.
+const BLOCK: usize = 1 << 9;
+
+/// What a worker needs to cut windows.
+#[derive(Debug, Default)]
+pub struct Cutter<K> {
+    tokens: Vec<u32>,
+    keys: Vec<K>,
+}
+
 /// Which windows of a document are candidates, and how they are packed.
 #[derive(Debug, Clone)]
 pub struct WindowPlan<K> {
@@ -185,6 +195,12 @@ impl<K: Key> WindowPlan<K> {
             .is_none_or(|set| set.contains(&self.packer.context(window)))
     }
 
+    /// Whether every candidate of a source is scored, so that cutting windows costs next to nothing.
+    pub fn keeps_all(&self, source: &Source) -> bool {
+        let excludes = self.role == PromptRole::Exclude && source.prompts.is_some();
+        self.filter.is_none() && !excludes
+    }
+
     /// How many documents begin in a token range (those without a token with the next one, or at
     /// the end), and how many of them have no window.
     pub fn count_documents(&self, source: &Source, range: &Range<usize>) -> Counts {
@@ -220,32 +236,88 @@ impl<K: Key> WindowPlan<K> {
             tokens: range.len() as u64,
             ..Counts::default()
         };
+        self.for_spans(source, range, |document, span| {
+            let begin = documents.start(document) - base;
+            let more = self.visit_span(
+                source,
+                document,
+                span,
+                prompts,
+                scratch,
+                &mut |at, status, key| visit(document, begin + at, status, key),
+            );
+            counts.merge(&more);
+        });
+        counts
+    }
+
+    /// The windows that are scored alone, in reading order, block by block.
+    pub fn key_blocks(
+        &self,
+        source: &Source,
+        range: Range<usize>,
+        prompts: &PromptSets<K>,
+        cutter: &mut Cutter<K>,
+        mut take: impl FnMut(&[K]),
+    ) -> Counts {
+        let Cutter { tokens, keys } = cutter;
+        keys.clear();
+        if !self.keeps_all(source) {
+            let counts = self.visit(source, range, prompts, tokens, |_, _, status, key| {
+                if status == Status::Scored {
+                    keys.push(key);
+                    if keys.len() == BLOCK {
+                        take(keys);
+                        keys.clear();
+                    }
+                }
+            });
+            take(keys);
+            return counts;
+        }
+        let mut counts = Counts {
+            tokens: range.len() as u64,
+            ..Counts::default()
+        };
+        self.for_spans(source, range, |document, span| {
+            counts.windows += span.len() as u64;
+            for from in span.clone().step_by(BLOCK) {
+                let block = from..span.end.min(from + BLOCK);
+                if keys.len() + block.len() > BLOCK {
+                    take(keys);
+                    keys.clear();
+                }
+                self.load(source, document, &block, tokens);
+                self.packer.pack_all(tokens, keys);
+            }
+        });
+        take(keys);
+        counts
+    }
+
+    /// Calls `take` with each document of a token range that has candidates there, and the range of
+    /// their positions.
+    fn for_spans(
+        &self,
+        source: &Source,
+        range: Range<usize>,
+        mut take: impl FnMut(usize, Range<usize>),
+    ) {
+        let documents = &source.documents;
+        let base = documents.start(0);
         let mut document = documents.document_at(base + range.start);
         while document < documents.len() && documents.start(document) - base < range.end {
             let begin = documents.start(document) - base;
-            let len = documents.document_len(document);
-            let (from, to) = (
-                range.start.saturating_sub(begin),
-                len.min(range.end - begin),
-            );
+            let to = documents.document_len(document).min(range.end - begin);
+            let from = range.start.saturating_sub(begin);
             if from < to {
-                let first = self.first_position(source, document);
-                if first.max(from) < to {
-                    let span = first.max(from)..to;
-                    let more = self.visit_span(
-                        source,
-                        document,
-                        span,
-                        prompts,
-                        scratch,
-                        &mut |at, status, key| visit(document, begin + at, status, key),
-                    );
-                    counts.merge(&more);
+                let first = self.first_position(source, document).max(from);
+                if first < to {
+                    take(document, first..to);
                 }
             }
             document += 1;
         }
-        counts
     }
 
     fn visit_span(
@@ -270,6 +342,13 @@ impl<K: Key> WindowPlan<K> {
             windows: span.len() as u64,
             ..Counts::default()
         };
+        if forbidden.is_none() && self.filter.is_none() {
+            for (at, &token) in span.zip(&scratch[width - 1..]) {
+                key = key.push(self.packer.code(token), bits).mask(window_bits);
+                visit(at, Status::Scored, key);
+            }
+            return counts;
+        }
         for (at, &token) in span.zip(&scratch[width - 1..]) {
             key = key.push(self.packer.code(token), bits).mask(window_bits);
             let context = self.packer.context(key);

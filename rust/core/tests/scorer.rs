@@ -159,7 +159,7 @@ fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
             if i == 2 {
                 pieces.flush(&mut ok)?;
             }
-            let state = pieces.state();
+            let state = pieces.state()?;
             pieces = Scorer::new(schemes.clone(), &options(rule))?;
             pieces.restore(&state)?;
         }
@@ -208,7 +208,7 @@ fn combines_weights() -> Result<()> {
             &offsets[100..],
             Some(&weights[offsets[100] as usize..]),
         )?;
-        let state = rest.state();
+        let state = rest.state()?;
         let mut restored = Scorer::new(vec![scheme.clone()], &all)?;
         restored.restore(&state)?;
         scorer.merge(&restored)?;
@@ -438,7 +438,7 @@ fn a_state_of_another_vocabulary_is_refused() -> Result<()> {
     large.add(&Source::new(documents, None)?, None, &mut ok)?;
     let mut small = Scorer::new(vec![keyed(2)?], &options(Dedup::Unit))?;
     assert!(matches!(
-        small.restore(&large.state()),
+        small.restore(&large.state()?),
         Err(Error::State(_))
     ));
     Ok(())

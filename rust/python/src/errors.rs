@@ -11,6 +11,7 @@ mod classes {
     pyo3::import_exception!(radscore.errors, ArgumentError);
     pyo3::import_exception!(radscore.errors, SchemeError);
     pyo3::import_exception!(radscore.errors, StateError);
+    pyo3::import_exception!(radscore.errors, StorageError);
     pyo3::import_exception!(radscore.errors, TokenError);
 }
 
@@ -21,6 +22,7 @@ pub fn to_py(error: Error) -> PyErr {
         Error::Scheme(text) => classes::SchemeError::new_err(text),
         Error::Tokens(text) => classes::TokenError::new_err(text),
         Error::State(text) => classes::StateError::new_err(text),
+        Error::Storage(text) => classes::StorageError::new_err(text),
         Error::Interrupted => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
     }
 }

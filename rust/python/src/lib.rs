@@ -23,7 +23,7 @@ mod _core {
     #[pymodule_export]
     use crate::schemes::Scheme;
     #[pymodule_export]
-    use crate::scorer::{Scorer, Tally, score_documents, score_positions};
+    use crate::scorer::{Scorer, Tally, read_unit, score_documents, score_positions};
     #[pymodule_export]
     use crate::tokenize::FastTokenizer;
 

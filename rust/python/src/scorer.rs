@@ -1,7 +1,7 @@
 //! `Scorer`, `Tally`, and documents scored on their own.
 
 use crate::documents::{Arrays, RaggedSource, flat, rows};
-use crate::errors::{argument_error, borrow, borrow_mut, detached};
+use crate::errors::{argument_error, borrow, borrow_mut, detached, to_py};
 use crate::kgrams::KgramSet;
 use crate::schemes::Scheme;
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
@@ -9,7 +9,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use radscore_core::bytes::{self, Reader, put_u64};
 use radscore_core::frame::Rule;
+use radscore_core::outofcore::Limits;
 use radscore_core::schemes::ScoreKind;
+use radscore_core::spill::UnitFile;
 use radscore_core::weighted::Combine;
 use radscore_core::windows::PromptRole;
 use radscore_core::{Result, per_document, scorer, tally};
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 const STATE_MAGIC: [u8; 4] = *b"RSST";
-const STATE_VERSION: u32 = 1;
+const STATE_VERSION: u32 = 2;
 
 type Weights<'py> = Option<PyReadonlyArray1<'py, f64>>;
 
@@ -186,6 +188,21 @@ impl Tally {
         inner.merge(&other.inner);
         Self { inner }
     }
+
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        let mut out = Vec::new();
+        self.inner.write(&mut out);
+        PyBytes::new(py, &out)
+    }
+
+    #[staticmethod]
+    fn from_bytes(state: &[u8]) -> PyResult<Self> {
+        let mut reader = Reader::new(state);
+        let inner = tally::Tally::read(&mut reader)
+            .and_then(|inner| reader.finish().map(|()| inner))
+            .map_err(to_py)?;
+        Ok(Self { inner })
+    }
 }
 
 /// Weights and scores of units, and their groups.
@@ -198,6 +215,9 @@ type UnitArrays<'py> = (
 /// Status and score of each position.
 type StatusAndScores<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>);
 
+/// Length and checksum of a file.
+type Stamp<'py> = (u64, Bound<'py, PyBytes>);
+
 /// What errors call a [`Scorer`].
 const WHAT: &str = "scorer";
 
@@ -205,6 +225,28 @@ const WHAT: &str = "scorer";
 #[pyclass(module = "radscore._core")]
 pub struct Scorer {
     inner: scorer::Scorer,
+}
+
+fn limits(memory: usize, folders: Vec<PathBuf>) -> PyResult<Limits> {
+    if folders.is_empty() {
+        return Err(argument_error("there must be at least one folder"));
+    }
+    Ok(Limits { memory, folders })
+}
+
+/// What the header of a file of a work unit says: configuration, unit, length and checksum.
+type Header<'py> = (Bound<'py, PyBytes>, u64, u64, Bound<'py, PyBytes>);
+
+/// Reads the header of a file of a work unit.
+#[pyfunction]
+pub fn read_unit(py: Python<'_>, path: PathBuf) -> PyResult<Header<'_>> {
+    let file = detached(py, |_| UnitFile::open(&path))?;
+    Ok((
+        PyBytes::new(py, file.configuration()),
+        file.unit(),
+        file.finished.length,
+        PyBytes::new(py, &file.finished.digest),
+    ))
 }
 
 fn slice<'a>(weights: &'a Weights<'_>) -> PyResult<Option<&'a [f64]>> {
@@ -350,13 +392,13 @@ impl Scorer {
     }
 
     fn save(slf: &Bound<'_, Self>, path: PathBuf, header: &[u8]) -> PyResult<()> {
-        let scorer = borrow(slf, WHAT)?;
-        let inner = &scorer.inner;
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let inner = &mut scorer.inner;
         detached(slf.py(), |_| {
             let mut payload = Vec::new();
             put_u64(&mut payload, header.len() as u64);
             payload.extend_from_slice(header);
-            payload.extend(inner.state());
+            payload.extend(inner.state()?);
             bytes::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
         })
     }
@@ -375,6 +417,109 @@ impl Scorer {
         };
         let (header, state) = detached(py, |_| read())?;
         Ok((PyBytes::new(py, &header), PyBytes::new(py, &state)))
+    }
+
+    fn set_limit(slf: &Bound<'_, Self>, memory: usize, folders: Vec<PathBuf>) -> PyResult<()> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let limits = limits(memory, folders)?;
+        scorer.inner.set_limit(limits).map_err(to_py)
+    }
+
+    fn collect_only(slf: &Bound<'_, Self>, bits: u32) -> PyResult<()> {
+        borrow_mut(slf, WHAT)?
+            .inner
+            .collect_only(bits)
+            .map_err(to_py)
+    }
+
+    #[getter]
+    fn n_bytes(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        Ok(borrow(slf, WHAT)?.inner.bytes())
+    }
+
+    #[pyo3(signature = (documents, prompts, first, last))]
+    fn add_part<'py>(
+        slf: &Bound<'py, Self>,
+        documents: Arrays<'py>,
+        prompts: Option<Arrays<'py>>,
+        first: usize,
+        last: usize,
+    ) -> PyResult<()> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let inner = &mut scorer.inner;
+        let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
+        let source = borrowed.source(inner.vocab_size())?;
+        detached(slf.py(), |check| {
+            inner.add_part(&source, first..last, check)
+        })
+    }
+
+    fn write_unit<'py>(
+        slf: &Bound<'py, Self>,
+        path: PathBuf,
+        configuration: [u8; 32],
+        unit: u64,
+    ) -> PyResult<Stamp<'py>> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let inner = &mut scorer.inner;
+        let done = detached(slf.py(), |_| inner.write_unit(&path, configuration, unit))?;
+        Ok((done.length, PyBytes::new(slf.py(), &done.digest)))
+    }
+
+    fn join_units<'py>(
+        slf: &Bound<'py, Self>,
+        paths: Vec<PathBuf>,
+        path: PathBuf,
+        configuration: [u8; 32],
+        unit: u64,
+        memory: usize,
+        folders: Vec<PathBuf>,
+    ) -> PyResult<Stamp<'py>> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let (inner, limits) = (&mut scorer.inner, limits(memory, folders)?);
+        let done = detached(slf.py(), |check| {
+            inner.join_units((&paths, configuration), &path, unit, &limits, check)
+        })?;
+        Ok((done.length, PyBytes::new(slf.py(), &done.digest)))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn reduce(
+        slf: &Bound<'_, Self>,
+        paths: Vec<PathBuf>,
+        configuration: [u8; 32],
+        first: usize,
+        last: usize,
+        exchange: PathBuf,
+        memory: usize,
+        folders: Vec<PathBuf>,
+    ) -> PyResult<Vec<(usize, PathBuf)>> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let (inner, limits) = (&mut scorer.inner, limits(memory, folders)?);
+        detached(slf.py(), |check| {
+            let source = (&paths[..], &configuration);
+            inner.reduce(source, first..last, &exchange, &limits, check)
+        })
+    }
+
+    fn reduce_units(
+        slf: &Bound<'_, Self>,
+        exchange: Vec<(usize, PathBuf)>,
+        first: usize,
+        last: usize,
+        memory: usize,
+        folders: Vec<PathBuf>,
+    ) -> PyResult<()> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let (inner, limits) = (&mut scorer.inner, limits(memory, folders)?);
+        detached(slf.py(), |check| {
+            inner.reduce_units(&exchange, first..last, &limits, check)
+        })
+    }
+
+    fn partial(slf: &Bound<'_, Self>) -> PyResult<Vec<Tally>> {
+        let tallies = borrow(slf, WHAT)?.inner.partial();
+        Ok(tallies.into_iter().map(|inner| Tally { inner }).collect())
     }
 
     fn restore(slf: &Bound<'_, Self>, state: &[u8]) -> PyResult<()> {

@@ -1,0 +1,251 @@
+"""``radscore prepare``, ``map``, ``reduce``, ``merge``: a run in steps, on many machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import Exit, UsageError
+from radscore.cli.keys import load_scheme
+from radscore.cli.memory import RunInput
+from radscore.cli.options import (
+    add_command,
+    add_corpus_options,
+    add_scheme_options,
+    natural,
+    number,
+    open_inputs,
+)
+from radscore.cli.output import json_out, table
+from radscore.cli.report import json_fields, table_rows
+from radscore.cli.score import add_rules, check_rules, load_filter
+
+if TYPE_CHECKING:
+    import argparse
+
+    from radscore.corpus import Corpus
+    from radscore.distributed import Run
+
+__all__ = ["register"]
+
+_PREPARE = """\
+Begins a run over a corpus that is scored in steps, on one machine or many. Writes a manifest into
+the folder RUN, which all machines must see: work units to map and parts to reduce.
+
+Afterwards: radscore map for each unit, radscore reduce for each part, radscore merge once. Any step
+can be repeated; what is done is not done again. Or let one command run all of them: --workers here
+starts processes on this machine, --slurm prints a script for a cluster."""
+_MAP = """\
+Reads work units of a run and writes their distinct windows, by partition. Needs no key."""
+_REDUCE = """\
+Deduplicates and scores parts of a run whose units are all mapped. Schemes whose units are not
+windows need a second stage: --stage units, when all parts of the first are done."""
+_MERGE = """\
+Adds up the parts of a run, and prints the result as radscore score does."""
+
+
+def register(commands: Any) -> None:
+    """Adds the commands."""
+    _register_prepare(commands)
+    for name, text, summary, work in (
+        ("map", _MAP, "read work units of a run", _run_map),
+        ("reduce", _REDUCE, "score parts of a run", _run_reduce),
+        ("merge", _MERGE, "add up the parts of a run", _run_merge),
+    ):
+        what = "" if name == "merge" else f" --{'unit' if name == 'map' else 'part'} 0"
+        key = "" if name == "map" else " --scheme scheme.toml --key-file alice.key"
+        parser = add_command(
+            commands,
+            name,
+            summary=summary,
+            description=text,
+            examples=f"  radscore {name} /shared/run{what}{key}\n",
+        )
+        parser.add_argument("folder", metavar="RUN", help="the folder of the run")
+        if name == "map":
+            parser.add_argument(
+                "--unit", type=number, action="append", metavar="I", help="unit (default: all)"
+            )
+            parser.add_argument("--redo", action="store_true", help="also where it was done")
+        if name == "reduce":
+            parser.add_argument(
+                "--part", type=number, action="append", metavar="J", help="part (default: all)"
+            )
+            parser.add_argument(
+                "--stage",
+                choices=("windows", "units"),
+                default="windows",
+                help="windows, then units (default: windows)",
+            )
+        if name != "map":
+            add_scheme_options(parser)
+        if name == "merge":
+            parser.add_argument("--json", action="store_true", help="print JSON")
+        else:
+            add_resources(parser)
+        parser.set_defaults(run=work)
+
+
+def add_resources(parser: Any) -> None:
+    """Memory and threads of a step."""
+    parser.add_argument(
+        "--memory", default="1GiB", metavar="SIZE", help="memory to use (default: 1GiB)"
+    )
+    parser.add_argument("--threads", type=natural, metavar="N", help="threads (default: all cores)")
+
+
+def _register_prepare(commands: Any) -> None:
+    parser = add_command(
+        commands,
+        "prepare",
+        summary="begin a run in steps, for a cluster",
+        description=_PREPARE,
+        examples=(
+            "  radscore prepare /shared/run corpus/*.bin --dtype uint16 --eod 0 --scheme s.toml\n"
+            "  radscore prepare /shared/run corpus/ --scheme s.toml --slurm > run.sh\n"
+        ),
+    )
+    parser.add_argument("folder", metavar="RUN", help="the folder of the run, made where needed")
+    add_corpus_options(parser)
+    add_scheme_options(parser)
+    add_rules(parser)
+    group = parser.add_argument_group("the run")
+    group.add_argument(
+        "--parts", type=natural, default=16, metavar="N", help="parts to reduce (default: 16)"
+    )
+    group.add_argument(
+        "--unit-size",
+        default="256MB",
+        metavar="SIZE",
+        help="bytes of a file that are one unit (default: 256MB)",
+    )
+    group.add_argument(
+        "--tmp", metavar="DIR[,DIR]", help="more folders for files of units, used in turn"
+    )
+    group.add_argument(
+        "--on-error", choices=("raise", "skip"), default="raise", help="as of radscore score"
+    )
+    group.add_argument("--slurm", action="store_true", help="print a Slurm script for the run")
+    add_resources(group)
+    group.add_argument(
+        "--workers", type=natural, metavar="N", help="run all of it now, in N processes here"
+    )
+    parser.set_defaults(run=_run_prepare)
+
+
+def _opening(args: argparse.Namespace) -> dict[str, Any]:
+    """How `open_inputs` opens the same corpus again, wherever it runs."""
+    from pathlib import Path
+
+    names = ("field", "prompt_field", "format", "dtype", "eod", "special_tokens", "on_error")
+    tokenizer = None if args.tokenizer is None else str(Path(args.tokenizer).absolute())
+    inputs = [str(Path(path).absolute()) for path in args.inputs]
+    return {
+        "inputs": inputs,
+        "tokenizer": tokenizer,
+        **{name: getattr(args, name) for name in names},
+    }
+
+
+def reopen(run: Run) -> Corpus:
+    """The corpus of a run that the command line prepared."""
+    from argparse import Namespace
+
+    opening = run.content.get("opening")
+    if opening is None:
+        raise UsageError(f"{run.folder} was prepared in Python: map its units there")
+    args = Namespace(**opening)
+    vocab_size = run.content["windows"]["vocab_size"]
+    return open_inputs(args, vocab_size=vocab_size, on_error=opening["on_error"])
+
+
+def _run_prepare(args: argparse.Namespace) -> int:
+    from argparse import Namespace
+
+    from radscore.distributed import parse_size, prepare
+    from radscore.distributed.local import run_local
+    from radscore.distributed.slurm import slurm_script
+
+    check_rules(args)
+    scheme = load_scheme(args)
+    phi = None if args.filter is None else load_filter(args.filter, scheme)
+    opening = _opening(args)
+    corpus = open_inputs(Namespace(**opening), vocab_size=scheme.vocab_size, on_error=args.on_error)
+    run = prepare(
+        args.folder,
+        corpus,
+        scheme,
+        args.dedup,
+        filter=phi,
+        start=args.start,
+        prompt_role=args.prompt_role or "exclude",
+        unit_bytes=max(parse_size(args.unit_size, "unit-size"), 1),
+        parts=args.parts,
+        more_folders=[] if args.tmp is None else args.tmp.split(","),
+        opening=opening,
+    )
+    if args.slurm:
+        print(slurm_script(run, scheme, _secret_options(args), memory=args.memory), end="")
+        return Exit.DONE
+    if args.workers is not None:
+        result = run_local(
+            run,
+            scheme,
+            _secret_options(args),
+            workers=args.workers,
+            memory=args.memory,
+            threads=args.threads,
+        )
+        table(table_rows(result, RunInput(run, result), None))
+        return Exit.DONE
+    table(
+        [
+            ("run", str(run.folder)),
+            ("units", str(len(run.units))),
+            ("parts", str(run.n_parts)),
+            ("next", f"radscore map {run.folder}, then radscore reduce, then radscore merge"),
+        ]
+    )
+    return Exit.DONE
+
+
+def _secret_options(args: argparse.Namespace) -> list[str]:
+    """The options that name the scheme and its key again; never the key itself."""
+    from pathlib import Path
+
+    options = ["--scheme", str(Path(args.scheme).absolute())]
+    if args.key_file is not None:
+        options += ["--key-file", str(Path(args.key_file).absolute())]
+    if args.key_env is not None:
+        options += ["--key-env", args.key_env]
+    return options
+
+
+def _run_map(args: argparse.Namespace) -> int:
+    from radscore.distributed import Run, map_unit
+
+    run = Run.open(args.folder)
+    corpus = reopen(run)
+    for unit in args.unit if args.unit is not None else range(len(run.units)):
+        map_unit(run, unit, corpus, memory=args.memory, threads=args.threads, redo=args.redo)
+    return Exit.DONE
+
+
+def _run_reduce(args: argparse.Namespace) -> int:
+    from radscore.distributed import Run, reduce_part
+
+    run, scheme = Run.open(args.folder), load_scheme(args)
+    for part in args.part if args.part is not None else range(run.n_parts):
+        reduce_part(run, part, scheme, stage=args.stage, memory=args.memory, threads=args.threads)
+    return Exit.DONE
+
+
+def _run_merge(args: argparse.Namespace) -> int:
+    from radscore.distributed import Run, merge
+
+    run, scheme = Run.open(args.folder), load_scheme(args)
+    result = merge(run, scheme)
+    if args.json:
+        json_out(json_fields(result, RunInput(run, result), None))
+    else:
+        table(table_rows(result, RunInput(run, result), None))
+    return Exit.SKIPPED if run.skipped() else Exit.DONE

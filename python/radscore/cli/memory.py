@@ -1,0 +1,134 @@
+"""``radscore score --memory``: windows in files, work unit after work unit, part after part."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import Exit, UsageError
+from radscore.cli.output import json_out, table
+from radscore.cli.parser import as_options
+from radscore.cli.progress import Progress
+from radscore.cli.report import json_fields, table_rows
+
+if TYPE_CHECKING:
+    import argparse
+
+    from radscore.corpus import Corpus
+    from radscore.corpus._base import SkipReport
+    from radscore.distributed import Run
+    from radscore.kgrams import KgramSet
+    from radscore.results import ScoreResult
+    from radscore.schemes import Scheme
+
+__all__ = ["RunInput", "add_memory", "check_memory", "score_in_files"]
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """The options of a corpus that is larger than memory."""
+    group = parser.add_argument_group("more windows than memory")
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="use about so much memory (as 1GiB), and files for what is more; the same command "
+        "goes on where it was stopped",
+    )
+    group.add_argument("--tmp", metavar="DIR[,DIR]", help="with --memory: folders for those files")
+    group.add_argument(
+        "--keep",
+        action="store_true",
+        help="with --memory: keep the files; the same command with another key then does not read "
+        "the corpus again",
+    )
+
+
+def check_memory(args: argparse.Namespace) -> None:
+    """Refuses what does not go together with windows in files."""
+    if args.memory is None:
+        for name in ("tmp", "keep"):
+            if getattr(args, name):
+                raise UsageError(f"--{name} has no effect without --memory")
+        return
+    if args.tmp is None:
+        raise UsageError("--memory needs --tmp: folders for the files of windows")
+    if args.per_document is not None:
+        raise UsageError("--per-document does not go with --memory")
+    if args.resume:
+        raise UsageError("--resume has no effect with --memory: the same command goes on by itself")
+
+
+class RunInput:
+    """What a report says of the input of a run."""
+
+    notes: tuple[str, ...] = ()  # the result has them
+
+    def __init__(self, run: Run, result: ScoreResult) -> None:
+        self.skipped: SkipReport = run.skipped()
+        self.n_documents = result.n_documents
+        self.sources: Any = run.content["files"]
+        self.field: str | None = run.content["settings"]["field"]
+
+
+def score_in_files(
+    args: argparse.Namespace, corpus: Corpus, scheme: Scheme, phi: KgramSet | None
+) -> int:
+    """Scores a corpus through files; what an earlier run of the same command did is not redone."""
+    from radscore.distributed import prepare, score_run
+    from radscore.distributed.sizes import budget_of, folders_of
+
+    budget = budget_of(args.memory)
+    folders = [folder / _name(corpus) for folder in folders_of(args.tmp.split(","))]
+    # A unit should fit the memory at once: most files have two bytes an id and eight a window.
+    unit_bytes = min(256_000_000, budget.windows // 5)
+    run = prepare(
+        folders[0],
+        corpus,
+        scheme,
+        args.dedup,
+        filter=phi,
+        start=args.start,
+        prompt_role=args.prompt_role or "exclude",
+        unit_bytes=unit_bytes,
+        more_folders=folders[1:],
+    )
+    progress = Progress(1000, quiet=args.quiet, asked=args.progress)
+    shown = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        now = 1000 * done // total
+        progress.add(now - shown, 0)
+        shown = now
+
+    try:
+        result = score_run(
+            run, corpus, scheme, memory=args.memory, threads=args.threads, progress=show
+        )
+    except KeyboardInterrupt:
+        print(
+            f"radscore: interrupted; what was finished is in {run.folder}, and the same command "
+            "goes on",
+            file=sys.stderr,
+        )
+        return Exit.INTERRUPTED
+    finally:
+        progress.close()
+    source = RunInput(run, result)
+    if not args.keep:
+        for folder in run.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+    if args.json:
+        json_out(json_fields(result, source, None))
+    else:
+        rows = table_rows(result, source, None)
+        table((name, as_options(text, vars(args))) for name, text in rows)
+    return Exit.SKIPPED if source.skipped else Exit.DONE
+
+
+def _name(corpus: Corpus) -> Path:
+    """The folder of a command: it is found again by the inputs, whatever the rest says."""
+    paths = "\n".join(str(source.path.absolute()) for source in corpus.sources)
+    return Path(f"radscore-{hashlib.sha256(paths.encode()).hexdigest()[:12]}")

@@ -1,0 +1,104 @@
+"""A run by processes of this machine: each runs the same commands as a cluster's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from radscore.distributed.stages import has_units, merge
+from radscore.errors import RadscoreError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from radscore.distributed.manifest import Run
+    from radscore.results import ScoreResult
+    from radscore.schemes import Scheme
+
+__all__ = ["run_local"]
+
+#: How often a step that was killed is tried again.
+_TRIES = 3
+_POLL = 0.05
+
+
+def run_local(
+    run: Run,
+    scheme: Scheme,
+    secret: Sequence[str],
+    *,
+    workers: int,
+    memory: int | str = "1GiB",
+    threads: int | None = None,
+) -> ScoreResult:
+    """Maps, reduces and merges with `workers` processes at a time.
+
+    Parameters
+    ----------
+    run, scheme
+        Which run is scored, for which watermark.
+    secret : sequence of str
+        The options that name scheme and key, as ``--scheme s.toml --key-file k``.
+    workers : int
+        Processes at a time.
+    memory, threads
+        Of each of them.
+
+    Raises
+    ------
+    RadscoreError
+        If a step fails for a reason of its own. One that is killed is tried again.
+    """
+    resources = ["--memory", str(memory), "--threads", str(threads or 1)]
+    folder = str(run.folder)
+    steps = [["map", folder, "--unit", str(unit), *resources] for unit in run.missing()]
+    _all(steps, workers)
+    stages = ("windows", "units") if has_units(run, scheme) else ("windows",)
+    for stage in stages:
+        options = [*secret, "--stage", stage, *resources]
+        parts = range(run.n_parts)
+        _all([["reduce", folder, "--part", str(part), *options] for part in parts], workers)
+    return merge(run, scheme)
+
+
+def _all(steps: Iterable[list[str]], workers: int) -> None:
+    """Runs all steps, `workers` at a time."""
+    waiting = [(step, 1) for step in steps]
+    running: list[tuple[subprocess.Popen[str], list[str], int]] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                step, attempt = waiting.pop(0)
+                running.append((_start(step), step, attempt))
+            time.sleep(_POLL)
+            for entry in [entry for entry in running if entry[0].poll() is not None]:
+                running.remove(entry)
+                process, step, attempt = entry
+                _, errors = process.communicate()
+                if process.returncode < 0 and attempt < _TRIES:  # killed by a signal
+                    waiting.append((step, attempt + 1))
+                elif process.returncode != 0:
+                    raise _failure(step, process.returncode, errors)
+    finally:
+        for process, _, _ in running:
+            process.terminate()
+            process.communicate()
+
+
+def _start(step: list[str]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "radscore", *step]
+    return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _failure(step: list[str], code: int, errors: str) -> RadscoreError:
+    lines = errors.strip().splitlines()
+    reason = lines[-1].removeprefix("radscore: error: ") if lines else f"exit code {code}"
+    return StorageError(f"radscore {' '.join(step[:4])} failed: {reason}")

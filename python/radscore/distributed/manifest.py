@@ -1,0 +1,312 @@
+"""A run's folder: its manifest, the files of its units and parts, and what says they are done."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from radscore import _core
+from radscore.corpus._base import SkipReport
+from radscore.distributed.units import UNIT_BYTES, WorkUnit, cut_units
+from radscore.errors import ArgumentError, StorageError
+from radscore.kgrams import KgramSet
+from radscore.scoring import check_choice, check_rules, check_start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from radscore.corpus import Corpus
+    from radscore.schemes import Scheme
+
+__all__ = ["Run", "prepare", "write_atomically"]
+
+_MANIFEST = "run.json"
+_FORMAT = "radscore run"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run over work units, as its manifest says.
+
+    Attributes
+    ----------
+    folders : tuple of Path
+        Where its files lie, units in turn; the manifest is in the first.
+    content : dict
+        The manifest.
+    """
+
+    folders: tuple[Path, ...]
+    content: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the manifest."""
+        return self.folders[0]
+
+    @property
+    def configuration(self) -> bytes:
+        """A hash of everything that the windows depend on; keys are not among it."""
+        return bytes.fromhex(self.content["configuration"])
+
+    @property
+    def units(self) -> list[WorkUnit]:
+        """The work units, in reading order."""
+        return [WorkUnit(**unit) for unit in self.content["units"]]
+
+    @property
+    def n_parts(self) -> int:
+        """Parts that the partitions are reduced in."""
+        return int(self.content["parts"])
+
+    @property
+    def bits(self) -> int:
+        """Partitions, as bits."""
+        return int(self.content["bits"])
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """The arguments of a scorer that the run decides on."""
+        return dict(self.content["rules"])
+
+    def filter(self) -> KgramSet | None:
+        """The filter, which is kept beside the manifest."""
+        path = self.folder / "filter.rkg"
+        return KgramSet.load(path) if path.exists() else None
+
+    def part_range(self, part: int) -> tuple[int, int]:
+        """The partitions of a part."""
+        if not 0 <= part < self.n_parts:
+            raise ArgumentError(f"part must be from 0 to {self.n_parts - 1}, not {part}")
+        total = 1 << self.bits
+        return total * part // self.n_parts, total * (part + 1) // self.n_parts
+
+    def unit_path(self, unit: int) -> Path:
+        """The file of a unit."""
+        return self.folders[unit % len(self.folders)] / "units" / f"unit-{unit:06d}.rsw"
+
+    def marker_path(self, unit: int) -> Path:
+        """What says that a unit is done."""
+        return self.unit_path(unit).with_suffix(".done")
+
+    def mark(self, unit: int, length: int, digest: bytes, skipped: SkipReport) -> None:
+        """Says that a unit is done."""
+        marker = {
+            "unit": unit,
+            "length": length,
+            "checksum": digest.hex(),
+            "configuration": self.content["configuration"],
+            "skipped": skipped.as_dict(),
+        }
+        write_atomically(self.marker_path(unit), json.dumps(marker))
+
+    def marker(self, unit: int) -> dict[str, Any] | None:
+        """What the marker of a unit says, where it and its file are there and fit."""
+        try:
+            marker: dict[str, Any] = json.loads(self.marker_path(unit).read_text())
+            SkipReport.from_dict(marker["skipped"])
+            path = self.unit_path(unit)
+            if not path.exists() or path.stat().st_size != marker["length"]:
+                return None
+            configuration, number, length, digest = _core.read_unit(path)
+        except (OSError, ValueError, KeyError, TypeError, StorageError):
+            return None
+        fits = (
+            configuration == self.configuration
+            and marker["configuration"] == self.content["configuration"]
+            and (number, length, digest.hex()) == (unit, marker["length"], marker["checksum"])
+        )
+        return marker if fits else None
+
+    def missing(self) -> list[int]:
+        """Units that are not done."""
+        return [unit for unit in range(len(self.units)) if self.marker(unit) is None]
+
+    def skipped(self) -> SkipReport:
+        """What the units left out."""
+        total = SkipReport()
+        for unit in range(len(self.units)):
+            marker = self.marker(unit)
+            if marker is None:
+                raise StorageError(f"work unit {unit} of {self.folder} is not done; map it first")
+            total = total.plus(SkipReport.from_dict(marker["skipped"]))
+        return total
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """Opens the run of a folder.
+
+        Raises
+        ------
+        StorageError
+            If there is none, or its manifest is damaged or of another version.
+        """
+        path = Path(folder) / _MANIFEST
+        try:
+            content = json.loads(path.read_text())
+        except OSError as error:
+            raise StorageError(f"{folder} holds no run: {error.strerror}: {path}") from None
+        except ValueError:
+            raise StorageError(f"{path} is damaged: it is not JSON") from None
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+            raise StorageError(f"{path} is no manifest of a run")
+        if content.get("version") != _VERSION:
+            raise StorageError(
+                f"{path} is of version {content.get('version')}; this radscore reads {_VERSION}"
+            )
+        try:
+            run = cls((Path(folder), *map(Path, content["more_folders"])), content)
+            expected = _configuration(content)
+        except (KeyError, TypeError, AttributeError):
+            raise StorageError(f"{path} is damaged: something is missing") from None
+        if content.get("configuration") != expected:
+            raise StorageError(f"{path} was altered: its checksum does not fit")
+        return run
+
+    def check_scheme(self, scheme: Scheme) -> None:
+        """Raises unless the scheme reads the windows that the run cut."""
+        shape = _shape(scheme, self.content["rules"]["start"])
+        if shape != self.content["windows"]:
+            raise ArgumentError(
+                f"the run cut windows of {_told(self.content['windows'])}; the scheme reads those "
+                f"of {_told(shape)}"
+            )
+
+
+def _told(shape: dict[str, Any]) -> str:
+    padded = ", padded" if shape["padded"] else ""
+    return f"{shape['width']} tokens over {shape['vocab_size']} ids{padded}"
+
+
+def _shape(scheme: Scheme, start: int | None) -> dict[str, Any]:
+    width = scheme.window_width
+    padded = bool(scheme.core.accepts_padding and start is not None and start < width - 1)
+    return {"width": width, "vocab_size": scheme.vocab_size, "padded": padded}
+
+
+def _configuration(content: dict[str, Any]) -> str:
+    """The hash of what the windows in the units depend on."""
+    names = ("version", "files", "settings", "windows", "rules", "filter", "bits", "units")
+    text = json.dumps({name: content[name] for name in names}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def prepare(
+    folder: str | Path,
+    corpus: Corpus,
+    scheme: Scheme,
+    dedup: str = "unit",
+    *,
+    filter: KgramSet | None = None,
+    start: int | None = None,
+    prompt_role: str = "exclude",
+    unit_bytes: int = UNIT_BYTES,
+    parts: int = 16,
+    bits: int = 12,
+    more_folders: Sequence[str | Path] = (),
+    opening: dict[str, Any] | None = None,
+) -> Run:
+    """Writes the manifest of a run, or opens the one that is there if it says the same.
+
+    Parameters
+    ----------
+    folder : path
+        Where the manifest and all files of the run go.
+    corpus : Corpus
+        What is read.
+    scheme : Scheme
+        Only the shape of its windows counts here; no key is written.
+    dedup, filter, start, prompt_role
+        As in `Scorer`.
+    unit_bytes : int
+        About how many bytes of a file are one work unit.
+    parts : int
+        Parts that the partitions are reduced in.
+    bits : int
+        There are ``2**bits`` partitions.
+    more_folders : sequence of paths
+        More folders for files of units, as on other disks.
+    opening : dict, optional
+        How the command line opens the corpus again.
+
+    Raises
+    ------
+    StorageError
+        If the folder holds a run over another corpus or with other rules.
+    """
+    check_choice("dedup", dedup, ("unit", "window", "context", "none"))
+    check_rules(dedup, prompt_role, filter)
+    if not 1 <= bits <= 16:
+        raise ArgumentError(f"bits must be from 1 to 16, not {bits}")
+    if not 1 <= parts <= 1 << bits:
+        raise ArgumentError(f"parts must be from 1 to {1 << bits}, not {parts}")
+    content: dict[str, Any] = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "files": corpus.manifest(),
+        "settings": corpus.settings,
+        "windows": _shape(scheme, start),
+        "rules": {"dedup": dedup, "start": check_start(start), "prompt_role": prompt_role},
+        "filter": None if filter is None else filter.fingerprint,
+        "bits": bits,
+        "parts": parts,
+        "units": [unit.to_dict() for unit in cut_units(corpus, unit_bytes)],
+        "more_folders": [str(Path(path).absolute()) for path in more_folders],
+        "notes": list(corpus.notes),
+        "opening": opening,
+    }
+    content["configuration"] = _configuration(content)
+    base = Path(folder)
+    if (base / _MANIFEST).exists():
+        run = Run.open(base)
+        if run.content["configuration"] != content["configuration"]:
+            raise StorageError(
+                f"{base} holds a run with another {_difference(run.content, content)}; "
+                "name another folder, or remove it"
+            )
+        return run
+    run = Run((base, *map(Path, content["more_folders"])), content)
+    for one in run.folders:
+        (one / "units").mkdir(parents=True, exist_ok=True)
+    (base / "parts").mkdir(exist_ok=True)
+    if filter is not None:
+        filter.save(base / "filter.rkg")
+    write_atomically(base / _MANIFEST, json.dumps(content, indent=1))
+    return run
+
+
+def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+    words = {"files": "corpus", "settings": "way of reading", "bits": "number of partitions"}
+    names = ("files", "settings", "windows", "rules", "filter", "bits", "units")
+    found = [words.get(name, name) for name in names if one.get(name) != other.get(name)]
+    return found[0] if found else "version"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a small file so that it is there whole or not at all.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or the folder cannot be written to.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else error.strerror
+        raise StorageError(
+            f"cannot write {path}: {reason}; what was finished is kept: the same again goes on"
+        ) from None

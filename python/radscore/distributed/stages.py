@@ -1,0 +1,329 @@
+"""The steps of a run: map a unit, reduce a part, merge. Each can be repeated."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from radscore import _core
+from radscore.corpus._base import NOTHING_SKIPPED
+from radscore.corpus.ahead import ReadAhead
+from radscore.distributed.manifest import Run, write_atomically
+from radscore.distributed.sizes import budget_of
+from radscore.distributed.units import cut_units, read_unit
+from radscore.errors import ArgumentError, CorpusError, StorageError
+from radscore.scoring import Scorer, check_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from radscore.corpus import Corpus
+    from radscore.corpus._base import SkipReport
+    from radscore.distributed.units import Part, UnitReading
+    from radscore.results import ScoreResult
+    from radscore.schemes import Scheme
+
+__all__ = ["map_unit", "merge", "reduce_part", "score_run"]
+
+#: Windows are reduced first; schemes whose units are not windows then reduce their units.
+Stage: TypeAlias = Literal["windows", "units"]
+DEFAULT_MEMORY = 1 << 30
+#: Tokens of the widest window.
+_WIDEST = 17
+
+
+def map_unit(
+    run: Run,
+    unit: int,
+    corpus: Corpus,
+    *,
+    memory: int | str = DEFAULT_MEMORY,
+    threads: int | None = None,
+    redo: bool = False,
+) -> bool:
+    """Reads a work unit and writes its windows by partition; False where that was done before.
+
+    Parameters
+    ----------
+    run, unit
+        Which unit of which run.
+    corpus : Corpus
+        The corpus of the run, opened as it was.
+    memory : int or str
+        How much memory may be used.
+    threads : int, optional
+        Worker threads; all cores by default.
+    redo : bool
+        Whether to do it again although it was done.
+
+    Raises
+    ------
+    StorageError
+        If the corpus is not the run's, or the disk is full; what was finished is kept.
+    """
+    units = run.units
+    if not 0 <= unit < len(units):
+        raise ArgumentError(f"unit must be from 0 to {len(units) - 1}, not {unit}")
+    if corpus.manifest() != run.content["files"] or corpus.settings != run.content["settings"]:
+        raise StorageError(f"the corpus has changed since the run in {run.folder} was prepared")
+    if not redo and run.marker(unit) is not None:
+        return False
+    budget = budget_of(memory)
+    run.marker_path(unit).unlink(missing_ok=True)
+    scorer = _collector(run, threads)
+    path = run.unit_path(unit)
+    pieces: list[Path] = []
+    reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
+    reading = read_unit(corpus, units[unit], reach)
+    try:
+        for part in _ahead(reading):
+            _add(scorer, part)
+            if scorer.n_bytes > budget.windows:
+                pieces.append(path.with_suffix(f".{os.getpid()}.{len(pieces)}.piece"))
+                scorer.write_unit(pieces[-1], run.configuration, unit)
+        if pieces:
+            pieces.append(path.with_suffix(f".{os.getpid()}.{len(pieces)}.piece"))
+            scorer.write_unit(pieces[-1], run.configuration, unit)
+            limits = (budget.windows, [path.parent])
+            length, digest = scorer.join_units(pieces, path, run.configuration, unit, *limits)
+        else:
+            length, digest = scorer.write_unit(path, run.configuration, unit)
+    finally:
+        for piece in pieces:
+            piece.unlink(missing_ok=True)
+    run.mark(unit, length, digest, reading.skipped)
+    return True
+
+
+def add_corpus(
+    scorer: _core.Scorer, corpus: Corpus, start: int | None, progress: Callable[[Any], None] | None
+) -> SkipReport:
+    """Adds a corpus in parts, so that no document must be held as a whole; what was left out."""
+    skipped = NOTHING_SKIPPED
+    for unit in cut_units(corpus):
+        reading = read_unit(corpus, unit, max(_WIDEST, (start or 0) + 1))
+        for part in _ahead(reading):
+            _add(scorer, part)
+            if progress is not None:
+                progress(part)
+        skipped = skipped.plus(reading.skipped)
+    if scorer.partial()[0].n_documents == 0 == scorer.n_tokens:
+        raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
+    return skipped
+
+
+def _ahead(reading: UnitReading) -> Iterator[Part]:
+    """The parts of a unit, one of them read ahead."""
+    ahead: ReadAhead[Part | None] = ReadAhead(chain(reading, [None]))
+    try:
+        for part in ahead:
+            if part is None:
+                return
+            yield part
+    finally:
+        ahead.close()
+
+
+def _add(scorer: _core.Scorer, part: Part) -> None:
+    documents, prompts = part.documents, part.prompts
+    first, last = part.span or (0, documents.n_tokens)
+    scorer.add_part(
+        (documents.values, documents.offsets),
+        None if prompts is None else (prompts.values, prompts.offsets),
+        first,
+        last,
+    )
+
+
+def _collector(run: Run, threads: int | None) -> _core.Scorer:
+    """A scorer that only cuts windows: any scheme that cuts the same ones does, under any key."""
+    from radscore.schemes import Key, Keyed, VLLMGumbel
+
+    shape = run.content["windows"]
+    width, vocab_size = shape["width"], shape["vocab_size"]
+    if width < 2:
+        raise ArgumentError("schemes that read no context are scored in memory")
+    if shape["padded"]:
+        scheme: Scheme = VLLMGumbel(key=0, vocab_size=vocab_size, context_width=width - 1)
+    else:
+        key = Key.from_hex(bytes(16).hex())
+        scheme = Keyed(key=key, vocab_size=vocab_size, gamma=0.5, context_width=width - 1)
+    scorer = _scorer(scheme, run, threads)
+    scorer.collect_only(run.bits)
+    return scorer
+
+
+def _scorer(scheme: Scheme | Sequence[Scheme], run: Run, threads: int | None) -> _core.Scorer:
+    return Scorer(scheme, **run.rules, filter=run.filter(), threads=check_threads(threads)).core
+
+
+def reduce_part(
+    run: Run,
+    part: int,
+    scheme: Scheme,
+    *,
+    stage: Stage = "windows",
+    memory: int | str = DEFAULT_MEMORY,
+    threads: int | None = None,
+) -> bool:
+    """Deduplicates and scores a part of the partitions; False where that was done before.
+
+    Parameters
+    ----------
+    run, part
+        Which part of which run. All units must be mapped.
+    scheme : Scheme
+        The watermark and its key; it need not be known when the units are mapped.
+    stage : {"windows", "units"}
+        ``"units"`` follows once all parts of ``"windows"`` are done, for schemes whose units are
+        not windows.
+    memory, threads
+        As in `map_unit`.
+
+    Raises
+    ------
+    StorageError
+        If a unit is not mapped, or its file is damaged; the message says what to redo.
+    """
+    run.check_scheme(scheme)
+    budget = budget_of(memory)
+    first, last = run.part_range(part)
+    if _read_part(run, scheme, part, stage) is not None:
+        return False
+    core = _scorer(scheme, run, threads)
+    target = _part_path(run, scheme, part, stage)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    limits = (budget.windows, [target.parent])
+    exchange: list[tuple[int, Path]] = []
+    if stage == "windows":
+        missing = run.missing()
+        if missing:
+            raise StorageError(f"work unit {missing[0]} of {run.folder} is not done; map it first")
+        paths = [run.unit_path(unit) for unit in range(len(run.units))]
+        prefix = target.with_suffix("")
+        written = core.reduce(paths, run.configuration, first, last, prefix, *limits)
+        exchange = [(frame, Path(path)) for frame, path in written]
+    else:
+        for other in range(run.n_parts):
+            done = _read_part(run, scheme, other, "windows")
+            if done is None:
+                raise StorageError(f"part {other} of {run.folder} is not reduced; do that first")
+            folder = target.parent
+            exchange += [(frame, folder / name) for frame, name in done["exchange"]]
+        core.reduce_units(exchange, first, last, *limits)
+        exchange = []
+    content = {
+        "configuration": run.content["configuration"],
+        "scheme": scheme.fingerprint,
+        "part": part,
+        "stage": stage,
+        "tallies": [base64.b64encode(tally.to_bytes()).decode() for tally in core.partial()],
+        "exchange": [[frame, path.name] for frame, path in exchange],
+    }
+    content["checksum"] = _checksum(content)
+    write_atomically(target, json.dumps(content))
+    return True
+
+
+def _part_path(run: Run, scheme: Scheme, part: int, stage: Stage) -> Path:
+    return run.folder / "parts" / scheme.fingerprint / f"{stage}-{part:05d}.json"
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _read_part(run: Run, scheme: Scheme, part: int, stage: Stage) -> dict[str, Any] | None:
+    """What a part's file says, if it is there; one that is damaged or foreign is not."""
+    path = _part_path(run, scheme, part, stage)
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        checksum = content.pop("checksum")
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    if checksum != _checksum(content):
+        return None
+    if content["configuration"] != run.content["configuration"] or content["part"] != part:
+        return None
+    return content
+
+
+def merge(run: Run, scheme: Scheme) -> ScoreResult:
+    """Adds up all parts: the result of the whole corpus.
+
+    Raises
+    ------
+    StorageError
+        If a part is not reduced yet.
+    TokenError
+        If not a single window was scored.
+    """
+    run.check_scheme(scheme)
+    total: _core.Tally | None = None
+    stages: tuple[Stage, ...] = ("windows", "units") if has_units(run, scheme) else ("windows",)
+    for stage in stages:
+        for part in range(run.n_parts):
+            content = _read_part(run, scheme, part, stage)
+            if content is None:
+                raise StorageError(f"part {part} ({stage}) of {run.folder} is not reduced")
+            for packed in content["tallies"]:
+                tally = _core.Tally.from_bytes(base64.b64decode(packed))
+                total = tally if total is None else total.merge(tally)
+    if total is None:
+        raise StorageError(f"{run.folder} has no parts")
+    skipped = run.skipped()
+    if total.n_documents == 0:
+        raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
+    scorer = Scorer(scheme, **run.rules, filter=run.filter())
+    result = scorer.result_of(total)
+    notes = (*run.content.get("notes", ()), *result.notes)
+    return replace(result, n_skipped=skipped.count, notes=notes)
+
+
+def has_units(run: Run, scheme: Scheme) -> bool:
+    """Whether the units of a scheme are reduced after its windows."""
+    return bool(run.rules["dedup"] == "unit" and not scheme.core.unit_is_window)
+
+
+def score_run(
+    run: Run,
+    corpus: Corpus,
+    scheme: Scheme,
+    *,
+    memory: int | str = DEFAULT_MEMORY,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScoreResult:
+    """Does in this process whatever of a run is not done yet, and merges.
+
+    Parameters
+    ----------
+    run, corpus, scheme, memory, threads
+        As in `map_unit` and `reduce_part`.
+    progress : callable, optional
+        Called with the number of steps that are done, and of all.
+    """
+    stages: tuple[Stage, ...] = ("windows", "units") if has_units(run, scheme) else ("windows",)
+    total = len(run.units) + len(stages) * run.n_parts
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    for unit in range(len(run.units)):
+        map_unit(run, unit, corpus, memory=memory, threads=threads)
+        step()
+    for stage in stages:
+        for part in range(run.n_parts):
+            reduce_part(run, part, scheme, stage=stage, memory=memory, threads=threads)
+            step()
+    return merge(run, scheme)

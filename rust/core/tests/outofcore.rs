@@ -1,0 +1,277 @@
+//! Windows in files give exactly what windows in memory give: any units, partitions and limits.
+
+use radscore_core::documents::{Documents, TokenSlice};
+use radscore_core::frame::Rule as Dedup;
+use radscore_core::outofcore::Limits;
+use radscore_core::schemes::Scheme;
+use radscore_core::schemes::keyed::Keyed;
+use radscore_core::schemes::kgw::Kgw;
+use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
+use radscore_core::schemes::sglang::SglangGumbel;
+use radscore_core::scorer::{Options, Scorer};
+use radscore_core::spill::UnitFile;
+use radscore_core::tally::Tally;
+use radscore_core::weighted::Combine;
+use radscore_core::windows::{PromptRole, Source};
+use radscore_core::{Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const VOCAB: u32 = 40;
+const CONFIGURATION: [u8; 32] = [9; 32];
+const RULES: [Dedup; 4] = [Dedup::Unit, Dedup::Window, Dedup::Context, Dedup::None];
+
+fn ok() -> Result<()> {
+    Ok(())
+}
+
+/// A folder of its own, removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Result<Self> {
+        let name = format!("radscore-outofcore-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).map_err(|error| Error::Storage(error.to_string()))?;
+        Ok(Self(path))
+    }
+
+    fn limits(&self, memory: usize) -> Limits {
+        Limits {
+            memory,
+            folders: vec![self.0.clone()],
+        }
+    }
+
+    fn files(&self) -> usize {
+        fs::read_dir(&self.0).map_or(0, |files| files.count())
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn schemes() -> Result<Vec<Arc<dyn Scheme>>> {
+    let rule = Rule::Prf {
+        prf: Prf::from_name("additive")?,
+        hash_key: 15_485_863,
+        table_seed: LM_TABLE_SEED.into(),
+    };
+    let additive = Kgw::new(VOCAB, 0.25, Seeding::new(rule, 2, false)?, false)?;
+    Ok(vec![
+        Arc::new(additive),
+        Arc::new(Keyed::green([7; 16], VOCAB, 2, 0.25)?),
+        Arc::new(SglangGumbel::new(77, None, VOCAB, 2)?),
+        Arc::new(Keyed::gumbel([8; 16], VOCAB, 12)?),
+        Arc::new(Keyed::gumbel([8; 16], VOCAB, 16)?),
+    ])
+}
+
+fn options(rule: Dedup) -> Options {
+    Options {
+        rule,
+        combine: Combine::One,
+        start: None,
+        role: PromptRole::Exclude,
+        filter: None,
+        threads: Some(2),
+    }
+}
+
+/// Documents of very different lengths, with much repetition.
+fn corpus() -> (Vec<u16>, Vec<i64>) {
+    let mut state = 5u64;
+    let mut next = move || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        state >> 33
+    };
+    let (mut offsets, mut values) = (vec![0], Vec::new());
+    for _ in 0..300 {
+        for _ in 0..next() % 40 * (next() % 3) {
+            values.push((next() % 40 * (next() % 2)) as u16);
+        }
+        offsets.push(values.len() as i64);
+    }
+    (values, offsets)
+}
+
+fn in_memory(rule: Dedup) -> Result<Vec<Tally>> {
+    let (values, offsets) = corpus();
+    let documents = Documents::new(TokenSlice::U16(&values), &offsets, VOCAB)?;
+    let mut scorer = Scorer::new(schemes()?, &options(rule))?;
+    scorer.add(&Source::new(documents, None)?, None, &mut ok)?;
+    scorer.tallies(&mut ok)
+}
+
+/// The corpus as work units, cut anywhere, each with some tokens around it.
+fn map(folder: &Path, rule: Dedup, bits: u32, units: usize) -> Result<Vec<PathBuf>> {
+    let (values, offsets) = corpus();
+    let size = values.len().div_ceil(units);
+    let mut paths = Vec::new();
+    let mut scorer = Scorer::new(schemes()?, &options(rule))?;
+    scorer.collect_only(bits)?;
+    for (unit, from) in (0..values.len()).step_by(size).enumerate() {
+        let to = values.len().min(from + size);
+        let (first, last) = (from.saturating_sub(16), values.len().min(to + 17));
+        let clamp = |&at: &i64| at.clamp(first as i64, last as i64) - first as i64;
+        let own: Vec<i64> = offsets.iter().map(clamp).collect();
+        let documents = Documents::new(TokenSlice::U16(&values[first..last]), &own, VOCAB)?;
+        let source = Source::new(documents, None)?;
+        scorer.add_part(&source, from - first..to - first, &mut ok)?;
+        let path = folder.join(format!("unit-{unit}.rsw"));
+        let finished = scorer.write_unit(&path, CONFIGURATION, unit as u64)?;
+        assert_eq!(UnitFile::open(&path)?.finished, finished);
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+fn reduce(
+    folder: &Folder,
+    rule: Dedup,
+    files: &[PathBuf],
+    bits: u32,
+    workers: usize,
+    memory: usize,
+) -> Result<Vec<Tally>> {
+    let limits = folder.limits(memory);
+    let parts: Vec<_> = (0..1usize << bits)
+        .step_by((1usize << bits).div_ceil(workers))
+        .map(|from| from..(from + (1usize << bits).div_ceil(workers)).min(1 << bits))
+        .collect();
+    let mut total = vec![Tally::default(); schemes()?.len()];
+    let mut add = |tallies: Vec<Tally>| {
+        total
+            .iter_mut()
+            .zip(&tallies)
+            .for_each(|(sum, more)| sum.merge(more));
+    };
+    let mut exchange = Vec::new();
+    for (index, parts) in parts.iter().enumerate() {
+        let mut scorer = Scorer::new(schemes()?, &options(rule))?;
+        let prefix = folder.0.join(format!("part-{index}"));
+        let source = (files, &CONFIGURATION);
+        exchange.extend(scorer.reduce(source, parts.clone(), &prefix, &limits, &mut ok)?);
+        add(scorer.partial());
+    }
+    let bits = 12.min(bits);
+    let own = (1usize << bits).div_ceil(workers);
+    for from in (0..1usize << bits).step_by(own) {
+        let mut scorer = Scorer::new(schemes()?, &options(rule))?;
+        let parts = from..(from + own).min(1 << bits);
+        scorer.reduce_units(&exchange, parts, &limits, &mut ok)?;
+        add(scorer.partial());
+    }
+    Ok(total)
+}
+
+#[test]
+fn files_give_what_memory_gives() -> Result<()> {
+    for rule in RULES {
+        let expected = in_memory(rule)?;
+        for (bits, units, workers, memory) in [
+            (12, 1, 1, 1 << 30),
+            (4, 3, 2, 1 << 30),
+            (1, 7, 2, 2000),
+            (3, 40, 5, 100),
+        ] {
+            let folder = Folder::new(&format!("any-{rule:?}-{bits}"))?;
+            let files = map(&folder.0, rule, bits, units)?;
+            let tallies = reduce(&folder, rule, &files, bits, workers, memory)?;
+            for (own, expected) in tallies.iter().zip(&expected) {
+                assert_eq!(own, expected, "{rule:?} {bits} {units} {workers} {memory}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_limit_changes_nothing() -> Result<()> {
+    let (values, offsets) = corpus();
+    for rule in RULES {
+        let folder = Folder::new(&format!("limit-{rule:?}"))?;
+        let mut limited = Scorer::new(schemes()?, &options(rule))?;
+        limited.set_limit(folder.limits(1000))?;
+        let mut free = Scorer::new(schemes()?, &options(rule))?;
+        for cut in [0..50, 50..51, 51..200, 200..300] {
+            let offsets = &offsets[cut.start..=cut.end];
+            let documents = Documents::new(TokenSlice::U16(&values), offsets, VOCAB)?;
+            let source = Source::new(documents, None)?;
+            limited.add(&source, None, &mut ok)?;
+            free.add(&source, None, &mut ok)?;
+            assert_eq!(limited.tallies(&mut ok)?, free.tallies(&mut ok)?);
+            assert_eq!(limited.tallies(&mut ok)?, free.tallies(&mut ok)?);
+        }
+        assert!(folder.files() > 1);
+        drop(limited);
+        assert_eq!(folder.files(), 0);
+    }
+    Ok(())
+}
+
+#[test]
+fn units_join() -> Result<()> {
+    for rule in RULES {
+        let folder = Folder::new(&format!("join-{rule:?}"))?;
+        let files = map(&folder.0, rule, 4, 6)?;
+        let mut scorer = Scorer::new(schemes()?, &options(rule))?;
+        scorer.collect_only(4)?;
+        let joined = folder.0.join("joined.rsw");
+        let limits = folder.limits(500);
+        scorer.join_units((&files, CONFIGURATION), &joined, 0, &limits, &mut ok)?;
+        let tallies = reduce(&folder, rule, &[joined], 4, 1, 1 << 20)?;
+        assert_eq!(tallies, in_memory(rule)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn damage_is_found() -> Result<()> {
+    let folder = Folder::new("damage")?;
+    let files = map(&folder.0, Dedup::Unit, 4, 2)?;
+    let io = |error: std::io::Error| Error::Storage(error.to_string());
+    let whole = fs::read(&files[1]).map_err(io)?;
+    let fails = |bytes: &[u8]| -> Result<bool> {
+        fs::write(&files[1], bytes).map_err(io)?;
+        let done = reduce(&folder, Dedup::Unit, &files, 4, 1, 1 << 30);
+        let named = files[1].display().to_string();
+        Ok(matches!(done, Err(Error::Storage(text)) if text.contains(&named)))
+    };
+    for length in (0..whole.len()).step_by(whole.len() / 40) {
+        assert!(fails(&whole[..length])?, "cut to {length} bytes");
+    }
+    let mut altered = whole.clone();
+    let header = 2000;
+    for at in (0..header)
+        .step_by(97)
+        .chain((header..whole.len()).step_by(whole.len() / 40))
+    {
+        altered[at] ^= 4;
+        // Between header and keys lie a few bytes that nobody reads.
+        let read = fails(&altered)?;
+        assert!(
+            read || (8..=72).contains(&(whole.len() - at)) || at < 8192,
+            "byte {at}"
+        );
+        altered[at] ^= 4;
+    }
+    let longer = [&whole[..], &[0]].concat();
+    assert!(fails(&longer)?);
+    assert!(!fails(&whole)?);
+    let foreign = Scorer::new(schemes()?, &options(Dedup::Unit))?.reduce(
+        (&files, &[1; 32]),
+        0..16,
+        &folder.0.join("x"),
+        &folder.limits(1 << 20),
+        &mut ok,
+    );
+    assert!(matches!(foreign, Err(Error::Storage(text)) if text.contains("another configuration")));
+    Ok(())
+}

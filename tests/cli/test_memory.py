@@ -1,0 +1,174 @@
+"""Runs in files and in steps, from the command line."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from radscore.distributed import stages
+
+KEY = "00112233445566778899aabbccddeeff"
+INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
+SCHEME = ("--scheme", "scheme.toml", "--key-file", "alice.key")
+
+
+@pytest.fixture
+def setup(tmp_path, cli):
+    """A file of ids, one of lines, a scheme and its key."""
+    (tmp_path / "scheme.toml").write_text(
+        'scheme = "sglang_gumbel"\nvocab_size = 60\ncontext_width = 2\n'
+    )
+    (tmp_path / "alice.key").write_text("0x12")
+    (tmp_path / "bob.key").write_text("0x13")
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (tmp_path / "tmp").mkdir()
+    rng = np.random.default_rng(11)
+    rng.integers(0, 50, size=40_000).astype(np.uint16).tofile(folder / "a.bin")
+    docs = rng.integers(0, 50, size=(100, 40)).tolist()
+    (folder / "b.jsonl").write_text("".join(json.dumps({"tokens": d}) + "\n" for d in docs))
+    return folder
+
+
+def score(cli, *options):
+    done = cli("score", *INPUT, *SCHEME, "--json", "--quiet", *options)
+    assert done.code == 0, done.err
+    return done.json
+
+
+def test_a_limit_changes_nothing(cli, setup, tmp_path):
+    expected = score(cli)
+    assert score(cli, "--memory", "64MiB", "--tmp", "tmp") == expected
+    assert not list((tmp_path / "tmp").iterdir())
+    (tmp_path / "more").mkdir()
+    assert score(cli, "--memory", "64MiB", "--tmp", "tmp,more", "--keep") == expected
+    kept = list((tmp_path / "tmp").rglob("*.rsw"))
+    assert kept
+    assert list((tmp_path / "more").rglob("*.rsw"))
+
+
+def test_a_kept_run_is_scored_under_another_key(cli, setup, tmp_path, monkeypatch):
+    expected = cli("score", *INPUT, *SCHEME[:3], "bob.key", "--json").json
+    score(cli, "--memory", "64MiB", "--tmp", "tmp", "--keep")
+    monkeypatch.setattr(stages, "read_unit", None)
+    other = cli(
+        "score", *INPUT, *SCHEME[:3], "bob.key", "--json", "--memory", "64MiB", "--tmp", "tmp"
+    )
+    assert other.json == expected
+
+
+def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
+    expected = score(cli)
+    original = stages.map_unit
+    left = [1]
+
+    def stop(*arguments, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "map_unit", stop)
+        done = cli("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
+    assert done.code == 130
+    assert "the same command goes on" in done.err
+    assert len(list((tmp_path / "tmp").rglob("*.done"))) == 1
+    assert score(cli, "--memory", "64MiB", "--tmp", "tmp") == expected
+
+
+def test_a_changed_rule_is_refused(cli, fails, setup):
+    score(cli, "--memory", "64MiB", "--tmp", "tmp", "--keep")
+    command = ("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
+    fails(*command, "--dedup", "window", match="holds a run with another rules")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--tmp", "tmp"), "--tmp has no effect without --memory"),
+        (("--keep",), "--keep has no effect without --memory"),
+        (("--memory", "1GiB"), "--memory needs --tmp"),
+        (("--memory", "1GiB", "--tmp", "nowhere"), "there is no folder nowhere"),
+        (("--memory", "lots", "--tmp", "tmp"), "must be a size like '1GiB'"),
+        (("--memory", "1GiB", "--tmp", "tmp", "--resume"), "goes on by itself"),
+        (("--memory", "1GiB", "--tmp", "tmp", "--per-document", "x.csv"), "--per-document"),
+    ],
+)
+def test_what_does_not_go_together(fails, setup, options, says):
+    fails("score", *INPUT, *SCHEME, *options, code=2, match=says)
+
+
+def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
+    expected = score(cli)
+    prepare = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB", "--parts", 2)
+    done = cli(*prepare)
+    assert done.code == 0, done.err
+    assert "units 5 parts 2" in " ".join(done.out.split())
+    fails("merge", "run", *SCHEME, match="is not reduced")
+    fails("reduce", "run", "--part", 0, *SCHEME, match="work unit 0 of run is not done")
+    for unit in (3, 0, 1, 2, 4):
+        assert cli("map", "run", "--unit", unit, "--memory", "64MiB").code == 0
+    assert cli("map", "run", "--unit", 1, "--redo").code == 0
+    assert cli("reduce", "run", *SCHEME, "--part", 1, "--part", 0).code == 0
+    assert cli("reduce", "run", *SCHEME, "--stage", "units").code == 0
+    merged = cli("merge", "run", *SCHEME, "--json")
+    assert merged.json == expected
+    fails("map", "run", "--unit", 9, code=2, match="unit must be from 0 to 4")
+    fails("reduce", "run", *SCHEME, "--part", 2, code=2, match="part must be from 0 to 1")
+    fails("map", "nowhere", match="nowhere holds no run")
+    setup.joinpath("a.bin").write_bytes(bytes(80_000))
+    fails("map", "run", "--unit", 0, "--redo", match="the corpus has changed")
+
+
+def test_processes_here(cli, setup, tmp_path):
+    expected = score(cli)
+    options = ("--unit-size", "20kB", "--parts", 2, "--workers", 2)
+    done = cli("prepare", "run", *INPUT, *SCHEME, *options)
+    assert done.code == 0, done.err
+    assert cli("merge", "run", *SCHEME, "--json").json == expected
+
+
+def test_a_slurm_script_does_the_same(cli, setup, tmp_path):
+    expected = score(cli)
+    options = ("--unit-size", "20kB", "--parts", 2, "--slurm")
+    script = tmp_path / "run.sh"
+    script.write_text(cli("prepare", "run", *INPUT, *SCHEME, *options).out)
+    # A stand-in for sbatch that runs the tasks of an array one after the other, at once.
+    fake = tmp_path / "bin" / "sbatch"
+    fake.parent.mkdir()
+    fake.write_text(
+        "#!/bin/sh\nlast=0\n"
+        'for word; do case "$word" in --array=*) last=${word##*-};;'
+        " --wrap=*) work=${word#--wrap=};;"
+        " esac; done\ntask=0\n"
+        'while [ $task -le $last ]; do SLURM_ARRAY_TASK_ID=$task sh -c "$work" >&2 || exit 1;'
+        " task=$((task + 1)); done\necho 1\n"
+    )
+    fake.chmod(0o755)
+    path = f"{fake.parent}:/usr/bin:/bin"
+    environment = {"PATH": path, "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(
+        ["sh", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert cli("merge", "run", *SCHEME, "--json").json == expected
+    assert str(tmp_path / "alice.key") in script.read_text()
+
+
+@pytest.mark.parametrize("seconds", [0.3, 0.8])
+def test_a_process_that_is_killed(cli, setup, tmp_path, seconds):
+    expected = score(cli)
+    command = [sys.executable, "-m", "radscore", "score", *map(str, INPUT), *SCHEME]
+    command += ["--json", "--memory", "64MiB", "--tmp", "tmp"]
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert score(cli, "--memory", "64MiB", "--tmp", "tmp") == expected

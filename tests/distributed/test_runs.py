@@ -1,0 +1,279 @@
+"""A run in steps gives what one scorer in memory gives."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import radscore as rs
+from radscore.distributed import map_unit, merge, parse_size, prepare, reduce_part, score_run
+from radscore.distributed.units import cut_units, read_unit
+from radscore.errors import ArgumentError, StorageError
+from run_schemes import SCHEMES, VOCAB, keyed
+
+
+@pytest.mark.parametrize("dedup", ["unit", "window", "context", "none"])
+@pytest.mark.parametrize("name", SCHEMES)
+def test_any_units_parts_and_limits(opened, tmp_path, name, dedup):
+    corpus, scheme = opened(), SCHEMES[name]()
+    expected = repr(rs.score(corpus, scheme, dedup))  # a p-value may be no number
+    assert repr(rs.score(corpus, scheme, dedup, memory="64MiB", tmp=tmp_path)) == expected
+    assert not list(tmp_path.iterdir())
+    for number, (unit_bytes, parts, bits) in enumerate([(10**9, 1, 12), (9_001, 3, 5)]):
+        more = [tmp_path / "more"]
+        run = prepare(
+            tmp_path / f"run{number}",
+            corpus,
+            scheme,
+            dedup,
+            unit_bytes=unit_bytes,
+            parts=parts,
+            bits=bits,
+            more_folders=more,
+        )
+        assert repr(score_run(run, corpus, scheme, memory="64MiB", threads=2)) == expected
+        shutil.rmtree(more[0])
+
+
+@pytest.mark.parametrize("eod", [7, None, 59])
+@pytest.mark.parametrize("start", [None, 0, 5, 40])
+def test_units_cut_documents_exactly(opened, tmp_path, eod, start):
+    corpus = opened(eod)
+    scheme = rs.VLLMGumbel(key=5, vocab_size=VOCAB, context_width=3)
+    expected = rs.score(corpus, scheme, start=start)
+    for unit_bytes in (10_001, 40_000):
+        run = prepare(
+            tmp_path / str(unit_bytes), corpus, scheme, start=start, unit_bytes=unit_bytes, parts=2
+        )
+        assert len(run.units) > 4
+        assert score_run(run, corpus, scheme) == expected
+
+
+def test_an_end_of_document_outside_of_the_vocabulary(tmp_path):
+    rng = np.random.default_rng(3)
+    ids = rng.integers(0, 50, size=20_000).astype(np.uint16)
+    ids[rng.random(len(ids)) < 0.02] = 60_000
+    ids.tofile(tmp_path / "a.bin")
+    corpus = rs.open_corpus(
+        tmp_path / "a.bin", dtype="uint16", eod=60_000, vocab_size=VOCAB, batch_tokens=999
+    )
+    run = prepare(tmp_path / "run", corpus, keyed(), unit_bytes=7_000, parts=2)
+    assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
+
+
+def test_units_hold_every_document_once(opened):
+    corpus = opened()
+    whole = sum(batch.documents.n_tokens for batch in corpus)
+    for unit_bytes in (5_000, 33_333, 10**9):
+        total = 0
+        for unit in cut_units(corpus, unit_bytes):
+            for part in read_unit(corpus, unit, 5):
+                first, last = part.span or (0, part.documents.n_tokens)
+                total += last - first
+        assert total == whole
+
+
+def test_prompts_and_filters(files, tmp_path):
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, 9, size=(400, 12)).tolist()
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"ids": r[4:], "prompt": r[:4]}) + "\n" for r in rows))
+    corpus = rs.open_corpus(path, field="ids", prompt_field="prompt", vocab_size=VOCAB)
+    phi = rs.KgramSet.from_kgrams(rng.integers(0, 9, size=(60, 2)), VOCAB)
+    for role in ("exclude", "context"):
+        options = {"filter": phi, "prompt_role": role}
+        run = prepare(tmp_path / role, corpus, keyed(), parts=2, **options)
+        expected = rs.score(corpus, keyed(), **options)
+        assert expected.n_filtered
+        assert bool(expected.n_excluded) == (role == "exclude")
+        assert score_run(run, corpus, keyed()) == expected
+
+
+def test_other_keys_do_not_read_the_corpus_again(opened, tmp_path, monkeypatch):
+    corpus = opened()
+    run = prepare(tmp_path, corpus, keyed(), unit_bytes=20_000, parts=2)
+    score_run(run, corpus, keyed())
+    expected = {name: rs.score(corpus, SCHEMES[name]()) for name in ("kgw", "sglang", "additive")}
+    monkeypatch.setattr(type(corpus), "checked_chunks", None)
+    for name, result in expected.items():
+        assert score_run(run, corpus, SCHEMES[name]()) == result
+    with pytest.raises(ArgumentError, match="the run cut windows of 3 tokens over 60 ids"):
+        reduce_part(run, 0, SCHEMES["wide"]())
+
+
+def test_what_is_done_is_not_done_again(opened, tmp_path):
+    corpus = opened()
+    run = prepare(tmp_path, corpus, keyed(), unit_bytes=20_000, parts=2)
+    assert run.missing() == list(range(len(run.units)))
+    assert map_unit(run, 1, corpus)
+    assert not map_unit(run, 1, corpus)
+    assert map_unit(run, 1, corpus, redo=True)
+    assert 1 not in run.missing()
+    with pytest.raises(StorageError, match=r"work unit 0 of .* is not done; map it first"):
+        reduce_part(run, 0, keyed())
+    with pytest.raises(StorageError, match=r"part 0 .* is not reduced"):
+        merge(run, keyed())
+    score_run(run, corpus, keyed())
+    assert not reduce_part(run, 1, keyed())
+    again = prepare(tmp_path, corpus, keyed(), unit_bytes=20_000, parts=2)
+    assert again.content == run.content
+
+
+@pytest.mark.parametrize("change", ["rules", "filter", "windows", "units", "corpus"])
+def test_a_changed_configuration_is_refused(opened, files, tmp_path, change):
+    corpus = opened()
+    prepare(tmp_path, corpus, keyed(), unit_bytes=20_000)
+    options, scheme = {"unit_bytes": 20_000}, keyed()
+    if change == "rules":
+        options["dedup"] = "window"
+    elif change == "filter":
+        options["filter"] = rs.KgramSet.from_kgrams([[1, 2]], VOCAB)
+    elif change == "windows":
+        scheme = SCHEMES["wide"]()
+    elif change == "units":
+        options["unit_bytes"] = 30_000
+    else:
+        corpus = rs.open_corpus(files / "a.bin", dtype="uint16", vocab_size=VOCAB)
+    with pytest.raises(StorageError, match=f"holds a run with another {change}"):
+        prepare(tmp_path, corpus, scheme, **options)
+
+
+def test_damaged_units_are_found_and_named(opened, tmp_path):
+    corpus = opened()
+    run = prepare(tmp_path, corpus, keyed(), unit_bytes=20_000, parts=1)
+    for unit in range(len(run.units)):
+        map_unit(run, unit, corpus)
+    path = run.unit_path(2)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    assert run.missing() == [2]
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    assert run.missing() == []
+    with pytest.raises(StorageError, match=r"unit-000002.rsw is damaged: .* make work unit 2 anew"):
+        reduce_part(run, 0, keyed())
+    map_unit(run, 2, corpus, redo=True)
+    assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
+    manifest = tmp_path / "run.json"
+    manifest.write_text(manifest.read_text().replace('"dedup": "unit"', '"dedup": "none"'))
+    with pytest.raises(StorageError, match="was altered"):
+        type(run).open(tmp_path)
+
+
+def test_a_damaged_part_is_reduced_again(opened, tmp_path):
+    corpus = opened()
+    run = prepare(tmp_path, corpus, keyed(), parts=2)
+    expected = score_run(run, corpus, keyed())
+    part = next((tmp_path / "parts").rglob("windows-00001.json"))
+    part.write_text(part.read_text().replace("windows", "windoes"))
+    with pytest.raises(StorageError, match="part 1"):
+        merge(run, keyed())
+    assert score_run(run, corpus, keyed()) == expected
+
+
+_RUN = """
+import sys
+import radscore as rs
+from radscore.distributed import prepare, score_run
+from run_schemes import SCHEMES
+corpus = rs.open_corpus(sys.argv[1], dtype="uint16", eod=7, vocab_size=60, batch_tokens=3000)
+scheme = SCHEMES["sglang"]()
+run = prepare(sys.argv[2], corpus, scheme, unit_bytes=15_000, parts=4)
+left = int(sys.argv[3])
+import os, signal
+from radscore.distributed import manifest, stages
+original = manifest.write_atomically
+def write(path, text):
+    global left
+    left -= 1
+    if left == 0:
+        path.with_name(path.name + ".tmp").write_text(text[:20])
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(path, text)
+manifest.write_atomically = stages.write_atomically = write
+score_run(run, corpus, scheme)
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 3, 12, 16])
+def test_after_a_kill_the_result_is_the_same(opened, files, tmp_path, steps):
+    environment = {"PYTHONPATH": ":".join([*sys.path, str(files)])}
+    script = tmp_path / "run.py"
+    script.write_text(_RUN)
+    shutil.copy(__file__.replace("test_runs", "run_schemes"), tmp_path)
+    folder = tmp_path / "run"
+    command = [sys.executable, script, files, folder, str(steps)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    corpus, scheme = opened(), SCHEMES["sglang"]()
+    run = prepare(folder, corpus, scheme, unit_bytes=15_000, parts=4)
+    assert score_run(run, corpus, scheme) == rs.score(corpus, scheme)
+
+
+def test_limits_in_memory(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 50_000, 10_000_000).astype(np.uint16)
+    scheme = rs.Keyed(
+        key=rs.Key.from_hex("00" * 16), vocab_size=50_000, gamma=0.25, context_width=2
+    )
+    limited = rs.Scorer(scheme, memory="64MiB", tmp=[tmp_path])
+    free = rs.Scorer(scheme)
+    for part in np.array_split(ids, 3):
+        limited.add(part)
+        free.add(part)
+    assert list(tmp_path.iterdir())
+    assert limited.tally() == free.tally()
+    limited.add(ids[:100])
+    free.add(ids[:100])
+    assert limited.tally() == free.tally()
+    with pytest.raises(ArgumentError, match="cannot be saved"):
+        limited.save(tmp_path / "x")
+    with pytest.raises(ArgumentError, match="cannot be merged"):
+        limited.merge(free)
+    with pytest.raises(ArgumentError, match="weights are held in memory"):
+        limited.add([1, 2, 3], weights=[1, 1, 1])
+    del limited
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"memory": "1MB"}, "memory must be at least 64MiB"),
+        ({"memory": "much"}, "memory must be a size"),
+        ({"tmp": "."}, "tmp has no effect without memory"),
+        ({"memory": "1GiB", "tmp": "/nowhere"}, "there is no folder /nowhere"),
+        ({"memory": "1GiB", "combine": "sum"}, "weights"),
+    ],
+)
+def test_limits_that_make_no_sense(options, says):
+    with pytest.raises(ArgumentError, match=says):
+        rs.Scorer(keyed(), **options)
+
+
+def test_sizes():
+    sizes = ["1GiB", "1.5 GB", "2k", "3KiB", 70, "5 b"]
+    assert [parse_size(size) for size in sizes] == [2**30, 1_500_000_000, 2000, 3072, 70, 5]
+
+
+def test_a_full_disk_says_so_and_loses_nothing(opened, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=700k", "none", small],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("cannot mount a small disk")
+    try:
+        corpus = opened()
+        run = prepare(small / "run", corpus, keyed(), unit_bytes=20_000, parts=2)
+        with pytest.raises(StorageError, match="the disk is full; what was finished is kept"):
+            score_run(run, corpus, keyed())
+        done = [unit for unit in range(len(run.units)) if run.marker(unit) is not None]
+        assert 0 < len(done) < len(run.units)
+        subprocess.run(["mount", "-o", "remount,size=20m", small], check=True)
+        assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
+    finally:
+        subprocess.run(["umount", small], check=False)
