@@ -136,7 +136,16 @@ def _opening(args: argparse.Namespace) -> dict[str, Any]:
     """How `open_inputs` opens the same corpus again, wherever it runs."""
     from pathlib import Path
 
-    names = ("field", "prompt_field", "format", "dtype", "eod", "special_tokens", "on_error")
+    names = (
+        "field",
+        "prompt_field",
+        "format",
+        "dtype",
+        "eod",
+        "special_tokens",
+        "tokenizer_engine",
+        "on_error",
+    )
     tokenizer = None if args.tokenizer is None else str(Path(args.tokenizer).absolute())
     inputs = [str(Path(path).absolute()) for path in args.inputs]
     return {
