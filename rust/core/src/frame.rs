@@ -8,7 +8,7 @@ use crate::pool::Pool;
 use crate::scatter::{Run, Scatterer};
 use crate::schemes::{Scheme, patient_scores};
 use crate::scorer::is_weight;
-use crate::scoring::{ByWindow, Desk, ROUND, SchemeState, dedup, score_parts};
+use crate::scoring::{ByWindow, Desk, SchemeState, Work, by_window, dedup};
 use crate::store::{Bench, Store, part_of};
 use crate::tally::{Sums, Tally};
 use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
@@ -173,10 +173,10 @@ impl<K: Key> Frame<K> {
                 scatterer.begin(&sizes, target);
                 if cut_twice {
                     plan.key_blocks(source, chunk, &prompts, cutter, |keys| {
-                        scatterer.push(keys, place);
+                        keys.iter().for_each(|&key| scatterer.push(key, place(key)));
                     });
                 }
-                scatterer.push(&all, place);
+                all.iter().for_each(|&key| scatterer.push(key, place(key)));
                 (scatterer.finish(), counts)
             })
         };
@@ -354,67 +354,36 @@ impl<K: Key> Frame<K> {
     ) -> Result<()> {
         let placing = self.placing();
         pool.install(|| self.store.settle(&placing));
-        let mut from = if self.store.unscored() == 0 {
-            self.store.parts()
-        } else {
-            0
+        let direct = self.schemes.iter().filter(|state| state.units.is_none());
+        let direct: Vec<Arc<dyn Scheme>> = direct.map(|state| Arc::clone(&state.scheme)).collect();
+        let schemes: Vec<&dyn Scheme> = direct.iter().map(AsRef::as_ref).collect();
+        let packer = self.plan.packer;
+        let work = Work {
+            schemes: &schemes,
+            packer,
+            drops_keyless: self.rule == Rule::Unit,
+            hands_on: schemes.len() < self.schemes.len(),
+            pool,
+            desks: &self.desks,
         };
-        while from < self.store.parts() {
-            let end = self
-                .store
-                .round(from, ROUND, |part| part.total - part.distinct);
-            check()?;
-            self.dedup(from..end, pool);
-            self.score(from..end, pool, check)?;
-            from = end;
+        let (duplicates, states) = (&mut self.duplicates, &mut self.schemes);
+        if self.store.unscored() > 0 {
+            let take = |removed: u64, sums: &[Sums], fresh: &[&[K]]| {
+                *duplicates += removed;
+                let mut sums = sums.iter();
+                for state in states.iter_mut() {
+                    match state.units {
+                        Some(_) => pool.install(|| state.push_units(fresh, packer)),
+                        None => sums.next().into_iter().for_each(|more| state.sums.merge(more)),
+                    }
+                }
+            };
+            work.dedup_and_score(&mut self.store, &by_window(placing), check, take)?;
         }
         if self.rule == Rule::None {
             self.store.clear();
         }
         Ok(())
-    }
-
-    /// Scores the distinct windows of some partitions, or hands them on to be deduplicated by unit.
-    fn score(
-        &mut self,
-        parts: Range<usize>,
-        pool: &Pool,
-        check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<()> {
-        let (desks, packer) = (&self.desks, self.plan.packer);
-        let direct: Vec<Arc<dyn Scheme>> = self
-            .schemes
-            .iter()
-            .filter(|state| state.units.is_none())
-            .map(|state| Arc::clone(&state.scheme))
-            .collect();
-        let by_unit = direct.len() < self.schemes.len();
-        let direct: Vec<&dyn Scheme> = direct.iter().map(AsRef::as_ref).collect();
-        let (store, states) = (&mut self.store, &mut self.schemes);
-        score_parts(
-            store,
-            parts,
-            &direct,
-            pool,
-            desks,
-            packer,
-            check,
-            by_unit,
-            |sums, keys| {
-                let mut sums = sums.iter();
-                pool.install(|| {
-                    for state in states.iter_mut() {
-                        match state.units {
-                            Some(_) => state.push_units(keys, packer),
-                            None => sums
-                                .next()
-                                .into_iter()
-                                .for_each(|more| state.sums.merge(more)),
-                        }
-                    }
-                });
-            },
-        )
     }
 
     /// Returns memory that is not needed now to the system.
@@ -598,12 +567,12 @@ impl<K: Key> Frame<K> {
                 waiting.sort_unstable();
                 let mut own = scored.to_vec();
                 own.retain(|key| waiting.binary_search(key).is_err());
-                state.push_units(&own, packer);
+                state.push_units(&[&own], packer);
                 state.dedup_units(&self.desks, packer);
                 state.units.iter_mut().for_each(Store::mark_scored);
             }
             state.sums = Sums::read(reader)?;
-            state.push_units(&waiting, packer);
+            state.push_units(&[&waiting], packer);
         }
         Ok(())
     }

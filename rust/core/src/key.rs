@@ -30,6 +30,12 @@ pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + Lasting + 'stati
     fn mix(self) -> u64;
     /// All bits in 64, unmixed where they fit: for small tables.
     fn fold(self) -> u64;
+    /// A fixed function of the key whose highest bits spread (for partitions only), at the cost of
+    /// one product.
+    #[inline]
+    fn spread(self) -> u64 {
+        self.fold().wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    }
     /// Appends the little-endian bytes.
     fn write(self, out: &mut Vec<u8>);
     /// Reads what [`Key::write`] wrote, from exactly [`Key::BYTES`] bytes.

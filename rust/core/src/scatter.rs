@@ -106,19 +106,16 @@ impl<K: Key> Scatterer<K> {
         self.skew = ((self.target.as_ptr() as usize / K::BYTES) % line::<K>()) as u32;
     }
 
-    /// Puts the next keys, each into its partition.
+    /// Puts the next key into its partition.
     #[inline]
-    pub fn push(&mut self, keys: &[K], part: impl Fn(K) -> usize) {
+    pub fn push(&mut self, key: K, part: usize) {
         let line = line::<K>();
-        for &key in keys {
-            let part = part(key);
-            let cursor = &mut self.cursors[part];
-            let (end, lane) = (*cursor + 1, (*cursor + self.skew) as usize % line);
-            *cursor = end;
-            self.buffers[part * line + lane] = key;
-            if lane == line - 1 {
-                self.write(part, end as usize, line);
-            }
+        let cursor = &mut self.cursors[part];
+        let (end, lane) = (*cursor + 1, (*cursor + self.skew) as usize % line);
+        *cursor = end;
+        self.buffers[part * line + lane] = key;
+        if lane == line - 1 {
+            self.write(part, end as usize, line);
         }
     }
 
@@ -223,7 +220,7 @@ mod tests {
             let mut counts = vec![0; parts];
             keys.iter().for_each(|&key| counts[part(key)] += 1);
             scatterer.begin(&counts, Vec::new());
-            keys.chunks(7).for_each(|keys| scatterer.push(keys, part));
+            keys.iter().for_each(|&key| scatterer.push(key, part(key)));
             let run = scatterer.finish();
             for index in 0..parts {
                 let mut own = keys.clone();

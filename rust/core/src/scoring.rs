@@ -17,6 +17,8 @@ const SLICE: usize = 1 << 13;
 /// Windows that are deduplicated between two looks at the caller's wish to stop.
 pub(crate) const ROUND: usize = 1 << 22;
 
+/// Nanoseconds of scoring a window up to which it is scored where it is deduplicated.
+const QUICK: f64 = 500.0;
 /// Nanoseconds of one core between two looks at the caller's wish to stop.
 const PATIENCE: f64 = 1e8;
 
@@ -25,10 +27,17 @@ const PATIENCE: f64 = 1e8;
 pub struct Desk<K> {
     keys: Vec<K>,
     units: Vec<u128>,
-    tokens: Vec<u32>,
-    words: Vec<u64>,
+    scratch: Scratch,
     windows: Table<K>,
     unit_table: Table<u128>,
+}
+
+/// What a worker needs to score windows.
+#[derive(Debug, Default)]
+struct Scratch {
+    tokens: Vec<u32>,
+    words: Vec<u64>,
+    keyless: Vec<bool>,
 }
 
 /// Bits of a hash that each level of partitions has for itself.
@@ -51,7 +60,7 @@ impl ByWindow {
     #[inline]
     pub fn hash<K: Key>(self, window: K) -> u64 {
         if self.level == 0 {
-            return self.packer.context(window).mix();
+            return self.packer.context(window).spread();
         }
         let id = match self.rule {
             Rule::Context => self.packer.context(window),
@@ -134,20 +143,21 @@ fn foreign<I: Key>(part: usize, bits: u32, hash: impl Fn(I) -> u64) -> I {
         .unwrap_or_default()
 }
 
-/// Deduplicates a partition of windows; returns how many were removed.
+/// Deduplicates a partition of windows, which are at the desk then; returns how many were removed.
+/// `None`, and nothing at the desk, where all were known to be distinct.
 fn dedup_windows<K: Key>(
     part: &mut Part<K>,
     desk: &mut Desk<K>,
     (index, bits): (usize, u32),
     placing: ByWindow,
-) -> usize {
+) -> Option<usize> {
     let ByWindow { packer, rule, .. } = placing;
     let Progress {
         total, distinct, ..
     } = *part.progress;
     if distinct == total || rule == Rule::None {
         part.progress.distinct = total;
-        return 0;
+        return None;
     }
     part.gather(0, &mut desk.keys);
     let foreign = foreign(index, bits, |id: K| placing.hash_id(id));
@@ -158,44 +168,52 @@ fn dedup_windows<K: Key>(
         let items = &mut Windows(&mut desk.keys);
         desk.windows.distinct(items, distinct, foreign)
     };
-    settle_part(part, &desk.keys, kept)
+    Some(settle_part(part, &mut desk.keys, kept))
 }
 
-/// Deduplicates a partition of windows by their unit; returns how many were removed.
+/// The same by their unit.
 fn dedup_units<K: Key>(
     part: &mut Part<K>,
     desk: &mut Desk<K>,
     (index, bits): (usize, u32),
     (scheme, packer, level): (&dyn Scheme, Packer, u32),
-) -> usize {
+) -> Option<usize> {
     let Progress {
         total, distinct, ..
     } = *part.progress;
     if distinct == total {
-        return 0;
+        return None;
     }
     part.gather(0, &mut desk.keys);
     desk.units.clear();
     desk.units.resize(total, 0);
     for (keys, units) in desk.keys.chunks(SLICE).zip(desk.units.chunks_mut(SLICE)) {
-        packer.unpack_into(keys, &mut desk.tokens);
-        scheme.units(&desk.tokens, units);
+        packer.unpack_into(keys, &mut desk.scratch.tokens);
+        scheme.units(&desk.scratch.tokens, units);
     }
     let foreign = foreign(index, bits, |id: u128| {
         id.mix().rotate_left(LEVEL_BITS * level)
     });
     let items = &mut Units(&mut desk.units, &mut desk.keys);
     let kept = desk.unit_table.distinct(items, distinct, foreign);
-    settle_part(part, &desk.keys, kept)
+    Some(settle_part(part, &mut desk.keys, kept))
 }
 
-fn settle_part<K: Key>(part: &mut Part<K>, keys: &[K], kept: usize) -> usize {
+fn settle_part<K: Key>(part: &mut Part<K>, keys: &mut Vec<K>, kept: usize) -> usize {
     let Progress {
         total, distinct, ..
     } = *part.progress;
-    part.replace(distinct, &keys[distinct..kept]);
+    keys.truncate(kept);
+    part.replace(distinct, &keys[distinct..]);
     (part.progress.total, part.progress.distinct) = (kept, kept);
     total - kept
+}
+
+/// [`dedup_windows`] for [`Work::dedup_and_score`].
+pub fn by_window<K: Key>(
+    placing: ByWindow,
+) -> impl Fn(&mut Part<K>, &mut Desk<K>, (usize, u32)) -> Option<usize> + Sync {
+    move |part, desk, place| dedup_windows(part, desk, place, placing)
 }
 
 /// Deduplicates the windows of some partitions by the rule; returns how many were removed.
@@ -209,7 +227,7 @@ pub fn dedup<K: Key>(
     let removed = store.for_parts(parts, |index, part| {
         bench.with(|desk| dedup_windows(part, desk, (index, bits), placing))
     });
-    removed.iter().sum::<usize>() as u64
+    removed.into_iter().flatten().sum::<usize>() as u64
 }
 
 /// One scheme with what it has scored.
@@ -225,7 +243,7 @@ pub struct SchemeState<K: Key> {
 impl<K: Key> SchemeState<K> {
     /// Nothing scored yet.
     pub fn new(scheme: Arc<dyn Scheme>, rule: Rule) -> Self {
-        let by_unit = rule == Rule::Unit && !scheme.unit_is_window();
+        let by_unit = rule == Rule::Unit && !scheme.has_distinct_units();
         Self {
             units: by_unit.then(Store::default),
             scheme,
@@ -235,10 +253,10 @@ impl<K: Key> SchemeState<K> {
     }
 
     /// Takes distinct windows that are to count once a unit.
-    pub fn push_units(&mut self, keys: &[K], packer: Packer) {
+    pub fn push_units(&mut self, batches: &[&[K]], packer: Packer) {
         if let Some(store) = &mut self.units {
             let placing = ByUnit::new(self.scheme.as_ref(), packer, self.level);
-            store.push(keys, &placing);
+            store.extend(batches, &placing);
             self.sums.keyless += placing.keyless();
         }
     }
@@ -266,7 +284,7 @@ impl<K: Key> SchemeState<K> {
         let removed = store.for_parts(parts.start..parts.end.min(store.parts()), |index, part| {
             bench.with(|desk| dedup_units(part, desk, (index, bits), (scheme, packer, level)))
         });
-        self.sums.unit_duplicates += removed.iter().sum::<usize>() as u64;
+        self.sums.unit_duplicates += removed.into_iter().flatten().sum::<usize>() as u64;
     }
 
     /// Scores the units that wait. When `check` fails, the rest still waits.
@@ -285,164 +303,265 @@ impl<K: Key> SchemeState<K> {
             return Ok(());
         }
         pool.install(|| self.settle_units(packer));
-        let (mut from, parts) = (0, self.units.as_ref().map_or(0, Store::parts));
-        while from < parts {
-            let waiting = |part: &Progress| part.total - part.distinct;
-            let end = match &self.units {
-                Some(store) => store.round(from, ROUND, waiting),
-                None => parts,
-            };
+        let Some(store) = &mut self.units else {
+            return Ok(());
+        };
+        let (scheme, level, sums) = (self.scheme.as_ref(), self.level, &mut self.sums);
+        let work = Work {
+            schemes: &[scheme],
+            packer,
+            drops_keyless: false,
+            hands_on: false,
+            pool,
+            desks: bench,
+        };
+        work.dedup_and_score(
+            store,
+            &|part, desk, place| dedup_units(part, desk, place, (scheme, packer, level)),
+            check,
+            |removed, more, _| {
+                sums.unit_duplicates += removed;
+                more.iter().for_each(|more| sums.merge(more));
+            },
+        )
+    }
+}
+
+/// Deduplicates a partition at a desk, as [`dedup_windows`] does.
+type Dedup<'a, K> = dyn Fn(&mut Part<K>, &mut Desk<K>, (usize, u32)) -> Option<usize> + Sync + 'a;
+
+/// What is done with the windows of partitions.
+pub struct Work<'a, K> {
+    /// All of them score a window that is new.
+    pub schemes: &'a [&'a dyn Scheme],
+    /// How windows are packed.
+    pub packer: Packer,
+    /// Whether windows without a key are counted instead of scored.
+    pub drops_keyless: bool,
+    /// Whether the windows that are new are wanted themselves.
+    pub hands_on: bool,
+    /// Who works.
+    pub pool: &'a Pool,
+    /// Where.
+    pub desks: &'a Bench<Desk<K>>,
+}
+
+impl<K: Key> Work<'_, K> {
+    /// Deduplicates all partitions and scores what was not scored yet, round by round; `take` gets
+    /// how many windows were removed in a round, the sums of each scheme, and the new windows where
+    /// they are wanted. When `check` fails, what was not taken still waits.
+    pub fn dedup_and_score(
+        &self,
+        store: &mut Store<K>,
+        dedup: &Dedup<K>,
+        check: &mut dyn FnMut() -> Result<()>,
+        mut take: impl FnMut(u64, &[Sums], &[&[K]]),
+    ) -> Result<()> {
+        let cost = self.nanoseconds();
+        let mut from = 0;
+        while from < store.parts() {
+            let end = store.round(from, ROUND, |part| part.total - part.scored);
             check()?;
-            pool.install(|| self.dedup_unit_parts(from..end, bench, packer));
-            if let Some(store) = &mut self.units {
-                let schemes = [self.scheme.as_ref()];
-                let sums = &mut self.sums;
-                score_parts(
-                    store,
-                    from..end,
-                    &schemes,
-                    pool,
-                    bench,
-                    packer,
-                    check,
-                    false,
-                    |more, _| {
-                        more.iter().for_each(|more| sums.merge(more));
-                    },
-                )?;
+            if cost <= QUICK {
+                let (removed, sums, before) = self.quick_round(store, from..end, dedup);
+                let mut fresh = Vec::new();
+                if self.hands_on {
+                    for (part, &scored) in (from..end).zip(&before) {
+                        let distinct = store.progress(part).distinct;
+                        store.slices_of(part, scored..distinct, &mut fresh);
+                    }
+                }
+                take(removed, &sums, &fresh);
+            } else {
+                let bits = store.bits();
+                let removed = self.pool.install(|| {
+                    store.for_parts(from..end, |index, part| {
+                        self.desks.with(|desk| dedup(part, desk, (index, bits)))
+                    })
+                });
+                let removed = removed.into_iter().flatten().sum::<usize>();
+                take(removed as u64, &[], &[]);
+                self.score_parts(store, from..end, cost, check, |sums, keys| {
+                    take(0, sums, &[&keys]);
+                })?;
             }
             from = end;
         }
         Ok(())
     }
-}
 
-/// Scores the distinct windows of some partitions that are not scored yet, round by round; `take`
-/// gets the sums of each scheme for a round and, where wanted, its windows, which count as scored
-/// from then on.
-/// When `check` fails, what was not taken still waits.
-#[allow(clippy::too_many_arguments)]
-pub fn score_parts<K: Key>(
-    store: &mut Store<K>,
-    parts: Range<usize>,
-    schemes: &[&dyn Scheme],
-    pool: &Pool,
-    bench: &Bench<Desk<K>>,
-    packer: Packer,
-    check: &mut dyn FnMut() -> Result<()>,
-    want_keys: bool,
-    mut take: impl FnMut(&[Sums], &[K]),
-) -> Result<()> {
-    let cost: f64 = schemes.iter().map(|scheme| scheme.nanoseconds()).sum();
-    let threads = pool.threads() as f64;
-    let most = (PATIENCE * threads / cost.max(1.0)).clamp(64.0, ROUND as f64) as usize;
-    let mut from = parts.start;
-    while from < parts.end {
-        let end = store
-            .round(from, most, |part| part.distinct - part.scored)
-            .min(parts.end);
-        let waiting = (from..end).map(|part| {
-            let progress = store.progress(part);
-            progress.distinct - progress.scored
+    /// What a window costs.
+    fn nanoseconds(&self) -> f64 {
+        self.schemes
+            .iter()
+            .map(|scheme| scheme.nanoseconds())
+            .sum()
+    }
+
+    /// Each partition is deduplicated and scored by one worker while it is in its cache. Returns how
+    /// many windows were removed, the sums, and how many of each partition were scored before.
+    fn quick_round(
+        &self,
+        store: &mut Store<K>,
+        parts: Range<usize>,
+        dedup: &Dedup<K>,
+    ) -> (u64, Vec<Sums>, Vec<usize>) {
+        let bits = store.bits();
+        let results = self.pool.install(|| {
+            store.for_parts(parts, |index, part| {
+                self.desks.with(|desk| {
+                    let removed = dedup(part, desk, (index, bits));
+                    let scored = part.progress.scored;
+                    if removed.is_none() {
+                        part.gather(0, &mut desk.keys);
+                    }
+                    part.progress.scored = part.progress.distinct;
+                    let fresh = &desk.keys[scored..];
+                    let sums = self.score_keys(fresh, &mut desk.scratch);
+                    (removed.unwrap_or_default() as u64, sums, scored)
+                })
+            })
         });
-        let waiting: usize = waiting.sum();
-        if waiting > 0 {
-            check()?;
-            let sums = if end - from == 1 && waiting > 4 * most {
-                score_large(store, from, schemes, pool, packer, check)?
-            } else {
-                pool.install(|| score_round(store, from..end, schemes, bench, packer))
-            };
-            let keys = if want_keys {
-                store.unscored_keys(from..end)
-            } else {
-                Vec::new()
-            };
-            take(&sums, &keys);
-            store.mark_parts_scored(from..end);
+        let mut total = vec![Sums::default(); self.schemes.len()];
+        let (mut removed, mut before) = (0, Vec::with_capacity(results.len()));
+        for (own, sums, scored) in results {
+            removed += own;
+            total
+                .iter_mut()
+                .zip(&sums)
+                .for_each(|(sum, more)| sum.merge(more));
+            before.push(scored);
         }
-        from = end;
+        (removed, total, before)
     }
-    Ok(())
-}
 
-/// Many partitions, each scored by one worker while it is in its cache.
-fn score_round<K: Key>(
-    store: &mut Store<K>,
-    parts: Range<usize>,
-    schemes: &[&dyn Scheme],
-    bench: &Bench<Desk<K>>,
-    packer: Packer,
-) -> Vec<Sums> {
-    let results = store.for_parts(parts, |_, part| {
-        bench.with(|desk| {
-            part.gather(part.progress.scored, &mut desk.keys);
-            let Desk {
-                keys,
-                tokens,
-                words,
-                ..
-            } = desk;
-            let score = |scheme: &&dyn Scheme| score_keys(*scheme, keys, packer, tokens, words);
-            schemes.iter().map(score).collect::<Vec<Sums>>()
-        })
-    });
-    let mut total = vec![Sums::default(); schemes.len()];
-    for sums in &results {
+    /// Scores the distinct windows of some partitions that are not scored yet, so many at once that
+    /// the caller's wish to stop is heard.
+    fn score_parts(
+        &self,
+        store: &mut Store<K>,
+        parts: Range<usize>,
+        cost: f64,
+        check: &mut dyn FnMut() -> Result<()>,
+        mut take: impl FnMut(&[Sums], Vec<K>),
+    ) -> Result<()> {
+        let threads = self.pool.threads() as f64;
+        let most = (PATIENCE * threads / cost).clamp(64.0, ROUND as f64) as usize;
+        let mut from = parts.start;
+        while from < parts.end {
+            let waiting = |part: &Progress| part.distinct - part.scored;
+            let end = store.round(from, most, waiting).min(parts.end);
+            let count: usize = (from..end).map(|part| waiting(&store.progress(part))).sum();
+            if count > 0 {
+                check()?;
+                let keys = store.unscored_keys(from..end);
+                let sums = if end - from == 1 && count > 4 * most {
+                    self.score_large(&keys, check)?
+                } else {
+                    self.score_round(store, from..end)
+                };
+                store.mark_parts_scored(from..end);
+                take(&sums, keys);
+            }
+            from = end;
+        }
+        Ok(())
+    }
+
+    /// Many partitions, each scored by one worker.
+    fn score_round(&self, store: &mut Store<K>, parts: Range<usize>) -> Vec<Sums> {
+        let results = self.pool.install(|| {
+            store.for_parts(parts, |_, part| {
+                self.desks.with(|desk| {
+                    part.gather(part.progress.scored, &mut desk.keys);
+                    self.score_keys(&desk.keys, &mut desk.scratch)
+                })
+            })
+        });
+        let mut total = vec![Sums::default(); self.schemes.len()];
+        for sums in &results {
+            total
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(sum, more)| sum.merge(more));
+        }
         total
-            .iter_mut()
-            .zip(sums)
-            .for_each(|(sum, more)| sum.merge(more));
     }
-    total
-}
 
-/// The sums of windows; windows of one context should stand in one call.
-fn score_keys<K: Key>(
-    scheme: &dyn Scheme,
-    keys: &[K],
-    packer: Packer,
-    tokens: &mut Vec<u32>,
-    words: &mut Vec<u64>,
-) -> Sums {
-    let mut sums = Sums::default();
-    let slice = if scheme.shares_work_within_contexts() {
-        keys.len().max(1)
-    } else {
-        SLICE
-    };
-    for keys in keys.chunks(slice) {
-        packer.unpack_into(keys, tokens);
-        words.clear();
-        words.resize(keys.len(), 0);
-        scheme.scores(tokens, words);
-        sums.add(scheme.score_kind(), words);
-    }
-    sums
-}
-
-/// One partition that takes long: all workers score it, slice by slice.
-fn score_large<K: Key>(
-    store: &mut Store<K>,
-    part: usize,
-    schemes: &[&dyn Scheme],
-    pool: &Pool,
-    packer: Packer,
-    check: &mut dyn FnMut() -> Result<()>,
-) -> Result<Vec<Sums>> {
-    let mut keys = store.unscored_keys(part..part + 1);
-    // Sorted, windows of one context are in one slice.
-    keys.sort_unstable();
-    let mut total = Vec::with_capacity(schemes.len());
-    for &scheme in schemes {
-        let mut sums = Sums::default();
-        for keys in keys.chunks(slice_len([scheme].into_iter())) {
-            check()?;
-            let more =
-                pool.install(|| score_keys(scheme, keys, packer, &mut Vec::new(), &mut Vec::new()));
-            sums.merge(&more);
+    /// One partition that takes long: all workers score it, slice by slice.
+    fn score_large(
+        &self,
+        keys: &[K],
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Vec<Sums>> {
+        let mut keys = keys.to_vec();
+        // Sorted, windows of one context are in one slice.
+        keys.sort_unstable();
+        let mut total = Vec::with_capacity(self.schemes.len());
+        for &scheme in self.schemes {
+            let mut sums = Sums::default();
+            for keys in keys.chunks(slice_len([scheme].into_iter())) {
+                check()?;
+                let more = self
+                    .pool
+                    .install(|| self.score_one(scheme, keys, &mut Scratch::default()));
+                sums.merge(&more);
+            }
+            total.push(sums);
         }
-        total.push(sums);
+        Ok(total)
     }
-    Ok(total)
+
+    /// The sums of windows under each scheme.
+    fn score_keys(&self, keys: &[K], scratch: &mut Scratch) -> Vec<Sums> {
+        self.schemes
+            .iter()
+            .map(|&scheme| self.score_one(scheme, keys, scratch))
+            .collect()
+    }
+
+    /// The sums of windows under one scheme; those of one context should stand in one call.
+    fn score_one(&self, scheme: &dyn Scheme, keys: &[K], scratch: &mut Scratch) -> Sums {
+        let Scratch {
+            tokens,
+            words,
+            keyless,
+        } = scratch;
+        let mut sums = Sums::default();
+        let slice = if scheme.shares_work_within_contexts() {
+            keys.len().max(1)
+        } else {
+            SLICE
+        };
+        for keys in keys.chunks(slice) {
+            self.packer.unpack_into(keys, tokens);
+            if self.drops_keyless && !scheme.unit_is_window() {
+                keyless.clear();
+                keyless.resize(keys.len(), false);
+                if scheme.keyless(tokens, keyless) {
+                    let kept = retain_rows(tokens, self.packer.width, keyless);
+                    sums.keyless += (keys.len() - kept) as u64;
+                }
+            }
+            words.clear();
+            words.resize(tokens.len() / self.packer.width, 0);
+            scheme.scores(tokens, words);
+            sums.add(scheme.score_kind(), words);
+        }
+        sums
+    }
+}
+
+/// Removes the rows that are marked; returns how many are left.
+fn retain_rows(tokens: &mut Vec<u32>, width: usize, marked: &[bool]) -> usize {
+    let Some(first) = marked.iter().position(|&mark| mark) else {
+        return marked.len();
+    };
+    let mut kept = first;
+    for row in (first..marked.len()).filter(|&row| !marked[row]) {
+        tokens.copy_within(row * width..(row + 1) * width, kept * width);
+        kept += 1;
+    }
+    tokens.truncate(kept * width);
+    kept
 }

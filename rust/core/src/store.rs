@@ -61,7 +61,7 @@ pub struct Store<K: Key> {
     runs: Vec<Run<K>>,
     progress: Vec<Progress>,
     arena: Arena<K>,
-    scatterers: Bench<Scatterer<K>>,
+    scatterers: Bench<Sorting<K>>,
 }
 
 /// How far a partition has come: its first keys are distinct, and the first of those are scored.
@@ -215,6 +215,40 @@ impl<K: Key> Store<K> {
         }
     }
 
+    /// Appends batches of keys; what is much is partitioned at once.
+    pub fn extend(&mut self, batches: &[&[K]], placing: &impl Placing<K>) {
+        let total: usize = batches.iter().map(|keys| keys.len()).sum();
+        if total < RUN {
+            return batches.iter().for_each(|keys| self.push(keys, placing));
+        }
+        self.settle(placing);
+        self.grow(total, placing);
+        let mut groups: Vec<Vec<&[K]>> = vec![Vec::new()];
+        let mut size = 0;
+        for keys in batches.iter().flat_map(|keys| keys.chunks(RUN)) {
+            if size > 0 && size + keys.len() > RUN {
+                groups.push(Vec::new());
+                size = 0;
+            }
+            groups.last_mut().into_iter().for_each(|group| group.push(keys));
+            size += keys.len();
+        }
+        self.scatter_all(groups, placing);
+    }
+
+    /// Scatters groups of keys, each to a run of its own.
+    fn scatter_all(&mut self, groups: Vec<Vec<&[K]>>, placing: &impl Placing<K>) {
+        let length = |group: &Vec<&[K]>| group.iter().map(|keys| keys.len()).sum();
+        let targets = self.targets(groups.iter().map(length));
+        let (bits, scatterers) = (self.bits, &self.scatterers);
+        let runs: Vec<Run<K>> = groups
+            .into_par_iter()
+            .zip(targets)
+            .map(|(group, target)| scatterers.with(|desk| desk.scatter(&group, target, bits, placing)))
+            .collect();
+        runs.into_iter().for_each(|run| self.add(run));
+    }
+
     /// Partitions what is not yet.
     pub fn settle(&mut self, placing: &impl Placing<K>) {
         if self.tail.is_empty() {
@@ -222,22 +256,9 @@ impl<K: Key> Store<K> {
         }
         self.grow(self.tail.len(), placing);
         let tail = std::mem::take(&mut self.tail);
-        let (bits, scatterers) = (self.bits, &self.scatterers);
-        let chunks: Vec<(&[K], Vec<K>)> = tail
-            .chunks(
-                RUN.min(
-                    tail.len()
-                        .div_ceil(rayon::current_num_threads())
-                        .max(1 << 14),
-                ),
-            )
-            .map(|keys| (keys, self.arena.take(keys.len())))
-            .collect();
-        let runs: Vec<Run<K>> = chunks
-            .into_par_iter()
-            .map(|(keys, target)| scatter(keys, target, bits, placing, scatterers))
-            .collect();
-        runs.into_iter().for_each(|run| self.add(run));
+        let share = tail.len().div_ceil(rayon::current_num_threads());
+        let groups = tail.chunks(RUN.min(share.max(1 << 14)));
+        self.scatter_all(groups.map(|keys| vec![keys]).collect(), placing);
         if tail.capacity() <= 2 * TAIL {
             self.tail = tail;
             self.tail.clear();
@@ -267,8 +288,8 @@ impl<K: Key> Store<K> {
         self.runs.clear();
         self.progress = vec![Progress::default(); 1 << self.bits];
         for (index, keys) in stages.iter().enumerate() {
-            let target = reserve(keys.len());
-            let run = scatter(keys, target, self.bits, placing, &self.scatterers);
+            let (bits, target) = (self.bits, reserve(keys.len()));
+            let run = self.scatterers.with(|desk| desk.scatter(&[keys], target, bits, placing));
             self.add(run);
             for part in &mut self.progress {
                 match index {
@@ -364,11 +385,23 @@ impl<K: Key> Store<K> {
 
     /// Appends the keys `from..to` of a partition.
     fn copy_part(&self, part: usize, from: usize, to: usize, out: &mut Vec<K>) {
+        self.visit(part, from..to, |keys| out.extend_from_slice(keys));
+    }
+
+    /// Appends some keys of a partition where they lie.
+    pub fn slices_of<'a>(&'a self, part: usize, range: Range<usize>, out: &mut Vec<&'a [K]>) {
+        self.visit(part, range, |keys| out.push(keys));
+    }
+
+    fn visit<'a>(&'a self, part: usize, range: Range<usize>, mut take: impl FnMut(&'a [K])) {
         let mut at = 0;
         for run in &self.runs {
             let keys = run.part(part);
-            let range = from.clamp(at, at + keys.len()) - at..to.clamp(at, at + keys.len()) - at;
-            out.extend_from_slice(&keys[range]);
+            let clamp = |place: usize| place.clamp(at, at + keys.len()) - at;
+            let own = &keys[clamp(range.start)..clamp(range.end)];
+            if !own.is_empty() {
+                take(own);
+            }
             at += keys.len();
         }
     }
@@ -409,27 +442,47 @@ pub fn part_of(hash: u64, bits: u32) -> usize {
     (hash >> (64 - bits)) as usize
 }
 
-fn scatter<K: Key>(
-    keys: &[K],
-    target: Vec<K>,
-    bits: u32,
-    placing: &impl Placing<K>,
-    scatterers: &Bench<Scatterer<K>>,
-) -> Run<K> {
-    let (mut kept, mut hashes) = (keys.to_vec(), Vec::with_capacity(keys.len()));
-    placing.place(&mut kept, &mut hashes);
-    let mut counts = vec![0; 1 << bits];
-    hashes
-        .iter()
-        .for_each(|&hash| counts[part_of(hash, bits)] += 1);
-    scatterers.with(|scatterer| {
-        scatterer.begin(&counts, target);
-        let mut hashes = hashes.iter();
-        let mut next = || hashes.next().map_or(0, |&hash| part_of(hash, bits));
-        kept.iter().for_each(|&key| {
-            let part = next();
-            scatterer.push(&[key], |_| part);
-        });
-        scatterer.finish()
-    })
+/// What a worker needs to scatter keys.
+pub(crate) struct Sorting<K> {
+    kept: Vec<K>,
+    hashes: Vec<u64>,
+    counts: Vec<u32>,
+    scatterer: Scatterer<K>,
+}
+
+impl<K: Key> Default for Sorting<K> {
+    fn default() -> Self {
+        Self {
+            kept: Vec::new(),
+            hashes: Vec::new(),
+            counts: Vec::new(),
+            scatterer: Scatterer::default(),
+        }
+    }
+}
+
+impl<K: Key> Sorting<K> {
+    fn scatter(
+        &mut self,
+        batches: &[&[K]],
+        target: Vec<K>,
+        bits: u32,
+        placing: &impl Placing<K>,
+    ) -> Run<K> {
+        self.kept.clear();
+        self.hashes.clear();
+        batches.iter().for_each(|keys| self.kept.extend_from_slice(keys));
+        placing.place(&mut self.kept, &mut self.hashes);
+        self.counts.clear();
+        self.counts.resize(1 << bits, 0);
+        let counts = &mut self.counts;
+        self.hashes
+            .iter()
+            .for_each(|&hash| counts[part_of(hash, bits)] += 1);
+        self.scatterer.begin(counts, target);
+        for (&key, &hash) in self.kept.iter().zip(&self.hashes) {
+            self.scatterer.push(key, part_of(hash, bits));
+        }
+        self.scatterer.finish()
+    }
 }

@@ -414,6 +414,12 @@ impl Scheme {
         self.inner.unit_is_window()
     }
 
+    /// Whether distinct windows are distinct units under this key.
+    #[getter]
+    fn has_distinct_units(&self) -> bool {
+        self.inner.has_distinct_units()
+    }
+
     /// Whether -1 may stand in a context.
     #[getter]
     fn accepts_padding(&self) -> bool {

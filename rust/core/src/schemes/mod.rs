@@ -57,6 +57,11 @@ pub trait Scheme: Send + Sync {
     fn share(&self) -> Option<Share>;
     /// Whether distinct windows are always distinct units.
     fn unit_is_window(&self) -> bool;
+    /// Whether distinct windows that depend on the key are distinct units under this key, so that
+    /// there is nothing to deduplicate by unit.
+    fn has_distinct_units(&self) -> bool {
+        self.unit_is_window()
+    }
     /// Roughly what one score costs, in nanoseconds of one core: it sets how much is scored between
     /// two looks at the caller's wish to stop.
     fn nanoseconds(&self) -> f64 {

@@ -30,6 +30,8 @@ pub struct Sbw {
     prf: Prf,
     key: i64,
     hash: Hash,
+    /// Whether an id of the vocabulary hashes to 0.
+    some_hash_is_zero: bool,
     threshold: u32,
 }
 
@@ -76,6 +78,7 @@ impl Sbw {
             } else {
                 Hash::Integer
             },
+            some_hash_is_zero: (0..i64::from(vocab_size)).any(|x| jenkins(x) == 0),
             threshold,
         })
     }
@@ -232,6 +235,16 @@ impl Scheme for Sbw {
     fn unit_is_window(&self) -> bool {
         false
     }
+    fn has_distinct_units(&self) -> bool {
+        // The seed is key * c: two ids, less than 2^21 apart, meet only where the key is a multiple
+        // of a high power of two.
+        let one_product = matches!(self.prf, Prf::Additive | Prf::Multiplicative | Prf::MinFunc);
+        let one = self.read == 1 && !self.self_salt && matches!(self.hash, Hash::Integer);
+        one && one_product && self.key.trailing_zeros() <= 64 - 21
+    }
+    fn nanoseconds(&self) -> f64 {
+        20.0
+    }
     fn accepts_padding(&self) -> bool {
         true
     }
@@ -243,6 +256,19 @@ impl Scheme for Sbw {
         });
     }
     fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
+        if self.has_distinct_units() {
+            let windows = windows.chunks_exact(2).zip(out);
+            windows.for_each(|(window, keyless)| *keyless = window[0] == 0);
+            return true;
+        }
+        if let (Hash::Integer, Prf::AnchoredMinHash, false) =
+            (&self.hash, self.prf, self.some_hash_is_zero)
+        {
+            // The product of two hashes of 32 bits is 0 where one of them is: that of the padding.
+            if !windows.contains(&PADDING) {
+                return false;
+            }
+        }
         par_map(windows, self.window_width(), out, |window| {
             let ids = window[..self.read].iter().map(|&x| id(x));
             match &self.hash {
