@@ -9,10 +9,10 @@ use crate::scatter::{Run, Scatterer};
 use crate::schemes::{Scheme, patient_scores};
 use crate::scorer::is_weight;
 use crate::scoring::{ByWindow, Desk, SchemeState, Work, by_window, dedup};
-use crate::store::{Bench, Store, part_of};
+use crate::store::{Bench, Store};
 use crate::tally::{Sums, Tally};
 use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
-use crate::windows::{Counts, Cutter, PromptSets, Source, Status, WindowPlan};
+use crate::windows::{BLOCK, Counts, Cutter, PromptSets, Source, Status, WindowPlan};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -158,25 +158,30 @@ impl<K: Key> Frame<K> {
         let targets = self.store.targets(chunks.iter().map(Range::len));
         let prompts = self.plan.prompt_sets(source, &range, stretch);
         let (plan, bits, cut_twice) = (&self.plan, self.store.bits(), self.plan.keeps_all(source));
-        let place = |key: K| part_of(placing.hash(key), bits);
         let work = |(chunk, target): (Range<usize>, Vec<K>), cutter: &mut Cutter<K>| {
             self.scatterers.with(|scatterer| {
                 let mut sizes = vec![0u32; 1 << bits];
-                let mut all = Vec::new();
+                let (mut all, mut places) = (Vec::new(), [0; BLOCK]);
                 let cut = chunk.clone();
                 let counts = plan.key_blocks(source, cut, &prompts, cutter, |keys| {
-                    keys.iter().for_each(|&key| sizes[place(key)] += 1);
+                    placing.places(keys, bits, &mut places);
+                    let places = &places[..keys.len()];
+                    places.iter().for_each(|&part| sizes[usize::from(part)] += 1);
                     if !cut_twice {
                         all.extend_from_slice(keys);
                     }
                 });
                 scatterer.begin(&sizes, target);
+                let mut push = |keys: &[K]| {
+                    placing.places(keys, bits, &mut places);
+                    for (&key, &part) in keys.iter().zip(&places) {
+                        scatterer.push(key, part.into());
+                    }
+                };
                 if cut_twice {
-                    plan.key_blocks(source, chunk, &prompts, cutter, |keys| {
-                        keys.iter().for_each(|&key| scatterer.push(key, place(key)));
-                    });
+                    plan.key_blocks(source, chunk, &prompts, cutter, &mut push);
                 }
-                all.iter().for_each(|&key| scatterer.push(key, place(key)));
+                all.chunks(BLOCK).for_each(push);
                 (scatterer.finish(), counts)
             })
         };

@@ -32,7 +32,7 @@ pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + Lasting + 'stati
     fn fold(self) -> u64;
     /// A fixed function of the key whose highest bits spread (for partitions only), at the cost of
     /// one product.
-    #[inline]
+    #[inline(always)]
     fn spread(self) -> u64 {
         self.fold().wrapping_mul(0xD6E8_FEB8_6659_FD93)
     }
@@ -79,7 +79,7 @@ macro_rules! primitive_key {
                     self & ((1 << bits) - 1)
                 }
             }
-            #[inline]
+            #[inline(always)]
             fn pop(self, bits: u32) -> Self {
                 self >> bits
             }
@@ -91,7 +91,7 @@ macro_rules! primitive_key {
             fn mix(self) -> u64 {
                 $mix(self)
             }
-            #[inline]
+            #[inline(always)]
             fn fold(self) -> u64 {
                 $fold(self)
             }
@@ -338,7 +338,7 @@ impl Packer {
     }
 
     /// The key of the context of a window: all but its target.
-    #[inline]
+    #[inline(always)]
     pub fn context<K: Key>(&self, window: K) -> K {
         window.pop(self.bits)
     }

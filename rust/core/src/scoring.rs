@@ -3,10 +3,12 @@
 use crate::distinct::{Contexts, Table, Units, Windows};
 use crate::error::Result;
 use crate::frame::Rule;
+use crate::kernels::vector::Vector;
+use crate::kernels;
 use crate::key::{Key, Packer};
 use crate::pool::Pool;
 use crate::schemes::{Scheme, slice_len};
-use crate::store::{Bench, Part, Placing, Progress, Store};
+use crate::store::{Bench, Part, Placing, Progress, Store, part_of};
 use crate::tally::Sums;
 use std::ops::Range;
 use std::sync::Arc;
@@ -57,7 +59,7 @@ pub struct ByWindow {
 
 impl ByWindow {
     /// The hash that decides on the partition.
-    #[inline]
+    #[inline(always)]
     pub fn hash<K: Key>(self, window: K) -> u64 {
         if self.level == 0 {
             return self.packer.context(window).spread();
@@ -69,12 +71,51 @@ impl ByWindow {
         id.mix().rotate_left(LEVEL_BITS * self.level)
     }
 
+    /// The partitions of windows among `2^bits`.
+    #[inline]
+    pub fn places<K: Key>(self, keys: &[K], bits: u32, out: &mut [u16]) {
+        let work = Places {
+            placing: self,
+            keys,
+            bits,
+            out,
+        };
+        if let Err(work) = kernels::run(work) {
+            work.compute();
+        }
+    }
+
     /// The same of what makes windows the same.
     fn hash_id<K: Key>(self, id: K) -> u64 {
         match self.rule {
             Rule::Context => id.mix().rotate_left(LEVEL_BITS * self.level),
             _ => self.hash(id),
         }
+    }
+}
+
+/// Partitions of windows, to be computed side by side.
+struct Places<'a, K> {
+    placing: ByWindow,
+    keys: &'a [K],
+    bits: u32,
+    out: &'a mut [u16],
+}
+
+impl<K: Key> Places<'_, K> {
+    #[inline(always)]
+    fn compute(self) {
+        for (out, &key) in self.out.iter_mut().zip(self.keys) {
+            *out = part_of(self.placing.hash(key), self.bits) as u16;
+        }
+    }
+}
+
+impl<K: Key> kernels::Work for Places<'_, K> {
+    type Output = ();
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        self.compute();
     }
 }
 
@@ -139,7 +180,7 @@ impl<K: Key> Placing<K> for ByUnit<'_> {
 fn foreign<I: Key>(part: usize, bits: u32, hash: impl Fn(I) -> u64) -> I {
     (0..)
         .map(|i| I::default().push(i, 20).push(i, 20).push(i, 20))
-        .find(|&id| crate::store::part_of(hash(id), bits) != part)
+        .find(|&id| part_of(hash(id), bits) != part)
         .unwrap_or_default()
 }
 
