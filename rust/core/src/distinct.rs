@@ -62,6 +62,24 @@ impl<K: Key> Items for Contexts<'_, K> {
     }
 }
 
+/// Windows, identified by their context, which fits in 64 bits.
+pub struct NarrowContexts<'a, K>(pub &'a mut [K], pub Packer);
+
+impl<K: Key> Items for NarrowContexts<'_, K> {
+    type Id = u64;
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    #[inline]
+    fn id(&self, at: usize) -> u64 {
+        self.1.context(self.0[at]).fold()
+    }
+    #[inline]
+    fn keep(&mut self, to: usize, from: usize) {
+        self.0[to] = self.0[from];
+    }
+}
+
 /// Windows with their units.
 pub struct Units<'a, K>(pub &'a mut [u128], pub &'a mut [K]);
 
@@ -197,6 +215,10 @@ mod tests {
             table.distinct(&mut Contexts(&mut keys, packer), 2, u64::MAX),
             4
         );
+        assert_eq!(keys[..4], [0x12, 0x22, 0x41, 0x31]);
+        let mut keys: Vec<u128> = vec![0x12, 0x22, 0x13, 0x41, 0x22, 0x31];
+        let contexts = &mut NarrowContexts(&mut keys, packer);
+        assert_eq!(Table::default().distinct(contexts, 2, u64::MAX), 4);
         assert_eq!(keys[..4], [0x12, 0x22, 0x41, 0x31]);
         let (mut units, mut keys) = (vec![5u128, 6, 5, 5], vec![1u64, 2, 3, 4]);
         assert_eq!(table_of(&mut units, &mut keys), 2);

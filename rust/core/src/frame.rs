@@ -35,7 +35,7 @@ const CHUNK: usize = 1 << 16;
 /// Token positions that are cut and partitioned without a stop between.
 const STRETCH: usize = 1 << 21;
 /// Token positions from which windows are partitioned at once.
-const DIRECT: usize = 1 << 20;
+const DIRECT: usize = 1 << 17;
 /// Windows that wait at most where scoring takes most of the time, or nothing is deduplicated.
 const PENDING: usize = 1 << 22;
 /// Bytes of windows that may wait before it is asked whether deduplication would free memory.
@@ -166,7 +166,9 @@ impl<K: Key> Frame<K> {
                 let counts = plan.key_blocks(source, cut, &prompts, cutter, |keys| {
                     placing.places(keys, bits, &mut places);
                     let places = &places[..keys.len()];
-                    places.iter().for_each(|&part| sizes[usize::from(part)] += 1);
+                    places
+                        .iter()
+                        .for_each(|&part| sizes[usize::from(part)] += 1);
                     if !cut_twice {
                         all.extend_from_slice(keys);
                     }
@@ -379,7 +381,10 @@ impl<K: Key> Frame<K> {
                 for state in states.iter_mut() {
                     match state.units {
                         Some(_) => pool.install(|| state.push_units(fresh, packer)),
-                        None => sums.next().into_iter().for_each(|more| state.sums.merge(more)),
+                        None => sums
+                            .next()
+                            .into_iter()
+                            .for_each(|more| state.sums.merge(more)),
                     }
                 }
             };

@@ -1,10 +1,10 @@
 //! What each scheme has scored of the distinct windows of a frame.
 
-use crate::distinct::{Contexts, Table, Units, Windows};
+use crate::distinct::{Contexts, NarrowContexts, Table, Units, Windows};
 use crate::error::Result;
 use crate::frame::Rule;
-use crate::kernels::vector::Vector;
 use crate::kernels;
+use crate::kernels::vector::Vector;
 use crate::key::{Key, Packer};
 use crate::pool::Pool;
 use crate::schemes::{Scheme, slice_len};
@@ -31,6 +31,7 @@ pub struct Desk<K> {
     units: Vec<u128>,
     scratch: Scratch,
     windows: Table<K>,
+    contexts: Table<u64>,
     unit_table: Table<u128>,
 }
 
@@ -88,6 +89,7 @@ impl ByWindow {
     /// The same of what makes windows the same.
     fn hash_id<K: Key>(self, id: K) -> u64 {
         match self.rule {
+            Rule::Context if self.level == 0 => id.spread(),
             Rule::Context => id.mix().rotate_left(LEVEL_BITS * self.level),
             _ => self.hash(id),
         }
@@ -202,7 +204,11 @@ fn dedup_windows<K: Key>(
     }
     part.gather(0, &mut desk.keys);
     let foreign = foreign(index, bits, |id: K| placing.hash_id(id));
-    let kept = if rule == Rule::Context {
+    let context_bits = packer.window_bits() - packer.bits;
+    let kept = if rule == Rule::Context && K::BITS == 128 && context_bits <= 64 {
+        let items = &mut NarrowContexts(&mut desk.keys, packer);
+        desk.contexts.distinct(items, distinct, foreign.fold())
+    } else if rule == Rule::Context {
         let items = &mut Contexts(&mut desk.keys, packer);
         desk.windows.distinct(items, distinct, foreign)
     } else {
@@ -433,10 +439,7 @@ impl<K: Key> Work<'_, K> {
 
     /// What a window costs.
     fn nanoseconds(&self) -> f64 {
-        self.schemes
-            .iter()
-            .map(|scheme| scheme.nanoseconds())
-            .sum()
+        self.schemes.iter().map(|scheme| scheme.nanoseconds()).sum()
     }
 
     /// Each partition is deduplicated and scored by one worker while it is in its cache. Returns how
@@ -530,11 +533,7 @@ impl<K: Key> Work<'_, K> {
     }
 
     /// One partition that takes long: all workers score it, slice by slice.
-    fn score_large(
-        &self,
-        keys: &[K],
-        check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Vec<Sums>> {
+    fn score_large(&self, keys: &[K], check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Sums>> {
         let mut keys = keys.to_vec();
         // Sorted, windows of one context are in one slice.
         keys.sort_unstable();

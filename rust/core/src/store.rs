@@ -230,7 +230,10 @@ impl<K: Key> Store<K> {
                 groups.push(Vec::new());
                 size = 0;
             }
-            groups.last_mut().into_iter().for_each(|group| group.push(keys));
+            groups
+                .last_mut()
+                .into_iter()
+                .for_each(|group| group.push(keys));
             size += keys.len();
         }
         self.scatter_all(groups, placing);
@@ -244,7 +247,9 @@ impl<K: Key> Store<K> {
         let runs: Vec<Run<K>> = groups
             .into_par_iter()
             .zip(targets)
-            .map(|(group, target)| scatterers.with(|desk| desk.scatter(&group, target, bits, placing)))
+            .map(|(group, target)| {
+                scatterers.with(|desk| desk.scatter(&group, target, bits, placing))
+            })
             .collect();
         runs.into_iter().for_each(|run| self.add(run));
     }
@@ -289,7 +294,9 @@ impl<K: Key> Store<K> {
         self.progress = vec![Progress::default(); 1 << self.bits];
         for (index, keys) in stages.iter().enumerate() {
             let (bits, target) = (self.bits, reserve(keys.len()));
-            let run = self.scatterers.with(|desk| desk.scatter(&[keys], target, bits, placing));
+            let run = self
+                .scatterers
+                .with(|desk| desk.scatter(&[keys], target, bits, placing));
             self.add(run);
             for part in &mut self.progress {
                 match index {
@@ -471,7 +478,9 @@ impl<K: Key> Sorting<K> {
     ) -> Run<K> {
         self.kept.clear();
         self.hashes.clear();
-        batches.iter().for_each(|keys| self.kept.extend_from_slice(keys));
+        batches
+            .iter()
+            .for_each(|keys| self.kept.extend_from_slice(keys));
         placing.place(&mut self.kept, &mut self.hashes);
         self.counts.clear();
         self.counts.resize(1 << bits, 0);

@@ -179,7 +179,7 @@ fn files_give_what_memory_gives() -> Result<()> {
             (12, 1, 1, 1 << 30),
             (4, 3, 2, 1 << 30),
             (1, 7, 2, 2000),
-            (3, 40, 5, 100),
+            (3, 10, 3, 300),
         ] {
             let folder = Folder::new(&format!("any-{rule:?}-{bits}"))?;
             let files = map(&folder.0, rule, bits, units)?;
