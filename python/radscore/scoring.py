@@ -451,6 +451,7 @@ def score(
     progress: Callable[[Any], None] | None = None,
     memory: int | str | None = None,
     tmp: str | Path | Sequence[str | Path] | None = None,
+    executor: Literal["ray"] | None = None,
 ) -> ScoreResult:
     """Tests a corpus, or documents in memory, for a watermark.
 
@@ -467,6 +468,11 @@ def score(
         Called with each batch of a corpus after it was scored (with `memory`, after it was read).
     dedup, filter, start, threads, prompt_role, curve, memory, tmp
         As in `Scorer`.
+    executor : {"ray"}, optional
+        Where a corpus is scored: by tasks of a Ray cluster (the one that this process is connected
+        to, or that ``RAY_ADDRESS`` names, or a new one here). `tmp` then names folders that all
+        nodes see, as they must see the corpus; `memory` (by default 1 GiB) and `threads` (1) are
+        those of each task. The same call goes on after it was interrupted.
 
     Returns
     -------
@@ -479,6 +485,19 @@ def score(
     >>> rs.score([[1, 2, 3, 4, 5]], scheme).n_scored
     4
     """
+    if executor is not None:
+        check_choice("executor", executor, ("ray",))
+        if not hasattr(documents, "batches") or curve or progress or prompts is not None:
+            raise ArgumentError(
+                "executor='ray' scores what open_corpus returns, without prompts=, curve= and "
+                "progress="
+            )
+        from radscore.distributed.ray_tasks import score_on_ray
+
+        rules = {"dedup": dedup, "filter": filter, "start": start, "prompt_role": prompt_role}
+        return score_on_ray(
+            documents, one_scheme(scheme), tmp=tmp, memory=memory, threads=threads, **rules
+        )
     scorer = Scorer(
         scheme,
         dedup,

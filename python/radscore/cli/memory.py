@@ -1,11 +1,8 @@
-"""``radscore score --memory``: windows in files, work unit after work unit, part after part."""
+"""``radscore score --memory`` and ``--ray``: windows in files, unit by unit, part by part."""
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
@@ -27,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["RunInput", "add_memory", "check_memory", "score_in_files"]
 
 
+_PARTS = 16
+_MEMORY_OF_A_TASK = "1GiB"
+
+
 def add_memory(parser: argparse.ArgumentParser) -> None:
     """The options of a corpus that is larger than memory."""
     group = parser.add_argument_group("more windows than memory")
@@ -38,6 +39,13 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tmp", metavar="DIR[,DIR]", help="with --memory: folders for those files")
     group.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="work on a Ray cluster (HOST:PORT, auto for one that runs here, local for a new one "
+        "here) whose nodes all see the inputs and the folders of --tmp; --memory (default: 1GiB) "
+        "and --threads (default: 1) are those of each task",
+    )
+    group.add_argument(
         "--keep",
         action="store_true",
         help="with --memory: keep the files; the same command with another key then does not read "
@@ -47,13 +55,16 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
 
 def check_memory(args: argparse.Namespace) -> None:
     """Refuses what does not go together with windows in files."""
+    if args.ray is not None and args.memory is None:
+        args.memory = _MEMORY_OF_A_TASK
     if args.memory is None:
         for name in ("tmp", "keep"):
             if getattr(args, name):
                 raise UsageError(f"--{name} has no effect without --memory")
         return
     if args.tmp is None:
-        raise UsageError("--memory needs --tmp: folders for the files of windows")
+        given = "--memory" if args.ray is None else "--ray"
+        raise UsageError(f"{given} needs --tmp: folders for the files of windows")
     if args.per_document is not None:
         raise UsageError("--per-document does not go with --memory")
     if args.resume:
@@ -76,24 +87,21 @@ def score_in_files(
     args: argparse.Namespace, corpus: Corpus, scheme: Scheme, phi: KgramSet | None
 ) -> int:
     """Scores a corpus through files; what an earlier run of the same command did is not redone."""
-    from radscore.distributed import prepare, score_run
+    from radscore.distributed import score_run
+    from radscore.distributed.manifest import prepare_in
+    from radscore.distributed.ray_tasks import n_cores, on_cluster, run_ray
     from radscore.distributed.sizes import budget_of, folders_of
 
-    budget = budget_of(args.memory)
-    folders = [folder / _name(corpus) for folder in folders_of(args.tmp.split(","))]
-    # A unit should fit the memory at once: most files have two bytes an id and eight a window.
-    unit_bytes = min(256_000_000, budget.windows // 5)
-    run = prepare(
-        folders[0],
-        corpus,
-        scheme,
-        args.dedup,
-        filter=phi,
-        start=args.start,
-        prompt_role=args.prompt_role or "exclude",
-        unit_bytes=unit_bytes,
-        more_folders=folders[1:],
-    )
+    if args.ray is not None:
+        corpus = corpus.absolute()
+    windows, folders = budget_of(args.memory).windows, folders_of(args.tmp.split(","))
+    rules = {"filter": phi, "start": args.start, "prompt_role": args.prompt_role or "exclude"}
+
+    def prepared(parts: int) -> Run:
+        return prepare_in(
+            folders, corpus, scheme, args.dedup, windows=windows, parts=parts, **rules
+        )
+
     progress = Progress(1000, quiet=args.quiet, asked=args.progress)
     shown = 0
 
@@ -103,14 +111,19 @@ def score_in_files(
         progress.add(now - shown, 0)
         shown = now
 
+    options = {"memory": args.memory, "threads": args.threads, "progress": show}
     try:
-        result = score_run(
-            run, corpus, scheme, memory=args.memory, threads=args.threads, progress=show
-        )
+        if args.ray is None:
+            run = prepared(_PARTS)
+            result = score_run(run, corpus, scheme, **options)
+        else:
+            with on_cluster(args.ray) as ray:
+                run = prepared(max(_PARTS, 2 * n_cores(ray)))
+                result = run_ray(ray, run, corpus, scheme, **options)
     except KeyboardInterrupt:
         print(
-            f"radscore: interrupted; what was finished is in {run.folder}, and the same command "
-            "goes on",
+            f"radscore: interrupted; what was finished is in {args.tmp}, and the same command goes "
+            "on",
             file=sys.stderr,
         )
         return Exit.INTERRUPTED
@@ -118,17 +131,10 @@ def score_in_files(
         progress.close()
     source = RunInput(run, result)
     if not args.keep:
-        for folder in run.folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        run.discard()
     if args.json:
         json_out(json_fields(result, source, None))
     else:
         rows = table_rows(result, source, None)
         table((name, as_options(text, vars(args))) for name, text in rows)
     return Exit.SKIPPED if source.skipped else Exit.DONE
-
-
-def _name(corpus: Corpus) -> Path:
-    """The folder of a command: it is found again by the inputs, whatever the rest says."""
-    paths = "\n".join(str(source.path.absolute()) for source in corpus.sources)
-    return Path(f"radscore-{hashlib.sha256(paths.encode()).hexdigest()[:12]}")

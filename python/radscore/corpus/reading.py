@@ -194,6 +194,18 @@ class Corpus:
             "on_error": self._on_error,
         }
 
+    def absolute(self) -> Corpus:
+        """The same corpus by absolute paths, for processes that run in another folder."""
+        sources = [
+            replace(
+                source,
+                path=source.path.absolute(),
+                sides=tuple(side.absolute() for side in source.sides),
+            )
+            for source in self.sources
+        ]
+        return Corpus(sources, self._options, self._on_error, self._notes)
+
     def manifest(self) -> list[dict[str, Any]]:
         """Path, format, size and time of change of every file, JSON-able: to see changes by.
 

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from radscore.distributed.stages import has_units, merge
+from radscore.distributed.stages import merge, stages_of
 from radscore.errors import RadscoreError, StorageError
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def run_local(
     folder = str(run.folder)
     steps = [["map", folder, "--unit", str(unit), *resources] for unit in run.missing()]
     _all(steps, workers)
-    stages = ("windows", "units") if has_units(run, scheme) else ("windows",)
-    for stage in stages:
+    for stage in stages_of(run, scheme):
         options = [*secret, "--stage", stage, *resources]
         parts = range(run.n_parts)
         _all([["reduce", folder, "--part", str(part), *options] for part in parts], workers)

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from radscore.corpus import Corpus
     from radscore.schemes import Scheme
 
-__all__ = ["Run", "prepare", "write_atomically"]
+__all__ = ["Run", "prepare", "prepare_in", "write_atomically"]
 
 _MANIFEST = "run.json"
 _FORMAT = "radscore run"
@@ -137,6 +138,18 @@ class Run:
                 raise StorageError(f"work unit {unit} of {self.folder} is not done; map it first")
             total = total.plus(SkipReport.from_dict(marker["skipped"]))
         return total
+
+    def tidy(self) -> None:
+        """Removes what attempts that were killed have left; all units must be done."""
+        for folder in self.folders:
+            for pattern in ("*.tmp", "*.piece"):
+                for path in (folder / "units").glob(pattern):
+                    path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Removes its folders."""
+        for folder in self.folders:
+            shutil.rmtree(folder, ignore_errors=True)
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -279,6 +292,36 @@ def prepare(
         filter.save(base / "filter.rkg")
     write_atomically(base / _MANIFEST, json.dumps(content, indent=1))
     return run
+
+
+def prepare_in(
+    folders: Sequence[Path],
+    corpus: Corpus,
+    scheme: Scheme,
+    dedup: str = "unit",
+    *,
+    windows: int,
+    **options: Any,
+) -> Run:
+    """`prepare` in folders named after the corpus, so that the same call finds its run again.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Where those folders are made.
+    windows : int
+        Bytes of windows that fit the memory. A unit should fit at once: most files have two bytes
+        an id, and eight a window.
+    corpus, scheme, dedup, options
+        As of `prepare`.
+    """
+    paths = "\n".join(str(source.path.absolute()) for source in corpus.sources)
+    name = f"radscore-{hashlib.sha256(paths.encode()).hexdigest()[:12]}"
+    first, *more = [folder.absolute() / name for folder in folders]
+    unit_bytes = min(UNIT_BYTES, windows // 5)
+    return prepare(
+        first, corpus, scheme, dedup, unit_bytes=unit_bytes, more_folders=more, **options
+    )
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from radscore.distributed.sizes import parse_size
-from radscore.distributed.stages import has_units
+from radscore.distributed.stages import stages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +58,7 @@ def slurm_script(
         _submit("map", common, f"0-{units - 1}", None, f"{call} map {name} --unit @ {resources}"),
     ]
     last = "map"
-    stages = ("windows", "units") if has_units(run, scheme) else ("windows",)
-    for stage in stages:
+    for stage in stages_of(run, scheme):
         work = f"{call} reduce {name} --part @ --stage {stage} {resources} {options}"
         lines.append(_submit(stage, common, f"0-{parts - 1}", last, work))
         last = stage

@@ -266,8 +266,7 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
     """
     run.check_scheme(scheme)
     total: _core.Tally | None = None
-    stages: tuple[Stage, ...] = ("windows", "units") if has_units(run, scheme) else ("windows",)
-    for stage in stages:
+    for stage in stages_of(run, scheme):
         for part in range(run.n_parts):
             content = _read_part(run, scheme, part, stage)
             if content is None:
@@ -277,6 +276,7 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
                 total = tally if total is None else total.merge(tally)
     if total is None:
         raise StorageError(f"{run.folder} has no parts")
+    run.tidy()
     skipped = run.skipped()
     if total.n_documents == 0:
         raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
@@ -286,9 +286,10 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
     return replace(result, n_skipped=skipped.count, notes=notes)
 
 
-def has_units(run: Run, scheme: Scheme) -> bool:
-    """Whether the units of a scheme are reduced after its windows."""
-    return bool(run.rules["dedup"] == "unit" and not scheme.core.unit_is_window)
+def stages_of(run: Run, scheme: Scheme) -> tuple[Stage, ...]:
+    """How the parts are reduced: where units are not windows, by unit too, after all windows."""
+    by_unit = run.rules["dedup"] == "unit" and not scheme.core.has_distinct_units
+    return ("windows", "units") if by_unit else ("windows",)
 
 
 def score_run(
@@ -309,7 +310,7 @@ def score_run(
     progress : callable, optional
         Called with the number of steps that are done, and of all.
     """
-    stages: tuple[Stage, ...] = ("windows", "units") if has_units(run, scheme) else ("windows",)
+    stages = stages_of(run, scheme)
     total = len(run.units) + len(stages) * run.n_parts
     done = 0
 

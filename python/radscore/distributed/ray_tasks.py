@@ -1,0 +1,171 @@
+"""A run as Ray tasks: each maps a unit or reduces a part, on any node that sees the folders."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from radscore.distributed.manifest import prepare_in
+from radscore.distributed.sizes import budget_of, folders_of
+from radscore.distributed.stages import (
+    DEFAULT_MEMORY,
+    map_unit,
+    merge,
+    reduce_part,
+    stages_of,
+)
+from radscore.errors import ArgumentError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from radscore.corpus import Corpus
+    from radscore.distributed.manifest import Run
+    from radscore.results import ScoreResult
+    from radscore.schemes import Scheme
+
+__all__ = ["n_cores", "on_cluster", "run_ray", "score_on_ray"]
+
+#: How often a task whose worker died is tried again.
+_RETRIES = 3
+
+
+@contextmanager
+def on_cluster(address: str | None = None) -> Iterator[Any]:
+    """Ray, connected: as it is, or to `address`, or to a cluster on this machine made for it.
+
+    Parameters
+    ----------
+    address : str, optional
+        ``"HOST:PORT"``, ``"auto"`` for a cluster that runs here, ``"local"`` for a new one here;
+        by default what ``RAY_ADDRESS`` says, else a new one.
+
+    Raises
+    ------
+    ArgumentError
+        If Ray is not installed, or there is no cluster at the address.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ArgumentError("the executor ray needs Ray: pip install 'radscore[ray]'") from None
+    if ray.is_initialized():
+        yield ray
+        return
+    # A cluster that is made here for one call reports to nobody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(address=address, log_to_driver=False, include_dashboard=None)
+    except (ConnectionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArgumentError(f"there is no Ray cluster at {address!r}: {reason}") from None
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def n_cores(ray: Any) -> int:
+    """Cores of the cluster."""
+    return max(int(ray.cluster_resources().get("CPU", 1)), 1)
+
+
+def run_ray(
+    ray: Any,
+    run: Run,
+    corpus: Corpus,
+    scheme: Scheme,
+    *,
+    memory: int | str = "1GiB",
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScoreResult:
+    """Does whatever of a run is not done yet by Ray tasks, and merges here.
+
+    Parameters
+    ----------
+    ray : module
+        What `on_cluster` gives.
+    run, corpus, scheme
+        As in `map_unit` and `reduce_part`; all nodes must see the run's folder and the corpus, by
+        absolute paths. The key travels to the nodes that reduce, in the arguments of the tasks.
+    memory, threads
+        Of each task; a task takes as many cores as it has threads (1 by default).
+    progress : callable, optional
+        Called with the number of steps that are done, and of all.
+
+    Raises
+    ------
+    StorageError
+        If a worker died again and again. What was finished is kept.
+    """
+    threads = threads or 1
+    stages = stages_of(run, scheme)
+    total, done = len(run.units) + len(stages) * run.n_parts, 0
+    options = {"memory": memory, "threads": threads}
+
+    def each(count: int, task: Callable[[int], Any]) -> None:
+        nonlocal done
+        waiting = [task(index) for index in range(count)]
+        try:
+            while waiting:
+                ready, waiting = ray.wait(waiting)
+                for reference in ready:
+                    _result(ray, reference)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference)
+
+    def remote(function: Callable[..., bool]) -> Any:
+        return ray.remote(num_cpus=threads, max_retries=_RETRIES)(function)
+
+    # One copy of each for all tasks.
+    where, what, which = ray.put(run), ray.put(corpus), ray.put(scheme)
+    mapping, reducing = remote(map_unit), remote(reduce_part)
+    each(len(run.units), partial(mapping.remote, where, corpus=what, **options))
+    for stage in stages:
+        reduced = partial(reducing.remote, where, stage=stage, scheme=which, **options)
+        each(run.n_parts, reduced)
+    return merge(run, scheme)
+
+
+def score_on_ray(
+    corpus: Corpus,
+    scheme: Scheme,
+    *,
+    tmp: str | Path | Sequence[str | Path] | None,
+    memory: int | str | None = None,
+    threads: int | None = None,
+    **rules: Any,
+) -> ScoreResult:
+    """`radscore.score` with ``executor="ray"``."""
+    if tmp is None:
+        raise ArgumentError("executor='ray' needs tmp: folders that all nodes of the cluster see")
+    memory = DEFAULT_MEMORY if memory is None else memory
+    windows, folders = budget_of(memory).windows, folders_of(tmp)
+    corpus = corpus.absolute()
+    with on_cluster() as ray:
+        parts = max(16, 2 * n_cores(ray))
+        run = prepare_in(folders, corpus, scheme, windows=windows, parts=parts, **rules)
+        result = run_ray(ray, run, corpus, scheme, memory=memory, threads=threads)
+    run.discard()
+    return result
+
+
+def _result(ray: Any, reference: Any) -> None:
+    """Waits for a task; its own errors are raised as they were there."""
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise StorageError(
+            f"a Ray worker died {_RETRIES + 1} times, or its node ({type(error).__name__}); what "
+            "was finished is kept: the same again goes on"
+        ) from None
