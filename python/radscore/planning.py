@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 __all__ = ["DistinctEstimate", "Plan", "estimate_distinct", "plan_corpus", "window_keys"]
 
 SAMPLE_TOKENS = 1 << 22
-#: Bytes of a distinct window in a saved state, and at most in memory while its tables grow: for
-#: windows that pack into 64 bits, into 128, and longer ones. Measured with 5e6 and 1e7 distinct
-#: windows (tests/unit/test_planning.py holds them against the core).
-STATE_BYTES = (8, 16, 48)
-MEMORY_BYTES = (32, 61, 200)
-#: Memory of the process beside its tables: libraries, batches that wait, buffers of readers.
+#: Bytes of a window in memory, in files and in a saved state: for windows that pack into 64 bits,
+#: into 128, and longer ones (tests/unit/test_planning.py holds them against the core).
+WINDOW_BYTES = (8, 16, 48)
+#: Repetitions wait in memory with the distinct windows, until they fill this, or as often as that.
+_WAITING_BYTES, _REPEATED = 1 << 29, 2.2
+#: Memory beyond the windows' own: tables, blocks that are larger than what they hold.
+_SLACK = 1.1
+#: Memory of the process beside its windows: libraries, batches that wait, buffers of readers.
 BASE_BYTES = 300 << 20
 # Growth is fitted over this factor of tokens, at two points a doubling.
 _FITTED = 64
@@ -176,9 +178,11 @@ class Plan:
     distinct : DistinctEstimate
         Distinct windows among them.
     memory_bytes : int
-        Of a run that keeps every distinct window in memory.
+        Of a run in memory, at most.
+    spill_bytes : int
+        On disk, for windows in files, where memory is limited.
     state_bytes : int
-        On disk, where the run is interrupted or saves its state.
+        On disk, where a run in memory is interrupted or saves its state.
     read_tokens_per_second, score_tokens_per_second : float
         Measured with the sample, on this machine.
     seconds : float
@@ -203,6 +207,7 @@ class Plan:
     n_windows: int
     distinct: DistinctEstimate
     memory_bytes: int
+    spill_bytes: int
     state_bytes: int
     read_tokens_per_second: float
     score_tokens_per_second: float
@@ -256,6 +261,7 @@ def plan_corpus(
     (5, 4, 3)
     """
     from radscore.corpus.sampling import sample_corpus
+    from radscore.distributed.units import UNIT_BYTES
 
     check_width("sample_tokens", sample_tokens, 1, 2**32)
     sample = sample_corpus(corpus, sample_tokens)
@@ -280,7 +286,12 @@ def plan_corpus(
     n_tokens, exact_tokens, n_documents, exact_documents = _totals(corpus, sample)
     n_windows = max(round(n_tokens * len(keys) / sample.n_tokens), len(keys))
     distinct = estimate_distinct(keys, n_windows, float(size) ** width)
-    kind = _kind(width, size)
+    size_of_window = WINDOW_BYTES[_kind(width, size)]
+    held = min(n_windows, max(round(_REPEATED * distinct.value), _WAITING_BYTES // size_of_window))
+    by_unit = 0 if scheme.core.has_distinct_units else distinct.value
+    # A work unit writes each of its windows once.
+    n_units = max(round(corpus.total_bytes / UNIT_BYTES), 1)
+    a_unit = estimate_distinct(keys, max(n_windows // n_units, 1), float(size) ** width).value
     reading = sample.n_tokens / max(sample.seconds, 1e-9)
     return Plan(
         n_files=len(corpus.sources),
@@ -296,8 +307,9 @@ def plan_corpus(
         vocab_size=size,
         n_windows=n_windows,
         distinct=distinct,
-        memory_bytes=BASE_BYTES + MEMORY_BYTES[kind] * distinct.value,
-        state_bytes=STATE_BYTES[kind] * distinct.value,
+        memory_bytes=BASE_BYTES + round(_SLACK * size_of_window * (held + by_unit)),
+        spill_bytes=size_of_window * (n_units * a_unit + by_unit),
+        state_bytes=size_of_window * distinct.value,
         read_tokens_per_second=reading,
         score_tokens_per_second=rate,
         seconds=n_tokens / reading + n_tokens / rate,

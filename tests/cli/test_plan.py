@@ -68,7 +68,8 @@ def test_a_sample_of_every_layout(run, name, options, exact):
     assert (found["exact_tokens"], found["exact_documents"]) == exact
     assert found["sample_tokens"] <= N_TOKENS + len(DOCS)
     assert 0 < found["distinct"]["value"] <= found["n_windows"] <= found["n_tokens"]
-    assert found["memory_bytes"] > 32 * found["distinct"]["value"]
+    assert found["memory_bytes"] > 8 * found["n_windows"]
+    assert found["spill_bytes"] >= found["state_bytes"] == 8 * found["distinct"]["value"]
     assert found["seconds"] > 0
 
 
