@@ -48,7 +48,12 @@ impl<T: Lasting> Arena<T> {
     pub fn take(&mut self, length: usize) -> Vec<T> {
         find(&mut self.spare, length)
             .or_else(|| find(&mut lock::<T>(), length))
-            .unwrap_or_else(|| reserve(length))
+            .unwrap_or_else(|| {
+                // A block that does not fit makes room for one that does, with some to spare, so
+                // that blocks of slowly changing lengths do not pile up.
+                let room = self.spare.pop().map_or(0, |_| length / 8);
+                reserve(length + room)
+            })
     }
 
     /// Takes a block back.

@@ -6,7 +6,7 @@ use crate::frame::{Frame, Rule};
 use crate::key::Key;
 use crate::pool::Pool;
 use crate::scoring::{ByUnit, Desk, SchemeState};
-use crate::spill::{UnitFile, Writer, write_store};
+use crate::spill::{UnitFile, Writer};
 use crate::store::{Bench, Placing, Store};
 use std::fs;
 use std::ops::Range;
@@ -105,7 +105,8 @@ impl Loading<'_> {
                     std::mem::swap(store.arena(), &mut arena);
                     for file in files {
                         check()?;
-                        let run = file.read(section, from..end, store.arena())?;
+                        let read = || file.read(section, from..end, store.arena());
+                        let run = self.pool.install(read)?;
                         store.add(run);
                     }
                     each(&mut store, level, check)?;
@@ -118,7 +119,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// The end of the partitions that memory holds at once, at least one, and their bytes.
+    /// The end of the partitions that half of the memory holds at once, at least one, and their bytes.
     fn group(
         &self,
         section: usize,
@@ -131,7 +132,7 @@ impl Loading<'_> {
             for file in files {
                 more += file.part_bytes(section, end)?;
             }
-            if end > parts.start && bytes + more > self.limits.memory as u64 {
+            if end > parts.start && bytes + more > self.limits.memory as u64 / 2 {
                 break;
             }
             (end, bytes) = (end + 1, bytes + more);
@@ -165,7 +166,7 @@ impl Loading<'_> {
                 let mut writer =
                     Writer::create(temporary.path(), [0; 32], 0, &expected)?.temporary();
                 writer.section(Default::default(), 0);
-                write_store(&mut writer, &store)?;
+                self.pool.install(|| writer.partitions(&store))?;
                 writer.finish()?;
                 written.push(temporary);
                 store.clear();
@@ -206,7 +207,7 @@ impl<K: Key> Frame<K> {
     pub(crate) fn spill(&mut self, writer: &mut Writer, pool: &Pool) -> Result<()> {
         self.dedup_all(pool);
         writer.section(self.counts, self.duplicates);
-        write_store(writer, &self.store)?;
+        pool.install(|| writer.partitions(&self.store))?;
         self.store.clear();
         (self.counts, self.duplicates) = Default::default();
         Ok(())
@@ -233,10 +234,10 @@ impl<K: Key> Frame<K> {
             check,
             &mut |store: &mut Store<K>, _, _| {
                 let all = 0..store.parts();
-                removed += loading
-                    .pool
-                    .install(|| crate::scoring::dedup(store, all, &desks, placing));
-                write_store(writer, store)
+                loading.pool.install(|| {
+                    removed += crate::scoring::dedup(store, all, &desks, placing);
+                    writer.partitions(store)
+                })
             },
         )?;
         writer.removed(removed);
@@ -322,7 +323,7 @@ impl<K: Key> Frame<K> {
             .filter_map(|state| state.units.as_mut())
         {
             writer.section(Default::default(), 0);
-            write_store(&mut writer, store)?;
+            pool.install(|| writer.partitions(store))?;
             store.clear();
         }
         writer.finish().map(drop)

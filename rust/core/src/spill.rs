@@ -8,9 +8,10 @@ use crate::key::Key;
 use crate::scatter::Run;
 use crate::store::Store;
 use crate::windows::Counts;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
-use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ struct Section {
 pub struct Writer {
     path: PathBuf,
     temporary: PathBuf,
-    file: BufWriter<File>,
+    file: File,
     configuration: Configuration,
     unit: u64,
     expected: Vec<(u64, u32)>,
@@ -94,10 +95,10 @@ impl Writer {
         let temporary = path.with_file_name(name);
         let file = File::create(&temporary).map_err(|error| storage("write", path, &error))?;
         let place = (HEAD + header_len(expected) + DIGEST).next_multiple_of(64) as u64;
-        let mut writer = Self {
+        Ok(Self {
             path: path.to_owned(),
             temporary,
-            file: BufWriter::with_capacity(BUFFER, file),
+            file,
             configuration,
             unit,
             expected: expected.to_vec(),
@@ -105,14 +106,7 @@ impl Writer {
             place,
             durable: true,
             finished: false,
-        };
-        let sought = writer.file.seek(SeekFrom::Start(place)).map(drop);
-        writer.check(sought)?;
-        Ok(writer)
-    }
-
-    fn check(&self, done: std::io::Result<()>) -> Result<()> {
-        done.map_err(|error| storage("write", &self.path, &error))
+        })
     }
 
     /// The file need not outlive the process: nothing waits for the disk.
@@ -141,28 +135,56 @@ impl Writer {
         }
     }
 
-    /// Appends the next partition of the section.
-    pub fn partition<K: Key>(&mut self, slices: &[&[K]]) -> Result<()> {
-        let mut sum = Checksum::new();
-        let mut keys = 0;
-        for slice in slices {
-            let bytes = as_bytes(slice);
-            sum.update(bytes);
-            keys += slice.len() as u64;
-            let written = self.file.write_all(bytes);
-            self.check(written)?;
+    /// Appends the partitions of a store to the section. Several workers write, each its place.
+    pub fn partitions<K: Key>(&mut self, store: &Store<K>) -> Result<()> {
+        let Some(section) = self.sections.last_mut() else {
+            return Ok(());
+        };
+        let last = section.entries.last();
+        let mut before = last.map_or(0, |last| last.before + last.keys);
+        let first = before;
+        let mut groups: Vec<(u64, Range<usize>)> = Vec::new();
+        let mut size = BUFFER;
+        for part in 0..store.parts() {
+            let bytes = store.progress(part).total * K::BYTES;
+            match groups.last_mut() {
+                Some((_, parts)) if size + bytes <= BUFFER => parts.end = part + 1,
+                _ => {
+                    groups.push((
+                        self.place + (before - first) * K::BYTES as u64,
+                        part..part + 1,
+                    ));
+                    size = 0;
+                }
+            }
+            size += bytes;
+            before += store.progress(part).total as u64;
         }
-        self.place += keys * K::BYTES as u64;
-        if let Some(section) = self.sections.last_mut() {
-            section.entries.push(Entry {
-                before: section
-                    .entries
-                    .last()
-                    .map_or(0, |last| last.before + last.keys),
-                keys,
-                sum: sum.value(),
-            });
+        let file = &self.file;
+        let write = |buffer: &mut Vec<u8>, (place, parts): (u64, Range<usize>)| {
+            buffer.clear();
+            let sums: Vec<(u64, u64)> = parts
+                .map(|part| {
+                    let (mut sum, mut keys) = (Checksum::new(), 0);
+                    for slice in store.slices(part) {
+                        sum.update(as_bytes(slice));
+                        buffer.extend_from_slice(as_bytes(slice));
+                        keys += slice.len() as u64;
+                    }
+                    (keys, sum.value())
+                })
+                .collect();
+            file.write_all_at(buffer, place).map(|()| sums)
+        };
+        let written: std::io::Result<Vec<Vec<(u64, u64)>>> =
+            groups.into_par_iter().map_init(Vec::new, write).collect();
+        let written = written.map_err(|error| storage("write", &self.path, &error))?;
+        let mut before = first;
+        for (keys, sum) in written.into_iter().flatten() {
+            section.entries.push(Entry { before, keys, sum });
+            before += keys;
         }
+        self.place += (before - first) * K::BYTES as u64;
         Ok(())
     }
 
@@ -171,14 +193,12 @@ impl Writer {
         let header = self.header();
         let digest: [u8; DIGEST] = Sha256::digest(&header).into();
         let written = (|| {
-            self.file.seek(SeekFrom::Start(0))?;
-            self.file.write_all(&header)?;
-            self.file.write_all(&digest)?;
-            self.file.flush()?;
+            self.file.write_all_at(&header, 0)?;
+            self.file.write_all_at(&digest, header.len() as u64)?;
             // A section without keys at the end leaves the file shorter than its data would begin.
-            self.file.get_ref().set_len(self.place)?;
+            self.file.set_len(self.place)?;
             if self.durable {
-                self.file.get_ref().sync_all()?;
+                self.file.sync_all()?;
             }
             fs::rename(&self.temporary, &self.path)?;
             if self.durable {
@@ -186,7 +206,7 @@ impl Writer {
             }
             Ok(())
         })();
-        self.check(written)?;
+        written.map_err(|error| storage("write", &self.path, &error))?;
         self.finished = true;
         Ok(Finished {
             length: self.place,
@@ -378,24 +398,39 @@ impl UnitFile {
         let mut keys: Vec<K> = arena.take(total);
         keys.resize(total, K::default());
         let place = section.place + before * section.key_bytes;
-        self.file
-            .read_exact_at(as_bytes_mut(&mut keys), place)
-            .map_err(|error| storage("read", &self.path, &error))?;
-        let found = starts.windows(2).map(|pair| {
-            let mut sum = Checksum::new();
-            sum.update(as_bytes(&keys[pair[0]..pair[1]]));
-            sum.value()
-        });
-        for (part, (sum, entry)) in parts.clone().zip(found.zip(&section.entries[parts])) {
-            if sum != entry.sum {
-                return Err(Error::Storage(format!(
-                    "{} is damaged: partition {part} does not fit its checksum; make work unit {} \
-                     anew",
-                    self.path.display(),
-                    self.unit
-                )));
+        let mut pieces = Vec::new();
+        let (mut rest, mut from) = (&mut keys[..], 0);
+        for part in 1..starts.len() {
+            let length = starts[part] - starts[from];
+            if length * K::BYTES >= BUFFER || part + 1 == starts.len() {
+                let (own, more) = rest.split_at_mut(length);
+                pieces.push((from..part, own));
+                (rest, from) = (more, part);
             }
         }
+        let entries = &section.entries[parts.clone()];
+        pieces.into_par_iter().try_for_each(|(own, keys)| {
+            let first = starts[own.start];
+            self.file
+                .read_exact_at(as_bytes_mut(keys), place + (first * K::BYTES) as u64)
+                .map_err(|error| storage("read", &self.path, &error))?;
+            for part in own {
+                let mut sum = Checksum::new();
+                sum.update(as_bytes(
+                    &keys[starts[part] - first..starts[part + 1] - first],
+                ));
+                if sum.value() != entries[part].sum {
+                    return Err(Error::Storage(format!(
+                        "{} is damaged: partition {} does not fit its checksum; make work unit {} \
+                         anew",
+                        self.path.display(),
+                        parts.start + part,
+                        self.unit
+                    )));
+                }
+            }
+            Ok(())
+        })?;
         Ok(Run::new(keys, starts))
     }
 }
@@ -431,11 +466,6 @@ fn read_header(reader: &mut Reader) -> Result<(Configuration, u64, Vec<Section>)
         });
     }
     Ok((configuration, unit, sections))
-}
-
-/// Writes all keys of a partitioned store as the next section.
-pub fn write_store<K: Key>(writer: &mut Writer, store: &Store<K>) -> Result<()> {
-    (0..store.parts()).try_for_each(|part| writer.partition(&store.slices(part)))
 }
 
 /// Keys as they lie in memory.
