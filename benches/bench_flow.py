@@ -1,22 +1,22 @@
 """Packing, deduplication and scoring from memory, against counting distinct keys alone.
 
-polars' `n_unique` and DuckDB's `count(distinct)` get the windows already packed, as u64, and count;
-radscore packs the ids, deduplicates, and scores each distinct window under a key. Each on all
-in turns, in one process; answers are compared.
+polars' `n_unique` and DuckDB's `count(distinct)` get the same windows already packed, as u64, and
+count the distinct ones; radscore packs the ids, deduplicates, and scores under a key. Both use all
+cores of one process, in turns.
 
     python -m benches.bench_flow [tokens]
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import radscore as rs
 
+from benches.common import Row, compare, table
 from benches.generate import zipf_text
 
 if TYPE_CHECKING:
@@ -26,62 +26,74 @@ if TYPE_CHECKING:
 
 VOCAB_SIZE: Final = 50_000
 EOD: Final = 0
-SCHEMES: Final[dict[str, Callable[[], rs.Scheme]]] = {
-    "keyed": lambda: rs.Keyed(
-        key=rs.Key.from_hex("000102030405060708090a0b0c0d0e0f"),
-        vocab_size=VOCAB_SIZE,
-        gamma=0.25,
-        context_width=2,
-    ),
-    "vllm": lambda: rs.VLLMGumbel(key=42, vocab_size=VOCAB_SIZE, context_width=2),
-    "sbw": lambda: rs.SBW(key=42, vocab_size=VOCAB_SIZE, gamma=0.25),
-}
+N_TOKENS: Final = 100_000_000
+_KEY: Final = rs.Key.from_hex("000102030405060708090a0b0c0d0e0f")
 
 
-def main(n: int, repetitions: int = 5) -> None:
-    """Prints medians of rates and ratios."""
+def _schemes() -> dict[str, rs.Scheme]:
+    """By window width, so that each peer's keys are made once."""
+    return {
+        "keyed, width 2": rs.Keyed(key=_KEY, vocab_size=VOCAB_SIZE, gamma=0.25, context_width=2),
+        "vllm Gumbel, width 2": rs.VLLMGumbel(key=42, vocab_size=VOCAB_SIZE, context_width=2),
+        "sglang Gumbel, width 2": rs.SGLangGumbel(key=42, vocab_size=VOCAB_SIZE, context_width=2),
+        "sbw lefthash, width 1": rs.SBW(
+            key=42,
+            vocab_size=VOCAB_SIZE,
+            gamma=0.25,
+            seeding="additive",
+            context_width=1,
+            self_salt=False,
+        ),
+        "sbw selfhash, width 4": rs.SBW(key=42, vocab_size=VOCAB_SIZE, gamma=0.25),
+    }
+
+
+def rows(n: int = N_TOKENS) -> list[Row]:
+    """Two rows for each scheme: against polars and against DuckDB."""
     ids = zipf_text(n, VOCAB_SIZE, 0, EOD)
     ends = np.flatnonzero(ids == EOD) + 1
     offsets = np.unique(np.concatenate((np.zeros(1, np.int64), ends, np.array([n]))))
     documents = rs.Documents(ids, offsets)
-    keys = _keys(ids, offsets)
-    peers = {"polars": _polars(keys), "duckdb": _duckdb(keys)}
-    ours = {name: (lambda make=make: _score(make(), documents)) for name, make in SCHEMES.items()}
-    times: dict[str, list[float]] = {name: [] for name in (*ours, *peers)}
-    for turn in range(repetitions + 1):
-        for name, call in (*ours.items(), *peers.items()):
-            start = time.perf_counter()
-            found = call()
-            seconds = time.perf_counter() - start
-            if name in ("keyed", "vllm", "polars", "duckdb"):
-                assert found == _EXPECTED.setdefault(n, found), f"{name}: {found}"
-            if turn:  # the first turn warms memory up
-                times[name].append(seconds)
-    for name, own in times.items():
-        ratios = [
-            f"{statistics.median(b / a for a, b in zip(own, times[p], strict=True)):.2f}x {p}"
-            for p in peers
-        ]
-        rate = n / statistics.median(own) / 1e6
-        print(f"{name:8} {rate:7.1f} M/s  {', '.join(ratios)}", flush=True)
+    found, width = [], 0
+    for name, scheme in _schemes().items():
+        if scheme.window_width != width:
+            width = scheme.window_width
+            keys = _keys(ids, offsets, width)
+            peers = {"polars": _polars(keys), "DuckDB": _duckdb(keys)}
+            del keys
+        # Where units are not windows, fewer are scored; that the windows are the same is seen here.
+        windows = rs.score(documents, scheme, "window").n_scored
+        for peer, theirs in peers.items():
+            check = partial(_check, windows, rs.score(documents, scheme))
+            ours = partial(rs.score, documents, scheme)
+            row = compare(
+                name, n, ours, peer, theirs, check=check, repetitions=3, per_token_read=True
+            )
+            found.append(row)
+    return found
 
 
-_EXPECTED: dict[int, int] = {}
+def _check(
+    windows: int, expected: rs.ScoreResult, ours: rs.ScoreResult, theirs: int
+) -> tuple[int, str]:
+    assert windows == theirs, f"radscore has {windows} distinct windows, the peer {theirs}"
+    assert ours == expected, "results differ from turn to turn"
+    return ours.n_scored, "distinct windows equal"
 
 
-def _score(scheme: rs.Scheme, documents: rs.Documents) -> int:
-    scorer = rs.Scorer(scheme)
-    scorer.add(documents)
-    return scorer.result().n_scored
-
-
-def _keys(ids: npt.NDArray[np.uint16], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    inside = np.ones(len(ids) - 2, dtype=bool)
-    for back in (1, 2):
+def _keys(
+    ids: npt.NDArray[np.uint16], offsets: npt.NDArray[np.int64], width: int
+) -> npt.NDArray[np.uint64]:
+    """The windows of all documents, 16 bits an id."""
+    count = len(ids) - width + 1
+    packed = np.zeros(count, dtype=np.uint64)
+    inside = np.ones(count, dtype=bool)
+    for place in range(width):
+        packed <<= np.uint64(16)
+        packed |= ids[place : place + count]
+    for back in range(1, width):
         edges = offsets[1:-1] - back
-        inside[edges[(edges >= 0) & (edges < len(inside))]] = False
-    wide = ids.astype(np.uint64)
-    packed = (wide[:-2] << np.uint64(32)) | (wide[1:-1] << np.uint64(16)) | wide[2:]
+        inside[edges[(edges >= 0) & (edges < count)]] = False
     return packed[inside]
 
 
@@ -98,9 +110,10 @@ def _duckdb(keys: npt.NDArray[np.uint64]) -> Callable[[], int]:
     connection: Any = duckdb.connect()
     connection.register("given", {"key": keys})
     connection.execute("create table packed as select key from given")
+    connection.unregister("given")
     query = "select count(distinct key) from packed"
     return lambda: int(connection.execute(query).fetchone()[0])
 
 
 if __name__ == "__main__":
-    main(int(float(sys.argv[1])) if len(sys.argv) > 1 else 10**8)
+    print(table(rows(int(float(sys.argv[1])) if len(sys.argv) > 1 else N_TOKENS)))

@@ -65,11 +65,14 @@ def compare(
     *,
     check: Callable[[Any, Any], tuple[int, str]],
     repetitions: int = 5,
+    per_token_read: bool = False,
 ) -> Row:
     """Times both, in turns, after one call of each; the ratio is the median of the turns' ratios.
 
     Parameters
     ----------
+    per_token_read : bool
+        Whether times are those of a token read, and not of a token scored.
     check : callable
         Gets both answers of every turn; asserts that they agree, and returns ``(n_scored, what
         was compared)``.
@@ -81,13 +84,14 @@ def compare(
         other, expected = _seconds(theirs)
         check(answer, expected)
         times.append((mine, other))
+    nanoseconds = 1e9 / (n_tokens if per_token_read else n_scored)
     return Row(
         what,
         n_tokens,
         n_scored,
-        statistics.median(mine for mine, _ in times) / n_scored * 1e9,
+        statistics.median(mine for mine, _ in times) * nanoseconds,
         peer,
-        statistics.median(other for _, other in times) / n_scored * 1e9,
+        statistics.median(other for _, other in times) * nanoseconds,
         statistics.median(other / mine for mine, other in times),
         checked,
     )
@@ -148,7 +152,7 @@ def machine() -> str:
         names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
     found = [f"radscore {rs.__version__}"]
-    for package in ("numpy", "tokenizers", "torch", "transformers"):
+    for package in ("duckdb", "numpy", "polars", "tokenizers", "torch", "transformers"):
         try:
             found.append(f"{package} {version(package)}")
         except PackageNotFoundError:

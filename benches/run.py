@@ -9,8 +9,10 @@ from typing import Final
 from benches import (
     bench_core,
     bench_decoys,
+    bench_flow,
     bench_import,
     bench_kgw_vs_transformers,
+    bench_outofcore,
     bench_reading,
     bench_tokenize,
     bench_vllm_vs_numpy,
@@ -20,10 +22,21 @@ from benches.common import machine, table
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 SECTIONS: Final = (
     (
-        "Against other detectors on one thread, nanoseconds per scored token",
+        "Against other detectors, nanoseconds per scored token",
         (bench_kgw_vs_transformers, bench_vllm_vs_numpy),
     ),
-    ("A pass over a corpus and one more key, all cores, nanoseconds per token", (bench_decoys,)),
+    (
+        "Packing, deduplication and scoring, against counting packed keys; ns per token read",
+        (bench_flow,),
+    ),
+    (
+        "Windows in files under a memory limit, against windows in memory; ns per token read",
+        (bench_outofcore,),
+    ),
+    (
+        "A pass over a corpus and one more key, all cores, nanoseconds per token read",
+        (bench_decoys,),
+    ),
     ("From text, all cores, nanoseconds per token", (bench_tokenize,)),
     ("Reading text with a model, all cores, nanoseconds per token", (bench_reading,)),
     ("The core alone, all cores, tokens read per second", (bench_core,)),

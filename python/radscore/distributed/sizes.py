@@ -17,6 +17,8 @@ __all__ = ["Budget", "budget_of", "folders_of", "parse_size"]
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _LEAST = 1 << 26
+#: Bytes of a process beside its windows: libraries, tables, buffers, what is mapped of the input.
+_BESIDE = 192 << 20
 
 
 def parse_size(value: Any, name: str = "memory") -> int:
@@ -41,14 +43,14 @@ def parse_size(value: Any, name: str = "memory") -> int:
 
 @dataclass(frozen=True)
 class Budget:
-    """A memory limit: windows may fill half of it; the rest is for what is done with them."""
+    """A memory limit, of which windows may fill most; the rest is for what is done with them."""
 
     memory: int
 
     @property
     def windows(self) -> int:
         """Bytes of windows that are held at once."""
-        return self.memory // 2
+        return max(self.memory // 2, self.memory - _BESIDE)
 
 
 def budget_of(memory: Any) -> Budget:

@@ -119,7 +119,8 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// The end of the partitions that half of the memory holds at once, at least one, and their bytes.
+    /// The end of the partitions that a quarter of the memory holds at once, at least one, and their
+    /// bytes.
     fn group(
         &self,
         section: usize,
@@ -132,7 +133,7 @@ impl Loading<'_> {
             for file in files {
                 more += file.part_bytes(section, end)?;
             }
-            if end > parts.start && bytes + more > self.limits.memory as u64 / 2 {
+            if end > parts.start && bytes + more > self.limits.memory as u64 / 4 {
                 break;
             }
             (end, bytes) = (end + 1, bytes + more);
@@ -188,8 +189,8 @@ fn open_all(files: &[Temporary]) -> Result<Vec<UnitFile>> {
 impl<K: Key> Frame<K> {
     /// From now on windows are only collected, in `2^bits` partitions, to be written to files.
     pub(crate) fn collect_only(&mut self, bits: u32) {
-        release::<K>();
         self.store = Store::window(bits, 0..1 << bits);
+        release::<K>();
     }
 
     /// Key bytes and partitions of the section that it writes.

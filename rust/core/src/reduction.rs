@@ -18,6 +18,8 @@ const MOST_BITS: u32 = 16;
 pub(crate) struct Limited {
     limits: Limits,
     spilled: Vec<Temporary>,
+    /// Bytes that it held when it was last looked at.
+    seen: usize,
 }
 
 /// Windows that wait to be deduplicated by unit: the frame they are of, and their file.
@@ -34,6 +36,7 @@ impl Scorer {
         self.limited = Some(Limited {
             limits,
             spilled: Vec::new(),
+            seen: 0,
         });
         Ok(())
     }
@@ -229,13 +232,16 @@ impl Scorer {
         self.places.iter().map(tally).collect()
     }
 
-    /// Writes what was collected to a temporary file once it fills the memory.
+    /// Writes what was collected to a temporary file where as much as came last would not fit the
+    /// memory once more.
     pub(crate) fn spill_if_full(&mut self) -> Result<()> {
         let bytes = self.bytes();
-        let Some(limited) = self.limited.as_ref() else {
+        let Some(limited) = self.limited.as_mut() else {
             return Ok(());
         };
-        if bytes <= limited.limits.memory {
+        let last = bytes.saturating_sub(limited.seen);
+        limited.seen = bytes;
+        if bytes + last <= limited.limits.memory {
             return Ok(());
         }
         self.spill()
@@ -251,6 +257,7 @@ impl Scorer {
         let written = writer.and_then(|writer| self.write(writer.temporary()));
         if written.is_ok() {
             limited.spilled.push(temporary);
+            limited.seen = 0;
         }
         self.limited = Some(limited);
         written.map(drop)
