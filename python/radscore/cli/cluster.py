@@ -114,9 +114,8 @@ def _register_prepare(commands: Any) -> None:
     )
     group.add_argument(
         "--unit-size",
-        default="256MB",
         metavar="SIZE",
-        help="bytes of a file that are one unit (default: 256MB)",
+        help="bytes of a file that are one unit (default: 256MB, more for corpora beyond 512 GB)",
     )
     group.add_argument(
         "--tmp", metavar="DIR[,DIR]", help="more folders for files of units, used in turn"
@@ -179,6 +178,9 @@ def _run_prepare(args: argparse.Namespace) -> int:
     phi = None if args.filter is None else load_filter(args.filter, scheme)
     opening = _opening(args)
     corpus = open_inputs(Namespace(**opening), vocab_size=scheme.vocab_size, on_error=args.on_error)
+    unit_bytes = None
+    if args.unit_size is not None:
+        unit_bytes = max(parse_size(args.unit_size, "unit-size"), 1)
     run = prepare(
         args.folder,
         corpus,
@@ -187,7 +189,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
         filter=phi,
         start=args.start,
         prompt_role=args.prompt_role or "exclude",
-        unit_bytes=max(parse_size(args.unit_size, "unit-size"), 1),
+        unit_bytes=unit_bytes,
         parts=args.parts,
         more_folders=[] if args.tmp is None else args.tmp.split(","),
         opening=opening,

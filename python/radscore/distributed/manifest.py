@@ -29,6 +29,8 @@ __all__ = ["Run", "prepare", "prepare_in", "write_atomically"]
 _MANIFEST = "run.json"
 _FORMAT = "radscore run"
 _VERSION = 1
+#: Bytes from which a corpus has more partitions.
+_LARGE = 64_000_000_000
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,9 @@ def prepare(
     filter: KgramSet | None = None,
     start: int | None = None,
     prompt_role: str = "exclude",
-    unit_bytes: int = UNIT_BYTES,
+    unit_bytes: int | None = None,
     parts: int = 16,
-    bits: int = 12,
+    bits: int | None = None,
     more_folders: Sequence[str | Path] = (),
     opening: dict[str, Any] | None = None,
 ) -> Run:
@@ -237,12 +239,14 @@ def prepare(
         Only the shape of its windows counts here; no key is written.
     dedup, filter, start, prompt_role
         As in `Scorer`.
-    unit_bytes : int
-        About how many bytes of a file are one work unit.
+    unit_bytes : int, optional
+        About how many bytes of a file are one work unit; by default 256 MB, or a 2,000th of a
+        corpus that is larger than 2,000 of them: each reduction opens the files of all units.
     parts : int
         Parts that the partitions are reduced in.
-    bits : int
-        There are ``2**bits`` partitions.
+    bits : int, optional
+        There are ``2**bits`` partitions; by default 4,096, from 64 GB on 8,192, from 128 GB
+        on 16,384: a partition should fit the memory of a reduction.
     more_folders : sequence of paths
         More folders for files of units, as on other disks.
     opening : dict, optional
@@ -255,6 +259,10 @@ def prepare(
     """
     check_choice("dedup", dedup, ("unit", "window", "context", "none"))
     check_rules(dedup, prompt_role, filter)
+    if unit_bytes is None:
+        unit_bytes = max(UNIT_BYTES, corpus.total_bytes // 2000)
+    if bits is None:
+        bits = 12 + min((corpus.total_bytes // _LARGE).bit_length(), 2)
     if not 1 <= bits <= 16:
         raise ArgumentError(f"bits must be from 1 to 16, not {bits}")
     if not 1 <= parts <= 1 << bits:
