@@ -28,7 +28,7 @@ SAMPLE_TOKENS = 1 << 22
 #: into 128, and longer ones (tests/unit/test_planning.py holds them against the core).
 WINDOW_BYTES = (8, 16, 48)
 #: Repetitions wait in memory with the distinct windows, until they fill this, or as often as that.
-_WAITING_BYTES, _REPEATED = 1 << 29, 2.2
+_WAITING_BYTES, _REPEATED = 1 << 30, 2.2
 #: Memory beyond the windows' own: tables, blocks that are larger than what they hold.
 _SLACK = 1.1
 #: Memory of the process beside its windows: libraries, batches that wait, buffers of readers.

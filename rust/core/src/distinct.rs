@@ -81,15 +81,15 @@ impl<K: Key> Items for NarrowContexts<'_, K> {
 }
 
 /// Windows with their units.
-pub struct Units<'a, K>(pub &'a mut [u128], pub &'a mut [K]);
+pub struct Units<'a, I, K>(pub &'a mut [I], pub &'a mut [K]);
 
-impl<K: Key> Items for Units<'_, K> {
-    type Id = u128;
+impl<I: Key, K: Key> Items for Units<'_, I, K> {
+    type Id = I;
     fn len(&self) -> usize {
         self.0.len()
     }
     #[inline]
-    fn id(&self, at: usize) -> u128 {
+    fn id(&self, at: usize) -> I {
         self.0[at]
     }
     #[inline]

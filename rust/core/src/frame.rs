@@ -4,12 +4,13 @@
 use crate::bytes::{Reader, put_u64};
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::placing::{ByUnit, ByWindow, Desk, Sameness};
 use crate::pool::Pool;
-use crate::scatter::{Run, Scatterer};
+use crate::scatter::Run;
 use crate::schemes::{Scheme, patient_scores};
 use crate::scorer::is_weight;
-use crate::scoring::{ByWindow, Desk, SchemeState, Work, by_window, dedup};
-use crate::store::{Bench, Store};
+use crate::scoring::{SchemeState, Work, dedup};
+use crate::store::{Bench, Sorting, Store};
 use crate::tally::{Sums, Tally};
 use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
 use crate::windows::{BLOCK, Counts, Cutter, PromptSets, Source, Status, WindowPlan};
@@ -39,7 +40,7 @@ const DIRECT: usize = 1 << 17;
 /// Windows that wait at most where scoring takes most of the time, or nothing is deduplicated.
 const PENDING: usize = 1 << 22;
 /// Bytes of windows that may wait before it is asked whether deduplication would free memory.
-const WAITING: usize = 1 << 29;
+const WAITING: usize = 1 << 30;
 /// Nanoseconds of scoring a window beside which partitioning costs nothing.
 const SLOW: f64 = 300.0;
 
@@ -48,6 +49,8 @@ pub struct Frame<K: Key> {
     pub(crate) plan: WindowPlan<K>,
     pub(crate) rule: Rule,
     combine: Combine,
+    /// Where the store's windows count once a unit, and so are the units.
+    by_unit: Option<ByUnit>,
     pub(crate) schemes: Vec<SchemeState<K>>,
     pub(crate) counts: Counts,
     pub(crate) duplicates: u64,
@@ -58,7 +61,7 @@ pub struct Frame<K: Key> {
     /// Windows that may wait in the store.
     patience: usize,
     pub(crate) desks: Bench<Desk<K>>,
-    scatterers: Bench<Scatterer<K>>,
+    sortings: Bench<Sorting<K>>,
     /// Windows with weights.
     records: Option<Vec<Record<K>>>,
     /// The records combined by window, until more are added.
@@ -74,24 +77,49 @@ impl<K: Key> Frame<K> {
         combine: Combine,
         schemes: Vec<Arc<dyn Scheme>>,
     ) -> Self {
-        Self {
+        let mut frame = Self {
             plan,
             rule,
             combine,
-            schemes: schemes
-                .into_iter()
-                .map(|scheme| SchemeState::new(scheme, rule))
-                .collect(),
+            by_unit: None,
+            schemes: schemes.into_iter().map(SchemeState::new).collect(),
             counts: Counts::default(),
             duplicates: 0,
             store: Store::default(),
             level: 0,
             patience: WAITING / K::BYTES,
             desks: Bench::default(),
-            scatterers: Bench::default(),
+            sortings: Bench::default(),
             records: None,
             combined: None,
             next_order: 0,
+        };
+        // The units of one scheme can be deduplicated at once, without the windows.
+        frame.by_unit = match &frame.schemes[..] {
+            [only] if frame.counts_units(only) && K::BITS == 64 => {
+                ByUnit::of_any(Arc::clone(&only.scheme), frame.plan.packer)
+            }
+            _ => None,
+        };
+        if frame.by_unit.is_none() {
+            frame.separate_units();
+        }
+        frame
+    }
+
+    /// Whether a scheme counts units that are not windows.
+    fn counts_units(&self, state: &SchemeState<K>) -> bool {
+        self.rule == Rule::Unit && !state.scheme.has_distinct_units()
+    }
+
+    /// From now on the store holds windows, and those that count once a unit are handed on; nothing
+    /// may have been added.
+    pub(crate) fn separate_units(&mut self) {
+        self.by_unit = None;
+        for at in 0..self.schemes.len() {
+            if self.counts_units(&self.schemes[at]) {
+                self.schemes[at].units = Some(Store::default());
+            }
         }
     }
 
@@ -122,7 +150,7 @@ impl<K: Key> Frame<K> {
     }
 
     fn add_plain(&mut self, source: &Source, chunks: &[Range<usize>], prompts: &PromptSets<K>) {
-        let (plan, placing) = (&self.plan, self.placing());
+        let (plan, sameness) = (&self.plan, self.sameness());
         let cut = |chunk: &Range<usize>, cutter: &mut Cutter<K>| {
             let mut all = Vec::with_capacity(chunk.len());
             let counts = plan.key_blocks(source, chunk.clone(), prompts, cutter, |keys| {
@@ -136,7 +164,7 @@ impl<K: Key> Frame<K> {
             .collect();
         for (keys, counts) in &batches {
             self.counts.merge(counts);
-            self.store.push(keys, &placing);
+            self.store.push(keys, &sameness);
         }
     }
 
@@ -144,9 +172,9 @@ impl<K: Key> Frame<K> {
     /// windows fall into each partition, then cuts them again and scatters them. Cutting twice is
     /// cheaper than writing the windows down in between, unless each is looked up in sets.
     fn add_direct(&mut self, source: &Source, range: Range<usize>) {
-        let placing = self.placing();
-        self.store.settle(&placing);
-        self.store.grow(range.len(), &placing);
+        let sameness = self.sameness();
+        self.store.settle(&sameness);
+        self.store.grow(range.len(), &sameness);
         let threads = rayon::current_num_threads();
         let count = range.len().div_ceil(STRETCH).next_multiple_of(threads);
         let stretch = range.len().div_ceil(count);
@@ -159,9 +187,20 @@ impl<K: Key> Frame<K> {
         let prompts = self.plan.prompt_sets(source, &range, stretch);
         let (plan, bits, cut_twice) = (&self.plan, self.store.bits(), self.plan.keeps_all(source));
         let work = |(chunk, target): (Range<usize>, Vec<K>), cutter: &mut Cutter<K>| {
-            self.scatterers.with(|scatterer| {
+            self.sortings.with(|sorting| {
+                let mut all = std::mem::take(&mut sorting.keys);
+                all.clear();
+                let Sameness::Window(placing) = sameness else {
+                    let counts = plan.key_blocks(source, chunk, &prompts, cutter, |keys| {
+                        all.extend_from_slice(keys);
+                    });
+                    let run = sorting.scatter(&[&all], target, bits, &sameness);
+                    sorting.keys = all;
+                    return (run, counts);
+                };
+                let scatterer = &mut sorting.scatterer;
                 let mut sizes = vec![0u32; 1 << bits];
-                let (mut all, mut places) = (Vec::new(), [0; BLOCK]);
+                let mut places = [0; BLOCK];
                 let cut = chunk.clone();
                 let counts = plan.key_blocks(source, cut, &prompts, cutter, |keys| {
                     placing.places(keys, bits, &mut places);
@@ -184,7 +223,9 @@ impl<K: Key> Frame<K> {
                     plan.key_blocks(source, chunk, &prompts, cutter, &mut push);
                 }
                 all.chunks(BLOCK).for_each(push);
-                (scatterer.finish(), counts)
+                let run = scatterer.finish();
+                sorting.keys = all;
+                (run, counts)
             })
         };
         let runs: Vec<(Run<K>, Counts)> = chunks
@@ -230,25 +271,28 @@ impl<K: Key> Frame<K> {
         frees
     }
 
-    /// Where windows go in the store.
-    pub(crate) fn placing(&self) -> ByWindow {
-        ByWindow {
-            packer: self.plan.packer,
-            rule: self.rule,
-            level: self.level,
+    /// What makes the windows of the store the same.
+    pub(crate) fn sameness(&self) -> Sameness {
+        match &self.by_unit {
+            Some(by_unit) => Sameness::Unit(by_unit.clone()),
+            None => Sameness::Window(ByWindow {
+                packer: self.plan.packer,
+                rule: self.rule,
+                level: self.level,
+            }),
         }
     }
 
     fn dedup(&mut self, parts: Range<usize>, pool: &Pool) {
-        let placing = self.placing();
+        let sameness = self.sameness();
         let (store, desks) = (&mut self.store, &self.desks);
-        self.duplicates += pool.install(|| dedup(store, parts, desks, placing));
+        self.duplicates += pool.install(|| dedup(store, parts, desks, &sameness));
     }
 
     /// Deduplicates all windows, without scoring them.
     pub(crate) fn dedup_all(&mut self, pool: &Pool) {
-        let placing = self.placing();
-        pool.install(|| self.store.settle(&placing));
+        let sameness = self.sameness();
+        pool.install(|| self.store.settle(&sameness));
         self.dedup(0..self.store.parts(), pool);
     }
 
@@ -322,6 +366,7 @@ impl<K: Key> Frame<K> {
             }
         }
         let last = (0..rows).map(order).max().map_or(0, |last| last + 1);
+        let sameness = self.sameness();
         match &mut self.records {
             Some(records) => {
                 self.combined = None;
@@ -332,12 +377,7 @@ impl<K: Key> Frame<K> {
                     kept.sort_by_key(|record| record.order);
                 }
                 let keys: Vec<K> = kept.iter().map(|record| record.key).collect();
-                let placing = ByWindow {
-                    packer,
-                    rule: self.rule,
-                    level: self.level,
-                };
-                self.store.push(&keys, &placing);
+                self.store.push(&keys, &sameness);
             }
         }
         self.next_order += last;
@@ -359,8 +399,8 @@ impl<K: Key> Frame<K> {
         pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
-        let placing = self.placing();
-        pool.install(|| self.store.settle(&placing));
+        let sameness = self.sameness();
+        pool.install(|| self.store.settle(&sameness));
         let direct = self.schemes.iter().filter(|state| state.units.is_none());
         let direct: Vec<Arc<dyn Scheme>> = direct.map(|state| Arc::clone(&state.scheme)).collect();
         let schemes: Vec<&dyn Scheme> = direct.iter().map(AsRef::as_ref).collect();
@@ -388,7 +428,7 @@ impl<K: Key> Frame<K> {
                     }
                 }
             };
-            work.dedup_and_score(&mut self.store, &by_window(placing), check, take)?;
+            work.dedup_and_score(&mut self.store, &sameness, check, take)?;
         }
         if self.rule == Rule::None {
             self.store.clear();
@@ -404,10 +444,13 @@ impl<K: Key> Frame<K> {
 
     /// The sums of one scheme so far.
     pub(crate) fn partial(&self, scheme: usize) -> Tally {
+        let mut sums = self.schemes[scheme].sums.clone();
+        // Whether a repetition was found by its window or by its unit depends on the way.
+        let by_unit = std::mem::take(&mut sums.unit_duplicates);
         Tally {
             counts: self.counts,
-            duplicates: self.duplicates,
-            sums: self.schemes[scheme].sums.clone(),
+            duplicates: self.duplicates + by_unit,
+            sums,
             weights: None,
         }
     }
@@ -468,17 +511,17 @@ impl<K: Key> Frame<K> {
             }));
         }
         self.next_order += other.next_order;
-        let placing = self.placing();
+        let sameness = self.sameness();
         if self.rule == Rule::None {
             for (mine, theirs) in self.schemes.iter_mut().zip(&other.schemes) {
                 mine.sums.merge(&theirs.sums);
             }
             self.store
-                .push(&other.store.export(|part| part.scored), &placing);
+                .push(&other.store.export(|part| part.scored), &sameness);
             return;
         }
         self.duplicates += other.duplicates;
-        self.store.push(&other.store.export(|_| 0), &placing);
+        self.store.push(&other.store.export(|_| 0), &sameness);
     }
 
     /// Appends the state.
@@ -548,12 +591,12 @@ impl<K: Key> Frame<K> {
         if !(seen.iter().all(known) && pending.iter().all(known) && records_known) {
             return Err(foreign_windows());
         }
-        let (duplicates, placing) = (self.duplicates, self.placing());
+        let (duplicates, sameness) = (self.duplicates, self.sameness());
         pending.sort_unstable();
         if self.rule != Rule::None {
             let mut scored = seen;
             scored.retain(|key| pending.binary_search(key).is_err());
-            self.store.push(&scored, &placing);
+            self.store.push(&scored, &sameness);
             self.dedup_all(Pool::shared());
             self.store.mark_scored();
             self.duplicates = duplicates;
@@ -561,7 +604,7 @@ impl<K: Key> Frame<K> {
         } else {
             self.read_schemes(reader, &[])?;
         }
-        self.store.push(&pending, &placing);
+        self.store.push(&pending, &sameness);
         Ok(())
     }
 

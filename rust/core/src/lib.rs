@@ -14,6 +14,7 @@ pub mod kgrams;
 pub mod outofcore;
 pub mod partition;
 pub mod per_document;
+pub mod placing;
 pub mod pool;
 pub mod random;
 pub mod reduction;

@@ -4,8 +4,9 @@ use crate::arena::{Arena, release};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Rule};
 use crate::key::Key;
+use crate::placing::{ByUnit, ByWindow, Desk};
 use crate::pool::Pool;
-use crate::scoring::{ByUnit, Desk, SchemeState};
+use crate::scoring::SchemeState;
 use crate::spill::{UnitFile, Writer};
 use crate::store::{Bench, Placing, Store};
 use std::fs;
@@ -189,6 +190,7 @@ fn open_all(files: &[Temporary]) -> Result<Vec<UnitFile>> {
 impl<K: Key> Frame<K> {
     /// From now on windows are only collected, in `2^bits` partitions, to be written to files.
     pub(crate) fn collect_only(&mut self, bits: u32) {
+        self.separate_units();
         self.store = Store::window(bits, 0..1 << bits);
         release::<K>();
     }
@@ -225,18 +227,18 @@ impl<K: Key> Frame<K> {
         self.add_counts(section, files)?;
         writer.section(self.counts, self.duplicates);
         let parts = 1 << self.store.bits();
-        let placing = self.placing();
+        let sameness = self.sameness();
         let mut removed = 0;
         let desks = Bench::default();
         loading.for_groups(
             (section, files),
             (0..parts, 0),
-            &|_| placing,
+            &|_| sameness.clone(),
             check,
             &mut |store: &mut Store<K>, _, _| {
                 let all = 0..store.parts();
                 loading.pool.install(|| {
-                    removed += crate::scoring::dedup(store, all, &desks, placing);
+                    removed += crate::scoring::dedup(store, all, &desks, &sameness);
                     writer.partitions(store)
                 })
             },
@@ -281,7 +283,7 @@ impl<K: Key> Frame<K> {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let (packer, rule) = (self.plan.packer, self.rule);
-        let placing = |level| crate::scoring::ByWindow {
+        let placing = |level| ByWindow {
             packer,
             rule,
             level,
@@ -368,7 +370,7 @@ fn reduce_scheme<K: Key>(
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<()> {
     let scheme = std::sync::Arc::clone(&state.scheme);
-    let placing = |level| ByUnit::new(scheme.as_ref(), packer, level);
+    let placing = |level| ByUnit::new(std::sync::Arc::clone(&scheme), packer, level);
     loading.for_groups(
         (section, files),
         (parts.clone(), 0),

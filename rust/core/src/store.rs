@@ -43,10 +43,10 @@ impl<T: Default> Bench<T> {
     }
 }
 
-/// Gives the hash whose highest bits are the partition of each key; `None` leaves a key out.
+/// Gives the hash whose highest bits are the partition of each key.
 pub trait Placing<K>: Sync {
-    /// Appends one hash a key, or moves the keys that stay to the front and appends theirs.
-    fn place(&self, keys: &mut Vec<K>, hashes: &mut Vec<u64>);
+    /// Appends one hash a key.
+    fn place(&self, keys: &[K], hashes: &mut Vec<u64>);
 }
 
 /// See the module.
@@ -451,16 +451,17 @@ pub fn part_of(hash: u64, bits: u32) -> usize {
 
 /// What a worker needs to scatter keys.
 pub(crate) struct Sorting<K> {
-    kept: Vec<K>,
+    /// Keys that were cut, where all are needed at once.
+    pub(crate) keys: Vec<K>,
     hashes: Vec<u64>,
     counts: Vec<u32>,
-    scatterer: Scatterer<K>,
+    pub(crate) scatterer: Scatterer<K>,
 }
 
 impl<K: Key> Default for Sorting<K> {
     fn default() -> Self {
         Self {
-            kept: Vec::new(),
+            keys: Vec::new(),
             hashes: Vec::new(),
             counts: Vec::new(),
             scatterer: Scatterer::default(),
@@ -469,27 +470,26 @@ impl<K: Key> Default for Sorting<K> {
 }
 
 impl<K: Key> Sorting<K> {
-    fn scatter(
+    /// Scatters batches of keys to `2^bits` partitions.
+    pub(crate) fn scatter(
         &mut self,
         batches: &[&[K]],
         target: Vec<K>,
         bits: u32,
         placing: &impl Placing<K>,
     ) -> Run<K> {
-        self.kept.clear();
         self.hashes.clear();
-        batches
-            .iter()
-            .for_each(|keys| self.kept.extend_from_slice(keys));
-        placing.place(&mut self.kept, &mut self.hashes);
+        for keys in batches {
+            placing.place(keys, &mut self.hashes);
+        }
         self.counts.clear();
         self.counts.resize(1 << bits, 0);
-        let counts = &mut self.counts;
-        self.hashes
-            .iter()
-            .for_each(|&hash| counts[part_of(hash, bits)] += 1);
-        self.scatterer.begin(counts, target);
-        for (&key, &hash) in self.kept.iter().zip(&self.hashes) {
+        for &hash in &self.hashes {
+            self.counts[part_of(hash, bits)] += 1;
+        }
+        self.scatterer.begin(&self.counts, target);
+        let keys = batches.iter().copied().flatten();
+        for (&key, &hash) in keys.zip(&self.hashes) {
             self.scatterer.push(key, part_of(hash, bits));
         }
         self.scatterer.finish()

@@ -126,7 +126,7 @@ fn naive(scheme: &dyn Scheme, rule: Dedup, windows: &[Vec<u32>]) -> (u64, u64, u
 }
 
 fn summary(tally: &Tally) -> (u64, u64, u64) {
-    let removed = tally.duplicates + tally.sums.unit_duplicates + tally.sums.keyless;
+    let removed = tally.duplicates + tally.sums.keyless;
     (tally.sums.scored, tally.sums.green, removed)
 }
 

@@ -111,12 +111,7 @@ impl Tally {
 
     #[getter]
     fn n_duplicates(&self) -> u64 {
-        self.inner.duplicates + self.inner.sums.unit_duplicates
-    }
-
-    #[getter]
-    fn n_unit_duplicates(&self) -> u64 {
-        self.inner.sums.unit_duplicates
+        self.inner.duplicates
     }
 
     #[getter]

@@ -124,6 +124,10 @@ impl Scheme for GumbelMax {
         2_000.0 + 0.2 * f64::from(self.vocab)
     }
 
+    fn unit_is_seed_and_target(&self) -> bool {
+        true
+    }
+
     fn shares_work_within_contexts(&self) -> bool {
         true
     }

@@ -79,6 +79,10 @@ impl Scheme for Kgw {
         200.0 + a_step * f64::from(self.lists.steps())
     }
 
+    fn unit_is_seed_and_target(&self) -> bool {
+        true
+    }
+
     fn shares_work_within_contexts(&self) -> bool {
         true
     }

@@ -62,12 +62,17 @@ pub trait Scheme: Send + Sync {
     fn has_distinct_units(&self) -> bool {
         self.unit_is_window()
     }
+    /// Whether each unit of [`Scheme::units`] is 32 bits and, in the 32 bits below, the target.
+    fn unit_is_seed_and_target(&self) -> bool {
+        false
+    }
     /// Roughly what one score costs, in nanoseconds of one core: it sets how much is scored between
     /// two looks at the caller's wish to stop.
     fn nanoseconds(&self) -> f64 {
         100.0
     }
-    /// Whether windows of one context are cheaper to score together than one by one.
+    /// Whether windows of one context are cheaper to score together than one by one; units are
+    /// then seed and target.
     fn shares_work_within_contexts(&self) -> bool {
         false
     }

@@ -123,11 +123,13 @@ impl Sbw {
                 sum * key
             }
             (Hash::Integer, Prf::AnchoredMinHash) => {
-                let hash = |tokens: &Tokens| tokens.map(|x| jenkins(id(x)));
-                let anchor = tokens.last().map_or(Lanes::splat(0), hash);
                 let mut least = Lanes::splat(i64::MAX);
+                let Some(last) = tokens.last() else {
+                    return least.map(i64::cast_unsigned);
+                };
+                let anchored = key * last.map(hash_of);
                 for tokens in tokens {
-                    least = least.zip(key * hash(tokens) * anchor, i64::min);
+                    least = least.zip(tokens.map(hash_of) * anchored, i64::min);
                 }
                 least
             }
@@ -194,6 +196,11 @@ impl SideBySide for Sbw {
             (u128::from(seed) << 32) | u128::from(target)
         })
     }
+}
+
+#[inline(always)]
+fn hash_of(token: u32) -> i64 {
+    jenkins(id(token))
 }
 
 /// vLLM pads a context with -1.

@@ -159,6 +159,9 @@ impl Scheme for SglangGumbel {
     fn unit_is_window(&self) -> bool {
         false
     }
+    fn unit_is_seed_and_target(&self) -> bool {
+        true
+    }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {
             let (context, target) = window.split_at(self.width - 1);
