@@ -340,6 +340,7 @@ impl<K: Key> Frame<K> {
         loading: &Loading,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
+        self.separate_units();
         let packer = self.plan.packer;
         let states = self
             .schemes

@@ -26,7 +26,7 @@ fn additive() -> Result<Arc<dyn Scheme>> {
     let prf = Prf::from_name("additive")?;
     let rule = Rule::Prf {
         prf,
-        hash_key: 15_485_863,
+        hash_key: 0x8000_000B, // seeds that fill 32 bits
         table_seed: LM_TABLE_SEED.into(),
     };
     Ok(Arc::new(Kgw::new(
