@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from radscore.distributed import stages
+from radscore.distributed import local, stages
 
 KEY = "00112233445566778899aabbccddeeff"
 INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
@@ -112,7 +112,8 @@ def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
     fails("reduce", "run", "--part", 0, *SCHEME, match="work unit 0 of run is not done")
     for unit in (3, 0, 1, 2, 4):
         assert cli("map", "run", "--unit", unit, "--memory", "64MiB").code == 0
-    assert cli("map", "run", "--unit", 1, "--redo").code == 0
+    assert "unit 1 of 5 was done before" in cli("map", "run", "--unit", 1).err
+    assert "unit 1 of 5 done" in cli("map", "run", "--unit", 1, "--redo").err
     assert cli("reduce", "run", *SCHEME, "--part", 1, "--part", 0).code == 0
     assert cli("reduce", "run", *SCHEME, "--stage", "units").code == 0
     merged = cli("merge", "run", *SCHEME, "--json")
@@ -129,6 +130,26 @@ def test_processes_here(cli, setup, tmp_path):
     options = ("--unit-size", "20kB", "--parts", 2, "--workers", 2)
     done = cli("prepare", "run", *INPUT, *SCHEME, *options)
     assert done.code == 0, done.err
+    assert cli("merge", "run", *SCHEME, "--json").json == expected
+
+
+def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):
+    expected, started, killed = score(cli), [], []
+    start = local._start
+
+    def start_and_kill(step):
+        process = start(step)
+        started.append(step)
+        if not killed or (step[0] == "reduce" and len(killed) < 2):
+            process.kill()
+            killed.append(step)
+        return process
+
+    monkeypatch.setattr(local, "_start", start_and_kill)
+    options = ("--unit-size", "20kB", "--parts", 2, "--workers", 2)
+    assert cli("prepare", "run", *INPUT, *SCHEME, *options).code == 0
+    assert len(killed) == 2
+    assert all(started.count(step) == 2 for step in killed)
     assert cli("merge", "run", *SCHEME, "--json").json == expected
 
 

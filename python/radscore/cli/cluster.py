@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
-from radscore.cli.memory import RunInput
+from radscore.cli.memory import RunInput, StepProgress
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
@@ -198,14 +199,19 @@ def _run_prepare(args: argparse.Namespace) -> int:
         print(slurm_script(run, scheme, _secret_options(args), memory=args.memory), end="")
         return Exit.DONE
     if args.workers is not None:
-        result = run_local(
-            run,
-            scheme,
-            _secret_options(args),
-            workers=args.workers,
-            memory=args.memory,
-            threads=args.threads,
-        )
+        progress = StepProgress(quiet=False, asked=False)
+        try:
+            result = run_local(
+                run,
+                scheme,
+                _secret_options(args),
+                workers=args.workers,
+                memory=args.memory,
+                threads=args.threads,
+                progress=progress.show,
+            )
+        finally:
+            progress.close()
         table(table_rows(result, RunInput(run, result), None))
         return Exit.DONE
     table(
@@ -237,7 +243,8 @@ def _run_map(args: argparse.Namespace) -> int:
     run = Run.open(args.folder)
     corpus = reopen(run)
     for unit in args.unit if args.unit is not None else range(len(run.units)):
-        map_unit(run, unit, corpus, memory=args.memory, threads=args.threads, redo=args.redo)
+        done = map_unit(run, unit, corpus, memory=args.memory, threads=args.threads, redo=args.redo)
+        _tell(f"unit {unit}", of=len(run.units), done=done)
     return Exit.DONE
 
 
@@ -246,8 +253,16 @@ def _run_reduce(args: argparse.Namespace) -> int:
 
     run, scheme = Run.open(args.folder), load_scheme(args)
     for part in args.part if args.part is not None else range(run.n_parts):
-        reduce_part(run, part, scheme, stage=args.stage, memory=args.memory, threads=args.threads)
+        done = reduce_part(
+            run, part, scheme, stage=args.stage, memory=args.memory, threads=args.threads
+        )
+        _tell(f"part {part} ({args.stage})", of=run.n_parts, done=done)
     return Exit.DONE
+
+
+def _tell(step: str, *, of: int, done: bool) -> None:
+    """A line for the log of whoever runs the step."""
+    print(f"radscore: {step} of {of} {'done' if done else 'was done before'}", file=sys.stderr)
 
 
 def _run_merge(args: argparse.Namespace) -> int:

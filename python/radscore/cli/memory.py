@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from radscore.results import ScoreResult
     from radscore.schemes import Scheme
 
-__all__ = ["RunInput", "add_memory", "check_memory", "score_in_files"]
+__all__ = ["RunInput", "StepProgress", "add_memory", "check_memory", "score_in_files"]
 
 
 _PARTS = 16
@@ -83,6 +83,24 @@ class RunInput:
         self.field: str | None = run.content["settings"]["field"]
 
 
+class StepProgress:
+    """Progress by steps of a run, however many they are."""
+
+    def __init__(self, *, quiet: bool, asked: bool) -> None:
+        self._progress = Progress(1000, quiet=quiet, asked=asked)
+        self._shown = 0
+
+    def show(self, done: int, total: int) -> None:
+        """Takes how many steps of all are done."""
+        now = 1000 * done // total
+        self._progress.add(now - self._shown, 0)
+        self._shown = now
+
+    def close(self) -> None:
+        """Ends it."""
+        self._progress.close()
+
+
 def score_in_files(
     args: argparse.Namespace, corpus: Corpus, scheme: Scheme, phi: KgramSet | None
 ) -> int:
@@ -102,16 +120,8 @@ def score_in_files(
             folders, corpus, scheme, args.dedup, windows=windows, parts=parts, **rules
         )
 
-    progress = Progress(1000, quiet=args.quiet, asked=args.progress)
-    shown = 0
-
-    def show(done: int, total: int) -> None:
-        nonlocal shown
-        now = 1000 * done // total
-        progress.add(now - shown, 0)
-        shown = now
-
-    options = {"memory": args.memory, "threads": args.threads, "progress": show}
+    progress = StepProgress(quiet=args.quiet, asked=args.progress)
+    options = {"memory": args.memory, "threads": args.threads, "progress": progress.show}
     try:
         if args.ray is None:
             run = prepared(_PARTS)

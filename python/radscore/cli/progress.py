@@ -41,7 +41,8 @@ class Progress:
         self._tokens += n_tokens
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{self._speed(now)} tokens/s", refresh=False)
+            if self._tokens:
+                self._bar.set_postfix_str(f"{self._speed(now)} tokens/s", refresh=False)
             self._bar.update(n_bytes)
         elif self._lines and now - self._shown >= _LINE_SECONDS:
             self._shown = now
@@ -58,10 +59,8 @@ class Progress:
     def _line(self, now: float) -> str:
         here = max(self._done - self._first, 1)
         left = (self._total - self._done) * (now - self._start) / here
-        return (
-            f"radscore: {100 * self._done / self._total:.1f} %, {self._speed(now)} tokens/s, "
-            f"{_clock(left)} left"
-        )
+        speed = f"{self._speed(now)} tokens/s, " if self._tokens else ""
+        return f"radscore: {100 * self._done / self._total:.1f} %, {speed}{_clock(left)} left"
 
     def close(self) -> None:
         """Removes the bar."""

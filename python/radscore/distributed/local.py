@@ -11,7 +11,7 @@ from radscore.distributed.stages import merge, stages_of
 from radscore.errors import RadscoreError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from radscore.distributed.manifest import Run
     from radscore.results import ScoreResult
@@ -32,6 +32,7 @@ def run_local(
     workers: int,
     memory: int | str = "1GiB",
     threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ScoreResult:
     """Maps, reduces and merges with `workers` processes at a time.
 
@@ -45,6 +46,8 @@ def run_local(
         Processes at a time.
     memory, threads
         Of each of them.
+    progress : callable, optional
+        Called with the number of steps that are done, and of all.
 
     Raises
     ------
@@ -53,17 +56,22 @@ def run_local(
     """
     resources = ["--memory", str(memory), "--threads", str(threads or 1)]
     folder = str(run.folder)
-    steps = [["map", folder, "--unit", str(unit), *resources] for unit in run.missing()]
-    _all(steps, workers)
+    rounds = [[["map", folder, "--unit", str(unit), *resources] for unit in run.missing()]]
     for stage in stages_of(run, scheme):
         options = [*secret, "--stage", stage, *resources]
         parts = range(run.n_parts)
-        _all([["reduce", folder, "--part", str(part), *options] for part in parts], workers)
+        rounds.append([["reduce", folder, "--part", str(part), *options] for part in parts])
+    total, done = sum(map(len, rounds)), 0
+    for steps in rounds:
+        for _ in _all(steps, workers):
+            done += 1
+            if progress is not None:
+                progress(done, total)
     return merge(run, scheme)
 
 
-def _all(steps: Iterable[list[str]], workers: int) -> None:
-    """Runs all steps, `workers` at a time."""
+def _all(steps: Iterable[list[str]], workers: int) -> Iterator[list[str]]:
+    """Runs all steps, `workers` at a time; each comes out when it is done."""
     waiting = [(step, 1) for step in steps]
     running: list[tuple[subprocess.Popen[str], list[str], int]] = []
     try:
@@ -80,6 +88,8 @@ def _all(steps: Iterable[list[str]], workers: int) -> None:
                     waiting.append((step, attempt + 1))
                 elif process.returncode != 0:
                     raise _failure(step, process.returncode, errors)
+                else:
+                    yield step
     finally:
         for process, _, _ in running:
             process.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager
 from functools import partial
@@ -58,7 +59,7 @@ def on_cluster(address: str | None = None) -> Iterator[Any]:
     # A cluster that is made here for one call reports to nobody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=None)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ArgumentError(f"there is no Ray cluster at {address!r}: {reason}") from None
