@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 VOCAB_SIZE: Final = 32_000
 GAMMA: Final = 0.25
 HASH_KEY: Final = 15_485_863
-N_TOKENS: Final = 3_000
+N_TOKENS: Final = 10_000
 CASES: Final = (("lefthash", 1), ("lefthash", 2), ("selfhash", 4))
 #: The case that is measured under every kernel.
 EVERY_KERNEL: Final = ("lefthash", 2)

@@ -137,8 +137,8 @@ def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):
     expected, started, killed = score(cli), [], []
     start = local._start
 
-    def start_and_kill(step):
-        process = start(step)
+    def start_and_kill(step, errors):
+        process = start(step, errors)
         started.append(step)
         if not killed or (step[0] == "reduce" and len(killed) < 2):
             process.kill()
@@ -157,7 +157,7 @@ def test_a_slurm_script_does_the_same(cli, setup, tmp_path):
     expected = score(cli)
     options = ("--unit-size", "20kB", "--parts", 2, "--slurm")
     script = tmp_path / "run.sh"
-    script.write_text(cli("prepare", "run", *INPUT, *SCHEME, *options).out)
+    script.write_text(cli("prepare", "run@here", *INPUT, *SCHEME, *options).out)
     # A stand-in for sbatch that runs the tasks of an array one after the other, at once.
     fake = tmp_path / "bin" / "sbatch"
     fake.parent.mkdir()
@@ -176,7 +176,7 @@ def test_a_slurm_script_does_the_same(cli, setup, tmp_path):
         ["sh", script], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert cli("merge", "run", *SCHEME, "--json").json == expected
+    assert cli("merge", "run@here", *SCHEME, "--json").json == expected
     assert str(tmp_path / "alice.key") in script.read_text()
 
 

@@ -55,6 +55,7 @@ def test_an_end_of_document_outside_of_the_vocabulary(tmp_path):
     rng = np.random.default_rng(3)
     ids = rng.integers(0, 50, size=20_000).astype(np.uint16)
     ids[rng.random(len(ids)) < 0.02] = 60_000
+    ids[3_450:3_560] = 60_000  # around a cut: documents without a token
     ids.tofile(tmp_path / "a.bin")
     corpus = rs.open_corpus(
         tmp_path / "a.bin", dtype="uint16", eod=60_000, vocab_size=VOCAB, batch_tokens=999
@@ -159,6 +160,54 @@ def test_damaged_units_are_found_and_named(opened, tmp_path):
     manifest.write_text(manifest.read_text().replace('"dedup": "unit"', '"dedup": "none"'))
     with pytest.raises(StorageError, match="was altered"):
         type(run).open(tmp_path)
+
+
+def test_parts_of_another_division_are_not_taken(opened, tmp_path):
+    corpus, scheme = opened(), SCHEMES["sglang"]()
+    run = prepare(tmp_path, corpus, scheme, parts=2)
+    expected = score_run(run, corpus, scheme)
+    (tmp_path / "run.json").unlink()
+    other = prepare(tmp_path, corpus, scheme, parts=3)
+    with pytest.raises(StorageError, match="is not reduced"):
+        merge(other, scheme)
+    assert score_run(other, corpus, scheme) == expected
+
+
+def test_a_filter_that_was_left_behind_is_not_used(opened, tmp_path):
+    corpus = opened()
+    phi = rs.KgramSet.from_kgrams([[1, 2], [3, 4]], VOCAB)
+    prepare(tmp_path, corpus, keyed(), filter=phi)
+    (tmp_path / "run.json").unlink()
+    run = prepare(tmp_path, corpus, keyed())
+    assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
+    other = prepare(tmp_path / "other", corpus, keyed(), filter=phi)
+    rs.KgramSet.from_kgrams([[1, 2]], VOCAB).save(tmp_path / "other" / "filter.rkg")
+    with pytest.raises(StorageError, match=r"filter.rkg is not the filter"):
+        map_unit(other, 0, corpus)
+
+
+def test_an_exchange_that_is_gone_is_made_again(opened, tmp_path):
+    corpus, scheme = opened(), SCHEMES["sglang"]()
+    run = prepare(tmp_path, corpus, scheme, parts=2)
+    expected = score_run(run, corpus, scheme)
+    for path in (tmp_path / "parts").rglob("units-*.json"):
+        path.unlink()
+    next((tmp_path / "parts").rglob("*.rsx")).unlink()
+    assert score_run(run, corpus, scheme) == expected
+
+
+def test_one_process_at_a_time_and_nothing_of_others_is_removed(opened, tmp_path):
+    run = prepare(tmp_path / "run", opened(), keyed(), more_folders=[tmp_path / "more"])
+    (tmp_path / "more" / "mine.txt").write_text("mine")
+    with (
+        run.alone(),
+        pytest.raises(StorageError, match="another process works on"),
+        run.alone(),
+    ):
+        pass
+    run.discard()
+    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "more").iterdir()] == ["mine.txt"]
 
 
 def test_a_damaged_part_is_reduced_again(opened, tmp_path):

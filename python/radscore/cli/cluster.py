@@ -22,6 +22,7 @@ from radscore.cli.score import add_rules, check_rules, load_filter
 
 if TYPE_CHECKING:
     import argparse
+    from pathlib import Path
 
     from radscore.corpus import Corpus
     from radscore.distributed import Run
@@ -192,7 +193,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
         prompt_role=args.prompt_role or "exclude",
         unit_bytes=unit_bytes,
         parts=args.parts,
-        more_folders=[] if args.tmp is None else args.tmp.split(","),
+        more_folders=_folders_of_its_own(args),
         opening=opening,
     )
     if args.slurm:
@@ -213,7 +214,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
         finally:
             progress.close()
         table(table_rows(result, RunInput(run, result), None))
-        return Exit.DONE
+        return Exit.SKIPPED if run.skipped() else Exit.DONE
     table(
         [
             ("run", str(run.folder)),
@@ -223,6 +224,18 @@ def _run_prepare(args: argparse.Namespace) -> int:
         ]
     )
     return Exit.DONE
+
+
+def _folders_of_its_own(args: argparse.Namespace) -> list[Path]:
+    """A folder for this run alone in each of --tmp."""
+    import hashlib
+    from pathlib import Path
+
+    if args.tmp is None:
+        return []
+    run = str(Path(args.folder).absolute())
+    name = f"radscore-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
+    return [Path(folder) / name for folder in args.tmp.split(",")]
 
 
 def _secret_options(args: argparse.Namespace) -> list[str]:

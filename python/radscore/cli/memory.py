@@ -125,11 +125,13 @@ def score_in_files(
     try:
         if args.ray is None:
             run = prepared(_PARTS)
-            result = score_run(run, corpus, scheme, **options)
+            with run.alone():
+                result = score_run(run, corpus, scheme, **options)
         else:
             with on_cluster(args.ray) as ray:
                 run = prepared(max(_PARTS, 2 * n_cores(ray)))
-                result = run_ray(ray, run, corpus, scheme, **options)
+                with run.alone():
+                    result = run_ray(ray, run, corpus, scheme, **options)
     except KeyboardInterrupt:
         print(
             f"radscore: interrupted; what was finished is in {args.tmp}, and the same command goes "
@@ -140,11 +142,11 @@ def score_in_files(
     finally:
         progress.close()
     source = RunInput(run, result)
-    if not args.keep:
-        run.discard()
     if args.json:
         json_out(json_fields(result, source, None))
     else:
         rows = table_rows(result, source, None)
         table((name, as_options(text, vars(args))) for name, text in rows)
+    if not args.keep:
+        run.discard()
     return Exit.SKIPPED if source.skipped else Exit.DONE

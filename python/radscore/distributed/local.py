@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
 
 from radscore.distributed.stages import merge, stages_of
 from radscore.errors import RadscoreError, StorageError
@@ -70,44 +72,60 @@ def run_local(
     return merge(run, scheme)
 
 
+@dataclass
+class _Running:
+    """A step at work; what it says on stderr goes to a file, which takes any length."""
+
+    step: list[str]
+    attempt: int
+    errors: IO[str]
+    process: subprocess.Popen[str]
+
+
 def _all(steps: Iterable[list[str]], workers: int) -> Iterator[list[str]]:
     """Runs all steps, `workers` at a time; each comes out when it is done."""
     waiting = [(step, 1) for step in steps]
-    running: list[tuple[subprocess.Popen[str], list[str], int]] = []
+    running: list[_Running] = []
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                step, attempt = waiting.pop(0)
-                running.append((_start(step), step, attempt))
+                running.append(_begin(*waiting.pop(0)))
             time.sleep(_POLL)
-            for entry in [entry for entry in running if entry[0].poll() is not None]:
-                running.remove(entry)
-                process, step, attempt = entry
-                _, errors = process.communicate()
-                if process.returncode < 0 and attempt < _TRIES:  # killed by a signal
-                    waiting.append((step, attempt + 1))
-                elif process.returncode != 0:
-                    raise _failure(step, process.returncode, errors)
-                else:
-                    yield step
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                code = one.process.returncode
+                with one.errors:
+                    if code < 0 and one.attempt < _TRIES:  # killed by a signal
+                        waiting.append((one.step, one.attempt + 1))
+                    elif code != 0:
+                        raise _failure(one, code)
+                    else:
+                        yield one.step
     finally:
-        for process, _, _ in running:
-            process.terminate()
-            process.communicate()
+        for one in running:
+            one.process.terminate()
+            one.process.wait()
+            one.errors.close()
 
 
-def _start(step: list[str]) -> subprocess.Popen[str]:
+def _begin(step: list[str], attempt: int) -> _Running:
+    errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `_all`
+    return _Running(step, attempt, errors, _start(step, errors))
+
+
+def _start(step: list[str], errors: IO[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "radscore", *step]
     return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
     )
 
 
-def _failure(step: list[str], code: int, errors: str) -> RadscoreError:
-    lines = errors.strip().splitlines()
+def _failure(one: _Running, code: int) -> RadscoreError:
+    one.errors.seek(0)
+    lines = one.errors.read().strip().splitlines()
     reason = lines[-1].removeprefix("radscore: error: ") if lines else f"exit code {code}"
-    return StorageError(f"radscore {' '.join(step[:4])} failed: {reason}")
+    return StorageError(f"radscore {' '.join(one.step[:4])} failed: {reason}")

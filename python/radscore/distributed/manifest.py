@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,7 @@ from radscore.kgrams import KgramSet
 from radscore.scoring import check_choice, check_rules, check_start
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from radscore.corpus import Corpus
     from radscore.schemes import Scheme
@@ -27,10 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["Run", "prepare", "prepare_in", "write_atomically"]
 
 _MANIFEST = "run.json"
+_LOCK = "run.lock"
 _FORMAT = "radscore run"
 _VERSION = 1
 #: Bytes from which a corpus has more partitions.
 _LARGE = 64_000_000_000
+#: Units that a large corpus has about: each reduction opens the files of all.
+_MOST_UNITS = 2000
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,13 @@ class Run:
 
     def filter(self) -> KgramSet | None:
         """The filter, which is kept beside the manifest."""
+        if self.content["filter"] is None:
+            return None
         path = self.folder / "filter.rkg"
-        return KgramSet.load(path) if path.exists() else None
+        phi = KgramSet.load(path)
+        if phi.fingerprint != self.content["filter"]:
+            raise StorageError(f"{path} is not the filter that the run was prepared with")
+        return phi
 
     def part_range(self, part: int) -> tuple[int, int]:
         """The partitions of a part."""
@@ -144,14 +154,40 @@ class Run:
     def tidy(self) -> None:
         """Removes what attempts that were killed have left; all units must be done."""
         for folder in self.folders:
-            for pattern in ("*.tmp", "*.piece"):
-                for path in (folder / "units").glob(pattern):
+            for pattern in ("units/*.tmp", "units/*.piece", "parts/*/*.tmp", "parts/*/radscore-*"):
+                for path in folder.glob(pattern):
                     path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Removes its folders."""
-        for folder in self.folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        """Removes its files, the manifest last, and its folders if nothing else is in them."""
+        for folder in reversed(self.folders):
+            for name in ("parts", "units", "logs"):
+                shutil.rmtree(folder / name, ignore_errors=True)
+            for name in ("filter.rkg", _LOCK, _MANIFEST):
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                folder.rmdir()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other processes of this machine from doing the whole run at the same time.
+
+        Raises
+        ------
+        StorageError
+            If another does it.
+        """
+        import fcntl
+
+        path = self.folder / _LOCK
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StorageError(
+                    f"another process works on {self.folder}; wait for it, or name other folders"
+                ) from None
+            yield
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -260,7 +296,7 @@ def prepare(
     check_choice("dedup", dedup, ("unit", "window", "context", "none"))
     check_rules(dedup, prompt_role, filter)
     if unit_bytes is None:
-        unit_bytes = max(UNIT_BYTES, corpus.total_bytes // 2000)
+        unit_bytes = max(UNIT_BYTES, corpus.total_bytes // _MOST_UNITS)
     if bits is None:
         bits = 12 + min((corpus.total_bytes // _LARGE).bit_length(), 2)
     if not 1 <= bits <= 16:
@@ -326,7 +362,7 @@ def prepare_in(
     paths = "\n".join(str(source.path.absolute()) for source in corpus.sources)
     name = f"radscore-{hashlib.sha256(paths.encode()).hexdigest()[:12]}"
     first, *more = [folder.absolute() / name for folder in folders]
-    unit_bytes = min(UNIT_BYTES, windows // 5)
+    unit_bytes = max(min(UNIT_BYTES, windows // 5), corpus.total_bytes // _MOST_UNITS)
     return prepare(
         first, corpus, scheme, dedup, unit_bytes=unit_bytes, more_folders=more, **options
     )
@@ -347,7 +383,7 @@ def write_atomically(path: Path, text: str) -> None:
     StorageError
         If the disk is full or the folder cannot be written to.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("w") as file:
             file.write(text)

@@ -154,7 +154,8 @@ def score_on_ray(
     with on_cluster() as ray:
         parts = max(16, 2 * n_cores(ray))
         run = prepare_in(folders, corpus, scheme, windows=windows, parts=parts, **rules)
-        result = run_ray(ray, run, corpus, scheme, memory=memory, threads=threads)
+        with run.alone():
+            result = run_ray(ray, run, corpus, scheme, memory=memory, threads=threads)
     run.discard()
     return result
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["slurm_script"]
 
 _SLACK = 1 << 29
+#: For the job's own shell, not for the one that submits.
+_TASK = '"$SLURM_ARRAY_TASK_ID"'
 
 
 def slurm_script(
@@ -50,16 +52,17 @@ def slurm_script(
     name = shlex.quote(str(folder))
     options = " ".join(shlex.quote(word) for word in secret)
     units, parts = len(run.units), run.n_parts
+    mapping = f"{call} map {name} --unit {_TASK} {resources}"
     lines = [
         "#!/bin/sh",
         "# Submits a radscore run. Every step can be repeated: what is done is not done again.",
         "set -eu",
         f"mkdir -p {shlex.quote(str(folder / 'logs'))}",
-        _submit("map", common, f"0-{units - 1}", None, f"{call} map {name} --unit @ {resources}"),
+        _submit("map", common, f"0-{units - 1}", None, mapping),
     ]
     last = "map"
     for stage in stages_of(run, scheme):
-        work = f"{call} reduce {name} --part @ --stage {stage} {resources} {options}"
+        work = f"{call} reduce {name} --part {_TASK} --stage {stage} {resources} {options}"
         lines.append(_submit(stage, common, f"0-{parts - 1}", last, work))
         last = stage
     work = f"{call} merge {name} --json {options}"
@@ -74,7 +77,5 @@ def _submit(name: str, common: str, array: str | None, after: str | None, work: 
         words.append(f"--array={array}")
     if after is not None:
         words.append(f"--dependency=afterok:${after}")
-    # The job's own shell, not the submitting one, must see the variable.
-    work = work.replace("@", '"$SLURM_ARRAY_TASK_ID"')
     words.append(f"--wrap={shlex.quote(work)})")
     return " ".join(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
+import uuid
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -36,6 +36,8 @@ Stage: TypeAlias = Literal["windows", "units"]
 DEFAULT_MEMORY = 1 << 30
 #: Tokens of the widest window.
 _WIDEST = 17
+#: Files that a process has open beside those of units.
+_OTHER_FILES = 256
 
 
 def map_unit(
@@ -79,16 +81,17 @@ def map_unit(
     scorer = _collector(run, threads)
     path = run.unit_path(unit)
     pieces: list[Path] = []
+    attempt = uuid.uuid4().hex
     reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
     reading = read_unit(corpus, units[unit], reach)
     try:
         for part in _ahead(reading):
             _add(scorer, part)
             if scorer.n_bytes > budget.windows:
-                pieces.append(path.with_suffix(f".{os.getpid()}.{len(pieces)}.piece"))
+                pieces.append(path.with_suffix(f".{attempt}.{len(pieces)}.piece"))
                 scorer.write_unit(pieces[-1], run.configuration, unit)
         if pieces:
-            pieces.append(path.with_suffix(f".{os.getpid()}.{len(pieces)}.piece"))
+            pieces.append(path.with_suffix(f".{attempt}.{len(pieces)}.piece"))
             scorer.write_unit(pieces[-1], run.configuration, unit)
             limits = (budget.windows, [path.parent])
             length, digest = scorer.join_units(pieces, path, run.configuration, unit, *limits)
@@ -206,6 +209,7 @@ def reduce_part(
         if missing:
             raise StorageError(f"work unit {missing[0]} of {run.folder} is not done; map it first")
         paths = [run.unit_path(unit) for unit in range(len(run.units))]
+        _allow_open_files(len(paths))
         prefix = target.with_suffix("")
         written = core.reduce(paths, run.configuration, first, last, prefix, *limits)
         exchange = [(frame, Path(path)) for frame, path in written]
@@ -216,12 +220,14 @@ def reduce_part(
                 raise StorageError(f"part {other} of {run.folder} is not reduced; do that first")
             folder = target.parent
             exchange += [(frame, folder / name) for frame, name in done["exchange"]]
+        _allow_open_files(len(exchange))
         core.reduce_units(exchange, first, last, *limits)
         exchange = []
     content = {
         "configuration": run.content["configuration"],
         "scheme": scheme.fingerprint,
         "part": part,
+        "range": [first, last],
         "stage": stage,
         "tallies": [base64.b64encode(tally.to_bytes()).decode() for tally in core.partial()],
         "exchange": [[frame, path.name] for frame, path in exchange],
@@ -229,6 +235,17 @@ def reduce_part(
     content["checksum"] = _checksum(content)
     write_atomically(target, json.dumps(content))
     return True
+
+
+def _allow_open_files(count: int) -> None:
+    """Raises this process's limit of open files, as far as it may, where it is too low."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _part_path(run: Run, scheme: Scheme, part: int, stage: Stage) -> Path:
@@ -249,9 +266,11 @@ def _read_part(run: Run, scheme: Scheme, part: int, stage: Stage) -> dict[str, A
         return None
     if checksum != _checksum(content):
         return None
-    if content["configuration"] != run.content["configuration"] or content["part"] != part:
+    known = (content["configuration"], content["part"], tuple(content.get("range", ())))
+    if known != (run.content["configuration"], part, run.part_range(part)):
         return None
-    return content
+    exchanged = [path.parent / name for _, name in content["exchange"]]
+    return content if all(path.exists() for path in exchanged) else None
 
 
 def merge(run: Run, scheme: Scheme) -> ScoreResult:
@@ -276,8 +295,8 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
                 total = tally if total is None else total.merge(tally)
     if total is None:
         raise StorageError(f"{run.folder} has no parts")
-    run.tidy()
     skipped = run.skipped()
+    run.tidy()
     if total.n_documents == 0:
         raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
     scorer = Scorer(scheme, **run.rules, filter=run.filter())

@@ -3,7 +3,8 @@
 Files of ids are cut anywhere, in the middle of documents too: a unit reads some tokens before and
 after its own, so that every window has its context and every document its length. Files with an
 index are cut between documents, Parquet files between row groups, and all others are one unit each.
-So is every file where bad records are skipped: a document is then kept or left out as a whole.
+So is every file where bad records are skipped (a document is then kept or left out as a whole), and
+every file of ids whose end-of-document id is none of the vocabulary.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _cut(corpus: Corpus, number: int, source: Source, unit_bytes: int) -> Iterat
         yield from _row_groups(number, source, unit_bytes)
         return
     reader = reader_of(source, corpus.options, Problems("raise"))
-    if not isinstance(reader, TokenReader) or reader.held:
+    if not isinstance(reader, TokenReader) or reader.held or _outside(corpus.options):
         yield WorkUnit(number)
         return
     layout = reader.layout
@@ -161,11 +162,8 @@ class UnitReading:
         for first in range(unit.first, unit.last, options.batch_tokens):
             last = min(first + options.batch_tokens, unit.last)
             chunk, before = reader.stretch(first, last, self._reach)
-            check_ids(chunk, None if _outside(options) else options.vocab_size, problems)
+            check_ids(chunk, options.vocab_size, problems)
             documents, span = chunk.documents, (before, before + last - first)
-            if options.eod is not None and _outside(options):
-                documents, span = _without(documents, options.eod, span)
-                check_ids(_with(chunk, documents), options.vocab_size, problems)
             yield Part(documents, None, span)
 
 
@@ -181,18 +179,3 @@ def _outside(options: Any) -> bool:
         and options.vocab_size is not None
         and options.eod >= options.vocab_size
     )
-
-
-def _with(chunk: Any, documents: Documents) -> Any:
-    from dataclasses import replace
-
-    return replace(chunk, documents=documents)
-
-
-def _without(
-    documents: Documents, eod: int, span: tuple[int, int]
-) -> tuple[Documents, tuple[int, int]]:
-    kept = documents.values != eod
-    before = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept)))
-    shorter = Documents(documents.values[kept], before[documents.offsets])
-    return shorter, (int(before[span[0]]), int(before[span[1]]))

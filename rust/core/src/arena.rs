@@ -62,11 +62,6 @@ impl<T: Lasting> Arena<T> {
         self.spare.push(block);
     }
 
-    /// Bytes that wait.
-    pub fn bytes(&self) -> usize {
-        self.spare.iter().map(size).sum()
-    }
-
     /// Returns the waiting blocks to the system.
     pub fn clear(&mut self) {
         self.spare.clear();

@@ -618,7 +618,14 @@ impl<K: Key> Frame<K> {
             }
             if state.units.is_some() {
                 waiting.sort_unstable();
-                let mut own = scored.to_vec();
+                // A window of a unit that waits is none that was scored, although it is no window
+                // that waits: it was found to be a repetition.
+                state.push_units(&[&waiting], packer);
+                state.dedup_units(&self.desks, packer);
+                state.push_units(&[scored], packer);
+                state.dedup_units(&self.desks, packer);
+                let units = state.units.replace(Store::default());
+                let mut own = units.map_or_else(Vec::new, |units| units.export(|_| 0));
                 own.retain(|key| waiting.binary_search(key).is_err());
                 state.push_units(&[&own], packer);
                 state.dedup_units(&self.desks, packer);

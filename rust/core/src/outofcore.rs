@@ -7,11 +7,14 @@ use crate::key::Key;
 use crate::placing::{ByUnit, ByWindow, Desk};
 use crate::pool::Pool;
 use crate::scoring::SchemeState;
-use crate::spill::{UnitFile, Writer};
+use crate::spill::{NO_UNIT, UnitFile, Writer};
 use crate::store::{Bench, Placing, Store};
+use std::collections::hash_map::RandomState;
 use std::fs;
+use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Partitions that one that outgrows memory is split into, as bits.
@@ -20,6 +23,12 @@ const SPLIT_BITS: u32 = 6;
 const MOST_LEVELS: u32 = 2;
 /// Names of temporary files that were given in this process.
 static NAMED: AtomicU64 = AtomicU64::new(0);
+
+/// A name that no other process has, on this machine or another.
+pub(crate) fn attempt() -> String {
+    static RANDOM: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+    format!("{}-{:016x}", std::process::id(), *RANDOM)
+}
 
 /// What a reduction may use.
 #[derive(Debug, Clone)]
@@ -35,7 +44,7 @@ impl Limits {
     pub fn temporary(&self) -> Temporary {
         let number = NAMED.fetch_add(1, Ordering::Relaxed);
         let folder = &self.folders[number as usize % self.folders.len()];
-        Temporary(folder.join(format!("radscore-{}-{number}.rsw", std::process::id())))
+        Temporary(folder.join(format!("radscore-{}-{number}.rsw", attempt())))
     }
 }
 
@@ -206,14 +215,17 @@ impl<K: Key> Frame<K> {
         self.store.bytes() + units.map(Store::bytes).sum::<usize>()
     }
 
-    /// Writes its windows, each once, as the next section, and forgets them.
+    /// Writes its windows, each once, as the next section.
     pub(crate) fn spill(&mut self, writer: &mut Writer, pool: &Pool) -> Result<()> {
         self.dedup_all(pool);
         writer.section(self.counts, self.duplicates);
-        pool.install(|| writer.partitions(&self.store))?;
+        pool.install(|| writer.partitions(&self.store))
+    }
+
+    /// Forgets its windows, which are in a file now.
+    pub(crate) fn forget(&mut self) {
         self.store.clear();
         (self.counts, self.duplicates) = Default::default();
-        Ok(())
     }
 
     /// Writes the windows of some files, each once, as the next section.
@@ -319,7 +331,7 @@ impl<K: Key> Frame<K> {
             let stores = state.units.iter();
             expected.extend(stores.map(|store| (K::BYTES as u64, store.bits())));
         }
-        let mut writer = Writer::create(path, [0; 32], 0, &expected)?;
+        let mut writer = Writer::create(path, [0; 32], NO_UNIT, &expected)?;
         for store in self
             .schemes
             .iter_mut()

@@ -1,7 +1,7 @@
 //! A scorer whose windows lie in files: it collects work units, and reduces them to sums.
 
 use crate::error::{Error, Result};
-use crate::outofcore::{Limits, Loading, Temporary, one_by_one, open_units};
+use crate::outofcore::{Limits, Loading, Temporary, attempt, one_by_one, open_units};
 use crate::scorer::{AnyFrame, Scorer, each};
 use crate::spill::{Configuration, Finished, UnitFile, Writer};
 use crate::tally::Tally;
@@ -103,7 +103,11 @@ impl Scorer {
         for frame in &mut self.frames {
             each!(frame, f => f.spill(&mut writer, &self.pool))?;
         }
-        writer.finish()
+        let finished = writer.finish()?;
+        self.frames
+            .iter_mut()
+            .for_each(|frame| each!(frame, f => f.forget()));
+        Ok(finished)
     }
 
     fn sections(&self) -> Vec<(u64, u32)> {
@@ -161,6 +165,24 @@ impl Scorer {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<Exchange>> {
         let mut written = Vec::new();
+        let done = self.reduce_to(files, parts, exchange, limits, &mut written, check);
+        if done.is_err() {
+            written
+                .iter()
+                .for_each(|(_, path)| drop(Temporary::of(path)));
+        }
+        done.map(|()| written)
+    }
+
+    fn reduce_to(
+        &mut self,
+        files: &[UnitFile],
+        parts: Range<usize>,
+        exchange: &Path,
+        limits: &Limits,
+        written: &mut Vec<Exchange>,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
         for (index, frame) in self.frames.iter_mut().enumerate() {
             let bits = files.first().map_or(Ok(BITS), |file| file.bits(index))?;
             check_parts(&parts, bits)?;
@@ -174,7 +196,7 @@ impl Scorer {
             }
             let mut next = || {
                 let mut name = exchange.as_os_str().to_owned();
-                name.push(format!(".{index}.{}.rsx", written.len()));
+                name.push(format!(".{index}.{}.{}.rsx", attempt(), written.len()));
                 written.push((index, PathBuf::from(&name)));
                 PathBuf::from(name)
             };
@@ -195,7 +217,7 @@ impl Scorer {
                 }
             });
         }
-        Ok(written)
+        Ok(())
     }
 
     /// Reduces some partitions of all that [`Scorer::reduce`] handed on to sums.

@@ -223,7 +223,8 @@ impl<K: Key> Work<'_, K> {
             if count > 0 {
                 check()?;
                 let keys = store.unscored_keys(from..end);
-                let sums = if end - from == 1 && count > 4 * most {
+                let large = end - from == 1 && count > 4 * most;
+                let sums = if large || store.is_small() {
                     self.score_large(&keys, check)?
                 } else {
                     self.score_round(store, from..end)
@@ -256,7 +257,7 @@ impl<K: Key> Work<'_, K> {
         total
     }
 
-    /// One partition that takes long: all workers score it, slice by slice.
+    /// One partition that takes long, or few: all workers score them, slice by slice.
     fn score_large(&self, keys: &[K], check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Sums>> {
         let mut keys = keys.to_vec();
         // Sorted, windows of one context are in one slice.

@@ -24,6 +24,9 @@ const DIGEST: usize = 32;
 /// Bytes that are written at one go.
 const BUFFER: usize = 1 << 20;
 
+/// The number of a file that is of no work unit.
+pub const NO_UNIT: u64 = u64::MAX;
+
 /// What the windows of a file were made with: equal hashes, equal meaning.
 pub type Configuration = [u8; 32];
 
@@ -91,7 +94,7 @@ impl Writer {
         expected: &[(u64, u32)],
     ) -> Result<Self> {
         let mut name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
-        name.push(format!(".{}.tmp", std::process::id()));
+        name.push(format!(".{}.tmp", crate::outofcore::attempt()));
         let temporary = path.with_file_name(name);
         let file = File::create(&temporary).map_err(|error| storage("write", path, &error))?;
         let place = (HEAD + header_len(expected) + DIGEST).next_multiple_of(64) as u64;
@@ -421,11 +424,13 @@ impl UnitFile {
                 ));
                 if sum.value() != entries[part].sum {
                     return Err(Error::Storage(format!(
-                        "{} is damaged: partition {} does not fit its checksum; make work unit {} \
-                         anew",
+                        "{} is damaged: partition {} does not fit its checksum; {}",
                         self.path.display(),
                         parts.start + part,
-                        self.unit
+                        match self.unit {
+                            NO_UNIT => "remove it, and run the same again".into(),
+                            unit => format!("make work unit {unit} anew"),
+                        }
                     )));
                 }
             }

@@ -163,6 +163,11 @@ impl<K: Key> Store<K> {
         self.tail.len() + self.progress.iter().map(|part| part.total).sum::<usize>()
     }
 
+    /// Whether there are too few partitions to keep all workers busy.
+    pub fn is_small(&self) -> bool {
+        self.bits == FEW_BITS
+    }
+
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -180,10 +185,10 @@ impl<K: Key> Store<K> {
         self.tail.len() + self.progress.iter().map(waiting).sum::<usize>()
     }
 
-    /// Bytes that it holds.
+    /// Bytes of the keys that it holds; not those of memory that waits to be used again.
     pub fn bytes(&self) -> usize {
         let runs: usize = self.runs.iter().map(Run::bytes).sum();
-        runs + self.tail.capacity() * K::BYTES + self.arena.bytes()
+        runs + self.tail.len() * K::BYTES
     }
 
     /// How far a partition has come.

@@ -143,8 +143,12 @@ fn add(
 #[test]
 fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
     let (values, offsets) = corpus();
-    let schemes = vec![additive()?, keyed(1)?, keyed(2)?, keyed(12)?, keyed(16)?];
-    for rule in [Dedup::Unit, Dedup::Window, Dedup::Context, Dedup::None] {
+    let all = vec![additive()?, keyed(1)?, keyed(2)?, keyed(12)?, keyed(16)?];
+    let rules = [Dedup::Unit, Dedup::Window, Dedup::Context, Dedup::None];
+    for (schemes, rule) in [&all[..], &all[..1]]
+        .iter()
+        .flat_map(|set| rules.map(|rule| (set.to_vec(), rule)))
+    {
         let mut whole = Scorer::new(schemes.clone(), &options(rule))?;
         add(&mut whole, &values, &offsets, None)?;
         let tallies = whole.tallies(&mut ok)?;
@@ -345,6 +349,43 @@ fn an_interruption_loses_nothing() -> Result<()> {
     );
     assert!(hurried.tallies(&mut || Err(Error::Interrupted)).is_err());
     assert_eq!(hurried.tallies(&mut ok)?, calm.tallies(&mut ok)?);
+    Ok(())
+}
+
+/// The stop may come between deduplication and scoring, and the state be saved then.
+#[test]
+fn an_interruption_that_is_saved_loses_nothing() -> Result<()> {
+    let (values, offsets) = corpus();
+    for schemes in [vec![additive()?], vec![additive()?, keyed(2)?]] {
+        let mut whole = Scorer::new(schemes.clone(), &options(Dedup::Unit))?;
+        add(&mut whole, &values, &offsets, None)?;
+        let expected = whole.tallies(&mut ok)?;
+        let mut interrupted = 0;
+        for stop_at in 1..30 {
+            let mut scorer = Scorer::new(schemes.clone(), &options(Dedup::Unit))?;
+            add(&mut scorer, &values, &offsets, None)?;
+            let mut looks = 0;
+            let stopped = scorer.flush(&mut || {
+                looks += 1;
+                if looks == stop_at {
+                    Err(Error::Interrupted)
+                } else {
+                    Ok(())
+                }
+            });
+            interrupted += u32::from(stopped.is_err());
+            let state = scorer.state()?;
+            let mut restored = Scorer::new(schemes.clone(), &options(Dedup::Unit))?;
+            restored.restore(&state)?;
+            assert_eq!(
+                restored.tallies(&mut ok)?,
+                expected,
+                "stopped at look {stop_at}"
+            );
+            assert_eq!(scorer.tallies(&mut ok)?, expected);
+        }
+        assert!(interrupted > 1);
+    }
     Ok(())
 }
 
