@@ -13,6 +13,8 @@ use std::sync::Arc;
 /// Windows that are deduplicated between two looks at the caller's wish to stop.
 pub(crate) const ROUND: usize = 1 << 22;
 
+/// Windows that several schemes score one after the other.
+const SHARED: usize = 1 << 11;
 /// Nanoseconds of scoring a window up to which it is scored where it is deduplicated.
 const QUICK: f64 = 500.0;
 /// Nanoseconds of one core between two looks at the caller's wish to stop.
@@ -279,10 +281,26 @@ impl<K: Key> Work<'_, K> {
 
     /// The sums of windows under each scheme.
     fn score_keys(&self, keys: &[K], scratch: &mut Scratch) -> Vec<Sums> {
-        self.schemes
-            .iter()
-            .map(|&scheme| self.score_one(scheme, keys, scratch))
-            .collect()
+        let alike = |scheme: &&dyn Scheme| {
+            let whole = self.drops_keyless && !scheme.unit_is_window();
+            !whole && !scheme.shares_work_within_contexts()
+        };
+        if self.schemes.len() < 2 || !self.schemes.iter().all(alike) {
+            let score = |&scheme: &&dyn Scheme| self.score_one(scheme, keys, scratch);
+            return self.schemes.iter().map(score).collect();
+        }
+        // Windows are unpacked once for all keys, so few at a time that they stay in the cache.
+        let Scratch { tokens, words, .. } = scratch;
+        let mut all = vec![Sums::default(); self.schemes.len()];
+        for keys in keys.chunks(SHARED) {
+            self.packer.unpack_into(keys, tokens);
+            words.resize(keys.len(), 0);
+            for (sums, scheme) in all.iter_mut().zip(self.schemes) {
+                scheme.scores(tokens, words);
+                sums.add(scheme.score_kind(), words);
+            }
+        }
+        all
     }
 
     /// The sums of windows under one scheme; those of one context should stand in one call.

@@ -151,6 +151,9 @@ impl Scheme for Keyed {
             Mode::Gumbel => None,
         }
     }
+    fn nanoseconds(&self) -> f64 {
+        6.0
+    }
     fn unit_is_window(&self) -> bool {
         true
     }

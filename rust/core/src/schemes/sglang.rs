@@ -156,6 +156,9 @@ impl Scheme for SglangGumbel {
     fn share(&self) -> Option<Share> {
         None
     }
+    fn nanoseconds(&self) -> f64 {
+        20.0
+    }
     fn unit_is_window(&self) -> bool {
         false
     }

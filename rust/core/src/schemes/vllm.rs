@@ -218,6 +218,9 @@ impl Scheme for VllmGumbel {
     fn share(&self) -> Option<Share> {
         None
     }
+    fn nanoseconds(&self) -> f64 {
+        15.0
+    }
     fn unit_is_window(&self) -> bool {
         true
     }
