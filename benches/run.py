@@ -44,14 +44,19 @@ SECTIONS: Final = (
 
 
 def main() -> None:
-    """Prints each section as it is measured, then writes all of them."""
+    """Prints each section as it is measured, and writes what there is so far."""
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     parts = ["# Results", f"{now}, {machine()}.", "Written by `python -m benches.run`."]
     for title, modules in SECTIONS:
         parts += [f"## {title}", table([row for module in modules for row in module.rows()])]
         print(f"\n{title}\n{parts[-1]}", flush=True)
+        _write(parts)
     parts += ["## Import", bench_import.report()]
     print(f"\nImport\n{parts[-1]}", flush=True)
+    _write(parts)
+
+
+def _write(parts: list[str]) -> None:
     RESULTS.write_text("\n\n".join(parts) + "\n")
 
 
