@@ -148,7 +148,7 @@ fn add(
 #[test]
 fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
     let (values, offsets) = corpus();
-    let all = vec![additive()?, keyed(1)?, keyed(2)?, keyed(12)?, keyed(16)?];
+    let all = [additive()?, keyed(1)?, keyed(2)?, keyed(12)?, keyed(16)?];
     let rules = [Dedup::Unit, Dedup::Window, Dedup::Context, Dedup::None];
     for (schemes, rule) in [&all[..], &all[..1]]
         .iter()
