@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus import Corpus
     from radscore.distributed import Run
+    from radscore.results import ScoreResult
 
 __all__ = ["register"]
 
@@ -213,8 +214,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
             )
         finally:
             progress.close()
-        table(table_rows(result, RunInput(run, result), None))
-        return Exit.SKIPPED if run.skipped() else Exit.DONE
+        return _report(run, result, as_json=False)
     table(
         [
             ("run", str(run.folder)),
@@ -282,9 +282,14 @@ def _run_merge(args: argparse.Namespace) -> int:
     from radscore.distributed import Run, merge
 
     run, scheme = Run.open(args.folder), load_scheme(args)
-    result = merge(run, scheme)
-    if args.json:
-        json_out(json_fields(result, RunInput(run, result), None))
+    return _report(run, merge(run, scheme), as_json=args.json)
+
+
+def _report(run: Run, result: ScoreResult, *, as_json: bool) -> int:
+    """Prints a result of a run."""
+    source = RunInput(run, result)
+    if as_json:
+        json_out(json_fields(result, source, None))
     else:
-        table(table_rows(result, RunInput(run, result), None))
-    return Exit.SKIPPED if run.skipped() else Exit.DONE
+        table(table_rows(result, source, None))
+    return Exit.SKIPPED if source.skipped else Exit.DONE

@@ -10,6 +10,7 @@ import shutil
 import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ _MANIFEST = "run.json"
 _LOCK = "run.lock"
 _FORMAT = "radscore run"
 _VERSION = 1
+#: What the windows in the files of units depend on.
+_DECISIVE = ("files", "settings", "windows", "rules", "filter", "bits", "units", "version")
 #: Bytes from which a corpus has more partitions.
 _LARGE = 64_000_000_000
 #: Units that a large corpus has about: each reduction opens the files of all.
@@ -63,7 +66,7 @@ class Run:
         """A hash of everything that the windows depend on; keys are not among it."""
         return bytes.fromhex(self.content["configuration"])
 
-    @property
+    @cached_property
     def units(self) -> list[WorkUnit]:
         """The work units, in reading order."""
         return [WorkUnit(**unit) for unit in self.content["units"]]
@@ -243,8 +246,7 @@ def _shape(scheme: Scheme, start: int | None) -> dict[str, Any]:
 
 def _configuration(content: dict[str, Any]) -> str:
     """The hash of what the windows in the units depend on."""
-    names = ("version", "files", "settings", "windows", "rules", "filter", "bits", "units")
-    text = json.dumps({name: content[name] for name in names}, sort_keys=True)
+    text = json.dumps({name: content[name] for name in _DECISIVE}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -370,9 +372,9 @@ def prepare_in(
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
     words = {"files": "corpus", "settings": "way of reading", "bits": "number of partitions"}
-    names = ("files", "settings", "windows", "rules", "filter", "bits", "units")
-    found = [words.get(name, name) for name in names if one.get(name) != other.get(name)]
-    return found[0] if found else "version"
+    differing = (name for name in _DECISIVE if one.get(name) != other.get(name))
+    first = next(differing, "version")
+    return words.get(first, first)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -281,10 +281,8 @@ impl Packer {
 
     /// The tokens of many windows, one row a window.
     pub fn unpack_all<K: Key>(&self, keys: &[K]) -> Vec<u32> {
-        let mut out = vec![0; keys.len() * self.width];
-        for (row, &key) in out.chunks_exact_mut(self.width).zip(keys) {
-            self.unpack(key, row);
-        }
+        let mut out = Vec::new();
+        self.unpack_into(keys, &mut out);
         out
     }
 

@@ -97,7 +97,8 @@ impl ByWindow {
             return None;
         }
         part.gather(0, &mut desk.keys);
-        let foreign = foreign(index, bits, |id: K| self.hash_id(id));
+        let keys = (0..).map(|i| K::default().push(i, 20).push(i, 20).push(i, 20));
+        let foreign = foreign(index, bits, keys, |id| self.hash_id(id));
         let context_bits = packer.window_bits() - packer.bits;
         let kept = if self.rule == Rule::Context && K::BITS == 128 && context_bits <= 64 {
             let items = &mut NarrowContexts(&mut desk.keys, packer);
@@ -237,11 +238,8 @@ impl ByUnit {
         }
         part.gather(0, &mut desk.keys);
         self.ids(&desk.keys, &mut desk.scratch, &mut desk.units);
-        let foreign = (0..).map(|seed: u128| seed << 32);
-        let foreign = foreign
-            .into_iter()
-            .find(|&id| part_of(self.hash(id), bits) != index);
-        let foreign = foreign.unwrap_or_default();
+        let units = (0..).map(|seed: u128| seed << 32);
+        let foreign = foreign(index, bits, units, |id| self.hash(id));
         let kept = if self.narrow {
             desk.narrow.clear();
             desk.narrow
@@ -312,11 +310,14 @@ impl<K: Key> Placing<K> for Sameness {
     }
 }
 
-/// An identity whose hash lies in another partition: it is none of this partition's.
-fn foreign<I: Key>(part: usize, bits: u32, hash: impl Fn(I) -> u64) -> I {
-    (0..)
-        .map(|i| I::default().push(i, 20).push(i, 20).push(i, 20))
-        .find(|&id| part_of(hash(id), bits) != part)
+/// The first of some identities whose hash lies in another partition: it is none of this one's.
+fn foreign<I: Key>(
+    part: usize,
+    bits: u32,
+    mut ids: impl Iterator<Item = I>,
+    hash: impl Fn(I) -> u64,
+) -> I {
+    ids.find(|&id| part_of(hash(id), bits) != part)
         .unwrap_or_default()
 }
 

@@ -196,10 +196,7 @@ impl<K: Key> Work<'_, K> {
         let (mut removed, mut before) = (0, Vec::with_capacity(results.len()));
         for (own, sums, scored) in results {
             removed += own;
-            total
-                .iter_mut()
-                .zip(&sums)
-                .for_each(|(sum, more)| sum.merge(more));
+            merge_all(&mut total, &sums);
             before.push(scored);
         }
         (removed, total, before)
@@ -251,10 +248,7 @@ impl<K: Key> Work<'_, K> {
         });
         let mut total = vec![Sums::default(); self.schemes.len()];
         for sums in &results {
-            total
-                .iter_mut()
-                .zip(sums)
-                .for_each(|(sum, more)| sum.merge(more));
+            merge_all(&mut total, sums);
         }
         total
     }
@@ -333,6 +327,14 @@ impl<K: Key> Work<'_, K> {
         }
         sums
     }
+}
+
+/// Adds the sums of each scheme.
+fn merge_all(total: &mut [Sums], more: &[Sums]) {
+    total
+        .iter_mut()
+        .zip(more)
+        .for_each(|(sum, more)| sum.merge(more));
 }
 
 /// Removes the rows that are marked; returns how many are left.

@@ -1,30 +1,26 @@
 //! Windows in files give exactly what windows in memory give: any units, partitions and limits.
 
+mod common;
+
+use common::{VOCAB, corpus, ok, options, sums};
 use radscore_core::documents::{Documents, TokenSlice};
 use radscore_core::frame::Rule as Dedup;
 use radscore_core::outofcore::Limits;
 use radscore_core::schemes::Scheme;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
 use radscore_core::schemes::sglang::SglangGumbel;
-use radscore_core::scorer::{Options, Scorer};
+use radscore_core::scorer::Scorer;
 use radscore_core::spill::UnitFile;
 use radscore_core::tally::Tally;
-use radscore_core::weighted::Combine;
-use radscore_core::windows::{PromptRole, Source};
+use radscore_core::windows::Source;
 use radscore_core::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const VOCAB: u32 = 40;
 const CONFIGURATION: [u8; 32] = [9; 32];
 const RULES: [Dedup; 4] = [Dedup::Unit, Dedup::Window, Dedup::Context, Dedup::None];
-
-fn ok() -> Result<()> {
-    Ok(())
-}
 
 /// A folder of its own, removed at the end.
 struct Folder(PathBuf);
@@ -62,12 +58,7 @@ fn sets() -> Result<[Vec<Arc<dyn Scheme>>; 2]> {
 }
 
 fn schemes() -> Result<Vec<Arc<dyn Scheme>>> {
-    let rule = Rule::Prf {
-        prf: Prf::from_name("additive")?,
-        hash_key: 0x8000_000B, // seeds that fill 32 bits
-        table_seed: LM_TABLE_SEED.into(),
-    };
-    let additive = Kgw::new(VOCAB, 0.25, Seeding::new(rule, 2, false)?, false)?;
+    let additive = Kgw::new(VOCAB, 0.25, sums()?, false)?;
     Ok(vec![
         Arc::new(additive),
         Arc::new(Keyed::green([7; 16], VOCAB, 2, 0.25)?),
@@ -75,36 +66,6 @@ fn schemes() -> Result<Vec<Arc<dyn Scheme>>> {
         Arc::new(Keyed::gumbel([8; 16], VOCAB, 12)?),
         Arc::new(Keyed::gumbel([8; 16], VOCAB, 16)?),
     ])
-}
-
-fn options(rule: Dedup) -> Options {
-    Options {
-        rule,
-        combine: Combine::One,
-        start: None,
-        role: PromptRole::Exclude,
-        filter: None,
-        threads: Some(2),
-    }
-}
-
-/// Documents of very different lengths, with much repetition.
-fn corpus() -> (Vec<u16>, Vec<i64>) {
-    let mut state = 5u64;
-    let mut next = move || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        state >> 33
-    };
-    let (mut offsets, mut values) = (vec![0], Vec::new());
-    for _ in 0..300 {
-        for _ in 0..next() % 40 * (next() % 3) {
-            values.push((next() % 40 * (next() % 2)) as u16);
-        }
-        offsets.push(values.len() as i64);
-    }
-    (values, offsets)
 }
 
 fn in_memory(schemes: &[Arc<dyn Scheme>], rule: Dedup) -> Result<Vec<Tally>> {

@@ -1,5 +1,8 @@
 //! The scorer against a naive one: every rule, split, merged, saved, with weights.
 
+mod common;
+
+use common::{VOCAB, corpus, ok, options, sums};
 use radscore_core::documents::{Documents, TokenSlice};
 use radscore_core::frame::Rule as Dedup;
 use radscore_core::kgrams::KgramSet;
@@ -7,31 +10,14 @@ use radscore_core::per_document::{positions, score_documents};
 use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
 use radscore_core::schemes::{Scheme, ScoreKind};
 use radscore_core::scorer::{Options, Scorer};
 use radscore_core::tally::Tally;
 use radscore_core::weighted::Combine;
-use radscore_core::windows::{PromptRole, Source};
+use radscore_core::windows::Source;
 use radscore_core::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-
-const VOCAB: u32 = 40;
-
-fn ok() -> Result<()> {
-    Ok(())
-}
-
-fn sums() -> Result<Seeding> {
-    let prf = Prf::from_name("additive")?;
-    let rule = Rule::Prf {
-        prf,
-        hash_key: 0x8000_000B, // seeds that fill 32 bits
-        table_seed: LM_TABLE_SEED.into(),
-    };
-    Seeding::new(rule, 2, false)
-}
 
 fn additive() -> Result<Arc<dyn Scheme>> {
     Ok(Arc::new(Kgw::new(VOCAB, 0.25, sums()?, false)?))
@@ -44,37 +30,6 @@ fn slow() -> Result<Arc<dyn Scheme>> {
 
 fn keyed(width: usize) -> Result<Arc<dyn Scheme>> {
     Ok(Arc::new(Keyed::green([7; 16], VOCAB, width, 0.25)?))
-}
-
-fn options(rule: Dedup) -> Options {
-    Options {
-        rule,
-        combine: Combine::One,
-        start: None,
-        role: PromptRole::Exclude,
-        filter: None,
-        threads: Some(2),
-    }
-}
-
-/// Pseudo-random documents of very different lengths, with much repetition.
-fn corpus() -> (Vec<u16>, Vec<i64>) {
-    let mut state = 5u64;
-    let mut next = move || {
-        state = state
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        state >> 33
-    };
-    let mut offsets = vec![0];
-    let mut values = Vec::new();
-    for _ in 0..300 {
-        for _ in 0..next() % 40 * (next() % 3) {
-            values.push((next() % 40 * (next() % 2)) as u16);
-        }
-        offsets.push(values.len() as i64);
-    }
-    (values, offsets)
 }
 
 /// Windows in reading order.

@@ -1,0 +1,56 @@
+//! What tests of scorers share: a corpus with much repetition, and how it is scored.
+
+use radscore_core::Result;
+use radscore_core::frame::Rule as Dedup;
+use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
+use radscore_core::scorer::Options;
+use radscore_core::weighted::Combine;
+use radscore_core::windows::PromptRole;
+
+pub const VOCAB: u32 = 40;
+
+pub fn ok() -> Result<()> {
+    Ok(())
+}
+
+/// A seeding by the sum of two tokens: permuted contexts are one unit.
+pub fn sums() -> Result<Seeding> {
+    let prf = Prf::from_name("additive")?;
+    let rule = Rule::Prf {
+        prf,
+        hash_key: 0x8000_000B, // seeds that fill 32 bits
+        table_seed: LM_TABLE_SEED.into(),
+    };
+    Seeding::new(rule, 2, false)
+}
+
+pub fn options(rule: Dedup) -> Options {
+    Options {
+        rule,
+        combine: Combine::One,
+        start: None,
+        role: PromptRole::Exclude,
+        filter: None,
+        threads: Some(2),
+    }
+}
+
+/// Pseudo-random documents of very different lengths, with much repetition.
+pub fn corpus() -> (Vec<u16>, Vec<i64>) {
+    let mut state = 5u64;
+    let mut next = move || {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        state >> 33
+    };
+    let mut offsets = vec![0];
+    let mut values = Vec::new();
+    for _ in 0..300 {
+        for _ in 0..next() % 40 * (next() % 3) {
+            values.push((next() % 40 * (next() % 2)) as u16);
+        }
+        offsets.push(values.len() as i64);
+    }
+    (values, offsets)
+}
