@@ -137,16 +137,18 @@ class _ExamplesReader:
 
     def chunks(self, position: Position) -> Iterator[Chunk]:
         """The records after `position` (``row`` records)."""
-        columns = RecordColumns(self._fields, self._problems)
+        columns = RecordColumns(self._fields)
         number = position.get("row", 0)
         # Not `skip`, which some sources of records lack.
         for record in islice(iter(self._source.entry), number, None):
             values = {name: _plain(value) for name, value in record.items()}
-            columns.add(values, place(self._source.path, number, "row"), number)
+            flaw = columns.add(values, number)
+            if flaw is not None:
+                self._problems.record(place(self._source.path, number, "row"), flaw)
             number += 1
             if columns.full:
                 yield self._chunk(columns, number)
-                columns = RecordColumns(self._fields, self._problems)
+                columns = RecordColumns(self._fields)
         yield self._chunk(columns, number)
 
     def _chunk(self, columns: RecordColumns, number: int) -> Chunk:

@@ -18,6 +18,7 @@ from radscore.corpus._base import (
     SkipReport,
     Where,
     damage_named,
+    place,
 )
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.errors import CorpusError
@@ -77,25 +78,19 @@ class JsonLinesReader:
     def _cuts(self, position: Position) -> Iterator[_Cut]:
         """The records after `position`, in batches."""
         path = self._source.path
-        columns = RecordColumns(self._fields, self._problems)
+        columns = RecordColumns(self._fields)
         with _Stream(self._source) as stream:
             number, byte = position.get("line", 0), position.get("byte", 0)
             for line, length in stream.lines(byte):
                 number += 1
                 byte += length
-                place = f"{path}:{number}"
-                if line is None:
-                    self._problems.record(place, f"the line is longer than {MAX_LINE} bytes")
-                elif line and not line.isspace():
-                    record, flaw = parse(line, first=number == 1)
-                    if flaw is None:
-                        columns.add(record, place, number)
-                    else:
-                        self._problems.record(place, flaw)
+                flaw = _take(columns, line, number)
+                if flaw is not None:
+                    self._problems.record(place(path, number, "line"), flaw)
                 if columns.full:
                     after = {"line": number, "byte": byte}
                     yield _Cut(columns, after, stream.tell(), self._problems.take())
-                    columns = RecordColumns(self._fields, self._problems)
+                    columns = RecordColumns(self._fields)
             after = {"line": number, "byte": byte}
             yield _Cut(columns, after, self._source.size, self._problems.take())
 
@@ -122,6 +117,16 @@ class _Cut:
     position: Position
     bytes_read: int
     skipped: SkipReport
+
+
+def _take(columns: RecordColumns, line: bytes | None, number: int) -> str | None:
+    """Adds the record of a line, if there is one; or says what is wrong with it."""
+    if line is None:
+        return f"the line is longer than {MAX_LINE} bytes"
+    if not line or line.isspace():
+        return None
+    record, flaw = parse(line, first=number == 1)
+    return columns.add(record, number) if flaw is None else flaw
 
 
 class _Stream:
@@ -218,9 +223,9 @@ def first_record(source: Source, limit: int = 1000) -> tuple[dict[str, Any] | No
                 break
             if not line or line.isspace():
                 continue
-            place = f"{source.path}:{number}"
+            at = place(source.path, number, "line")
             record, flaw = parse(line, first=number == 1)
             if isinstance(record, dict):
-                return record, place
-            first_flaw = first_flaw or f"{place}: {flaw or 'a record must be a JSON object'}"
+                return record, at
+            first_flaw = first_flaw or f"{at}: {flaw or 'a record must be a JSON object'}"
     return None, first_flaw
