@@ -246,23 +246,33 @@ impl Packer {
         }
         // Each key from its own tokens: no key waits for the one before.
         match width {
-            1 => out.extend(tokens.iter().map(|&a| K::default().push(a, bits))),
-            2 => out.extend(
+            1 => self.pack_each::<K, 1>(tokens, out),
+            2 => self.pack_each::<K, 2>(tokens, out),
+            3 => self.pack_each::<K, 3>(tokens, out),
+            4 => self.pack_each::<K, 4>(tokens, out),
+            5 => self.pack_each::<K, 5>(tokens, out),
+            _ => out.extend(
                 tokens
-                    .windows(2)
-                    .map(|t| K::default().push(t[0], bits).push(t[1], bits)),
+                    .windows(width)
+                    .map(|window| self.pack_plain::<K>(window)),
             ),
-            3 => out.extend(tokens.windows(3).map(|t| {
-                K::default()
-                    .push(t[0], bits)
-                    .push(t[1], bits)
-                    .push(t[2], bits)
-            })),
-            _ => out.extend(tokens.windows(width).map(|t| {
-                t.iter()
-                    .fold(K::default(), |key, &token| key.push(token, bits))
-            })),
         }
+    }
+
+    /// Windows of a width that the compiler knows, so that no loop is left.
+    fn pack_each<K: Key, const WIDTH: usize>(&self, tokens: &[u32], out: &mut Vec<K>) {
+        out.extend(
+            tokens
+                .windows(WIDTH)
+                .map(|window| self.pack_plain::<K>(&window[..WIDTH])),
+        );
+    }
+
+    /// The key of tokens among which is no padding.
+    #[inline(always)]
+    fn pack_plain<K: Key>(&self, tokens: &[u32]) -> K {
+        let push = |key: K, &token: &u32| key.push(token, self.bits);
+        tokens.iter().fold(K::default(), push)
     }
 
     /// The tokens of a window's key.

@@ -183,14 +183,12 @@ impl ByUnit {
             ids,
             ..
         } = scratch;
-        ids.clear();
         ids.resize(keys.len(), 0);
         for from in (0..keys.len()).step_by(SLICE) {
             let range = from..keys.len().min(from + SLICE);
             let ids = &mut ids[range.clone()];
             self.packer.unpack_into(&keys[range.clone()], tokens);
             self.scheme.units(tokens, ids);
-            keyless.clear();
             keyless.resize(ids.len(), false);
             if self.scheme.keyless(tokens, keyless) {
                 for (row, id) in ids.iter_mut().enumerate().filter(|&(row, _)| keyless[row]) {

@@ -314,14 +314,12 @@ impl<K: Key> Work<'_, K> {
         for keys in keys.chunks(slice) {
             self.packer.unpack_into(keys, tokens);
             if self.drops_keyless && !scheme.unit_is_window() {
-                keyless.clear();
                 keyless.resize(keys.len(), false);
                 if scheme.keyless(tokens, keyless) {
                     let kept = retain_rows(tokens, self.packer.width, keyless);
                     sums.keyless += (keys.len() - kept) as u64;
                 }
             }
-            words.clear();
             words.resize(tokens.len() / self.packer.width, 0);
             scheme.scores(tokens, words);
             sums.add(scheme.score_kind(), words);

@@ -83,8 +83,8 @@ pub trait Scheme: Send + Sync {
     /// The unit of each window, exactly (equal units, equal keys). Not called where
     /// [`Scheme::unit_is_window`] holds.
     fn units(&self, windows: &[u32], out: &mut [u128]);
-    /// Marks the windows whose random draw does not depend on the key, or not always (a seed that
-    /// is a product with token id 0, say): they are the same under every key and so no evidence.
+    /// Tells of each window whether its random draw does not depend on the key, or not always (a seed
+    /// that is a product with token id 0, say): it is the same under every key and so no evidence.
     /// `false`, with `out` untouched, where no window can be so. Like units, not called where
     /// [`Scheme::unit_is_window`] holds.
     fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
