@@ -40,6 +40,15 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What is left beside the tables of some files, but half of the memory at least.
+    pub(crate) fn beside(&self, files: &[UnitFile]) -> Self {
+        let tables: usize = files.iter().map(UnitFile::table_bytes).sum();
+        Self {
+            memory: self.memory - tables.min(self.memory / 2),
+            folders: self.folders.clone(),
+        }
+    }
+
     /// The path of a new temporary file.
     pub fn temporary(&self) -> Temporary {
         let number = NAMED.fetch_add(1, Ordering::Relaxed);
@@ -400,11 +409,16 @@ fn reduce_scheme<K: Key>(
     )
 }
 
-/// Opens the files of work units, which must have been made with one configuration.
-pub fn open_units(paths: &[PathBuf], configuration: Option<&[u8; 32]>) -> Result<Vec<UnitFile>> {
+/// Opens the files of work units to read some partitions; they must have been made with one
+/// configuration.
+pub fn open_units(
+    paths: &[PathBuf],
+    configuration: Option<&[u8; 32]>,
+    parts: &Range<usize>,
+) -> Result<Vec<UnitFile>> {
     let mut files = Vec::with_capacity(paths.len());
     for path in paths {
-        let file = UnitFile::open(path)?;
+        let file = UnitFile::open_parts(path, parts.clone())?;
         if configuration.is_some_and(|wanted| wanted != file.configuration()) {
             return Err(Error::Storage(format!(
                 "{} was made with another configuration",
