@@ -62,17 +62,17 @@ def test_a_kept_run_is_scored_under_another_key(cli, setup, tmp_path, monkeypatc
 
 def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
     expected = score(cli)
-    original = stages.map_unit
+    original = stages.Mapping.unit
     left = [1]
 
-    def stop(*arguments, **options):
+    def stop(*arguments):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return original(*arguments, **options)
+        return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "map_unit", stop)
+        patch.setattr(stages.Mapping, "unit", stop)
         done = cli("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
     assert done.code == 130
     assert "the same command goes on" in done.err
@@ -125,9 +125,10 @@ def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
     fails("map", "run", "--unit", 0, "--redo", match="the corpus has changed")
 
 
-def test_processes_here(cli, setup, tmp_path):
+def test_processes_here(cli, setup, tmp_path, monkeypatch):
     expected = score(cli)
-    options = ("--unit-size", "20kB", "--parts", 2, "--workers", 2)
+    monkeypatch.setattr(local, "_PROCESSES", 2)
+    options = ("--unit-size", "20kB", "--parts", 3, "--workers", 2)
     done = cli("prepare", "run", *INPUT, *SCHEME, *options)
     assert done.code == 0, done.err
     assert cli("merge", "run", *SCHEME, "--json").json == expected
@@ -151,6 +152,22 @@ def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):
     assert len(killed) == 2
     assert all(started.count(step) == 2 for step in killed)
     assert cli("merge", "run", *SCHEME, "--json").json == expected
+
+
+def test_a_process_that_is_killed_again_and_again(cli, fails, setup, monkeypatch):
+    start = local._start
+
+    def start_and_kill(step, errors):
+        errors.write("radscore: unit 0 of 5 done\n")
+        process = start(step, errors)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(local, "_start", start_and_kill)
+    command = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB", "--workers", 1)
+    fails(*command, match="radscore map run --unit 0 failed: signal 9 has killed it 3 times")
+    monkeypatch.setattr(local, "_PROCESSES", 2)
+    fails(*command, match="--unit 0 ... failed: signal 9")
 
 
 # A stand-in for sbatch that runs the tasks of an array one after the other, at once. It refuses

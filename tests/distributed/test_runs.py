@@ -1,14 +1,25 @@
 """A run in steps gives what one scorer in memory gives."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.distributed import map_unit, merge, parse_size, prepare, reduce_part, score_run
+from radscore.distributed import (
+    manifest,
+    map_unit,
+    merge,
+    parse_size,
+    prepare,
+    reduce_part,
+    score_run,
+    stages,
+)
 from radscore.distributed.units import cut_units, read_unit
 from radscore.errors import ArgumentError, StorageError
 from run_schemes import SCHEMES, VOCAB, keyed
@@ -120,6 +131,58 @@ def test_what_is_done_is_not_done_again(opened, tmp_path):
     assert not reduce_part(run, 1, keyed())
     again = prepare(tmp_path, corpus, keyed(), unit_bytes=20_000, parts=2)
     assert again.content == run.content
+
+
+def test_each_check_is_made_once(opened, tmp_path, monkeypatch):
+    corpus, scheme = opened(), SCHEMES["sglang"]()
+    phi = rs.KgramSet.from_kgrams([[a, b] for a in range(40) for b in range(40)], VOCAB)
+    run = prepare(tmp_path, corpus, scheme, unit_bytes=20_000, parts=5, filter=phi)
+    counts = Counter()
+
+    def count(owner, name):
+        original = getattr(owner, name)
+
+        def counted(*arguments, **options):
+            counts[name] += 1
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(type(corpus), "manifest")
+    count(rs.KgramSet, "load")
+    count(stages, "_read_part")
+    count(type(run), "marker")
+    count(manifest._core, "read_unit")
+    expected = score_run(run, corpus, scheme)
+    assert counts["manifest"] == counts["load"] == 1
+    # Whether each part is done, then all of the first stage for the second, then both to merge.
+    assert counts["_read_part"] == 2 * 5 + 5 + 2 * 5
+    # For the map, for the first stage, and for what was skipped; headers only for the map.
+    assert counts["marker"] == 3 * len(run.units)
+    assert counts["read_unit"] == 0
+    assert score_run(run, corpus, scheme) == expected == rs.score(corpus, scheme, filter=phi)
+    assert counts["read_unit"] == len(run.units)
+    assert pickle.loads(pickle.dumps(run)) == run
+
+
+def test_the_file_of_another_unit_is_not_taken(opened, tmp_path):
+    corpus = opened()
+    run = prepare(tmp_path, corpus, keyed(), unit_bytes=20_000, parts=1)
+    for unit in range(len(run.units)):
+        map_unit(run, unit, corpus)
+    shutil.copy(run.unit_path(0), run.unit_path(1))
+    assert run.missing() == [1]
+    marker = json.loads(run.marker_path(0).read_text())
+    run.marker_path(1).write_text(json.dumps({**marker, "unit": 1}))
+    assert run.missing() == [1]
+    with pytest.raises(StorageError, match="is the file of work unit 0, not of 1"):
+        reduce_part(run, 0, keyed())
+    for damaged in ("[]", "7", '{"unit": 1, "length": 8, "skipped": {}}', ""):
+        run.marker_path(1).write_text(damaged)
+        assert run.missing() == [1]
+        with pytest.raises(StorageError, match=r"work unit 1 of .* is not done"):
+            reduce_part(run, 0, keyed())
+    assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
 
 
 @pytest.mark.parametrize("change", ["rules", "filter", "windows", "units", "corpus"])

@@ -297,24 +297,25 @@ def _secret_options(args: argparse.Namespace) -> list[str]:
 
 
 def _run_map(args: argparse.Namespace) -> int:
-    from radscore.distributed import Run, map_unit
+    from radscore.distributed import Run
+    from radscore.distributed.stages import Mapping
 
     run = Run.open(args.folder)
-    corpus = reopen(run)
+    mapping = Mapping(run, reopen(run), memory=args.memory, threads=args.threads)
     for unit in _chosen(args.unit, args.share, len(run.units)):
-        done = map_unit(run, unit, corpus, memory=args.memory, threads=args.threads, redo=args.redo)
+        done = mapping.unit(unit, redo=args.redo)
         _tell(f"unit {unit}", of=len(run.units), done=done)
     return Exit.DONE
 
 
 def _run_reduce(args: argparse.Namespace) -> int:
-    from radscore.distributed import Run, reduce_part
+    from radscore.distributed import Run
+    from radscore.distributed.stages import Reduction
 
     run, scheme = Run.open(args.folder), load_scheme(args)
+    reduction = Reduction(run, scheme, args.stage, memory=args.memory, threads=args.threads)
     for part in _chosen(args.part, args.share, run.n_parts):
-        done = reduce_part(
-            run, part, scheme, stage=args.stage, memory=args.memory, threads=args.threads
-        )
+        done = reduction.part(part)
         _tell(f"part {part} ({args.stage})", of=run.n_parts, done=done)
     return Exit.DONE
 

@@ -56,6 +56,10 @@ class Run:
     folders: tuple[Path, ...]
     content: dict[str, Any]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Only the manifest travels: other processes load the filter themselves."""
+        return Run, (self.folders, self.content)
+
     @property
     def folder(self) -> Path:
         """The folder of the manifest."""
@@ -87,7 +91,11 @@ class Run:
         return dict(self.content["rules"])
 
     def filter(self) -> KgramSet | None:
-        """The filter, which is kept beside the manifest."""
+        """The filter, which is kept beside the manifest; it is loaded once."""
+        return self._filter
+
+    @cached_property
+    def _filter(self) -> KgramSet | None:
         if self.content["filter"] is None:
             return None
         path = self.folder / "filter.rkg"
@@ -123,34 +131,52 @@ class Run:
         write_atomically(self.marker_path(unit), json.dumps(marker))
 
     def marker(self, unit: int) -> dict[str, Any] | None:
-        """What the marker of a unit says, where it and its file are there and fit."""
+        """What the marker of a unit says, where it fits the run, and the unit's file its length."""
         try:
             marker: dict[str, Any] = json.loads(self.marker_path(unit).read_text())
             SkipReport.from_dict(marker["skipped"])
-            path = self.unit_path(unit)
-            if not path.exists() or path.stat().st_size != marker["length"]:
-                return None
-            configuration, number, length, digest = _core.read_unit(path)
-        except (OSError, ValueError, KeyError, TypeError, StorageError):
+            says = marker["unit"], marker["configuration"], marker["length"]
+            length = self.unit_path(unit).stat().st_size
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        fits = (
-            configuration == self.configuration
-            and marker["configuration"] == self.content["configuration"]
-            and (number, length, digest.hex()) == (unit, marker["length"], marker["checksum"])
-        )
-        return marker if fits else None
+        return marker if says == (unit, self.content["configuration"], length) else None
+
+    def is_done(self, unit: int) -> bool:
+        """Whether the marker of a unit fits, and the header of its file, which is read."""
+        marker = self.marker(unit)
+        if marker is None:
+            return False
+        try:
+            configuration, number, _, digest = _core.read_unit(self.unit_path(unit))
+        except StorageError:
+            return False
+        found = (configuration, number, digest.hex())
+        return found == (self.configuration, unit, marker.get("checksum"))
 
     def missing(self) -> list[int]:
         """Units that are not done."""
-        return [unit for unit in range(len(self.units)) if self.marker(unit) is None]
+        return [unit for unit in range(len(self.units)) if not self.is_done(unit)]
 
-    def skipped(self) -> SkipReport:
-        """What the units left out."""
-        total = SkipReport()
+    def markers(self) -> list[dict[str, Any]]:
+        """The markers of all units, without a look into their files.
+
+        Raises
+        ------
+        StorageError
+            If a unit is not done.
+        """
+        markers = []
         for unit in range(len(self.units)):
             marker = self.marker(unit)
             if marker is None:
                 raise StorageError(f"work unit {unit} of {self.folder} is not done; map it first")
+            markers.append(marker)
+        return markers
+
+    def skipped(self) -> SkipReport:
+        """What the units left out."""
+        total = SkipReport()
+        for marker in self.markers():
             total = total.plus(SkipReport.from_dict(marker["skipped"]))
         return total
 

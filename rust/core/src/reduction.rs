@@ -142,7 +142,7 @@ impl Scorer {
         writer.finish()
     }
 
-    /// Reduces some partitions of the files of all work units, in reading order, to sums. With the
+    /// Reduces some partitions of the files of all work units, from the first on, to sums. With the
     /// first partition come the counts of what was read. Windows that count once a unit are written
     /// to files that begin with `exchange`, for [`Scorer::reduce_units`].
     pub fn reduce(
@@ -154,6 +154,15 @@ impl Scorer {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<Exchange>> {
         let files = open_units(paths, Some(configuration), &parts)?;
+        for (unit, file) in (0..).zip(&files) {
+            if file.unit() != unit {
+                return Err(Error::Storage(format!(
+                    "{} is the file of work unit {}, not of {unit}; make work unit {unit} anew",
+                    file.path().display(),
+                    file.unit()
+                )));
+            }
+        }
         self.reduce_files(&files, parts, exchange, limits, check)
     }
 
