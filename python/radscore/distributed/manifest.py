@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore import _core
+from radscore.arguments import check_rules, check_start
 from radscore.corpus._base import SkipReport
 from radscore.distributed.units import UNIT_BYTES, WorkUnit, cut_units
 from radscore.errors import ArgumentError, StorageError
 from radscore.kgrams import KgramSet
-from radscore.scoring import check_choice, check_rules, check_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -321,7 +321,6 @@ def prepare(
     StorageError
         If the folder holds a run over another corpus or with other rules.
     """
-    check_choice("dedup", dedup, ("unit", "window", "context", "none"))
     check_rules(dedup, prompt_role, filter)
     if unit_bytes is None:
         unit_bytes = max(UNIT_BYTES, corpus.total_bytes // _MOST_UNITS)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from radscore import _core
+from radscore.arguments import check_choice, check_threads
 from radscore.corpus._base import NOTHING_SKIPPED
 from radscore.corpus.ahead import ReadAhead
 from radscore.distributed.manifest import Run, write_atomically
 from radscore.distributed.sizes import budget_of
 from radscore.distributed.units import cut_units, read_unit
 from radscore.errors import ArgumentError, CorpusError, StorageError
-from radscore.scoring import Scorer, check_choice, check_threads
+from radscore.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
