@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from radscore.distributed import local, stages
+from radscore.distributed import Run, local, stages
 
 KEY = "00112233445566778899aabbccddeeff"
 INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
@@ -125,13 +125,19 @@ def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
     fails("map", "run", "--unit", 0, "--redo", match="the corpus has changed")
 
 
-def test_processes_here(cli, setup, tmp_path, monkeypatch):
+def test_processes_here(cli, fails, setup, tmp_path, monkeypatch):
     expected = score(cli)
     monkeypatch.setattr(local, "_PROCESSES", 2)
     options = ("--unit-size", "20kB", "--parts", 3, "--workers", 2)
     done = cli("prepare", "run", *INPUT, *SCHEME, *options)
     assert done.code == 0, done.err
     assert cli("merge", "run", *SCHEME, "--json").json == expected
+    again = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB")
+    assert "parts 3" in " ".join(cli(*again).out.split())
+    fails(*again, "--parts", 4, code=2, match="--parts has no effect: the run in run has 3 parts")
+    fails(*again, "--tmp", "tmp", code=2, match="--tmp has no effect")
+    with Run.open("run").alone():
+        fails(*again, "--workers", 2, match="another process works on run")
 
 
 def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):

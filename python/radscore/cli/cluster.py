@@ -145,9 +145,7 @@ def _register_prepare(commands: Any) -> None:
     add_scheme_options(parser)
     add_rules(parser)
     group = parser.add_argument_group("the run")
-    group.add_argument(
-        "--parts", type=natural, default=16, metavar="N", help="parts to reduce (default: 16)"
-    )
+    group.add_argument("--parts", type=natural, metavar="N", help="parts to reduce (default: 16)")
     group.add_argument(
         "--unit-size",
         metavar="SIZE",
@@ -227,6 +225,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
     unit_bytes = None
     if args.unit_size is not None:
         unit_bytes = max(parse_size(args.unit_size, "unit-size"), 1)
+    parts = {} if args.parts is None else {"parts": args.parts}
     run = prepare(
         args.folder,
         corpus,
@@ -236,10 +235,11 @@ def _run_prepare(args: argparse.Namespace) -> int:
         start=args.start,
         prompt_role=args.prompt_role or "exclude",
         unit_bytes=unit_bytes,
-        parts=args.parts,
         more_folders=_folders_of_its_own(args),
         opening=opening,
+        **parts,
     )
+    _check_prepared(args, run)
     secret = _secret_options(args)
     if args.slurm:
         options = {"memory": args.memory, "cpus": args.threads, "tasks": args.slurm_tasks}
@@ -249,15 +249,16 @@ def _run_prepare(args: argparse.Namespace) -> int:
     if args.workers is not None:
         progress = StepProgress(quiet=False, asked=False)
         try:
-            result = run_local(
-                run,
-                scheme,
-                secret,
-                workers=args.workers,
-                memory=args.memory,
-                threads=args.threads,
-                progress=progress.show,
-            )
+            with run.alone():
+                result = run_local(
+                    run,
+                    scheme,
+                    secret,
+                    workers=args.workers,
+                    memory=args.memory,
+                    threads=args.threads,
+                    progress=progress.show,
+                )
         finally:
             progress.close()
         return _report(run, result, as_json=False)
@@ -281,7 +282,17 @@ def _folders_of_its_own(args: argparse.Namespace) -> list[Path]:
         return []
     run = str(Path(args.folder).absolute())
     name = f"radscore-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
-    return [Path(folder) / name for folder in args.tmp.split(",")]
+    return [Path(folder).absolute() / name for folder in args.tmp.split(",")]
+
+
+def _check_prepared(args: argparse.Namespace, run: Run) -> None:
+    """Refuses options that have no effect on a run that was there."""
+    if args.parts not in (None, run.n_parts):
+        raise UsageError(f"--parts has no effect: the run in {run.folder} has {run.n_parts} parts")
+    if args.tmp is not None and _folders_of_its_own(args) != list(run.folders[1:]):
+        raise UsageError(
+            f"--tmp has no effect: the run in {run.folder} was begun with other folders"
+        )
 
 
 def _secret_options(args: argparse.Namespace) -> list[str]:

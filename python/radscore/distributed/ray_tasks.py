@@ -14,7 +14,6 @@ from radscore.distributed.stages import (
     DEFAULT_MEMORY,
     Mapping,
     Reduction,
-    Stage,
     merge,
     stages_of,
 )
@@ -26,16 +25,19 @@ if TYPE_CHECKING:
 
     from radscore.corpus import Corpus
     from radscore.distributed.manifest import Run
+    from radscore.distributed.parts import Stage
     from radscore.results import ScoreResult
     from radscore.schemes import Scheme
 
-__all__ = ["n_cores", "on_cluster", "run_ray", "score_on_ray"]
+__all__ = ["n_cores", "n_parts", "on_cluster", "run_ray", "score_on_ray"]
 
 #: How often a task whose worker died is tried again.
 _RETRIES = 3
 #: Tasks of a stage, at most, unless the cluster has more cores. Each looks at all files of the
 #: corpus once, and does several steps where there are more.
 _TASKS = 1000
+#: Parts at least, and at most.
+_PARTS = (16, 4096)
 
 
 @contextmanager
@@ -76,6 +78,12 @@ def on_cluster(address: str | None = None) -> Iterator[Any]:
 def n_cores(ray: Any) -> int:
     """Cores of the cluster."""
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
+
+
+def n_parts(ray: Any) -> int:
+    """Parts of a run of which the cluster reduces all at about the same time."""
+    least, most = _PARTS
+    return min(max(least, 2 * n_cores(ray)), most)
 
 
 def run_ray(
@@ -169,11 +177,11 @@ def score_on_ray(
     windows, folders = budget_of(memory).windows, folders_of(tmp)
     corpus = corpus.absolute()
     with on_cluster() as ray:
-        parts = max(16, 2 * n_cores(ray))
+        parts = n_parts(ray)
         run = prepare_in(folders, corpus, scheme, windows=windows, parts=parts, **rules)
         with run.alone():
             result = run_ray(ray, run, corpus, scheme, memory=memory, threads=threads)
-    run.discard()
+            run.discard()
     return result
 
 

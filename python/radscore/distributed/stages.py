@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import uuid
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from radscore import _core
 from radscore.arguments import check_choice, check_threads
 from radscore.corpus._base import NOTHING_SKIPPED
 from radscore.corpus.ahead import ReadAhead
-from radscore.distributed.manifest import Run, write_atomically
+from radscore.distributed.parts import (
+    Stage,
+    folder_of,
+    read_part,
+    read_parts,
+    tallies_of,
+    write_part,
+)
 from radscore.distributed.sizes import budget_of
 from radscore.distributed.units import cut_units, read_unit
+from radscore.distributed.writing import make_folder
 from radscore.errors import ArgumentError, CorpusError, StorageError
 from radscore.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
+    from radscore import _core
     from radscore.corpus import Corpus
     from radscore.corpus._base import SkipReport
+    from radscore.distributed.manifest import Run
     from radscore.distributed.units import Part, UnitReading
     from radscore.results import ScoreResult
     from radscore.schemes import Scheme
 
 __all__ = ["map_unit", "merge", "reduce_part", "score_run"]
 
-#: Windows are reduced first; schemes whose units are not windows then reduce their units.
-Stage: TypeAlias = Literal["windows", "units"]
 DEFAULT_MEMORY = 1 << 30
 #: Tokens of the widest window.
 _WIDEST = 17
@@ -95,14 +99,29 @@ class Mapping:
         run = self._run
         if not 0 <= unit < len(run.units):
             raise ArgumentError(f"unit must be from 0 to {len(run.units) - 1}, not {unit}")
-        if not redo and run.is_done(unit):
+        if redo:
+            run.marker_path(unit).unlink(missing_ok=True)
+        elif run.is_done(unit):
             return False
-        run.marker_path(unit).unlink(missing_ok=True)
         reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
         reading = read_unit(self._corpus, run.units[unit], reach)
         length, digest = self._write(unit, reading)
+        self._check_file(run.units[unit].source)
         run.mark(unit, length, digest, reading.skipped)
         return True
+
+    def _check_file(self, number: int) -> None:
+        """Raises if a file has changed until now, when it was read."""
+        source = self._corpus.sources[number]
+        if not source.mtime_ns:  # an object, not a file
+            return
+        try:
+            same = source.path.stat().st_mtime_ns == source.mtime_ns
+        except OSError:
+            same = False
+        if not same:
+            folder = self._run.folder
+            raise StorageError(f"{source.path} has changed since the run in {folder} was prepared")
 
     def _write(self, unit: int, reading: UnitReading) -> tuple[int, bytes]:
         """Writes the file of a unit, by way of several where its windows outgrow the memory."""
@@ -176,8 +195,6 @@ def _collector(run: Run, threads: int | None) -> _core.Scorer:
 
     shape = run.content["windows"]
     width, vocab_size = shape["width"], shape["vocab_size"]
-    if width < 2:
-        raise ArgumentError("schemes that read no context are scored in memory")
     if shape["padded"]:
         scheme: Scheme = VLLMGumbel(key=0, vocab_size=vocab_size, context_width=width - 1)
     else:
@@ -244,29 +261,19 @@ class Reduction:
         """Reduces a part; False where that was done before."""
         run, scheme, stage = self._run, self._scheme, self._stage
         first, last = run.part_range(part)
-        if _read_part(run, scheme, part, stage) is not None:
+        if read_part(run, scheme, part, stage) is not None:
             return False
         core = _scorer(scheme, run, self._threads)
-        target = _part_path(run, scheme, part, stage)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        limits = (self._memory, [target.parent])
+        folder = folder_of(run, scheme)
+        make_folder(folder)
+        limits = (self._memory, [folder])
         written: list[tuple[int, Path]] = []
         if stage == "windows":
-            prefix = target.with_suffix("")
+            prefix = folder / f"{stage}-{part:05d}"
             written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
         else:
             core.reduce_units(self._exchange, first, last, *limits)
-        content = {
-            "configuration": run.content["configuration"],
-            "scheme": scheme.fingerprint,
-            "part": part,
-            "range": [first, last],
-            "stage": stage,
-            "tallies": [base64.b64encode(tally.to_bytes()).decode() for tally in core.partial()],
-            "exchange": [[frame, Path(path).name] for frame, path in written],
-        }
-        content["checksum"] = _checksum(content)
-        write_atomically(target, json.dumps(content))
+        write_part(run, scheme, part, stage, tallies=core.partial(), exchange=written)
         return True
 
     @cached_property
@@ -279,8 +286,8 @@ class Reduction:
     @cached_property
     def _exchange(self) -> list[tuple[int, Path]]:
         """What all parts of the first stage have handed on."""
-        folder = _part_path(self._run, self._scheme, 0, "windows").parent
-        parts = _read_parts(self._run, self._scheme, "windows")
+        folder = folder_of(self._run, self._scheme)
+        parts = read_parts(self._run, self._scheme, "windows")
         files = [(frame, folder / name) for part in parts for frame, name in part["exchange"]]
         _allow_open_files(len(files))
         return files
@@ -292,48 +299,15 @@ def _allow_open_files(count: int) -> None:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _part_path(run: Run, scheme: Scheme, part: int, stage: Stage) -> Path:
-    return run.folder / "parts" / scheme.fingerprint / f"{stage}-{part:05d}.json"
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _read_part(run: Run, scheme: Scheme, part: int, stage: Stage) -> dict[str, Any] | None:
-    """What a part's file says, if it is there; one that is damaged or foreign is not."""
-    path = _part_path(run, scheme, part, stage)
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        checksum = content.pop("checksum")
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
-    if checksum != _checksum(content):
-        return None
-    known = (content["configuration"], content["part"], tuple(content.get("range", ())))
-    if known != (run.content["configuration"], part, run.part_range(part)):
-        return None
-    exchanged = [path.parent / name for _, name in content["exchange"]]
-    return content if all(path.exists() for path in exchanged) else None
-
-
-def _read_parts(run: Run, scheme: Scheme, stage: Stage) -> list[dict[str, Any]]:
-    """What the files of all parts say; all must be there."""
-    parts = []
-    for part in range(run.n_parts):
-        content = _read_part(run, scheme, part, stage)
-        if content is None:
-            raise StorageError(
-                f"part {part} ({stage}) of {run.folder} is not reduced under this scheme and key; "
-                "do that first"
-            )
-        parts.append(content)
-    return parts
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if most < count:
+        raise StorageError(
+            f"a reduction opens {count} files at once, but a process here may open {hard} "
+            "(ulimit -Hn): allow more, or prepare a run of larger units"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def merge(run: Run, scheme: Scheme) -> ScoreResult:
@@ -348,15 +322,16 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
     """
     run.check_scheme(scheme)
     total: _core.Tally | None = None
+    exchange: set[str] = set()
     for stage in stages_of(run, scheme):
-        for part in _read_parts(run, scheme, stage):
-            for packed in part["tallies"]:
-                tally = _core.Tally.from_bytes(base64.b64decode(packed))
+        for part in read_parts(run, scheme, stage):
+            exchange.update(name for _, name in part["exchange"])
+            for tally in tallies_of(part):
                 total = tally if total is None else total.merge(tally)
     if total is None:
         raise StorageError(f"{run.folder} has no parts")
     skipped = run.skipped()
-    run.tidy()
+    run.tidy(folder_of(run, scheme), exchange)
     if total.n_documents == 0:
         raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
     scorer = Scorer(scheme, **run.rules, filter=run.filter())

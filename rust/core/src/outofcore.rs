@@ -15,19 +15,18 @@ use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Partitions that one that outgrows memory is split into, as bits.
 const SPLIT_BITS: u32 = 6;
 /// How often a partition is split.
 const MOST_LEVELS: u32 = 2;
-/// Names of temporary files that were given in this process.
-static NAMED: AtomicU64 = AtomicU64::new(0);
-
-/// A name that no other process has, on this machine or another.
+/// A name that nothing else has, in this process or another, on this machine or another.
 pub(crate) fn attempt() -> String {
+    static NAMED: AtomicU64 = AtomicU64::new(0);
     static RANDOM: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
-    format!("{}-{:016x}", std::process::id(), *RANDOM)
+    let number = NAMED.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{:016x}-{number}", std::process::id(), *RANDOM)
 }
 
 /// What a reduction may use.
@@ -51,9 +50,10 @@ impl Limits {
 
     /// The path of a new temporary file.
     pub fn temporary(&self) -> Temporary {
-        let number = NAMED.fetch_add(1, Ordering::Relaxed);
-        let folder = &self.folders[number as usize % self.folders.len()];
-        Temporary(folder.join(format!("radscore-{}-{number}.rsw", attempt())))
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let folder = &self.folders[number % self.folders.len()];
+        Temporary(folder.join(format!("radscore-{}.rsw", attempt())))
     }
 }
 

@@ -207,7 +207,7 @@ impl Scorer {
             }
             let mut next = || {
                 let mut name = exchange.as_os_str().to_owned();
-                name.push(format!(".{index}.{}.{}.rsx", attempt(), written.len()));
+                name.push(format!(".{index}.{}.rsx", attempt()));
                 written.push((index, PathBuf::from(&name)));
                 PathBuf::from(name)
             };
