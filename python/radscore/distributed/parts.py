@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from radscore.distributed.manifest import Run
     from radscore.schemes import Scheme
 
-__all__ = ["Stage", "folder_of", "read_part", "read_parts", "tallies_of", "write_part"]
+__all__ = [
+    "Stage",
+    "folder_of",
+    "path_of",
+    "read_part",
+    "read_parts",
+    "tallies_of",
+    "write_part",
+]
 
 #: Windows are reduced first; schemes whose units are not windows then reduce their units.
 Stage: TypeAlias = Literal["windows", "units"]

@@ -14,6 +14,7 @@ from radscore.corpus.ahead import ReadAhead
 from radscore.distributed.parts import (
     Stage,
     folder_of,
+    path_of,
     read_part,
     read_parts,
     tallies_of,
@@ -264,12 +265,12 @@ class Reduction:
         if read_part(run, scheme, part, stage) is not None:
             return False
         core = _scorer(scheme, run, self._threads)
-        folder = folder_of(run, scheme)
-        make_folder(folder)
-        limits = (self._memory, [folder])
+        target = path_of(run, scheme, part, stage)
+        make_folder(target.parent)
+        limits = (self._memory, [target.parent])
         written: list[tuple[int, Path]] = []
         if stage == "windows":
-            prefix = folder / f"{stage}-{part:05d}"
+            prefix = target.with_suffix("")
             written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
         else:
             core.reduce_units(self._exchange, first, last, *limits)
