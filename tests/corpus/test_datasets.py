@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import radscore as rs
 from radscore.corpus import inspect_corpus, open_corpus
+from radscore.corpus._base import Problems
+from radscore.corpus.formats import reader_of
 from radscore.errors import ArgumentError, CorpusError
 
 datasets = pytest.importorskip("datasets")
@@ -78,6 +80,19 @@ def test_every_cursor_goes_on_exactly(name):
         done = batch.first_document + len(batch)
         rest = ids_of(later, json.loads(json.dumps(batch.cursor))) if done < len(docs) else []
         assert rest == docs[done:]
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(("first", "last"), [(0, 60), (0, 7), (7, 41), (41, 60), (13, 13)])
+def test_readers_stop_where_they_are_told(name, first, last):
+    dataset = MAKERS[name]()
+    corpus = open_corpus(dataset, batch_tokens=100)
+    (source,) = corpus.sources
+    reader = reader_of(source, corpus.options, Problems("raise"))
+    found = [
+        doc.tolist() for c in reader.chunks({"row": first}, {"row": last}) for doc in c.documents
+    ]
+    assert found == rows_of(name, dataset)[first:last]
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -17,7 +17,7 @@ from run_schemes import VOCAB
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory):
-    """Ids with and without ends of documents, Parquet in row groups, JSON lines."""
+    """Ids with and without ends of documents, Parquet, Arrow, JSON lines."""
     folder = tmp_path_factory.mktemp("corpus")
     rng = np.random.default_rng(5)
     ids = rng.integers(0, 50, size=60_000).astype(np.uint16)
@@ -30,6 +30,8 @@ def files(tmp_path_factory):
     lines = [json.dumps({"input_ids": row[:13]}) for row in rows[:300]]
     (folder / "c.jsonl").write_text("\n".join(lines) + "\n")
     np.save(folder / "d.npy", rng.integers(0, 50, size=(300, 31)).astype(np.uint16))
+    with pa.ipc.new_stream(str(folder / "e.arrow"), table.schema) as writer:
+        writer.write_table(table.slice(0, 300), max_chunksize=50)
     return folder
 
 

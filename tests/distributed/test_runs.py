@@ -96,7 +96,8 @@ def test_prompts_and_filters(files, tmp_path):
     phi = rs.KgramSet.from_kgrams(rng.integers(0, 9, size=(60, 2)), VOCAB)
     for role in ("exclude", "context"):
         options = {"filter": phi, "prompt_role": role}
-        run = prepare(tmp_path / role, corpus, keyed(), parts=2, **options)
+        run = prepare(tmp_path / role, corpus, keyed(), parts=2, unit_bytes=3_000, **options)
+        assert len(run.units) > 5
         expected = rs.score(corpus, keyed(), **options)
         assert expected.n_filtered
         assert bool(expected.n_excluded) == (role == "exclude")

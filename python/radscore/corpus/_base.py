@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -13,7 +14,7 @@ from radscore.documents import Documents
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "SkipReport",
     "Where",
     "damage_named",
+    "even_edges",
 ]
 
 OnError: TypeAlias = Literal["raise", "skip"]
@@ -168,6 +170,8 @@ class Where:
         Line number, row, first token or number of each document.
     unit : {"line", "row", "token", "document"}
         What the numbers count: lines from 1; rows, tokens and documents of an index from 0.
+    before : callable, optional
+        Where the numbers count from the middle of a file only: finds out how many come before.
 
     Examples
     --------
@@ -181,10 +185,12 @@ class Where:
     path: Path
     numbers: npt.NDArray[np.int64]
     unit: Literal["line", "row", "token", "document"]
+    before: Callable[[], int] | None = None
 
     def locate(self, index: int) -> str:
         """The place of document `index`, for a person to read."""
-        return place(self.path, int(self.numbers[index]), self.unit)
+        before = 0 if self.before is None else self.before()
+        return place(self.path, before + int(self.numbers[index]), self.unit)
 
     def take(self, indices: npt.NDArray[Any]) -> Where:
         """The places of some of the documents."""
@@ -211,13 +217,29 @@ class Reader(Protocol):
 
     #: Whether the reader itself cuts documents after every end-of-document id.
     cuts: bool
+    #: Whether what is damaged in a file shows before its first document is read, if at all. Else
+    #: it may show in the middle, and what comes after is lost.
+    sound: bool
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
-        """The documents after `position`, in file order.
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
+        """The documents from `position` to `end` (or all after it), in file order.
 
         Raises `DamagedFileError` where the file ends too early or is not what it seems.
         """
         ...
+
+    def edges(self, size: int) -> Iterator[Position]:  # noqa: ARG002 - of those that can be cut
+        """Where documents begin, about `size` bytes apart; nothing where a file cannot be cut.
+
+        The beginning and the end of the file are not among them. Not for files with a codec.
+        """
+        return iter(())
+
+
+def even_edges(total: int, n_parts: int) -> Iterator[int]:
+    """Where parts of about one size meet, between 0 and `total`; each once, ascending."""
+    edges = (total * part // n_parts for part in range(1, n_parts))
+    return (edge for edge, _ in groupby(edges) if edge)
 
 
 def keep(chunk: Chunk, kept: npt.NDArray[np.bool_]) -> Chunk:

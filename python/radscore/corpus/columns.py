@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from radscore.corpus._base import (
     InputOptionError,
     Position,
     Problems,
+    Reader,
     Where,
     damage_named,
 )
@@ -22,7 +24,7 @@ from radscore.corpus.records import Fields, ValueColumn, flaw_without_encoder, m
 from radscore.documents import Documents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from radscore.corpus.sources import Source
@@ -48,11 +50,12 @@ class _NoTokenizerError(DamagedFileError, InputOptionError):
     """A file cannot be read, because a tokenizer is missing."""
 
 
-class ColumnReader:
+class ColumnReader(Reader):
     """From record batches to chunks; what Parquet, Arrow files and data sets share."""
 
     #: End-of-document ids inside of a row are not looked for here.
     cuts = False
+    sound = False
 
     def __init__(self, source: Source, fields: Fields | None, problems: Problems) -> None:
         self._source = source
@@ -161,10 +164,31 @@ def _readable(column: Any) -> Any:
     return column
 
 
+def _first_of_each(groups: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    """Gathers groups of so many bytes and rows to `size` bytes: the next group, the rows before."""
+    held = before = 0
+    for group, (n_bytes, n_rows) in enumerate(groups):
+        if held and held + n_bytes > size:
+            yield group, before
+            held = 0
+        held += n_bytes
+        before += n_rows
+
+
 class ParquetReader(ColumnReader):
     """Reads one row group after the other, and only the columns it needs."""
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
+    def edges(self, size: int) -> Iterator[Position]:
+        """Row groups (``group``), by their unpacked sizes."""
+        import pyarrow.parquet as pq
+
+        with damage_named(self._source.path):
+            metadata = pq.read_metadata(self._source.path)
+        groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
+        sizes = ((group.total_byte_size, group.num_rows) for group in groups)
+        return ({"group": group, "row": 0} for group, _ in _first_of_each(sizes, size))
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The documents after `position` (``row`` rows of row group ``group``)."""
         import pyarrow.parquet as pq
 
@@ -179,7 +203,7 @@ class ParquetReader(ColumnReader):
             metadata = file.metadata
             base = 0
             bytes_read = 0
-            for group in range(metadata.num_row_groups):
+            for group in range(metadata.num_row_groups if end is None else end["group"]):
                 n_rows = metadata.row_group(group).num_rows
                 start = position.get("row", 0) if group == position.get("group", 0) else 0
                 share = self._source.size * (group + 1) // metadata.num_row_groups
@@ -230,8 +254,36 @@ class ParquetReader(ColumnReader):
 class ArrowReader(ColumnReader):
     """Reads Arrow IPC, both the file and the stream format, memory-mapped."""
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
+    def edges(self, size: int) -> Iterator[Position]:
+        """Record batches (``group``, ``rows`` rows before it), by their unpacked sizes."""
+        with self._opened() as (mapped, _, reader):
+            sizes = []
+            for _, batch in self._batches(reader, 0):
+                sizes.append((batch.get_total_buffer_size(), batch.num_rows))
+                mapped.passed(sizes[-1][0])
+        # To come to a batch of a packed stream, all before it must be unpacked.
+        packed = sum(n_bytes for n_bytes, _ in sizes) > self._source.size
+        if not (packed and _is_stream(reader)):
+            for group, rows in _first_of_each(sizes, size):
+                yield {"group": group, "rows": rows}
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The documents after `position` (record batch ``group``, ``rows`` rows before it)."""
+        with self._opened() as (mapped, stream, reader):
+            self._check_names(reader.schema.names)
+            first, base = position.get("group", 0), position.get("rows", 0)
+            for group, batch in self._batches(reader, first):
+                if end is not None and group == end["group"]:
+                    return
+                if group >= first:
+                    after = {"group": group + 1, "rows": base + batch.num_rows}
+                    yield self._chunk(batch, base, after, self._bytes()[0] + stream.tell())
+                    base = after["rows"]
+                mapped.passed(batch.get_total_buffer_size())
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[MappedFile, Any, Any]]:
+        """The file as it is mapped, as pyarrow's, and its reader."""
         path = self._source.path
         if self._source.size == 0:
             raise DamagedFileError(f"{path}: the file is empty")
@@ -240,33 +292,32 @@ class ArrowReader(ColumnReader):
             with damage_named(path):
                 stream = stack.enter_context(mapped.stream())
                 reader = stack.enter_context(open_arrow(stream))
-            self._check_names(reader.schema.names)
-            first, base = position.get("group", 0), position.get("rows", 0)
-            for group, batch in enumerate(self._batches(reader)):
-                if group >= first:
-                    after = {"group": group + 1, "rows": base + batch.num_rows}
-                    yield self._chunk(batch, base, after, self._bytes()[0] + stream.tell())
-                    base = after["rows"]
-                mapped.passed(batch.nbytes)
+            yield mapped, stream, reader
 
     def _bytes(self) -> tuple[int, int]:
         """First byte and size of the Arrow file."""
         return 0, self._source.size
 
-    def _batches(self, reader: Any) -> Iterator[Any]:
-        if hasattr(reader, "num_record_batches"):
-            for group in range(reader.num_record_batches):
+    def _batches(self, reader: Any, first: int) -> Iterator[tuple[int, Any]]:
+        """Record batches and their numbers: of a file from `first`, of a stream all."""
+        if not _is_stream(reader):
+            for group in range(first, reader.num_record_batches):
                 with damage_named(self._source.path):
                     batch = reader.get_batch(group)
-                yield batch
+                yield group, batch
             return
-        while True:
+        for group in count():
             try:
                 with damage_named(self._source.path):
                     batch = reader.read_next_batch()
             except StopIteration:
                 return
-            yield batch
+            yield group, batch
+
+
+def _is_stream(reader: Any) -> bool:
+    """Whether record batches can only be read one after the other."""
+    return not hasattr(reader, "num_record_batches")
 
 
 class MappedFile:

@@ -22,6 +22,7 @@ from radscore.corpus._base import (
     Reader,
     Where,
     damage_named,
+    even_edges,
     place,
 )
 from radscore.corpus.columns import MAX_ROWS, ColumnReader, MappedFile, open_arrow
@@ -92,61 +93,72 @@ def dataset_reader(source: Source, fields: Fields, problems: Problems) -> Reader
 class _TableReader(ColumnReader):
     """Reads a `Dataset`: slices of its table, mapped where the library maps it."""
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
+    def edges(self, size: int) -> Iterator[Position]:
+        """Rows (``row``)."""
+        return _even_rows(self._source, len(self._source.entry), size)
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The rows after `position` (``row`` rows)."""
         dataset, fields = self._source.entry, self.fields
         self._check_names(list(dataset.column_names))
         wanted = dataset.select_columns(fields.names).with_format("arrow")
         n_rows, start = len(wanted), position.get("row", 0)
+        last = n_rows if end is None else end["row"]
         step = _rows_a_batch(fields, int(wanted.data.nbytes), len(wanted.data))
-        while start < n_rows:
+        while start < last:
             with damage_named(self._source.path):
-                table = wanted[start : min(start + step, n_rows)]
+                table = wanted[start : min(start + step, last)]
             for batch in table.to_batches():
-                end = start + batch.num_rows
-                done = self._source.size * end // n_rows
-                yield self._chunk(batch, start, {"row": end}, done)
-                start = end
+                after = start + batch.num_rows
+                done = self._source.size * after // n_rows
+                yield self._chunk(batch, start, {"row": after}, done)
+                start = after
 
 
 class _StreamReader(ColumnReader):
     """Reads an `IterableDataset` whose columns are typed."""
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The rows after `position` (``row`` rows)."""
         dataset, fields = self._source.entry, self.fields
         self._check_names(list(dataset.column_names or dataset.features))
         start = position.get("row", 0)
         wanted = dataset.select_columns(fields.names).skip(start).with_format("arrow")
+        if end is not None:
+            wanted = wanted.take(end["row"] - start)
         for table in wanted.iter(batch_size=_ROWS):
             for batch in table.to_batches():
-                end = start + batch.num_rows
-                yield self._chunk(batch, start, {"row": end}, 0)
-                start = end
+                after = start + batch.num_rows
+                yield self._chunk(batch, start, {"row": after}, 0)
+                start = after
 
 
-class _ExamplesReader:
+class _ExamplesReader(Reader):
     """Reads an `IterableDataset` of records that are typed nowhere, one by one."""
 
     cuts = False
+    sound = False
 
     def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
         self._source = source
         self._fields = fields
         self._problems = problems
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The records after `position` (``row`` records)."""
-        columns = RecordColumns(self._fields, self._problems)
+        columns = RecordColumns(self._fields)
         number = position.get("row", 0)
+        last = None if end is None else end["row"]
         # Not `skip`, which some sources of records lack.
-        for record in islice(iter(self._source.entry), number, None):
+        for record in islice(iter(self._source.entry), number, last):
             values = {name: _plain(value) for name, value in record.items()}
-            columns.add(values, place(self._source.path, number, "row"), number)
+            flaw = columns.add(values, number)
+            if flaw is not None:
+                self._problems.record(place(self._source.path, number, "row"), flaw)
             number += 1
             if columns.full:
                 yield self._chunk(columns, number)
-                columns = RecordColumns(self._fields, self._problems)
+                columns = RecordColumns(self._fields)
         yield self._chunk(columns, number)
 
     def _chunk(self, columns: RecordColumns, number: int) -> Chunk:
@@ -167,6 +179,10 @@ def _plain(value: Any) -> Any:
 def _rows_a_batch(fields: Fields, size: int, n_rows: int) -> int:
     """About `batch_tokens` tokens of rows, by the size of all."""
     return int(min(max(fields.batch_tokens * 4 * max(n_rows, 1) // max(size, 1), 1), MAX_ROWS))
+
+
+def _even_rows(source: Source, n_rows: int, size: int) -> Iterator[Position]:
+    return ({"row": row} for row in even_edges(n_rows, -(-source.size // size)))
 
 
 class _SavedReader(ColumnReader):
@@ -196,15 +212,20 @@ class _SavedReader(ColumnReader):
                 return [reader.get_batch(i) for i in range(reader.num_record_batches)]
             return list(reader)
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
+    def edges(self, size: int) -> Iterator[Position]:
+        """Rows (``row``)."""
+        return _even_rows(self._source, self.n_rows, size)
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The rows after `position` (``row`` rows)."""
         self._check_names(self.names)
         n_rows, start = int(self._starts[-1]), position.get("row", 0)
+        last = self.n_rows if end is None else end["row"]
         size = sum(batch.select(self.fields.names).nbytes for batch in self._batches)
         step = _rows_a_batch(self.fields, size, n_rows)
         base = 0
         for indices in self._indices:
-            rows = self._rows(indices)
+            rows = self._rows(indices)[: max(last - base, 0)]
             while start < base + len(rows):
                 part = rows[start - base :][:step]
                 after = {"row": start + len(part)}

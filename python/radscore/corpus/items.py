@@ -17,6 +17,7 @@ from radscore.corpus._base import (
     Problems,
     Where,
     damage_named,
+    even_edges,
     joined,
     place,
 )
@@ -60,6 +61,8 @@ class Shard:
     read: Callable[[int, int], Bytes]
     #: Whether the bytes of an item that was read must be unpacked one by one.
     packed: bool = False
+    #: Whether the items lie in the file as they are, so that reading one cannot fail.
+    plain: bool = False
 
 
 def read_offsets(path: Path, data: Bytes, end: int, first: int) -> npt.NDArray[np.int64]:
@@ -126,6 +129,7 @@ class ItemReader:
         self._fields = wanted
         self._problems = problems
         self._columns = [self._column(name) for name in wanted.names]
+        self.sound = shard.plain
 
     def _column(self, name: str) -> int:
         names = [leaf.name for leaf in self._leaves]
@@ -143,9 +147,19 @@ class ItemReader:
             raise _NoTokenizerError(f"{self._source.path}: {flaw_without_encoder(name)}")
         return names.index(name)
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
-        """The items after `position` (``item`` items)."""
+    def edges(self, size: int) -> Iterator[Position]:
+        """Items (``item``)."""
         offsets, count = self._shard.offsets, len(self._shard.offsets) - 1
+        begin, end = int(offsets[0]), int(offsets[-1])
+        places = [begin + at for at in even_edges(end - begin, -(-self._source.size // size))]
+        for item in np.unique(np.searchsorted(offsets, places)).tolist():
+            if 0 < item < count:
+                yield {"item": item}
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
+        """The items after `position` (``item`` items)."""
+        offsets = self._shard.offsets
+        count = len(offsets) - 1 if end is None else end["item"]
         first = position.get("item", 0)
         while first < count:
             room = offsets[first] + 4 * self._fields.batch_tokens
@@ -246,7 +260,7 @@ def mapped_shard(path: Path, offsets: npt.NDArray[np.int64]) -> Shard:
         begin, end = int(offsets[first]), int(offsets[last])
         return map_ids(path, np.dtype(np.uint8), begin, end - begin)
 
-    return Shard(offsets, read)
+    return Shard(offsets, read, plain=True)
 
 
 def held_shard(data: Bytes, offsets: npt.NDArray[np.int64]) -> Shard:

@@ -6,6 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
@@ -18,13 +19,16 @@ from radscore.corpus._base import (
     SkipReport,
     Where,
     damage_named,
+    even_edges,
+    place,
 )
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
+    from pathlib import Path
 
     from radscore.corpus.sources import Source
 
@@ -42,20 +46,40 @@ class JsonLinesReader:
 
     #: End-of-document ids inside of a record are not looked for here.
     cuts = False
+    #: Lines are bad one by one; a packed file may break off, but has no edges.
+    sound = True
 
     def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
         self._source = source
         self._fields = fields
         self._problems = problems
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
-        """The documents after `position` (``line`` lines and ``byte`` bytes of unpacked text)."""
+    def edges(self, size: int) -> Iterator[Position]:
+        """Beginnings of lines (``byte``); to count them, all before would have to be read."""
+        path, total, byte = self._source.path, self._source.size, 0
+        with damage_named(path), path.open("rb") as file:
+            for edge in even_edges(total, -(-total // size)):
+                if edge <= byte:  # inside of a line that was passed
+                    continue
+                file.seek(edge - 1)
+                while (part := file.readline(_BLOCK)) and not part.endswith(b"\n"):
+                    pass
+                byte = file.tell()
+                if byte >= total:
+                    return
+                yield {"byte": byte}
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
+        """The documents after `position` (``line`` lines and ``byte`` bytes of unpacked text).
+
+        Without ``line``, lines before it are counted when the place of a line is asked for.
+        """
         if self._fields.encoder is None:
-            yield from map(self._chunk, self._cuts(position))
+            yield from map(self._chunk, self._cuts(position, end))
             return
         # The tokenizer works on all cores, and needs not wait for the next records to be parsed.
         error: BaseException | None = None
-        cuts = self._cuts(position)
+        cuts = self._cuts(position, end)
         pending: Future[Chunk] | None = None
         with ThreadPoolExecutor(1, "radscore-tokenizer") as tokenizer:
             while True:
@@ -74,34 +98,35 @@ class JsonLinesReader:
                     return
                 pending = tokenizer.submit(self._chunk, cut)
 
-    def _cuts(self, position: Position) -> Iterator[_Cut]:
-        """The records after `position`, in batches."""
-        path = self._source.path
-        columns = RecordColumns(self._fields, self._problems)
+    def _cuts(self, position: Position, end: Position | None) -> Iterator[_Cut]:
+        """The records from `position` to `end`, in batches."""
+        path, byte = self._source.path, position.get("byte", 0)
+        stop = self._source.size if end is None else end["byte"]
+        number, before = position.get("line", 0), None
+        if byte and "line" not in position:
+            before = cache(partial(_lines, path, byte))
+        columns = RecordColumns(self._fields)
         with _Stream(self._source) as stream:
-            number, byte = position.get("line", 0), position.get("byte", 0)
             for line, length in stream.lines(byte):
+                if end is not None and byte >= stop:
+                    break
                 number += 1
+                flaw = _take(columns, line, number, first=byte == 0)
                 byte += length
-                place = f"{path}:{number}"
-                if line is None:
-                    self._problems.record(place, f"the line is longer than {MAX_LINE} bytes")
-                elif line and not line.isspace():
-                    record, flaw = parse(line, first=number == 1)
-                    if flaw is None:
-                        columns.add(record, place, number)
-                    else:
-                        self._problems.record(place, flaw)
+                if flaw is not None:
+                    at = number if before is None else before() + number
+                    self._problems.record(place(path, at, "line"), flaw)
                 if columns.full:
-                    after = {"line": number, "byte": byte}
-                    yield _Cut(columns, after, stream.tell(), self._problems.take())
-                    columns = RecordColumns(self._fields, self._problems)
-            after = {"line": number, "byte": byte}
-            yield _Cut(columns, after, self._source.size, self._problems.take())
+                    after = _position(number, byte, before)
+                    yield _Cut(columns, after, before, stream.tell(), self._problems.take())
+                    columns = RecordColumns(self._fields)
+            after = _position(number, byte, before)
+            yield _Cut(columns, after, before, stop, self._problems.take())
 
     def _chunk(self, cut: _Cut) -> Chunk:
         columns = cut.columns
-        where = Where(self._source.path, np.array(columns.numbers, dtype=np.int64), "line")
+        numbers = np.array(columns.numbers, dtype=np.int64)
+        where = Where(self._source.path, numbers, "line", cut.before)
         prompts = None if columns.prompt is None else columns.prompt.documents()
         return Chunk(
             columns.main.documents(),
@@ -120,8 +145,34 @@ class _Cut:
 
     columns: RecordColumns
     position: Position
+    #: Counts the lines before the first, where they are not known.
+    before: Callable[[], int] | None
     bytes_read: int
     skipped: SkipReport
+
+
+def _position(number: int, byte: int, before: Callable[[], int] | None) -> Position:
+    return {"line": number, "byte": byte} if before is None else {"byte": byte}
+
+
+def _lines(path: Path, stop: int) -> int:
+    """Lines in the first `stop` bytes of a file that is not packed."""
+    count = 0
+    with damage_named(path), path.open("rb", buffering=0) as file:
+        while stop and (block := file.read(min(stop, _BLOCK))):
+            count += block.count(b"\n")
+            stop -= len(block)
+    return count
+
+
+def _take(columns: RecordColumns, line: bytes | None, number: int, *, first: bool) -> str | None:
+    """Adds the record of a line, if there is one; or says what is wrong with it."""
+    if line is None:
+        return f"the line is longer than {MAX_LINE} bytes"
+    if not line or line.isspace():
+        return None
+    record, flaw = parse(line, first=first)
+    return columns.add(record, number) if flaw is None else flaw
 
 
 class _Stream:
@@ -218,9 +269,9 @@ def first_record(source: Source, limit: int = 1000) -> tuple[dict[str, Any] | No
                 break
             if not line or line.isspace():
                 continue
-            place = f"{source.path}:{number}"
+            at = place(source.path, number, "line")
             record, flaw = parse(line, first=number == 1)
             if isinstance(record, dict):
-                return record, place
-            first_flaw = first_flaw or f"{place}: {flaw or 'a record must be a JSON object'}"
+                return record, at
+            first_flaw = first_flaw or f"{at}: {flaw or 'a record must be a JSON object'}"
     return None, first_flaw

@@ -22,6 +22,7 @@ from radscore.corpus._base import (
     Where,
     counted,
     damage_named,
+    even_edges,
 )
 from radscore.corpus.sources import side_file
 from radscore.corpus.tokens import MOST_DOCUMENTS, batches_of, map_ids
@@ -214,18 +215,25 @@ class MegatronReader:
 
     #: End-of-document ids inside of a document are not looked for here.
     cuts = False
+    sound = False
 
     def __init__(self, source: Source, batch_tokens: int) -> None:
         self._source = source
         self._index = megatron_index(source)
         self._batch_tokens = batch_tokens
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
+    def edges(self, size: int) -> Iterator[Position]:
+        """Documents (``document``)."""
+        documents = even_edges(self._index.n_documents, -(-self._source.size // size))
+        return ({"document": document} for document in documents)
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The documents after `position` (``document`` documents)."""
         index, path = self._index, self._source.path
         first = position.get("document", 0)
-        while first < index.n_documents:
-            last = min(first + MOST_DOCUMENTS, index.n_documents)
+        n_documents = index.n_documents if end is None else end["document"]
+        while first < n_documents:
+            last = min(first + MOST_DOCUMENTS, n_documents)
             firsts = index.firsts(first, last + 1)
             self._check_order(firsts, first)
             # Few enough sequences; a document is never cut.
@@ -239,11 +247,11 @@ class MegatronReader:
             offsets = ends[firsts - begin]
             for low, high in batches_of(offsets[1:], 0, self._batch_tokens):
                 used = slice(int(firsts[low]) - begin, int(firsts[high]) - begin)
-                values, end = self._values(lengths[used], places[used])
+                values, byte = self._values(lengths[used], places[used])
                 documents = Documents(values, offsets[low : high + 1] - offsets[low])
                 numbers = np.arange(first + low, first + high, dtype=np.int64)
                 where = Where(path, numbers, "document")
-                yield Chunk(documents, None, where, {"document": first + high}, end)
+                yield Chunk(documents, None, where, {"document": first + high}, byte)
             first += len(firsts) - 1
 
     def _check_order(self, firsts: npt.NDArray[np.int64], document: int) -> None:

@@ -375,11 +375,15 @@ class Corpus:
         position: dict[str, int],
         problems: Problems,
         reader: Reader | None = None,
+        end: dict[str, int] | None = None,
     ) -> Iterator[Chunk]:
-        """The chunks of one file, cut at `eod` and free of ids outside of the vocabulary."""
+        """The chunks of one file, cut at `eod` and free of ids outside of the vocabulary.
+
+        `end` is where the reader stops, if not at the end of the file.
+        """
         try:
             reader = reader_of(source, self._options, problems) if reader is None else reader
-            for chunk in reader.chunks(position):
+            for chunk in reader.chunks(position, end):
                 cut = chunk
                 if self._options.eod is not None:
                     if not reader.cuts:

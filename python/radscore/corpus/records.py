@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus._base import Problems, joined
+from radscore.corpus._base import joined
 from radscore.corpus.text import Encoder, flaw_of_text
 from radscore.errors import CorpusError
 
@@ -138,36 +138,33 @@ class ValueColumn:
 
 
 class RecordColumns:
-    """The wanted fields of some records; records with a flaw are left out and reported."""
+    """The wanted fields of some records; records with a flaw are left out."""
 
-    def __init__(self, fields: Fields, problems: Problems) -> None:
+    def __init__(self, fields: Fields) -> None:
         self._fields = fields
-        self._problems = problems
         encoder = fields.encoder
         self.main = ValueColumn(encoder)
         self.prompt = None if fields.prompt is None else ValueColumn(encoder)
         self.numbers: list[int] = []
 
-    def add(self, record: Any, place: str, number: int) -> None:
-        """Takes one record, a dict, or reports what is wrong with it."""
+    def add(self, record: Any, number: int) -> str | None:
+        """Takes one record, a dict, or says what is wrong with it."""
         if not isinstance(record, dict):
             kind = "null" if record is None else type(record).__name__
-            self._problems.record(place, f"a record must be a JSON object, not {kind}")
-            return
+            return f"a record must be a JSON object, not {kind}"
         items = []
         for name in self._fields.names:
             if name not in record:
-                self._problems.record(place, missing_field(name, record))
-                return
+                return missing_field(name, record)
             item, flaw = read_value(record[name], name, self._fields.encoder)
             if item is None or flaw is not None:
-                self._problems.record(place, flaw or "unreadable")
-                return
+                return flaw or "unreadable"
             items.append(item)
         self.main.add(items[0])
         if self.prompt is not None:
             self.prompt.add(items[-1])
         self.numbers.append(number)
+        return None
 
     @property
     def full(self) -> bool:

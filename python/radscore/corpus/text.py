@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from array import array
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +26,7 @@ from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
 
     from radscore._core import FastTokenizer
 
@@ -33,7 +36,9 @@ __all__ = ["ENGINES", "Encoder", "Engine", "TokenizerEncoder", "Utf8Encoder", "l
 Engine: TypeAlias = Literal["auto", "fast", "reference"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 # Encodings hold about 100 bytes a token until their ids are taken, so texts go in by portions.
-_PORTION = 1 << 19
+_PORTION = 1 << 18
+#: Portions that are encoded at the same time.
+_AT_ONCE = 2
 
 
 class Encoder(Protocol):
@@ -129,14 +134,16 @@ class TokenizerEncoder:
 
     def _by_reference(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         ids: list[npt.NDArray[np.uint32]] = []
-        portions = list(_portions(texts))
-        # While the ids of one portion are copied, which only one core can do, the next is encoded.
-        with ThreadPoolExecutor(1) as ahead:
-            pending = ahead.submit(self._encode, portions[0]) if portions else None
-            for portion in [*portions[1:], None] if portions else []:
-                encodings = pending.result() if pending is not None else []
-                pending = None if portion is None else ahead.submit(self._encode, portion)
-                ids.extend(np.array(encoding.ids, dtype=np.uint32) for encoding in encodings)
+        waiting: deque[Future[list[Any]]] = deque()
+        # While the ids of one portion are copied, which only one core can do, others are encoded;
+        # two at once, so that no core waits for the last text of one.
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for portion in _portions(texts):
+                if len(waiting) > _AT_ONCE:
+                    ids.extend(_ids(waiting.popleft().result()))
+                waiting.append(pool.submit(self._encode, portion))
+            while waiting:
+                ids.extend(_ids(waiting.popleft().result()))
         return ids
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
@@ -149,6 +156,11 @@ class TokenizerEncoder:
         """The text of some token ids."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
+
+
+def _ids(encodings: Sequence[Any]) -> Iterator[npt.NDArray[np.uint32]]:
+    for encoding in encodings:
+        yield np.frombuffer(array("I", encoding.ids), dtype=np.uint32)  # faster than np.array
 
 
 def check_engine(engine: str) -> None:

@@ -16,6 +16,7 @@ from radscore.corpus._base import (
     Position,
     Where,
     damage_named,
+    even_edges,
 )
 from radscore.corpus.sources import LLM_C_HEADERS
 from radscore.documents import Documents
@@ -233,23 +234,40 @@ class TokenReader:
         # The bytes of ids that were unpacked, and the size of their file.
         values, self._size = (None, 0) if held is None else held
         self._held = None if values is None else np.frombuffer(values.tobytes(), layout.dtype)
-        #: Whether the file was unpacked into memory.
-        self.held = self._held is not None
+        #: Whether no index divides the ids: then it can be cut anywhere.
+        self.bare = layout.ends is None
         #: Whether the documents are already cut after every end-of-document id.
-        self.cuts = layout.ends is None
+        self.cuts = self.bare
+        #: An index may turn out to be damaged.
+        self.sound = self.bare
 
     def _map(self, start: int, stop: int) -> npt.NDArray[Any]:
         return _map(self.layout, start, stop) if self._held is None else self._held[start:stop]
 
-    def chunks(self, position: Position) -> Iterator[Chunk]:
-        """The documents after `position` (``token`` tokens, or ``document`` of an index)."""
-        if self.layout.ends is not None:
-            yield from self._indexed(self.layout.ends, position.get("document", 0))
+    def edges(self, size: int) -> Iterator[Position]:
+        """Ends of documents (``token``), or documents of an index (``document``)."""
+        layout, last = self.layout, 0
+        n_parts = -(-self._bytes(layout.n_tokens) // size)
+        if layout.ends is not None:
+            for document in even_edges(layout.ends.n_documents, n_parts):
+                yield {"document": document}
             return
+        for token in even_edges(layout.n_tokens, n_parts):
+            if token > last:  # not inside of a document that was passed
+                last = int(self._batch(token - 1, layout.n_tokens)[1][0])
+                if last < layout.n_tokens:
+                    yield {"token": last}
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
+        """The documents after `position` (``token`` tokens, or ``document`` of an index)."""
         layout = self.layout
-        start = position.get("token", 0)
-        while start < layout.n_tokens:
-            ids, ends = self._batch(start)
+        if layout.ends is not None:
+            n_documents = layout.ends.n_documents if end is None else end["document"]
+            yield from self._indexed(layout.ends, position.get("document", 0), n_documents)
+            return
+        start, total = position.get("token", 0), layout.n_tokens if end is None else end["token"]
+        while start < total:
+            ids, ends = self._batch(start, total)
             stop = int(ends[-1])
             offsets = np.concatenate((np.zeros(1, np.int64), ends - start))
             starts = offsets[:-1] + start
@@ -283,11 +301,11 @@ class TokenReader:
         chunk = Chunk(documents, None, where, {"token": last}, self._bytes(last))
         return chunk, first - lower
 
-    def _indexed(self, index: Ends, first: int) -> Iterator[Chunk]:
+    def _indexed(self, index: Ends, first: int, n_documents: int) -> Iterator[Chunk]:
         path = self.layout.path
         start = int(index.ends(first - 1, 1)[0]) if 0 < first <= index.n_documents else 0
-        while first < index.n_documents:
-            block = index.ends(first, MOST_DOCUMENTS)
+        while first < n_documents:
+            block = index.ends(first, min(MOST_DOCUMENTS, n_documents - first))
             self._check_ends(block, first, start)
             for low, high in batches_of(block, start, self._batch_tokens):
                 stop = int(block[high - 1])
@@ -318,9 +336,9 @@ class TokenReader:
             return self._size * token // max(self.layout.n_tokens, 1)
         return self.layout.offset + token * self.layout.dtype.itemsize
 
-    def _batch(self, start: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-        """Ids from `start`, and the ends of at least one document in them."""
-        layout, total = self.layout, self.layout.n_tokens
+    def _batch(self, start: int, total: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """Ids from `start`, and the ends of at least one document in them; one ends at `total`."""
+        layout = self.layout
         if self._eod is None and layout.row is None:
             return self._map(start, total), np.array([total], dtype=np.int64)
         lower, stop = start, min(start + self._batch_tokens, total)

@@ -31,7 +31,7 @@ __all__ = ["Run", "prepare", "prepare_in"]
 _MANIFEST = "run.json"
 _LOCK = "run.lock"
 _FORMAT = "radscore run"
-_VERSION = 1
+_VERSION = 2
 #: What the windows in the files of units depend on.
 _DECISIVE = ("files", "settings", "windows", "rules", "filter", "bits", "units", "version")
 #: Bytes from which a corpus has more partitions.

@@ -1,10 +1,17 @@
 """Work units: stretches of a corpus of a size that one worker reads at one go.
 
-Files of ids are cut anywhere, in the middle of documents too: a unit reads some tokens before and
-after its own, so that every window has its context and every document its length. Files with an
-index are cut between documents, Parquet files between row groups, and all others are one unit each.
-So is every file where bad records are skipped (a document is then kept or left out as a whole), and
-every file of ids whose end-of-document id is none of the vocabulary.
+Files of ids without an index are cut anywhere, in the middle of documents too: a unit reads some
+tokens before and after its own, so that every window has its context and every document its length.
+All other files are cut where their readers say that documents begin: JSON lines between lines,
+Parquet between row groups, Arrow between record batches, shards between items, files with an index
+between documents. So are files of ids whose documents must be looked at as a whole: where the
+end-of-document id is none of the vocabulary and so is taken out, and where bad records are skipped.
+What is packed as a whole is one unit.
+
+Of a file that is damaged, what comes after the damage is skipped, and counted as one file. Where
+damage may show in the middle of a file (Parquet, Arrow, data sets, indexes, items that are packed),
+units after it would be read all the same, and the result would depend on how the file is cut. So
+where bad records are skipped, these files are one unit each.
 """
 
 from __future__ import annotations
@@ -13,20 +20,25 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from radscore.corpus._base import NOTHING_SKIPPED, Problems, SkipReport, damage_named, select
+from radscore.corpus._base import (
+    NOTHING_SKIPPED,
+    DamagedFileError,
+    Position,
+    Problems,
+    SkipReport,
+    even_edges,
+)
 from radscore.corpus.checks import check_ids
 from radscore.corpus.formats import reader_of
 from radscore.corpus.reading import Corpus
 from radscore.corpus.tokens import TokenReader
-from radscore.documents import Documents
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from radscore.corpus.sources import Source
+    from radscore.documents import Documents
 
 __all__ = ["Part", "WorkUnit", "cut_units", "read_unit"]
 
@@ -44,16 +56,15 @@ class WorkUnit:
         Which file of the corpus.
     start : dict
         Where its reader begins; {} for the beginning.
-    first, last : int or None
-        For files of ids: its tokens. For others: the first row or document after it, or None.
+    end : dict or None
+        Where its reader stops; None for the end of the file.
     tokens : bool
-        Whether it is cut by tokens.
+        Whether it is cut by tokens, so that documents may begin before it and end after it.
     """
 
     source: int
-    start: dict[str, int] = field(default_factory=dict)
-    first: int | None = None
-    last: int | None = None
+    start: Position = field(default_factory=dict)
+    end: Position | None = None
     tokens: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,50 +85,34 @@ class Part:
 def cut_units(corpus: Corpus, unit_bytes: int = UNIT_BYTES) -> list[WorkUnit]:
     """The units of a corpus, in reading order."""
     units: list[WorkUnit] = []
+    skip = corpus.settings["on_error"] == "skip"
     for number, source in enumerate(corpus.sources):
-        if source.size <= unit_bytes or corpus.settings["on_error"] == "skip":
+        if source.size <= unit_bytes or source.codec is not None:
             units.append(WorkUnit(number))
-        else:
-            units.extend(_cut(corpus, number, source, unit_bytes))
+            continue
+        try:
+            units.extend(_cut(corpus, number, source, unit_bytes, skip=skip))
+        except DamagedFileError:
+            if not skip:
+                raise
+            units.append(WorkUnit(number))  # its reader will count it
     return units
 
 
-def _cut(corpus: Corpus, number: int, source: Source, unit_bytes: int) -> Iterator[WorkUnit]:
-    count = -(-source.size // unit_bytes)
-    if source.format == "parquet":
-        yield from _row_groups(number, source, unit_bytes)
-        return
+def _cut(
+    corpus: Corpus, number: int, source: Source, unit_bytes: int, *, skip: bool
+) -> list[WorkUnit]:
     reader = reader_of(source, corpus.options, Problems("raise"))
-    if not isinstance(reader, TokenReader) or reader.held or _outside(corpus.options):
-        yield WorkUnit(number)
-        return
-    layout = reader.layout
-    total = layout.n_tokens if layout.ends is None else layout.ends.n_documents
-    edges = [total * i // count for i in range(count + 1)]
-    for first, last in pairwise(edges):
-        if first == last:
-            continue
-        if layout.ends is None:
-            yield WorkUnit(number, {}, first, last, tokens=True)
-        else:
-            yield WorkUnit(number, {"document": first} if first else {}, first, last)
-
-
-def _row_groups(number: int, source: Source, unit_bytes: int) -> Iterator[WorkUnit]:
-    import pyarrow.parquet as pq
-
-    with damage_named(source.path):
-        metadata = pq.read_metadata(source.path)
-    group, rows, size, row = 0, 0, 0, 0
-    start: dict[str, int] = {}
-    for index in range(metadata.num_row_groups):
-        if size and size + metadata.row_group(index).total_byte_size > unit_bytes:
-            yield WorkUnit(number, start, row, rows)
-            group, row, size = index, rows, 0
-            start = {"group": group, "row": 0}
-        size += metadata.row_group(index).total_byte_size
-        rows += metadata.row_group(index).num_rows
-    yield WorkUnit(number, start, row, None)
+    if isinstance(reader, TokenReader) and reader.bare and not (skip or _outside(corpus.options)):
+        total = reader.layout.n_tokens
+        tokens = [0, *even_edges(total, -(-source.size // unit_bytes)), total]
+        return [
+            WorkUnit(number, {"token": first}, {"token": last}, tokens=True)
+            for first, last in pairwise(tokens)
+        ]
+    edges = [] if skip and not reader.sound else list(reader.edges(unit_bytes))
+    bounds = zip([{}, *edges], [*edges, None], strict=True)
+    return [WorkUnit(number, start, end) for start, end in bounds]
 
 
 class UnitReading:
@@ -137,19 +132,10 @@ class UnitReading:
         source = corpus.sources[unit.source]
         problems = Problems(corpus.settings["on_error"])
         alone = Corpus([source], corpus.options, corpus.settings["on_error"])
-        for chunk in alone.checked_chunks(source, dict(unit.start), problems):
+        for chunk in alone.checked_chunks(source, unit.start, problems, end=unit.end):
             self.skipped = self.skipped.plus(chunk.skipped)
-            documents, prompts = chunk.documents, chunk.prompts
-            ours = len(documents)
-            if unit.last is not None:
-                ours = int(np.searchsorted(chunk.where.numbers, unit.last))
-            if ours < len(documents):
-                documents = Documents(documents.values, documents.offsets[: ours + 1])
-                prompts = None if prompts is None else select(prompts, np.arange(ours))
-            if ours:
-                yield Part(documents, prompts)
-            if unit.last is not None and ours < len(chunk.documents):
-                return
+            if len(chunk.documents):
+                yield Part(chunk.documents, chunk.prompts)
         self.skipped = self.skipped.plus(problems.take())
 
     def _tokens(self) -> Iterator[Part]:
@@ -157,10 +143,11 @@ class UnitReading:
         source, options = corpus.sources[unit.source], corpus.options
         problems = Problems("raise")
         reader = reader_of(source, options, problems)
-        if not isinstance(reader, TokenReader) or unit.first is None or unit.last is None:
+        if not isinstance(reader, TokenReader) or unit.end is None:
             raise CorpusError(f"{source.path} is not a file of ids any more")
-        for first in range(unit.first, unit.last, options.batch_tokens):
-            last = min(first + options.batch_tokens, unit.last)
+        end = unit.end["token"]
+        for first in range(unit.start["token"], end, options.batch_tokens):
+            last = min(first + options.batch_tokens, end)
             chunk, before = reader.stretch(first, last, self._reach)
             check_ids(chunk, options.vocab_size, problems)
             documents, span = chunk.documents, (before, before + last - first)

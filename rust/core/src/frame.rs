@@ -13,7 +13,7 @@ use crate::scoring::{SchemeState, Work, dedup};
 use crate::store::{Bench, Sorting, Store};
 use crate::tally::{Sums, Tally};
 use crate::weighted::{Combine, Record, WeightedUnits, combine, scheme_units, score_value};
-use crate::windows::{BLOCK, Counts, Cutter, PromptSets, Source, Status, WindowPlan};
+use crate::windows::{Counts, Cutter, PromptSets, Source, Status, WindowPlan};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -168,9 +168,9 @@ impl<K: Key> Frame<K> {
         }
     }
 
-    /// Cuts and partitions many windows at once: each worker takes a long stretch, counts how many
-    /// windows fall into each partition, then cuts them again and scatters them. Cutting twice is
-    /// cheaper than writing the windows down in between, unless each is looked up in sets.
+    /// Cuts and partitions many windows at once: each worker takes a long stretch, finds the partition
+    /// of each window, then cuts them again and scatters them. Cutting twice is cheaper than writing
+    /// the windows down in between, unless each is looked up in sets.
     fn add_direct(&mut self, source: &Source, range: Range<usize>) {
         let sameness = self.sameness();
         self.store.settle(&sameness);
@@ -190,40 +190,21 @@ impl<K: Key> Frame<K> {
             self.sortings.with(|sorting| {
                 let mut all = std::mem::take(&mut sorting.keys);
                 all.clear();
-                let Sameness::Window(placing) = sameness else {
-                    let counts = plan.key_blocks(source, chunk, &prompts, cutter, |keys| {
-                        all.extend_from_slice(keys);
-                    });
-                    let run = sorting.scatter(&[&all], target, bits, &sameness);
-                    sorting.keys = all;
-                    return (run, counts);
-                };
-                let scatterer = &mut sorting.scatterer;
-                let mut sizes = vec![0u32; 1 << bits];
-                let mut places = [0; BLOCK];
+                sorting.begin(bits);
                 let cut = chunk.clone();
                 let counts = plan.key_blocks(source, cut, &prompts, cutter, |keys| {
-                    placing.places(keys, bits, &mut places);
-                    let places = &places[..keys.len()];
-                    places
-                        .iter()
-                        .for_each(|&part| sizes[usize::from(part)] += 1);
+                    sorting.place(keys, &sameness);
                     if !cut_twice {
                         all.extend_from_slice(keys);
                     }
                 });
-                scatterer.begin(&sizes, target);
-                let mut push = |keys: &[K]| {
-                    placing.places(keys, bits, &mut places);
-                    for (&key, &part) in keys.iter().zip(&places) {
-                        scatterer.push(key, part.into());
+                let run = sorting.scatter(target, |push| {
+                    if cut_twice {
+                        plan.key_blocks(source, chunk, &prompts, cutter, push);
+                    } else {
+                        push(&all);
                     }
-                };
-                if cut_twice {
-                    plan.key_blocks(source, chunk, &prompts, cutter, &mut push);
-                }
-                all.chunks(BLOCK).for_each(push);
-                let run = scatterer.finish();
+                });
                 sorting.keys = all;
                 (run, counts)
             })

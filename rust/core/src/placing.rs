@@ -19,7 +19,6 @@ const LEVEL_BITS: u32 = 20;
 pub struct Desk<K> {
     pub(crate) keys: Vec<K>,
     pub(crate) scratch: Scratch,
-    units: Vec<u128>,
     narrow: Vec<u64>,
     windows: Table<K>,
     contexts: Table<u64>,
@@ -32,6 +31,8 @@ pub struct Scratch {
     pub(crate) tokens: Vec<u32>,
     pub(crate) words: Vec<u64>,
     pub(crate) keyless: Vec<bool>,
+    /// What makes windows the same, where they are not compared themselves.
+    ids: Vec<u128>,
 }
 
 /// Places windows by their context, so that what shares a context shares a partition; within one
@@ -58,20 +59,6 @@ impl ByWindow {
             _ => window,
         };
         id.mix().rotate_left(LEVEL_BITS * self.level)
-    }
-
-    /// The partitions of windows among `2^bits`.
-    #[inline]
-    pub fn places<K: Key>(self, keys: &[K], bits: u32, out: &mut [u16]) {
-        let work = Places {
-            placing: self,
-            keys,
-            bits,
-            out,
-        };
-        if let Err(work) = kernels::run(work) {
-            work.compute();
-        }
     }
 
     /// The same of what makes windows the same.
@@ -188,10 +175,13 @@ impl ByUnit {
         (packer.window_bits() <= 64).then_some(placing)
     }
 
-    /// The identity of each window.
-    fn ids<K: Key>(&self, keys: &[K], scratch: &mut Scratch, ids: &mut Vec<u128>) {
+    /// Finds the identity of each window.
+    fn identify<K: Key>(&self, keys: &[K], scratch: &mut Scratch) {
         let Scratch {
-            tokens, keyless, ..
+            tokens,
+            keyless,
+            ids,
+            ..
         } = scratch;
         ids.clear();
         ids.resize(keys.len(), 0);
@@ -237,17 +227,17 @@ impl ByUnit {
             return None;
         }
         part.gather(0, &mut desk.keys);
-        self.ids(&desk.keys, &mut desk.scratch, &mut desk.units);
+        self.identify(&desk.keys, &mut desk.scratch);
+        let ids = &mut desk.scratch.ids;
         let units = (0..).map(|seed: u128| seed << 32);
         let foreign = foreign(index, bits, units, |id| self.hash(id));
         let kept = if self.narrow {
             desk.narrow.clear();
-            desk.narrow
-                .extend(desk.units.iter().map(|&id| narrowed(id)));
+            desk.narrow.extend(ids.iter().map(|&id| narrowed(id)));
             let items = &mut Units(&mut desk.narrow, &mut desk.keys);
             desk.contexts.distinct(items, distinct, narrowed(foreign))
         } else {
-            let items = &mut Units(&mut desk.units, &mut desk.keys);
+            let items = &mut Units(ids, &mut desk.keys);
             desk.unit_table.distinct(items, distinct, foreign)
         };
         Some(settle(part, &mut desk.keys, kept))
@@ -255,23 +245,32 @@ impl ByUnit {
 }
 
 impl<K: Key> Placing<K> for ByWindow {
-    fn place(&self, keys: &[K], hashes: &mut Vec<u64>) {
-        hashes.extend(keys.iter().map(|&key| self.hash(key)));
+    fn places(&self, keys: &[K], bits: u32, _: &mut Scratch, out: &mut [u16]) {
+        let placing = *self;
+        let work = Places {
+            placing,
+            keys,
+            bits,
+            out,
+        };
+        if let Err(work) = kernels::run(work) {
+            work.compute();
+        }
     }
 }
 
 impl<K: Key> Placing<K> for ByUnit {
-    fn place(&self, keys: &[K], hashes: &mut Vec<u64>) {
-        let (mut scratch, mut ids) = (Scratch::default(), Vec::new());
-        for keys in keys.chunks(SLICE) {
-            self.ids(keys, &mut scratch, &mut ids);
-            hashes.extend(keys.iter().zip(&ids).map(|(&key, &id)| {
-                if id & MARK == 0 {
+    fn places(&self, keys: &[K], bits: u32, scratch: &mut Scratch, out: &mut [u16]) {
+        for (keys, out) in keys.chunks(SLICE).zip(out.chunks_mut(SLICE)) {
+            self.identify(keys, scratch);
+            for ((place, &id), key) in out.iter_mut().zip(&scratch.ids).zip(keys) {
+                let hash = if id & MARK == 0 {
                     self.hash(id)
                 } else {
                     key.mix().rotate_left(LEVEL_BITS * self.level)
-                }
-            }));
+                };
+                *place = part_of(hash, bits) as u16;
+            }
         }
     }
 }
@@ -302,10 +301,10 @@ impl Sameness {
 }
 
 impl<K: Key> Placing<K> for Sameness {
-    fn place(&self, keys: &[K], hashes: &mut Vec<u64>) {
+    fn places(&self, keys: &[K], bits: u32, scratch: &mut Scratch, out: &mut [u16]) {
         match self {
-            Self::Window(by_window) => by_window.place(keys, hashes),
-            Self::Unit(by_unit) => by_unit.place(keys, hashes),
+            Self::Window(by_window) => by_window.places(keys, bits, scratch, out),
+            Self::Unit(by_unit) => by_unit.places(keys, bits, scratch, out),
         }
     }
 }

@@ -303,6 +303,7 @@ impl<K: Key> Work<'_, K> {
             tokens,
             words,
             keyless,
+            ..
         } = scratch;
         let mut sums = Sums::default();
         let slice = if scheme.shares_work_within_contexts() {

@@ -4,6 +4,7 @@
 
 use crate::arena::{Arena, reserve};
 use crate::key::Key;
+use crate::placing::Scratch;
 use crate::scatter::{Run, Scatterer};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -43,10 +44,10 @@ impl<T: Default> Bench<T> {
     }
 }
 
-/// Gives the hash whose highest bits are the partition of each key.
+/// Tells the partitions of keys: the highest bits of some hash, at most 16.
 pub trait Placing<K>: Sync {
-    /// Appends one hash a key.
-    fn place(&self, keys: &[K], hashes: &mut Vec<u64>);
+    /// Writes the partition of each key, among `2^bits`.
+    fn places(&self, keys: &[K], bits: u32, scratch: &mut Scratch, out: &mut [u16]);
 }
 
 /// See the module.
@@ -253,7 +254,7 @@ impl<K: Key> Store<K> {
             .into_par_iter()
             .zip(targets)
             .map(|(group, target)| {
-                scatterers.with(|desk| desk.scatter(&group, target, bits, placing))
+                scatterers.with(|desk| desk.scatter_batches(&group, target, bits, placing))
             })
             .collect();
         runs.into_iter().for_each(|run| self.add(run));
@@ -301,7 +302,7 @@ impl<K: Key> Store<K> {
             let (bits, target) = (self.bits, reserve(keys.len()));
             let run = self
                 .scatterers
-                .with(|desk| desk.scatter(&[keys], target, bits, placing));
+                .with(|desk| desk.scatter_batches(&[keys], target, bits, placing));
             self.add(run);
             for part in &mut self.progress {
                 match index {
@@ -458,45 +459,73 @@ pub fn part_of(hash: u64, bits: u32) -> usize {
 pub(crate) struct Sorting<K> {
     /// Keys that were cut, where all are needed at once.
     pub(crate) keys: Vec<K>,
-    hashes: Vec<u64>,
+    places: Vec<u16>,
     counts: Vec<u32>,
-    pub(crate) scatterer: Scatterer<K>,
+    scratch: Scratch,
+    scatterer: Scatterer<K>,
 }
 
 impl<K: Key> Default for Sorting<K> {
     fn default() -> Self {
         Self {
             keys: Vec::new(),
-            hashes: Vec::new(),
+            places: Vec::new(),
             counts: Vec::new(),
+            scratch: Scratch::default(),
             scatterer: Scatterer::default(),
         }
     }
 }
 
 impl<K: Key> Sorting<K> {
-    /// Scatters batches of keys to `2^bits` partitions.
+    /// Begins a run over `2^bits` partitions.
+    pub(crate) fn begin(&mut self, bits: u32) {
+        self.places.clear();
+        self.counts.clear();
+        self.counts.resize(1 << bits, 0);
+    }
+
+    /// Finds the partitions of the next keys of the run.
+    pub(crate) fn place(&mut self, keys: &[K], placing: &impl Placing<K>) {
+        let (from, bits) = (self.places.len(), self.counts.len().trailing_zeros());
+        self.places.resize(from + keys.len(), 0);
+        let places = &mut self.places[from..];
+        placing.places(keys, bits, &mut self.scratch, places);
+        for &place in &*places {
+            self.counts[usize::from(place)] += 1;
+        }
+    }
+
+    /// Scatters all keys of the run, in the same order: `feed` calls what it is given with them.
     pub(crate) fn scatter(
+        &mut self,
+        target: Vec<K>,
+        feed: impl FnOnce(&mut dyn FnMut(&[K])),
+    ) -> Run<K> {
+        let (scatterer, mut places) = (&mut self.scatterer, &self.places[..]);
+        scatterer.begin(&self.counts, target);
+        feed(&mut |keys| {
+            let (own, rest) = places.split_at(keys.len());
+            for (&key, &place) in keys.iter().zip(own) {
+                scatterer.push(key, place.into());
+            }
+            places = rest;
+        });
+        scatterer.finish()
+    }
+
+    /// Scatters batches of keys to `2^bits` partitions.
+    pub(crate) fn scatter_batches(
         &mut self,
         batches: &[&[K]],
         target: Vec<K>,
         bits: u32,
         placing: &impl Placing<K>,
     ) -> Run<K> {
-        self.hashes.clear();
+        self.begin(bits);
         for keys in batches {
-            placing.place(keys, &mut self.hashes);
+            self.place(keys, placing);
         }
-        self.counts.clear();
-        self.counts.resize(1 << bits, 0);
-        for &hash in &self.hashes {
-            self.counts[part_of(hash, bits)] += 1;
-        }
-        self.scatterer.begin(&self.counts, target);
-        let keys = batches.iter().copied().flatten();
-        for (&key, &hash) in keys.zip(&self.hashes) {
-            self.scatterer.push(key, part_of(hash, bits));
-        }
-        self.scatterer.finish()
+        self.scatter(target, |push| batches.iter().for_each(|keys| push(keys)))
     }
 }

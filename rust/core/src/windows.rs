@@ -123,7 +123,7 @@ impl<'a> Source<'a> {
 pub type PromptSets<K> = HashMap<usize, HashSet<K>>;
 
 /// Windows that are cut at one go.
-pub(crate) const BLOCK: usize = 1 << 9;
+const BLOCK: usize = 1 << 9;
 
 /// What a worker needs to cut windows.
 #[derive(Debug, Default)]

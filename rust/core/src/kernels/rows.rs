@@ -17,18 +17,18 @@ const ROWS: usize = 1024;
 /// A scheme that hashes windows in lanes. Methods are `#[inline(always)]`.
 pub trait SideBySide: Sync {
     /// What the contexts leave behind.
-    type State<V: Vector>;
+    type State<'a, V: Vector>;
     /// Reads the contexts, oldest token first.
-    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Self::State<V>;
+    fn lane_state<'a, V: Vector>(&self, context: &'a [Tokens]) -> Self::State<'a, V>;
     /// The score words of a target after each context.
-    fn lane_scores<V: Vector>(&self, state: &Self::State<V>, targets: Tokens) -> Lanes<u64>;
+    fn lane_scores<V: Vector>(&self, state: &Self::State<'_, V>, targets: Tokens) -> Lanes<u64>;
     /// The uniforms of a target after each context, for schemes that have them.
-    fn lane_uniforms<V: Vector>(&self, state: &Self::State<V>, targets: Tokens) -> Lanes<f64> {
+    fn lane_uniforms<V: Vector>(&self, state: &Self::State<'_, V>, targets: Tokens) -> Lanes<f64> {
         let _ = (state, targets);
         Lanes::splat(0.0)
     }
     /// The units of a target after each context, for schemes whose units are not windows.
-    fn lane_units<V: Vector>(&self, state: &Self::State<V>, targets: Tokens) -> Lanes<u128> {
+    fn lane_units<V: Vector>(&self, state: &Self::State<'_, V>, targets: Tokens) -> Lanes<u128> {
         let _ = (state, targets);
         Lanes::splat(0)
     }
@@ -41,7 +41,7 @@ pub trait Ask: Sync {
     /// The answers for a target after each context.
     fn ask<V: Vector, S: SideBySide>(
         scheme: &S,
-        state: &S::State<V>,
+        state: &S::State<'_, V>,
         targets: Tokens,
     ) -> Lanes<Self::Out>;
 }
@@ -53,7 +53,7 @@ impl Ask for Scores {
     #[inline(always)]
     fn ask<V: Vector, S: SideBySide>(
         scheme: &S,
-        state: &S::State<V>,
+        state: &S::State<'_, V>,
         targets: Tokens,
     ) -> Lanes<u64> {
         scheme.lane_scores::<V>(state, targets)
@@ -67,7 +67,7 @@ impl Ask for Units {
     #[inline(always)]
     fn ask<V: Vector, S: SideBySide>(
         scheme: &S,
-        state: &S::State<V>,
+        state: &S::State<'_, V>,
         targets: Tokens,
     ) -> Lanes<u128> {
         scheme.lane_units::<V>(state, targets)
@@ -81,7 +81,7 @@ impl Ask for Mask {
     #[inline(always)]
     fn ask<V: Vector, S: SideBySide>(
         scheme: &S,
-        state: &S::State<V>,
+        state: &S::State<'_, V>,
         targets: Tokens,
     ) -> Lanes<u8> {
         scheme
@@ -97,7 +97,7 @@ impl Ask for Uniforms {
     #[inline(always)]
     fn ask<V: Vector, S: SideBySide>(
         scheme: &S,
-        state: &S::State<V>,
+        state: &S::State<'_, V>,
         targets: Tokens,
     ) -> Lanes<f64> {
         scheme.lane_uniforms::<V>(state, targets)
@@ -148,9 +148,17 @@ impl<A: Ask, S: SideBySide> Work for Windows<'_, A, S> {
             transpose(windows, columns);
             let (context, target) = columns.split_at(columns.len() - 1);
             let state = self.scheme.lane_state::<V>(context);
-            let answers = A::ask::<V, S>(self.scheme, &state, target[0]).0;
-            out.copy_from_slice(&answers[..out.len()]);
+            write(A::ask::<V, S>(self.scheme, &state, target[0]), out);
         }
+    }
+}
+
+/// Writes the answers that are wanted: nearly always all, which needs no call.
+#[inline(always)]
+fn write<T: Copy>(answers: Lanes<T>, out: &mut [T]) {
+    match <&mut [T; LANES]>::try_from(&mut *out) {
+        Ok(out) => *out = answers.0,
+        Err(_) => out.copy_from_slice(&answers.0[..out.len()]),
     }
 }
 
@@ -249,8 +257,7 @@ impl<A: Ask, S: SideBySide> Work for Vocabulary<'_, A, S> {
             .zip(self.out.chunks_mut(LANES))
         {
             let targets = Lanes(lane) + Lanes::splat(block);
-            let answers = A::ask::<V, S>(self.scheme, &state, targets).0;
-            out.copy_from_slice(&answers[..out.len()]);
+            write(A::ask::<V, S>(self.scheme, &state, targets), out);
         }
     }
 }

@@ -97,7 +97,7 @@ impl Keyed {
 }
 
 impl SideBySide for Keyed {
-    type State<V: Vector> = SipHashes<V>;
+    type State<'a, V: Vector> = SipHashes<V>;
     #[inline(always)]
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> SipHashes<V> {
         let mut hash = SipHashes::new(&self.start);

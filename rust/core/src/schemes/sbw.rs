@@ -102,83 +102,76 @@ impl Sbw {
 
 /// What is read before the target in each lane, and the seeds where that is all that they need.
 #[derive(Clone, Copy)]
-pub struct Read {
-    tokens: [Tokens; 17],
-    count: usize,
+pub struct Read<'a> {
+    context: &'a [Tokens],
     seeds: Lanes<u64>,
 }
 
 impl Sbw {
-    /// The seeds of the first `read` tokens of each lane: side by side for the seedings that vLLM
-    /// has, one by one for others.
+    /// The seeds of each lane, from the tokens that are read, the target among them with
+    /// `self_salt`: side by side for the seedings that vLLM has, one by one for others.
     #[inline(always)]
-    fn seeds(&self, tokens: &[Tokens]) -> Lanes<u64> {
+    fn seeds(&self, context: &[Tokens], target: Option<Tokens>) -> Lanes<u64> {
         let key = Lanes::splat(self.key);
+        let read = || context.iter().copied().chain(target);
         let seeds = match (&self.hash, self.prf) {
             (Hash::Integer, Prf::Additive) => {
                 let mut sum = Lanes::splat(0);
-                for tokens in tokens {
+                for tokens in read() {
                     sum = sum + tokens.map(id);
                 }
                 sum * key
             }
             (Hash::Integer, Prf::AnchoredMinHash) => {
                 let mut least = Lanes::splat(i64::MAX);
-                let Some(last) = tokens.last() else {
+                let Some(&last) = target.as_ref().or(context.last()) else {
                     return least.map(i64::cast_unsigned);
                 };
                 let anchored = key * last.map(hash_of);
-                for tokens in tokens {
+                for tokens in read() {
                     least = least.zip(tokens.map(hash_of) * anchored, i64::min);
                 }
                 least
             }
-            _ => return self.seeds_one_by_one(tokens),
+            _ => return self.seeds_one_by_one(context, target),
         };
         seeds.map(i64::cast_unsigned)
     }
 
     #[inline(never)]
-    fn seeds_one_by_one(&self, tokens: &[Tokens]) -> Lanes<u64> {
+    fn seeds_one_by_one(&self, context: &[Tokens], target: Option<Tokens>) -> Lanes<u64> {
         let mut seeds = Lanes::splat(0);
         for lane in 0..LANES {
             let mut read = [0; 16];
-            for (read, tokens) in read.iter_mut().zip(tokens) {
+            for (read, tokens) in read.iter_mut().zip(context.iter().chain(&target)) {
                 *read = tokens.0[lane];
             }
-            seeds.0[lane] = self.seed(&read[..tokens.len()]);
+            seeds.0[lane] = self.seed(&read[..self.read]);
         }
         seeds
     }
 
     #[inline(always)]
     fn seeds_with(&self, read: &Read, targets: Tokens) -> Lanes<u64> {
-        if !self.self_salt {
-            return read.seeds;
+        if self.self_salt {
+            self.seeds(read.context, Some(targets))
+        } else {
+            read.seeds
         }
-        let mut tokens = read.tokens;
-        tokens[read.count] = targets;
-        self.seeds(&tokens[..=read.count])
     }
 }
 
 impl SideBySide for Sbw {
-    type State<V: Vector> = Read;
+    type State<'a, V: Vector> = Read<'a>;
 
     #[inline(always)]
-    fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Read {
-        let mut tokens = [Lanes::splat(0); 17];
-        tokens[..context.len()].copy_from_slice(context);
+    fn lane_state<'a, V: Vector>(&self, context: &'a [Tokens]) -> Read<'a> {
         let seeds = if self.self_salt {
             Lanes::splat(0)
         } else {
-            self.seeds(context)
+            self.seeds(context, None)
         };
-        Read {
-            tokens,
-            count: context.len(),
-            seeds,
-        }
+        Read { context, seeds }
     }
 
     #[inline(always)]

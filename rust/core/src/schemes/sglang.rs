@@ -95,7 +95,7 @@ pub struct Prefixes {
 }
 
 impl SideBySide for SglangGumbel {
-    type State<V: Vector> = Prefixes;
+    type State<'a, V: Vector> = Prefixes;
 
     #[inline(always)]
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Prefixes {

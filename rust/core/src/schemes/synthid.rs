@@ -146,7 +146,7 @@ impl SynthId {
 }
 
 impl SideBySide for SynthId {
-    type State<V: Vector> = Lanes<i64>;
+    type State<'a, V: Vector> = Lanes<i64>;
 
     #[inline(always)]
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Lanes<i64> {
@@ -260,7 +260,7 @@ impl SynthIdDeepMind {
 }
 
 impl SideBySide for SynthIdDeepMind {
-    type State<V: Vector> = Lanes<i64>;
+    type State<'a, V: Vector> = Lanes<i64>;
 
     #[inline(always)]
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Lanes<i64> {

@@ -122,7 +122,7 @@ impl TextSeal {
 
 impl SideBySide for TextSeal {
     /// The contexts' part of the units.
-    type State<V: Vector> = Lanes<i64>;
+    type State<'a, V: Vector> = Lanes<i64>;
 
     #[inline(always)]
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Lanes<i64> {

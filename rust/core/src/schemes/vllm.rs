@@ -80,7 +80,7 @@ fn rounded(word: u32) -> f64 {
 type Chains = [Lanes<u32>; 4];
 
 impl SideBySide for Prf {
-    type State<V: Vector> = Chains;
+    type State<'a, V: Vector> = Chains;
 
     #[inline(always)]
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> Chains {
@@ -137,7 +137,7 @@ pub(super) fn chosen(words: [Lanes<u32>; 4], targets: Tokens) -> Lanes<u32> {
 }
 
 impl SideBySide for VllmGumbel {
-    type State<V: Vector> = (Chains, Chains);
+    type State<'a, V: Vector> = (Chains, Chains);
 
     #[inline(always)]
     fn lane_state<V: Vector>(&self, context: &[Tokens]) -> (Chains, Chains) {

@@ -1,0 +1,472 @@
+"""However small the units, they hold what one unit of each file holds, and name the same places."""
+
+import gzip
+import json
+import struct
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import radscore as rs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from radscore.corpus import Corpus, SkipReport
+from radscore.corpus._base import Problems
+from radscore.corpus.formats import reader_of
+from radscore.distributed.stages import _add, add_corpus
+from radscore.distributed.units import WorkUnit, cut_units, read_unit
+from radscore.errors import CorpusError
+from run_schemes import VOCAB, keyed
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+DATA = Path(__file__).parents[1] / "corpus" / "data"
+SIZES = [1, 5, 40, 333, 2_000, 10**9]
+EOD = 50_256
+RNG = np.random.default_rng(17)
+DOCS = [RNG.integers(0, 50, size=n).tolist() for n in RNG.integers(0, 25, size=150)]
+PLAIN = {"vocab_size": VOCAB, "batch_tokens": 60}
+
+
+def documents(corpus):
+    """Documents, prompts and places of whole files, and what was skipped."""
+    return documents_of_units(corpus, 10**12)
+
+
+def documents_of_units(corpus, size):
+    """The same, unit by unit; of units that hold whole documents."""
+    found, skipped = [], SkipReport()
+    on_error = corpus.settings["on_error"]
+    for unit in cut_units(corpus, size):
+        assert not unit.tokens
+        source, problems = corpus.sources[unit.source], Problems(on_error)
+        for chunk in corpus.checked_chunks(source, unit.start, problems, end=unit.end):
+            skipped = skipped.plus(chunk.skipped)
+            prompts = chunk.documents if chunk.prompts is None else chunk.prompts
+            rows = zip(chunk.documents, prompts, strict=True)
+            where = chunk.where
+            found += [(a.tolist(), b.tolist(), where.locate(i)) for i, (a, b) in enumerate(rows)]
+        skipped = skipped.plus(problems.take())
+    return found, skipped
+
+
+def score_of_units(corpus, scheme, size, **options):
+    """The result of all units, and what they left out."""
+    scorer = rs.Scorer(scheme, memory="64MiB", **options)
+    skipped = SkipReport()
+    for unit in cut_units(corpus, size):
+        reading = read_unit(corpus, unit, 17)
+        for part in reading:
+            _add(scorer.core, part)
+        skipped = skipped.plus(reading.skipped)
+    return scorer.result(), skipped
+
+
+def score(corpus, scheme, **options):
+    """The result of the corpus itself, without what a corpus adds to it."""
+    return replace(rs.score(corpus, scheme, **options), notes=(), n_skipped=0)
+
+
+# Files that the original libraries wrote. Of a packed file, what is one unit however large.
+WHOLE = ("mds/packed", "litdata/tokens_zstd", "litdata/tree_chunk")
+ORIGINALS = [
+    *[("megatron/u2.bin", {}), ("megatron/i4.bin", {})],
+    *[("datatrove/u2.ds", {}), ("datatrove/u4.ds", {}), ("datatrove/bare.ds", {})],
+    *[("dolma/u2.npy", {}), ("dolma/u4.npy", {})],
+    *[("llm_c/gpt2.bin", {"eod": EOD}), ("llm_c/llama.bin", {"eod": EOD})],
+    ("llm_c/gpt2.bin", {"eod": EOD, "vocab_size": EOD}),
+    ("nanogpt/train.bin", {"format": "nanogpt"}),
+    ("nanogpt/train.bin", {"format": "nanogpt", "vocab_size": EOD}),
+    *[(f"mds/{name}", {}) for name in ("ndarray_u4", "ndarray_any", "packed_zstd", "packed_gz")],
+    ("mds/bytes_i8", {"dtype": "int64"}),
+    *[(f"litdata/{name}", {}) for name in ("tokens_i4", "tokens_u2", "tokens_zstd", "items_i8")],
+    *[(f"litdata/{name}", {}) for name in ("tree", "tree_chunk", "tree_batch", "tree_sample")],
+    *[(f"litdata/{name}", {}) for name in ("shaped", "lists")],
+    *[(f"hugging_face/{name}", {}) for name in ("plain", "picked")],
+]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize(("name", "options"), ORIGINALS, ids=str)
+def test_files_of_the_original_writers(name, options, on_error):
+    options = {"vocab_size": EOD + 1, "batch_tokens": 50, "on_error": on_error, **options}
+    corpus = rs.open_corpus(DATA / name, **options)
+    scheme = rs.VLLMGumbel(key=5, vocab_size=options["vocab_size"], context_width=2)
+    expected = score(corpus, scheme)
+    for size in SIZES:
+        units = cut_units(corpus, size)
+        result, skipped = score_of_units(corpus, scheme, size)
+        assert result == expected
+        assert not skipped
+        if not any(unit.tokens for unit in units):
+            assert documents_of_units(corpus, size)[0] == documents(corpus)[0]
+        assert [unit.source for unit in units] == sorted(unit.source for unit in units)
+    n_units, n_files = len(cut_units(corpus, 1)), len(corpus.sources)
+    assert len(cut_units(corpus, 10**9)) == n_files
+    kinds = {source.format for source in corpus.sources}
+    if name.startswith(WHOLE):
+        assert n_units == n_files
+    elif on_error == "raise":
+        one_batch = name in ("hugging_face/plain", "litdata/lists")
+        assert one_batch or n_units > n_files
+    elif kinds & {"megatron", "datatrove", "dolma", "arrow", "datasets"}:
+        assert n_units == n_files
+
+
+def arrow(path, table, *, stream=False, **options):
+    new = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with new(str(path), table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table, max_chunksize=40 if options and stream else 7)
+
+
+def mds(folder, docs):
+    """A shard of int32 arrays by hand; those of the library are above."""
+    columns = {
+        "column_names": ["tokens"],
+        "column_encodings": ["ndarray:int32"],
+        "column_sizes": [None],
+    }
+    items = []
+    for doc in docs:
+        value = struct.pack("<BB", 4, len(doc)) + np.array(doc, "<i4").tobytes()
+        items.append(struct.pack("<I", len(value)) + value)
+    text = json.dumps(columns).encode()
+    first = 8 + 4 * len(items) + len(text)
+    places = np.cumsum([first, *map(len, items)]).astype("<u4")
+    data = struct.pack("<I", len(items)) + places.tobytes() + text + b"".join(items)
+    folder.mkdir()
+    (folder / "shard.00000.mds").write_bytes(data)
+    entry = {"format": "mds", "version": 2, "samples": len(docs), "compression": None}
+    entry |= {"raw_data": {"basename": "shard.00000.mds", "bytes": len(data), "hashes": {}}}
+    index = {"version": 2, "shards": [{**entry, "zip_data": None}]}
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def write(folder, kind, docs):
+    """The documents in one file; the options to open it with."""
+    lines = "".join(json.dumps({"tokens": doc}) + "\n" for doc in docs).encode()
+    table = pa.table({"tokens": pa.array(docs, pa.list_(pa.int32()))})
+    path = folder / f"x.{kind}"
+    if kind == "jsonl":
+        path.write_bytes(lines)
+    elif kind == "jsonl.gz":
+        path.write_bytes(gzip.compress(lines))
+    elif kind == "parquet":
+        pq.write_table(table, path, row_group_size=9)
+    elif kind in ("file.arrow", "stream.arrow"):
+        arrow(path, table, stream=kind.startswith("stream"))
+    elif kind in ("packed-file.arrow", "packed-stream.arrow"):
+        arrow(path, table, stream=kind.startswith("packed-stream"), compression="zstd")
+    elif kind == "bin":
+        np.concatenate([[*doc, 58] for doc in docs]).astype("<u2").tofile(path)
+        return path, {"dtype": "uint16", "eod": 58}
+    elif kind == "mds":
+        mds(path, docs)
+    return path, {}
+
+
+CUT = ["jsonl", "parquet", "file.arrow", "stream.arrow", "packed-file.arrow", "mds", "bin"]
+KINDS = [*CUT, "jsonl.gz", "packed-stream.arrow"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_format_is_cut_and_comes_out_whole(tmp_path, kind):
+    path, options = write(tmp_path, kind, DOCS)
+    corpus = rs.open_corpus(path, **PLAIN, **options)
+    expected = score(corpus, keyed(), start=3)
+    for size in SIZES:
+        assert score_of_units(corpus, keyed(), size, start=3)[0] == expected
+    n_units = [len(cut_units(corpus, size)) for size in SIZES]
+    assert n_units == sorted(n_units, reverse=True)
+    if kind not in CUT:
+        assert set(n_units) == {1}
+        return
+    assert n_units[0] > n_units[4] > n_units[-1] == 1
+    assert cut_units(corpus, 333) == cut_units(rs.open_corpus(path, **PLAIN, **options), 333)
+    for unit in cut_units(corpus, 333):
+        assert WorkUnit(**json.loads(json.dumps(unit.to_dict()))) == unit
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "stream.arrow", "mds"])
+def test_units_are_about_as_large_as_they_should_be(tmp_path, kind):
+    path, options = write(tmp_path, kind, DOCS)
+    corpus = rs.open_corpus(path, **PLAIN, **options)
+    size = 1_000
+    totals = [
+        sum(part.documents.n_tokens for part in read_unit(corpus, unit, 5))
+        for unit in cut_units(corpus, size)
+    ]
+    share = sum(totals) * size / corpus.total_bytes
+    assert len(totals) > 5
+    assert max(totals) < 2 * share
+    assert min(totals[:-1]) > share / 3
+
+
+@pytest.mark.parametrize("kind", ["object", "picked", "saved", "saved-picked", "stream"])
+def test_data_sets(tmp_path, kind):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    rows = {"tokens": RNG.integers(0, 50, size=(2_500, 3)).tolist(), "p": [[1, 2]] * 2_500}
+    made = datasets.Dataset.from_dict(rows)
+    if "picked" in kind:
+        made = made.shuffle(seed=1)
+    if "saved" in kind:
+        made.save_to_disk(tmp_path / "saved", num_shards=2)
+        made = tmp_path / "saved"
+    elif kind == "stream":
+        made = made.to_iterable_dataset()
+    corpus = rs.open_corpus(made, field="tokens", prompt_field="p", **PLAIN)
+    expected = score(corpus, keyed())
+    for size in (100, 9_000, 10**9):
+        assert score_of_units(corpus, keyed(), size)[0] == expected
+        assert documents_of_units(corpus, size) == documents(corpus)
+    n_units, n_files = len(cut_units(corpus, 9_000)), len(corpus.sources)
+    assert n_units == 1 if kind == "stream" else n_units > n_files
+
+
+# Bad records: the same places are named, and the same number is left out.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bad", [0, 1, 60, 149])
+def test_errors_name_the_place_in_the_file(tmp_path, kind, bad):
+    docs = [*DOCS[:bad], [1, 2, VOCAB - 1, VOCAB, 3], *DOCS[bad + 1 :]]
+    path, options = write(tmp_path, kind, docs)
+    corpus = rs.open_corpus(path, **PLAIN, **options)
+    with pytest.raises(CorpusError) as expected:
+        list(corpus)
+    if kind == "bin":  # cut anywhere, so that the error may name a part of the document
+        return
+    for size in SIZES:
+        with pytest.raises(CorpusError) as found:
+            score_of_units(corpus, keyed(), size)
+        assert str(found.value) == str(expected.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_skipped_records_are_counted_once(tmp_path, kind):
+    docs = [[*doc[:3], VOCAB] if i % 11 == 4 else doc for i, doc in enumerate(DOCS)]
+    path, options = write(tmp_path, kind, docs)
+    corpus = rs.open_corpus(path, on_error="skip", **PLAIN, **options)
+    expected, report = documents(corpus)
+    assert report.count == 14
+    for size in SIZES:
+        found, skipped = documents_of_units(corpus, size)
+        assert found == expected
+        assert skipped == report
+        assert score_of_units(corpus, keyed(), size) == (score(corpus, keyed()), skipped)
+    several = len(cut_units(corpus, 100)) > 1
+    assert several == (kind in ("jsonl", "mds", "bin"))
+
+
+@pytest.mark.parametrize(
+    "kind", ["parquet", "file.arrow", "stream.arrow", "jsonl.gz", "mds", "npy"]
+)
+def test_a_damaged_file_is_counted_once(tmp_path, kind):
+    path, _ = write(tmp_path, kind, DOCS)
+    write(tmp_path, "jsonl", DOCS)
+    if kind == "npy":
+        path.write_bytes(b"\x93NUMPY" + bytes(3000))
+    else:
+        shard = path / "shard.00000.mds" if kind == "mds" else path
+        data = bytearray(shard.read_bytes())
+        middle = slice(0, 40) if kind == "mds" else slice(len(data) // 2, len(data) // 2 + 600)
+        data[middle] = b"\xff" * len(data[middle])
+        shard.write_bytes(data)
+    corpus = rs.open_corpus(tmp_path, field="tokens", on_error="skip", **PLAIN)
+    expected, report = documents(corpus)
+    assert report.files == 1
+    for size in SIZES:
+        found, skipped = documents_of_units(corpus, size)
+        assert found == expected
+        assert skipped == report
+    if kind in ("parquet", "file.arrow", "stream.arrow"):
+        with pytest.raises(CorpusError, match=kind):
+            score_of_units(rs.open_corpus(path, **PLAIN), keyed(), 50)
+
+
+def test_a_bad_end_of_an_index_in_the_middle(tmp_path):
+    """What stands after it is lost, so this file is not cut where damage is skipped."""
+    path = tmp_path / "x.ds"
+    np.arange(3_000).astype("<u2").tofile(path)
+    ends = np.arange(30, 3_001, 30)
+    ends[50] = 7
+    Path(f"{path}.index").write_bytes(ends.astype("<u8").tobytes())
+    corpus = rs.open_corpus(path, batch_tokens=100, on_error="skip")
+    expected, report = documents(corpus)
+    assert (report.files, len(cut_units(corpus, 1_000))) == (1, 1)
+    found, skipped = documents_of_units(corpus, 1_000)
+    assert (found, skipped) == (expected, report)
+    with pytest.raises(CorpusError, match=r"document 50 runs from token 1500 to 7"):
+        documents_of_units(rs.open_corpus(path, batch_tokens=100), 1_000)
+
+
+# JSON lines
+
+WORDS = ["a", "b", "é", "日本", "😀", "c"]
+
+
+def tokenizer():
+    made = Tokenizer(WordLevel({word: i for i, word in enumerate(["?", *WORDS])}, unk_token="?"))
+    made.pre_tokenizer = Whitespace()
+    return made
+
+
+def texts():
+    return st.lists(st.sampled_from(WORDS), max_size=20).map(" ".join)
+
+
+def records():
+    value = st.one_of(texts(), st.lists(st.integers(0, 9), max_size=9))
+    made = st.builds(lambda text, prompt: {"text": text, "p": prompt}, value, value)
+    return st.builds(
+        lambda record, ascii_: json.dumps(record, ensure_ascii=ascii_).encode(),
+        made,
+        st.booleans(),
+    )
+
+
+def lines():
+    flawed = st.sampled_from([b"{", b'{"p": "a"}', b"\xff", b'{"text": "a", "p": 5}', b"[]"])
+    blank = st.sampled_from([b"", b" ", b"\t \x0b"])
+    return st.lists(st.one_of(records(), records(), blank, flawed), min_size=1, max_size=25)
+
+
+def outcome(corpus, size):
+    """What the units hold, or the error that reading them ends with."""
+    try:
+        return documents_of_units(corpus, size)
+    except CorpusError as error:
+        return str(error)
+
+
+@st.composite
+def texts_of_lines(draw):
+    mark, newline = draw(st.sampled_from([b"", b"\xef\xbb\xbf"])), draw(newlines())
+    return mark + newline.join(draw(lines())) + draw(st.sampled_from([b"", newline]))
+
+
+def newlines():
+    return st.sampled_from([b"\n", b"\r\n"])
+
+
+@settings(max_examples=80, deadline=None)
+@given(text=texts_of_lines(), prompts=st.booleans(), data=st.data())
+def test_lines_of_any_kind(text, prompts, data):
+    size = data.draw(st.integers(1, len(text) + 5), label="size")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x.jsonl")
+        path.write_bytes(text)
+        options = {
+            "field": "text",
+            "prompt_field": "p" if prompts else None,
+            "tokenizer": tokenizer() if data.draw(st.booleans(), label="text") else None,
+            "batch_tokens": data.draw(st.sampled_from([1, 7, 1000]), label="batch_tokens"),
+        }
+        corpus = rs.open_corpus(path, on_error="skip", **options)
+        assert documents_of_units(corpus, size) == documents(corpus)
+        strict = Corpus(corpus.sources, corpus.options, "raise")
+        assert outcome(strict, size) == outcome(strict, 10**12)
+        starts = [unit.start.get("byte", 0) for unit in cut_units(corpus, size)]
+        assert all(0 < start < len(text) for start in starts[1:])
+        assert all(text[start - 1 : start] == b"\n" for start in starts[1:])
+
+
+def test_lines_longer_than_a_unit(tmp_path, monkeypatch):
+    path = tmp_path / "x.jsonl"
+    docs = [[1], list(range(50)) * 20, [2], list(range(40)) * 30, [3, 4]]
+    path.write_text("\n".join(json.dumps({"tokens": doc}) for doc in docs))
+    corpus = rs.open_corpus(path, **PLAIN)
+    for size in (1, 100, 1_000, 3_000, 6_000):
+        assert [doc for doc, _, _ in documents_of_units(corpus, size)[0]] == docs
+    assert len(cut_units(corpus, 1)) == 5
+    monkeypatch.setattr("radscore.corpus.jsonl.MAX_LINE", 4_200)
+    for size in (1, 1_000, 10**9):
+        with pytest.raises(CorpusError, match=r"x\.jsonl:4: the line is longer than 4200 bytes"):
+            documents_of_units(corpus, size)
+    path.write_text(json.dumps({"tokens": docs[1]}))
+    assert cut_units(rs.open_corpus(path), 10) == [WorkUnit(0)]
+
+
+def test_lines_are_counted_once_a_unit_and_only_where_one_is_named(tmp_path, monkeypatch):
+    import radscore.corpus.jsonl as module
+
+    counted = []
+    original = module._lines
+
+    def count(path, stop):
+        counted.append(stop)
+        return original(path, stop)
+
+    monkeypatch.setattr(module, "_lines", count)
+    path, _ = write(tmp_path, "jsonl", DOCS)
+    score_of_units(rs.open_corpus(path, **PLAIN), keyed(), 500)
+    assert counted == []
+    text = path.read_text().splitlines()
+    for i in range(0, len(text), 2):
+        text[i] = "bad"
+    path.write_text("\n".join(text))
+    corpus = rs.open_corpus(path, on_error="skip", field="tokens", **PLAIN)
+    units = cut_units(corpus, 500)
+    score_of_units(corpus, keyed(), 500)
+    assert counted == [unit.start["byte"] for unit in units[1:]]
+
+
+def test_a_reader_of_lines_tells_no_line_that_it_does_not_know(tmp_path):
+    path, _ = write(tmp_path, "jsonl", DOCS)
+    corpus = rs.open_corpus(path, **PLAIN)
+    (source,) = corpus.sources
+    reader = reader_of(source, corpus.options, Problems("raise"))
+    start = next(reader.edges(500))
+    assert all("line" not in chunk.position for chunk in reader.chunks(start))
+    assert all("line" in chunk.position for chunk in reader.chunks({}))
+
+
+# Ids whose documents are not cut
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ids=st.lists(st.sampled_from([1, 2, 3, 99]), min_size=1, max_size=80),
+    size=st.integers(1, 170),
+    shape=st.tuples(st.sampled_from([None, 1, 4]), st.sampled_from("CF")),
+    on_error=st.sampled_from(["raise", "skip"]),
+    batch_tokens=st.sampled_from([1, 3, 1000]),
+)
+def test_separators_that_are_no_ids(ids, size, shape, on_error, batch_tokens):
+    array = np.array(ids, np.uint16)
+    row, order = shape
+    if row is not None:
+        array = np.resize(array, (-(-len(ids) // row), row)).copy(order=order)
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "x.npy"), array)
+        options = {"batch_tokens": batch_tokens, "on_error": on_error}
+        corpus = rs.open_corpus(folder, eod=99, vocab_size=VOCAB, **options)
+        expected, report = documents(corpus)
+        found, skipped = documents_of_units(corpus, size)
+        assert (found, skipped) == (expected, report)
+        corpus = rs.open_corpus(folder, eod=3, vocab_size=VOCAB, batch_tokens=1, on_error="skip")
+        expected, report = documents(corpus)
+        assert documents_of_units(corpus, size) == (expected, report)
+
+
+def test_a_corpus_in_memory_counts_its_documents(tmp_path, monkeypatch):
+    import radscore.distributed.units as module
+
+    for kind in CUT[:-1]:
+        (tmp_path / kind).mkdir()
+        write(tmp_path / kind, kind, DOCS)
+    corpus = rs.open_corpus(tmp_path, **PLAIN)
+    expected = score(corpus, keyed())
+    for size in (200, 10**9):
+        monkeypatch.setattr(module.cut_units, "__defaults__", (size,))
+        scorer, seen = rs.Scorer(keyed(), memory="64MiB"), []
+        assert not add_corpus(scorer.core, corpus, None, seen.append)
+        assert scorer.result() == expected
+        assert sum(part.documents.n_tokens for part in seen) == expected.n_tokens
+        assert sum(len(part.documents) for part in seen) == expected.n_documents
