@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from radscore.arguments import one_scheme
 from radscore.errors import ArgumentError, TokenError
 from radscore.results import ModelResult, plain_value
-from radscore.scoring import one_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,10 +12,11 @@ import numpy as np
 
 from radscore.answers.grouping import Counts, Kept, count_windows, kept_windows
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
+from radscore.arguments import check_choice, one_scheme
 from radscore.documents import Documents, check_width
 from radscore.errors import ArgumentError, TokenError
 from radscore.results import CurvePoint, ModelResult, ScoreResult
-from radscore.scoring import Scorer, check_choice, decoy_test, one_scheme
+from radscore.scoring import Scorer, decoy_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from radscore.arguments import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, TokenError
 from radscore.results import _show, plain_value
-from radscore.scoring import check_choice
 
 if TYPE_CHECKING:
     import os

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from radscore.arguments import one_scheme
 from radscore.documents import Documents, check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models.predictions import Predictions, Reading, plan
 from radscore.results import CurvePoint, ModelResult
-from radscore.scoring import Scorer, decoy_test, one_scheme
+from radscore.scoring import Scorer, decoy_test
 
 if TYPE_CHECKING:
     import os

@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from radscore import _core
-from radscore.documents import Documents, DocumentsLike, check_width
-from radscore.results import DocumentScores, Positions
-from radscore.scoring import (
+from radscore.arguments import (
     Dedup,
     PromptRole,
     check_rules,
     check_start,
     check_threads,
-    depth_weights,
-    notes_of,
     one_scheme,
 )
+from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.results import DocumentScores, Positions
+from radscore.scoring import depth_weights, notes_of
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -12,9 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore import _core
+from radscore.arguments import (
+    Dedup,
+    PromptRole,
+    check_choice,
+    check_rules,
+    check_schemes,
+    check_start,
+    check_threads,
+    one_scheme,
+)
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError
-from radscore.kgrams import KgramSet
 from radscore.results import CurvePoint, ScoreResult
 from radscore.schemes import Scheme, TextSeal
 
@@ -22,13 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from radscore.corpus import Corpus
+    from radscore.kgrams import KgramSet
     from radscore.stats import DecoyResult, NullLaw, SumResult, WeightedResult
 
 __all__ = ["Scorer", "decoy_test", "score"]
 
-Dedup: TypeAlias = Literal["unit", "window", "context", "none"]
 Combine: TypeAlias = Literal["one", "sum"]
-PromptRole: TypeAlias = Literal["exclude", "context"]
 
 _SHARED_UNITS = (
     "under this scheme different {what}s can share one random draw, or have one that does not "
@@ -567,48 +574,6 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
             excess = total - law.mean * tally.n_scored
             scores.append(excess / math.sqrt(law.variance * tally.n_scored))
     return test(scores[0], scores[1:])
-
-
-def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    """Raises `ArgumentError` unless the value is one of the allowed words."""
-    if value not in allowed:
-        raise ArgumentError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-
-
-def check_rules(dedup: object, prompt_role: object, phi: object) -> None:
-    """Raises `ArgumentError` unless the rules are rules and the filter is one."""
-    check_choice("dedup", dedup, get_args(Dedup))
-    check_choice("prompt_role", prompt_role, get_args(PromptRole))
-    if phi is not None and not isinstance(phi, KgramSet):
-        raise ArgumentError(f"filter must be a KgramSet, not {type(phi).__name__}")
-
-
-def check_schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
-    schemes: tuple[Any, ...] = (scheme,)
-    if isinstance(scheme, Iterable) and not isinstance(scheme, str):
-        schemes = tuple(scheme)
-    for one in schemes:
-        if not isinstance(one, Scheme):
-            raise ArgumentError(f"scheme must be a Scheme, not {type(one).__name__}")
-    if not schemes:
-        raise ArgumentError("a scorer needs at least one scheme")
-    return schemes
-
-
-def one_scheme(scheme: Scheme | Sequence[Scheme]) -> Scheme:
-    """The only scheme of those given."""
-    schemes = check_schemes(scheme)
-    if len(schemes) != 1:
-        raise ArgumentError(f"one scheme is scored here, not {len(schemes)}; see Scorer")
-    return schemes[0]
-
-
-def check_threads(threads: int | None) -> int | None:
-    return None if threads is None else check_width("threads", threads, 1, 4096)
-
-
-def check_start(start: int | None) -> int | None:
-    return None if start is None else check_width("start", start, 0, 2**62)
 
 
 def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:

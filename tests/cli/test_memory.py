@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from radscore.distributed import local, stages
+from radscore.distributed import Run, local, stages
 
 KEY = "00112233445566778899aabbccddeeff"
 INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
@@ -62,17 +62,17 @@ def test_a_kept_run_is_scored_under_another_key(cli, setup, tmp_path, monkeypatc
 
 def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
     expected = score(cli)
-    original = stages.map_unit
+    original = stages.Mapping.unit
     left = [1]
 
-    def stop(*arguments, **options):
+    def stop(*arguments):
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return original(*arguments, **options)
+        return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "map_unit", stop)
+        patch.setattr(stages.Mapping, "unit", stop)
         done = cli("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
     assert done.code == 130
     assert "the same command goes on" in done.err
@@ -125,12 +125,19 @@ def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
     fails("map", "run", "--unit", 0, "--redo", match="the corpus has changed")
 
 
-def test_processes_here(cli, setup, tmp_path):
+def test_processes_here(cli, fails, setup, tmp_path, monkeypatch):
     expected = score(cli)
-    options = ("--unit-size", "20kB", "--parts", 2, "--workers", 2)
+    monkeypatch.setattr(local, "_PROCESSES", 2)
+    options = ("--unit-size", "20kB", "--parts", 3, "--workers", 2)
     done = cli("prepare", "run", *INPUT, *SCHEME, *options)
     assert done.code == 0, done.err
     assert cli("merge", "run", *SCHEME, "--json").json == expected
+    again = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB")
+    assert "parts 3" in " ".join(cli(*again).out.split())
+    fails(*again, "--parts", 4, code=2, match="--parts has no effect: the run in run has 3 parts")
+    fails(*again, "--tmp", "tmp", code=2, match="--tmp has no effect")
+    with Run.open("run").alone():
+        fails(*again, "--workers", 2, match="another process works on run")
 
 
 def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):
@@ -153,31 +160,89 @@ def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):
     assert cli("merge", "run", *SCHEME, "--json").json == expected
 
 
+def test_a_process_that_is_killed_again_and_again(cli, fails, setup, monkeypatch):
+    start = local._start
+
+    def start_and_kill(step, errors):
+        errors.write("radscore: unit 0 of 5 done\n")
+        process = start(step, errors)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(local, "_start", start_and_kill)
+    command = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB", "--workers", 1)
+    fails(*command, match="radscore map run --unit 0 failed: signal 9 has killed it 3 times")
+    monkeypatch.setattr(local, "_PROCESSES", 2)
+    fails(*command, match="--unit 0 ... failed: signal 9")
+
+
+# A stand-in for sbatch that runs the tasks of an array one after the other, at once. It refuses
+# arrays of more than three tasks, as Slurm does beyond MaxArraySize, and unknown dependencies.
+SBATCH = """\
+#!/bin/sh
+last=0
+jobs=$(cat jobs 2>/dev/null || echo 0)
+for word; do
+    case "$word" in
+        --array=0-[012]) last=${word##*-} ;;
+        --array=*) echo "Invalid job array specification" >&2; exit 1 ;;
+        --wrap=*) work=${word#--wrap=} ;;
+        --dependency=afterok:*) [ "${word##*:}" = "$jobs" ] || exit 1 ;;
+    esac
+done
+task=0
+while [ $task -le $last ]; do
+    SLURM_ARRAY_TASK_ID=$task sh -c "$work" >&2 || exit 1
+    task=$((task + 1))
+done
+echo $((jobs + 1)) | tee jobs
+"""
+
+
 def test_a_slurm_script_does_the_same(cli, setup, tmp_path):
     expected = score(cli)
-    options = ("--unit-size", "20kB", "--parts", 2, "--slurm")
+    options = ("--unit-size", "20kB", "--parts", 4, "--slurm", "--threads", 1)
+    prepare = ("prepare", "run@here", *INPUT, *SCHEME, *options)
     script = tmp_path / "run.sh"
-    script.write_text(cli("prepare", "run@here", *INPUT, *SCHEME, *options).out)
-    # A stand-in for sbatch that runs the tasks of an array one after the other, at once.
     fake = tmp_path / "bin" / "sbatch"
     fake.parent.mkdir()
-    fake.write_text(
-        "#!/bin/sh\nlast=0\n"
-        'for word; do case "$word" in --array=*) last=${word##*-};;'
-        " --wrap=*) work=${word#--wrap=};;"
-        " esac; done\ntask=0\n"
-        'while [ $task -le $last ]; do SLURM_ARRAY_TASK_ID=$task sh -c "$work" >&2 || exit 1;'
-        " task=$((task + 1)); done\necho 1\n"
-    )
+    fake.write_text(SBATCH)
     fake.chmod(0o755)
     path = f"{fake.parent}:/usr/bin:/bin"
     environment = {"PATH": path, "PYTHONPATH": ":".join(sys.path)}
-    done = subprocess.run(
-        ["sh", script], env=environment, capture_output=True, text=True, check=False
-    )
+
+    def submit(*options):
+        script.write_text(cli(*prepare, *options).out)
+        return subprocess.run(
+            ["sh", script], env=environment, capture_output=True, text=True, check=False
+        )
+
+    refused = submit()  # five units, which are no more than an array may have by default
+    assert (refused.returncode, refused.stderr) == (1, "Invalid job array specification\n")
+    done = submit("--slurm-tasks", 3)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" done\n") == 5 + 2 * 4
+    assert "before" not in done.stderr
+    assert "log of job 4" in done.stdout
     assert cli("merge", "run@here", *SCHEME, "--json").json == expected
-    assert str(tmp_path / "alice.key") in script.read_text()
+    text = script.read_text()
+    assert str(tmp_path / "alice.key") in text
+    assert text.count("--cpus-per-task=1 ") == 4
+    assert text.count("--threads 1 ") == 3
+
+
+def test_shares(cli, fails, setup):
+    cli("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB")
+    assert cli("map", "run", "--share", "1/3").err.split()[2::6] == ["1", "4"]
+    assert cli("map", "run", "--share", "8/9").err == ""
+    for share in ("3/3", "-1/3", "1", "a/b", "1/0"):
+        fails("map", "run", "--share", share, code=2, match="--share")
+    fails("reduce", "run", *SCHEME, "--share", "0/2", "--part", 1, code=2, match="not allowed with")
+    fails("prepare", "run", *INPUT, *SCHEME, "--slurm-tasks", 9, code=2, match="without --slurm")
+    both = ("--slurm", "--workers", 2)
+    fails("prepare", "run", *INPUT, *SCHEME, *both, code=2, match="not allowed with")
+    little = ("--unit-size", "20kB", "--slurm", "--memory", "1MB")
+    fails("prepare", "run", *INPUT, *SCHEME, *little, code=2, match="at least 64MiB")
 
 
 @pytest.mark.parametrize("seconds", [0.3, 0.8])

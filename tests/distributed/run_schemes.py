@@ -5,8 +5,8 @@ import radscore as rs
 VOCAB = 60
 
 
-def keyed(**options):
-    key = rs.Key.from_hex("00112233445566778899aabbccddeeff")
+def keyed(key="00112233445566778899aabbccddeeff", **options):
+    key = rs.Key.from_hex(key)
     return rs.Keyed(key=key, vocab_size=VOCAB, **{"context_width": 2, "gamma": 0.25, **options})
 
 

@@ -81,6 +81,19 @@ def test_a_killed_worker_is_retried(cluster, opened, tmp_path):
     assert steps == [(done, total) for done in range(1, total + 1)]
 
 
+def test_tasks_of_several_steps(cluster, opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_tasks, "_TASKS", 1)  # as many as the cluster has cores
+    corpus, steps = opened(), []
+    run = run_of(corpus, tmp_path)
+    found = ray_tasks.run_ray(
+        cluster, run, corpus, keyed(), memory="64MiB", progress=lambda *step: steps.append(step)
+    )
+    assert found == rs.score(corpus, keyed())
+    total = len(run.units) + 3
+    assert total > 4 == len(steps)
+    assert steps[-1] == (total, total)
+
+
 def test_workers_that_always_die(cluster, opened, tmp_path):
     corpus = Dying(opened(), tmp_path / "killed", once=False)
     run = run_of(corpus, tmp_path)

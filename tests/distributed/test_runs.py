@@ -1,14 +1,25 @@
 """A run in steps gives what one scorer in memory gives."""
 
 import json
+import pickle
+import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.distributed import map_unit, merge, parse_size, prepare, reduce_part, score_run
+from radscore.distributed import (
+    manifest,
+    map_unit,
+    merge,
+    parse_size,
+    prepare,
+    reduce_part,
+    score_run,
+)
 from radscore.distributed.units import cut_units, read_unit
 from radscore.errors import ArgumentError, StorageError
 from run_schemes import SCHEMES, VOCAB, keyed
@@ -123,6 +134,58 @@ def test_what_is_done_is_not_done_again(opened, tmp_path):
     assert again.content == run.content
 
 
+def test_each_check_is_made_once(opened, tmp_path, monkeypatch):
+    corpus, scheme = opened(), SCHEMES["sglang"]()
+    phi = rs.KgramSet.from_kgrams([[a, b] for a in range(40) for b in range(40)], VOCAB)
+    run = prepare(tmp_path, corpus, scheme, unit_bytes=20_000, parts=5, filter=phi)
+    counts = Counter()
+
+    def count(owner, name):
+        original = getattr(owner, name)
+
+        def counted(*arguments, **options):
+            counts[name] += 1
+            return original(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(type(corpus), "manifest")
+    count(rs.KgramSet, "load")
+    count(rs.distributed.parts, "_checksum")
+    count(type(run), "marker")
+    count(manifest._core, "read_unit")
+    expected = score_run(run, corpus, scheme)
+    assert counts["manifest"] == counts["load"] == 1
+    # Each of two stages writes five parts; the second reads those of the first, merging both.
+    assert counts["_checksum"] == 2 * 5 + 5 + 2 * 5
+    # For the map, for the first stage, and for what was skipped; headers only for the map.
+    assert counts["marker"] == 3 * len(run.units)
+    assert counts["read_unit"] == 0
+    assert score_run(run, corpus, scheme) == expected == rs.score(corpus, scheme, filter=phi)
+    assert counts["read_unit"] == len(run.units)
+    assert pickle.loads(pickle.dumps(run)) == run
+
+
+def test_the_file_of_another_unit_is_not_taken(opened, tmp_path):
+    corpus = opened()
+    run = prepare(tmp_path, corpus, keyed(), unit_bytes=20_000, parts=1)
+    for unit in range(len(run.units)):
+        map_unit(run, unit, corpus)
+    shutil.copy(run.unit_path(0), run.unit_path(1))
+    assert run.missing() == [1]
+    marker = json.loads(run.marker_path(0).read_text())
+    run.marker_path(1).write_text(json.dumps({**marker, "unit": 1}))
+    assert run.missing() == [1]
+    with pytest.raises(StorageError, match="is the file of work unit 0, not of 1"):
+        reduce_part(run, 0, keyed())
+    for damaged in ("[]", "7", '{"unit": 1, "length": 8, "skipped": {}}', ""):
+        run.marker_path(1).write_text(damaged)
+        assert run.missing() == [1]
+        with pytest.raises(StorageError, match=r"work unit 1 of .* is not done"):
+            reduce_part(run, 0, keyed())
+    assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
+
+
 @pytest.mark.parametrize("change", ["rules", "filter", "windows", "units", "corpus"])
 def test_a_changed_configuration_is_refused(opened, files, tmp_path, change):
     corpus = opened()
@@ -206,9 +269,80 @@ def test_one_process_at_a_time_and_nothing_of_others_is_removed(opened, tmp_path
         run.alone(),
     ):
         pass
+    (tmp_path / "more" / "logs").mkdir()
     run.discard()
     assert not (tmp_path / "run").exists()
-    assert [path.name for path in (tmp_path / "more").iterdir()] == ["mine.txt"]
+    assert {path.name for path in (tmp_path / "more").iterdir()} == {"mine.txt", "logs"}
+    for _ in range(2):  # as where another process has removed it after this one has opened it
+        with pytest.raises(StorageError, match="has just removed"), run.alone():
+            pass
+        assert not (tmp_path / "run").exists()
+        (tmp_path / "run").mkdir()
+
+
+@pytest.mark.parametrize("removed", [0, 1, 2, 3])
+def test_a_run_that_was_not_removed_as_a_whole(opened, tmp_path, monkeypatch, removed):
+    corpus, scheme, left = opened(), SCHEMES["sglang"](), [removed]
+    run = prepare(tmp_path / "run", corpus, scheme, more_folders=[tmp_path / "more"])
+    expected = score_run(run, corpus, scheme)
+
+    def stop(path, **options):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        rmtree(path, **options)
+
+    rmtree = shutil.rmtree
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.discard()
+    again = prepare(tmp_path / "run", corpus, scheme, more_folders=[tmp_path / "more"])
+    assert score_run(again, corpus, scheme) == expected
+    again.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_merging_removes_what_was_left_under_its_key_alone(opened, tmp_path):
+    corpus, scheme = opened(), SCHEMES["sglang"]()
+    run = prepare(tmp_path, corpus, scheme, unit_bytes=20_000, parts=2)
+    expected = score_run(run, corpus, scheme)
+    own = tmp_path / "parts" / scheme.fingerprint
+    kept = set(own.iterdir())
+    assert any(path.suffix == ".rsx" for path in kept)
+    other = tmp_path / "parts" / "another"
+    other.mkdir()
+    names = ("windows-00000.0.1-2-3.rsx", "windows-00000.0.1-2-3.rsx.1-2-4.tmp", "radscore-5.rsw")
+    for path in [folder / name for folder in (own, other) for name in names]:
+        path.touch()
+    left = [tmp_path / "units" / name for name in ("unit-000000.rsw.1-2-3.tmp", "x.0.piece")]
+    for path in left:
+        path.touch()
+    assert merge(run, scheme) == expected
+    assert set(own.iterdir()) == kept
+    assert len(list(other.iterdir())) == 3
+    assert not any(path.exists() for path in left)
+
+
+def test_a_corpus_that_changes_while_it_is_read(opened, files, tmp_path):
+    shutil.copytree(files, tmp_path / "files")
+    corpus = rs.open_corpus(tmp_path / "files", dtype="uint16", vocab_size=VOCAB)
+    run = prepare(tmp_path / "run", corpus, keyed(), unit_bytes=20_000, parts=2)
+    map_unit(run, 0, corpus)
+    ids = np.fromfile(tmp_path / "files" / "a.bin", dtype=np.uint16)
+    ids[::-1].tofile(tmp_path / "files" / "a.bin")
+    with pytest.raises(StorageError, match=r"a.bin has changed since the run .* was prepared"):
+        score_run(run, corpus, keyed())
+    assert 1 in run.missing()
+
+
+def test_more_files_than_a_process_may_open(opened, tmp_path, monkeypatch):
+    corpus = opened()
+    run = prepare(tmp_path, corpus, keyed(), unit_bytes=20_000, parts=2)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
+    says = r"opens \d+ files at once, .* may open 4 .ulimit -Hn"
+    with pytest.raises(StorageError, match=says):
+        score_run(run, corpus, keyed())
 
 
 def test_a_damaged_part_is_reduced_again(opened, tmp_path):
@@ -216,10 +350,26 @@ def test_a_damaged_part_is_reduced_again(opened, tmp_path):
     run = prepare(tmp_path, corpus, keyed(), parts=2)
     expected = score_run(run, corpus, keyed())
     part = next((tmp_path / "parts").rglob("windows-00001.json"))
-    part.write_text(part.read_text().replace("windows", "windoes"))
-    with pytest.raises(StorageError, match="part 1"):
-        merge(run, keyed())
+    whole = part.read_text()
+    another = part.with_name("windows-00000.json").read_text()
+    for damaged in (whole.replace("windows", "windoes"), whole[:99], "[]", "7", "{}", another):
+        part.write_text(damaged)
+        with pytest.raises(StorageError, match=r"part 1 .* is not reduced under this .* key"):
+            merge(run, keyed())
     assert score_run(run, corpus, keyed()) == expected
+
+
+def test_parts_under_another_key_are_not_taken(opened, tmp_path):
+    corpus, other = opened(), keyed("11" * 16)
+    run = prepare(tmp_path, corpus, keyed(), parts=2)
+    score_run(run, corpus, keyed())
+    folder = tmp_path / "parts"
+    shutil.copytree(folder / keyed().fingerprint, folder / other.fingerprint)
+    with pytest.raises(StorageError, match="not reduced under this scheme and key"):
+        merge(run, other)
+    assert score_run(run, corpus, other) == rs.score(corpus, other)
+    with pytest.raises(ArgumentError, match="stage must be one of windows, units"):
+        reduce_part(run, 0, keyed(), stage="unit")
 
 
 _RUN = """
@@ -232,7 +382,7 @@ scheme = SCHEMES["sglang"]()
 run = prepare(sys.argv[2], corpus, scheme, unit_bytes=15_000, parts=4)
 left = int(sys.argv[3])
 import os, signal
-from radscore.distributed import manifest, stages
+from radscore.distributed import manifest, parts
 original = manifest.write_atomically
 def write(path, text):
     global left
@@ -241,7 +391,7 @@ def write(path, text):
         path.with_name(path.name + ".tmp").write_text(text[:20])
         os.kill(os.getpid(), signal.SIGKILL)
     original(path, text)
-manifest.write_atomically = stages.write_atomically = write
+manifest.write_atomically = parts.write_atomically = write
 score_run(run, corpus, scheme)
 """
 
@@ -259,6 +409,10 @@ def test_after_a_kill_the_result_is_the_same(opened, files, tmp_path, steps):
     corpus, scheme = opened(), SCHEMES["sglang"]()
     run = prepare(folder, corpus, scheme, unit_bytes=15_000, parts=4)
     assert score_run(run, corpus, scheme) == rs.score(corpus, scheme)
+    parts = [json.loads(path.read_text()) for path in folder.glob("parts/*/windows-*.json")]
+    handed_on = {name for part in parts for _, name in part["exchange"]}
+    assert {path.name for path in folder.glob("parts/*/*.rsx")} == handed_on
+    assert not list(folder.glob("parts/*/*.tmp"))
 
 
 def test_limits_in_memory(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
@@ -22,6 +23,7 @@ from radscore.cli.score import add_rules, check_rules, load_filter
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
     from pathlib import Path
 
     from radscore.corpus import Corpus
@@ -65,14 +67,10 @@ def register(commands: Any) -> None:
         )
         parser.add_argument("folder", metavar="RUN", help="the folder of the run")
         if name == "map":
-            parser.add_argument(
-                "--unit", type=number, action="append", metavar="I", help="unit (default: all)"
-            )
+            _add_which(parser, "unit")
             parser.add_argument("--redo", action="store_true", help="also where it was done")
         if name == "reduce":
-            parser.add_argument(
-                "--part", type=number, action="append", metavar="J", help="part (default: all)"
-            )
+            _add_which(parser, "part")
             parser.add_argument(
                 "--stage",
                 choices=("windows", "units"),
@@ -84,16 +82,51 @@ def register(commands: Any) -> None:
         if name == "merge":
             parser.add_argument("--json", action="store_true", help="print JSON")
         else:
-            add_resources(parser)
+            _add_resources(parser)
         parser.set_defaults(run=work)
 
 
-def add_resources(parser: Any) -> None:
+def _add_which(parser: Any, what: str) -> None:
+    """Which units or parts are meant."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        f"--{what}",
+        type=number,
+        action="append",
+        metavar="I",
+        help=f"{what} from 0 on; can be given again (default: all)",
+    )
+    group.add_argument(
+        "--share",
+        type=_share,
+        default=slice(None),
+        metavar="I/N",
+        help=f"every Nth {what} from the Ith on, as 0/4, 1/4, 2/4 and 3/4 for four tasks",
+    )
+
+
+def _share(text: str) -> slice:
+    """``I/N``: every Nth from the Ith on."""
+    first, _, step = text.partition("/")
+    start, every = number(first), natural(step)
+    if not 0 <= start < every:
+        raise ArgumentTypeError(f"I/N must have an I from 0 to {every - 1}, not {start}")
+    return slice(start, None, every)
+
+
+def _chosen(named: list[int] | None, share: slice, count: int) -> Sequence[int]:
+    """The units or parts that are meant, of so many."""
+    return range(count)[share] if named is None else named
+
+
+def _add_resources(parser: Any, threads: str = "all cores") -> None:
     """Memory and threads of a step."""
     parser.add_argument(
-        "--memory", default="1GiB", metavar="SIZE", help="memory to use (default: 1GiB)"
+        "--memory", default="1GiB", metavar="SIZE", help="memory of a step (default: 1GiB)"
     )
-    parser.add_argument("--threads", type=natural, metavar="N", help="threads (default: all cores)")
+    parser.add_argument(
+        "--threads", type=natural, metavar="N", help=f"threads of a step (default: {threads})"
+    )
 
 
 def _register_prepare(commands: Any) -> None:
@@ -112,9 +145,7 @@ def _register_prepare(commands: Any) -> None:
     add_scheme_options(parser)
     add_rules(parser)
     group = parser.add_argument_group("the run")
-    group.add_argument(
-        "--parts", type=natural, default=16, metavar="N", help="parts to reduce (default: 16)"
-    )
+    group.add_argument("--parts", type=natural, metavar="N", help="parts to reduce (default: 16)")
     group.add_argument(
         "--unit-size",
         metavar="SIZE",
@@ -126,11 +157,19 @@ def _register_prepare(commands: Any) -> None:
     group.add_argument(
         "--on-error", choices=("raise", "skip"), default="raise", help="as of radscore score"
     )
-    group.add_argument("--slurm", action="store_true", help="print a Slurm script for the run")
-    add_resources(group)
-    group.add_argument(
+    where = group.add_mutually_exclusive_group()
+    where.add_argument("--slurm", action="store_true", help="print a Slurm script for the run")
+    where.add_argument(
         "--workers", type=natural, metavar="N", help="run all of it now, in N processes here"
     )
+    group.add_argument(
+        "--slurm-tasks",
+        type=natural,
+        metavar="N",
+        help="with --slurm: most tasks of an array (default: 500); a task does several steps where "
+        "there are more",
+    )
+    _add_resources(group, "2 with --slurm, 1 with --workers")
     parser.set_defaults(run=_run_prepare)
 
 
@@ -177,6 +216,8 @@ def _run_prepare(args: argparse.Namespace) -> int:
     from radscore.distributed.slurm import slurm_script
 
     check_rules(args)
+    if args.slurm_tasks is not None and not args.slurm:
+        raise UsageError("--slurm-tasks has no effect without --slurm")
     scheme = load_scheme(args)
     phi = None if args.filter is None else load_filter(args.filter, scheme)
     opening = _opening(args)
@@ -184,6 +225,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
     unit_bytes = None
     if args.unit_size is not None:
         unit_bytes = max(parse_size(args.unit_size, "unit-size"), 1)
+    parts = {} if args.parts is None else {"parts": args.parts}
     run = prepare(
         args.folder,
         corpus,
@@ -193,25 +235,30 @@ def _run_prepare(args: argparse.Namespace) -> int:
         start=args.start,
         prompt_role=args.prompt_role or "exclude",
         unit_bytes=unit_bytes,
-        parts=args.parts,
         more_folders=_folders_of_its_own(args),
         opening=opening,
+        **parts,
     )
+    _check_prepared(args, run)
+    secret = _secret_options(args)
     if args.slurm:
-        print(slurm_script(run, scheme, _secret_options(args), memory=args.memory), end="")
+        options = {"memory": args.memory, "cpus": args.threads, "tasks": args.slurm_tasks}
+        given = {name: value for name, value in options.items() if value is not None}
+        print(slurm_script(run, scheme, secret, **given), end="")
         return Exit.DONE
     if args.workers is not None:
         progress = StepProgress(quiet=False, asked=False)
         try:
-            result = run_local(
-                run,
-                scheme,
-                _secret_options(args),
-                workers=args.workers,
-                memory=args.memory,
-                threads=args.threads,
-                progress=progress.show,
-            )
+            with run.alone():
+                result = run_local(
+                    run,
+                    scheme,
+                    secret,
+                    workers=args.workers,
+                    memory=args.memory,
+                    threads=args.threads,
+                    progress=progress.show,
+                )
         finally:
             progress.close()
         return _report(run, result, as_json=False)
@@ -235,7 +282,17 @@ def _folders_of_its_own(args: argparse.Namespace) -> list[Path]:
         return []
     run = str(Path(args.folder).absolute())
     name = f"radscore-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
-    return [Path(folder) / name for folder in args.tmp.split(",")]
+    return [Path(folder).absolute() / name for folder in args.tmp.split(",")]
+
+
+def _check_prepared(args: argparse.Namespace, run: Run) -> None:
+    """Refuses options that have no effect on a run that was there."""
+    if args.parts not in (None, run.n_parts):
+        raise UsageError(f"--parts has no effect: the run in {run.folder} has {run.n_parts} parts")
+    if args.tmp is not None and _folders_of_its_own(args) != list(run.folders[1:]):
+        raise UsageError(
+            f"--tmp has no effect: the run in {run.folder} was begun with other folders"
+        )
 
 
 def _secret_options(args: argparse.Namespace) -> list[str]:
@@ -251,24 +308,25 @@ def _secret_options(args: argparse.Namespace) -> list[str]:
 
 
 def _run_map(args: argparse.Namespace) -> int:
-    from radscore.distributed import Run, map_unit
+    from radscore.distributed import Run
+    from radscore.distributed.stages import Mapping
 
     run = Run.open(args.folder)
-    corpus = reopen(run)
-    for unit in args.unit if args.unit is not None else range(len(run.units)):
-        done = map_unit(run, unit, corpus, memory=args.memory, threads=args.threads, redo=args.redo)
+    mapping = Mapping(run, reopen(run), memory=args.memory, threads=args.threads)
+    for unit in _chosen(args.unit, args.share, len(run.units)):
+        done = mapping.unit(unit, redo=args.redo)
         _tell(f"unit {unit}", of=len(run.units), done=done)
     return Exit.DONE
 
 
 def _run_reduce(args: argparse.Namespace) -> int:
-    from radscore.distributed import Run, reduce_part
+    from radscore.distributed import Run
+    from radscore.distributed.stages import Reduction
 
     run, scheme = Run.open(args.folder), load_scheme(args)
-    for part in args.part if args.part is not None else range(run.n_parts):
-        done = reduce_part(
-            run, part, scheme, stage=args.stage, memory=args.memory, threads=args.threads
-        )
+    reduction = Reduction(run, scheme, args.stage, memory=args.memory, threads=args.threads)
+    for part in _chosen(args.part, args.share, run.n_parts):
+        done = reduction.part(part)
         _tell(f"part {part} ({args.stage})", of=run.n_parts, done=done)
     return Exit.DONE
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RunInput", "StepProgress", "add_memory", "check_memory", "score_in_files"]
 
-
-_PARTS = 16
 _MEMORY_OF_A_TASK = "1GiB"
 
 
@@ -107,31 +106,32 @@ def score_in_files(
     """Scores a corpus through files; what an earlier run of the same command did is not redone."""
     from radscore.distributed import score_run
     from radscore.distributed.manifest import prepare_in
-    from radscore.distributed.ray_tasks import n_cores, on_cluster, run_ray
+    from radscore.distributed.ray_tasks import n_parts, on_cluster, run_ray
     from radscore.distributed.sizes import budget_of, folders_of
 
     if args.ray is not None:
         corpus = corpus.absolute()
     windows, folders = budget_of(args.memory).windows, folders_of(args.tmp.split(","))
-    rules = {"filter": phi, "start": args.start, "prompt_role": args.prompt_role or "exclude"}
-
-    def prepared(parts: int) -> Run:
-        return prepare_in(
-            folders, corpus, scheme, args.dedup, windows=windows, parts=parts, **rules
-        )
-
+    rules = {
+        "dedup": args.dedup,
+        "filter": phi,
+        "start": args.start,
+        "prompt_role": args.prompt_role or "exclude",
+    }
     progress = StepProgress(quiet=args.quiet, asked=args.progress)
     options = {"memory": args.memory, "threads": args.threads, "progress": progress.show}
     try:
-        if args.ray is None:
-            run = prepared(_PARTS)
+        with nullcontext() if args.ray is None else on_cluster(args.ray) as ray:
+            if ray is not None:
+                rules["parts"] = n_parts(ray)
+            run = prepare_in(folders, corpus, scheme, windows=windows, **rules)
             with run.alone():
-                result = score_run(run, corpus, scheme, **options)
-        else:
-            with on_cluster(args.ray) as ray:
-                run = prepared(max(_PARTS, 2 * n_cores(ray)))
-                with run.alone():
+                if ray is None:
+                    result = score_run(run, corpus, scheme, **options)
+                else:
                     result = run_ray(ray, run, corpus, scheme, **options)
+                progress.close()
+                return _finish(args, run, result)
     except KeyboardInterrupt:
         print(
             f"radscore: interrupted; what was finished is in {args.tmp}, and the same command goes "
@@ -141,6 +141,10 @@ def score_in_files(
         return Exit.INTERRUPTED
     finally:
         progress.close()
+
+
+def _finish(args: argparse.Namespace, run: Run, result: ScoreResult) -> int:
+    """Prints the result, and removes the files."""
     source = RunInput(run, result)
     if args.json:
         json_out(json_fields(result, source, None))

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TypeAlias
 
 from radscore.distributed.stages import merge, stages_of
 from radscore.errors import RadscoreError, StorageError
@@ -23,7 +23,13 @@ __all__ = ["run_local"]
 
 #: How often a step that was killed is tried again.
 _TRIES = 3
+#: Processes of a stage, at most: each looks at all files of the corpus once, and maps several units
+#: where there are more.
+_PROCESSES = 1000
 _POLL = 0.05
+_ERROR = "radscore: error: "
+#: The words of a command.
+_Step: TypeAlias = list[str]
 
 
 def run_local(
@@ -58,14 +64,20 @@ def run_local(
     """
     resources = ["--memory", str(memory), "--threads", str(threads or 1)]
     folder = str(run.folder)
-    rounds = [[["map", folder, "--unit", str(unit), *resources] for unit in run.missing()]]
+
+    def steps(command: str, what: str, numbers: Sequence[int], options: list[str]) -> list[_Step]:
+        count = min(len(numbers), _PROCESSES)
+        shares = (numbers[first::count] for first in range(count))
+        named = ([word for one in share for word in (what, str(one))] for share in shares)
+        return [[command, folder, *words, *options, *resources] for words in named]
+
+    rounds = [steps("map", "--unit", run.missing(), [])]
     for stage in stages_of(run, scheme):
-        options = [*secret, "--stage", stage, *resources]
-        parts = range(run.n_parts)
-        rounds.append([["reduce", folder, "--part", str(part), *options] for part in parts])
+        options = ["--stage", stage, *secret]
+        rounds.append(steps("reduce", "--part", range(run.n_parts), options))
     total, done = sum(map(len, rounds)), 0
-    for steps in rounds:
-        for _ in _all(steps, workers):
+    for each in rounds:
+        for _ in _all(each, workers):
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -76,13 +88,13 @@ def run_local(
 class _Running:
     """A step at work; what it says on stderr goes to a file, which takes any length."""
 
-    step: list[str]
+    step: _Step
     attempt: int
     errors: IO[str]
     process: subprocess.Popen[str]
 
 
-def _all(steps: Iterable[list[str]], workers: int) -> Iterator[list[str]]:
+def _all(steps: Iterable[_Step], workers: int) -> Iterator[_Step]:
     """Runs all steps, `workers` at a time; each comes out when it is done."""
     waiting = [(step, 1) for step in steps]
     running: list[_Running] = []
@@ -108,12 +120,12 @@ def _all(steps: Iterable[list[str]], workers: int) -> Iterator[list[str]]:
             one.errors.close()
 
 
-def _begin(step: list[str], attempt: int) -> _Running:
+def _begin(step: _Step, attempt: int) -> _Running:
     errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `_all`
     return _Running(step, attempt, errors, _start(step, errors))
 
 
-def _start(step: list[str], errors: IO[str]) -> subprocess.Popen[str]:
+def _start(step: _Step, errors: IO[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "radscore", *step]
     return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
         command,
@@ -126,6 +138,11 @@ def _start(step: list[str], errors: IO[str]) -> subprocess.Popen[str]:
 
 def _failure(one: _Running, code: int) -> RadscoreError:
     one.errors.seek(0)
-    lines = one.errors.read().strip().splitlines()
-    reason = lines[-1].removeprefix("radscore: error: ") if lines else f"exit code {code}"
-    return StorageError(f"radscore {' '.join(one.step[:4])} failed: {reason}")
+    said = [line for line in one.errors.read().splitlines() if line.startswith(_ERROR)]
+    if code < 0:
+        reason = f"signal {-code} has killed it {_TRIES} times; perhaps memory is short"
+    else:
+        reason = said[-1].removeprefix(_ERROR) if said else f"exit code {code}"
+    command, folder, what, first = one.step[:4]
+    more = " ..." if one.step.count(what) > 1 else ""
+    return StorageError(f"radscore {command} {folder} {what} {first}{more} failed: {reason}")

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore import _core
+from radscore.arguments import check_rules, check_start
 from radscore.corpus._base import SkipReport
 from radscore.distributed.units import UNIT_BYTES, WorkUnit, cut_units
+from radscore.distributed.writing import make_folder, write_atomically
 from radscore.errors import ArgumentError, StorageError
 from radscore.kgrams import KgramSet
-from radscore.scoring import check_choice, check_rules, check_start
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from radscore.corpus import Corpus
     from radscore.schemes import Scheme
 
-__all__ = ["Run", "prepare", "prepare_in", "write_atomically"]
+__all__ = ["Run", "prepare", "prepare_in"]
 
 _MANIFEST = "run.json"
 _LOCK = "run.lock"
@@ -55,6 +54,10 @@ class Run:
 
     folders: tuple[Path, ...]
     content: dict[str, Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Only the manifest travels: other processes load the filter themselves."""
+        return Run, (self.folders, self.content)
 
     @property
     def folder(self) -> Path:
@@ -87,7 +90,11 @@ class Run:
         return dict(self.content["rules"])
 
     def filter(self) -> KgramSet | None:
-        """The filter, which is kept beside the manifest."""
+        """The filter, which is kept beside the manifest; it is loaded once."""
+        return self._filter
+
+    @cached_property
+    def _filter(self) -> KgramSet | None:
         if self.content["filter"] is None:
             return None
         path = self.folder / "filter.rkg"
@@ -123,51 +130,86 @@ class Run:
         write_atomically(self.marker_path(unit), json.dumps(marker))
 
     def marker(self, unit: int) -> dict[str, Any] | None:
-        """What the marker of a unit says, where it and its file are there and fit."""
+        """What the marker of a unit says, where it fits the run, and the unit's file its length."""
         try:
             marker: dict[str, Any] = json.loads(self.marker_path(unit).read_text())
             SkipReport.from_dict(marker["skipped"])
-            path = self.unit_path(unit)
-            if not path.exists() or path.stat().st_size != marker["length"]:
-                return None
-            configuration, number, length, digest = _core.read_unit(path)
-        except (OSError, ValueError, KeyError, TypeError, StorageError):
+            says = marker["unit"], marker["configuration"], marker["length"]
+            length = self.unit_path(unit).stat().st_size
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        fits = (
-            configuration == self.configuration
-            and marker["configuration"] == self.content["configuration"]
-            and (number, length, digest.hex()) == (unit, marker["length"], marker["checksum"])
-        )
-        return marker if fits else None
+        return marker if says == (unit, self.content["configuration"], length) else None
+
+    def is_done(self, unit: int) -> bool:
+        """Whether the marker of a unit fits, and the header of its file, which is read."""
+        marker = self.marker(unit)
+        if marker is None:
+            return False
+        try:
+            configuration, number, _, digest = _core.read_unit(self.unit_path(unit))
+        except StorageError:
+            return False
+        found = (configuration, number, digest.hex())
+        return found == (self.configuration, unit, marker.get("checksum"))
 
     def missing(self) -> list[int]:
         """Units that are not done."""
-        return [unit for unit in range(len(self.units)) if self.marker(unit) is None]
+        return [unit for unit in range(len(self.units)) if not self.is_done(unit)]
 
-    def skipped(self) -> SkipReport:
-        """What the units left out."""
-        total = SkipReport()
+    def markers(self) -> list[dict[str, Any]]:
+        """The markers of all units, without a look into their files.
+
+        Raises
+        ------
+        StorageError
+            If a unit is not done.
+        """
+        markers = []
         for unit in range(len(self.units)):
             marker = self.marker(unit)
             if marker is None:
                 raise StorageError(f"work unit {unit} of {self.folder} is not done; map it first")
+            markers.append(marker)
+        return markers
+
+    def skipped(self) -> SkipReport:
+        """What the units left out."""
+        total = SkipReport()
+        for marker in self.markers():
             total = total.plus(SkipReport.from_dict(marker["skipped"]))
         return total
 
-    def tidy(self) -> None:
-        """Removes what attempts that were killed have left; all units must be done."""
-        for folder in self.folders:
-            for pattern in ("units/*.tmp", "units/*.piece", "parts/*/*.tmp", "parts/*/radscore-*"):
-                for path in folder.glob(pattern):
-                    path.unlink(missing_ok=True)
+    def tidy(self, parts: Path, exchange: Collection[str]) -> None:
+        """Removes what attempts that were killed have left.
+
+        Parameters
+        ----------
+        parts : Path
+            The folder of the parts under one key. They must be done, and all units.
+        exchange : collection of str
+            The names of the files there that the parts hand on.
+        """
+        left = [folder.glob("units/*.tmp") for folder in self.folders]
+        left += [folder.glob("units/*.piece") for folder in self.folders]
+        left += [parts.glob("*.tmp"), parts.glob("radscore-*"), parts.glob("*.rsx")]
+        for path in chain(*left):
+            if path.name not in exchange:
+                path.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Removes its files, the manifest last, and its folders if nothing else is in them."""
-        for folder in reversed(self.folders):
-            for name in ("parts", "units", "logs"):
-                shutil.rmtree(folder / name, ignore_errors=True)
-            for name in ("filter.rkg", _LOCK, _MANIFEST):
-                (folder / name).unlink(missing_ok=True)
+        """Removes its files, and its folders if nothing else is in them.
+
+        The manifest goes first: without it the rest is of no run, wherever this is stopped. The
+        lock goes last: see `alone`.
+        """
+        (self.folder / _MANIFEST).unlink(missing_ok=True)
+        for folder in self.folders:
+            shutil.rmtree(folder / "units", ignore_errors=True)
+        for name in ("parts", "logs"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("filter.rkg", _LOCK):
+            (self.folder / name).unlink(missing_ok=True)
+        for folder in self.folders:
             with suppress(OSError):
                 folder.rmdir()
 
@@ -178,18 +220,28 @@ class Run:
         Raises
         ------
         StorageError
-            If another does it.
+            If another does it, or has just done it and removed the run.
         """
         import fcntl
 
         path = self.folder / _LOCK
-        with path.open("w") as file:
+        gone = StorageError(f"another process has just removed {self.folder}; run the same again")
+        try:
+            file = path.open("w")
+        except FileNotFoundError:
+            raise gone from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise StorageError(
                     f"another process works on {self.folder}; wait for it, or name other folders"
                 ) from None
+            if not (self.folder / _MANIFEST).exists():
+                with suppress(OSError):
+                    path.unlink()
+                    self.folder.rmdir()
+                raise gone
             yield
 
     @classmethod
@@ -286,7 +338,7 @@ def prepare(
         There are ``2**bits`` partitions; by default 4,096, from 64 GB on 8,192, from 128 GB
         on 16,384: a partition should fit the memory of a reduction.
     more_folders : sequence of paths
-        More folders for files of units, as on other disks.
+        More folders for files of units, as on other disks; each for this run alone.
     opening : dict, optional
         How the command line opens the corpus again.
 
@@ -295,7 +347,6 @@ def prepare(
     StorageError
         If the folder holds a run over another corpus or with other rules.
     """
-    check_choice("dedup", dedup, ("unit", "window", "context", "none"))
     check_rules(dedup, prompt_role, filter)
     if unit_bytes is None:
         unit_bytes = max(UNIT_BYTES, corpus.total_bytes // _MOST_UNITS)
@@ -322,21 +373,19 @@ def prepare(
     }
     content["configuration"] = _configuration(content)
     base = Path(folder)
-    if (base / _MANIFEST).exists():
-        run = Run.open(base)
-        if run.content["configuration"] != content["configuration"]:
-            raise StorageError(
-                f"{base} holds a run with another {_difference(run.content, content)}; "
-                "name another folder, or remove it"
-            )
-        return run
-    run = Run((base, *map(Path, content["more_folders"])), content)
+    there = (base / _MANIFEST).exists()
+    run = Run.open(base) if there else Run((base, *map(Path, content["more_folders"])), content)
+    if run.content["configuration"] != content["configuration"]:
+        raise StorageError(
+            f"{base} holds a run with another {_difference(run.content, content)}; "
+            "name another folder, or remove it"
+        )
     for one in run.folders:
-        (one / "units").mkdir(parents=True, exist_ok=True)
-    (base / "parts").mkdir(exist_ok=True)
-    if filter is not None:
-        filter.save(base / "filter.rkg")
-    write_atomically(base / _MANIFEST, json.dumps(content, indent=1))
+        make_folder(one / "units")
+    if not there:
+        if filter is not None:
+            filter.save(base / "filter.rkg")
+        write_atomically(base / _MANIFEST, json.dumps(content, indent=1))
     return run
 
 
@@ -375,27 +424,3 @@ def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
     differing = (name for name in _DECISIVE if one.get(name) != other.get(name))
     first = next(differing, "version")
     return words.get(first, first)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a small file so that it is there whole or not at all.
-
-    Raises
-    ------
-    StorageError
-        If the disk is full or the folder cannot be written to.
-    """
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else error.strerror
-        raise StorageError(
-            f"cannot write {path}: {reason}; what was finished is kept: the same again goes on"
-        ) from None

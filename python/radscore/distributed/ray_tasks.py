@@ -12,9 +12,9 @@ from radscore.distributed.manifest import prepare_in
 from radscore.distributed.sizes import budget_of, folders_of
 from radscore.distributed.stages import (
     DEFAULT_MEMORY,
-    map_unit,
+    Mapping,
+    Reduction,
     merge,
-    reduce_part,
     stages_of,
 )
 from radscore.errors import ArgumentError, StorageError
@@ -25,13 +25,19 @@ if TYPE_CHECKING:
 
     from radscore.corpus import Corpus
     from radscore.distributed.manifest import Run
+    from radscore.distributed.parts import Stage
     from radscore.results import ScoreResult
     from radscore.schemes import Scheme
 
-__all__ = ["n_cores", "on_cluster", "run_ray", "score_on_ray"]
+__all__ = ["n_cores", "n_parts", "on_cluster", "run_ray", "score_on_ray"]
 
 #: How often a task whose worker died is tried again.
 _RETRIES = 3
+#: Tasks of a stage, at most, unless the cluster has more cores. Each looks at all files of the
+#: corpus once, and does several steps where there are more.
+_TASKS = 1000
+#: Parts at least, and at most.
+_PARTS = (16, 4096)
 
 
 @contextmanager
@@ -74,6 +80,12 @@ def n_cores(ray: Any) -> int:
     return max(int(ray.cluster_resources().get("CPU", 1)), 1)
 
 
+def n_parts(ray: Any) -> int:
+    """Parts of a run of which the cluster reduces all at about the same time."""
+    least, most = _PARTS
+    return min(max(least, 2 * n_cores(ray)), most)
+
+
 def run_ray(
     ray: Any,
     run: Run,
@@ -108,32 +120,45 @@ def run_ray(
     total, done = len(run.units) + len(stages) * run.n_parts, 0
     options = {"memory": memory, "threads": threads}
 
-    def each(count: int, task: Callable[[int], Any]) -> None:
+    def each(count: int, task: Callable[[range], Any]) -> None:
         nonlocal done
-        waiting = [task(index) for index in range(count)]
+        n_tasks = min(count, max(_TASKS, n_cores(ray)))
+        shares = [range(count)[first::n_tasks] for first in range(n_tasks)]
+        waiting = {task(share): share for share in shares}
         try:
             while waiting:
-                ready, waiting = ray.wait(waiting)
-                for reference in ready:
+                for reference in ray.wait(list(waiting))[0]:
+                    share = waiting.pop(reference)
                     _result(ray, reference)
-                    done += 1
+                    done += len(share)
                     if progress is not None:
                         progress(done, total)
         finally:
             for reference in waiting:
                 ray.cancel(reference)
 
-    def remote(function: Callable[..., bool]) -> Any:
+    def remote(function: Callable[..., None]) -> Any:
         return ray.remote(num_cpus=threads, max_retries=_RETRIES)(function)
 
     # One copy of each for all tasks.
     where, what, which = ray.put(run), ray.put(corpus), ray.put(scheme)
-    mapping, reducing = remote(map_unit), remote(reduce_part)
-    each(len(run.units), partial(mapping.remote, where, corpus=what, **options))
+    mapping, reducing = remote(_map), remote(_reduce)
+    each(len(run.units), partial(mapping.remote, where, what, options))
     for stage in stages:
-        reduced = partial(reducing.remote, where, stage=stage, scheme=which, **options)
-        each(run.n_parts, reduced)
+        each(run.n_parts, partial(reducing.remote, where, which, stage, options))
     return merge(run, scheme)
+
+
+def _map(run: Run, corpus: Corpus, options: dict[str, Any], units: range) -> None:
+    mapping = Mapping(run, corpus, **options)
+    for unit in units:
+        mapping.unit(unit)
+
+
+def _reduce(run: Run, scheme: Scheme, stage: Stage, options: dict[str, Any], parts: range) -> None:
+    reduction = Reduction(run, scheme, stage, **options)
+    for part in parts:
+        reduction.part(part)
 
 
 def score_on_ray(
@@ -152,11 +177,11 @@ def score_on_ray(
     windows, folders = budget_of(memory).windows, folders_of(tmp)
     corpus = corpus.absolute()
     with on_cluster() as ray:
-        parts = max(16, 2 * n_cores(ray))
+        parts = n_parts(ray)
         run = prepare_in(folders, corpus, scheme, windows=windows, parts=parts, **rules)
         with run.alone():
             result = run_ray(ray, run, corpus, scheme, memory=memory, threads=threads)
-    run.discard()
+            run.discard()
     return result
 
 

@@ -6,7 +6,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from radscore.distributed.sizes import parse_size
+from radscore.distributed.sizes import budget_of
 from radscore.distributed.stages import stages_of
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["slurm_script"]
 
 _SLACK = 1 << 29
-#: For the job's own shell, not for the one that submits.
-_TASK = '"$SLURM_ARRAY_TASK_ID"'
 
 
 def slurm_script(
@@ -29,6 +27,7 @@ def slurm_script(
     *,
     memory: int | str = "1GiB",
     cpus: int = 2,
+    tasks: int = 500,
 ) -> str:
     """A shell script that submits a run; submitting it again does only what is not done.
 
@@ -42,40 +41,45 @@ def slurm_script(
         Memory of windows in each step; a job asks for half a GiB more.
     cpus : int
         Cores of each step.
+    tasks : int
+        Most tasks of an array: a task does several steps where there are more of them. Slurm allows
+        1,001 where nothing else is configured (``MaxArraySize``), and often only so many jobs of
+        a user (``MaxSubmitJobs``).
     """
-    folder = run.folder.absolute()
-    megabytes = (parse_size(memory) + _SLACK) >> 20
-    logs = shlex.quote(str(folder / "logs" / "%x-%A-%a.log"))
-    common = f"--parsable --mem={megabytes}M --cpus-per-task={cpus} --requeue --output={logs}"
-    resources = f"--memory {parse_size(memory)} --threads {cpus}"
+    folder, limit = run.folder.absolute(), budget_of(memory).memory
+    megabytes = (limit + _SLACK) >> 20
+    logs = str(folder / "logs").replace("%", "%%")  # of Slurm's placeholders
+    common = f"--parsable --mem={megabytes}M --cpus-per-task={cpus} --requeue"
+    resources = f"--memory {limit} --threads {cpus}"
     call = f"{shlex.quote(sys.executable)} -m radscore"
     name = shlex.quote(str(folder))
     options = " ".join(shlex.quote(word) for word in secret)
-    units, parts = len(run.units), run.n_parts
-    mapping = f"{call} map {name} --unit {_TASK} {resources}"
+
+    def submit(job: str, after: str | None, count: int | None, work: str) -> str:
+        log, array = "%x-%j.log", ""
+        if count is not None:
+            last = min(count, tasks) - 1
+            log, array = "%x-%A-%a.log", f" --array=0-{last}"
+            # For the job's own shell, not for the one that submits.
+            work += f' --share "$SLURM_ARRAY_TASK_ID/{last + 1}"'
+        waits = "" if after is None else f" --dependency=afterok:${after} --kill-on-invalid-dep=yes"
+        return (
+            f"{job}=$(sbatch {common} --job-name=radscore-{job}{array}{waits} "
+            f"--output={shlex.quote(f'{logs}/{log}')} --wrap={shlex.quote(work)})"
+        )
+
     lines = [
         "#!/bin/sh",
         "# Submits a radscore run. Every step can be repeated: what is done is not done again.",
         "set -eu",
         f"mkdir -p {shlex.quote(str(folder / 'logs'))}",
-        _submit("map", common, f"0-{units - 1}", None, mapping),
+        submit("map", None, len(run.units), f"{call} map {name} {resources}"),
     ]
     last = "map"
     for stage in stages_of(run, scheme):
-        work = f"{call} reduce {name} --part {_TASK} --stage {stage} {resources} {options}"
-        lines.append(_submit(stage, common, f"0-{parts - 1}", last, work))
+        work = f"{call} reduce {name} --stage {stage} {resources} {options}"
+        lines.append(submit(stage, last, run.n_parts, work))
         last = stage
-    work = f"{call} merge {name} --json {options}"
-    lines.append(_submit("merge", common, None, last, work))
+    lines.append(submit("merge", last, None, f"{call} merge {name} --json {options}"))
     lines.append('echo "submitted; the result will be in the log of job $merge"')
     return "\n".join(lines) + "\n"
-
-
-def _submit(name: str, common: str, array: str | None, after: str | None, work: str) -> str:
-    words = [f"{name}=$(sbatch {common} --job-name=radscore-{name}"]
-    if array is not None:
-        words.append(f"--array={array}")
-    if after is not None:
-        words.append(f"--dependency=afterok:${after}")
-    words.append(f"--wrap={shlex.quote(work)})")
-    return " ".join(words)

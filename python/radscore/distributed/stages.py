@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import uuid
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, get_args
 
-from radscore import _core
+from radscore.arguments import check_choice, check_threads
 from radscore.corpus._base import NOTHING_SKIPPED
 from radscore.corpus.ahead import ReadAhead
-from radscore.distributed.manifest import Run, write_atomically
+from radscore.distributed.parts import (
+    Stage,
+    folder_of,
+    path_of,
+    read_part,
+    read_parts,
+    tallies_of,
+    write_part,
+)
 from radscore.distributed.sizes import budget_of
 from radscore.distributed.units import cut_units, read_unit
+from radscore.distributed.writing import make_folder
 from radscore.errors import ArgumentError, CorpusError, StorageError
-from radscore.scoring import Scorer, check_threads
+from radscore.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
+    from radscore import _core
     from radscore.corpus import Corpus
     from radscore.corpus._base import SkipReport
+    from radscore.distributed.manifest import Run
     from radscore.distributed.units import Part, UnitReading
     from radscore.results import ScoreResult
     from radscore.schemes import Scheme
 
 __all__ = ["map_unit", "merge", "reduce_part", "score_run"]
 
-#: Windows are reduced first; schemes whose units are not windows then reduce their units.
-Stage: TypeAlias = Literal["windows", "units"]
 DEFAULT_MEMORY = 1 << 30
 #: Tokens of the widest window.
 _WIDEST = 17
@@ -69,39 +76,78 @@ def map_unit(
     StorageError
         If the corpus is not the run's, or the disk is full; what was finished is kept.
     """
-    units = run.units
-    if not 0 <= unit < len(units):
-        raise ArgumentError(f"unit must be from 0 to {len(units) - 1}, not {unit}")
-    if corpus.manifest() != run.content["files"] or corpus.settings != run.content["settings"]:
-        raise StorageError(f"the corpus has changed since the run in {run.folder} was prepared")
-    if not redo and run.marker(unit) is not None:
-        return False
-    budget = budget_of(memory)
-    run.marker_path(unit).unlink(missing_ok=True)
-    scorer = _collector(run, threads)
-    path = run.unit_path(unit)
-    pieces: list[Path] = []
-    attempt = uuid.uuid4().hex
-    reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
-    reading = read_unit(corpus, units[unit], reach)
-    try:
-        for part in _ahead(reading):
-            _add(scorer, part)
-            if scorer.n_bytes > budget.windows:
-                pieces.append(path.with_suffix(f".{attempt}.{len(pieces)}.piece"))
-                scorer.write_unit(pieces[-1], run.configuration, unit)
-        if pieces:
+    return Mapping(run, corpus, memory=memory, threads=threads).unit(unit, redo=redo)
+
+
+class Mapping:
+    """`map_unit` for several units: whether the corpus is the run's is looked at once."""
+
+    def __init__(
+        self,
+        run: Run,
+        corpus: Corpus,
+        *,
+        memory: int | str = DEFAULT_MEMORY,
+        threads: int | None = None,
+    ) -> None:
+        if corpus.manifest() != run.content["files"] or corpus.settings != run.content["settings"]:
+            raise StorageError(f"the corpus has changed since the run in {run.folder} was prepared")
+        self._run, self._corpus, self._threads = run, corpus, threads
+        self._memory = budget_of(memory).windows
+
+    def unit(self, unit: int, *, redo: bool = False) -> bool:
+        """Maps a unit; False where that was done before."""
+        run = self._run
+        if not 0 <= unit < len(run.units):
+            raise ArgumentError(f"unit must be from 0 to {len(run.units) - 1}, not {unit}")
+        if redo:
+            run.marker_path(unit).unlink(missing_ok=True)
+        elif run.is_done(unit):
+            return False
+        reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
+        reading = read_unit(self._corpus, run.units[unit], reach)
+        length, digest = self._write(unit, reading)
+        self._check_file(run.units[unit].source)
+        run.mark(unit, length, digest, reading.skipped)
+        return True
+
+    def _check_file(self, number: int) -> None:
+        """Raises if a file has changed until now, when it was read."""
+        source = self._corpus.sources[number]
+        if not source.mtime_ns:  # an object, not a file
+            return
+        try:
+            same = source.path.stat().st_mtime_ns == source.mtime_ns
+        except OSError:
+            same = False
+        if not same:
+            folder = self._run.folder
+            raise StorageError(f"{source.path} has changed since the run in {folder} was prepared")
+
+    def _write(self, unit: int, reading: UnitReading) -> tuple[int, bytes]:
+        """Writes the file of a unit, by way of several where its windows outgrow the memory."""
+        scorer = _collector(self._run, self._threads)
+        path, configuration = self._run.unit_path(unit), self._run.configuration
+        pieces: list[Path] = []
+        attempt = uuid.uuid4().hex
+
+        def write_piece() -> None:
             pieces.append(path.with_suffix(f".{attempt}.{len(pieces)}.piece"))
-            scorer.write_unit(pieces[-1], run.configuration, unit)
-            limits = (budget.windows, [path.parent])
-            length, digest = scorer.join_units(pieces, path, run.configuration, unit, *limits)
-        else:
-            length, digest = scorer.write_unit(path, run.configuration, unit)
-    finally:
-        for piece in pieces:
-            piece.unlink(missing_ok=True)
-    run.mark(unit, length, digest, reading.skipped)
-    return True
+            scorer.write_unit(pieces[-1], configuration, unit)
+
+        try:
+            for part in _ahead(reading):
+                _add(scorer, part)
+                if scorer.n_bytes > self._memory:
+                    write_piece()
+            if not pieces:
+                return scorer.write_unit(path, configuration, unit)
+            write_piece()
+            limits = (self._memory, [path.parent])
+            return scorer.join_units(pieces, path, configuration, unit, *limits)
+        finally:
+            for piece in pieces:
+                piece.unlink(missing_ok=True)
 
 
 def add_corpus(
@@ -150,8 +196,6 @@ def _collector(run: Run, threads: int | None) -> _core.Scorer:
 
     shape = run.content["windows"]
     width, vocab_size = shape["width"], shape["vocab_size"]
-    if width < 2:
-        raise ArgumentError("schemes that read no context are scored in memory")
     if shape["padded"]:
         scheme: Scheme = VLLMGumbel(key=0, vocab_size=vocab_size, context_width=width - 1)
     else:
@@ -194,47 +238,60 @@ def reduce_part(
     StorageError
         If a unit is not mapped, or its file is damaged; the message says what to redo.
     """
-    run.check_scheme(scheme)
-    budget = budget_of(memory)
-    first, last = run.part_range(part)
-    if _read_part(run, scheme, part, stage) is not None:
-        return False
-    core = _scorer(scheme, run, threads)
-    target = _part_path(run, scheme, part, stage)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    limits = (budget.windows, [target.parent])
-    exchange: list[tuple[int, Path]] = []
-    if stage == "windows":
-        missing = run.missing()
-        if missing:
-            raise StorageError(f"work unit {missing[0]} of {run.folder} is not done; map it first")
-        paths = [run.unit_path(unit) for unit in range(len(run.units))]
+    return Reduction(run, scheme, stage, memory=memory, threads=threads).part(part)
+
+
+class Reduction:
+    """`reduce_part` for several parts: whether all that they read is there is looked at once."""
+
+    def __init__(
+        self,
+        run: Run,
+        scheme: Scheme,
+        stage: Stage = "windows",
+        *,
+        memory: int | str = DEFAULT_MEMORY,
+        threads: int | None = None,
+    ) -> None:
+        check_choice("stage", stage, get_args(Stage))
+        run.check_scheme(scheme)
+        self._run, self._scheme, self._stage, self._threads = run, scheme, stage, threads
+        self._memory = budget_of(memory).windows
+
+    def part(self, part: int) -> bool:
+        """Reduces a part; False where that was done before."""
+        run, scheme, stage = self._run, self._scheme, self._stage
+        first, last = run.part_range(part)
+        if read_part(run, scheme, part, stage) is not None:
+            return False
+        core = _scorer(scheme, run, self._threads)
+        target = path_of(run, scheme, part, stage)
+        make_folder(target.parent)
+        limits = (self._memory, [target.parent])
+        written: list[tuple[int, Path]] = []
+        if stage == "windows":
+            prefix = target.with_suffix("")
+            written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
+        else:
+            core.reduce_units(self._exchange, first, last, *limits)
+        write_part(run, scheme, part, stage, tallies=core.partial(), exchange=written)
+        return True
+
+    @cached_property
+    def _units(self) -> list[Path]:
+        """The files of all units; the core looks into them."""
+        paths = [self._run.unit_path(unit) for unit in range(len(self._run.markers()))]
         _allow_open_files(len(paths))
-        prefix = target.with_suffix("")
-        written = core.reduce(paths, run.configuration, first, last, prefix, *limits)
-        exchange = [(frame, Path(path)) for frame, path in written]
-    else:
-        for other in range(run.n_parts):
-            done = _read_part(run, scheme, other, "windows")
-            if done is None:
-                raise StorageError(f"part {other} of {run.folder} is not reduced; do that first")
-            folder = target.parent
-            exchange += [(frame, folder / name) for frame, name in done["exchange"]]
-        _allow_open_files(len(exchange))
-        core.reduce_units(exchange, first, last, *limits)
-        exchange = []
-    content = {
-        "configuration": run.content["configuration"],
-        "scheme": scheme.fingerprint,
-        "part": part,
-        "range": [first, last],
-        "stage": stage,
-        "tallies": [base64.b64encode(tally.to_bytes()).decode() for tally in core.partial()],
-        "exchange": [[frame, path.name] for frame, path in exchange],
-    }
-    content["checksum"] = _checksum(content)
-    write_atomically(target, json.dumps(content))
-    return True
+        return paths
+
+    @cached_property
+    def _exchange(self) -> list[tuple[int, Path]]:
+        """What all parts of the first stage have handed on."""
+        folder = folder_of(self._run, self._scheme)
+        parts = read_parts(self._run, self._scheme, "windows")
+        files = [(frame, folder / name) for part in parts for frame, name in part["exchange"]]
+        _allow_open_files(len(files))
+        return files
 
 
 def _allow_open_files(count: int) -> None:
@@ -243,34 +300,15 @@ def _allow_open_files(count: int) -> None:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _part_path(run: Run, scheme: Scheme, part: int, stage: Stage) -> Path:
-    return run.folder / "parts" / scheme.fingerprint / f"{stage}-{part:05d}.json"
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _read_part(run: Run, scheme: Scheme, part: int, stage: Stage) -> dict[str, Any] | None:
-    """What a part's file says, if it is there; one that is damaged or foreign is not."""
-    path = _part_path(run, scheme, part, stage)
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-        checksum = content.pop("checksum")
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
-    if checksum != _checksum(content):
-        return None
-    known = (content["configuration"], content["part"], tuple(content.get("range", ())))
-    if known != (run.content["configuration"], part, run.part_range(part)):
-        return None
-    exchanged = [path.parent / name for _, name in content["exchange"]]
-    return content if all(path.exists() for path in exchanged) else None
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if most < count:
+        raise StorageError(
+            f"a reduction opens {count} files at once, but a process here may open {hard} "
+            "(ulimit -Hn): allow more, or prepare a run of larger units"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def merge(run: Run, scheme: Scheme) -> ScoreResult:
@@ -285,18 +323,16 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
     """
     run.check_scheme(scheme)
     total: _core.Tally | None = None
+    exchange: set[str] = set()
     for stage in stages_of(run, scheme):
-        for part in range(run.n_parts):
-            content = _read_part(run, scheme, part, stage)
-            if content is None:
-                raise StorageError(f"part {part} ({stage}) of {run.folder} is not reduced")
-            for packed in content["tallies"]:
-                tally = _core.Tally.from_bytes(base64.b64decode(packed))
+        for part in read_parts(run, scheme, stage):
+            exchange.update(name for _, name in part["exchange"])
+            for tally in tallies_of(part):
                 total = tally if total is None else total.merge(tally)
     if total is None:
         raise StorageError(f"{run.folder} has no parts")
     skipped = run.skipped()
-    run.tidy()
+    run.tidy(folder_of(run, scheme), exchange)
     if total.n_documents == 0:
         raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
     scorer = Scorer(scheme, **run.rules, filter=run.filter())
@@ -339,11 +375,13 @@ def score_run(
         if progress is not None:
             progress(done, total)
 
+    mapping = Mapping(run, corpus, memory=memory, threads=threads)
     for unit in range(len(run.units)):
-        map_unit(run, unit, corpus, memory=memory, threads=threads)
+        mapping.unit(unit)
         step()
     for stage in stages:
+        reduction = Reduction(run, scheme, stage, memory=memory, threads=threads)
         for part in range(run.n_parts):
-            reduce_part(run, part, scheme, stage=stage, memory=memory, threads=threads)
+            reduction.part(part)
             step()
     return merge(run, scheme)

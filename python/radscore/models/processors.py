@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
+from radscore.arguments import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
 from radscore.models.marking import rule_of
 from radscore.schemes import Keyed, Scheme, SGLangGumbel, SynthID, SynthIDDeepMind, VLLMGumbel
-from radscore.scoring import check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,19 +15,18 @@ use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Partitions that one that outgrows memory is split into, as bits.
 const SPLIT_BITS: u32 = 6;
 /// How often a partition is split.
 const MOST_LEVELS: u32 = 2;
-/// Names of temporary files that were given in this process.
-static NAMED: AtomicU64 = AtomicU64::new(0);
-
-/// A name that no other process has, on this machine or another.
+/// A name that nothing else has, in this process or another, on this machine or another.
 pub(crate) fn attempt() -> String {
+    static NAMED: AtomicU64 = AtomicU64::new(0);
     static RANDOM: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
-    format!("{}-{:016x}", std::process::id(), *RANDOM)
+    let number = NAMED.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{:016x}-{number}", std::process::id(), *RANDOM)
 }
 
 /// What a reduction may use.
@@ -40,11 +39,21 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What is left beside the tables of some files, but half of the memory at least.
+    pub(crate) fn beside(&self, files: &[UnitFile]) -> Self {
+        let tables: usize = files.iter().map(UnitFile::table_bytes).sum();
+        Self {
+            memory: self.memory - tables.min(self.memory / 2),
+            folders: self.folders.clone(),
+        }
+    }
+
     /// The path of a new temporary file.
     pub fn temporary(&self) -> Temporary {
-        let number = NAMED.fetch_add(1, Ordering::Relaxed);
-        let folder = &self.folders[number as usize % self.folders.len()];
-        Temporary(folder.join(format!("radscore-{}-{number}.rsw", attempt())))
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let folder = &self.folders[number % self.folders.len()];
+        Temporary(folder.join(format!("radscore-{}.rsw", attempt())))
     }
 }
 
@@ -400,11 +409,16 @@ fn reduce_scheme<K: Key>(
     )
 }
 
-/// Opens the files of work units, which must have been made with one configuration.
-pub fn open_units(paths: &[PathBuf], configuration: Option<&[u8; 32]>) -> Result<Vec<UnitFile>> {
+/// Opens the files of work units to read some partitions; they must have been made with one
+/// configuration.
+pub fn open_units(
+    paths: &[PathBuf],
+    configuration: Option<&[u8; 32]>,
+    parts: &Range<usize>,
+) -> Result<Vec<UnitFile>> {
     let mut files = Vec::with_capacity(paths.len());
     for path in paths {
-        let file = UnitFile::open(path)?;
+        let file = UnitFile::open_parts(path, parts.clone())?;
         if configuration.is_some_and(|wanted| wanted != file.configuration()) {
             return Err(Error::Storage(format!(
                 "{} was made with another configuration",

@@ -126,8 +126,9 @@ impl Scorer {
         limits: &Limits,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Finished> {
-        let files = open_units(paths, Some(&configuration))?;
-        let sections: Vec<_> = self.sections();
+        let sections = self.sections();
+        let most = sections.iter().map(|&(_, bits)| 1 << bits).max();
+        let files = open_units(paths, Some(&configuration), &(0..most.unwrap_or(0)))?;
         let mut writer = Writer::create(path, configuration, unit, &sections)?;
         let loading = Loading {
             limits,
@@ -141,7 +142,7 @@ impl Scorer {
         writer.finish()
     }
 
-    /// Reduces some partitions of the files of all work units, in reading order, to sums. With the
+    /// Reduces some partitions of the files of all work units, from the first on, to sums. With the
     /// first partition come the counts of what was read. Windows that count once a unit are written
     /// to files that begin with `exchange`, for [`Scorer::reduce_units`].
     pub fn reduce(
@@ -152,7 +153,16 @@ impl Scorer {
         limits: &Limits,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<Exchange>> {
-        let files = open_units(paths, Some(configuration))?;
+        let files = open_units(paths, Some(configuration), &parts)?;
+        for (unit, file) in (0..).zip(&files) {
+            if file.unit() != unit {
+                return Err(Error::Storage(format!(
+                    "{} is the file of work unit {}, not of {unit}; make work unit {unit} anew",
+                    file.path().display(),
+                    file.unit()
+                )));
+            }
+        }
         self.reduce_files(&files, parts, exchange, limits, check)
     }
 
@@ -165,7 +175,8 @@ impl Scorer {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<Exchange>> {
         let mut written = Vec::new();
-        let done = self.reduce_to(files, parts, exchange, limits, &mut written, check);
+        let limits = limits.beside(files);
+        let done = self.reduce_to(files, parts, exchange, &limits, &mut written, check);
         if done.is_err() {
             written
                 .iter()
@@ -196,7 +207,7 @@ impl Scorer {
             }
             let mut next = || {
                 let mut name = exchange.as_os_str().to_owned();
-                name.push(format!(".{index}.{}.{}.rsx", attempt(), written.len()));
+                name.push(format!(".{index}.{}.rsx", attempt()));
                 written.push((index, PathBuf::from(&name)));
                 PathBuf::from(name)
             };
@@ -231,13 +242,13 @@ impl Scorer {
         for (index, frame) in self.frames.iter_mut().enumerate() {
             let own = exchange.iter().filter(|(frame, _)| *frame == index);
             let paths: Vec<PathBuf> = own.map(|(_, path)| path.clone()).collect();
-            let files = open_units(&paths, None)?;
+            let files = open_units(&paths, None, &parts)?;
             let Some(first) = files.first() else {
                 continue;
             };
             check_parts(&parts, first.bits(0)?)?;
             let loading = Loading {
-                limits,
+                limits: &limits.beside(&files),
                 pool: &self.pool,
                 one_by_one: false,
                 may_split: true,
@@ -315,9 +326,9 @@ impl Scorer {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Vec<Tally>> {
         let paths = limited.spilled.iter().map(|file| file.path().to_owned());
-        let files = open_units(&paths.collect::<Vec<_>>(), None)?;
-        let exchange = limited.limits.temporary();
         let parts = 0..1 << BITS;
+        let files = open_units(&paths.collect::<Vec<_>>(), None, &parts)?;
+        let exchange = limited.limits.temporary();
         let limits = &limited.limits;
         let written = self.reduce_files(&files, parts.clone(), exchange.path(), limits, check);
         let guards: Vec<Temporary> = written

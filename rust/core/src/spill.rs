@@ -42,6 +42,8 @@ struct Entry {
 /// The windows of one frame in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Section {
+    /// The partition of the first entry.
+    first: usize,
     key_bytes: u64,
     counts: Counts,
     /// Repetitions that were left out when the file was written.
@@ -122,6 +124,7 @@ impl Writer {
     pub fn section(&mut self, counts: Counts, duplicates: u64) {
         let (key_bytes, bits) = self.expected[self.sections.len()];
         self.sections.push(Section {
+            first: 0,
             key_bytes,
             counts,
             duplicates,
@@ -277,9 +280,15 @@ pub struct UnitFile {
 impl UnitFile {
     /// Opens a file and reads its header. What is wrong is named, with the file.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_parts(path, 0..usize::MAX)
+    }
+
+    /// Opens a file to read some partitions of each section. The header is verified as a whole; of
+    /// its table only those partitions are kept.
+    pub fn open_parts(path: &Path, parts: Range<usize>) -> Result<Self> {
         let damaged = |what: &str| {
             Error::Storage(format!(
-                "{} is damaged: {what}; make it anew",
+                "{} is damaged: {what}; remove it, and run the same again",
                 path.display()
             ))
         };
@@ -317,13 +326,10 @@ impl UnitFile {
             return Err(damaged("its header was altered"));
         }
         let mut reader = Reader::new(&header[HEAD..]);
-        let (configuration, unit, sections) =
-            read_header(&mut reader).map_err(|_| damaged("its header makes no sense"))?;
-        let end = sections.last().map_or(length, |section| {
-            let keys: u64 = section.entries.iter().map(|entry| entry.keys).sum();
-            section.place + keys * section.key_bytes
-        });
-        if end != length {
+        let read = read_header(&mut reader, parts);
+        let (configuration, unit, sections, end) =
+            read.map_err(|_| damaged("its header makes no sense"))?;
+        if end.is_some_and(|end| end != length) {
             return Err(damaged("it is cut"));
         }
         Ok(Self {
@@ -334,6 +340,12 @@ impl UnitFile {
             sections,
             finished: Finished { length, digest },
         })
+    }
+
+    /// Bytes of memory that its table takes.
+    pub fn table_bytes(&self) -> usize {
+        let entries = self.sections.iter().map(|section| section.entries.len());
+        entries.sum::<usize>() * size_of::<Entry>()
     }
 
     /// What it was made with.
@@ -365,12 +377,27 @@ impl UnitFile {
     /// Bytes of a partition.
     pub fn part_bytes(&self, section: usize, part: usize) -> Result<u64> {
         let section = self.section(section)?;
-        Ok(section.entries[part].keys * section.key_bytes)
+        let own = self.entries(section, part..part + 1)?;
+        Ok(own.iter().map(|entry| entry.keys).sum::<u64>() * section.key_bytes)
     }
 
     fn section(&self, index: usize) -> Result<&Section> {
         self.sections.get(index).ok_or_else(|| {
             Error::Storage(format!("{} has no section {index}", self.path.display()))
+        })
+    }
+
+    fn entries<'a>(&self, section: &'a Section, parts: Range<usize>) -> Result<&'a [Entry]> {
+        let own = parts
+            .start
+            .checked_sub(section.first)
+            .zip(parts.end.checked_sub(section.first))
+            .and_then(|(from, to)| section.entries.get(from..to));
+        own.ok_or_else(|| {
+            Error::Storage(format!(
+                "{} was not opened for the partitions {parts:?}",
+                self.path.display()
+            ))
         })
     }
 
@@ -388,13 +415,11 @@ impl UnitFile {
                 self.path.display()
             )));
         }
-        let before = section
-            .entries
-            .get(parts.start)
-            .map_or(0, |entry| entry.before);
+        let entries = self.entries(section, parts.clone())?;
+        let before = entries.first().map_or(0, |entry| entry.before);
         let mut starts = vec![0];
         let mut total = 0;
-        for entry in &section.entries[parts.clone()] {
+        for entry in entries {
             total += entry.keys as usize;
             starts.push(total);
         }
@@ -411,7 +436,6 @@ impl UnitFile {
                 (rest, from) = (more, part);
             }
         }
-        let entries = &section.entries[parts.clone()];
         pieces.into_par_iter().try_for_each(|(own, keys)| {
             let first = starts[own.start];
             self.file
@@ -440,11 +464,14 @@ impl UnitFile {
     }
 }
 
-fn read_header(reader: &mut Reader) -> Result<(Configuration, u64, Vec<Section>)> {
+/// Configuration, unit, sections with the entries of some partitions, and where the last one ends.
+type Header = (Configuration, u64, Vec<Section>, Option<u64>);
+
+fn read_header(reader: &mut Reader, parts: Range<usize>) -> Result<Header> {
     let mut configuration = [0; 32];
     configuration.copy_from_slice(reader.take(32)?);
     let unit = reader.u64()?;
-    let mut sections = Vec::new();
+    let (mut sections, mut end) = (Vec::new(), None);
     for _ in 0..reader.u64()? {
         let key_bytes = reader.u64()?;
         let (counts, duplicates) = (Counts::read(reader)?, reader.u64()?);
@@ -452,16 +479,21 @@ fn read_header(reader: &mut Reader) -> Result<(Configuration, u64, Vec<Section>)
         if bits > 24 || !(8..=48).contains(&key_bytes) {
             return Err(Error::State("impossible".into()));
         }
-        let (mut entries, mut before) = (Vec::new(), 0);
-        for _ in 0..1 << bits {
+        let own = parts.start.min(1 << bits)..parts.end.min(1 << bits);
+        let (mut entries, mut before) = (Vec::with_capacity(own.len()), 0);
+        for part in 0..1 << bits {
             let (keys, sum) = (reader.u64()?, reader.u64()?);
             if keys > 1 << 48 {
                 return Err(Error::State("impossible".into()));
             }
-            entries.push(Entry { before, keys, sum });
+            if own.contains(&part) {
+                entries.push(Entry { before, keys, sum });
+            }
             before += keys;
         }
+        end = Some(place + before * key_bytes);
         sections.push(Section {
+            first: own.start,
             key_bytes,
             counts,
             duplicates,
@@ -470,7 +502,7 @@ fn read_header(reader: &mut Reader) -> Result<(Configuration, u64, Vec<Section>)
             entries,
         });
     }
-    Ok((configuration, unit, sections))
+    Ok((configuration, unit, sections, end))
 }
 
 /// Keys as they lie in memory.

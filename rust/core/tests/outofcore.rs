@@ -3,6 +3,7 @@
 mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
+use radscore_core::arena::Arena;
 use radscore_core::documents::{Documents, TokenSlice};
 use radscore_core::frame::Rule as Dedup;
 use radscore_core::outofcore::Limits;
@@ -250,5 +251,51 @@ fn damage_is_found() -> Result<()> {
         &mut ok,
     );
     assert!(matches!(foreign, Err(Error::Storage(text)) if text.contains("another configuration")));
+    Ok(())
+}
+
+#[test]
+fn files_opened_for_some_partitions() -> Result<()> {
+    let (folder, schemes) = (Folder::new("opened")?, schemes()?);
+    let files = map(&schemes[1..2], &folder.0, Dedup::Unit, 4, 1)?;
+    let whole = UnitFile::open(&files[0])?;
+    let some = UnitFile::open_parts(&files[0], 5..9)?;
+    assert_eq!(some.finished, whole.finished);
+    assert_eq!(some.counts(0)?, whole.counts(0)?);
+    assert_eq!(4 * some.table_bytes(), whole.table_bytes());
+    let mut arena = Arena::default();
+    for parts in [5..9, 6..8, 8..9, 7..7] {
+        let [own, all] = [&some, &whole].map(|file| file.read::<u64>(0, parts.clone(), &mut arena));
+        let (own, all) = (own?, all?);
+        for part in 0..parts.len() {
+            assert!(!own.part(part).is_empty());
+            assert_eq!(own.part(part), all.part(part));
+            assert_eq!(
+                some.part_bytes(0, parts.start + part)?,
+                8 * own.part(part).len() as u64
+            );
+        }
+    }
+    for parts in [4..9, 5..10, 0..1, 9..10, 40..41] {
+        let refused = some.read::<u64>(0, parts.clone(), &mut arena).map(drop);
+        assert!(
+            matches!(&refused, Err(Error::Storage(text)) if text.contains("not opened for")),
+            "{parts:?}"
+        );
+    }
+    assert!(some.part_bytes(0, 4).is_err());
+    // Wherever the header was altered: also in the entries of other partitions.
+    let io = |error: std::io::Error| Error::Storage(error.to_string());
+    let mut altered = fs::read(&files[0]).map_err(io)?;
+    for at in (0..300).step_by(7) {
+        altered[at] ^= 1;
+        fs::write(&files[0], &altered).map_err(io)?;
+        let opened = UnitFile::open_parts(&files[0], 15..16);
+        assert!(matches!(opened, Err(Error::Storage(_))), "byte {at}");
+        altered[at] ^= 1;
+    }
+    fs::write(&files[0], &altered[..altered.len() - 8]).map_err(io)?;
+    let cut = UnitFile::open_parts(&files[0], 0..1);
+    assert!(matches!(cut, Err(Error::Storage(text)) if text.contains("it is cut")));
     Ok(())
 }

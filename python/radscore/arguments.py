@@ -1,0 +1,73 @@
+"""Checks of arguments that many functions take, and the words that they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from radscore.documents import check_width
+from radscore.errors import ArgumentError
+from radscore.kgrams import KgramSet
+from radscore.schemes import Scheme
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "Dedup",
+    "PromptRole",
+    "check_choice",
+    "check_rules",
+    "check_schemes",
+    "check_start",
+    "check_threads",
+    "one_scheme",
+]
+
+Dedup: TypeAlias = Literal["unit", "window", "context", "none"]
+PromptRole: TypeAlias = Literal["exclude", "context"]
+
+
+def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    """Raises `ArgumentError` unless the value is one of the allowed words."""
+    if value not in allowed:
+        raise ArgumentError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def check_rules(dedup: object, prompt_role: object, phi: object) -> None:
+    """Raises `ArgumentError` unless the rules are rules and the filter is one."""
+    check_choice("dedup", dedup, get_args(Dedup))
+    check_choice("prompt_role", prompt_role, get_args(PromptRole))
+    if phi is not None and not isinstance(phi, KgramSet):
+        raise ArgumentError(f"filter must be a KgramSet, not {type(phi).__name__}")
+
+
+def check_schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
+    """The schemes, where one or several were given."""
+    schemes: tuple[Any, ...] = (scheme,)
+    if isinstance(scheme, Iterable) and not isinstance(scheme, str):
+        schemes = tuple(scheme)
+    for one in schemes:
+        if not isinstance(one, Scheme):
+            raise ArgumentError(f"scheme must be a Scheme, not {type(one).__name__}")
+    if not schemes:
+        raise ArgumentError("a scorer needs at least one scheme")
+    return schemes
+
+
+def one_scheme(scheme: Scheme | Sequence[Scheme]) -> Scheme:
+    """The only scheme of those given."""
+    schemes = check_schemes(scheme)
+    if len(schemes) != 1:
+        raise ArgumentError(f"one scheme is scored here, not {len(schemes)}; see Scorer")
+    return schemes[0]
+
+
+def check_threads(threads: int | None) -> int | None:
+    """How many threads; None for one a core."""
+    return None if threads is None else check_width("threads", threads, 1, 4096)
+
+
+def check_start(start: int | None) -> int | None:
+    """The first position that is scored; None for the first with a whole context."""
+    return None if start is None else check_width("start", start, 0, 2**62)
