@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const SPLIT_BITS: u32 = 6;
 /// How often a partition is split.
 const MOST_LEVELS: u32 = 2;
+
 /// A name that nothing else has, in this process or another, on this machine or another.
 pub(crate) fn attempt() -> String {
     static NAMED: AtomicU64 = AtomicU64::new(0);

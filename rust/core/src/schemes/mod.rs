@@ -80,8 +80,8 @@ pub trait Scheme: Send + Sync {
     fn accepts_padding(&self) -> bool {
         false
     }
-    /// The unit of each window, exactly (equal units, equal keys). Not called where
-    /// [`Scheme::unit_is_window`] holds.
+    /// The unit of each window, exactly (equal units, equal keys); whatever `out` held is written over.
+    /// Not called where [`Scheme::unit_is_window`] holds.
     fn units(&self, windows: &[u32], out: &mut [u128]);
     /// Tells of each window whether its random draw does not depend on the key, or not always (a seed
     /// that is a product with token id 0, say): it is the same under every key and so no evidence.
@@ -91,8 +91,8 @@ pub trait Scheme: Send + Sync {
         let _ = (windows, out);
         false
     }
-    /// The score word of each window; parallel inside, in the current rayon pool. Windows may
-    /// come in any order; those that share a context need not be adjacent.
+    /// The score word of each window, whatever `out` held; parallel inside, in the current rayon pool.
+    /// Windows may come in any order; those that share a context need not be adjacent.
     fn scores(&self, windows: &[u32], out: &mut [u64]);
     /// The group of each window within which scores are drawn without replacement (one
     /// permutation), or `false` (and `out` untouched) where all scores are independent.
