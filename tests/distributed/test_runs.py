@@ -1,12 +1,15 @@
 """A run in steps gives what one scorer in memory gives."""
 
 import json
+import os
 import pickle
 import resource
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +22,13 @@ from radscore.distributed import (
     prepare,
     reduce_part,
     score_run,
+    stages,
 )
 from radscore.distributed.units import cut_units, read_unit
 from radscore.errors import ArgumentError, StorageError
 from run_schemes import SCHEMES, VOCAB, keyed
+
+DATA = Path(__file__).parents[1] / "corpus" / "data"
 
 
 @pytest.mark.parametrize("dedup", ["unit", "window", "context", "none"])
@@ -334,6 +340,39 @@ def test_a_corpus_that_changes_while_it_is_read(opened, files, tmp_path):
     with pytest.raises(StorageError, match=r"a.bin has changed since the run .* was prepared"):
         score_run(run, corpus, keyed())
     assert 1 in run.missing()
+
+
+@pytest.mark.parametrize(
+    ("folder", "side"),
+    [("megatron", "u2.idx"), ("hugging_face/picked", "data-00001-of-00002.arrow")],
+)
+def test_a_file_beside_the_corpus_that_changes(tmp_path, folder, side):
+    shutil.copytree(DATA / folder, tmp_path / "files")
+    corpus = rs.open_corpus(tmp_path / "files", vocab_size=2**17)
+    scheme = replace(keyed(), vocab_size=2**17)
+    run = prepare(tmp_path / "run", corpus, scheme, unit_bytes=500, parts=2)
+    mapping = stages.Mapping(run, corpus)
+    of_two = [
+        number for number, unit in enumerate(run.units) if unit.source == len(corpus.sources) - 1
+    ]
+    assert len(of_two) > 1
+    assert mapping.unit(of_two[0])
+    (tmp_path / "files" / side).touch()
+    with pytest.raises(StorageError, match="or a file beside it, has changed since the run"):
+        mapping.unit(of_two[1])
+
+
+def test_a_file_of_the_year_1970_that_changes(files, tmp_path):
+    path = tmp_path / "a.bin"
+    shutil.copy(files / "a.bin", path)
+    os.utime(path, ns=(0, 0))
+    corpus = rs.open_corpus(path, dtype="uint16", vocab_size=VOCAB)
+    run = prepare(tmp_path / "run", corpus, keyed(), unit_bytes=20_000, parts=2)
+    mapping = stages.Mapping(run, corpus)
+    mapping.unit(0)
+    path.touch()
+    with pytest.raises(StorageError, match="has changed since the run"):
+        mapping.unit(1)
 
 
 def test_more_files_than_a_process_may_open(opened, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from radscore.corpus.sources import Source
     from radscore.documents import Documents
 
-__all__ = ["Batch", "Corpus", "Options"]
+__all__ = ["Batch", "Corpus", "Options", "listed_now"]
 
 _CURSOR_VERSION = 1
 
@@ -211,16 +211,7 @@ class Corpus:
 
         Files beside it that tell how it is cut into documents are listed with it.
         """
-        return [
-            {
-                "path": str(source.path),
-                "format": source.format,
-                "size": source.size,
-                "mtime_ns": source.mtime_ns,
-                **({"sides": _changes(source.sides)} if source.sides else {}),
-            }
-            for source in self.sources
-        ]
+        return [_listed(source) for source in self.sources]
 
     @property
     def boundaries(self) -> str | None:
@@ -395,6 +386,26 @@ class Corpus:
                 yield replace(cut, skipped=chunk.skipped.plus(problems.take()))
         except DamagedFileError as error:
             problems.file(error)
+
+
+def _listed(source: Source) -> dict[str, Any]:
+    return {
+        "path": str(source.path),
+        "format": source.format,
+        "size": source.size,
+        "mtime_ns": source.mtime_ns,
+        **({"sides": _changes(source.sides)} if source.sides else {}),
+    }
+
+
+def listed_now(source: Source) -> dict[str, Any]:
+    """What :meth:`Corpus.manifest` says of a file, as the file is now."""
+    if not source.is_file:
+        return _listed(source)
+    [[_, size, mtime_ns]] = _changes((source.path,))
+    if source.format == "datasets":  # its size is that of its sides
+        size = source.size
+    return _listed(replace(source, size=size, mtime_ns=mtime_ns))
 
 
 def _changes(paths: tuple[Path, ...]) -> list[list[Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from radscore.arguments import check_choice, check_threads
 from radscore.corpus._base import NOTHING_SKIPPED
 from radscore.corpus.ahead import ReadAhead
+from radscore.corpus.reading import listed_now
 from radscore.distributed.parts import (
     Stage,
     folder_of,
@@ -107,22 +108,19 @@ class Mapping:
         reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
         reading = read_unit(self._corpus, run.units[unit], reach)
         length, digest = self._write(unit, reading)
-        self._check_file(run.units[unit].source)
+        for number in run.units[unit].sources:
+            self._check_file(number)
         run.mark(unit, length, digest, reading.skipped)
         return True
 
     def _check_file(self, number: int) -> None:
-        """Raises if a file has changed until now, when it was read."""
-        source = self._corpus.sources[number]
-        if not source.mtime_ns:  # an object, not a file
-            return
-        try:
-            same = source.path.stat().st_mtime_ns == source.mtime_ns
-        except OSError:
-            same = False
-        if not same:
-            folder = self._run.folder
-            raise StorageError(f"{source.path} has changed since the run in {folder} was prepared")
+        """Raises if a file, or one beside it, has changed until now, when it was read."""
+        source, folder = self._corpus.sources[number], self._run.folder
+        if listed_now(source) != self._run.content["files"][number]:
+            beside = ", or a file beside it," if source.sides else ""
+            raise StorageError(
+                f"{source.path}{beside} has changed since the run in {folder} was prepared"
+            )
 
     def _write(self, unit: int, reading: UnitReading) -> tuple[int, bytes]:
         """Writes the file of a unit, by way of several where its windows outgrow the memory."""
