@@ -102,6 +102,27 @@ def test_what_does_not_go_together(fails, setup, options, says):
     fails("score", *INPUT, *SCHEME, *options, code=2, match=says)
 
 
+@pytest.mark.parametrize(
+    ("folder", "inputs", "names"),
+    [
+        ("corpus/run", ["corpus"], "corpus"),
+        ("corpus", ["./corpus/"], "./corpus/"),
+        ("link/run", ["corpus"], "corpus"),
+        ("corpus/x/run", ["corpus/*.bin", "corp*"], "corpus"),
+        ("corpus/run", ["corpus/*"], "corpus/*"),
+    ],
+)
+def test_a_run_inside_of_its_input(cli, fails, setup, tmp_path, folder, inputs, names):
+    (tmp_path / "link").symlink_to("corpus")
+    says = f"the folder {folder} of the run lies inside the input {names}, so its files"
+    options = (*INPUT[1:], *SCHEME)
+    fails("prepare", folder, *inputs, *options, code=2, match=says)
+    fails("prepare", "run", *inputs, *options, "--tmp", f"tmp,{folder}", code=2, match=says)
+    fails("score", *inputs, *options, "--memory", "1GiB", "--tmp", folder, code=2, match=says)
+    assert cli("prepare", "corpus/_run", "corpus", *options).code == 0  # which is not read
+    assert cli("prepare", "corpus/run", "corpus/a.bin", *options).code == 0
+
+
 def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
     expected = score(cli)
     prepare = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB", "--parts", 2)

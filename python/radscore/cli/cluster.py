@@ -18,6 +18,7 @@ from radscore.cli.options import (
     open_inputs,
 )
 from radscore.cli.output import json_out, table
+from radscore.cli.paths import check_run_folders
 from radscore.cli.report import json_fields, table_rows
 from radscore.cli.score import add_rules, check_rules, load_filter
 
@@ -218,6 +219,8 @@ def _run_prepare(args: argparse.Namespace) -> int:
     check_rules(args)
     if args.slurm_tasks is not None and not args.slurm:
         raise UsageError("--slurm-tasks has no effect without --slurm")
+    tmp = [] if args.tmp is None else args.tmp.split(",")
+    check_run_folders([args.folder, *tmp], args.inputs)
     scheme = load_scheme(args)
     phi = None if args.filter is None else load_filter(args.filter, scheme)
     opening = _opening(args)

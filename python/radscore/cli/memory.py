@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.output import json_out, table
 from radscore.cli.parser import as_options
+from radscore.cli.paths import check_run_folders
 from radscore.cli.progress import Progress
 from radscore.cli.report import json_fields, table_rows
 
@@ -64,6 +65,7 @@ def check_memory(args: argparse.Namespace) -> None:
     if args.tmp is None:
         given = "--memory" if args.ray is None else "--ray"
         raise UsageError(f"{given} needs --tmp: folders for the files of windows")
+    check_run_folders(args.tmp.split(","), args.inputs)
     if args.per_document is not None:
         raise UsageError("--per-document does not go with --memory")
     if args.resume:
@@ -109,8 +111,7 @@ def score_in_files(
     from radscore.distributed.ray_tasks import n_parts, on_cluster, run_ray
     from radscore.distributed.sizes import budget_of, folders_of
 
-    if args.ray is not None:
-        corpus = corpus.absolute()
+    corpus = corpus.absolute()
     windows, folders = budget_of(args.memory).windows, folders_of(args.tmp.split(","))
     rules = {
         "dedup": args.dedup,
