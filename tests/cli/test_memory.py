@@ -8,11 +8,12 @@ import time
 
 import numpy as np
 import pytest
-from radscore.distributed import Run, local, stages
+from radscore.distributed import Run, local, manifest, stages
 
 KEY = "00112233445566778899aabbccddeeff"
 INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
 SCHEME = ("--scheme", "scheme.toml", "--key-file", "alice.key")
+LIMITED = ("--memory", "64MiB", "--tmp", "tmp")
 
 
 @pytest.fixture
@@ -83,7 +84,44 @@ def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
 def test_a_changed_rule_is_refused(cli, fails, setup):
     score(cli, "--memory", "64MiB", "--tmp", "tmp", "--keep")
     command = ("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
-    fails(*command, "--dedup", "window", match="holds a run with another rules")
+    fails(*command, "--dedup", "window", match="holds a run under other rules")
+
+
+def test_another_limit_goes_on_too(cli, setup, tmp_path, monkeypatch):
+    expected = score(cli)
+    monkeypatch.setattr(manifest, "UNIT_BYTES", 20_000)
+    score(cli, "--memory", "64MiB", "--tmp", "tmp", "--keep")
+    [path] = (tmp_path / "tmp").rglob("run.json")
+    assert len(json.loads(path.read_text())["units"]) == 5
+    monkeypatch.setattr(manifest, "UNIT_BYTES", 256_000_000)
+    monkeypatch.setattr(stages, "read_unit", None)
+    assert score(cli, "--memory", "128MiB", "--tmp", "tmp") == expected
+
+
+def test_a_damaged_unit_is_made_anew(cli, fails, setup, tmp_path, monkeypatch):
+    expected = score(cli)
+    command = ("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
+    score(cli, *LIMITED, "--keep")
+    [unit] = (tmp_path / "tmp").rglob("unit-000001.rsw")
+    run = unit.parents[1]
+
+    def damage():
+        whole = unit.read_bytes()
+        unit.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        for path in run.rglob("windows-*.json"):
+            path.unlink()
+
+    damage()
+    says = f"makes work unit 1 anew (of a run in steps: radscore map {run} --unit 1 --redo)"
+    fails(*command, match=says)
+    assert score(cli, *LIMITED, "--keep") == expected
+    damage()
+    fails(*command, match=says)
+    monkeypatch.chdir(run)
+    assert "unit 1 of 2 done" in cli("map", run, "--unit", 1, "--redo").err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages, "read_unit", None)
+    assert score(cli, *LIMITED) == expected
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
-from radscore.cli.memory import RunInput, StepProgress
+from radscore.cli.memory import RunInput, StepProgress, opening_of
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
@@ -174,29 +174,6 @@ def _register_prepare(commands: Any) -> None:
     parser.set_defaults(run=_run_prepare)
 
 
-def _opening(args: argparse.Namespace) -> dict[str, Any]:
-    """How `open_inputs` opens the same corpus again, wherever it runs."""
-    from pathlib import Path
-
-    names = (
-        "field",
-        "prompt_field",
-        "format",
-        "dtype",
-        "eod",
-        "special_tokens",
-        "tokenizer_engine",
-        "on_error",
-    )
-    tokenizer = None if args.tokenizer is None else str(Path(args.tokenizer).absolute())
-    inputs = [str(Path(path).absolute()) for path in args.inputs]
-    return {
-        "inputs": inputs,
-        "tokenizer": tokenizer,
-        **{name: getattr(args, name) for name in names},
-    }
-
-
 def reopen(run: Run) -> Corpus:
     """The corpus of a run that the command line prepared."""
     from argparse import Namespace
@@ -223,7 +200,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
     check_run_folders([args.folder, *tmp], args.inputs)
     scheme = load_scheme(args)
     phi = None if args.filter is None else load_filter(args.filter, scheme)
-    opening = _opening(args)
+    opening = opening_of(args)
     corpus = open_inputs(Namespace(**opening), vocab_size=scheme.vocab_size, on_error=args.on_error)
     unit_bytes = None
     if args.unit_size is not None:

@@ -24,7 +24,7 @@ from radscore.distributed.parts import (
 from radscore.distributed.sizes import budget_of
 from radscore.distributed.units import cut_units, read_unit
 from radscore.distributed.writing import make_folder
-from radscore.errors import ArgumentError, CorpusError, StorageError
+from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
 from radscore.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -269,11 +269,25 @@ class Reduction:
         written: list[tuple[int, Path]] = []
         if stage == "windows":
             prefix = target.with_suffix("")
-            written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
+            try:
+                written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
+            except DamagedWindowsError as error:
+                if error.path in self._units:
+                    raise self._unmarked(error) from None
+                raise
         else:
             core.reduce_units(self._exchange, first, last, *limits)
         write_part(run, scheme, part, stage, tallies=core.partial(), exchange=written)
         return True
+
+    def _unmarked(self, error: DamagedWindowsError) -> StorageError:
+        """Unmarks the unit whose file is damaged, so that it is mapped again."""
+        unit, run = self._units.index(error.path), self._run
+        run.marker_path(unit).unlink(missing_ok=True)
+        return StorageError(
+            f"{error.path} is damaged: {error.what}; run the same again, which makes work unit "
+            f"{unit} anew (of a run in steps: radscore map {run.folder} --unit {unit} --redo)"
+        )
 
     @cached_property
     def _units(self) -> list[Path]:
