@@ -9,6 +9,9 @@ import time
 import numpy as np
 import pytest
 from radscore.distributed import Run, local, manifest, stages
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 
 KEY = "00112233445566778899aabbccddeeff"
 INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
@@ -140,8 +143,51 @@ def test_what_does_not_go_together(fails, setup, options, says):
     fails("score", *INPUT, *SCHEME, *options, code=2, match=says)
 
 
+def text_corpus(folder):
+    """Lines of text, of which the fast path hands some on, and their tokenizer."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = BpeTrainer(
+        vocab_size=260, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
+    )
+    words = ("cafe\u0301", *4 * ["cafe"])
+    texts = [f"a text {number} {words[number % 5]}" for number in range(300)]
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (folder / "scheme.toml").write_text(
+        'scheme = "sglang_gumbel"\nvocab_size = 300\ncontext_width = 2\n'
+    )
+
+
+def test_what_tokenised_the_text(cli, setup, tmp_path):
+    text_corpus(tmp_path)
+    reading = ("./t.jsonl", "--tokenizer", "tokenizer.json")
+    workers = ("--unit-size", "3kB", "--parts", 2, "--workers", 2)
+    for engine in ("auto", "reference"):
+        options = (*reading, "--tokenizer-engine", engine, *SCHEME)
+        expected = cli("score", *options, "--json").json
+        says = "as asked" if engine == "reference" else "fast path; 60 of 300 texts by tokenizers"
+        assert says in expected["notes"][0]
+        assert cli("score", *options, *LIMITED, "--json").json == expected
+        assert cli("prepare", engine, *options, *workers).code == 0
+        assert len(list((tmp_path / engine).rglob("*.rsw"))) == 3
+        assert cli("merge", engine, *SCHEME, "--json").json == expected
+
+
+def test_a_tokenizer_that_was_moved(cli, fails, setup, tmp_path):
+    text_corpus(tmp_path)
+    prepare = ("prepare", "run", "t.jsonl", *SCHEME, "--tokenizer")
+    assert cli(*prepare, "tokenizer.json").code == 0
+    (tmp_path / "tokenizer.json").rename(tmp_path / "other.json")
+    fails("map", "run", code=2, match="tokenizer.json: no such file")
+    assert cli(*prepare, "other.json").code == 0
+    assert cli("map", "run").code == 0
+
+
 @pytest.mark.parametrize(
-    ("folder", "inputs", "names"),
+    "case",
     [
         ("corpus/run", ["corpus"], "corpus"),
         ("corpus", ["./corpus/"], "./corpus/"),
@@ -150,7 +196,8 @@ def test_what_does_not_go_together(fails, setup, options, says):
         ("corpus/run", ["corpus/*"], "corpus/*"),
     ],
 )
-def test_a_run_inside_of_its_input(cli, fails, setup, tmp_path, folder, inputs, names):
+def test_a_run_inside_of_its_input(cli, fails, setup, tmp_path, case):
+    folder, inputs, names = case
     (tmp_path / "link").symlink_to("corpus")
     says = f"the folder {folder} of the run lies inside the input {names}, so its files"
     options = (*INPUT[1:], *SCHEME)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus.records import Fields
     from radscore.corpus.sources import Source
+    from radscore.corpus.text import Tokenised
     from radscore.documents import Documents
 
 __all__ = ["Batch", "Corpus", "Options", "listed_now"]
@@ -151,10 +152,20 @@ class Corpus:
 
         As which of several fields is read and, once text was read, what tokenised it.
         """
+        note = None if self.tokenised is None else self.tokenised.note
+        return self._notes if note is None else (*self._notes, note)
+
+    @property
+    def notes_of_opening(self) -> tuple[str, ...]:
+        """The notes without what tokenised the text."""
+        return self._notes
+
+    @property
+    def tokenised(self) -> Tokenised | None:
+        """What has made ids of text so far, where there is a tokenizer."""
         fields = self._options.fields
         encoder = None if fields is None else fields.encoder
-        note = None if encoder is None else encoder.note
-        return self._notes if note is None else (*self._notes, note)
+        return None if encoder is None else encoder.tokenised
 
     @property
     def prompt_field(self) -> str | None:

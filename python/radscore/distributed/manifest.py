@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from radscore import _core
 from radscore.arguments import check_rules, check_start
 from radscore.corpus._base import SkipReport
+from radscore.corpus.text import Tokenised
 from radscore.distributed.units import UNIT_BYTES, WorkUnit, cut_units
 from radscore.distributed.writing import make_folder, write_atomically
 from radscore.errors import ArgumentError, StorageError
@@ -120,7 +121,14 @@ class Run:
         """What says that a unit is done."""
         return self.unit_path(unit).with_suffix(".done")
 
-    def mark(self, unit: int, length: int, digest: bytes, skipped: SkipReport) -> None:
+    def mark(
+        self,
+        unit: int,
+        length: int,
+        digest: bytes,
+        skipped: SkipReport,
+        tokenised: Tokenised | None,
+    ) -> None:
         """Says that a unit is done."""
         marker = {
             "unit": unit,
@@ -128,6 +136,7 @@ class Run:
             "checksum": digest.hex(),
             "configuration": self.content["configuration"],
             "skipped": skipped.as_dict(),
+            "tokenised": None if tokenised is None else asdict(tokenised),
         }
         write_atomically(self.marker_path(unit), json.dumps(marker))
 
@@ -136,6 +145,7 @@ class Run:
         try:
             marker: dict[str, Any] = json.loads(self.marker_path(unit).read_text())
             SkipReport.from_dict(marker["skipped"])
+            _tokenised(marker)
             says = marker["unit"], marker["configuration"], marker["length"]
             length = self.unit_path(unit).stat().st_size
         except (OSError, ValueError, KeyError, TypeError):
@@ -176,10 +186,21 @@ class Run:
 
     def skipped(self) -> SkipReport:
         """What the units left out."""
+        return self.read()[0]
+
+    def read(self) -> tuple[SkipReport, tuple[str, ...]]:
+        """What the units left out, and the notes on what was read."""
         total = SkipReport()
+        # Machines may have several versions of tokenizers.
+        tokenised: dict[str, Tokenised] = {}
         for marker in self.markers():
             total = total.plus(SkipReport.from_dict(marker["skipped"]))
-        return total
+            own = _tokenised(marker)
+            if own is not None:
+                before = tokenised.get(f"{own.by} {own.rest}")
+                tokenised[f"{own.by} {own.rest}"] = own if before is None else before.plus(own)
+        notes = [note for one in tokenised.values() if (note := one.note) is not None]
+        return total, (*self.content["notes"], *notes)
 
     def tidy(self, parts: Path, exchange: Collection[str]) -> None:
         """Removes what attempts that were killed have left.
@@ -291,6 +312,11 @@ class Run:
             )
 
 
+def _tokenised(marker: dict[str, Any]) -> Tokenised | None:
+    said = marker["tokenised"]
+    return None if said is None else Tokenised(**said)
+
+
 def _told(shape: dict[str, Any]) -> str:
     padded = ", padded" if shape["padded"] else ""
     return f"{shape['width']} tokens over {shape['vocab_size']} ids{padded}"
@@ -384,15 +410,15 @@ def prepare(
         "parts": parts,
         "units": units,
         "more_folders": [str(Path(path).absolute()) for path in more_folders],
-        "notes": list(corpus.notes),
+        "notes": list(corpus.notes_of_opening),
         "opening": opening,
     }
     content["configuration"] = _configuration(content)
     if found is not None:
         if found.content["configuration"] != content["configuration"]:
             raise StorageError(
-                f"{base} holds a run {_difference(found.content, content)}; name another folder, or "
-                "remove it"
+                f"{base} holds a run {_difference(found.content, content)}; name another folder, "
+                "or remove it"
             )
         # What is not decisive is the run's own, but for where a tokenizer lies now.
         content = {**found.content, "opening": opening or found.content["opening"]}

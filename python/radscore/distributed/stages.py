@@ -106,11 +106,15 @@ class Mapping:
         elif run.is_done(unit):
             return False
         reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
+        before = self._corpus.tokenised
         reading = read_unit(self._corpus, run.units[unit], reach)
         length, digest = self._write(unit, reading)
         for number in run.units[unit].sources:
             self._check_file(number)
-        run.mark(unit, length, digest, reading.skipped)
+        tokenised = self._corpus.tokenised
+        if tokenised is not None and before is not None:
+            tokenised = tokenised.plus(before, -1)
+        run.mark(unit, length, digest, reading.skipped, tokenised)
         return True
 
     def _check_file(self, number: int) -> None:
@@ -343,14 +347,13 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
                 total = tally if total is None else total.merge(tally)
     if total is None:
         raise StorageError(f"{run.folder} has no parts")
-    skipped = run.skipped()
+    skipped, notes = run.read()
     run.tidy(folder_of(run, scheme), exchange)
     if total.n_documents == 0:
         raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
     scorer = Scorer(scheme, **run.rules, filter=run.filter())
     result = scorer.result_of(total)
-    notes = (*run.content.get("notes", ()), *result.notes)
-    return replace(result, n_skipped=skipped.count, notes=notes)
+    return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes))
 
 
 def stages_of(run: Run, scheme: Scheme) -> tuple[Stage, ...]:
