@@ -1,6 +1,8 @@
 """Runs in files and in steps, from the command line."""
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from radscore.corpus import SkipReport
 from radscore.distributed import Run, local, manifest, stages
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -232,11 +235,13 @@ def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
 
 
 def test_processes_here(cli, fails, setup, tmp_path, monkeypatch):
-    expected = score(cli)
-    monkeypatch.setattr(local, "_PROCESSES", 2)
+    expected, started, start = score(cli), [], local._start
+    monkeypatch.setattr(local, "_SHARES", 1)
+    monkeypatch.setattr(local, "_start", lambda *step: started.append(step) or start(*step))
     options = ("--unit-size", "20kB", "--parts", 3, "--workers", 2)
     done = cli("prepare", "run", *INPUT, *SCHEME, *options)
     assert done.code == 0, done.err
+    assert len(started) == 3 * 2
     assert cli("merge", "run", *SCHEME, "--json").json == expected
     again = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB")
     assert "parts 3" in " ".join(cli(*again).out.split())
@@ -278,12 +283,50 @@ def test_a_process_that_is_killed_again_and_again(cli, fails, setup, monkeypatch
     monkeypatch.setattr(local, "_start", start_and_kill)
     command = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB", "--workers", 1)
     fails(*command, match="radscore map run --unit 0 failed: signal 9 has killed it 3 times")
-    monkeypatch.setattr(local, "_PROCESSES", 2)
+    monkeypatch.setattr(local, "_SHARES", 2)
     fails(*command, match="--unit 0 ... failed: signal 9")
 
 
+def test_processes_that_are_interrupted(cli, setup, monkeypatch):
+    running, start = [], local._start
+
+    def start_and_note(*step):
+        running.append(start(*step))
+        return running[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "_start", start_and_note)
+        patch.setattr(local.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        done = cli("prepare", "run", *INPUT, *SCHEME, "--workers", 2)
+    assert (done.code, done.out) == (130, "")
+    assert "what was finished is in run, and the same command goes on" in done.err
+    assert [process.returncode for process in running] == [-signal.SIGTERM] * 2
+
+
+def test_processes_end_with_the_one_that_has_started_them(setup, tmp_path):
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run" / "run.json")  # to wait at for ever
+    script = (
+        "import sys, time\n"
+        "from radscore.distributed import local\n"
+        f"step = local._start(['map', {str(tmp_path / 'run')!r}], sys.stderr)\n"
+        "print('started', flush=True)\n"
+        "time.sleep(99)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"started\n"
+    process.kill()
+    process.communicate(timeout=60)  # until nobody holds its stderr any more
+
+
 # A stand-in for sbatch that runs the tasks of an array one after the other, at once. It refuses
-# arrays of more than three tasks, as Slurm does beyond MaxArraySize, and unknown dependencies.
+# arrays of more than three tasks, as Slurm does beyond MaxArraySize, and unknown dependencies. Its
+# cluster is one of several.
 SBATCH = """\
 #!/bin/sh
 last=0
@@ -301,7 +344,8 @@ while [ $task -le $last ]; do
     SLURM_ARRAY_TASK_ID=$task sh -c "$work" >&2 || exit 1
     task=$((task + 1))
 done
-echo $((jobs + 1)) | tee jobs
+echo $((jobs + 1)) > jobs
+echo "$((jobs + 1));here"
 """
 
 
@@ -329,12 +373,55 @@ def test_a_slurm_script_does_the_same(cli, setup, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(" done\n") == 5 + 2 * 4
     assert "before" not in done.stderr
-    assert "log of job 4" in done.stdout
+    assert done.stdout.endswith("log of job 4\n")
     assert cli("merge", "run@here", *SCHEME, "--json").json == expected
     text = script.read_text()
     assert str(tmp_path / "alice.key") in text
     assert text.count("--cpus-per-task=1 ") == 4
     assert text.count("--threads 1 ") == 3
+
+
+def test_what_is_skipped_by_a_whole_run(cli, setup, tmp_path):
+    with (setup / "b.jsonl").open("a") as file:
+        file.write('{"tokens": [1, 60]}\n{"tokens": 7}\n')
+    skip = (setup, *INPUT[1:], *SCHEME, "--on-error", "skip")
+    done = cli("score", *skip, "--json", "--quiet")
+    assert (done.code, done.json["n_skipped"]) == (3, 2)
+    limited = cli("score", *skip, *LIMITED, "--json")
+    assert (limited.code, limited.json) == (3, done.json)
+    assert cli("prepare", "run", *skip, "--unit-size", "20kB", "--parts", 2).code == 0
+    assert cli("map", "run").code == 0
+    skipped = [SkipReport.from_dict(marker["skipped"]) for marker in Run.open("run").markers()]
+    assert [report.count for report in skipped] == [0, 0, 0, 0, 2]
+    for stage in ("windows", "units"):
+        assert cli("reduce", "run", *SCHEME, "--stage", stage).code == 0
+    merged = cli("merge", "run", *SCHEME, "--json")
+    assert (merged.code, merged.json) == (3, done.json)
+    script = cli("prepare", "run", *skip, "--slurm", "--unit-size", "20kB").out
+    [line] = [line for line in script.splitlines() if "radscore merge" in line]
+    work = shlex.split(line.removeprefix("merge=$(").removesuffix(")"))[-1].removeprefix("--wrap=")
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    for code, key in ((0, "alice.key"), (1, "bob.key")):  # nothing is reduced under the other
+        command = ["sh", "-c", work.replace("alice.key", key)]
+        job = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert job.returncode == code, job.stderr
+        assert code or json.loads(job.stdout) == done.json
+
+
+def test_what_has_no_effect_on_a_run(cli, fails, setup, tmp_path):
+    prepare = ("prepare", "run", *INPUT, *SCHEME)
+    for option in (("--memory", "1GiB"), ("--threads", 2)):
+        fails(*prepare, *option, code=2, match="has no effect without --slurm or --workers")
+    fails(*prepare, "--unit-size", "0", code=2, match="--unit-size must be at least 1 byte")
+    assert "reduce --stage windows, then radscore reduce --stage units" in cli(*prepare).out
+    (tmp_path / "scheme.toml").write_text(
+        'scheme = "keyed"\nvocab_size = 60\ncontext_width = 2\ngamma = 0.25\n'
+    )
+    (tmp_path / "alice.key").write_text(KEY)
+    assert "--stage units" not in cli(*prepare).out
+    assert cli("map", "run").code == 0
+    units = ("reduce", "run", *SCHEME, "--stage", "units")
+    fails(*units, code=2, match="for schemes whose units are not windows")
 
 
 def test_shares(cli, fails, setup):

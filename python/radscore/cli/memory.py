@@ -138,7 +138,8 @@ def score_in_files(
     from radscore.distributed.ray_tasks import n_parts, on_cluster, run_ray
     from radscore.distributed.sizes import budget_of, folders_of
 
-    corpus = corpus.absolute()
+    if args.ray is not None:
+        corpus = corpus.absolute()
     windows, folders = budget_of(args.memory).windows, folders_of(args.tmp.split(","))
     rules = {
         "dedup": args.dedup,

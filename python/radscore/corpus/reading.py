@@ -213,6 +213,8 @@ class Corpus:
                 path=source.path.absolute(),
                 sides=tuple(side.absolute() for side in source.sides),
             )
+            if source.is_file
+            else source
             for source in self.sources
         ]
         return Corpus(sources, self._options, self._on_error, self._notes)

@@ -71,7 +71,7 @@ class Tokenised:
 
     @property
     def note(self) -> str | None:
-        """This in words; None where there were no texts."""
+        """The same in words; None where there were no texts."""
         if not self.n_texts:
             return None
         referred = f"; {self.n_referred} of {self.n_texts} texts by {self.rest}"

@@ -401,7 +401,7 @@ def prepare(
     content: dict[str, Any] = {
         "format": _FORMAT,
         "version": _VERSION,
-        "files": corpus.manifest(),
+        "files": corpus.absolute().manifest(),
         "settings": corpus.settings,
         "windows": _shape(scheme, start),
         "rules": {"dedup": dedup, "start": check_start(start), "prompt_role": prompt_role},

@@ -91,9 +91,11 @@ class Mapping:
         memory: int | str = DEFAULT_MEMORY,
         threads: int | None = None,
     ) -> None:
-        if corpus.manifest() != run.content["files"] or corpus.settings != run.content["settings"]:
+        absolute, content = corpus.absolute(), run.content
+        if (absolute.manifest(), corpus.settings) != (content["files"], content["settings"]):
             raise StorageError(f"the corpus has changed since the run in {run.folder} was prepared")
         self._run, self._corpus, self._threads = run, corpus, threads
+        self._sources = absolute.sources
         self._memory = budget_of(memory).windows
 
     def unit(self, unit: int, *, redo: bool = False) -> bool:
@@ -120,7 +122,7 @@ class Mapping:
     def _check_file(self, number: int) -> None:
         """Raises if a file, or one beside it, has changed until now, when it was read."""
         source, folder = self._corpus.sources[number], self._run.folder
-        if listed_now(source) != self._run.content["files"][number]:
+        if listed_now(self._sources[number]) != self._run.content["files"][number]:
             beside = ", or a file beside it," if source.sides else ""
             raise StorageError(
                 f"{source.path}{beside} has changed since the run in {folder} was prepared"
@@ -257,6 +259,11 @@ class Reduction:
     ) -> None:
         check_choice("stage", stage, get_args(Stage))
         run.check_scheme(scheme)
+        if stage not in stages_of(run, scheme):
+            raise ArgumentError(
+                f"stage {stage!r} is for schemes whose units are not windows (and dedup 'unit'); "
+                "here all is done when the parts of 'windows' are"
+            )
         self._run, self._scheme, self._stage, self._threads = run, scheme, stage, threads
         self._memory = budget_of(memory).windows
 
