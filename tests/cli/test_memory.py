@@ -6,7 +6,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -438,16 +437,17 @@ def test_shares(cli, fails, setup):
     fails("prepare", "run", *INPUT, *SCHEME, *little, code=2, match="at least 64MiB")
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.8])
-def test_a_process_that_is_killed(cli, setup, tmp_path, seconds):
+@pytest.mark.parametrize("first", ["run.json", "*.rsw*", "*.done", "windows-*"])
+def test_a_process_that_is_killed(cli, setup, tmp_path, first):
     expected = score(cli)
-    command = [sys.executable, "-m", "radscore", "score", *map(str, INPUT), *SCHEME]
-    command += ["--json", "--memory", "64MiB", "--tmp", "tmp"]
+    command = [sys.executable, "-m", "radscore", "score", *map(str, INPUT), *SCHEME, *LIMITED]
     environment = {"PYTHONPATH": ":".join(sys.path)}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert score(cli, "--memory", "64MiB", "--tmp", "tmp") == expected
+    while process.poll() is None and not any((tmp_path / "tmp").rglob(first)):
+        pass
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert score(cli, *LIMITED) == expected
+    assert not any((tmp_path / "tmp").iterdir())
