@@ -392,8 +392,7 @@ def prepare(
     if not 1 <= parts <= 1 << bits:
         raise ArgumentError(f"parts must be from 1 to {1 << bits}, not {parts}")
     base = Path(folder)
-    there = (base / _MANIFEST).exists()
-    found = Run.open(base) if there else None
+    found = Run.open(base) if (base / _MANIFEST).exists() else None
     if found is not None and any_units:
         units = found.content["units"]
     else:
@@ -426,7 +425,7 @@ def prepare(
     for one in run.folders:
         make_folder(one / "units")
     kept = base / _FILTER
-    if filter is not None and not (there and kept.exists()):
+    if filter is not None and (found is None or not kept.exists()):
         filter.save(kept)
     if found != run:
         write_atomically(base / _MANIFEST, json.dumps(content, indent=1))
