@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 __all__ = [
     "ArgumentError",
     "CorpusError",
+    "DamagedWindowsError",
     "ModelError",
     "RadscoreError",
     "SchemeError",
@@ -40,6 +46,17 @@ class ModelError(RadscoreError):
 
 class StorageError(RadscoreError):
     """A file of a run out of core cannot be written or read, or is damaged; says what to redo."""
+
+
+class DamagedWindowsError(StorageError):
+    """A file of windows does not hold what was written to it: which, and what is wrong."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(path, what)
+        self.path, self.what = path, what
+
+    def __str__(self) -> str:
+        return f"{self.path} is damaged: {self.what}; remove it, and run the same again"
 
 
 class StateError(RadscoreError):

@@ -1,18 +1,24 @@
 """Runs in files and in steps, from the command line."""
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
-from radscore.distributed import Run, local, stages
+from radscore.corpus import SkipReport
+from radscore.distributed import Run, local, manifest, stages
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 
 KEY = "00112233445566778899aabbccddeeff"
 INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
 SCHEME = ("--scheme", "scheme.toml", "--key-file", "alice.key")
+LIMITED = ("--memory", "64MiB", "--tmp", "tmp")
 
 
 @pytest.fixture
@@ -83,7 +89,44 @@ def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
 def test_a_changed_rule_is_refused(cli, fails, setup):
     score(cli, "--memory", "64MiB", "--tmp", "tmp", "--keep")
     command = ("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
-    fails(*command, "--dedup", "window", match="holds a run with another rules")
+    fails(*command, "--dedup", "window", match="holds a run under other rules")
+
+
+def test_another_limit_goes_on_too(cli, setup, tmp_path, monkeypatch):
+    expected = score(cli)
+    monkeypatch.setattr(manifest, "UNIT_BYTES", 20_000)
+    score(cli, "--memory", "64MiB", "--tmp", "tmp", "--keep")
+    [path] = (tmp_path / "tmp").rglob("run.json")
+    assert len(json.loads(path.read_text())["units"]) == 5
+    monkeypatch.setattr(manifest, "UNIT_BYTES", 256_000_000)
+    monkeypatch.setattr(stages, "read_unit", None)
+    assert score(cli, "--memory", "128MiB", "--tmp", "tmp") == expected
+
+
+def test_a_damaged_unit_is_made_anew(cli, fails, setup, tmp_path, monkeypatch):
+    expected = score(cli)
+    command = ("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
+    score(cli, *LIMITED, "--keep")
+    [unit] = (tmp_path / "tmp").rglob("unit-000001.rsw")
+    run = unit.parents[1]
+
+    def damage():
+        whole = unit.read_bytes()
+        unit.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+        for path in run.rglob("windows-*.json"):
+            path.unlink()
+
+    damage()
+    says = f"makes work unit 1 anew (of a run in steps: radscore map {run} --unit 1 --redo)"
+    fails(*command, match=says)
+    assert score(cli, *LIMITED, "--keep") == expected
+    damage()
+    fails(*command, match=says)
+    monkeypatch.chdir(run)
+    assert "unit 1 of 2 done" in cli("map", run, "--unit", 1, "--redo").err
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stages, "read_unit", None)
+    assert score(cli, *LIMITED) == expected
 
 
 @pytest.mark.parametrize(
@@ -100,6 +143,71 @@ def test_a_changed_rule_is_refused(cli, fails, setup):
 )
 def test_what_does_not_go_together(fails, setup, options, says):
     fails("score", *INPUT, *SCHEME, *options, code=2, match=says)
+
+
+def text_corpus(folder):
+    """Lines of text, of which the fast path hands some on, and their tokenizer."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = BpeTrainer(
+        vocab_size=260, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())
+    )
+    words = ("cafe\u0301", *4 * ["cafe"])
+    texts = [f"a text {number} {words[number % 5]}" for number in range(300)]
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (folder / "scheme.toml").write_text(
+        'scheme = "sglang_gumbel"\nvocab_size = 300\ncontext_width = 2\n'
+    )
+
+
+def test_what_tokenised_the_text(cli, setup, tmp_path):
+    text_corpus(tmp_path)
+    reading = ("./t.jsonl", "--tokenizer", "tokenizer.json")
+    workers = ("--unit-size", "3kB", "--parts", 2, "--workers", 2)
+    for engine in ("auto", "reference"):
+        options = (*reading, "--tokenizer-engine", engine, *SCHEME)
+        expected = cli("score", *options, "--json").json
+        says = "as asked" if engine == "reference" else "fast path; 60 of 300 texts by tokenizers"
+        assert says in expected["notes"][0]
+        assert cli("score", *options, *LIMITED, "--json").json == expected
+        assert cli("prepare", engine, *options, *workers).code == 0
+        assert len(list((tmp_path / engine).rglob("*.rsw"))) == 3
+        assert cli("merge", engine, *SCHEME, "--json").json == expected
+
+
+def test_a_tokenizer_that_was_moved(cli, fails, setup, tmp_path):
+    text_corpus(tmp_path)
+    prepare = ("prepare", "run", "t.jsonl", *SCHEME, "--tokenizer")
+    assert cli(*prepare, "tokenizer.json").code == 0
+    (tmp_path / "tokenizer.json").rename(tmp_path / "other.json")
+    fails("map", "run", code=2, match="tokenizer.json: no such file")
+    assert cli(*prepare, "other.json").code == 0
+    assert cli("map", "run").code == 0
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("corpus/run", ["corpus"], "corpus"),
+        ("corpus", ["./corpus/"], "./corpus/"),
+        ("link/run", ["corpus"], "corpus"),
+        ("corpus/x/run", ["corpus/*.bin", "corp*"], "corpus"),
+        ("corpus/run", ["corpus/*"], "corpus/*"),
+    ],
+)
+def test_a_run_inside_of_its_input(cli, fails, setup, tmp_path, case):
+    folder, inputs, names = case
+    (tmp_path / "link").symlink_to("corpus")
+    says = f"the folder {folder} of the run lies inside the input {names}, so its files"
+    options = (*INPUT[1:], *SCHEME)
+    fails("prepare", folder, *inputs, *options, code=2, match=says)
+    fails("prepare", "run", *inputs, *options, "--tmp", f"tmp,{folder}", code=2, match=says)
+    fails("score", *inputs, *options, "--memory", "1GiB", "--tmp", folder, code=2, match=says)
+    assert cli("prepare", "corpus/_run", "corpus", *options).code == 0  # which is not read
+    assert cli("prepare", "corpus/run", "corpus/a.bin", *options).code == 0
 
 
 def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
@@ -126,11 +234,13 @@ def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
 
 
 def test_processes_here(cli, fails, setup, tmp_path, monkeypatch):
-    expected = score(cli)
-    monkeypatch.setattr(local, "_PROCESSES", 2)
+    expected, started, start = score(cli), [], local._start
+    monkeypatch.setattr(local, "_SHARES", 1)
+    monkeypatch.setattr(local, "_start", lambda *step: started.append(step) or start(*step))
     options = ("--unit-size", "20kB", "--parts", 3, "--workers", 2)
     done = cli("prepare", "run", *INPUT, *SCHEME, *options)
     assert done.code == 0, done.err
+    assert len(started) == 3 * 2
     assert cli("merge", "run", *SCHEME, "--json").json == expected
     again = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB")
     assert "parts 3" in " ".join(cli(*again).out.split())
@@ -172,12 +282,50 @@ def test_a_process_that_is_killed_again_and_again(cli, fails, setup, monkeypatch
     monkeypatch.setattr(local, "_start", start_and_kill)
     command = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB", "--workers", 1)
     fails(*command, match="radscore map run --unit 0 failed: signal 9 has killed it 3 times")
-    monkeypatch.setattr(local, "_PROCESSES", 2)
+    monkeypatch.setattr(local, "_SHARES", 2)
     fails(*command, match="--unit 0 ... failed: signal 9")
 
 
+def test_processes_that_are_interrupted(cli, setup, monkeypatch):
+    running, start = [], local._start
+
+    def start_and_note(*step):
+        running.append(start(*step))
+        return running[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "_start", start_and_note)
+        patch.setattr(local.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        done = cli("prepare", "run", *INPUT, *SCHEME, "--workers", 2)
+    assert (done.code, done.out) == (130, "")
+    assert "what was finished is in run, and the same command goes on" in done.err
+    assert [process.returncode for process in running] == [-signal.SIGTERM] * 2
+
+
+def test_processes_end_with_the_one_that_has_started_them(setup, tmp_path):
+    (tmp_path / "run").mkdir()
+    os.mkfifo(tmp_path / "run" / "run.json")  # to wait at for ever
+    script = (
+        "import sys, time\n"
+        "from radscore.distributed import local\n"
+        f"step = local._start(['map', {str(tmp_path / 'run')!r}], sys.stderr)\n"
+        "print('started', flush=True)\n"
+        "time.sleep(99)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": ":".join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"started\n"
+    process.kill()
+    process.communicate(timeout=60)  # until nobody holds its stderr any more
+
+
 # A stand-in for sbatch that runs the tasks of an array one after the other, at once. It refuses
-# arrays of more than three tasks, as Slurm does beyond MaxArraySize, and unknown dependencies.
+# arrays of more than three tasks, as Slurm does beyond MaxArraySize, and unknown dependencies. Its
+# cluster is one of several.
 SBATCH = """\
 #!/bin/sh
 last=0
@@ -195,7 +343,8 @@ while [ $task -le $last ]; do
     SLURM_ARRAY_TASK_ID=$task sh -c "$work" >&2 || exit 1
     task=$((task + 1))
 done
-echo $((jobs + 1)) | tee jobs
+echo $((jobs + 1)) > jobs
+echo "$((jobs + 1));here"
 """
 
 
@@ -223,12 +372,55 @@ def test_a_slurm_script_does_the_same(cli, setup, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(" done\n") == 5 + 2 * 4
     assert "before" not in done.stderr
-    assert "log of job 4" in done.stdout
+    assert done.stdout.endswith("log of job 4\n")
     assert cli("merge", "run@here", *SCHEME, "--json").json == expected
     text = script.read_text()
     assert str(tmp_path / "alice.key") in text
     assert text.count("--cpus-per-task=1 ") == 4
     assert text.count("--threads 1 ") == 3
+
+
+def test_what_is_skipped_by_a_whole_run(cli, setup, tmp_path):
+    with (setup / "b.jsonl").open("a") as file:
+        file.write('{"tokens": [1, 60]}\n{"tokens": 7}\n')
+    skip = (setup, *INPUT[1:], *SCHEME, "--on-error", "skip")
+    done = cli("score", *skip, "--json", "--quiet")
+    assert (done.code, done.json["n_skipped"]) == (3, 2)
+    limited = cli("score", *skip, *LIMITED, "--json")
+    assert (limited.code, limited.json) == (3, done.json)
+    assert cli("prepare", "run", *skip, "--unit-size", "20kB", "--parts", 2).code == 0
+    assert cli("map", "run").code == 0
+    skipped = [SkipReport.from_dict(marker["skipped"]) for marker in Run.open("run").markers()]
+    assert [report.count for report in skipped] == [0, 0, 0, 0, 2]
+    for stage in ("windows", "units"):
+        assert cli("reduce", "run", *SCHEME, "--stage", stage).code == 0
+    merged = cli("merge", "run", *SCHEME, "--json")
+    assert (merged.code, merged.json) == (3, done.json)
+    script = cli("prepare", "run", *skip, "--slurm", "--unit-size", "20kB").out
+    [line] = [line for line in script.splitlines() if "radscore merge" in line]
+    work = shlex.split(line.removeprefix("merge=$(").removesuffix(")"))[-1].removeprefix("--wrap=")
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    for code, key in ((0, "alice.key"), (1, "bob.key")):  # nothing is reduced under the other
+        command = ["sh", "-c", work.replace("alice.key", key)]
+        job = subprocess.run(command, env=environment, capture_output=True, check=False)
+        assert job.returncode == code, job.stderr
+        assert code or json.loads(job.stdout) == done.json
+
+
+def test_what_has_no_effect_on_a_run(cli, fails, setup, tmp_path):
+    prepare = ("prepare", "run", *INPUT, *SCHEME)
+    for option in (("--memory", "1GiB"), ("--threads", 2)):
+        fails(*prepare, *option, code=2, match="has no effect without --slurm or --workers")
+    fails(*prepare, "--unit-size", "0", code=2, match="--unit-size must be at least 1 byte")
+    assert "reduce --stage windows, then radscore reduce --stage units" in cli(*prepare).out
+    (tmp_path / "scheme.toml").write_text(
+        'scheme = "keyed"\nvocab_size = 60\ncontext_width = 2\ngamma = 0.25\n'
+    )
+    (tmp_path / "alice.key").write_text(KEY)
+    assert "--stage units" not in cli(*prepare).out
+    assert cli("map", "run").code == 0
+    units = ("reduce", "run", *SCHEME, "--stage", "units")
+    fails(*units, code=2, match="for schemes whose units are not windows")
 
 
 def test_shares(cli, fails, setup):
@@ -245,16 +437,17 @@ def test_shares(cli, fails, setup):
     fails("prepare", "run", *INPUT, *SCHEME, *little, code=2, match="at least 64MiB")
 
 
-@pytest.mark.parametrize("seconds", [0.3, 0.8])
-def test_a_process_that_is_killed(cli, setup, tmp_path, seconds):
+@pytest.mark.parametrize("first", ["run.json", "*.rsw*", "*.done", "windows-*"])
+def test_a_process_that_is_killed(cli, setup, tmp_path, first):
     expected = score(cli)
-    command = [sys.executable, "-m", "radscore", "score", *map(str, INPUT), *SCHEME]
-    command += ["--json", "--memory", "64MiB", "--tmp", "tmp"]
+    command = [sys.executable, "-m", "radscore", "score", *map(str, INPUT), *SCHEME, *LIMITED]
     environment = {"PYTHONPATH": ":".join(sys.path)}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    time.sleep(seconds)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert score(cli, "--memory", "64MiB", "--tmp", "tmp") == expected
+    while process.poll() is None and not any((tmp_path / "tmp").rglob(first)):
+        pass
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert score(cli, *LIMITED) == expected
+    assert not any((tmp_path / "tmp").iterdir())

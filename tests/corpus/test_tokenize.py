@@ -229,7 +229,7 @@ def test_text_that_normalization_may_change_is_handed_back(kind):
     encoder = TokenizerEncoder(tokenizer, add_special_tokens=False, engine="fast")
     expected = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
     assert [ids.tolist() for ids in encoder.documents(texts)] == expected
-    assert "texts by tokenizers" in encoder.note
+    assert "texts by tokenizers" in encoder.tokenised.note
 
 
 def test_added_tokens():
@@ -304,12 +304,12 @@ def test_what_is_not_covered_is_left_to_tokenizers(why):
         TokenizerEncoder(tokenizer, add_special_tokens=False, engine="fast")
     encoder = TokenizerEncoder(tokenizer, add_special_tokens=False)
     assert encoder.engine == "reference"
-    assert encoder.note is None
+    assert encoder.tokenised.note is None
     encodings = tokenizer.encode_batch(["a", "aa"], add_special_tokens=False)
     expected = [encoding.ids for encoding in encodings]
     if why != "dropout":
         assert [ids.tolist() for ids in encoder.documents(["a", "aa"])] == expected
-        assert why in encoder.note
+        assert why in encoder.tokenised.note
 
 
 def test_special_tokens_that_are_encoded_as_text_are_left_to_tokenizers():

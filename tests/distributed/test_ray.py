@@ -25,11 +25,11 @@ class Dying(Corpus):
         vars(self).update(vars(corpus))
         self.marker, self.once, self.here = marker, once, os.getpid()
 
-    def manifest(self):
+    def absolute(self):
         if os.getpid() != self.here and not (self.once and self.marker.exists()):
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().manifest()
+        return super().absolute()
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,17 @@
 """A run in steps gives what one scorer in memory gives."""
 
+import fcntl
 import json
+import os
 import pickle
 import resource
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,10 +24,13 @@ from radscore.distributed import (
     prepare,
     reduce_part,
     score_run,
+    stages,
 )
 from radscore.distributed.units import cut_units, read_unit
 from radscore.errors import ArgumentError, StorageError
 from run_schemes import SCHEMES, VOCAB, keyed
+
+DATA = Path(__file__).parents[1] / "corpus" / "data"
 
 
 @pytest.mark.parametrize("dedup", ["unit", "window", "context", "none"])
@@ -186,8 +194,18 @@ def test_the_file_of_another_unit_is_not_taken(opened, tmp_path):
     assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
 
 
-@pytest.mark.parametrize("change", ["rules", "filter", "windows", "units", "corpus"])
-def test_a_changed_configuration_is_refused(opened, files, tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("rules", "under other rules"),
+        ("filter", "with another filter"),
+        ("windows", "of other windows"),
+        ("units", "that is cut into other units"),
+        ("corpus", "over another corpus"),
+        ("settings", "that reads the corpus in another way"),
+    ],
+)
+def test_a_changed_configuration_is_refused(opened, files, tmp_path, change, says):
     corpus = opened()
     prepare(tmp_path, corpus, keyed(), unit_bytes=20_000)
     options, scheme = {"unit_bytes": 20_000}, keyed()
@@ -199,9 +217,11 @@ def test_a_changed_configuration_is_refused(opened, files, tmp_path, change):
         scheme = SCHEMES["wide"]()
     elif change == "units":
         options["unit_bytes"] = 30_000
+    elif change == "settings":
+        corpus = opened(on_error="skip")
     else:
         corpus = rs.open_corpus(files / "a.bin", dtype="uint16", vocab_size=VOCAB)
-    with pytest.raises(StorageError, match=f"holds a run with another {change}"):
+    with pytest.raises(StorageError, match=f"holds a run {says};"):
         prepare(tmp_path, corpus, scheme, **options)
 
 
@@ -216,10 +236,18 @@ def test_damaged_units_are_found_and_named(opened, tmp_path):
     assert run.missing() == [2]
     path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
     assert run.missing() == []
-    with pytest.raises(StorageError, match=r"unit-000002.rsw is damaged: .* make work unit 2 anew"):
-        reduce_part(run, 0, keyed())
-    map_unit(run, 2, corpus, redo=True)
+    with pytest.raises(
+        StorageError, match=r"unit-000002.rsw is damaged: .* makes work unit 2 anew"
+    ):
+        score_run(run, corpus, keyed())
+    assert run.missing() == [2]
     assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
+    for at in (0, 4, 20, 60, 3000):  # its header, after the map
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(StorageError, match=r"radscore map .* --unit 2 --redo"):
+            reduce_part(run, 0, keyed("11" * 16))
+        assert run.missing() == [2]
+        map_unit(run, 2, corpus)
     manifest = tmp_path / "run.json"
     manifest.write_text(manifest.read_text().replace('"dedup": "unit"', '"dedup": "none"'))
     with pytest.raises(StorageError, match="was altered"):
@@ -303,6 +331,50 @@ def test_a_run_that_was_not_removed_as_a_whole(opened, tmp_path, monkeypatch, re
     assert not list(tmp_path.iterdir())
 
 
+def test_a_run_that_another_process_prepares_while_it_is_removed(opened, tmp_path, monkeypatch):
+    corpus, others = opened(), []
+    phi = rs.KgramSet.from_kgrams([[a, b] for a in range(30) for b in range(30)], VOCAB)
+    run = prepare(tmp_path / "run", corpus, keyed(), filter=phi)
+    expected = rs.score(corpus, keyed(), filter=phi)
+
+    def again(step):
+        def stepped(path, **options):
+            others.append(prepare(tmp_path / "run", corpus, keyed(), filter=phi))
+            step(path, **options)
+            others.append(prepare(tmp_path / "run", corpus, keyed(), filter=phi))
+
+        return stepped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", again(shutil.rmtree))
+        patch.setattr(Path, "unlink", again(Path.unlink))
+        run.discard()
+    assert len(others) == 12
+    with others[-1].alone():
+        assert score_run(others[-1], corpus, keyed()) == expected
+        others[-1].discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_of_a_run_that_was_removed_is_none(opened, tmp_path, monkeypatch):
+    run, flock = prepare(tmp_path / "run", opened(), keyed()), fcntl.flock
+
+    def late(file, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        run.discard()  # by the process that held the lock when this one opened its file
+        others.append(prepare(tmp_path / "run", opened(), keyed()))
+        stack.enter_context(others[0].alone())
+        flock(file, how)
+
+    others = []
+    with ExitStack() as stack:
+        monkeypatch.setattr(fcntl, "flock", late)
+        with pytest.raises(StorageError, match="another process works on"), run.alone():
+            pass
+    with others[0].alone():
+        pass
+
+
 def test_merging_removes_what_was_left_under_its_key_alone(opened, tmp_path):
     corpus, scheme = opened(), SCHEMES["sglang"]()
     run = prepare(tmp_path, corpus, scheme, unit_bytes=20_000, parts=2)
@@ -334,6 +406,39 @@ def test_a_corpus_that_changes_while_it_is_read(opened, files, tmp_path):
     with pytest.raises(StorageError, match=r"a.bin has changed since the run .* was prepared"):
         score_run(run, corpus, keyed())
     assert 1 in run.missing()
+
+
+@pytest.mark.parametrize(
+    ("folder", "side"),
+    [("megatron", "u2.idx"), ("hugging_face/picked", "data-00001-of-00002.arrow")],
+)
+def test_a_file_beside_the_corpus_that_changes(tmp_path, folder, side):
+    shutil.copytree(DATA / folder, tmp_path / "files")
+    corpus = rs.open_corpus(tmp_path / "files", vocab_size=2**17)
+    scheme = replace(keyed(), vocab_size=2**17)
+    run = prepare(tmp_path / "run", corpus, scheme, unit_bytes=500, parts=2)
+    mapping = stages.Mapping(run, corpus)
+    of_two = [
+        number for number, unit in enumerate(run.units) if unit.source == len(corpus.sources) - 1
+    ]
+    assert len(of_two) > 1
+    assert mapping.unit(of_two[0])
+    (tmp_path / "files" / side).touch()
+    with pytest.raises(StorageError, match="or a file beside it, has changed since the run"):
+        mapping.unit(of_two[1])
+
+
+def test_a_file_of_the_year_1970_that_changes(files, tmp_path):
+    path = tmp_path / "a.bin"
+    shutil.copy(files / "a.bin", path)
+    os.utime(path, ns=(0, 0))
+    corpus = rs.open_corpus(path, dtype="uint16", vocab_size=VOCAB)
+    run = prepare(tmp_path / "run", corpus, keyed(), unit_bytes=20_000, parts=2)
+    mapping = stages.Mapping(run, corpus)
+    mapping.unit(0)
+    path.touch()
+    with pytest.raises(StorageError, match="has changed since the run"):
+        mapping.unit(1)
 
 
 def test_more_files_than_a_process_may_open(opened, tmp_path, monkeypatch):

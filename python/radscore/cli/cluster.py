@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
-from radscore.cli.memory import RunInput, StepProgress
+from radscore.cli.memory import RunInput, StepProgress, opening_of
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
@@ -18,6 +18,7 @@ from radscore.cli.options import (
     open_inputs,
 )
 from radscore.cli.output import json_out, table
+from radscore.cli.paths import check_run_folders
 from radscore.cli.report import json_fields, table_rows
 from radscore.cli.score import add_rules, check_rules, load_filter
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from radscore.corpus import Corpus
     from radscore.distributed import Run
     from radscore.results import ScoreResult
+    from radscore.schemes import Scheme
 
 __all__ = ["register"]
 
@@ -46,6 +48,9 @@ Deduplicates and scores parts of a run whose units are all mapped. Schemes whose
 windows need a second stage: --stage units, when all parts of the first are done."""
 _MERGE = """\
 Adds up the parts of a run, and prints the result as radscore score does."""
+
+
+_MEMORY = "1GiB"
 
 
 def register(commands: Any) -> None:
@@ -119,10 +124,10 @@ def _chosen(named: list[int] | None, share: slice, count: int) -> Sequence[int]:
     return range(count)[share] if named is None else named
 
 
-def _add_resources(parser: Any, threads: str = "all cores") -> None:
+def _add_resources(parser: Any, threads: str = "all cores", memory: str | None = _MEMORY) -> None:
     """Memory and threads of a step."""
     parser.add_argument(
-        "--memory", default="1GiB", metavar="SIZE", help="memory of a step (default: 1GiB)"
+        "--memory", default=memory, metavar="SIZE", help=f"memory of a step (default: {_MEMORY})"
     )
     parser.add_argument(
         "--threads", type=natural, metavar="N", help=f"threads of a step (default: {threads})"
@@ -136,8 +141,8 @@ def _register_prepare(commands: Any) -> None:
         summary="begin a run in steps, for a cluster",
         description=_PREPARE,
         examples=(
-            "  radscore prepare /shared/run corpus/*.bin --dtype uint16 --eod 0 --scheme s.toml\n"
-            "  radscore prepare /shared/run corpus/ --scheme s.toml --slurm > run.sh\n"
+            "  radscore prepare /run *.bin --dtype uint16 --scheme s.toml --key-file a.key\n"
+            "  radscore prepare /run in/ --scheme s.toml --key-file a.key --slurm > run.sh\n"
         ),
     )
     parser.add_argument("folder", metavar="RUN", help="the folder of the run, made where needed")
@@ -169,31 +174,8 @@ def _register_prepare(commands: Any) -> None:
         help="with --slurm: most tasks of an array (default: 500); a task does several steps where "
         "there are more",
     )
-    _add_resources(group, "2 with --slurm, 1 with --workers")
+    _add_resources(group, "2 with --slurm, 1 with --workers", memory=None)
     parser.set_defaults(run=_run_prepare)
-
-
-def _opening(args: argparse.Namespace) -> dict[str, Any]:
-    """How `open_inputs` opens the same corpus again, wherever it runs."""
-    from pathlib import Path
-
-    names = (
-        "field",
-        "prompt_field",
-        "format",
-        "dtype",
-        "eod",
-        "special_tokens",
-        "tokenizer_engine",
-        "on_error",
-    )
-    tokenizer = None if args.tokenizer is None else str(Path(args.tokenizer).absolute())
-    inputs = [str(Path(path).absolute()) for path in args.inputs]
-    return {
-        "inputs": inputs,
-        "tokenizer": tokenizer,
-        **{name: getattr(args, name) for name in names},
-    }
 
 
 def reopen(run: Run) -> Corpus:
@@ -212,19 +194,29 @@ def _run_prepare(args: argparse.Namespace) -> int:
     from argparse import Namespace
 
     from radscore.distributed import parse_size, prepare
-    from radscore.distributed.local import run_local
     from radscore.distributed.slurm import slurm_script
+    from radscore.distributed.stages import stages_of
 
     check_rules(args)
     if args.slurm_tasks is not None and not args.slurm:
         raise UsageError("--slurm-tasks has no effect without --slurm")
+    if not args.slurm and args.workers is None:
+        for name in ("memory", "threads"):
+            if getattr(args, name) is not None:
+                raise UsageError(
+                    f"--{name} has no effect without --slurm or --workers: each step takes its own"
+                )
+    tmp = [] if args.tmp is None else args.tmp.split(",")
+    check_run_folders([args.folder, *tmp], args.inputs)
     scheme = load_scheme(args)
     phi = None if args.filter is None else load_filter(args.filter, scheme)
-    opening = _opening(args)
+    opening = opening_of(args)
     corpus = open_inputs(Namespace(**opening), vocab_size=scheme.vocab_size, on_error=args.on_error)
     unit_bytes = None
     if args.unit_size is not None:
-        unit_bytes = max(parse_size(args.unit_size, "unit-size"), 1)
+        unit_bytes = parse_size(args.unit_size, "unit-size")
+        if not unit_bytes:
+            raise UsageError("--unit-size must be at least 1 byte, not 0")
     parts = {} if args.parts is None else {"parts": args.parts}
     run = prepare(
         args.folder,
@@ -241,36 +233,58 @@ def _run_prepare(args: argparse.Namespace) -> int:
     )
     _check_prepared(args, run)
     secret = _secret_options(args)
+    memory = args.memory or _MEMORY
     if args.slurm:
-        options = {"memory": args.memory, "cpus": args.threads, "tasks": args.slurm_tasks}
+        options = {"cpus": args.threads, "tasks": args.slurm_tasks}
         given = {name: value for name, value in options.items() if value is not None}
-        print(slurm_script(run, scheme, secret, **given), end="")
+        print(slurm_script(run, scheme, secret, memory=memory, **given), end="")
         return Exit.DONE
     if args.workers is not None:
-        progress = StepProgress(quiet=False, asked=False)
-        try:
-            with run.alone():
-                result = run_local(
-                    run,
-                    scheme,
-                    secret,
-                    workers=args.workers,
-                    memory=args.memory,
-                    threads=args.threads,
-                    progress=progress.show,
-                )
-        finally:
-            progress.close()
-        return _report(run, result, as_json=False)
+        return _run_here(run, scheme, secret, memory, args)
+    steps = ["map", *(f"reduce --stage {stage}" for stage in stages_of(run, scheme)), "merge"]
     table(
         [
             ("run", str(run.folder)),
             ("units", str(len(run.units))),
             ("parts", str(run.n_parts)),
-            ("next", f"radscore map {run.folder}, then radscore reduce, then radscore merge"),
+            ("next", f"for {run.folder}: radscore {', then radscore '.join(steps)}"),
         ]
     )
     return Exit.DONE
+
+
+def _run_here(
+    run: Run, scheme: Scheme, secret: list[str], memory: str, args: argparse.Namespace
+) -> int:
+    """All steps, in processes of this machine."""
+    import signal
+
+    from radscore.distributed.local import run_local
+
+    progress = StepProgress(quiet=False, asked=False)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with run.alone():
+            result = run_local(
+                run,
+                scheme,
+                secret,
+                workers=args.workers,
+                memory=memory,
+                threads=args.threads,
+                progress=progress.show,
+            )
+    except KeyboardInterrupt:
+        print(
+            f"radscore: interrupted; what was finished is in {run.folder}, and the same command "
+            "goes on",
+            file=sys.stderr,
+        )
+        return Exit.INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        progress.close()
+    return _report(run, result, as_json=False)
 
 
 def _folders_of_its_own(args: argparse.Namespace) -> list[Path]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.output import json_out, table
 from radscore.cli.parser import as_options
+from radscore.cli.paths import check_run_folders
 from radscore.cli.progress import Progress
 from radscore.cli.report import json_fields, table_rows
 
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
     from radscore.results import ScoreResult
     from radscore.schemes import Scheme
 
-__all__ = ["RunInput", "StepProgress", "add_memory", "check_memory", "score_in_files"]
+__all__ = [
+    "RunInput",
+    "StepProgress",
+    "add_memory",
+    "check_memory",
+    "opening_of",
+    "score_in_files",
+]
 
 _MEMORY_OF_A_TASK = "1GiB"
 
@@ -64,6 +73,7 @@ def check_memory(args: argparse.Namespace) -> None:
     if args.tmp is None:
         given = "--memory" if args.ray is None else "--ray"
         raise UsageError(f"{given} needs --tmp: folders for the files of windows")
+    check_run_folders(args.tmp.split(","), args.inputs)
     if args.per_document is not None:
         raise UsageError("--per-document does not go with --memory")
     if args.resume:
@@ -100,6 +110,25 @@ class StepProgress:
         self._progress.close()
 
 
+def opening_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How `open_inputs` opens the same corpus again, wherever it runs."""
+    names = (
+        "field",
+        "prompt_field",
+        "format",
+        "dtype",
+        "eod",
+        "special_tokens",
+        "tokenizer_engine",
+        "on_error",
+    )
+    return {
+        "inputs": [str(Path(path).absolute()) for path in args.inputs],
+        "tokenizer": None if args.tokenizer is None else str(Path(args.tokenizer).absolute()),
+        **{name: getattr(args, name) for name in names},
+    }
+
+
 def score_in_files(
     args: argparse.Namespace, corpus: Corpus, scheme: Scheme, phi: KgramSet | None
 ) -> int:
@@ -117,6 +146,7 @@ def score_in_files(
         "filter": phi,
         "start": args.start,
         "prompt_role": args.prompt_role or "exclude",
+        "opening": opening_of(args),
     }
     progress = StepProgress(quiet=args.quiet, asked=args.progress)
     options = {"memory": args.memory, "threads": args.threads, "progress": progress.show}

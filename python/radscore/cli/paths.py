@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,11 @@ from radscore.cli.exits import UsageError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from radscore.corpus import Corpus
 
-__all__ = ["check_outputs"]
+__all__ = ["check_outputs", "check_run_folders"]
 
 _INPUTS = {
     "scheme": "the scheme",
@@ -51,6 +54,30 @@ def check_outputs(args: argparse.Namespace, corpus: Corpus | None = None) -> Non
             if _same(path, name):
                 raise UsageError(f"{option} names {what}: {path}")
         inputs[path] = f"the same file as {option}"
+
+
+def check_run_folders(folders: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raises if a folder for a run lies in a folder that is read, and so would be read as well."""
+    for text in inputs:
+        named = glob.glob(text, recursive=True) if glob.has_magic(text) else [text]  # noqa: PTH207
+        for folder in folders:
+            read = [one for one in named if Path(one).is_dir() and _reads(one, folder)]
+            if fnmatch(os.path.realpath(folder), os.path.realpath(text)):  # also before it is made
+                read.append(text)
+            if read:
+                raise UsageError(
+                    f"the folder {folder} of the run lies inside the input {read[0]}, so its files "
+                    "would be read; name a folder elsewhere"
+                )
+
+
+def _reads(one: str, other: str) -> bool:
+    """Whether who reads one folder reads the other, which may not be there yet, as well."""
+    try:
+        inside = Path(os.path.realpath(other)).relative_to(os.path.realpath(one))
+    except ValueError:
+        return False
+    return not any(name.startswith((".", "_")) for name in inside.parts)
 
 
 def _check_folder(option: str, folder: Path) -> None:

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     from radscore.corpus.records import Fields
     from radscore.corpus.sources import Source
+    from radscore.corpus.text import Tokenised
     from radscore.documents import Documents
 
-__all__ = ["Batch", "Corpus", "Options"]
+__all__ = ["Batch", "Corpus", "Options", "listed_now"]
 
 _CURSOR_VERSION = 1
 
@@ -151,10 +152,20 @@ class Corpus:
 
         As which of several fields is read and, once text was read, what tokenised it.
         """
+        note = None if self.tokenised is None else self.tokenised.note
+        return self._notes if note is None else (*self._notes, note)
+
+    @property
+    def notes_of_opening(self) -> tuple[str, ...]:
+        """The notes without what tokenised the text."""
+        return self._notes
+
+    @property
+    def tokenised(self) -> Tokenised | None:
+        """What has made ids of text so far, where there is a tokenizer."""
         fields = self._options.fields
         encoder = None if fields is None else fields.encoder
-        note = None if encoder is None else encoder.note
-        return self._notes if note is None else (*self._notes, note)
+        return None if encoder is None else encoder.tokenised
 
     @property
     def prompt_field(self) -> str | None:
@@ -202,6 +213,8 @@ class Corpus:
                 path=source.path.absolute(),
                 sides=tuple(side.absolute() for side in source.sides),
             )
+            if source.is_file
+            else source
             for source in self.sources
         ]
         return Corpus(sources, self._options, self._on_error, self._notes)
@@ -211,16 +224,7 @@ class Corpus:
 
         Files beside it that tell how it is cut into documents are listed with it.
         """
-        return [
-            {
-                "path": str(source.path),
-                "format": source.format,
-                "size": source.size,
-                "mtime_ns": source.mtime_ns,
-                **({"sides": _changes(source.sides)} if source.sides else {}),
-            }
-            for source in self.sources
-        ]
+        return [_listed(source) for source in self.sources]
 
     @property
     def boundaries(self) -> str | None:
@@ -395,6 +399,26 @@ class Corpus:
                 yield replace(cut, skipped=chunk.skipped.plus(problems.take()))
         except DamagedFileError as error:
             problems.file(error)
+
+
+def _listed(source: Source) -> dict[str, Any]:
+    return {
+        "path": str(source.path),
+        "format": source.format,
+        "size": source.size,
+        "mtime_ns": source.mtime_ns,
+        **({"sides": _changes(source.sides)} if source.sides else {}),
+    }
+
+
+def listed_now(source: Source) -> dict[str, Any]:
+    """What :meth:`Corpus.manifest` says of a file, as the file is now."""
+    if not source.is_file:
+        return _listed(source)
+    [[_, size, mtime_ns]] = _changes((source.path,))
+    if source.format == "datasets":  # its size is that of its sides
+        size = source.size
+    return _listed(replace(source, size=size, mtime_ns=mtime_ns))
 
 
 def _changes(paths: tuple[Path, ...]) -> list[list[Any]]:

@@ -112,6 +112,11 @@ class Source:
     #: What an index says of this file (an entry of JSON), or the object that is read.
     entry: Any = field(default=None, compare=False, repr=False)
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it lies in files, and is no object of the library `datasets`."""
+        return self.format != "datasets" or isinstance(self.entry, dict)
+
 
 def find_sources(paths: Any, file_format: str | None = None) -> list[Source]:
     """The files that `paths` name: files, folders (recursively, sorted) and glob patterns.

@@ -12,6 +12,7 @@ import os
 from array import array
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
 
     from radscore._core import FastTokenizer
 
-__all__ = ["ENGINES", "Encoder", "Engine", "TokenizerEncoder", "Utf8Encoder", "load_encoder"]
+__all__ = [
+    "ENGINES",
+    "Encoder",
+    "Engine",
+    "Tokenised",
+    "TokenizerEncoder",
+    "Utf8Encoder",
+    "load_encoder",
+]
 
 #: What makes ids of text: the fast path where it can, always that, or always `tokenizers`.
 Engine: TypeAlias = Literal["auto", "fast", "reference"]
@@ -41,6 +50,42 @@ _PORTION = 1 << 18
 _AT_ONCE = 2
 
 
+@dataclass(frozen=True)
+class Tokenised:
+    """What made ids of how many texts.
+
+    Attributes
+    ----------
+    by : str
+        What they were given to.
+    rest : str
+        What that handed on the others to.
+    n_texts, n_referred : int
+        How many there were, and how many of them were handed on.
+    """
+
+    by: str
+    rest: str
+    n_texts: int
+    n_referred: int
+
+    @property
+    def note(self) -> str | None:
+        """The same in words; None where there were no texts."""
+        if not self.n_texts:
+            return None
+        referred = f"; {self.n_referred} of {self.n_texts} texts by {self.rest}"
+        return f"the text was tokenised by {self.by}{referred if self.n_referred else ''}"
+
+    def plus(self, other: Tokenised, times: int = 1) -> Tokenised:
+        """With the texts of another, or (`times` -1) without them."""
+        return replace(
+            self,
+            n_texts=self.n_texts + times * other.n_texts,
+            n_referred=self.n_referred + times * other.n_referred,
+        )
+
+
 class Encoder(Protocol):
     """Turns texts into token ids."""
 
@@ -48,7 +93,7 @@ class Encoder(Protocol):
     fingerprint: str
 
     @property
-    def note(self) -> str | None:
+    def tokenised(self) -> Tokenised | None:
         """What encoded the texts so far, where the caller may want to know."""
         ...
 
@@ -107,15 +152,11 @@ class TokenizerEncoder:
         self.engine: Literal["fast", "reference"] = "reference" if self._fast is None else "fast"
 
     @property
-    def note(self) -> str | None:
-        """What made ids of the texts so far; None where there were none."""
-        if not self._n_texts:
-            return None
+    def tokenised(self) -> Tokenised:
+        """What made ids of the texts so far."""
         name = f"tokenizers {version('tokenizers')}"
-        if self._fast is None:
-            return f"the text was tokenised by {name} ({self._reason})"
-        referred = f"; {self._n_referred} of {self._n_texts} texts by {name}"
-        return f"the text was tokenised by the fast path{referred if self._n_referred else ''}"
+        by = "the fast path" if self._fast is not None else f"{name} ({self._reason})"
+        return Tokenised(by, name, self._n_texts, self._n_referred)
 
     def documents(self, texts: Sequence[str]) -> Documents:
         """The token ids of the texts, one document each."""
@@ -183,7 +224,7 @@ class Utf8Encoder:
     """The bytes of a text as its ids: to look at text for which no tokenizer was given."""
 
     fingerprint = "utf-8"
-    note = None
+    tokenised = None
 
     def documents(self, texts: Sequence[str]) -> Documents:
         """The bytes of each text."""

@@ -23,9 +23,10 @@ __all__ = ["run_local"]
 
 #: How often a step that was killed is tried again.
 _TRIES = 3
-#: Processes of a stage, at most: each looks at all files of the corpus once, and maps several units
-#: where there are more.
-_PROCESSES = 1000
+#: Processes of a stage for each worker, at most: each looks at all files of the corpus once.
+_SHARES = 8
+#: Steps of a process, at most: the length of its command is limited.
+_STEPS = 10_000
 _POLL = 0.05
 _ERROR = "radscore: error: "
 #: The words of a command.
@@ -66,7 +67,7 @@ def run_local(
     folder = str(run.folder)
 
     def steps(command: str, what: str, numbers: Sequence[int], options: list[str]) -> list[_Step]:
-        count = min(len(numbers), _PROCESSES)
+        count = min(len(numbers), max(_SHARES * workers, -(-len(numbers) // _STEPS)))
         shares = (numbers[first::count] for first in range(count))
         named = ([word for one in share for word in (what, str(one))] for share in shares)
         return [[command, folder, *words, *options, *resources] for words in named]
@@ -106,7 +107,7 @@ def _all(steps: Iterable[_Step], workers: int) -> Iterator[_Step]:
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
                 code = one.process.returncode
-                with one.errors:
+                with one.errors, one.process:
                     if code < 0 and one.attempt < _TRIES:  # killed by a signal
                         waiting.append((one.step, one.attempt + 1))
                     elif code != 0:
@@ -115,9 +116,8 @@ def _all(steps: Iterable[_Step], workers: int) -> Iterator[_Step]:
                         yield one.step
     finally:
         for one in running:
-            one.process.terminate()
-            one.process.wait()
-            one.errors.close()
+            with one.errors, one.process:
+                one.process.terminate()
 
 
 def _begin(step: _Step, attempt: int) -> _Running:
@@ -126,10 +126,10 @@ def _begin(step: _Step, attempt: int) -> _Running:
 
 
 def _start(step: _Step, errors: IO[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "radscore", *step]
+    command = [sys.executable, "-m", "radscore.distributed.step", *step]
     return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,  # by its end it sees that this process has ended
         stdout=subprocess.DEVNULL,
         stderr=errors,
         text=True,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from radscore import _core
 from radscore.arguments import check_rules, check_start
 from radscore.corpus._base import SkipReport
+from radscore.corpus.text import Tokenised
 from radscore.distributed.units import UNIT_BYTES, WorkUnit, cut_units
 from radscore.distributed.writing import make_folder, write_atomically
 from radscore.errors import ArgumentError, StorageError
@@ -30,6 +32,7 @@ __all__ = ["Run", "prepare", "prepare_in"]
 
 _MANIFEST = "run.json"
 _LOCK = "run.lock"
+_FILTER = "filter.rkg"
 _FORMAT = "radscore run"
 _VERSION = 2
 #: What the windows in the files of units depend on.
@@ -97,7 +100,7 @@ class Run:
     def _filter(self) -> KgramSet | None:
         if self.content["filter"] is None:
             return None
-        path = self.folder / "filter.rkg"
+        path = self.folder / _FILTER
         phi = KgramSet.load(path)
         if phi.fingerprint != self.content["filter"]:
             raise StorageError(f"{path} is not the filter that the run was prepared with")
@@ -118,7 +121,14 @@ class Run:
         """What says that a unit is done."""
         return self.unit_path(unit).with_suffix(".done")
 
-    def mark(self, unit: int, length: int, digest: bytes, skipped: SkipReport) -> None:
+    def mark(
+        self,
+        unit: int,
+        length: int,
+        digest: bytes,
+        skipped: SkipReport,
+        tokenised: Tokenised | None,
+    ) -> None:
         """Says that a unit is done."""
         marker = {
             "unit": unit,
@@ -126,6 +136,7 @@ class Run:
             "checksum": digest.hex(),
             "configuration": self.content["configuration"],
             "skipped": skipped.as_dict(),
+            "tokenised": None if tokenised is None else asdict(tokenised),
         }
         write_atomically(self.marker_path(unit), json.dumps(marker))
 
@@ -134,6 +145,7 @@ class Run:
         try:
             marker: dict[str, Any] = json.loads(self.marker_path(unit).read_text())
             SkipReport.from_dict(marker["skipped"])
+            _tokenised(marker)
             says = marker["unit"], marker["configuration"], marker["length"]
             length = self.unit_path(unit).stat().st_size
         except (OSError, ValueError, KeyError, TypeError):
@@ -174,10 +186,21 @@ class Run:
 
     def skipped(self) -> SkipReport:
         """What the units left out."""
+        return self.read()[0]
+
+    def read(self) -> tuple[SkipReport, tuple[str, ...]]:
+        """What the units left out, and the notes on what was read."""
         total = SkipReport()
+        # Machines may have several versions of tokenizers.
+        tokenised: dict[str, Tokenised] = {}
         for marker in self.markers():
             total = total.plus(SkipReport.from_dict(marker["skipped"]))
-        return total
+            own = _tokenised(marker)
+            if own is not None:
+                before = tokenised.get(f"{own.by} {own.rest}")
+                tokenised[f"{own.by} {own.rest}"] = own if before is None else before.plus(own)
+        notes = [note for one in tokenised.values() if (note := one.note) is not None]
+        return total, (*self.content["notes"], *notes)
 
     def tidy(self, parts: Path, exchange: Collection[str]) -> None:
         """Removes what attempts that were killed have left.
@@ -199,15 +222,14 @@ class Run:
     def discard(self) -> None:
         """Removes its files, and its folders if nothing else is in them.
 
-        The manifest goes first: without it the rest is of no run, wherever this is stopped. The
-        lock goes last: see `alone`.
+        The manifest goes when all else is gone, so that what another process prepares here from
+        then on stays; what is missing before is made again. The lock goes last: see `alone`.
         """
-        (self.folder / _MANIFEST).unlink(missing_ok=True)
         for folder in self.folders:
             shutil.rmtree(folder / "units", ignore_errors=True)
         for name in ("parts", "logs"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("filter.rkg", _LOCK):
+        for name in (_FILTER, _MANIFEST, _LOCK):
             (self.folder / name).unlink(missing_ok=True)
         for folder in self.folders:
             with suppress(OSError):
@@ -226,17 +248,22 @@ class Run:
 
         path = self.folder / _LOCK
         gone = StorageError(f"another process has just removed {self.folder}; run the same again")
-        try:
-            file = path.open("w")
-        except FileNotFoundError:
-            raise gone from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StorageError(
-                    f"another process works on {self.folder}; wait for it, or name other folders"
-                ) from None
+        with ExitStack() as stack:
+            while True:
+                try:
+                    file = stack.enter_context(path.open("w"))
+                except FileNotFoundError:
+                    raise gone from None
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise StorageError(
+                        f"another process works on {self.folder}; wait for it, or name other "
+                        "folders"
+                    ) from None
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                        break
             if not (self.folder / _MANIFEST).exists():
                 with suppress(OSError):
                     path.unlink()
@@ -285,6 +312,11 @@ class Run:
             )
 
 
+def _tokenised(marker: dict[str, Any]) -> Tokenised | None:
+    said = marker["tokenised"]
+    return None if said is None else Tokenised(**said)
+
+
 def _told(shape: dict[str, Any]) -> str:
     padded = ", padded" if shape["padded"] else ""
     return f"{shape['width']} tokens over {shape['vocab_size']} ids{padded}"
@@ -316,6 +348,7 @@ def prepare(
     bits: int | None = None,
     more_folders: Sequence[str | Path] = (),
     opening: dict[str, Any] | None = None,
+    any_units: bool = False,
 ) -> Run:
     """Writes the manifest of a run, or opens the one that is there if it says the same.
 
@@ -341,6 +374,8 @@ def prepare(
         More folders for files of units, as on other disks; each for this run alone.
     opening : dict, optional
         How the command line opens the corpus again.
+    any_units : bool
+        Whether a run that is there may be cut into other units.
 
     Raises
     ------
@@ -356,35 +391,43 @@ def prepare(
         raise ArgumentError(f"bits must be from 1 to 16, not {bits}")
     if not 1 <= parts <= 1 << bits:
         raise ArgumentError(f"parts must be from 1 to {1 << bits}, not {parts}")
+    base = Path(folder)
+    found = Run.open(base) if (base / _MANIFEST).exists() else None
+    if found is not None and any_units:
+        units = found.content["units"]
+    else:
+        units = [unit.to_dict() for unit in cut_units(corpus, unit_bytes)]
     content: dict[str, Any] = {
         "format": _FORMAT,
         "version": _VERSION,
-        "files": corpus.manifest(),
+        "files": corpus.absolute().manifest(),
         "settings": corpus.settings,
         "windows": _shape(scheme, start),
         "rules": {"dedup": dedup, "start": check_start(start), "prompt_role": prompt_role},
         "filter": None if filter is None else filter.fingerprint,
         "bits": bits,
         "parts": parts,
-        "units": [unit.to_dict() for unit in cut_units(corpus, unit_bytes)],
+        "units": units,
         "more_folders": [str(Path(path).absolute()) for path in more_folders],
-        "notes": list(corpus.notes),
+        "notes": list(corpus.notes_of_opening),
         "opening": opening,
     }
     content["configuration"] = _configuration(content)
-    base = Path(folder)
-    there = (base / _MANIFEST).exists()
-    run = Run.open(base) if there else Run((base, *map(Path, content["more_folders"])), content)
-    if run.content["configuration"] != content["configuration"]:
-        raise StorageError(
-            f"{base} holds a run with another {_difference(run.content, content)}; "
-            "name another folder, or remove it"
-        )
+    if found is not None:
+        if found.content["configuration"] != content["configuration"]:
+            raise StorageError(
+                f"{base} holds a run {_difference(found.content, content)}; name another folder, "
+                "or remove it"
+            )
+        # What is not decisive is the run's own, but for where a tokenizer lies now.
+        content = {**found.content, "opening": opening or found.content["opening"]}
+    run = Run((base, *map(Path, content["more_folders"])), content)
     for one in run.folders:
         make_folder(one / "units")
-    if not there:
-        if filter is not None:
-            filter.save(base / "filter.rkg")
+    kept = base / _FILTER
+    if filter is not None and (found is None or not kept.exists()):
+        filter.save(kept)
+    if found != run:
         write_atomically(base / _MANIFEST, json.dumps(content, indent=1))
     return run
 
@@ -415,12 +458,26 @@ def prepare_in(
     first, *more = [folder.absolute() / name for folder in folders]
     unit_bytes = max(min(UNIT_BYTES, windows // 5), corpus.total_bytes // _MOST_UNITS)
     return prepare(
-        first, corpus, scheme, dedup, unit_bytes=unit_bytes, more_folders=more, **options
+        first,
+        corpus,
+        scheme,
+        dedup,
+        unit_bytes=unit_bytes,
+        more_folders=more,
+        any_units=True,  # another limit makes other units; those of the run do under any
+        **options,
     )
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    words = {"files": "corpus", "settings": "way of reading", "bits": "number of partitions"}
-    differing = (name for name in _DECISIVE if one.get(name) != other.get(name))
-    first = next(differing, "version")
-    return words.get(first, first)
+    words = {
+        "files": "over another corpus",
+        "settings": "that reads the corpus in another way",
+        "windows": "of other windows",
+        "rules": "under other rules",
+        "filter": "with another filter",
+        "bits": "of another number of partitions",
+        "units": "that is cut into other units",
+        "version": "of another version",
+    }
+    return words[next(name for name in _DECISIVE if one.get(name) != other.get(name))]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from radscore.arguments import check_choice, check_threads
 from radscore.corpus._base import NOTHING_SKIPPED
 from radscore.corpus.ahead import ReadAhead
+from radscore.corpus.reading import listed_now
 from radscore.distributed.parts import (
     Stage,
     folder_of,
@@ -23,7 +24,7 @@ from radscore.distributed.parts import (
 from radscore.distributed.sizes import budget_of
 from radscore.distributed.units import cut_units, read_unit
 from radscore.distributed.writing import make_folder
-from radscore.errors import ArgumentError, CorpusError, StorageError
+from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
 from radscore.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -90,9 +91,11 @@ class Mapping:
         memory: int | str = DEFAULT_MEMORY,
         threads: int | None = None,
     ) -> None:
-        if corpus.manifest() != run.content["files"] or corpus.settings != run.content["settings"]:
+        absolute, content = corpus.absolute(), run.content
+        if (absolute.manifest(), corpus.settings) != (content["files"], content["settings"]):
             raise StorageError(f"the corpus has changed since the run in {run.folder} was prepared")
         self._run, self._corpus, self._threads = run, corpus, threads
+        self._sources = absolute.sources
         self._memory = budget_of(memory).windows
 
     def unit(self, unit: int, *, redo: bool = False) -> bool:
@@ -105,24 +108,25 @@ class Mapping:
         elif run.is_done(unit):
             return False
         reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
+        before = self._corpus.tokenised
         reading = read_unit(self._corpus, run.units[unit], reach)
         length, digest = self._write(unit, reading)
-        self._check_file(run.units[unit].source)
-        run.mark(unit, length, digest, reading.skipped)
+        for number in run.units[unit].sources:
+            self._check_file(number)
+        tokenised = self._corpus.tokenised
+        if tokenised is not None and before is not None:
+            tokenised = tokenised.plus(before, -1)
+        run.mark(unit, length, digest, reading.skipped, tokenised)
         return True
 
     def _check_file(self, number: int) -> None:
-        """Raises if a file has changed until now, when it was read."""
-        source = self._corpus.sources[number]
-        if not source.mtime_ns:  # an object, not a file
-            return
-        try:
-            same = source.path.stat().st_mtime_ns == source.mtime_ns
-        except OSError:
-            same = False
-        if not same:
-            folder = self._run.folder
-            raise StorageError(f"{source.path} has changed since the run in {folder} was prepared")
+        """Raises if a file, or one beside it, has changed until now, when it was read."""
+        source, folder = self._corpus.sources[number], self._run.folder
+        if listed_now(self._sources[number]) != self._run.content["files"][number]:
+            beside = ", or a file beside it," if source.sides else ""
+            raise StorageError(
+                f"{source.path}{beside} has changed since the run in {folder} was prepared"
+            )
 
     def _write(self, unit: int, reading: UnitReading) -> tuple[int, bytes]:
         """Writes the file of a unit, by way of several where its windows outgrow the memory."""
@@ -255,6 +259,11 @@ class Reduction:
     ) -> None:
         check_choice("stage", stage, get_args(Stage))
         run.check_scheme(scheme)
+        if stage not in stages_of(run, scheme):
+            raise ArgumentError(
+                f"stage {stage!r} is for schemes whose units are not windows (and dedup 'unit'); "
+                "here all is done when the parts of 'windows' are"
+            )
         self._run, self._scheme, self._stage, self._threads = run, scheme, stage, threads
         self._memory = budget_of(memory).windows
 
@@ -271,11 +280,25 @@ class Reduction:
         written: list[tuple[int, Path]] = []
         if stage == "windows":
             prefix = target.with_suffix("")
-            written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
+            try:
+                written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
+            except DamagedWindowsError as error:
+                if error.path in self._units:
+                    raise self._unmarked(error) from None
+                raise
         else:
             core.reduce_units(self._exchange, first, last, *limits)
         write_part(run, scheme, part, stage, tallies=core.partial(), exchange=written)
         return True
+
+    def _unmarked(self, error: DamagedWindowsError) -> StorageError:
+        """Unmarks the unit whose file is damaged, so that it is mapped again."""
+        unit, run = self._units.index(error.path), self._run
+        run.marker_path(unit).unlink(missing_ok=True)
+        return StorageError(
+            f"{error.path} is damaged: {error.what}; run the same again, which makes work unit "
+            f"{unit} anew (of a run in steps: radscore map {run.folder} --unit {unit} --redo)"
+        )
 
     @cached_property
     def _units(self) -> list[Path]:
@@ -331,14 +354,13 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
                 total = tally if total is None else total.merge(tally)
     if total is None:
         raise StorageError(f"{run.folder} has no parts")
-    skipped = run.skipped()
+    skipped, notes = run.read()
     run.tidy(folder_of(run, scheme), exchange)
     if total.n_documents == 0:
         raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
     scorer = Scorer(scheme, **run.rules, filter=run.filter())
     result = scorer.result_of(total)
-    notes = (*run.content.get("notes", ()), *result.notes)
-    return replace(result, n_skipped=skipped.count, notes=notes)
+    return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes))
 
 
 def stages_of(run: Run, scheme: Scheme) -> tuple[Stage, ...]:

@@ -67,6 +67,11 @@ class WorkUnit:
     end: Position | None = None
     tokens: bool = False
 
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The files that it reads."""
+        return (self.source,)
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values."""
         return asdict(self)

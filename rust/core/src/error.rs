@@ -18,6 +18,14 @@ pub enum Error {
     /// A file of windows cannot be written or read, or is damaged; the text names what to redo.
     #[error("{0}")]
     Storage(String),
+    /// A file of windows does not hold what was written to it: which file, and what is wrong.
+    #[error("{} is damaged: {what}; remove it, and run the same again", path.display())]
+    Damaged {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The caller asked to stop (Ctrl-C).
     #[error("interrupted")]
     Interrupted,

@@ -421,10 +421,10 @@ pub fn open_units(
     for path in paths {
         let file = UnitFile::open_parts(path, parts.clone())?;
         if configuration.is_some_and(|wanted| wanted != file.configuration()) {
-            return Err(Error::Storage(format!(
-                "{} was made with another configuration",
-                path.display()
-            )));
+            return Err(Error::Damaged {
+                path: path.clone(),
+                what: "it was made with another configuration".into(),
+            });
         }
         files.push(file);
     }

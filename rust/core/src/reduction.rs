@@ -156,11 +156,10 @@ impl Scorer {
         let files = open_units(paths, Some(configuration), &parts)?;
         for (unit, file) in (0..).zip(&files) {
             if file.unit() != unit {
-                return Err(Error::Storage(format!(
-                    "{} is the file of work unit {}, not of {unit}; make work unit {unit} anew",
-                    file.path().display(),
-                    file.unit()
-                )));
+                return Err(Error::Damaged {
+                    path: file.path().to_owned(),
+                    what: format!("it is the file of work unit {}, not of {unit}", file.unit()),
+                });
             }
         }
         self.reduce_files(&files, parts, exchange, limits, check)

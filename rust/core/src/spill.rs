@@ -286,11 +286,9 @@ impl UnitFile {
     /// Opens a file to read some partitions of each section. The header is verified as a whole; of
     /// its table only those partitions are kept.
     pub fn open_parts(path: &Path, parts: Range<usize>) -> Result<Self> {
-        let damaged = |what: &str| {
-            Error::Storage(format!(
-                "{} is damaged: {what}; remove it, and run the same again",
-                path.display()
-            ))
+        let damaged = |what: &str| Error::Damaged {
+            path: path.to_owned(),
+            what: what.into(),
         };
         let mut file = File::open(path).map_err(|error| storage("read", path, &error))?;
         let length = file
@@ -301,16 +299,12 @@ impl UnitFile {
         file.read_exact(&mut header)
             .map_err(|_| damaged("it has no header"))?;
         if header[..4] != MAGIC {
-            return Err(Error::Storage(format!(
-                "{} is no file of a work unit",
-                path.display()
-            )));
+            return Err(damaged("it is no file of windows"));
         }
         let version = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
         if version != VERSION {
-            return Err(Error::Storage(format!(
-                "{} is of version {version}; this radscore reads version {VERSION}",
-                path.display()
+            return Err(damaged(&format!(
+                "it is of version {version}; this radscore reads version {VERSION}"
             )));
         }
         let fields = <u64 as Key>::read(&header[8..]);
@@ -447,15 +441,10 @@ impl UnitFile {
                     &keys[starts[part] - first..starts[part + 1] - first],
                 ));
                 if sum.value() != entries[part].sum {
-                    return Err(Error::Storage(format!(
-                        "{} is damaged: partition {} does not fit its checksum; {}",
-                        self.path.display(),
-                        parts.start + part,
-                        match self.unit {
-                            NO_UNIT => "remove it, and run the same again".into(),
-                            unit => format!("make work unit {unit} anew"),
-                        }
-                    )));
+                    return Err(Error::Damaged {
+                        path: self.path.clone(),
+                        what: format!("partition {} does not fit its checksum", parts.start + part),
+                    });
                 }
             }
             Ok(())

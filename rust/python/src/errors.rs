@@ -9,6 +9,7 @@ use radscore_core::{Error, Result};
 mod classes {
     #![allow(missing_docs)]
     pyo3::import_exception!(radscore.errors, ArgumentError);
+    pyo3::import_exception!(radscore.errors, DamagedWindowsError);
     pyo3::import_exception!(radscore.errors, SchemeError);
     pyo3::import_exception!(radscore.errors, StateError);
     pyo3::import_exception!(radscore.errors, StorageError);
@@ -23,6 +24,7 @@ pub fn to_py(error: Error) -> PyErr {
         Error::Tokens(text) => classes::TokenError::new_err(text),
         Error::State(text) => classes::StateError::new_err(text),
         Error::Storage(text) => classes::StorageError::new_err(text),
+        Error::Damaged { path, what } => classes::DamagedWindowsError::new_err((path, what)),
         Error::Interrupted => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
     }
 }
