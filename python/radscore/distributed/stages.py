@@ -107,7 +107,8 @@ class Mapping:
         reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
         reading = read_unit(self._corpus, run.units[unit], reach)
         length, digest = self._write(unit, reading)
-        self._check_file(run.units[unit].source)
+        for number in run.units[unit].sources:
+            self._check_file(number)
         run.mark(unit, length, digest, reading.skipped)
         return True
 
