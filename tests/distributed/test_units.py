@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.corpus import Corpus, SkipReport
 from radscore.corpus._base import Problems
+from radscore.corpus.columns import ArrowReader
 from radscore.corpus.formats import reader_of
 from radscore.distributed.stages import _add, add_corpus
 from radscore.distributed.units import WorkUnit, cut_units, read_unit
@@ -212,6 +213,48 @@ def test_units_are_about_as_large_as_they_should_be(tmp_path, kind):
     assert len(totals) > 5
     assert max(totals) < 2 * share
     assert min(totals[:-1]) > share / 3
+
+
+@pytest.mark.parametrize("kind", ["parquet", "packed-file.arrow"])
+def test_sizes_are_those_of_packed_files(tmp_path, kind):
+    docs = [[i % 50] * 200 for i in range(2_000)]
+    path, _ = write(tmp_path, kind, docs)
+    corpus = rs.open_corpus(path, **PLAIN)
+    assert corpus.total_bytes < 8 * 200 * 2_000 / 10
+    for n in (2, 4, 8):
+        units = cut_units(corpus, -(-corpus.total_bytes // n))
+        assert len(units) == n
+        totals = [
+            sum(part.documents.n_tokens for part in read_unit(corpus, unit, 5)) for unit in units
+        ]
+        assert max(totals) < 1.1 * sum(totals) / n
+
+
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_record_batches_are_measured_without_being_read(tmp_path, monkeypatch, stream, compression):
+    """A dictionary, which each of them has, is no part of any."""
+    texts = pa.array(["a " * 2_000, "b c"] * 70).dictionary_encode()
+    table = pa.table({"text": texts, "tokens": pa.array(DOCS[:140], pa.list_(pa.int32()))})
+    options = {} if compression is None else {"compression": compression}
+    arrow(tmp_path / "x.arrow", table, stream=stream, **options)
+    corpora = [
+        rs.open_corpus(tmp_path / "x.arrow", field=field, tokenizer=tokenizer())
+        for field in ("text", "tokens")
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrowReader, "_batches", None)
+        units = [cut_units(corpus, 2_000) for corpus in corpora]
+        many = cut_units(corpora[0], 1)
+    rows = 40 if stream and options else 7
+    packed_stream = stream and compression is not None
+    assert len(many) == (1 if packed_stream else 140 // rows)
+    assert (len(units[0]) == 1) == packed_stream
+    assert units[0] == units[1]
+    for corpus in corpora:
+        assert documents_of_units(corpus, 2_000) == documents(corpus)
+    starts = [unit.start for unit in many[1:]]
+    assert starts == [{"group": n + 1, "rows": rows * (n + 1)} for n in range(len(starts))]
 
 
 @pytest.mark.parametrize("kind", ["object", "picked", "saved", "saved-picked", "stream"])
