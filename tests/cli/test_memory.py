@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from radscore.distributed import Run, local, stages
+from radscore.distributed import Run, local, manifest, stages
 
 KEY = "00112233445566778899aabbccddeeff"
 INPUT = ("corpus", "--dtype", "uint16", "--eod", 7)
@@ -39,7 +39,8 @@ def score(cli, *options):
     return done.json
 
 
-def test_a_limit_changes_nothing(cli, setup, tmp_path):
+def test_a_limit_changes_nothing(cli, setup, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "UNIT_BYTES", 50_000)
     expected = score(cli)
     assert score(cli, "--memory", "64MiB", "--tmp", "tmp") == expected
     assert not list((tmp_path / "tmp").iterdir())
@@ -61,6 +62,7 @@ def test_a_kept_run_is_scored_under_another_key(cli, setup, tmp_path, monkeypatc
 
 
 def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "UNIT_BYTES", 50_000)
     expected = score(cli)
     original = stages.Mapping.unit
     left = [1]
