@@ -45,7 +45,8 @@ def score(cli, *options):
     return done.json
 
 
-def test_a_limit_changes_nothing(cli, setup, tmp_path):
+def test_a_limit_changes_nothing(cli, setup, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "UNIT_BYTES", 50_000)
     expected = score(cli)
     assert score(cli, "--memory", "64MiB", "--tmp", "tmp") == expected
     assert not list((tmp_path / "tmp").iterdir())
@@ -67,6 +68,7 @@ def test_a_kept_run_is_scored_under_another_key(cli, setup, tmp_path, monkeypatc
 
 
 def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "UNIT_BYTES", 50_000)
     expected = score(cli)
     original = stages.Mapping.unit
     left = [1]

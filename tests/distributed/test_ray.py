@@ -65,7 +65,7 @@ def test_gives_what_one_scorer_gives(cluster, opened, tmp_path, name):
 
 
 def run_of(corpus, folder):
-    return prepare_in([folder], corpus, keyed(), windows=1 << 25, parts=3)
+    return prepare_in([folder], corpus, keyed(), windows=1 << 18, parts=3)
 
 
 def test_a_killed_worker_is_retried(cluster, opened, tmp_path):

@@ -26,6 +26,7 @@ from radscore.distributed import (
     score_run,
     stages,
 )
+from radscore.distributed.stages import Mapping
 from radscore.distributed.units import cut_units, read_unit
 from radscore.errors import ArgumentError, StorageError
 from run_schemes import SCHEMES, VOCAB, keyed
@@ -68,6 +69,47 @@ def test_units_cut_documents_exactly(opened, tmp_path, eod, start):
         )
         assert len(run.units) > 4
         assert score_run(run, corpus, scheme) == expected
+
+
+@pytest.fixture(scope="session")
+def small_files(tmp_path_factory):
+    """300 files of a few lines."""
+    folder = tmp_path_factory.mktemp("small")
+    rng = np.random.default_rng(8)
+    for i in range(300):
+        lines = [
+            json.dumps({"input_ids": rng.integers(0, 50, rng.integers(30)).tolist()})
+            for _ in "1234"
+        ]
+        (folder / f"{i:03}.jsonl").write_text("\n".join(lines[: i % 4 + 1]))
+    return folder
+
+
+@pytest.mark.parametrize("unit_bytes", [100, 3_000, 10**9])
+def test_many_small_files(small_files, tmp_path, unit_bytes):
+    corpus = rs.open_corpus(small_files, vocab_size=VOCAB)
+    scheme = SCHEMES["sglang"]()
+    run = prepare(tmp_path, corpus, scheme, unit_bytes=unit_bytes, parts=3)
+    assert len(run.units) <= 2 * corpus.total_bytes / unit_bytes + 1
+    for unit in range(len(run.units)):
+        assert map_unit(run, unit, corpus)
+    for stage in ("windows", "units"):
+        for part in range(3):
+            assert reduce_part(run, part, scheme, stage=stage)
+    assert merge(run, scheme) == rs.score(corpus, scheme)
+
+
+def test_a_small_file_that_changes_while_its_unit_is_read(small_files, tmp_path):
+    shutil.copytree(small_files, tmp_path / "files")
+    corpus = rs.open_corpus(tmp_path / "files", vocab_size=VOCAB)
+    run = prepare(tmp_path / "run", corpus, keyed(), unit_bytes=30_000)
+    mapping = Mapping(run, corpus)
+    name = corpus.sources[run.units[1].sources[7]].path
+    name.write_text(name.read_text())
+    assert mapping.unit(0)
+    with pytest.raises(StorageError, match=rf"{name.name} has changed since the run"):
+        mapping.unit(1)
+    assert 1 in run.missing()
 
 
 def test_an_end_of_document_outside_of_the_vocabulary(tmp_path):
@@ -501,8 +543,12 @@ score_run(run, corpus, scheme)
 """
 
 
-@pytest.mark.parametrize("steps", [1, 3, 12, 16])
-def test_after_a_kill_the_result_is_the_same(opened, files, tmp_path, steps):
+@pytest.mark.parametrize(
+    ("corpus", "steps"),
+    [*[("files", n) for n in (1, 3, 12, 16)], *[("small_files", n) for n in (2, 6)]],
+)
+def test_after_a_kill_the_result_is_the_same(tmp_path, request, corpus, steps):
+    files = request.getfixturevalue(corpus)
     environment = {"PYTHONPATH": ":".join([*sys.path, str(files)])}
     script = tmp_path / "run.py"
     script.write_text(_RUN)
@@ -511,7 +557,8 @@ def test_after_a_kill_the_result_is_the_same(opened, files, tmp_path, steps):
     command = [sys.executable, script, files, folder, str(steps)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
-    corpus, scheme = opened(), SCHEMES["sglang"]()
+    options = {"dtype": "uint16", "eod": 7, "vocab_size": VOCAB, "batch_tokens": 3000}
+    corpus, scheme = rs.open_corpus(files, **options), SCHEMES["sglang"]()
     run = prepare(folder, corpus, scheme, unit_bytes=15_000, parts=4)
     assert score_run(run, corpus, scheme) == rs.score(corpus, scheme)
     parts = [json.loads(path.read_text()) for path in folder.glob("parts/*/windows-*.json")]

@@ -5,6 +5,7 @@ import json
 import struct
 import tempfile
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.corpus import Corpus, SkipReport
 from radscore.corpus._base import Problems
+from radscore.corpus.columns import ArrowReader
 from radscore.corpus.formats import reader_of
 from radscore.distributed.stages import _add, add_corpus
 from radscore.distributed.units import WorkUnit, cut_units, read_unit
@@ -35,22 +37,27 @@ PLAIN = {"vocab_size": VOCAB, "batch_tokens": 60}
 
 def documents(corpus):
     """Documents, prompts and places of whole files, and what was skipped."""
-    return documents_of_units(corpus, 10**12)
+    return documents_in(corpus, map(WorkUnit, range(len(corpus.sources))))
 
 
 def documents_of_units(corpus, size):
     """The same, unit by unit; of units that hold whole documents."""
+    return documents_in(corpus, cut_units(corpus, size))
+
+
+def documents_in(corpus, units):
     found, skipped = [], SkipReport()
     on_error = corpus.settings["on_error"]
-    for unit in cut_units(corpus, size):
+    for unit in units:
         assert not unit.tokens
-        source, problems = corpus.sources[unit.source], Problems(on_error)
-        for chunk in corpus.checked_chunks(source, unit.start, problems, end=unit.end):
-            skipped = skipped.plus(chunk.skipped)
-            prompts = chunk.documents if chunk.prompts is None else chunk.prompts
-            rows = zip(chunk.documents, prompts, strict=True)
-            where = chunk.where
-            found += [(a.tolist(), b.tolist(), where.locate(i)) for i, (a, b) in enumerate(rows)]
+        problems = Problems(on_error)
+        for source in map(corpus.sources.__getitem__, unit.sources):
+            for chunk in corpus.checked_chunks(source, unit.start, problems, end=unit.end):
+                skipped = skipped.plus(chunk.skipped)
+                prompts = chunk.documents if chunk.prompts is None else chunk.prompts
+                rows = enumerate(zip(chunk.documents, prompts, strict=True))
+                locate = chunk.where.locate
+                found += [(a.tolist(), b.tolist(), locate(i)) for i, (a, b) in rows]
         skipped = skipped.plus(problems.take())
     return found, skipped
 
@@ -105,9 +112,10 @@ def test_files_of_the_original_writers(name, options, on_error):
         assert not skipped
         if not any(unit.tokens for unit in units):
             assert documents_of_units(corpus, size)[0] == documents(corpus)[0]
-        assert [unit.source for unit in units] == sorted(unit.source for unit in units)
+        numbers = [number for unit in units for number in unit.sources]
+        assert [number for number, _ in groupby(numbers)] == list(range(len(corpus.sources)))
     n_units, n_files = len(cut_units(corpus, 1)), len(corpus.sources)
-    assert len(cut_units(corpus, 10**9)) == n_files
+    assert len(cut_units(corpus, 10**9)) == 1
     kinds = {source.format for source in corpus.sources}
     if name.startswith(WHOLE):
         assert n_units == n_files
@@ -207,6 +215,48 @@ def test_units_are_about_as_large_as_they_should_be(tmp_path, kind):
     assert min(totals[:-1]) > share / 3
 
 
+@pytest.mark.parametrize("kind", ["parquet", "packed-file.arrow"])
+def test_sizes_are_those_of_packed_files(tmp_path, kind):
+    docs = [[i % 50] * 200 for i in range(2_000)]
+    path, _ = write(tmp_path, kind, docs)
+    corpus = rs.open_corpus(path, **PLAIN)
+    assert corpus.total_bytes < 8 * 200 * 2_000 / 10
+    for n in (2, 4, 8):
+        units = cut_units(corpus, -(-corpus.total_bytes // n))
+        assert len(units) == n
+        totals = [
+            sum(part.documents.n_tokens for part in read_unit(corpus, unit, 5)) for unit in units
+        ]
+        assert max(totals) < 1.1 * sum(totals) / n
+
+
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_record_batches_are_measured_without_being_read(tmp_path, monkeypatch, stream, compression):
+    """A dictionary, which each of them has, is no part of any."""
+    texts = pa.array(["a " * 2_000, "b c"] * 70).dictionary_encode()
+    table = pa.table({"text": texts, "tokens": pa.array(DOCS[:140], pa.list_(pa.int32()))})
+    options = {} if compression is None else {"compression": compression}
+    arrow(tmp_path / "x.arrow", table, stream=stream, **options)
+    corpora = [
+        rs.open_corpus(tmp_path / "x.arrow", field=field, tokenizer=tokenizer())
+        for field in ("text", "tokens")
+    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(ArrowReader, "_batches", None)
+        units = [cut_units(corpus, 2_000) for corpus in corpora]
+        many = cut_units(corpora[0], 1)
+    rows = 40 if stream and options else 7
+    packed_stream = stream and compression is not None
+    assert len(many) == (1 if packed_stream else 140 // rows)
+    assert (len(units[0]) == 1) == packed_stream
+    assert units[0] == units[1]
+    for corpus in corpora:
+        assert documents_of_units(corpus, 2_000) == documents(corpus)
+    starts = [unit.start for unit in many[1:]]
+    assert starts == [{"group": n + 1, "rows": rows * (n + 1)} for n in range(len(starts))]
+
+
 @pytest.mark.parametrize("kind", ["object", "picked", "saved", "saved-picked", "stream"])
 def test_data_sets(tmp_path, kind):
     datasets = pytest.importorskip("datasets")
@@ -304,6 +354,114 @@ def test_a_bad_end_of_an_index_in_the_middle(tmp_path):
     assert (found, skipped) == (expected, report)
     with pytest.raises(CorpusError, match=r"document 50 runs from token 1500 to 7"):
         documents_of_units(rs.open_corpus(path, batch_tokens=100), 1_000)
+
+
+# Many small files
+
+SMALL = ["jsonl", "parquet", "file.arrow", "jsonl.gz", "packed-stream.arrow", "mds"]
+
+
+def write_many(folder, docs):
+    """Files of a few documents each, of several formats in turn, some empty; all in one folder."""
+    for i in range(0, len(docs), 3):
+        one = folder / f"{i:03}"
+        one.mkdir(parents=True)
+        write(one, SMALL[i // 3 % len(SMALL)], docs[i : i + 3])
+        if i % 10 == 0:
+            (one / "z.jsonl").touch()
+    return folder
+
+
+def test_many_small_files_are_few_units(tmp_path):
+    corpus = rs.open_corpus(write_many(tmp_path, DOCS), **PLAIN)
+    expected = score(corpus, keyed(), start=3)
+    n_files, sizes = len(corpus.sources), [source.size for source in corpus.sources]
+    assert n_files == 55
+    for size in (1, 200, max(sizes), 5_000, 20_000, corpus.total_bytes - 1, 10**9):
+        units = cut_units(corpus, size)
+        assert documents_of_units(corpus, size) == documents(corpus)
+        assert score_of_units(corpus, keyed(), size, start=3) == (expected, SkipReport())
+        if size >= max(sizes):
+            assert [number for unit in units for number in unit.sources] == list(range(n_files))
+            assert all(sum(sizes[i] for i in unit.sources) <= size for unit in units)
+            assert len(units) <= 2 * corpus.total_bytes / size + 1
+        for unit in units:
+            assert WorkUnit(**json.loads(json.dumps(unit.to_dict()))) == unit
+    assert len(cut_units(corpus, 10**9)) == 1
+
+
+def test_small_files_around_large_ones(tmp_path):
+    """Neither a piece of a file that is cut nor what tells no size is joined with others."""
+    small, large = DOCS[:2], DOCS * 4
+    for i, docs in enumerate([small, small, large, [], small, large, small]):
+        (tmp_path / str(i)).mkdir()
+        write(tmp_path / str(i), "bin" if i == 5 else "jsonl", docs)
+    corpus = rs.open_corpus(tmp_path, dtype="uint16", eod=58, **PLAIN)
+    expected = score(corpus, keyed())
+    units = cut_units(corpus, 2_000)
+    assert units[0] == WorkUnit(0, n_sources=2)
+    assert WorkUnit(3, n_sources=2) in units
+    assert units[-1] == WorkUnit(6)
+    assert {unit.source for unit in units if unit.start or unit.end} == {2, 5}
+    assert score_of_units(corpus, keyed(), 2_000)[0] == expected
+    assert score_of_units(corpus, keyed(), 10**9)[0] == expected
+
+
+def test_objects_that_tell_no_size_are_units_of_their_own(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    made = datasets.Dataset.from_dict({"tokens": DOCS[:20]})
+    other = datasets.Dataset.from_dict({"tokens": DOCS[20:40]})
+    path, _ = write(tmp_path, "jsonl", DOCS[40:])
+    streams = [made.to_iterable_dataset(), other.to_iterable_dataset()]
+    corpus = rs.open_corpus([path, streams[0], made, other, path, streams[1]], **PLAIN)
+    units = cut_units(corpus, 10**9)
+    numbers = {str(source.path): i for i, source in enumerate(corpus.sources)}
+    alone = [i for name, i in numbers.items() if name.startswith("Iterable")]
+    assert all(WorkUnit(i) in units for i in alone)
+    assert any(unit.n_sources > 1 for unit in units)
+    assert score_of_units(corpus, keyed(), 10**9)[0] == score(corpus, keyed())
+
+
+def test_prompts_of_small_files(tmp_path):
+    for i, doc in enumerate(DOCS[:40]):
+        records = [{"tokens": doc, "p": doc[:i]}, {"tokens": doc[:i], "p": doc}]
+        path = tmp_path / f"{i:02}.jsonl"
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    corpus = rs.open_corpus(tmp_path, field="tokens", prompt_field="p", **PLAIN)
+    for role in ("exclude", "context"):
+        expected = score(corpus, keyed(), prompt_role=role)
+        for size in (100, 700, 10**9):
+            assert score_of_units(corpus, keyed(), size, prompt_role=role)[0] == expected
+            assert documents_of_units(corpus, size) == documents(corpus)
+
+
+def test_what_is_wrong_in_small_files(tmp_path):
+    """Skipped records and files are counted once, in their order."""
+    docs = [[*doc[:3], VOCAB] if i % 11 == 4 else doc for i, doc in enumerate(DOCS)]
+    write_many(tmp_path, docs)
+    for damaged in ("003/x.parquet", "042/x.file.arrow", "081/x.jsonl.gz"):
+        path = tmp_path / damaged
+        path.write_bytes(path.read_bytes()[:-30])
+    corpus = rs.open_corpus(tmp_path, field="tokens", on_error="skip", **PLAIN)
+    expected, report = documents(corpus)
+    assert report.files == 3
+    assert report.count > 9
+    assert len(report.examples) == 5
+    for size in (1, 300, 3_000, 10**9):
+        assert documents_of_units(corpus, size) == (expected, report)
+        assert score_of_units(corpus, keyed(), size) == (score(corpus, keyed()), report)
+
+
+@pytest.mark.parametrize("bad", [1, 19, 23, 132])
+def test_an_error_names_its_small_file(tmp_path, bad):
+    corpus = rs.open_corpus(write_many(tmp_path, [*DOCS[:bad], [VOCAB], *DOCS[bad + 1 :]]), **PLAIN)
+    with pytest.raises(CorpusError) as expected:
+        list(corpus)
+    assert f"/{bad // 3 * 3:03}/x." in str(expected.value)
+    for size in (1, 700, 10**9):
+        with pytest.raises(CorpusError) as found:
+            score_of_units(corpus, keyed(), size)
+        assert str(found.value) == str(expected.value)
 
 
 # JSON lines

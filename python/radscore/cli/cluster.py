@@ -154,7 +154,7 @@ def _register_prepare(commands: Any) -> None:
     group.add_argument(
         "--unit-size",
         metavar="SIZE",
-        help="about how many bytes of a file are one unit (default: 256MB, more beyond 512 GB)",
+        help="about how many bytes of files are one unit (default: 256MB, more beyond 512 GB)",
     )
     group.add_argument(
         "--tmp", metavar="DIR[,DIR]", help="more folders for files of units, used in turn"

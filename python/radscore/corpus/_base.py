@@ -222,7 +222,7 @@ class Reader(Protocol):
     sound: bool
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
-        """The documents from `position` to `end` (or all after it), in file order.
+        """The documents from `position` to `end`, one of its edges (or all), in file order.
 
         Raises `DamagedFileError` where the file ends too early or is not what it seems.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from contextlib import ExitStack, contextmanager
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from radscore.corpus.records import Fields, ValueColumn, flaw_without_encoder, m
 from radscore.documents import Documents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from radscore.corpus.sources import Source
@@ -164,29 +164,32 @@ def _readable(column: Any) -> Any:
     return column
 
 
-def _first_of_each(groups: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    """Gathers groups of so many bytes and rows to `size` bytes: the next group, the rows before."""
-    held = before = 0
+def _first_of_each(groups: list[tuple[int, int]], n_parts: int) -> Iterator[tuple[int, int]]:
+    """Divides groups of so many bytes and rows evenly: where parts meet, and the rows before."""
+    total = max(sum(n_bytes for n_bytes, _ in groups), 1)
+    bytes_before = rows_before = part = 0
     for group, (n_bytes, n_rows) in enumerate(groups):
-        if held and held + n_bytes > size:
-            yield group, before
-            held = 0
-        held += n_bytes
-        before += n_rows
+        at = bytes_before * n_parts // total
+        if at > part:
+            yield group, rows_before
+            part = at
+        bytes_before += n_bytes
+        rows_before += n_rows
 
 
 class ParquetReader(ColumnReader):
     """Reads one row group after the other, and only the columns it needs."""
 
     def edges(self, size: int) -> Iterator[Position]:
-        """Row groups (``group``), by their unpacked sizes."""
+        """Row groups (``group``), by their shares of what the file holds unpacked."""
         import pyarrow.parquet as pq
 
         with damage_named(self._source.path):
             metadata = pq.read_metadata(self._source.path)
         groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
-        sizes = ((group.total_byte_size, group.num_rows) for group in groups)
-        return ({"group": group, "row": 0} for group, _ in _first_of_each(sizes, size))
+        sizes = [(group.total_byte_size, group.num_rows) for group in groups]
+        n_parts = -(-self._source.size // size)
+        return ({"group": group, "row": 0} for group, _ in _first_of_each(sizes, n_parts))
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The documents after `position` (``row`` rows of row group ``group``)."""
@@ -255,17 +258,19 @@ class ArrowReader(ColumnReader):
     """Reads Arrow IPC, both the file and the stream format, memory-mapped."""
 
     def edges(self, size: int) -> Iterator[Position]:
-        """Record batches (``group``, ``rows`` rows before it), by their unpacked sizes."""
-        with self._opened() as (mapped, _, reader):
-            sizes = []
-            for _, batch in self._batches(reader, 0):
-                sizes.append((batch.get_total_buffer_size(), batch.num_rows))
-                mapped.passed(sizes[-1][0])
-        # To come to a batch of a packed stream, all before it must be unpacked.
-        packed = sum(n_bytes for n_bytes, _ in sizes) > self._source.size
-        if not (packed and _is_stream(reader)):
-            for group, rows in _first_of_each(sizes, size):
-                yield {"group": group, "rows": rows}
+        """Record batches (``group``, ``rows`` rows before it), by their packed sizes."""
+        import pyarrow as pa
+
+        sizes = []
+        with self._opened() as (mapped, _, reader), damage_named(self._source.path):
+            for message in _batch_messages(mapped.stream(), reader):
+                # To come to a batch of a packed stream, all before it must be unpacked.
+                if _is_stream(reader) and _is_packed(message):
+                    return
+                no_columns = pa.ipc.read_record_batch(message, pa.schema([]))
+                sizes.append((message.body.size, no_columns.num_rows))
+        for group, rows in _first_of_each(sizes, -(-self._source.size // size)):
+            yield {"group": group, "rows": rows}
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The documents after `position` (record batch ``group``, ``rows`` rows before it)."""
@@ -318,6 +323,34 @@ class ArrowReader(ColumnReader):
 def _is_stream(reader: Any) -> bool:
     """Whether record batches can only be read one after the other."""
     return not hasattr(reader, "num_record_batches")
+
+
+def _batch_messages(stream: Any, reader: Any) -> Iterator[Any]:
+    """The messages of record batches, which unpacks nothing; dictionaries are others."""
+    import pyarrow as pa
+
+    if not _is_stream(reader):
+        stream.seek(8)  # a file is a stream between its magic and its footer
+    messages = pa.ipc.MessageReader.open_stream(stream)
+    batches = (message for message in messages if message.type == "record batch")
+    return islice(batches, None if _is_stream(reader) else reader.num_record_batches)
+
+
+def _is_packed(message: Any) -> bool:
+    """Whether the message of a record batch names a codec, which pyarrow does not tell."""
+    data = message.metadata.to_pybytes()  # a flatbuffer, which pyarrow has verified
+
+    def field(table: int, number: int) -> int:
+        """Where a field of a table begins, counted from the table; 0 where it is not set."""
+        entries = table - int.from_bytes(data[table : table + 4], "little", signed=True)
+        entry = entries + 4 + 2 * number
+        end = entries + int.from_bytes(data[entries : entries + 2], "little")
+        return int.from_bytes(data[entry : entry + 2], "little") if entry < end else 0
+
+    root = int.from_bytes(data[:4], "little")
+    header = root + field(root, 2)  # Message.header, a RecordBatch
+    batch = header + int.from_bytes(data[header : header + 4], "little")
+    return field(batch, 3) != 0  # RecordBatch.compression
 
 
 class MappedFile:

@@ -46,7 +46,7 @@ Engine: TypeAlias = Literal["auto", "fast", "reference"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 # Encodings hold about 100 bytes a token until their ids are taken, so texts go in by portions.
 _PORTION = 1 << 18
-#: Portions that are encoded at the same time.
+#: Portions that are encoded at the same time; the ids of one more are copied, or it waits.
 _AT_ONCE = 2
 
 

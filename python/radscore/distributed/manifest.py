@@ -363,7 +363,7 @@ def prepare(
     dedup, filter, start, prompt_role
         As in `Scorer`.
     unit_bytes : int, optional
-        About how many bytes of a file are one work unit; by default 256 MB, or a 2,000th of a
+        About how many bytes of files are one work unit; by default 256 MB, or a 2,000th of a
         corpus that is larger than 2,000 of them: each reduction opens the files of all units.
     parts : int
         Parts that the partitions are reduced in.

@@ -8,15 +8,18 @@ between documents. So are files of ids whose documents must be looked at as a wh
 end-of-document id is none of the vocabulary and so is taken out, and where bad records are skipped.
 What is packed as a whole is one unit.
 
+Small files that follow one another are one unit, as many as are no larger than a unit together: the
+number of units depends on the size of a corpus, hardly on the number of its files.
+
 Of a file that is damaged, what comes after the damage is skipped, and counted as one file. Where
 damage may show in the middle of a file (Parquet, Arrow, data sets, indexes, items that are packed),
 units after it would be read all the same, and the result would depend on how the file is cut. So
-where bad records are skipped, these files are one unit each.
+where bad records are skipped, these files are not cut.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -30,47 +33,50 @@ from radscore.corpus._base import (
 )
 from radscore.corpus.checks import check_ids
 from radscore.corpus.formats import reader_of
-from radscore.corpus.reading import Corpus
 from radscore.corpus.tokens import TokenReader
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from radscore.corpus import Corpus
     from radscore.corpus.sources import Source
     from radscore.documents import Documents
 
 __all__ = ["Part", "WorkUnit", "cut_units", "read_unit"]
 
-#: Bytes of a file that are one unit.
+#: Bytes of files that are one unit.
 UNIT_BYTES = 256_000_000
 
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """A stretch of one file.
+    """A stretch of one file, or several whole files.
 
     Attributes
     ----------
     source : int
-        Which file of the corpus.
+        Which file of the corpus, or the first of several.
     start : dict
         Where its reader begins; {} for the beginning.
     end : dict or None
         Where its reader stops; None for the end of the file.
     tokens : bool
         Whether it is cut by tokens, so that documents may begin before it and end after it.
+    n_sources : int
+        How many files it holds, one after the other.
     """
 
     source: int
     start: Position = field(default_factory=dict)
     end: Position | None = None
     tokens: bool = False
+    n_sources: int = 1
 
     @property
-    def sources(self) -> tuple[int, ...]:
-        """The files that it reads."""
-        return (self.source,)
+    def sources(self) -> range:
+        """The numbers of its files."""
+        return range(self.source, self.source + self.n_sources)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values."""
@@ -91,31 +97,46 @@ def cut_units(corpus: Corpus, unit_bytes: int = UNIT_BYTES) -> list[WorkUnit]:
     """The units of a corpus, in reading order."""
     units: list[WorkUnit] = []
     skip = corpus.settings["on_error"] == "skip"
+    room = -1  # bytes that the last unit may still take; -1 where it is closed
     for number, source in enumerate(corpus.sources):
-        if source.size <= unit_bytes or source.codec is not None:
+        if source.format == "datasets" and source.size == 0:  # an object that tells no size
             units.append(WorkUnit(number))
-            continue
-        try:
+            room = -1
+        elif source.size <= room:
+            units[-1] = replace(units[-1], n_sources=units[-1].n_sources + 1)
+            room -= source.size
+        elif source.size <= unit_bytes:
+            units.append(WorkUnit(number))
+            room = unit_bytes - source.size
+        else:
             units.extend(_cut(corpus, number, source, unit_bytes, skip=skip))
-        except DamagedFileError:
-            if not skip:
-                raise
-            units.append(WorkUnit(number))  # its reader will count it
+            room = -1
     return units
 
 
 def _cut(
     corpus: Corpus, number: int, source: Source, unit_bytes: int, *, skip: bool
 ) -> list[WorkUnit]:
-    reader = reader_of(source, corpus.options, Problems("raise"))
-    if isinstance(reader, TokenReader) and reader.bare and not (skip or _outside(corpus.options)):
-        total = reader.layout.n_tokens
-        tokens = [0, *even_edges(total, -(-source.size // unit_bytes)), total]
-        return [
-            WorkUnit(number, {"token": first}, {"token": last}, tokens=True)
-            for first, last in pairwise(tokens)
-        ]
-    edges = [] if skip and not reader.sound else list(reader.edges(unit_bytes))
+    if source.codec is not None:
+        return [WorkUnit(number)]
+    try:
+        reader = reader_of(source, corpus.options, Problems("raise"))
+        if (
+            isinstance(reader, TokenReader)
+            and reader.bare
+            and not (skip or _outside(corpus.options))
+        ):
+            total = reader.layout.n_tokens
+            tokens = [0, *even_edges(total, -(-source.size // unit_bytes)), total]
+            return [
+                WorkUnit(number, {"token": first}, {"token": last}, tokens=True)
+                for first, last in pairwise(tokens)
+            ]
+        edges = [] if skip and not reader.sound else list(reader.edges(unit_bytes))
+    except DamagedFileError:
+        if not skip:
+            raise
+        edges = []  # its reader will count it
     bounds = zip([{}, *edges], [*edges, None], strict=True)
     return [WorkUnit(number, start, end) for start, end in bounds]
 
@@ -134,14 +155,14 @@ class UnitReading:
 
     def _documents(self) -> Iterator[Part]:
         corpus, unit = self._corpus, self._unit
-        source = corpus.sources[unit.source]
         problems = Problems(corpus.settings["on_error"])
-        alone = Corpus([source], corpus.options, corpus.settings["on_error"])
-        for chunk in alone.checked_chunks(source, unit.start, problems, end=unit.end):
-            self.skipped = self.skipped.plus(chunk.skipped)
-            if len(chunk.documents):
-                yield Part(chunk.documents, chunk.prompts)
-        self.skipped = self.skipped.plus(problems.take())
+        for number in unit.sources:
+            source = corpus.sources[number]
+            for chunk in corpus.checked_chunks(source, unit.start, problems, end=unit.end):
+                self.skipped = self.skipped.plus(chunk.skipped)
+                if len(chunk.documents):
+                    yield Part(chunk.documents, chunk.prompts)
+            self.skipped = self.skipped.plus(problems.take())
 
     def _tokens(self) -> Iterator[Part]:
         corpus, unit = self._corpus, self._unit
