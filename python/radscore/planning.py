@@ -35,6 +35,7 @@ _SLACK = 1.1
 BASE_BYTES = 300 << 20
 # Growth is fitted over this factor of tokens, at two points a doubling.
 _FITTED = 64
+_LARGEST_VOCAB = 1 << 20
 _FEWEST = 64
 
 
@@ -270,10 +271,15 @@ def plan_corpus(
     if scheme is None:
         largest = max((one.id_range[1] for one in documents), default=0)
         if vocab_size is None:
+            if largest >= _LARGEST_VOCAB:
+                raise TokenError(
+                    f"{corpus.sources[0].path}: the largest id of the sample, {largest}, is beyond "
+                    "any vocabulary; is the dtype right?"
+                )
             vocab_size = max(largest + 1, 2)
             notes.append(f"the vocabulary is taken to have {vocab_size} ids, as the sample has")
         scheme = _any_scheme(vocab_size, context_width)
-    rate = _score(documents, scheme, threads)
+    adding, scoring = _score(documents, scheme, threads)
     width, size = scheme.window_width, scheme.vocab_size
     # The growth of distinct windows is that of pieces which come in no order.
     order = np.random.default_rng(0).permutation(len(documents))
@@ -293,6 +299,9 @@ def plan_corpus(
     n_units = max(round(corpus.total_bytes / UNIT_BYTES), 1)
     a_unit = estimate_distinct(keys, max(n_windows // n_units, 1), float(size) ** width).value
     reading = sample.n_tokens / max(sample.seconds, 1e-9)
+    # Windows that come again are added, and not scored again.
+    more = distinct.value / len(np.unique(keys))
+    work = adding * n_tokens / sample.n_tokens + scoring * max(more, 1.0)
     return Plan(
         n_files=len(corpus.sources),
         total_bytes=corpus.total_bytes,
@@ -311,8 +320,8 @@ def plan_corpus(
         spill_bytes=size_of_window * (n_units * a_unit + by_unit),
         state_bytes=size_of_window * distinct.value,
         read_tokens_per_second=reading,
-        score_tokens_per_second=rate,
-        seconds=n_tokens / reading + n_tokens / rate,
+        score_tokens_per_second=n_tokens / max(work, 1e-9),
+        seconds=n_tokens / reading + work,
         sample_tokens=sample.n_tokens,
         notes=tuple(notes),
     )
@@ -330,16 +339,19 @@ def _kind(width: int, vocab_size: int) -> int:
     return 0 if bits <= 64 else 1 if bits <= 128 else 2
 
 
-def _score(documents: Sequence[Documents], scheme: Scheme, threads: int | None) -> float:
-    """Tokens a second that a scorer takes of the sample."""
+def _score(
+    documents: Sequence[Documents], scheme: Scheme, threads: int | None
+) -> tuple[float, float]:
+    """Seconds that a scorer takes to add the sample, and to score what is distinct in it."""
     from radscore.scoring import Scorer
 
     scorer = Scorer(scheme, threads=threads)
     start = time.perf_counter()
     for one in documents:
         scorer.add(one)
-    seconds = time.perf_counter() - start
-    return max(scorer.n_tokens, 1) / max(seconds, 1e-9)
+    added = time.perf_counter()
+    scorer.core.flush()
+    return added - start, time.perf_counter() - added
 
 
 def _totals(corpus: Corpus, sample: Sample) -> tuple[int, bool, int, bool]:

@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_a_damaged_unit_is_made_anew(cli, fails, setup, tmp_path, monkeypatch):
     expected = score(cli)
     command = ("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
     score(cli, *LIMITED, "--keep")
-    [unit] = (tmp_path / "tmp").rglob("unit-000001.rsw")
+    [unit] = (tmp_path / "tmp").rglob("unit-000000.rsw")
     run = unit.parents[1]
 
     def damage():
@@ -119,13 +120,13 @@ def test_a_damaged_unit_is_made_anew(cli, fails, setup, tmp_path, monkeypatch):
             path.unlink()
 
     damage()
-    says = f"makes work unit 1 anew (of a run in steps: radscore map {run} --unit 1 --redo)"
+    says = f"makes work unit 0 anew (of a run in steps: radscore map {run} --unit 0 --redo)"
     fails(*command, match=says)
     assert score(cli, *LIMITED, "--keep") == expected
     damage()
     fails(*command, match=says)
     monkeypatch.chdir(run)
-    assert "unit 1 of 2 done" in cli("map", run, "--unit", 1, "--redo").err
+    assert "unit 0 of 1 done" in cli("map", run, "--unit", 0, "--redo").err
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(stages, "read_unit", None)
     assert score(cli, *LIMITED) == expected
@@ -298,10 +299,20 @@ def test_processes_that_are_interrupted(cli, setup, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(local, "_start", start_and_note)
         patch.setattr(local.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
-        done = cli("prepare", "run", *INPUT, *SCHEME, "--workers", 2)
+        done = cli("prepare", "run", *INPUT, *SCHEME, "--workers", 2, "--unit-size", "20kB")
     assert (done.code, done.out) == (130, "")
     assert "what was finished is in run, and the same command goes on" in done.err
     assert [process.returncode for process in running] == [-signal.SIGTERM] * 2
+
+
+def test_sigterm_is_taken_as_ctrl_c(cli, setup, monkeypatch):
+    assert cli("prepare", "run", *INPUT, *SCHEME).code == 0
+    term = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    monkeypatch.setattr(stages.Mapping, "unit", term)
+    assert cli("map", "run").code == 130
+    Path("other").mkdir()
+    done = cli("score", *INPUT, *SCHEME, "--memory", "1GiB", "--tmp", "tmp, other")
+    assert (done.code, "the same command goes on" in done.err) == (130, True)
 
 
 def test_processes_end_with_the_one_that_has_started_them(setup, tmp_path):
@@ -380,6 +391,7 @@ def test_a_slurm_script_does_the_same(cli, setup, tmp_path):
     assert str(tmp_path / "alice.key") in text
     assert text.count("--cpus-per-task=1 ") == 4
     assert text.count("--threads 1 ") == 3
+    assert text.count(" --error=") == 1  # the log of the last job holds the result alone
 
 
 def test_what_is_skipped_by_a_whole_run(cli, setup, tmp_path):

@@ -4,8 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from radscore.corpus import inspect_corpus
-from radscore.errors import CorpusError
+import radscore as rs
+from radscore.corpus import inspect_corpus, open_corpus
+from radscore.errors import CorpusError, TokenError
+from radscore.planning import _score, plan_corpus
 
 
 def test_ids_in_parquet(tmp_path):
@@ -50,3 +52,31 @@ def test_headerless_ids_under_every_dtype(tmp_path):
 def test_nothing_readable_is_an_error(jsonl):
     with pytest.raises(CorpusError, match=r"x\.jsonl"):
         inspect_corpus(jsonl("x.jsonl", ["broken"]))
+
+
+def test_a_field_of_ids_and_text(jsonl):
+    path = jsonl("x.jsonl", [{"input_ids": [1, 99_999]}, {"input_ids": "abc"}])
+    found = inspect_corpus(path)
+    assert found.n_documents == 2
+    assert any("text in some records and ids in others" in line for line in found.warnings)
+
+
+def test_what_hints_at_another_dtype_or_end_of_document_id(tmp_path):
+    path = tmp_path / "x.bin"
+    np.array([5, 6, 7, 60_000, 5, 6], dtype="<u2").tofile(path)
+    found = inspect_corpus(path, dtype="uint16", eod=40_000)
+    assert any("no file is cut at id 40000" in line for line in found.warnings)
+    assert not inspect_corpus(path, dtype="uint16", eod=7).warnings
+    assert any(
+        "beyond any vocabulary" in line for line in inspect_corpus(path, dtype="uint32").warnings
+    )
+    with pytest.raises(TokenError, match=r"x.bin: the largest id .* is the dtype right\?"):
+        plan_corpus(open_corpus(path, dtype="uint32"))
+
+
+def test_scoring_that_is_put_off_is_planned_for():
+    ids = np.random.default_rng(0).integers(0, 500, 40_000).astype(np.uint32)
+    documents = rs.Documents(ids, np.arange(0, 40_001, 400))
+    scheme = rs.KGW(vocab_size=500, gamma=0.25, context_width=2, seeding="hash", seed=3)
+    adding, scoring = _score([documents], scheme, 1)
+    assert scoring > adding

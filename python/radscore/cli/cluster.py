@@ -7,6 +7,7 @@ from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
+from radscore.cli.interrupts import term_as_interrupt
 from radscore.cli.keys import load_scheme
 from radscore.cli.memory import RunInput, StepProgress, opening_of
 from radscore.cli.options import (
@@ -18,7 +19,7 @@ from radscore.cli.options import (
     open_inputs,
 )
 from radscore.cli.output import json_out, table
-from radscore.cli.paths import check_run_folders
+from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.report import json_fields, table_rows
 from radscore.cli.score import add_rules, check_rules, load_filter
 
@@ -206,7 +207,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
                 raise UsageError(
                     f"--{name} has no effect without --slurm or --workers: each step takes its own"
                 )
-    tmp = [] if args.tmp is None else args.tmp.split(",")
+    tmp = [] if args.tmp is None else named_folders(args.tmp)
     check_run_folders([args.folder, *tmp], args.inputs)
     scheme = load_scheme(args)
     phi = None if args.filter is None else load_filter(args.filter, scheme)
@@ -257,14 +258,11 @@ def _run_here(
     run: Run, scheme: Scheme, secret: list[str], memory: str, args: argparse.Namespace
 ) -> int:
     """All steps, in processes of this machine."""
-    import signal
-
     from radscore.distributed.local import run_local
 
     progress = StepProgress(quiet=False, asked=False)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with run.alone():
+        with term_as_interrupt(), run.alone():
             result = run_local(
                 run,
                 scheme,
@@ -282,7 +280,6 @@ def _run_here(
         )
         return Exit.INTERRUPTED
     finally:
-        signal.signal(signal.SIGTERM, before)
         progress.close()
     return _report(run, result, as_json=False)
 
@@ -296,7 +293,7 @@ def _folders_of_its_own(args: argparse.Namespace) -> list[Path]:
         return []
     run = str(Path(args.folder).absolute())
     name = f"radscore-{hashlib.sha256(run.encode()).hexdigest()[:12]}"
-    return [Path(folder).absolute() / name for folder in args.tmp.split(",")]
+    return [Path(folder).absolute() / name for folder in named_folders(args.tmp)]
 
 
 def _check_prepared(args: argparse.Namespace, run: Run) -> None:
@@ -327,9 +324,10 @@ def _run_map(args: argparse.Namespace) -> int:
 
     run = Run.open(args.folder)
     mapping = Mapping(run, reopen(run), memory=args.memory, threads=args.threads)
-    for unit in _chosen(args.unit, args.share, len(run.units)):
-        done = mapping.unit(unit, redo=args.redo)
-        _tell(f"unit {unit}", of=len(run.units), done=done)
+    with term_as_interrupt():
+        for unit in _chosen(args.unit, args.share, len(run.units)):
+            done = mapping.unit(unit, redo=args.redo)
+            _tell(f"unit {unit}", of=len(run.units), done=done)
     return Exit.DONE
 
 
@@ -339,9 +337,10 @@ def _run_reduce(args: argparse.Namespace) -> int:
 
     run, scheme = Run.open(args.folder), load_scheme(args)
     reduction = Reduction(run, scheme, args.stage, memory=args.memory, threads=args.threads)
-    for part in _chosen(args.part, args.share, run.n_parts):
-        done = reduction.part(part)
-        _tell(f"part {part} ({args.stage})", of=run.n_parts, done=done)
+    with term_as_interrupt():
+        for part in _chosen(args.part, args.share, run.n_parts):
+            done = reduction.part(part)
+            _tell(f"part {part} ({args.stage})", of=run.n_parts, done=done)
     return Exit.DONE
 
 

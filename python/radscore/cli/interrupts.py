@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Interrupts"]
+__all__ = ["Interrupts", "term_as_interrupt"]
 
 _NOTICE = b"\nradscore: stopping; again to stop without saving\n"
 
@@ -58,3 +58,16 @@ class Interrupts:
             os.write(2, _NOTICE)  # not print(): the signal may have come in the middle of one
         if self.again or self._raises:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def term_as_interrupt() -> Iterator[None]:
+    """While entered, SIGTERM raises `KeyboardInterrupt`, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

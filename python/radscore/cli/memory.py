@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
+from radscore.cli.interrupts import term_as_interrupt
 from radscore.cli.output import json_out, table
 from radscore.cli.parser import as_options
-from radscore.cli.paths import check_run_folders
+from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.progress import Progress
 from radscore.cli.report import json_fields, table_rows
 
@@ -73,7 +74,7 @@ def check_memory(args: argparse.Namespace) -> None:
     if args.tmp is None:
         given = "--memory" if args.ray is None else "--ray"
         raise UsageError(f"{given} needs --tmp: folders for the files of windows")
-    check_run_folders(args.tmp.split(","), args.inputs)
+    check_run_folders(named_folders(args.tmp), args.inputs)
     if args.per_document is not None:
         raise UsageError("--per-document does not go with --memory")
     if args.resume:
@@ -140,7 +141,7 @@ def score_in_files(
 
     if args.ray is not None:
         corpus = corpus.absolute()
-    windows, folders = budget_of(args.memory).windows, folders_of(args.tmp.split(","))
+    windows, folders = budget_of(args.memory).windows, folders_of(named_folders(args.tmp))
     rules = {
         "dedup": args.dedup,
         "filter": phi,
@@ -155,7 +156,7 @@ def score_in_files(
             if ray is not None:
                 rules["parts"] = n_parts(ray)
             run = prepare_in(folders, corpus, scheme, windows=windows, **rules)
-            with run.alone():
+            with term_as_interrupt(), run.alone():
                 if ray is None:
                     result = score_run(run, corpus, scheme, **options)
                 else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus import Corpus
 
-__all__ = ["check_outputs", "check_run_folders"]
+__all__ = ["check_outputs", "check_run_folders", "named_folders"]
 
 _INPUTS = {
     "scheme": "the scheme",
@@ -54,6 +54,11 @@ def check_outputs(args: argparse.Namespace, corpus: Corpus | None = None) -> Non
             if _same(path, name):
                 raise UsageError(f"{option} names {what}: {path}")
         inputs[path] = f"the same file as {option}"
+
+
+def named_folders(text: str) -> list[str]:
+    """The folders of an option that takes several."""
+    return [folder.strip() for folder in text.split(",")]
 
 
 def check_run_folders(folders: Iterable[str], inputs: Iterable[str]) -> None:

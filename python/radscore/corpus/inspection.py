@@ -21,6 +21,9 @@ __all__ = ["Inspection", "inspect_corpus"]
 
 _SNIPPETS = 3
 _SNIPPET_TOKENS = 24
+_LARGEST_VOCAB = 1 << 20
+#: Values of a byte: what text is where there is no tokenizer.
+_BYTES = 256
 # As many documents of one length, and that long, are rows rather than documents.
 _PACKED_ROWS = 4
 _PACKED_TOKENS = 128
@@ -134,11 +137,17 @@ def inspect_corpus(
         eod=eod,
         on_error="skip",
     )
-    return _look_through(corpus, formats, encoder, vocab_size, as_text=tokenizer is None)
+    return _look_through(corpus, formats, encoder, vocab_size, eod, as_text=tokenizer is None)
 
 
 def _look_through(
-    corpus: Corpus, formats: tuple[str, ...], encoder: Any, vocab_size: int | None, *, as_text: bool
+    corpus: Corpus,
+    formats: tuple[str, ...],
+    encoder: Any,
+    vocab_size: int | None,
+    eod: int | None,
+    *,
+    as_text: bool,
 ) -> Inspection:
     n_documents, n_tokens, largest, above = 0, 0, -1, 0
     shortest, longest = 2**62, 0
@@ -157,20 +166,28 @@ def _look_through(
             used = documents.values[documents.offsets[0] : documents.offsets[-1]]
             above += int(np.count_nonzero(used >= vocab_size))
         is_text = is_text or (as_text and batch.from_text)
-        _add_snippets(snippets, batch, encoder, decode=not as_text or batch.from_text)
+        plain = batch.from_text and documents.id_range[1] < _BYTES
+        _add_snippets(snippets, batch, encoder, decode=not as_text or plain)
     warnings = [note for note in corpus.notes if note != corpus.boundaries]
     if n_documents >= _PACKED_ROWS and shortest == longest >= _PACKED_TOKENS and not is_text:
         warnings.append(
             f"all documents have {longest} tokens, as where documents were cut into rows: windows "
             "across the ends of rows are lost"
         )
-    if is_text:
+    if is_text and largest >= _BYTES:
+        warnings.append(f"field {corpus.field!r} holds text in some records and ids in others")
+    elif is_text:
         warnings.append("the documents are text; give a tokenizer (tokenizer=) to count tokens")
     elif above:
         warnings.append(
             f"{above} of {n_tokens} ids are above the vocabulary of {vocab_size} "
             f"(largest {largest}); is the dtype right?"
         )
+    elif largest >= _LARGEST_VOCAB:
+        warnings.append(f"the largest id, {largest}, is beyond any vocabulary; is the dtype right?")
+    by_id = eod is not None and "end-of-document id" in (corpus.boundaries or "")
+    if by_id and n_documents == len(corpus.sources):
+        warnings.append(f"no file is cut at id {eod}: is that what documents end with?")
     if corpus.skipped:
         warnings.append(f"{corpus.skipped} cannot be read, first {corpus.skipped.examples[0]}")
     return Inspection(

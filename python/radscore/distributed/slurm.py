@@ -56,8 +56,10 @@ def slurm_script(
     options = " ".join(shlex.quote(word) for word in secret)
 
     def submit(job: str, after: str | None, count: int | None, work: str) -> str:
-        log, array = "%x-%j.log", ""
-        if count is not None:
+        log, array, error = "%x-%j.log", "", ""
+        if count is None:  # its output is the result alone
+            error = f" --error={shlex.quote(f'{logs}/%x-%j.err')}"
+        else:
             last = min(count, tasks) - 1
             log, array = "%x-%A-%a.log", f" --array=0-{last}"
             # For the job's own shell, not for the one that submits.
@@ -67,7 +69,7 @@ def slurm_script(
             waits = f" --dependency=afterok:${{{after}%%;*}} --kill-on-invalid-dep=yes"
         return (
             f"{job}=$(sbatch {common} --job-name=radscore-{job}{array}{waits} "
-            f"--output={shlex.quote(f'{logs}/{log}')} --wrap={shlex.quote(work)})"
+            f"--output={shlex.quote(f'{logs}/{log}')}{error} --wrap={shlex.quote(work)})"
         )
 
     lines = [
