@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from radscore.errors import ArgumentError, TokenError
 
-__all__ = ["Documents", "DocumentsLike", "IntArray"]
+__all__ = ["MAX_VOCAB", "Documents", "DocumentsLike", "IntArray"]
+
+#: Ids of the largest vocabulary that windows are packed for.
+MAX_VOCAB = 1 << 20
 
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
 #: What is accepted wherever documents are: see :meth:`Documents.of`.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore import _core
-from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.documents import MAX_VOCAB, Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError
 
 __all__ = ["KgramCounts", "KgramSet"]
@@ -82,7 +82,7 @@ class KgramSet:
         cls, kgrams: Iterable[Sequence[int]], vocab_size: int, *, width: int | None = None
     ) -> KgramSet:
         """A set of given k-grams, all of one width (say which if there may be none)."""
-        check_width("vocab_size", vocab_size, 2, 2**20)
+        check_width("vocab_size", vocab_size, 2, MAX_VOCAB)
         return cls(_core.KgramSet.from_rows(_rows(kgrams, width), vocab_size))
 
     @classmethod
@@ -186,7 +186,7 @@ class KgramCounts:
 
     def __init__(self, width: int, vocab_size: int) -> None:
         check_width("width", width, 1, 16)
-        check_width("vocab_size", vocab_size, 2, 2**20)
+        check_width("vocab_size", vocab_size, 2, MAX_VOCAB)
         self.core = _core.KgramCounts(width, vocab_size)
 
     def add(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.documents import check_width
+from radscore.documents import MAX_VOCAB, check_width
 from radscore.errors import TokenError
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _SLACK = 1.1
 BASE_BYTES = 300 << 20
 # Growth is fitted over this factor of tokens, at two points a doubling.
 _FITTED = 64
-_LARGEST_VOCAB = 1 << 20
 _FEWEST = 64
 
 
@@ -89,9 +88,30 @@ def estimate_distinct(
     >>> estimate_distinct(keys, 1000)
     DistinctEstimate(value=10, low=10, high=10)
     """
-    n = len(keys)
+    return _estimate(_seen(keys), n_windows, support)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The distinct windows of a sample."""
+
+    #: Windows in all.
+    n: int
+    #: The places where each distinct one was seen first, sorted.
+    first: npt.NDArray[np.int64]
+    #: How many were seen once, and twice.
+    once: int
+    twice: int
+
+
+def _seen(keys: npt.NDArray[np.uint64]) -> _Seen:
     _, first, counts = np.unique(keys, return_index=True, return_counts=True)
-    seen, once, twice = len(first), int((counts == 1).sum()), int((counts == 2).sum())
+    once, twice = int((counts == 1).sum()), int((counts == 2).sum())
+    return _Seen(len(keys), np.sort(first), once, twice)
+
+
+def _estimate(sample: _Seen, n_windows: int, support: float) -> DistinctEstimate:
+    n, once, twice, seen = sample.n, sample.once, sample.twice, len(sample.first)
     if n >= n_windows or not seen:
         return DistinctEstimate(seen, seen, seen)
     more = n_windows - n
@@ -99,7 +119,7 @@ def estimate_distinct(
     # Chao and Lin, for samples without replacement: undetected windows of the whole.
     hidden = once**2 / (2 * twice * n / max(n - 1, 1) + once * n / more) if once else 0.0
     low = min(seen + hidden, high)
-    value = seen * math.exp(_growth(np.sort(first), n, math.log(n_windows / n)))
+    value = seen * math.exp(_growth(sample.first, n, math.log(n_windows / n)))
     return DistinctEstimate(round(min(max(value, low), high)), round(low), round(high))
 
 
@@ -271,7 +291,7 @@ def plan_corpus(
     if scheme is None:
         largest = max((one.id_range[1] for one in documents), default=0)
         if vocab_size is None:
-            if largest >= _LARGEST_VOCAB:
+            if largest >= MAX_VOCAB:
                 raise TokenError(
                     f"{corpus.sources[0].path}: the largest id of the sample, {largest}, is beyond "
                     "any vocabulary; is the dtype right?"
@@ -291,16 +311,17 @@ def plan_corpus(
         )
     n_tokens, exact_tokens, n_documents, exact_documents = _totals(corpus, sample)
     n_windows = max(round(n_tokens * len(keys) / sample.n_tokens), len(keys))
-    distinct = estimate_distinct(keys, n_windows, float(size) ** width)
+    seen, support = _seen(keys), float(size) ** width
+    distinct = _estimate(seen, n_windows, support)
     size_of_window = WINDOW_BYTES[_kind(width, size)]
     held = min(n_windows, max(round(_REPEATED * distinct.value), _WAITING_BYTES // size_of_window))
     by_unit = 0 if scheme.core.has_distinct_units else distinct.value
     # A work unit writes each of its windows once.
     n_units = max(round(corpus.total_bytes / UNIT_BYTES), 1)
-    a_unit = estimate_distinct(keys, max(n_windows // n_units, 1), float(size) ** width).value
+    a_unit = _estimate(seen, max(n_windows // n_units, 1), support).value
     reading = sample.n_tokens / max(sample.seconds, 1e-9)
     # Windows that come again are added, and not scored again.
-    more = distinct.value / len(np.unique(keys))
+    more = distinct.value / len(seen.first)
     work = adding * n_tokens / sample.n_tokens + scoring * max(more, 1.0)
     return Plan(
         n_files=len(corpus.sources),

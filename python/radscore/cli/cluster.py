@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import term_as_interrupt
 from radscore.cli.keys import load_scheme
-from radscore.cli.memory import RunInput, StepProgress, opening_of
+from radscore.cli.memory import (
+    MEMORY_OF_A_STEP,
+    RunInput,
+    StepProgress,
+    interrupted,
+    opening_of,
+)
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
@@ -49,9 +55,6 @@ Deduplicates and scores parts of a run whose units are all mapped. Schemes whose
 windows need a second stage: --stage units, when all parts of the first are done."""
 _MERGE = """\
 Adds up the parts of a run, and prints the result as radscore score does."""
-
-
-_MEMORY = "1GiB"
 
 
 def register(commands: Any) -> None:
@@ -125,10 +128,15 @@ def _chosen(named: list[int] | None, share: slice, count: int) -> Sequence[int]:
     return range(count)[share] if named is None else named
 
 
-def _add_resources(parser: Any, threads: str = "all cores", memory: str | None = _MEMORY) -> None:
+def _add_resources(
+    parser: Any, threads: str = "all cores", memory: str | None = MEMORY_OF_A_STEP
+) -> None:
     """Memory and threads of a step."""
     parser.add_argument(
-        "--memory", default=memory, metavar="SIZE", help=f"memory of a step (default: {_MEMORY})"
+        "--memory",
+        default=memory,
+        metavar="SIZE",
+        help=f"memory of a step (default: {MEMORY_OF_A_STEP})",
     )
     parser.add_argument(
         "--threads", type=natural, metavar="N", help=f"threads of a step (default: {threads})"
@@ -234,7 +242,7 @@ def _run_prepare(args: argparse.Namespace) -> int:
     )
     _check_prepared(args, run)
     secret = _secret_options(args)
-    memory = args.memory or _MEMORY
+    memory = args.memory or MEMORY_OF_A_STEP
     if args.slurm:
         options = {"cpus": args.threads, "tasks": args.slurm_tasks}
         given = {name: value for name, value in options.items() if value is not None}
@@ -273,12 +281,7 @@ def _run_here(
                 progress=progress.show,
             )
     except KeyboardInterrupt:
-        print(
-            f"radscore: interrupted; what was finished is in {run.folder}, and the same command "
-            "goes on",
-            file=sys.stderr,
-        )
-        return Exit.INTERRUPTED
+        return interrupted(run.folder)
     finally:
         progress.close()
     return _report(run, result, as_json=False)

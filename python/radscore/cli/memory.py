@@ -26,15 +26,17 @@ if TYPE_CHECKING:
     from radscore.schemes import Scheme
 
 __all__ = [
+    "MEMORY_OF_A_STEP",
     "RunInput",
     "StepProgress",
     "add_memory",
     "check_memory",
+    "interrupted",
     "opening_of",
     "score_in_files",
 ]
 
-_MEMORY_OF_A_TASK = "1GiB"
+MEMORY_OF_A_STEP = "1GiB"
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +67,7 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
 def check_memory(args: argparse.Namespace) -> None:
     """Refuses what does not go together with windows in files."""
     if args.ray is not None and args.memory is None:
-        args.memory = _MEMORY_OF_A_TASK
+        args.memory = MEMORY_OF_A_STEP
     if args.memory is None:
         for name in ("tmp", "keep"):
             if getattr(args, name):
@@ -164,14 +166,18 @@ def score_in_files(
                 progress.close()
                 return _finish(args, run, result)
     except KeyboardInterrupt:
-        print(
-            f"radscore: interrupted; what was finished is in {args.tmp}, and the same command goes "
-            "on",
-            file=sys.stderr,
-        )
-        return Exit.INTERRUPTED
+        return interrupted(args.tmp)
     finally:
         progress.close()
+
+
+def interrupted(where: Any) -> int:
+    """Says where a run that was interrupted has left what was finished."""
+    print(
+        f"radscore: interrupted; what was finished is in {where}, and the same command goes on",
+        file=sys.stderr,
+    )
+    return Exit.INTERRUPTED
 
 
 def _finish(args: argparse.Namespace, run: Run, result: ScoreResult) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, UsageError
 from radscore.cli.parser import looks_like_key
+from radscore.documents import MAX_VOCAB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +38,6 @@ _FORMATS = (
 )
 # Smaller than the library's: progress, Ctrl-C and states come between batches.
 _BATCH_TOKENS = 2**20
-_MOST_IDS = 2**20
 
 
 def add_command(
@@ -74,8 +74,8 @@ def natural(text: str) -> int:
 
 def vocabulary(text: str) -> int:
     """The size of a vocabulary."""
-    if not 2 <= (value := number(text)) <= _MOST_IDS:
-        raise argparse.ArgumentTypeError(f"must be from 2 to {_MOST_IDS:,}, not {value}")
+    if not 2 <= (value := number(text)) <= MAX_VOCAB:
+        raise argparse.ArgumentTypeError(f"must be from 2 to {MAX_VOCAB:,}, not {value}")
     return value
 
 

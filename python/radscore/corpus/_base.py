@@ -28,6 +28,7 @@ __all__ = [
     "Reader",
     "SkipReport",
     "Where",
+    "count_parts",
     "damage_named",
     "even_edges",
 ]
@@ -234,6 +235,11 @@ class Reader(Protocol):
         The beginning and the end of the file are not among them. Not for files with a codec.
         """
         return iter(())
+
+
+def count_parts(n_bytes: int, size: int) -> int:
+    """Parts of at most `size` bytes that so many are divided into."""
+    return -(-n_bytes // size)
 
 
 def even_edges(total: int, n_parts: int) -> Iterator[int]:

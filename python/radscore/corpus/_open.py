@@ -14,7 +14,7 @@ from radscore.corpus.records import Fields, choose_field, flaw_without_encoder, 
 from radscore.corpus.sources import find_sources
 from radscore.corpus.text import Encoder, Engine, check_engine, load_encoder
 from radscore.corpus.tokens import check_dtype, doubt_of, token_layout
-from radscore.documents import check_width
+from radscore.documents import MAX_VOCAB, check_width
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def open_corpus(
     check_engine(tokenizer_engine)
     check_width("batch_tokens", batch_tokens, 1, 2**40)
     if vocab_size is not None:
-        check_width("vocab_size", vocab_size, 1, 2**20)
+        check_width("vocab_size", vocab_size, 1, MAX_VOCAB)
     if eod is not None:
         check_width("eod", eod, 0, 2**32 - 1)
     sources = find_sources(paths, format)

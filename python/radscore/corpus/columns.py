@@ -18,6 +18,7 @@ from radscore.corpus._base import (
     Problems,
     Reader,
     Where,
+    count_parts,
     damage_named,
 )
 from radscore.corpus.records import Fields, ValueColumn, flaw_without_encoder, missing_field
@@ -188,7 +189,7 @@ class ParquetReader(ColumnReader):
             metadata = pq.read_metadata(self._source.path)
         groups = (metadata.row_group(group) for group in range(metadata.num_row_groups))
         sizes = [(group.total_byte_size, group.num_rows) for group in groups]
-        n_parts = -(-self._source.size // size)
+        n_parts = count_parts(self._source.size, size)
         return ({"group": group, "row": 0} for group, _ in _first_of_each(sizes, n_parts))
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
@@ -269,7 +270,7 @@ class ArrowReader(ColumnReader):
                     return
                 no_columns = pa.ipc.read_record_batch(message, pa.schema([]))
                 sizes.append((message.body.size, no_columns.num_rows))
-        for group, rows in _first_of_each(sizes, -(-self._source.size // size)):
+        for group, rows in _first_of_each(sizes, count_parts(self._source.size, size)):
             yield {"group": group, "rows": rows}
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:

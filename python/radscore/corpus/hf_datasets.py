@@ -21,6 +21,7 @@ from radscore.corpus._base import (
     Problems,
     Reader,
     Where,
+    count_parts,
     damage_named,
     even_edges,
     place,
@@ -179,7 +180,7 @@ def _rows_a_batch(fields: Fields, size: int, n_rows: int) -> int:
 
 
 def _even_rows(source: Source, n_rows: int, size: int) -> Iterator[Position]:
-    return ({"row": row} for row in even_edges(n_rows, -(-source.size // size)))
+    return ({"row": row} for row in even_edges(n_rows, count_parts(source.size, size)))
 
 
 class _SavedReader(ColumnReader):

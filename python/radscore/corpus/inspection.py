@@ -12,6 +12,7 @@ from radscore.corpus._open import open_corpus
 from radscore.corpus.sources import Source, find_sources
 from radscore.corpus.text import Engine, Utf8Encoder, load_encoder
 from radscore.corpus.tokens import BIN_DTYPES
+from radscore.documents import MAX_VOCAB
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ __all__ = ["Inspection", "inspect_corpus"]
 
 _SNIPPETS = 3
 _SNIPPET_TOKENS = 24
-_LARGEST_VOCAB = 1 << 20
 #: Values of a byte: what text is where there is no tokenizer.
 _BYTES = 256
 # As many documents of one length, and that long, are rows rather than documents.
@@ -183,7 +183,7 @@ def _look_through(
             f"{above} of {n_tokens} ids are above the vocabulary of {vocab_size} "
             f"(largest {largest}); is the dtype right?"
         )
-    elif largest >= _LARGEST_VOCAB:
+    elif largest >= MAX_VOCAB:
         warnings.append(f"the largest id, {largest}, is beyond any vocabulary; is the dtype right?")
     by_id = eod is not None and "end-of-document id" in (corpus.boundaries or "")
     if by_id and n_documents == len(corpus.sources):

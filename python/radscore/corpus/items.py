@@ -16,6 +16,7 @@ from radscore.corpus._base import (
     Position,
     Problems,
     Where,
+    count_parts,
     damage_named,
     even_edges,
     joined,
@@ -151,7 +152,9 @@ class ItemReader:
         """Items (``item``)."""
         offsets, count = self._shard.offsets, len(self._shard.offsets) - 1
         begin, end = int(offsets[0]), int(offsets[-1])
-        places = [begin + at for at in even_edges(end - begin, -(-self._source.size // size))]
+        places = [
+            begin + at for at in even_edges(end - begin, count_parts(self._source.size, size))
+        ]
         for item in np.unique(np.searchsorted(offsets, places)).tolist():
             if 0 < item < count:
                 yield {"item": item}

@@ -18,6 +18,7 @@ from radscore.corpus._base import (
     Problems,
     SkipReport,
     Where,
+    count_parts,
     damage_named,
     even_edges,
     place,
@@ -58,7 +59,7 @@ class JsonLinesReader:
         """Beginnings of lines (``byte``); to count them, all before would have to be read."""
         path, total, byte = self._source.path, self._source.size, 0
         with damage_named(path), path.open("rb") as file:
-            for edge in even_edges(total, -(-total // size)):
+            for edge in even_edges(total, count_parts(total, size)):
                 if edge <= byte:  # inside of a line that was passed
                     continue
                 file.seek(edge - 1)

@@ -20,6 +20,7 @@ from radscore.corpus._base import (
     InputOptionError,
     Position,
     Where,
+    count_parts,
     counted,
     damage_named,
     even_edges,
@@ -224,7 +225,7 @@ class MegatronReader:
 
     def edges(self, size: int) -> Iterator[Position]:
         """Documents (``document``)."""
-        documents = even_edges(self._index.n_documents, -(-self._source.size // size))
+        documents = even_edges(self._index.n_documents, count_parts(self._source.size, size))
         return ({"document": document} for document in documents)
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:

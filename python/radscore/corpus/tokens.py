@@ -15,6 +15,7 @@ from radscore.corpus._base import (
     InputOptionError,
     Position,
     Where,
+    count_parts,
     damage_named,
     even_edges,
 )
@@ -247,7 +248,7 @@ class TokenReader:
     def edges(self, size: int) -> Iterator[Position]:
         """Ends of documents (``token``), or documents of an index (``document``)."""
         layout, last = self.layout, 0
-        n_parts = -(-self._bytes(layout.n_tokens) // size)
+        n_parts = count_parts(self._bytes(layout.n_tokens), size)
         if layout.ends is not None:
             for document in even_edges(layout.ends.n_documents, n_parts):
                 yield {"document": document}

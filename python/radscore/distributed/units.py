@@ -29,6 +29,7 @@ from radscore.corpus._base import (
     Position,
     Problems,
     SkipReport,
+    count_parts,
     even_edges,
 )
 from radscore.corpus.checks import check_ids
@@ -127,7 +128,7 @@ def _cut(
             and not (skip or _outside(corpus.options))
         ):
             total = reader.layout.n_tokens
-            tokens = [0, *even_edges(total, -(-source.size // unit_bytes)), total]
+            tokens = [0, *even_edges(total, count_parts(source.size, unit_bytes)), total]
             return [
                 WorkUnit(number, {"token": first}, {"token": last}, tokens=True)
                 for first, last in pairwise(tokens)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from radscore import _core
-from radscore.documents import check_width
+from radscore.documents import MAX_VOCAB, check_width
 from radscore.errors import ArgumentError, ModelError, StateError
 from radscore.models.loading import LanguageModel, as_language_model
 from radscore.models.reading import Counts, Pairs, Reader
@@ -199,7 +199,7 @@ class Reading:
             translate, words = own.translate, tokenizer
             limit, least = len(tokenizer), tokenizer.vocab_size
         if vocab_size is not None:
-            limit = min(limit, check_width("vocab_size", vocab_size, 2, 2**20))
+            limit = min(limit, check_width("vocab_size", vocab_size, 2, MAX_VOCAB))
         self._reader = Reader(
             suspect,
             other,

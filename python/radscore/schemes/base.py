@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from radscore.documents import MAX_VOCAB
 from radscore.errors import ArgumentError, SchemeError, TokenError
 from radscore.schemes.key import Key, fingerprint_of
 
@@ -71,7 +72,7 @@ class Scheme(ABC):
     vocab_size: int
 
     def __post_init__(self) -> None:
-        self._set("vocab_size", whole("vocab_size", self.vocab_size, 2, 1 << 20))
+        self._set("vocab_size", whole("vocab_size", self.vocab_size, 2, MAX_VOCAB))
         self._check()
         # Built at once, so that a wrong parameter fails here and not hours later.
         _ = self.core

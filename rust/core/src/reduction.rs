@@ -126,10 +126,8 @@ impl Scorer {
         limits: &Limits,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Finished> {
-        let sections = self.sections();
-        let most = sections.iter().map(|&(_, bits)| 1 << bits).max();
-        let files = open_units(paths, Some(&configuration), &(0..most.unwrap_or(0)))?;
-        let mut writer = Writer::create(path, configuration, unit, &sections)?;
+        let files = open_units(paths, Some(&configuration), &(0..usize::MAX))?;
+        let mut writer = Writer::create(path, configuration, unit, &self.sections())?;
         let loading = Loading {
             limits,
             pool: &self.pool,
