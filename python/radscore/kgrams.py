@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from radscore import _core
 from radscore.documents import MAX_VOCAB, Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError
 
-__all__ = ["KgramCounts", "KgramSet"]
+__all__ = ["Counted", "KgramCounts", "KgramOrigin", "KgramSet"]
+
+Counted: TypeAlias = Literal["given", "occurrences", "documents"]
 
 _JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
 
@@ -40,12 +43,92 @@ def _are_ids(tokens: list[Any]) -> bool:
     return all(isinstance(token, (int, np.integer)) and 0 <= token < 2**32 for token in tokens)
 
 
+@dataclass(frozen=True)
+class KgramOrigin:
+    """How a set of k-grams was made, which decides what a test may conclude with it as a filter.
+
+    Attributes
+    ----------
+    watermarked : bool or None
+        Whether the text carries the watermark that will be tested; None where nobody said, which
+        tests read as yes.
+    counted : {"given", "occurrences", "documents"}
+        What the counts are numbers of; "given" where the k-grams were listed, not counted.
+    top : int or None
+        Only so many, the most frequent, were kept.
+    min_count : int
+        The least count that was kept.
+    """
+
+    watermarked: bool | None = None
+    counted: Counted = "given"
+    top: int | None = None
+    min_count: int = 1
+
+    def __post_init__(self) -> None:
+        flags = self.watermarked is None or isinstance(self.watermarked, bool)
+        counts = [self.min_count, *([] if self.top is None else [self.top])]
+        if (
+            not flags
+            or self.counted not in get_args(Counted)
+            or any(type(count) is not int or not 0 <= count < 2**63 for count in counts)
+        ):
+            raise StateError(f"a k-gram set says of its making what makes no sense: {asdict(self)}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the set holds every k-gram of its text, so that nothing was chosen."""
+        return self.counted != "given" and self.top is None and self.min_count <= 1
+
+    @property
+    def words(self) -> str:
+        """For a person: ``k-grams in 3 or more documents of unmarked text``."""
+        text = {True: "watermarked text", False: "unmarked text", None: "text of unknown marking"}
+        if self.counted == "given":
+            return f"a given list, from {text[self.watermarked]}"
+        which = "all k-grams" if self.top is None else f"the {self.top} most frequent k-grams"
+        if self.is_whole or (self.top is not None and self.min_count <= 1):
+            how = "" if self.is_whole else f", counted by {self.counted}"
+        else:
+            how = f" in {self.min_count} {self.counted} or more"
+        return f"{which}{how}, of {text[self.watermarked]}"
+
+    def joined(self, other: KgramOrigin) -> KgramOrigin:
+        """Of k-grams that two sets gave."""
+        both = {self.watermarked, other.watermarked}
+        watermarked = False if both == {False} else (True if True in both else None)
+        if self == other or (self.is_whole and other.is_whole):
+            return KgramOrigin(watermarked, self.counted, self.top, self.min_count)
+        return KgramOrigin(watermarked)
+
+    def to_json(self) -> str:
+        """As files hold it."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> KgramOrigin:
+        """What `to_json` gave.
+
+        Raises
+        ------
+        StateError
+            If it is anything else.
+        """
+        if not text:
+            return cls()
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            raise StateError("the origin of a k-gram set is damaged") from None
+
+
 class KgramSet:
     """A set of k-grams over a vocabulary; as a filter, the contexts that are scored.
 
     Make one with `from_documents`, `from_kgrams`, `load` or :meth:`KgramCounts.top`. Sets of equal
     width and vocabulary are combined by ``|`` and ``&``; ``kgram in phi``, ``len(phi)`` and
-    iteration (tuples in lexicographic order) work as for a `frozenset`.
+    iteration (tuples in lexicographic order) work as for a `frozenset`. `origin` says how the set
+    was made: what a test may conclude with it as a filter depends on that.
 
     Examples
     --------
@@ -56,10 +139,12 @@ class KgramSet:
     [(1, 2)]
     """
 
-    __slots__ = ("core",)
+    __slots__ = ("core", "origin")
 
     def __init__(self, core: _core.KgramSet) -> None:
         self.core = core
+        #: How the set was made: a `KgramOrigin`.
+        self.origin = KgramOrigin.from_json(core.origin)
 
     @classmethod
     def from_documents(
@@ -70,20 +155,30 @@ class KgramSet:
         *,
         top: int | None = None,
         min_count: int = 1,
+        watermarked: bool | None = None,
         threads: int | None = None,
     ) -> KgramSet:
         """The k-grams of documents, or the `top` most frequent of them (see `KgramCounts.top`)."""
-        counts = KgramCounts(width, vocab_size)
+        counts = KgramCounts(width, vocab_size, watermarked=watermarked)
         counts.add(documents, threads=threads)
         return counts.top(top, min_count=min_count)
 
     @classmethod
     def from_kgrams(
-        cls, kgrams: Iterable[Sequence[int]], vocab_size: int, *, width: int | None = None
+        cls,
+        kgrams: Iterable[Sequence[int]],
+        vocab_size: int,
+        *,
+        width: int | None = None,
+        watermarked: bool | None = None,
     ) -> KgramSet:
-        """A set of given k-grams, all of one width (say which if there may be none)."""
+        """A set of given k-grams, all of one width (say which if there may be none).
+
+        `watermarked` says whether they come from text with the watermark that will be tested.
+        """
         check_width("vocab_size", vocab_size, 2, MAX_VOCAB)
-        return cls(_core.KgramSet.from_rows(_rows(kgrams, width), vocab_size))
+        origin = KgramOrigin(watermarked).to_json()
+        return cls(_core.KgramSet.from_rows(_rows(kgrams, width), vocab_size, origin))
 
     @classmethod
     def load(cls, path: str | Path, *, vocab_size: int | None = None) -> KgramSet:
@@ -109,7 +204,7 @@ class KgramSet:
         return cls(core)
 
     def save(self, path: str | Path) -> None:
-        """Saves the set (format ``RSKG``, version 1, with a checksum), replacing `path` at once."""
+        """Saves the set (format ``RSKG``, version 2, with a checksum), replacing `path` at once."""
         self.core.save(Path(path))
 
     @property
@@ -144,10 +239,13 @@ class KgramSet:
         return (tuple(row) for row in self.to_numpy().tolist())
 
     def __or__(self, other: KgramSet) -> KgramSet:
-        return KgramSet(self.core.union(other.core))
+        return KgramSet(self.core.union(other.core, self.origin.joined(other.origin).to_json()))
 
     def __and__(self, other: KgramSet) -> KgramSet:
-        return KgramSet(self.core.intersection(other.core))
+        origin = self.origin.joined(other.origin)
+        if self.origin != other.origin or origin.is_whole:  # what both texts have is a choice
+            origin = KgramOrigin(origin.watermarked)
+        return KgramSet(self.core.intersection(other.core, origin.to_json()))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KgramSet) and self.fingerprint == other.fingerprint
@@ -171,6 +269,10 @@ class KgramCounts:
         Ids in a k-gram, 1 to 16.
     vocab_size : int
         Size of the vocabulary, 2 to 2**20.
+    watermarked : bool, optional
+        Whether the text carries the watermark that will be tested. A filter from unmarked text
+        may be chosen in any way; of watermarked text only all k-grams make a valid one. None is
+        read as yes.
 
     Examples
     --------
@@ -184,10 +286,27 @@ class KgramCounts:
 
     __slots__ = ("core",)
 
-    def __init__(self, width: int, vocab_size: int) -> None:
+    def __init__(self, width: int, vocab_size: int, *, watermarked: bool | None = None) -> None:
         check_width("width", width, 1, 16)
         check_width("vocab_size", vocab_size, 2, MAX_VOCAB)
         self.core = _core.KgramCounts(width, vocab_size)
+        self.core.set_origin(KgramOrigin(watermarked).to_json())
+
+    @property
+    def origin(self) -> KgramOrigin:
+        """From which text, and what the counts are numbers of ("given" before any is counted)."""
+        return KgramOrigin.from_json(self.core.origin)
+
+    def _counts_by(self, counted: Counted) -> None:
+        """From now on the counts are numbers of `counted`."""
+        origin = self.origin
+        if len(self) and origin.counted == "given":
+            return  # what was given stays among them
+        if len(self) and origin.counted != counted:
+            raise ArgumentError(
+                f"per_document must not change: these are counts of {origin.counted}"
+            )
+        self.core.set_origin(KgramOrigin(origin.watermarked, counted).to_json())
 
     def add(
         self,
@@ -203,9 +322,8 @@ class KgramCounts:
         documents : Documents, Arrow lists, lists of ids, arrays, tensors
             What to count; in parallel.
         per_document : bool
-            Count each k-gram once a document, so that the counts are numbers of documents. For a
-            filter from text that carries the tested watermark: how often a context comes again
-            in a text depends on its own green list, whether it comes at all does not.
+            Count each k-gram once a document, so that the counts are numbers of documents; the
+            same in every call.
         threads : int, optional
             Worker threads; all cores by default.
 
@@ -219,6 +337,7 @@ class KgramCounts:
         if threads is not None:
             threads = check_width("threads", threads, 1, 4096)
         ragged = Documents.of(documents)
+        self._counts_by("documents" if per_document else "occurrences")
         if per_document:
             ragged = _once_a_document(ragged, self.width)
         self.core.add(ragged.values, ragged.offsets, threads)
@@ -229,15 +348,19 @@ class KgramCounts:
         Of equally frequent k-grams those come first whose ids come first in lexicographic order.
         """
         if n is not None:
-            check_width("n", n, 0, 2**62)
-        return KgramSet(self.core.top(n, check_width("min_count", min_count, 0, 2**62)))
+            n = check_width("n", n, 0, 2**62)
+        least = check_width("min_count", min_count, 0, 2**62)
+        origin = self.origin
+        if origin.counted != "given":
+            origin = KgramOrigin(origin.watermarked, origin.counted, n, least)
+        return KgramSet(self.core.top(n, least, origin.to_json()))
 
     def to_numpy(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64]]:
         """K-grams in lexicographic order, shape (n, width), and their counts."""
         return self.core.rows()
 
     def save(self, path: str | Path) -> None:
-        """Saves the counts (format ``RSKC``, version 1, with a checksum)."""
+        """Saves the counts (format ``RSKC``, version 2, with a checksum)."""
         self.core.save(Path(path))
 
     @classmethod

@@ -8,9 +8,9 @@ import pytest
 from radscore._reference.pipeline import (
     Rules,
     Scorer,
+    Shown,
     count_kgrams,
     curve,
-    occurs_in,
     per_document,
     positions,
     top_kgrams,
@@ -76,10 +76,21 @@ def test_exclusion_by_the_documents_own_prompt():
     assert removed(tally) == (2, 1, 0, 0, 1)  # (1, 2) is no contiguous run, (2, 3) is
 
 
-def test_an_empty_context_occurs_in_no_prompt():
-    assert not occurs_in((), [1, 2])
-    assert occurs_in((1,), [2, 1])
-    assert not occurs_in((1, 2, 3), [1, 2])
+def test_a_prompt_shorter_than_a_context_excludes_nothing():
+    shown = Shown.by([1, 2], keyed(3), Rules())
+    assert not shown.values
+    assert (1, 9) in Shown.by([2, 1], keyed(1), Rules())
+
+
+def test_a_prompt_excludes_by_what_the_random_function_reads():
+    last = HFKGW(vocab_size=100, context_width=2, gamma=0.5)  # reads the last token alone
+    tally = run(last, [[1, 2, 3, 4]], prompts=[[9, 8, 2, 7]])
+    assert removed(tally) == (2, 1, 0, 0, 1)  # (1, 2) and (8, 2) are one seed
+    salted = HFKGW(vocab_size=100, context_width=1, gamma=0.5, seeding_scheme="selfhash")
+    tally = run(salted, [[1, 2, 3]], prompts=[[3]])
+    assert removed(tally) == (3, 1, 0, 0, 2)  # no seed before the target: by units
+    sums = LmWatermarking.named("ff-additive-2-False", 100, 0.5)
+    assert run(sums, [[1, 2, 3]], prompts=[[2, 1]]).n_excluded == 1
 
 
 def test_filter_is_on_the_context():

@@ -25,10 +25,10 @@ __all__ = [
     "Role",
     "Rules",
     "Scorer",
+    "Shown",
     "Tally",
     "count_kgrams",
     "curve",
-    "occurs_in",
     "per_document",
     "positions",
     "top_kgrams",
@@ -57,8 +57,8 @@ class Rules:
         First position scored in a document, by default the first with a whole context. Only
         schemes that pad take an earlier one, and put `PADDING` left of the document.
     prompt_role : {"exclude", "context"}
-        A prompt either excludes the windows whose context occurs in it, or stands before its
-        document so that the first contexts reach into it.
+        A prompt either excludes the windows whose draw may have been met in it, or stands before
+        its document so that the first contexts reach into it.
     """
 
     dedup: Dedup = "unit"
@@ -86,10 +86,33 @@ def windows_of(
         yield target, tuple(tokens[target : target + k + 1])
 
 
-def occurs_in(context: Window, prompt: Tokens) -> bool:
-    """Whether a context is a contiguous run of a prompt. An empty context is none."""
-    k = len(context)
-    return k > 0 and any(tuple(prompt[i : i + k]) == context for i in range(len(prompt) - k + 1))
+@dataclass(frozen=True)
+class Shown:
+    """What a prompt has shown of the random function: seeds, or units where there are none."""
+
+    scheme: Scheme
+    values: frozenset[Hashable] = frozenset()
+
+    @classmethod
+    def by(cls, prompt: Tokens, scheme: Scheme, rules: Rules) -> Shown:
+        """By a prompt; where contexts are padded, its first tokens have padded ones too."""
+        k = scheme.window_width - 1
+        if rules.prompt_role != "exclude" or not len(prompt):
+            return cls(scheme)
+        padded = scheme.pads and rules.start is not None and rules.start < k
+        tokens = [PADDING] * (k if padded else 0) + list(prompt)
+        if scheme.context_seed((0,) * (k + 1)) is None:
+            windows = [tuple(tokens[i : i + k + 1]) for i in range(len(tokens) - k)]
+            return cls(scheme, frozenset(scheme.unit(window) for window in windows))
+        contexts = [tuple(tokens[i : i + k]) for i in range(len(tokens) - k + 1) if k]
+        return cls(scheme, frozenset(scheme.context_seed((*context, 0)) for context in contexts))
+
+    def __contains__(self, window: Window) -> bool:
+        """Whether the window's draw may be among what was shown."""
+        seed = self.scheme.context_seed(window)
+        if seed is None:
+            return self.scheme.unit(window) in self.values
+        return any(self.scheme.shares_draws(seed, shown) for shown in self.values)
 
 
 @dataclass(frozen=True)
@@ -175,9 +198,9 @@ class Scorer:
             self.n_documents += 1
             self.n_short_documents += not windows
             self.n_tokens += len(document)
+            shown = Shown.by(prompt, self.scheme, self.rules)
             for target, window in windows:
-                record = Record(self.next_place + target, window, weight[target])
-                self._take(record, prompt if self.rules.prompt_role == "exclude" else ())
+                self._take(Record(self.next_place + target, window, weight[target]), shown)
             self.next_place += len(document)
 
     def add_pairs(
@@ -195,15 +218,14 @@ class Scorer:
         weighting = [1.0] * len(windows) if weights is None else list(weights)
         places = list(range(len(windows)) if occurrences is None else occurrences)
         for place, window, weight in zip(places, windows, weighting, strict=True):
-            self._take(Record(self.next_place + place, window, weight), ())
+            self._take(Record(self.next_place + place, window, weight), Shown(self.scheme))
         self.next_place += max(places, default=-1) + 1
 
-    def _take(self, record: Record, prompt: Tokens) -> None:
+    def _take(self, record: Record, shown: Shown) -> None:
         self.n_windows += 1
-        context = record.window[:-1]
-        if occurs_in(context, prompt):
+        if record.window in shown:
             self.n_excluded += 1
-        elif self.rules.filter is not None and context not in self.rules.filter:
+        elif self.rules.filter is not None and record.window[:-1] not in self.rules.filter:
             self.n_filtered += 1
         else:
             self.records.append(record)
@@ -293,12 +315,13 @@ def positions(
     seen: set[Hashable] = set()
     keyless: set[Window] = set()
     found = []
+    shown = Shown.by(prompt, scheme, rules)
     for target, window in windows_of(document, scheme, rules, prompt):
         context = window[:-1]
         if max_contexts is None or len(contexts) < max_contexts:
             contexts.add(context)
         fate: Fate = "scored"
-        if rules.prompt_role == "exclude" and occurs_in(context, prompt):
+        if window in shown:
             fate = "excluded"
         elif (rules.filter is not None and context not in rules.filter) or context not in contexts:
             fate = "filtered"

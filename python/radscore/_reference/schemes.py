@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from math import floor, log
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from radscore._reference.hashes import accumulate, int64, jenkins, murmur3, siphash24
 from radscore._reference.mersenne import TABLE_SIZE, MersenneTwister, hash_table, permutation
@@ -98,6 +98,14 @@ class Scheme(ABC):
         """What the random function reads of a window: the window itself, unless overridden."""
         return window
 
+    def context_seed(self, window: Window) -> Hashable | None:
+        """What the random function reads of the context; None where that needs the target."""
+        return window[:-1]
+
+    def shares_draws(self, seed: Hashable, other: Hashable) -> bool:
+        """Whether windows of these seeds can have one unit."""
+        return seed == other
+
     def keyless(self, window: Window) -> bool:
         """Whether the random draw may not depend on the key, so that it is no evidence."""
         del window
@@ -150,6 +158,9 @@ class PermutationGreen(Scheme):
     def unit(self, window: Window) -> Hashable:
         """Seed and target: permuted contexts of an additive seed are one unit."""
         return self.seed32(window), window[-1]
+
+    def context_seed(self, window: Window) -> Hashable | None:
+        return self.seed32(window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +243,9 @@ class LmWatermarking(PermutationGreen):
         read = window if self.self_salt else window[:-1]
         return seed_of(PRFS[self.prf](read, self.hash_key, table_hash(_lm_table())))
 
+    def context_seed(self, window: Window) -> Hashable | None:
+        return None if self.self_salt else self.seed32(window)
+
     def keyless(self, window: Window) -> bool:
         read = window if self.self_salt else window[:-1]
         return KEYLESS[self.prf](read, table_hash(_lm_table()))
@@ -257,6 +271,9 @@ class HFKGW(PermutationGreen):
             return seed_of(self.hashing_key * window[-2])
         table = table_hash(hash_table(self.hashing_key))
         return seed_of(PRFS["anchored_minhash"](window, self.hashing_key, table))
+
+    def context_seed(self, window: Window) -> Hashable | None:
+        return self.seed32(window) if self.seeding_scheme == "lefthash" else None
 
     def keyless(self, window: Window) -> bool:
         return self.seeding_scheme == "lefthash" and window[-2] == 0
@@ -297,6 +314,9 @@ class GumbelMax(AuthorsSeeding, Gumbel):
 
     def unit(self, window: Window) -> Hashable:
         return self.seed32(window), window[-1]
+
+    def context_seed(self, window: Window) -> Hashable | None:
+        return self.seed32(window)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,6 +397,9 @@ class SGLangGumbel(Gumbel):
     def unit(self, window: Window) -> Hashable:
         return murmur3(window[:-1]), window[-1]
 
+    def context_seed(self, window: Window) -> Hashable | None:
+        return murmur3(window[:-1])
+
 
 def sglang_coin(key: int, key_b: int, context_hash: int) -> int:
     """The coin that chooses between two keys; the first below the mixing probability."""
@@ -427,6 +450,9 @@ class SynthID(Scheme):
         h, size = accumulate(1, window), self.sampling_table_size
         return h % size if size & (size - 1) == 0 else h
 
+    def context_seed(self, window: Window) -> None:
+        """Any two windows can share the low bits of their hashes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SynthIDDeepMind(Scheme):
@@ -452,6 +478,17 @@ class SynthIDDeepMind(Scheme):
         """One g-value a key."""
         h = accumulate(self.iv, window)
         return tuple(_g_value(accumulate(h, [key])) for key in self.keys)
+
+    def context_seed(self, window: Window) -> Hashable | None:
+        """The block of 2^20 hashes in which that of the context lies, the keys' share left out.
+
+        A target is added to that hash, so that windows meet only where hashes lie less than a
+        vocabulary apart.
+        """
+        return accumulate(0, window[:-1]) % 2**64 >> 20
+
+    def shares_draws(self, seed: Hashable, other: Hashable) -> bool:
+        return (cast("int", seed) - cast("int", other) + 1) % 2**44 <= 2
 
 
 def _g_value(h: int) -> int:
@@ -494,6 +531,10 @@ class TextSeal(Scheme):
         *context, target = window
         w = sum(p * c for p, c in zip(self.PRIMES, context, strict=False))
         return int64(w + 100000007 * target)
+
+    def context_seed(self, window: Window) -> Hashable | None:
+        """Contexts meet, by whatever targets, only where their sums leave the same remainder."""
+        return sum(p * c for p, c in zip(self.PRIMES, window[:-1], strict=False)) % 100000007
 
     def value(self, window: Window) -> int:
         """One of 8191 values."""
@@ -562,6 +603,9 @@ class SBW(Scheme):
 
     def unit(self, window: Window) -> Hashable:
         return self.seed(window), window[-1]
+
+    def context_seed(self, window: Window) -> Hashable | None:
+        return None if self.self_salt else self.seed(window)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,9 @@ use std::sync::OnceLock;
 
 const SET_MAGIC: [u8; 4] = *b"RSKG";
 const COUNTS_MAGIC: [u8; 4] = *b"RSKC";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Bytes of an origin.
+const LONGEST_ORIGIN: usize = 1 << 16;
 /// Tokens of a chunk of counting.
 const CHUNK: usize = 1 << 16;
 /// Chunks between two looks at the caller's wish to stop.
@@ -157,6 +159,7 @@ pub struct KgramSet {
     packer: Packer,
     vocab_size: u32,
     keys: Keys,
+    origin: String,
     fingerprint: OnceLock<String>,
 }
 
@@ -166,8 +169,22 @@ impl KgramSet {
             packer,
             vocab_size,
             keys,
+            origin: String::new(),
             fingerprint: OnceLock::new(),
         }
+    }
+
+    /// What is said of the set's making (by the layer above, which reads it): part of its content.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The same k-grams with another origin.
+    pub fn with_origin(mut self, origin: &str) -> Result<Self> {
+        check_origin(origin)?;
+        self.origin = origin.into();
+        self.fingerprint = OnceLock::new();
+        Ok(self)
     }
 
     /// A set from rows of `width` token ids; repetitions count once.
@@ -250,6 +267,7 @@ impl KgramSet {
         let mut out = Vec::new();
         put_u64(&mut out, self.width() as u64);
         put_u64(&mut out, self.vocab_size.into());
+        write_origin(&self.origin, &mut out);
         each!(&self.keys, keys => write_keys(keys, &mut out));
         out
     }
@@ -275,10 +293,35 @@ impl KgramSet {
         let payload = bytes::read_file(path, SET_MAGIC, VERSION, "k-gram set")?;
         read_all(path, &payload, |reader| {
             let (packer, vocab_size) = read_shape(reader)?;
+            let origin = read_origin(reader)?;
             let keys = by_width!(packer, read_keys(reader, packer, vocab_size)?);
-            Ok(Self::new(packer, vocab_size, keys))
+            Self::new(packer, vocab_size, keys).with_origin(&origin)
         })
     }
+}
+
+fn check_origin(origin: &str) -> Result<()> {
+    match origin.len() > LONGEST_ORIGIN {
+        true => Err(Error::Argument(format!(
+            "an origin has at most {LONGEST_ORIGIN} bytes, not {}",
+            origin.len()
+        ))),
+        false => Ok(()),
+    }
+}
+
+fn write_origin(origin: &str, out: &mut Vec<u8>) {
+    put_u64(out, origin.len() as u64);
+    out.extend_from_slice(origin.as_bytes());
+}
+
+fn read_origin(reader: &mut Reader) -> Result<String> {
+    let len = reader.u64()? as usize;
+    if len > LONGEST_ORIGIN {
+        return Err(Error::State("the origin is too long".into()));
+    }
+    let bytes = reader.take(len)?.to_vec();
+    String::from_utf8(bytes).map_err(|_| Error::State("the origin is not UTF-8".into()))
 }
 
 fn read_shape(reader: &mut Reader) -> Result<(Packer, u32)> {
@@ -444,6 +487,7 @@ pub struct KgramCounts {
     packer: Packer,
     vocab_size: u32,
     counts: ByWidth<Counter<u64>, Counter<u128>, Counter<Wide>>,
+    origin: String,
 }
 
 impl KgramCounts {
@@ -455,7 +499,20 @@ impl KgramCounts {
             packer,
             vocab_size,
             counts: by_width!(packer, new_counter()),
+            origin: String::new(),
         })
+    }
+
+    /// As of a set.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// From now on this is said of their making.
+    pub fn set_origin(&mut self, origin: &str) -> Result<()> {
+        check_origin(origin)?;
+        self.origin = origin.into();
+        Ok(())
     }
 
     /// Tokens of a k-gram.
@@ -548,6 +605,7 @@ impl KgramCounts {
         let mut out = Vec::new();
         put_u64(&mut out, self.width() as u64);
         put_u64(&mut out, self.vocab_size.into());
+        write_origin(&self.origin, &mut out);
         each!(&self.counts, counter => write_counts(counter, &mut out));
         bytes::write_file(path, COUNTS_MAGIC, VERSION, &out)
     }
@@ -557,10 +615,12 @@ impl KgramCounts {
         let payload = bytes::read_file(path, COUNTS_MAGIC, VERSION, "k-gram count file")?;
         read_all(path, &payload, |reader| {
             let (packer, vocab_size) = read_shape(reader)?;
+            let origin = read_origin(reader)?;
             Ok(Self {
                 packer,
                 vocab_size,
                 counts: by_width!(packer, read_counts(reader, packer, vocab_size)?),
+                origin,
             })
         })
     }

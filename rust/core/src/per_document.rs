@@ -13,6 +13,7 @@ use crate::windows::{PromptSets, Source, Status, WindowPlan};
 use hashbrown::HashSet;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Tokens of a group of documents that one worker takes.
 const GROUP: usize = 1 << 15;
@@ -60,7 +61,7 @@ struct Row<K> {
 /// How documents are read, beside the scorer's options.
 #[derive(Clone, Copy)]
 struct Reading<'a> {
-    scheme: &'a dyn Scheme,
+    scheme: &'a Arc<dyn Scheme>,
     rule: Rule,
     /// Only the first so many distinct contexts of a document are scored.
     max_contexts: Option<usize>,
@@ -206,7 +207,7 @@ fn for_groups<K: Key>(
                 .collect()
         });
         let (rows, windows): (Vec<Vec<Row<K>>>, Vec<Vec<u32>>) = scanned.into_iter().unzip();
-        let words = patient_scores(reading.scheme, &windows.concat(), &pool, check)?;
+        let words = patient_scores(reading.scheme.as_ref(), &windows.concat(), &pool, check)?;
         let mut rest = &words[..];
         for (rows, windows) in rows.iter().zip(&windows) {
             let (own, others) = rest.split_at(windows.len() / plan.packer.width);
@@ -228,7 +229,7 @@ macro_rules! by_bits {
 }
 
 fn reading<'a>(
-    scheme: &'a dyn Scheme,
+    scheme: &'a Arc<dyn Scheme>,
     options: &Options,
     max_contexts: Option<usize>,
 ) -> Result<Reading<'a>> {
@@ -251,7 +252,7 @@ fn reading<'a>(
 
 /// Scores each document on its own: repetitions count once within a document.
 pub fn score_documents(
-    scheme: &dyn Scheme,
+    scheme: &Arc<dyn Scheme>,
     options: &Options,
     source: &Source,
     max_contexts: Option<usize>,
@@ -326,7 +327,7 @@ fn fold_documents<K>(
 
 /// The fate and score of every token of the documents as a target; each document on its own.
 pub fn positions(
-    scheme: &dyn Scheme,
+    scheme: &Arc<dyn Scheme>,
     options: &Options,
     source: &Source,
     max_contexts: Option<usize>,

@@ -7,7 +7,7 @@ use crate::key::{Key, Packer, Wide};
 use crate::kgrams::KgramSet;
 use crate::pool::Pool;
 use crate::reduction::{Limited, weights_in_memory};
-use crate::schemes::Scheme;
+use crate::schemes::{Scheme, SeedKind};
 use crate::tally::Tally;
 use crate::weighted::{Combine, WeightedUnits};
 use crate::windows::{PromptRole, Source, WindowPlan};
@@ -73,6 +73,7 @@ pub struct Scorer {
     pub(crate) pool: Pool,
     pub(crate) tokens: u64,
     pub(crate) started: bool,
+    options: Options,
     pub(crate) weighted: bool,
     /// Whether windows are collected only, for files.
     pub(crate) collecting: bool,
@@ -82,7 +83,7 @@ pub struct Scorer {
 }
 
 /// A plan for one scheme's windows.
-pub fn window_plan<K: Key>(scheme: &dyn Scheme, options: &Options) -> Result<WindowPlan<K>> {
+pub fn window_plan<K: Key>(scheme: &Arc<dyn Scheme>, options: &Options) -> Result<WindowPlan<K>> {
     let (width, vocab_size) = (scheme.window_width(), scheme.vocab_size());
     let padded = scheme.accepts_padding() && options.start.is_some_and(|start| start < width - 1);
     let packer = Packer::new(width, vocab_size, padded)?;
@@ -99,11 +100,12 @@ pub fn window_plan<K: Key>(scheme: &dyn Scheme, options: &Options) -> Result<Win
         Some(set) => Some(Arc::new(set.lookup(packer))),
         None => None,
     };
-    WindowPlan::new(packer, options.start, padded, options.role, filter)
+    let plan = WindowPlan::new(packer, options.start, padded, options.role, filter)?;
+    Ok(plan.with_seeds(scheme))
 }
 
 /// Bits of one of a scheme's packed windows.
-pub fn window_bits(scheme: &dyn Scheme, options: &Options) -> Result<u32> {
+pub fn window_bits(scheme: &Arc<dyn Scheme>, options: &Options) -> Result<u32> {
     Ok(window_plan::<Wide>(
         scheme,
         &Options {
@@ -163,6 +165,7 @@ impl Scorer {
             rule: options.rule,
             pool: Pool::new(options.threads)?,
             tokens: 0,
+            options: options.clone(),
             started: false,
             weighted: false,
             collecting: false,
@@ -170,6 +173,33 @@ impl Scorer {
             curve_steps: Vec::new(),
             curve: Vec::new(),
         })
+    }
+
+    /// Prompts exclude windows by their seeds, which schemes and keys do not share: each scheme gets
+    /// a frame of its own, before anything is added.
+    fn separate(&mut self) -> Result<()> {
+        let has_own_seeds = |scheme: &Arc<dyn Scheme>| scheme.seed_kind() != SeedKind::Context;
+        if self.frames.len() == self.schemes.len() || !self.schemes.iter().any(has_own_seeds) {
+            return Ok(());
+        }
+        if self.started || self.collecting {
+            let why = match self.collecting {
+                true => "prompts do not go with a memory limit",
+                false => {
+                    "prompts must be given from the first documents on (empty ones where there are none)"
+                }
+            };
+            return Err(Error::Argument(format!(
+                "{why} where several schemes or keys are scored whose prompts exclude by seed"
+            )));
+        }
+        let own = |scheme: &Arc<dyn Scheme>| new_frame(vec![Arc::clone(scheme)], &self.options);
+        self.frames = self.schemes.iter().map(own).collect::<Result<_>>()?;
+        self.places = (0..self.schemes.len()).map(|frame| (frame, 0)).collect();
+        if self.weighted {
+            self.set_weighted();
+        }
+        Ok(())
     }
 
     /// Records the curve when exactly so many tokens were seen (in increasing order).
@@ -245,6 +275,9 @@ impl Scorer {
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<()> {
         let total = source.documents.n_tokens();
+        if source.prompts.is_some() && self.options.role == PromptRole::Exclude {
+            self.separate()?;
+        }
         self.prepare(weights, total, "tokens")?;
         self.record_step(check)?;
         let mut wanted = Ok(());
@@ -424,6 +457,9 @@ impl Scorer {
                 "scorers with a memory limit cannot be merged".into(),
             ));
         }
+        if !self.started && other.frames.len() > self.frames.len() {
+            self.separate()?;
+        }
         if self.rule != other.rule || self.places != other.places {
             return Err(differs());
         }
@@ -484,7 +520,11 @@ impl Scorer {
     /// Restores what [`Scorer::state`] gave, into a new scorer of the same configuration.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let mut reader = Reader::new(bytes);
-        if reader.u64()? != self.frames.len() as u64 {
+        let frames = reader.u64()?;
+        if frames > self.frames.len() as u64 {
+            self.separate()?;
+        }
+        if frames != self.frames.len() as u64 {
             return Err(Error::State("the state is of other schemes".into()));
         }
         self.tokens = reader.u64()?;
@@ -510,7 +550,7 @@ impl Scorer {
 }
 
 fn new_frame(schemes: Vec<Arc<dyn Scheme>>, options: &Options) -> Result<AnyFrame> {
-    let first: &dyn Scheme = schemes[0].as_ref();
+    let first = &Arc::clone(&schemes[0]);
     let (rule, how) = (options.rule, options.combine);
     Ok(match window_bits(first, options)? {
         ..=64 => AnyFrame::Narrow(Frame::new(window_plan(first, options)?, rule, how, schemes)),

@@ -4,7 +4,7 @@ use crate::bytes::{Reader, put_u64};
 use crate::documents::Documents;
 use crate::error::{Error, Result};
 use crate::key::{Key, Packer};
-use crate::schemes::PADDING;
+use crate::schemes::{PADDING, Scheme, SeedKind};
 use hashbrown::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// What a document's own prompt is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PromptRole {
-    /// A window whose context occurs anywhere in the prompt is not scored (closed model).
+    /// A window whose draw may have been met in the prompt is not scored (closed model): its seed
+    /// occurs there, or its unit where there is no seed without the target.
     #[default]
     Exclude,
     /// The prompt stands before the document: the first contexts reach into it.
@@ -27,7 +28,7 @@ pub enum Status {
     Scored = 0,
     /// Before the first position that has a whole context, or before `start`.
     NoContext = 1,
-    /// Its context occurs in the document's prompt.
+    /// Its draw may have been met in the document's prompt.
     Excluded = 2,
     /// Its context is not in the filter.
     Filtered = 3,
@@ -48,7 +49,7 @@ pub struct Counts {
     pub tokens: u64,
     /// Candidate windows.
     pub windows: u64,
-    /// Removed: the context occurs in the document's prompt.
+    /// Removed: the draw may have been met in the document's prompt.
     pub excluded: u64,
     /// Removed: the context is not in the filter.
     pub filtered: u64,
@@ -119,9 +120,19 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The contexts of some documents' prompts.
-pub type PromptSets<K> = HashMap<usize, HashSet<K>>;
+/// What the prompts of some documents exclude.
+pub type PromptSets<K> = HashMap<usize, Shown<K>>;
 
+/// What a prompt has shown of the random function.
+pub enum Shown<K> {
+    /// Contexts, where they are the seeds.
+    Contexts(HashSet<K>),
+    /// Seeds, those that may share a draw among them; or units.
+    Seeds(HashSet<u128>),
+}
+
+/// Windows whose seeds are found at one go.
+const SEEDED: usize = 1 << 11;
 /// Windows that are cut at one go.
 const BLOCK: usize = 1 << 9;
 
@@ -133,7 +144,7 @@ pub struct Cutter<K> {
 }
 
 /// Which windows of a document are candidates, and how they are packed.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WindowPlan<K> {
     /// Packs the windows.
     pub packer: Packer,
@@ -141,6 +152,8 @@ pub struct WindowPlan<K> {
     padded: bool,
     role: PromptRole,
     filter: Option<Arc<HashSet<K>>>,
+    /// Where contexts are not what the random function reads: the scheme that tells.
+    seeds: Option<Arc<dyn Scheme>>,
 }
 
 impl<K: Key> WindowPlan<K> {
@@ -166,8 +179,19 @@ impl<K: Key> WindowPlan<K> {
                 padded,
                 role,
                 filter,
+                seeds: None,
             }),
         }
+    }
+
+    /// Prompts exclude by the seeds of this scheme.
+    #[must_use]
+    pub fn with_seeds(mut self, scheme: &Arc<dyn Scheme>) -> Self {
+        self.seeds = match scheme.seed_kind() {
+            SeedKind::Context => None,
+            _ => Some(Arc::clone(scheme)),
+        };
+        self
     }
 
     /// Context tokens that a document does not hold itself.
@@ -332,9 +356,9 @@ impl<K: Key> WindowPlan<K> {
         let Packer { width, bits, .. } = self.packer;
         let own = match prompts.contains_key(&document) {
             true => None,
-            false => self.prompt_contexts(source, document, scratch),
+            false => self.shown_by_prompt(source, document, scratch),
         };
-        let forbidden = prompts.get(&document).or(own.as_ref());
+        let shown = prompts.get(&document).or(own.as_ref());
         self.load(source, document, &span, scratch);
         let window_bits = self.packer.window_bits();
         let mut key: K = self.packer.pack(&scratch[..width - 1]);
@@ -342,17 +366,25 @@ impl<K: Key> WindowPlan<K> {
             windows: span.len() as u64,
             ..Counts::default()
         };
-        if forbidden.is_none() && self.filter.is_none() {
+        if shown.is_none() && self.filter.is_none() {
             for (at, &token) in span.zip(&scratch[width - 1..]) {
                 key = key.push(self.packer.code(token), bits).mask(window_bits);
                 visit(at, Status::Scored, key);
             }
             return counts;
         }
-        for (at, &token) in span.zip(&scratch[width - 1..]) {
+        let by_seed = match (shown, &self.seeds) {
+            (Some(Shown::Seeds(set)), Some(scheme)) => met(scheme.as_ref(), set, scratch),
+            _ => Vec::new(),
+        };
+        for (index, (at, &token)) in span.zip(&scratch[width - 1..]).enumerate() {
             key = key.push(self.packer.code(token), bits).mask(window_bits);
-            let context = self.packer.context(key);
-            let status = if forbidden.is_some_and(|set| set.contains(&context)) {
+            let excluded = match shown {
+                Some(Shown::Contexts(set)) => set.contains(&self.packer.context(key)),
+                Some(Shown::Seeds(_)) => by_seed[index],
+                None => false,
+            };
+            let status = if excluded {
                 counts.excluded += 1;
                 Status::Excluded
             } else if !self.keeps(key) {
@@ -387,7 +419,7 @@ impl<K: Key> WindowPlan<K> {
         );
     }
 
-    /// The contexts of the prompts of documents that have more than `most` tokens in a range:
+    /// What the prompts exclude of documents that have more than `most` tokens in a range:
     /// made once, while `visit` makes those of shorter documents itself.
     pub fn prompt_sets(&self, source: &Source, range: &Range<usize>, most: usize) -> PromptSets<K> {
         let documents = &source.documents;
@@ -396,34 +428,75 @@ impl<K: Key> WindowPlan<K> {
         (first..documents.len())
             .take_while(|&i| documents.start(i) - base < range.end)
             .filter(|&i| documents.document_len(i) > most)
-            .filter_map(|i| Some((i, self.prompt_contexts(source, i, &mut Vec::new())?)))
+            .filter_map(|i| Some((i, self.shown_by_prompt(source, i, &mut Vec::new())?)))
             .collect()
     }
 
-    /// The contexts of the prompt, which exclude windows; `None` where nothing is excluded.
-    fn prompt_contexts(
+    /// What the prompt shows, which excludes windows; `None` where nothing is excluded. Where
+    /// contexts are padded, those of the prompt's first tokens are among it.
+    fn shown_by_prompt(
         &self,
         source: &Source,
         document: usize,
         scratch: &mut Vec<u32>,
-    ) -> Option<HashSet<K>> {
-        let context_width = self.packer.width - 1;
+    ) -> Option<Shown<K>> {
+        let width = self.packer.width;
         let prompts = source
             .prompts
             .filter(|_| self.role == PromptRole::Exclude)?;
         let len = prompts.document_len(document);
-        if context_width == 0 || len < context_width {
+        let with_target = matches!(&self.seeds, Some(s) if s.seed_kind() == SeedKind::WithTarget);
+        scratch.clear();
+        if self.padded {
+            scratch.resize(width - 1, PADDING);
+        }
+        if len == 0
+            || (width == 1 && !with_target)
+            || scratch.len() + len < width - 1 + usize::from(with_target)
+        {
             return None;
         }
-        scratch.clear();
         prompts.copy_to(document, 0, len, scratch);
-        Some(
-            scratch
-                .windows(context_width)
-                .map(|run| self.packer.pack(run))
-                .collect(),
-        )
+        let Some(scheme) = &self.seeds else {
+            let contexts = scratch.windows(width - 1).map(|run| self.packer.pack(run));
+            return Some(Shown::Contexts(contexts.collect()));
+        };
+        if !with_target {
+            scratch.push(0); // a target that is not read
+        }
+        let mut set = HashSet::new();
+        for_seeds(scheme.as_ref(), scratch, |seed| {
+            set.insert(seed);
+            if scheme.seeds_reach_neighbours() {
+                set.insert(seed.wrapping_add(1));
+                set.insert(seed.wrapping_sub(1));
+            }
+        });
+        Some(Shown::Seeds(set))
     }
+}
+
+/// Calls `take` with the seed of each window of a run of tokens.
+fn for_seeds(scheme: &dyn Scheme, tokens: &[u32], mut take: impl FnMut(u128)) {
+    let width = scheme.window_width();
+    let (mut rows, mut seeds) = (Vec::new(), Vec::new());
+    for from in (0..(tokens.len() + 1).saturating_sub(width)).step_by(SEEDED) {
+        let to = tokens.len().min(from + SEEDED + width - 1);
+        rows.clear();
+        for window in tokens[from..to].windows(width) {
+            rows.extend_from_slice(window);
+        }
+        seeds.resize(rows.len() / width, 0);
+        scheme.seeds(&rows, &mut seeds);
+        seeds.iter().for_each(|&seed| take(seed));
+    }
+}
+
+/// Which windows of a run of tokens have a seed that was shown.
+fn met(scheme: &dyn Scheme, shown: &HashSet<u128>, tokens: &[u32]) -> Vec<bool> {
+    let mut met = Vec::with_capacity(tokens.len());
+    for_seeds(scheme, tokens, |seed| met.push(shown.contains(&seed)));
+    met
 }
 
 #[cfg(test)]

@@ -35,13 +35,18 @@ fn to_rows<'py>(
 #[pymethods]
 impl KgramSet {
     #[staticmethod]
+    #[pyo3(signature = (kgrams, vocab_size, origin=""))]
     fn from_rows(
         py: Python<'_>,
         kgrams: PyReadonlyArray2<'_, u32>,
         vocab_size: u32,
+        origin: &str,
     ) -> PyResult<Self> {
         let (flat, width) = rows(&kgrams, "k-grams")?;
-        detached(py, |_| kgrams::KgramSet::from_rows(flat, width, vocab_size)).map(set)
+        detached(py, |_| {
+            kgrams::KgramSet::from_rows(flat, width, vocab_size)?.with_origin(origin)
+        })
+        .map(set)
     }
 
     #[staticmethod]
@@ -63,6 +68,12 @@ impl KgramSet {
         self.inner.vocab_size()
     }
 
+    /// What is said of the set's making.
+    #[getter]
+    fn origin(&self) -> &str {
+        self.inner.origin()
+    }
+
     #[getter]
     fn fingerprint(&self, py: Python<'_>) -> &str {
         py.detach(|| self.inner.fingerprint())
@@ -76,12 +87,17 @@ impl KgramSet {
         self.inner.contains(&kgram)
     }
 
-    fn union(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
-        detached(py, |_| self.inner.union(&other.inner)).map(set)
+    #[pyo3(signature = (other, origin=""))]
+    fn union(&self, py: Python<'_>, other: &Self, origin: &str) -> PyResult<Self> {
+        detached(py, |_| self.inner.union(&other.inner)?.with_origin(origin)).map(set)
     }
 
-    fn intersection(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
-        detached(py, |_| self.inner.intersection(&other.inner)).map(set)
+    #[pyo3(signature = (other, origin=""))]
+    fn intersection(&self, py: Python<'_>, other: &Self, origin: &str) -> PyResult<Self> {
+        detached(py, |_| {
+            self.inner.intersection(&other.inner)?.with_origin(origin)
+        })
+        .map(set)
     }
 
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<u32>>> {
@@ -128,6 +144,18 @@ impl KgramCounts {
     #[getter]
     fn vocab_size(slf: &Bound<'_, Self>) -> PyResult<u32> {
         Ok(borrow(slf, WHAT)?.inner.vocab_size())
+    }
+
+    #[getter]
+    fn origin(slf: &Bound<'_, Self>) -> PyResult<String> {
+        Ok(borrow(slf, WHAT)?.inner.origin().to_owned())
+    }
+
+    fn set_origin(slf: &Bound<'_, Self>, origin: &str) -> PyResult<()> {
+        borrow_mut(slf, WHAT)?
+            .inner
+            .set_origin(origin)
+            .map_err(to_py)
     }
 
     #[getter]
@@ -178,13 +206,20 @@ impl KgramCounts {
         detached(slf.py(), |_| inner.add_rows(ids, counts))
     }
 
-    fn top(slf: &Bound<'_, Self>, n: Option<usize>, min_count: u64) -> PyResult<KgramSet> {
+    #[pyo3(signature = (n, min_count, origin=""))]
+    fn top(
+        slf: &Bound<'_, Self>,
+        n: Option<usize>,
+        min_count: u64,
+        origin: &str,
+    ) -> PyResult<KgramSet> {
         let counts = borrow(slf, WHAT)?;
         let inner = &counts.inner;
-        let top = slf
-            .py()
-            .detach(|| inner.top(n.unwrap_or(usize::MAX), min_count));
-        Ok(set(top))
+        detached(slf.py(), |_| {
+            let top = inner.top(n.unwrap_or(usize::MAX), min_count);
+            top.with_origin(origin)
+        })
+        .map(set)
     }
 
     fn rows<'py>(slf: &Bound<'py, Self>) -> PyResult<RowsAndCounts<'py>> {

@@ -15,7 +15,9 @@ use radscore_core::schemes::sglang::SglangGumbel;
 use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
-use radscore_core::schemes::{PADDING, Scheme as CoreScheme, ScoreKind, patient_scores, slice_len};
+use radscore_core::schemes::{
+    PADDING, Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
+};
 use radscore_core::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -162,6 +164,33 @@ fn matrix<'py, T: numpy::Element>(
 impl Scheme {
     fn width(&self) -> usize {
         self.inner.window_width()
+    }
+
+    /// One 128-bit value a window, as two words, high word first.
+    fn identities<'py>(
+        &self,
+        py: Python<'py>,
+        what: &str,
+        windows: &Rows<'py>,
+        fill: impl Fn(&dyn CoreScheme, &[u32], &mut [u128]) + Sync,
+    ) -> PyResult<Bound<'py, PyArray2<u64>>> {
+        let scheme = &*self.inner;
+        let rows = windows.check("windows", self.width())?;
+        let mut words = reserve::<u64>(what, &[(rows, "windows"), (2, "words")])?;
+        let ids = windows.read(py, "windows", scheme)?;
+        let (width, slice) = (self.width(), slice_len([scheme].into_iter()));
+        let words = detached(py, |check| {
+            let mut values = Vec::new();
+            for ids in ids.chunks(slice * width) {
+                check()?;
+                values.resize(ids.len() / width, 0);
+                Pool::shared().install(|| fill(scheme, ids, &mut values));
+                let halves = |&value: &u128| [(value >> 64) as u64, value as u64];
+                words.extend(values.iter().flat_map(halves));
+            }
+            Ok(words)
+        })?;
+        matrix(py, words, 2)
     }
 
     /// Rows over the whole vocabulary, `per_word` values for each word that `fill` writes; `put`
@@ -420,6 +449,23 @@ impl Scheme {
         self.inner.has_distinct_units()
     }
 
+    /// What is read of a context: "context", "hash", "keyed hash" or "target".
+    #[getter]
+    fn seed_kind(&self) -> &'static str {
+        match self.inner.seed_kind() {
+            SeedKind::Context => "context",
+            SeedKind::Hash => "hash",
+            SeedKind::KeyedHash => "keyed hash",
+            SeedKind::WithTarget => "target",
+        }
+    }
+
+    /// Whether seeds that differ by one can share draws.
+    #[getter]
+    fn seeds_reach_neighbours(&self) -> bool {
+        self.inner.seeds_reach_neighbours()
+    }
+
     /// Whether -1 may stand in a context.
     #[getter]
     fn accepts_padding(&self) -> bool {
@@ -522,23 +568,26 @@ impl Scheme {
                 "units: the unit of this scheme is the window itself".into(),
             )));
         }
-        let rows = windows.check("windows", self.width())?;
-        let mut words = reserve::<u64>("units", &[(rows, "windows"), (2, "words")])?;
-        let ids = windows.read(py, "windows", &*self.inner)?;
-        let (width, slice) = (self.width(), slice_len([&*self.inner].into_iter()));
-        let words = detached(py, |check| {
-            let mut units = Vec::new();
-            for ids in ids.chunks(slice * width) {
-                check()?;
-                units.resize(ids.len() / width, 0);
-                Pool::shared().install(|| self.inner.units(ids, &mut units));
-                let halves =
-                    |&unit: &u128| [(unit >> 64) as u64, (unit & u128::from(u64::MAX)) as u64];
-                words.extend(units.iter().flat_map(halves));
-            }
-            Ok(words)
-        })?;
-        matrix(py, words, 2)
+        self.identities(py, "units", &windows, |scheme, ids, out| {
+            scheme.units(ids, out);
+        })
+    }
+
+    /// The seed of each window, or its unit where no seed is known before the target: uint64 (n, 2),
+    /// high word first.
+    fn seeds<'py>(
+        &self,
+        py: Python<'py>,
+        windows: Rows<'py>,
+    ) -> PyResult<Bound<'py, PyArray2<u64>>> {
+        if self.inner.seed_kind() == SeedKind::Context {
+            return Err(to_py(Error::Argument(
+                "seeds: the seed of this scheme is the context itself".into(),
+            )));
+        }
+        self.identities(py, "seeds", &windows, |scheme, ids, out| {
+            scheme.seeds(ids, out);
+        })
     }
 
     /// Shows no key: the scheme's public parameters stand in its Python class.

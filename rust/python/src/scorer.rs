@@ -545,7 +545,7 @@ pub fn score_documents<'py>(
     let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
     let source = borrowed.source(scheme.vocab_size())?;
     let tallies = detached(py, |check| {
-        per_document::score_documents(scheme.as_ref(), &options, &source, max_contexts, check)
+        per_document::score_documents(&scheme, &options, &source, max_contexts, check)
     })?;
     let out = PyDict::new(py);
     let column = |name: &str, get: fn(&per_document::DocumentTally) -> u64| {
@@ -590,7 +590,7 @@ pub fn score_positions<'py>(
     let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
     let source = borrowed.source(scheme.vocab_size())?;
     let all = detached(py, |check| {
-        per_document::positions(scheme.as_ref(), &options, &source, max_contexts, check)
+        per_document::positions(&scheme, &options, &source, max_contexts, check)
     })?;
     Ok((
         PyArray1::from_vec(py, all.status),

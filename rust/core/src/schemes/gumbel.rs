@@ -4,7 +4,7 @@
 
 use super::grouping::{Batch, score_by_seed};
 use super::seeding::Seeding;
-use super::{Scheme, ScoreKind, Share, check, exponential};
+use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
 use crate::error::{Error, Result};
 use crate::kernels::mt19937::LANES;
 use crate::kernels::uniforms::draws;
@@ -122,6 +122,13 @@ impl Scheme for GumbelMax {
 
     fn nanoseconds(&self) -> f64 {
         2_000.0 + 0.2 * f64::from(self.vocab)
+    }
+
+    fn seed_kind(&self) -> SeedKind {
+        match self.seeding.self_salt() {
+            true => SeedKind::WithTarget,
+            false => SeedKind::KeyedHash,
+        }
     }
 
     fn unit_is_seed_and_target(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Our own scheme: a keyed cryptographic hash of the whole window (SipHash-2-4, 128-bit key), so
 //! that distinct windows are independent under H0 and one token costs one hash.
 
-use super::{Scheme, ScoreKind, Share, check, exponential, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::kernels::lanes::Lanes;
 use crate::kernels::ln::exponentials;
@@ -153,6 +153,9 @@ impl Scheme for Keyed {
     }
     fn nanoseconds(&self) -> f64 {
         6.0
+    }
+    fn seed_kind(&self) -> SeedKind {
+        SeedKind::Context
     }
     fn unit_is_window(&self) -> bool {
         true

@@ -5,7 +5,7 @@
 use super::grouping::score_by_seed;
 use super::permutation::{Kernel, Permutation, Scratch};
 use super::seeding::Seeding;
-use super::{Scheme, ScoreKind, Share, check, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::Result;
 use crate::kernels::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
@@ -77,6 +77,13 @@ impl Scheme for Kgw {
             InstructionSet::Avx512 => 0.25,
         };
         200.0 + a_step * f64::from(self.lists.steps())
+    }
+
+    fn seed_kind(&self) -> SeedKind {
+        match self.seeding.self_salt() {
+            true => SeedKind::WithTarget,
+            false => SeedKind::KeyedHash,
+        }
     }
 
     fn unit_is_seed_and_target(&self) -> bool {

@@ -44,6 +44,21 @@ pub struct Share {
     pub den: u128,
 }
 
+/// What a scheme's random function reads of a context, and so what two windows must differ in for
+/// their draws to be independent whatever their targets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeedKind {
+    /// The context itself: distinct contexts, independent draws.
+    Context,
+    /// A hash of the context, the same under every key.
+    Hash,
+    /// A hash of context and key.
+    KeyedHash,
+    /// Nothing before the target is known (self-salted seedings, a table read by a hash of the
+    /// whole window): draws are compared window by window, by their units.
+    WithTarget,
+}
+
 /// A keyed scheme: immutable, shared between threads. Windows come as rows of
 /// [`Scheme::window_width`] token ids in one flat slice.
 pub trait Scheme: Send + Sync {
@@ -83,6 +98,23 @@ pub trait Scheme: Send + Sync {
     /// The unit of each window, exactly (equal units, equal keys); whatever `out` held is written over.
     /// Not called where [`Scheme::unit_is_window`] holds.
     fn units(&self, windows: &[u32], out: &mut [u128]);
+    /// What is read of a context.
+    fn seed_kind(&self) -> SeedKind;
+    /// The seed of each window: windows whose seeds differ (and are not [neighbours]) share no draw,
+    /// whatever their targets are. Not called where the seed is the context; the unit where there
+    /// is no seed without the target. The targets of windows are ignored otherwise.
+    ///
+    /// [neighbours]: Scheme::seeds_reach_neighbours
+    fn seeds(&self, windows: &[u32], out: &mut [u128]) {
+        self.units(windows, out);
+        if self.seed_kind() != SeedKind::WithTarget {
+            out.iter_mut().for_each(|unit| *unit >>= 32); // seed and target
+        }
+    }
+    /// Whether seeds that differ by one can share draws too.
+    fn seeds_reach_neighbours(&self) -> bool {
+        false
+    }
     /// Tells of each window whether its random draw does not depend on the key, or not always (a seed
     /// that is a product with token id 0, say): it is the same under every key and so no evidence.
     /// `false`, with `out` untouched, where no window can be so. Like units, not called where

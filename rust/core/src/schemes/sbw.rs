@@ -4,7 +4,7 @@
 
 use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table, wraps_to_zero};
 use super::vllm::chosen;
-use super::{PADDING, Scheme, ScoreKind, Share, check, par_map};
+use super::{PADDING, Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::{Error, Result};
 use crate::kernels::lanes::{LANES, Lanes};
 use crate::kernels::rows::{self, Mask, Scores, SideBySide, Tokens, Units};
@@ -254,6 +254,12 @@ impl Scheme for Sbw {
             let seed = self.seed(&window[..self.read]);
             (u128::from(seed) << 32) | u128::from(window[width - 1])
         });
+    }
+    fn seed_kind(&self) -> SeedKind {
+        match self.self_salt {
+            true => SeedKind::WithTarget,
+            false => SeedKind::KeyedHash,
+        }
     }
     fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
         if self.has_distinct_units() {

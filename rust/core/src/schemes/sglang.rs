@@ -1,7 +1,7 @@
 //! SGLang's Gumbel watermark (sglang/srt/sampling/watermarking, read in 0.5.23): MurmurHash3 of
 //! the context, then of key, context hash and target.
 
-use super::{Scheme, ScoreKind, Share, check, exponential};
+use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
 use crate::error::Result;
 use crate::kernels::lanes::Lanes;
 use crate::kernels::ln::exponentials;
@@ -161,6 +161,9 @@ impl Scheme for SglangGumbel {
     }
     fn unit_is_window(&self) -> bool {
         false
+    }
+    fn seed_kind(&self) -> SeedKind {
+        SeedKind::Hash
     }
     fn unit_is_seed_and_target(&self) -> bool {
         true

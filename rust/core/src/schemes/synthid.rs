@@ -3,7 +3,7 @@
 //! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
 //! keys, no table).
 
-use super::{Scheme, ScoreKind, Share, check};
+use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::{Error, Result};
 use crate::kernels::lanes::Lanes;
 use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Units};
@@ -13,6 +13,9 @@ use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 
 const MULTIPLIER: i64 = 6_364_136_223_846_793_005;
+
+/// No vocabulary is larger.
+const LARGEST_VOCAB: u64 = 1 << 20;
 
 /// One step of the hash.
 fn accumulate(hash: i64, datum: i64) -> i64 {
@@ -195,6 +198,9 @@ impl Scheme for SynthId {
             self.read_of(accumulate_tokens(1, window)).into()
         });
     }
+    fn seed_kind(&self) -> SeedKind {
+        SeedKind::WithTarget
+    }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
         self.prepare(out.len());
         rows::windows::<Scores, _>(self, windows, self.width, out, |window| {
@@ -308,6 +314,22 @@ impl Scheme for SynthIdDeepMind {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {
             u128::from(accumulate_tokens(self.start, window) as u64)
         });
+    }
+    fn seed_kind(&self) -> SeedKind {
+        SeedKind::Hash
+    }
+    /// The hash of a context and a target is that of the context plus the target, stepped once: two
+    /// windows share it only where their contexts' hashes are less than a vocabulary apart, and so
+    /// in one block of [`LARGEST_VOCAB`] or in blocks that touch. The keys move all hashes of one
+    /// width by the same number, so they are left out.
+    fn seeds(&self, windows: &[u32], out: &mut [u128]) {
+        par_map(windows, self.width, out, |window| {
+            let hash = accumulate_tokens(0, &window[..self.width - 1]);
+            u128::from(hash.cast_unsigned() / LARGEST_VOCAB)
+        });
+    }
+    fn seeds_reach_neighbours(&self) -> bool {
+        true
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
         rows::windows::<Scores, _>(self, windows, self.width, out, |window| {

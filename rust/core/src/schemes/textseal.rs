@@ -1,7 +1,7 @@
 //! TextSeal (Meta; package `textseal` 0.0.5): a linear hash of context, target and key in int64
 //! arithmetic, one xor-shift, and a remainder mod 8191.
 
-use super::{Scheme, ScoreKind, Share, check, exponential};
+use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::kernels::lanes::Lanes;
 use crate::kernels::ln::exponentials;
@@ -185,6 +185,16 @@ impl Scheme for TextSeal {
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {
             u128::from(self.unit(window).unsigned_abs())
+        });
+    }
+    fn seed_kind(&self) -> SeedKind {
+        SeedKind::Hash
+    }
+    /// Two windows of one unit have context sums that differ by a multiple of the target's factor.
+    fn seeds(&self, windows: &[u32], out: &mut [u128]) {
+        par_map(windows, self.width, out, |window| {
+            let sum = context_sum(&window[..self.width - 1]);
+            sum.rem_euclid(TARGET).unsigned_abs().into()
         });
     }
     fn scores(&self, windows: &[u32], out: &mut [u64]) {

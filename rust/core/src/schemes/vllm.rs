@@ -1,7 +1,7 @@
 //! vLLM's Gumbel watermarks (vllm/v1/watermarking, read in 0.33.0): a Philox4x32-10 chain over
 //! the context, one more call for the target.
 
-use super::{PADDING, Scheme, ScoreKind, Share, check, exponential, par_map};
+use super::{PADDING, Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::Result;
 use crate::kernels::lanes::Lanes;
 use crate::kernels::ln::exponentials;
@@ -220,6 +220,9 @@ impl Scheme for VllmGumbel {
     }
     fn nanoseconds(&self) -> f64 {
         15.0
+    }
+    fn seed_kind(&self) -> SeedKind {
+        SeedKind::Context
     }
     fn unit_is_window(&self) -> bool {
         true
