@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from radscore.answers.grouping import Counts, Kept, count_windows, kept_windows
+from radscore.answers.grouping import Counts, Kept, count_windows, in_filter, kept_windows
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.arguments import check_choice, one_scheme
 from radscore.documents import Documents, check_width
@@ -35,24 +36,43 @@ Weighting: TypeAlias = Literal["plain", "counts", "contrast"]
 _LOG10_2 = math.log10(2.0)
 _REAL_SHARE = 0.5  # stands for gamma in weights of schemes without green lists
 
+_MARKED = -4.0  # log10 of a p-value at which prompts are called watermarked
+
 _NO_PROMPTS = (
-    "no prompts were given, so windows whose context an answer may have copied from its prompt "
-    "were scored: valid only if the prompts do not carry the tested watermark"
+    "no prompts were given, so windows that an answer may have copied from its prompt were "
+    "scored: valid only if the prompts do not carry the tested watermark"
 )
 _OWN_PROMPT = "assumes that the prompts do not carry the tested key's watermark"
 _ANY_PROMPT = (
-    "the prompts carry the tested key's watermark: windows whose context occurs in any prompt "
-    "were excluded, so that the answers know nothing of the key at the contexts that are left"
+    "the prompts carry the tested key's watermark: windows whose random draw any prompt can have "
+    "shown were excluded (compared by seed), so that the answers know nothing of the key at what "
+    "is left"
 )
-_SHARED_CONTEXTS = (
-    "under this scheme different contexts can share a random draw, also one of a prompt and one "
-    "that was scored: with watermarked prompts the p-value is approximate"
+_SALTED_PROMPTS = (
+    "there is no valid p-value: the prompts carry the tested key's watermark, and under this "
+    "scheme no seed is known before the target is, so that what the prompts show of the key cannot "
+    "be told from what they do not; use prompts without the watermark"
 )
-_FILTER = (
-    "valid for a filter that holds all contexts of some text, or was chosen without the tested "
-    "key; the most frequent contexts of text that carries the tested watermark must be counted by "
-    "documents, since how often a context comes again depends on its green list"
+_MARKED_PROMPTS = (
+    "there is no valid p-value: the prompts carry the tested key's watermark (log10 p = {:.1f}), "
+    "but were said not to; say prompts_watermarked=True"
 )
+_FREE_FILTER = "the filter comes from text without the tested watermark: any choice of it is valid"
+_WHOLE_FILTER = (
+    "the filter comes from {}: contexts were compared by seed, and the p-value is a bound for "
+    "martingales, since which seeds a watermarked text has depends on the key; with a filter from "
+    "unmarked text of the same model (watermarked=False) it would be exact"
+)
+_SALTED_FILTER = (
+    "there is no valid p-value: the filter comes from {}, and under this scheme no seed is known "
+    "before the target is; make the filter from unmarked text (watermarked=False)"
+)
+_CHOSEN_FILTER = (
+    "there is no valid p-value: the filter is {}; whether a context comes again in a watermarked "
+    "text depends on its own green list, so of such text only all k-grams make a valid filter "
+    "(top=None, min_count=1), and of unmarked text (watermarked=False) any choice"
+)
+_NO_DECOYS = "no decoys: what is compared was chosen by the tested key, and by none of theirs"
 _OTHER_PROMPTS = (
     "suspect and reference answered different prompts; the test is valid, but a contrast is "
     "strongest over the same prompts"
@@ -112,9 +132,9 @@ def test_closed(
 ) -> ClosedResult:
     """Tests a model's answers for what training on watermarked text leaves in them.
 
-    H0: the answers do not depend on the key. The suspect answers prompts; windows whose context
-    occurs in the answer's own prompt are excluded, those outside of the filter are removed, and
-    what is left is scored once a distinct unit.
+    H0: the answers do not depend on the key. The suspect answers prompts; windows whose random
+    draw the answer's own prompt can have shown are excluded, those outside of the filter are
+    removed, and what is left is scored once a distinct unit.
 
     Parameters
     ----------
@@ -123,10 +143,11 @@ def test_closed(
     scheme : Scheme
         The watermark and its key.
     filter : KgramSet, optional
-        Contexts that the suspect may have learned: all of the recorded watermarked text
-        (supervised), or the most frequent of fresh watermarked text of the same kind
-        (unsupervised), counted by documents (``KgramCounts.add(..., per_document=True)``). Its
-        width is the scheme's.
+        Contexts that the suspect may have learned; its width is the scheme's. From unmarked text
+        of the same kind (``watermarked=False``), chosen in any way, the p-value stays exact. From
+        watermarked text (supervised: the recorded text) only all k-grams are valid: they are
+        compared by seed, the p-value is a bound, and there are no decoys. Any other choice of
+        watermarked text gives no p-value.
     both : bool
         Test with and without the filter, and take the smaller p-value times two.
     reference : like `answers`, optional
@@ -141,9 +162,10 @@ def test_closed(
     prompts, reference_prompts : optional
         The prompt of each answer, where `answers` does not bring them.
     prompts_watermarked : bool
-        Whether the prompts themselves carry the tested key's watermark. Then a context that
-        occurs in any of them is excluded everywhere: the answers to a prompt may depend on the
-        key at its contexts, and summing over many answers would bring that back in.
+        Whether the prompts themselves carry the tested key's watermark. Then a window whose seed
+        any of them has is excluded everywhere: the answers to a prompt may depend on the key at
+        its seeds, and summing over many answers would bring that back in. Schemes without a seed
+        before the target (`Scheme.seed_kind`) get no p-value then.
     curve : int or sequence of int
         Record the test after these numbers of tokens, or at so many points, for display: it must
         not be used to choose where to stop.
@@ -190,6 +212,7 @@ def test_closed(
         if one is not None:
             one.check(scheme.vocab_size)
     work = _Work(scheme, chosen, suspect, other, any_prompt=prompts_watermarked, threads=threads)
+    decoys = check_width("decoys", decoys, 0, 10**6)
     steps = _steps(curve, suspect.documents)
     filters: list[KgramSet | None] = [None, filter] if both else [filter]
     scores: dict[bool, ScoreResult] = {}
@@ -201,16 +224,20 @@ def test_closed(
             if not both or phi is None:
                 raise
             nothing = f"with the filter {error}; the p-value is that of the test without it"
-    best = min(scores, key=lambda filtered: scores[filtered].log10_pvalue)
+    valid = {one: score for one, score in scores.items() if not math.isnan(score.log10_pvalue)}
+    best = min(valid, key=lambda filtered: valid[filtered].log10_pvalue, default=min(scores))
     score = scores[best]
     notes = [*work.notes(), *([nothing] if nothing else [])]
     if filter is not None:
-        notes.append(_FILTER)
+        notes.append(work.note_on(filter))
+    found = work.decoys(filters, decoys, decoy_seed) if decoys else None
+    if found is not None and not found.n_decoys:
+        notes.append(_NO_DECOYS)
     return ClosedResult(
         setting=_setting(filter, reference if other is not None else None),
         weighting=chosen.weighting,
         score=score,
-        log10_pvalue=min(score.log10_pvalue + (_LOG10_2 if both else 0.0), 0.0),
+        log10_pvalue=_at_most_0(score.log10_pvalue + (_LOG10_2 if both else 0.0)),
         n_tests=2 if both else 1,
         model=_model(answers),
         reference=None if other is None else _model(reference),
@@ -220,11 +247,15 @@ def test_closed(
         unfiltered=scores.get(False),
         filtered=scores.get(True),
         n_failed=suspect.n_failed,
-        decoys=work.decoys(filters, decoys, decoy_seed) if decoys else None,
+        decoys=found,
     )
 
 
 test_closed.__test__ = False  # type: ignore[attr-defined] # not one of pytest's
+
+
+def _at_most_0(log10: float) -> float:
+    return log10 if math.isnan(log10) else min(log10, 0.0)
 
 
 @dataclass(frozen=True)
@@ -357,9 +388,10 @@ class _Work:
         """What the result assumes."""
         notes = list(self._suspect.notes)
         if self._any_prompt:
-            notes.append(_ANY_PROMPT)
-            if not self._scheme.units_are_windows:
-                notes.append(_SHARED_CONTEXTS)
+            salted = self._scheme.seed_kind == "target"
+            notes.append(_SALTED_PROMPTS if salted else _ANY_PROMPT)
+        elif self._marked_prompts is not None:
+            notes.append(_MARKED_PROMPTS.format(self._marked_prompts))
         else:
             notes.append(_NO_PROMPTS if self._suspect.prompts is None else _OWN_PROMPT)
         if self._other is not None:
@@ -369,7 +401,39 @@ class _Work:
                 notes.append(_OTHER_PROMPTS)
         return notes
 
-    def _kept(self, texts: _Texts, phi: KgramSet | None, n_answers: int | None = None) -> Kept:
+    def note_on(self, phi: KgramSet) -> str:
+        """What a filter allows."""
+        if not phi.origin.may_depend_on_key:
+            return _FREE_FILTER
+        if self._scheme.seed_kind == "target":
+            return _SALTED_FILTER.format(phi.origin.words)
+        return (_WHOLE_FILTER if phi.origin.is_whole else _CHOSEN_FILTER).format(phi.origin.words)
+
+    @cached_property
+    def _marked_prompts(self) -> float | None:
+        """log10 p of the watermark in prompts that are said to have none, where they have it."""
+        prompts = self._all_prompts()
+        if prompts is None or self._any_prompt:
+            return None
+        scorer = Scorer(self._scheme, threads=self._threads)
+        scorer.add(prompts)
+        if not scorer.tally().n_scored:
+            return None
+        log10 = scorer.result().log10_pvalue
+        return log10 if log10 < _MARKED else None
+
+    def _why_none(self, phi: KgramSet | None) -> str | None:
+        """Why there is no p-value, in short; None where there is one."""
+        salted = self._scheme.seed_kind == "target"
+        if self._any_prompt and salted:
+            return "watermarked prompts, and no seed before the target"
+        if self._marked_prompts is not None:
+            return "the prompts carry the watermark"
+        if phi is not None and phi.origin.may_depend_on_key and (salted or not phi.origin.is_whole):
+            return "the filter depends on the key"
+        return None
+
+    def _kept(self, texts: _Texts, n_answers: int | None = None) -> Kept:
         documents, prompts = texts.documents, texts.prompts
         if n_answers is not None:
             documents = Documents(documents.values, documents.offsets[: n_answers + 1])
@@ -377,14 +441,7 @@ class _Work:
                 prompts = Documents(prompts.values, prompts.offsets[: n_answers + 1])
         if self._any_prompt:
             prompts = self._all_prompts()
-        return kept_windows(
-            documents,
-            self._scheme.window_width,
-            self._scheme.vocab_size,
-            prompts=prompts,
-            any_prompt=self._any_prompt,
-            phi=phi,
-        )
+        return kept_windows(documents, self._scheme, prompts=prompts, any_prompt=self._any_prompt)
 
     def _all_prompts(self) -> Documents | None:
         """Those of suspect and reference: neither's may tell of the key."""
@@ -397,34 +454,52 @@ class _Work:
 
     def score(self, phi: KgramSet | None, steps: list[int]) -> ScoreResult:
         """The test with or without the filter."""
-        if self._chosen.weighting == "plain" and not self._any_prompt:
-            return self._plain(phi, steps)
-        kept = self._kept(self._suspect, phi)
-        scorer = self._scorer([self._scheme])
-        n_distinct = self._add(scorer, kept, phi)
-        if not scorer.tally().n_scored:
-            raise TokenError(self._nothing(kept))
-        result = self._described(scorer.result(), kept, phi, n_distinct)
-        return replace(result, curve=tuple(self._point(phi, step) for step in steps))
+        free = phi is None or not phi.origin.may_depend_on_key
+        if self._chosen.weighting == "plain" and not self._any_prompt and free:
+            result = self._plain(phi, steps)
+        else:
+            scorer = self._scorer([self._scheme], phi)
+            kept, n_distinct = self._add(scorer, self._kept(self._suspect), phi)
+            if not scorer.tally().n_scored:
+                raise TokenError(self._nothing(kept))
+            result = self._described(scorer.result(), kept, phi, n_distinct)
+            result = replace(result, curve=tuple(self._point(phi, step) for step in steps))
+        why = self._why_none(phi)
+        return result if why is None else result.without_pvalue(why)
 
     def _plain(self, phi: KgramSet | None, steps: list[int]) -> ScoreResult:
         scorer = Scorer(self._scheme, filter=phi, threads=self._threads, curve=steps)
         scorer.add(self._suspect.documents, self._suspect.prompts)
         return replace(scorer.result(), n_skipped=self._suspect.n_skipped)
 
-    def _scorer(self, schemes: Sequence[Scheme]) -> Scorer:
+    def _scorer(self, schemes: Sequence[Scheme], phi: KgramSet | None) -> Scorer:
         plain = self._chosen.weighting == "plain"
-        return Scorer(schemes, combine="one" if plain else "sum", threads=self._threads)
+        return Scorer(
+            schemes,
+            combine="one" if plain else "sum",
+            threads=self._threads,
+            predictable=phi is not None and phi.origin.may_depend_on_key,
+        )
 
-    def _add(self, scorer: Scorer, kept: Kept, phi: KgramSet | None) -> int:
-        """Adds what was kept, with its weights; returns how many distinct windows that is."""
+    def _add(self, scorer: Scorer, kept: Kept, phi: KgramSet | None) -> tuple[Kept, int]:
+        """Adds what the filter leaves, with its weights; returns it, and the distinct windows."""
+        scheme = self._scheme
+        by_seed = phi is not None and phi.origin.may_depend_on_key and scheme.seed_kind != "target"
+        inside = np.ones(len(kept.targets), dtype=np.bool_)
+        if phi is not None:
+            inside = in_filter(kept.contexts, scheme, phi, by_seed=by_seed)
+        left = kept.only(inside)
         if self._chosen.weighting == "plain":
-            scorer.add_pairs(kept.contexts, kept.targets)
-            return len(kept.targets) - scorer.tallies()[0].n_duplicates
-        reference = None if self._other is None else self._kept(self._other, phi)
-        counts = count_windows(kept, reference, self._scheme.vocab_size)
+            weights = np.ones(len(left.targets)) if scorer.predictable else None
+            scorer.add_pairs(left.contexts, left.targets, weights)
+            return left, len(left.targets) - scorer.tallies()[0].n_duplicates
+        # weights from all that was said: those of a context must not depend on the filter
+        reference = None if self._other is None else self._kept(self._other)
+        counts = count_windows(kept, reference, scheme.vocab_size)
+        if phi is not None:
+            counts = counts.only(in_filter(counts.contexts, scheme, phi, by_seed=by_seed))
         add_weighted(scorer, counts, self._chosen.weighting, self._chosen.transform)
-        return int((counts.a > 0).sum())
+        return left, int((counts.a > 0).sum())
 
     def _nothing(self, kept: Kept) -> str:
         return (
@@ -455,18 +530,27 @@ class _Work:
         offsets = self._suspect.documents.offsets
         n_answers = int(np.searchsorted(offsets - offsets[0], step, side="right")) - 1
         n_tokens = int(offsets[n_answers] - offsets[0])
-        scorer = self._scorer([self._scheme])
-        self._add(scorer, self._kept(self._suspect, phi, n_answers), phi)
+        scorer = self._scorer([self._scheme], phi)
+        self._add(scorer, self._kept(self._suspect, n_answers), phi)
         if not scorer.tally().n_scored:
             return CurvePoint(n_tokens, 0, 0.0, math.nan)
         result = scorer.result()
-        return CurvePoint(n_tokens, result.n_scored, result.statistic, result.log10_pvalue)
+        log10 = result.log10_pvalue if self._why_none(phi) is None else math.nan
+        return CurvePoint(n_tokens, result.n_scored, result.statistic, log10)
 
     def decoys(self, filters: list[KgramSet | None], n: int, seed: int) -> DecoyResult:
-        """The test under other keys; of two tests the larger statistic, under each key."""
+        """The test under other keys; of two tests the larger statistic, under each key.
+
+        None is compared where prompts or a filter were made with the tested key.
+        """
+        from radscore.stats import DecoyResult
         from radscore.stats import decoy_test as compare
 
-        schemes = [self._scheme, *self._scheme.decoys(check_width("decoys", n, 1, 10**6), seed)]
+        own_seeds = self._scheme.seed_kind in {"keyed hash", "target"}
+        marked = self._marked_prompts is not None or (self._any_prompt and own_seeds)
+        if marked or any(phi is not None and phi.origin.may_depend_on_key for phi in filters):
+            return DecoyResult.withheld()
+        schemes = [self._scheme, *self._scheme.decoys(n, seed)]
         found: list[DecoyResult] = []
         for phi in filters:
             try:
@@ -486,8 +570,8 @@ class _Work:
             scorer = Scorer(schemes, filter=phi, threads=self._threads)
             scorer.add(self._suspect.documents, self._suspect.prompts)
         else:
-            scorer = self._scorer(schemes)
-            self._add(scorer, self._kept(self._suspect, phi), phi)
+            scorer = self._scorer(schemes, phi)
+            self._add(scorer, self._kept(self._suspect), phi)
         return decoy_test(scorer)
 
 

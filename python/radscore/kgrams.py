@@ -81,6 +81,11 @@ class KgramOrigin:
         return self.counted != "given" and self.top is None and self.min_count <= 1
 
     @property
+    def may_depend_on_key(self) -> bool:
+        """Whether the text carries the tested watermark, or nobody said that it does not."""
+        return self.watermarked is not False
+
+    @property
     def words(self) -> str:
         """For a person: ``k-grams in 3 or more documents of unmarked text``."""
         text = {True: "watermarked text", False: "unmarked text", None: "text of unknown marking"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,6 +117,18 @@ class ScoreResult:
         from radscore.stats import share_interval
 
         return share_interval(self.n_green, self.n_scored, confidence_level)
+
+    def without_pvalue(self, why: str) -> ScoreResult:
+        """The same numbers where no p-value can be given."""
+        return replace(
+            self,
+            pvalue=math.nan,
+            log10_pvalue=math.nan,
+            zscore=math.nan,
+            method=f"none: {why}",
+            weighted=None,
+            curve=tuple(replace(point, log10_pvalue=math.nan) for point in self.curve),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON (NaN as None)."""

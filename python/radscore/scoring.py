@@ -50,6 +50,12 @@ _GRID = (
     "scores lie on a grid whose mean is 0.99934, not 1: with negative weights the p-value is "
     "approximate"
 )
+_FILTER_OF_KEY = "the filter may depend on the key"
+_NO_FILTER = (
+    "there is no valid p-value: the filter is {}, and which contexts a watermarked text has depends "
+    "on the key; make it from unmarked text (watermarked=False), or test a model's answers with "
+    "test_closed"
+)
 _NO_RULE = (
     "dedup='none' counts repetitions as new evidence; there is no valid p-value (see dedup='unit')"
 )
@@ -72,7 +78,9 @@ class Scorer:
         target of its first occurrence; the engines' own rule), or nothing (reproduction only, no
         p-value).
     filter : KgramSet, optional
-        Only windows whose context is in the set are scored (closed model).
+        Only windows whose context is in the set are scored (closed model). There is a p-value
+        where the set is from text without the tested watermark (``watermarked=False``); for sets
+        from watermarked text see `radscore.test_closed`.
     start : int, optional
         First position of a document that is scored; the default is the first with a whole
         context. vLLM's schemes accept a smaller one: their contexts are padded on the left.
@@ -95,7 +103,8 @@ class Scorer:
     predictable : bool
         Whether weights depend on the key after all, but each only on what stands before it in
         reading order (a model read text that carries the tested watermark); see
-        `radscore.stats.weighted_test`. Needs weights and ``combine="one"``.
+        `radscore.stats.weighted_test`. Needs weights; with ``combine="sum"`` all weights of a unit
+        must be fixed before its first score was.
 
     Examples
     --------
@@ -128,8 +137,6 @@ class Scorer:
         check_choice("combine", combine, get_args(Combine))
         self.dedup: Dedup = dedup
         self.combine: Combine = combine
-        if predictable and combine != "one":
-            raise ArgumentError("predictable=True needs combine='one': each context counts once")
         self.predictable = predictable
         self.prompt_role: PromptRole = prompt_role
         self.filter = filter
@@ -298,11 +305,12 @@ class Scorer:
         test, statistic, notes = self._test(index, tally)
         weighted = test if isinstance(test, WeightedResult) else None
         log10_pvalue, method = test.log10_pvalue, test.method
+        notes = (*notes, *filter_notes(self.filter))
         if self.dedup == "none":
             log10_pvalue, method, weighted = math.nan, "none: repetitions were counted", None
-        elif set(notes) - {_PUBLIC_KEY}:
+        elif set(notes) - {_PUBLIC_KEY, *filter_notes(self.filter)}:
             method = f"approximate: {method}"
-        return ScoreResult(
+        result = ScoreResult(
             statistic=statistic,
             n_scored=tally.n_scored,
             n_green=tally.n_green if scheme.core.score_kind == "green" and not weighted else None,
@@ -332,6 +340,7 @@ class Scorer:
             curve=tuple(self._point(index, *point) for point in curve),
             weighted=weighted,
         )
+        return result.without_pvalue(_FILTER_OF_KEY) if filter_notes(self.filter) else result
 
     def _test(
         self, index: int, tally: _core.Tally
@@ -552,6 +561,10 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     """
     from radscore.stats import decoy_test as test
 
+    from radscore.stats import DecoyResult
+
+    if filter_notes(scorer.filter):
+        return DecoyResult.withheld()
     first, *decoys = scorer.schemes
     kin = all(decoy.to_dict() == first.to_dict() for decoy in decoys)
     distinct = len({scheme.fingerprint for scheme in scorer.schemes}) == len(scorer.schemes)
@@ -636,6 +649,13 @@ def notes_of(scheme: Scheme, dedup: str, *, key: bool = True) -> tuple[str, ...]
     if key and scheme.has_public_key:
         notes.append(_PUBLIC_KEY)
     return tuple(notes)
+
+
+def filter_notes(phi: KgramSet | None) -> tuple[str, ...]:
+    """Why a filter leaves no p-value, where it does."""
+    if phi is None or not phi.origin.may_depend_on_key:
+        return ()
+    return (_NO_FILTER.format(phi.origin.words),)
 
 
 def _below_mean(scheme: Scheme, weights: npt.NDArray[np.float64]) -> bool:

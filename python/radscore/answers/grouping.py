@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from radscore.draws import context_draws, neighbours, window_draws
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from radscore.documents import Documents
     from radscore.kgrams import KgramSet
+    from radscore.schemes import Scheme
 
-__all__ = ["Counts", "Kept", "count_windows", "kept_windows"]
+__all__ = ["Counts", "Kept", "count_windows", "in_filter", "kept_windows"]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Tokens: TypeAlias = npt.NDArray[np.uint32]
@@ -32,7 +35,7 @@ class Kept:
     contexts : ndarray of uint32, shape (n, k)
     targets : ndarray of uint32, shape (n,)
     n_windows, n_excluded, n_filtered : int
-        All windows; those whose context is in a prompt; those outside of the filter.
+        All windows; those whose draw a prompt can have shown; those outside of the filter.
     """
 
     contexts: Tokens
@@ -40,6 +43,16 @@ class Kept:
     n_windows: int
     n_excluded: int
     n_filtered: int
+
+    def only(self, inside: npt.NDArray[np.bool_]) -> Kept:
+        """What a filter leaves."""
+        return Kept(
+            self.contexts[inside],
+            self.targets[inside],
+            self.n_windows,
+            self.n_excluded,
+            self.n_filtered + int((~inside).sum()),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +81,10 @@ class Counts:
     b: Floats
     n_b: Floats
     share: Floats
+
+    def only(self, inside: npt.NDArray[np.bool_]) -> Counts:
+        """What a filter leaves."""
+        return Counts(*(getattr(self, one.name)[inside] for one in fields(self)))
 
 
 def _starts(documents: Documents, width: int) -> Ids:
@@ -120,6 +137,7 @@ def _among(
         (np.concatenate([one, other]), size)
         for (one, size), (other, _) in zip(mine, others, strict=True)
     ]
+    both = [(one, min(size, int(one.max(initial=0)) + 1)) for one, size in both]
     ids, _ = _pack(both)
     known = np.sort(ids[n_mine:])
     if not len(known):
@@ -140,50 +158,59 @@ def _spread(sums: Any, starts: Ids, n: int) -> Any:
 
 def kept_windows(
     documents: Documents,
-    width: int,
-    vocab_size: int,
+    scheme: Scheme,
     *,
     prompts: Documents | None = None,
     any_prompt: bool = False,
-    phi: KgramSet | None = None,
 ) -> Kept:
-    """The windows of `width` tokens that neither a prompt excludes nor the filter removes.
+    """The windows whose draw no prompt can have shown.
 
     Parameters
     ----------
     documents, prompts : Documents
         Answers, and the prompt of each.
-    width, vocab_size : int
-        Tokens of a window; all ids are below `vocab_size`.
+    scheme : Scheme
+        Says how wide a window is and what its random function reads: windows are excluded whose
+        seed a prompt has, or whose unit where there is no seed without the target.
     any_prompt : bool
-        Whether a context of any prompt is excluded, not only one of the answer's own.
-    phi : KgramSet, optional
-        The filter.
+        Whether a seed of any prompt excludes, not only one of the answer's own.
     """
+    width = scheme.window_width
     rows, numbers = _runs(documents, width)
-    contexts, targets = rows[:, :-1], rows[:, -1]
     keep = np.ones(len(rows), dtype=np.bool_)
-    k = width - 1
-    n_excluded = n_filtered = 0
-    if prompts is not None and k:
-        before, owners = _runs(prompts, k)
-        mine, theirs = _columns(contexts, vocab_size), _columns(before, vocab_size)
+    with_target = scheme.seed_kind == "target"
+    if prompts is not None and (width > 1 or with_target):
+        before, owners = _runs(prompts, width if with_target else width - 1)
+        shown = window_draws(scheme, before) if with_target else context_draws(scheme, before)
+        near = neighbours(scheme, shown)
+        mine, theirs = _halves(window_draws(scheme, rows)), _halves(np.concatenate(near))
         if not any_prompt:
             mine.insert(0, (numbers, len(documents)))  # first, so that places are near each other
-            theirs.insert(0, (owners, len(documents)))
+            theirs.insert(0, (np.tile(owners, len(near)), len(documents)))
         keep = ~_among(mine, theirs)
-        n_excluded = int(len(keep) - keep.sum())
-    if phi is not None:
-        inside = _among(_columns(contexts, vocab_size), _columns(phi.to_numpy(), vocab_size))
-        n_filtered = int((keep & ~inside).sum())
-        keep &= inside
     return Kept(
-        contexts=contexts[keep],
-        targets=targets[keep],
+        contexts=rows[keep, :-1],
+        targets=rows[keep, -1],
         n_windows=len(rows),
-        n_excluded=n_excluded,
-        n_filtered=n_filtered,
+        n_excluded=int(len(keep) - keep.sum()),
+        n_filtered=0,
     )
+
+
+def in_filter(
+    contexts: Tokens, scheme: Scheme, phi: KgramSet, *, by_seed: bool
+) -> npt.NDArray[np.bool_]:
+    """Which contexts the filter holds: themselves, or one of their seed."""
+    if not by_seed:
+        size = scheme.vocab_size
+        return _among(_columns(contexts, size), _columns(phi.to_numpy(), size))
+    mine, theirs = (context_draws(scheme, one) for one in (contexts, phi.to_numpy()))
+    return _among(_halves(mine), _halves(theirs))
+
+
+def _halves(draws: npt.NDArray[np.uint32]) -> list[tuple[npt.NDArray[Any], int]]:
+    """The columns of seeds, with the number of values of each."""
+    return [(draws[:, column], 1 << 32) for column in range(draws.shape[1])]
 
 
 def count_windows(

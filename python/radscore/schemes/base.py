@@ -8,7 +8,7 @@ import operator
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +157,16 @@ class Scheme(ABC):
         the default deduplication does not.
         """
         return self.core.unit_is_window
+
+    @property
+    def seed_kind(self) -> Literal["context", "hash", "keyed hash", "target"]:
+        """What the random function reads of a context: its *seed*.
+
+        Windows of different seeds share no draw, whatever their targets are. The seed is the
+        context itself, a hash of it, a hash of context and key, or ("target") not known before
+        the target is: then no test can be given where text or prompts carry the tested mark.
+        """
+        return self.core.seed_kind
 
     def green_mask(self, contexts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Greenness of every vocabulary entry after each context.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,21 @@ class DecoyResult:
     @property
     def pvalue(self) -> float:
         """10 to the power of `log10_pvalue`."""
-        return (1 + self.n_reached) / (self.n_decoys + 1)
+        return (1 + self.n_reached) / (self.n_decoys + 1) if self.n_decoys else math.nan
+
+    @classmethod
+    def withheld(cls) -> DecoyResult:
+        """No comparison, where what is compared was chosen by the tested key: everything is NaN."""
+        values: dict[str, Any] = {one.name: math.nan for one in fields(cls)}
+        return cls(
+            **{
+                **values,
+                "n_decoys": 0,
+                "n_reached": 0,
+                "extrapolated": False,
+                "decoy_statistics": np.empty(0),
+            }
+        )
 
     def __repr__(self) -> str:
         return result_repr(self, after={"log10_pvalue": ("pvalue", self.pvalue)})
