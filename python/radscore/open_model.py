@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.arguments import one_scheme
-from radscore.documents import Documents, check_width
+from radscore.documents import check_width
+from radscore.draws import SeenDraws
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models.predictions import Predictions, Reading, plan
 from radscore.results import CurvePoint, ModelResult
 from radscore.scoring import Scorer, decoy_test
+from radscore.stats import DecoyResult
+from radscore.text_check import TextCheck
 
 if TYPE_CHECKING:
     import os
@@ -25,13 +28,11 @@ if TYPE_CHECKING:
     from radscore.models.reading import Counts, Pairs
     from radscore.models.weighting import Weighting
     from radscore.schemes import Scheme
-    from radscore.stats import DecoyResult
 
 __all__ = ["OpenResult", "test_open"]
 
 _SLACK: Final = 1.1
 _FIRST_STEP: Final = 64  # tokens
-_SUSPICIOUS: Final = -4.0  # log10 of a p-value at which a text is called watermarked
 _REPEATED: Final = "places whose context came before in the text"
 _BEYOND: Final = "places after ids outside of the scheme's vocabulary"
 _UNSCORED: Final = "predictions outside of the scheme's vocabulary"
@@ -43,9 +44,13 @@ _STRICT: Final = (
     "each context counts at its first occurrence in the text, which carries the tested watermark; "
     "valid if everything that it was written from (prompts) was read too, or carries none"
 )
-_LOOSE: Final = (
-    "under this scheme different contexts share random draws, so that for text that carries the "
-    "tested watermark the p-value is approximate; text without it has a valid one"
+_SALTED: Final = (
+    "there is no valid p-value: the text carries the tested watermark, and under this scheme no "
+    "seed is known before the target is, so that what the text shows of the key cannot be told "
+    "from what it does not; read text without the watermark"
+)
+_NO_DECOYS: Final = (
+    "no decoys: what counts of watermarked text was chosen by the tested key, and by none of theirs"
 )
 
 
@@ -62,11 +67,18 @@ class OpenResult(ModelResult):
     text_log10_pvalue : float
         Of the watermark in the text itself, NaN where it is not known: text that has it must be
         tested with ``text_watermarked=True``.
+    copied_log10_pvalue : float
+        What a suspect would get that merely continues the text as it went on before; NaN where
+        the text is known to carry the watermark. See `radscore.text_check`.
+    n_text_documents_marked : int
+        Documents of the text that carry the watermark, at a false discovery rate of 5 %.
     """
 
     decoys: DecoyResult | None = None
     text: str | None = None
     text_log10_pvalue: float = math.nan
+    copied_log10_pvalue: float = math.nan
+    n_text_documents_marked: int = 0
 
     def __repr__(self) -> str:
         text = ModelResult.__repr__(replace(self, decoys=None))
@@ -122,9 +134,13 @@ def test_open(
         Score the `top` likeliest tokens, each context once in a sequence (the published reading
         mode); weigh each token by its probability; or by a function of the suspect's and the
         reference's probability (the default with a reference; else "mass").
-    text_watermarked : bool
-        Whether the text carries the watermark of the tested key (False by default). Then each
-        context counts at its first occurrence only; else its weights of all places are added.
+    text_watermarked : bool, optional
+        Whether the text carries the watermark of the tested key. If it does, each seed counts at
+        its first occurrence only, and schemes without a seed before the target
+        (`Scheme.seed_kind`) get no p-value; else the weights of all places are added. By default
+        it is taken not to, and there is no p-value where the text itself, or a suspect that merely
+        continues it, would be significant at .05; with False, which vouches for the text, only at
+        .001.
     top, max_weights, min_weight, transform : optional
         Settings of the weighting; see `Weighting`.
     tokenizer : transformers tokenizer, optional
@@ -165,9 +181,9 @@ def test_open(
     settings: dict[str, Any] = {"top": top, "max_weights": max_weights, "min_weight": min_weight}
     settings["transform"] = transform
     given = {name: value for name, value in settings.items() if value is not None}
-    witness = _Witness(Scorer(scheme, threads=threads), scheme)
+    witness = TextCheck(scheme, threads=threads)
     if from_file is not None:
-        others = (model, documents, reference, weighting, text_watermarked, tokenizer)
+        others = (model, documents, reference, weighting, text_watermarked or None, tokenizer)
         if any(one is not None for one in (*others, *given.values(), batch_tokens, max_length)):
             raise ArgumentError(
                 "from_file already says what was read and how: model, documents and the "
@@ -189,14 +205,10 @@ def test_open(
             on_document=witness.add,
         )
     _check_fit(source.header, scheme, from_file)
-    if decoys and source.header.text_watermarked:
-        raise ArgumentError(
-            "decoys need text without the watermark: what counts of watermarked text was chosen by "
-            "the tested key, and by none of the decoys"
-        )
     evidence = _Evidence(scheme, source.header, decoys, decoy_seed, threads)
     evidence.take(source, points, witness if from_file is not None else None)
-    return _result(evidence, source.header, source.totals, points.points, witness.scorer)
+    vouched = text_watermarked is False
+    return _result(evidence, source.header, source.totals, points.points, witness, vouched=vouched)
 
 
 # pytest takes a function of this name for a test
@@ -224,38 +236,6 @@ def _check_fit(header: Header, scheme: Scheme, path: Any) -> None:
             f"own) to {most} (output layers are padded); it must be that of the model that wrote "
             "the watermark, and with another tokenizer that tokenizer must be given"
         )
-
-
-class _Witness:
-    """Scores the text itself, to warn where it carries the watermark."""
-
-    def __init__(self, scorer: Scorer, scheme: Scheme) -> None:
-        self.scorer = scorer
-        self._size = scheme.vocab_size
-        self._width = scheme.window_width - 1
-        self._last: tuple[int, npt.NDArray[Any]] | None = None
-
-    def places(self, pairs: Pairs) -> None:
-        """The text as far as a file of predictions tells it: places next to each other."""
-        if not self._width or not len(pairs):
-            return
-        numbers, at = np.unique(pairs.occurrences, return_index=True)
-        contexts = pairs.contexts[at][:, pairs.contexts.shape[1] - self._width :]
-        if self._last is not None:
-            numbers = np.concatenate([[self._last[0]], numbers.astype(np.int64)])
-            contexts = np.vstack([self._last[1], contexts])
-        self._last = int(numbers[-1]), contexts[-1:]
-        adjacent = np.diff(numbers.astype(np.int64)) == 1
-        adjacent &= np.all(contexts[1:, :-1] == contexts[:-1, 1:], axis=1)
-        adjacent &= np.all(contexts[:-1] < self._size, axis=1) & (contexts[1:, -1] < self._size)
-        self.scorer.add_pairs(contexts[:-1][adjacent], contexts[1:, -1][adjacent])
-
-    def add(self, tokens: npt.NDArray[Any]) -> None:
-        """One document; ids that the scheme does not know cut it."""
-        cuts = np.flatnonzero(tokens >= self._size)
-        parts = np.split(tokens, cuts) if len(cuts) else [tokens]
-        parts = [part[1:] if i else part for i, part in enumerate(parts)]
-        self.scorer.add(Documents.of([part.astype(np.uint32) for part in parts]))
 
 
 class _Curve:
@@ -310,15 +290,15 @@ class _Evidence:
         combine: Any = "one" if self._strict or self._plain else "sum"
         self.scorer = Scorer(scheme, combine=combine, threads=threads, predictable=self._strict)
         # apart, since the points of a curve must not score all decoys each time
-        self.decoys = None
-        if decoys:
+        self.decoys, self.decoys_withheld = None, bool(decoys) and self._strict
+        if decoys and not self._strict:
             schemes = [scheme, *scheme.decoys(decoys, seed=seed)]
             self.decoys = Scorer(schemes, combine=combine, threads=threads)
         self.removed: dict[str, int] = {}
-        self._seen: set[bytes] = set()
+        self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)
 
     def take(
-        self, source: Predictions | Reading, curve: _Curve, witness: _Witness | None = None
+        self, source: Predictions | Reading, curve: _Curve, witness: TextCheck | None = None
     ) -> None:
         """Everything that was read; the points of the curve on the way."""
         for pairs in source:
@@ -377,33 +357,21 @@ class _Evidence:
         if not len(lines):
             return inside
         places, starts = np.unique(pairs.occurrences[lines], return_index=True)
-        names = self._names(contexts[lines[starts]])
-        new = np.empty(len(places), dtype=np.bool_)
-        for i, name in enumerate(names):
-            new[i] = name not in self._seen
-            self._seen.add(name)
+        there = contexts[lines[starts]]
+        if self._seen is None:  # no p-value; what is counted is what tokens tell
+            _, first_rows = np.unique(there, axis=0, return_index=True)
+            new = np.zeros(len(there), dtype=np.bool_)
+            new[first_rows] = True
+        else:
+            new = self._seen.first(there)
         self._remove(_REPEATED, int((~new).sum()))
         first = np.zeros(len(pairs), dtype=np.bool_)
         first[lines] = new[np.searchsorted(places, pairs.occurrences[lines])]
         return first
 
-    def _names(self, contexts: npt.NDArray[np.uint32]) -> list[bytes]:
-        """What the scheme's random function reads of each context."""
-        scheme = self._scheme
-        names: npt.NDArray[Any] = contexts
-        if not scheme.units_are_windows and not _reads_target(scheme):
-            fixed = np.zeros((len(contexts), 1), dtype=np.uint32)
-            names = scheme.units(np.hstack([contexts, fixed]))
-        return [line.tobytes() for line in np.ascontiguousarray(names)]
-
     def _remove(self, reason: str, number: int) -> None:
         if number:
             self.removed[reason] = self.removed.get(reason, 0) + number
-
-
-def _reads_target(scheme: Scheme) -> bool:
-    """Whether what is drawn for a target is shared with other targets after other contexts."""
-    return bool(getattr(scheme, "self_salt", False)) or bool(scheme.dependence)
 
 
 def _part(pairs: Pairs, start: int, end: int) -> Pairs:
@@ -423,7 +391,9 @@ def _result(
     header: Header,
     totals: Totals,
     points: list[CurvePoint],
-    witness: Scorer,
+    witness: TextCheck,
+    *,
+    vouched: bool,
 ) -> OpenResult:
     scorer = evidence.scorer
     if not scorer.tally().n_scored:
@@ -436,20 +406,21 @@ def _result(
         curve=tuple(points),
     )
     notes = [_STRICT if header.text_watermarked else _CLEAN, *totals.notes]
-    if header.text_watermarked and (_reads_target(scorer.schemes[0])):
-        notes.append(_LOOSE)
     if not totals.complete:
         notes.append(f"the reading was stopped after {totals.n_documents} documents")
-    text_log10 = math.nan
-    if witness.tally().n_scored:
-        text_log10 = witness.result().log10_pvalue
-        if text_log10 < _SUSPICIOUS and not header.text_watermarked:
-            notes.append(
-                f"there is no valid p-value: the text itself carries the watermark (log10 p = "
-                f"{text_log10:.1f}); read other text, or say text_watermarked=True"
-            )
-            method = "none: the text carries the watermark"
-            score = replace(score, pvalue=math.nan, log10_pvalue=math.nan, method=method)
+    checked = witness.result(copies=not header.text_watermarked)
+    decoys = None if evidence.decoys is None else decoy_test(evidence.decoys)
+    if evidence.decoys_withheld:
+        decoys = DecoyResult.withheld()
+        notes.append(_NO_DECOYS)
+    if header.text_watermarked and scorer.schemes[0].seed_kind == "target":
+        notes.append(_SALTED)
+        score = score.without_pvalue("watermarked text, and no seed before the target")
+    elif not header.text_watermarked:
+        found = checked.notes(vouched=vouched)
+        notes += found
+        if checked.is_marked(vouched=vouched):
+            score = score.without_pvalue("the text carries, or may carry, the watermark")
     kind = "watermarked text" if header.text_watermarked else "text without the watermark"
     return OpenResult(
         setting=f"open, {kind}",
@@ -460,9 +431,11 @@ def _result(
         reference=header.reference,
         removed={**totals.removed, **evidence.removed},
         notes=tuple(notes),
-        decoys=None if evidence.decoys is None else decoy_test(evidence.decoys),
+        decoys=decoys,
         text=totals.text,
-        text_log10_pvalue=text_log10,
+        text_log10_pvalue=checked.log10_pvalue,
+        copied_log10_pvalue=checked.copied_log10_pvalue,
+        n_text_documents_marked=checked.n_documents_marked,
     )
 
 

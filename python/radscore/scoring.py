@@ -559,9 +559,8 @@ def decoy_test(scorer: Scorer) -> DecoyResult:
     scorer : Scorer
         Made with ``[scheme, *scheme.decoys(n, seed=...)]``; everything must have been added.
     """
-    from radscore.stats import decoy_test as test
-
     from radscore.stats import DecoyResult
+    from radscore.stats import decoy_test as test
 
     if filter_notes(scorer.filter):
         return DecoyResult.withheld()
