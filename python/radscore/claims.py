@@ -65,7 +65,7 @@ _TESTS: Final = (
     _test(
         "closed, filter",
         "answers filter",
-        "frequent contexts of the watermarked text are those that can have been learned",
+        "what is frequent in such text can have been learned",
     ),
     _test("closed", "answers", "every context of the answers may have been learned"),
 )
@@ -75,7 +75,7 @@ _HELPS: Final = {
     "recorded": "the recorded watermarked text (recorded=)",
     "reference": "a model not trained on the text, such as the suspect's base (reference=)",
     "reference_answers": "such a model's answers to the same prompts (reference_answers=)",
-    "filter": "the frequent k-grams of fresh watermarked text (filter=)",
+    "filter": "the frequent k-grams of unmarked text of the same model (filter=)",
     "answers": "the suspect's answers (answers=)",
 }
 _CLAIMS: Final = {
@@ -200,7 +200,8 @@ def radioactivity(
     """Tests a suspect with the strongest valid test that what is known allows.
 
     The test is chosen by what was given, before any score is looked at, so that its p-value needs
-    no correction.
+    no correction. What has no valid test with the scheme (recorded text where no seed is known
+    before the target) is left unused.
 
     Parameters
     ----------
@@ -217,8 +218,8 @@ def radioactivity(
     reference, reference_answers : optional
         A model that was not trained on the watermarked text, or its answers to the same prompts.
     filter : KgramSet, optional
-        Frequent contexts of fresh watermarked text, counted by documents; for answers, where
-        nothing was recorded.
+        Contexts that can have been learned, for answers, where nothing was recorded: the frequent
+        ones of unmarked text of the same kind (``watermarked=False``), or all of watermarked text.
     curve, decoys, threads
         As in `test_open` and `test_closed`.
     progress : callable, optional
@@ -252,7 +253,7 @@ def radioactivity(
         "filter": filter,
     }
     names = frozenset(name for name, value in given.items() if value is not None)
-    index = _choose(names)
+    index = _choose(names - _without_pvalue(scheme, filter))
     chosen = _TESTS[index]
     options: dict[str, Any] = {"curve": curve, "decoys": decoys, "threads": threads}
     if "model" in chosen.needs:
@@ -264,7 +265,7 @@ def radioactivity(
             recorded if watermarked else fresh,
             scheme,
             reference=reference if "reference" in chosen.needs else None,
-            text_watermarked=watermarked,
+            text_watermarked=watermarked or None,
             progress=progress,
             **options,
         )
@@ -291,6 +292,15 @@ def radioactivity(
     )
 
 
+def _without_pvalue(scheme: Scheme, phi: KgramSet | None) -> frozenset[str]:
+    """What no test can use with this scheme, since it depends on the key."""
+    salted = scheme.seed_kind == "target"
+    useless = {"recorded"} if salted else set()
+    if phi is not None and phi.origin.may_depend_on_key and (salted or not phi.origin.is_whole):
+        useless.add("filter")
+    return frozenset(useless)
+
+
 def _choose(names: frozenset[str]) -> int:
     """The first test whose needs are met."""
     for index, test in enumerate(_TESTS):
@@ -298,7 +308,8 @@ def _choose(names: frozenset[str]) -> int:
             return index
     if "model" in names:
         raise ArgumentError(
-            "a model needs text to read: fresh= (without the watermark) or recorded="
+            "a model needs text to read: fresh= (without the watermark) or recorded= (only with a "
+            "scheme whose seed does not need the target)"
         )
     raise ArgumentError("nothing is known of the suspect: give model= or answers=")
 
@@ -320,7 +331,7 @@ def _contexts(recorded: Any, scheme: Scheme) -> KgramSet:
     width = scheme.window_width - 1
     if width == 0:
         raise ArgumentError("recorded has no effect with a scheme that reads no context")
-    counts = KgramCounts(width, scheme.vocab_size)
+    counts = KgramCounts(width, scheme.vocab_size, watermarked=True)
     if hasattr(recorded, "batches"):
         for batch in recorded:
             counts.add(batch.documents)

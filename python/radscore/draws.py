@@ -28,7 +28,10 @@ def window_draws(scheme: Scheme, windows: Tokens) -> Draws:
 
     Parameters
     ----------
+    scheme : Scheme
+        What reads them.
     windows : ndarray of uint32, shape (n, window_width)
+        Token ids, oldest first, the target last.
 
     Returns
     -------
@@ -74,6 +77,7 @@ class SeenDraws:
         Parameters
         ----------
         contexts : ndarray of uint32, shape (n, window_width - 1)
+            In reading order.
 
         Returns
         -------

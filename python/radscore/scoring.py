@@ -52,9 +52,9 @@ _GRID = (
 )
 _FILTER_OF_KEY = "the filter may depend on the key"
 _NO_FILTER = (
-    "there is no valid p-value: the filter is {}, and which contexts a watermarked text has depends "
-    "on the key; make it from unmarked text (watermarked=False), or test a model's answers with "
-    "test_closed"
+    "there is no valid p-value: the filter is {}, and which contexts a watermarked text has "
+    "depends on the key; make it from unmarked text (watermarked=False), or test a model's answers "
+    "with test_closed"
 )
 _NO_RULE = (
     "dedup='none' counts repetitions as new evidence; there is no valid p-value (see dedup='unit')"

@@ -41,7 +41,8 @@ def marked(scheme, n, length, seed, strength=1.5):
 @pytest.mark.parametrize("with_filter", [False, True])
 def test_plain_is_the_published_test(scheme, with_filter):
     answers, prompts = text(50, 40, 1), text(50, 10, 2)
-    phi = rs.KgramSet.from_documents(text(20, 40, 3), 2, VOCAB) if with_filter else None
+    clean = text(20, 40, 3)
+    phi = rs.KgramSet.from_documents(clean, 2, VOCAB, watermarked=False) if with_filter else None
     result = closed(answers, scheme, prompts=prompts, filter=phi)
     expected = rs.score(answers, scheme, prompts=prompts, filter=phi)
     assert result.log10_pvalue == expected.log10_pvalue
@@ -62,8 +63,8 @@ def test_weights_reach_the_scorer(scheme, transform):
         answers, scheme, prompts=prompts, transform=transform,
         weighting=None if contrast else "counts", **given,
     )  # fmt: skip
-    mine = kept_windows(answers, 3, VOCAB, prompts=prompts)
-    reference = kept_windows(other, 3, VOCAB, prompts=theirs) if contrast else None
+    mine = kept_windows(answers, scheme, prompts=prompts)
+    reference = kept_windows(other, scheme, prompts=theirs) if contrast else None
     counts = count_windows(mine, reference, VOCAB)
     family = CONTRASTS if contrast else COUNTS
     weights = family[transform](counts, 0.25)
@@ -102,7 +103,7 @@ def test_a_mark_is_found_and_contrast_finds_more(scheme):
 
 def test_both_takes_the_smaller_times_two(scheme):
     suspect = marked(scheme, 80, 40, 1, 0.4)
-    phi = rs.KgramSet.from_documents(suspect, 2, VOCAB, top=100)
+    phi = rs.KgramSet.from_documents(suspect, 2, VOCAB, top=100, watermarked=False)
     for given in ({}, {"reference": text(80, 40, 2)}):
         alone = closed(suspect, scheme, **given)
         filtered = closed(suspect, scheme, filter=phi, **given)
@@ -157,13 +158,86 @@ def test_prompts_that_carry_the_mark_exclude_their_contexts_everywhere(scheme):
     every = closed(answers, scheme, prompts=prompts, prompts_watermarked=True)
     assert every.removed["excluded by prompts"] == 3
     assert every.n_scored == 3
-    assert any("any prompt" in note for note in every.notes)
+    assert any("any prompt can have shown" in note for note in every.notes)
     assert every.score.method.startswith("exact")
     with pytest.raises(rs.ArgumentError, match="needs the prompts"):
         closed(answers, scheme, prompts_watermarked=True)
     additive = rs.KGW(vocab_size=VOCAB, seeding="additive", context_width=2)
-    notes = closed(answers, additive, prompts=prompts, prompts_watermarked=True).notes
-    assert any("approximate" in note for note in notes)
+    sums = closed([[1, 2, 3], [4, 5, 6]], additive, prompts=[[2, 1], []], prompts_watermarked=True)
+    assert sums.removed["excluded by prompts"] == 1  # 1 + 2 is 2 + 1
+
+
+SALTED = {
+    "KGW selfhash": rs.KGW.from_lm_watermarking("selfhash", vocab_size=VOCAB, gamma=0.25),
+    "SBW selfhash": rs.SBW(vocab_size=VOCAB, key=5, gamma=0.25),
+    "SynthID with a table": rs.SynthID(vocab_size=VOCAB, keys=tuple(range(1, 9))),
+}
+
+
+@pytest.mark.parametrize("name", SALTED)
+def test_no_pvalue_where_the_seed_needs_the_target_and_something_carries_the_mark(name):
+    scheme = SALTED[name]
+    answers, prompts = text(20, 30, 1), text(20, 9, 2)
+    found = closed(answers, scheme, prompts=prompts, prompts_watermarked=True, decoys=9, curve=2)
+    assert math.isnan(found.log10_pvalue)
+    assert found.score.method.startswith("none: watermarked prompts")
+    assert found.n_scored > 0
+    assert any("no seed is known before the target" in note for note in found.notes)
+    assert math.isnan(found.decoys.pvalue)
+    assert math.isnan(found.curve[-1].log10_pvalue)
+    json.dumps(found.to_dict(), allow_nan=False)
+    phi = rs.KgramSet.from_documents(prompts, scheme.window_width - 1, VOCAB, watermarked=True)
+    filtered = closed(answers, scheme, filter=phi, both=True)
+    assert math.isnan(filtered.filtered.log10_pvalue)
+    assert filtered.log10_pvalue == min(filtered.unfiltered.log10_pvalue + math.log10(2), 0)
+    clean = rs.KgramSet.from_documents(prompts, scheme.window_width - 1, VOCAB, watermarked=False)
+    assert math.isfinite(closed(answers, scheme, filter=clean).log10_pvalue)
+
+
+def test_filters_from_watermarked_text(scheme):
+    answers, marks = text(30, 40, 1), text(30, 12, 2)
+    free = rs.KgramSet.from_documents(marks, 2, VOCAB, watermarked=False)
+    exact = closed(answers, scheme, filter=free)
+    for watermarked in (True, None):  # what nobody has said is read as yes
+        whole = rs.KgramSet.from_documents(marks, 2, VOCAB, watermarked=watermarked)
+        bound = closed(answers, scheme, filter=whole, decoys=9)
+        assert bound.score.method.startswith("martingale bound")
+        assert bound.n_scored == exact.n_scored
+        assert bound.log10_pvalue >= exact.log10_pvalue
+        assert math.isnan(bound.decoys.pvalue)
+        assert any("no decoys" in note for note in bound.notes)
+        chosen = [
+            rs.KgramSet.from_documents(marks, 2, VOCAB, watermarked=watermarked, top=50),
+            rs.KgramSet.from_documents(marks, 2, VOCAB, watermarked=watermarked, min_count=2),
+            rs.KgramSet.from_kgrams(list(free), VOCAB, watermarked=watermarked),
+            whole & rs.KgramSet.from_documents(answers, 2, VOCAB, watermarked=watermarked),
+        ]
+        for phi in chosen:
+            for weighting in ("plain", "counts"):
+                none = closed(answers, scheme, filter=phi, weighting=weighting)
+                assert math.isnan(none.log10_pvalue)
+                assert any("there is no valid p-value: the filter" in note for note in none.notes)
+            assert math.isnan(rs.score(answers, scheme, filter=phi).log10_pvalue)
+
+
+def test_a_filter_from_watermarked_text_is_compared_by_seed():
+    """Under HF's lefthash of width 2 all contexts with one last token are one seed."""
+    scheme = rs.KGW.from_transformers(
+        {"seeding_scheme": "lefthash", "greenlist_ratio": 0.25, "context_width": 2}, VOCAB
+    )
+    marks = rs.KgramSet.from_documents([[7, 3, 1]], 2, VOCAB, watermarked=True)  # (7, 3), (3, 1)
+    assert closed([[5, 3, 9, 2]], scheme, filter=marks).n_scored == 1
+    clean = rs.KgramSet.from_documents([[7, 3, 1]], 2, VOCAB, watermarked=False)
+    with pytest.raises(rs.TokenError, match="removed by the filter"):
+        closed([[5, 3, 9, 2]], scheme, filter=clean)
+
+
+def test_prompts_that_carry_the_mark_unsaid_leave_no_pvalue(scheme):
+    prompts = marked(scheme, 60, 60, 1, 5.0)
+    result = closed(text(60, 20, 2), scheme, prompts=prompts, decoys=9)
+    assert math.isnan(result.log10_pvalue)
+    assert math.isnan(result.decoys.pvalue)
+    assert any("say prompts_watermarked=True" in note for note in result.notes)
 
 
 def test_the_result_says_what_it_assumes(scheme):
@@ -236,7 +310,7 @@ def test_every_kind_of_scheme(other):
         ({"filter": {(1, 2)}}, "filter must be a KgramSet"),
         ({"filter": rs.KgramSet.from_kgrams([[1]], VOCAB)}, "1-grams over 60"),
         ({"prompts": [[1, 2], [3]]}, "the answers are 1, but their prompts 2"),
-        ({"decoys": -1}, "decoys must be from 1"),
+        ({"decoys": -1}, "decoys must be from 0"),
         ({"curve": -1}, "curve must be from 0"),
     ],
 )  # fmt: skip

@@ -83,8 +83,7 @@ def test_weighted_pvalues_hold_over_keys(name, human):
     suspect, reference = (
         kept_windows(
             documents if quick else rs.Documents.of(list(documents)[:20]),
-            scheme.window_width,
-            VOCAB,
+            scheme,
         )
         for documents in human
     )
@@ -125,7 +124,7 @@ def test_the_smaller_of_two_is_corrected(human):
     """With and without a filter: times two it holds, and without the correction it would not."""
     scheme = rs.Keyed(vocab_size=VOCAB, key=bytes(16), gamma=0.25, context_width=1)
     suspect = human[0]
-    phi = rs.KgramSet.from_documents(human[1], 1, VOCAB, top=20)  # of few: nearly another test
+    phi = rs.KgramSet.from_documents(human[1], 1, VOCAB, top=20, watermarked=False)
     corrected, raw = [], []
     for decoy in scheme.decoys(500, seed=5):
         result = closed(suspect, decoy, filter=phi, both=True, threads=1)
@@ -222,7 +221,7 @@ def test_copying_from_other_prompts_needs_the_exclusion_of_all(weighting):
 
     own = pvalues_over_keys(200, 4, test(False), others=True)
     every = pvalues_over_keys(500, 5, test(True), others=True)
-    assert (own <= 0.05).mean() > 0.5
+    assert np.isnan(own).all()  # the prompts are seen to carry the mark, which nobody has said
     for level in (0.5, 0.1, 0.02):
         assert (every <= level).mean() <= level + 4 * np.sqrt(level / len(every))
     assert every.min() > 1e-6

@@ -378,7 +378,7 @@ def answers_file(tmp_path):
 def test_closed_command_filters_and_both(cli, answers_file, tmp_path):
     built = cli(
         "kgrams", "build", DEMO / "corpus.jsonl", "--field", "text", "--tokenizer", TOKENIZER,
-        "--width", 1, "--vocab-size", 49152, "--top", 300, "--out", "phi.rkg",
+        "--width", 1, "--vocab-size", 49152, "--top", 300, "--unmarked", "--out", "phi.rkg",
     )  # fmt: skip
     assert built.code == 0, built.err
     common = ["test", "closed", answers_file, *SCHEME, "--tokenizer", TOKENIZER, "--json"]

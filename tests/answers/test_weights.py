@@ -10,7 +10,7 @@ import radscore as rs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.answers import weights as w
-from radscore.answers.grouping import Counts, count_windows, kept_windows
+from radscore.answers.grouping import Counts, count_windows, in_filter, kept_windows
 
 VOCAB = 6
 
@@ -58,7 +58,10 @@ def test_windows_are_those_of_the_twin_and_of_the_scorer(documents, prompts, wid
     kgrams = None if phi is None else rs.KgramSet.from_kgrams(sorted(phi), VOCAB, width=width - 1)
     any_prompt = data.draw(st.booleans())
     answers, asked = rs.Documents.of(documents), rs.Documents.of(prompts)
-    kept = kept_windows(answers, width, VOCAB, prompts=asked, any_prompt=any_prompt, phi=kgrams)
+    scheme = rs.Keyed(vocab_size=VOCAB, key=bytes(16), context_width=width - 1)
+    kept = kept_windows(answers, scheme, prompts=asked, any_prompt=any_prompt)
+    if kgrams is not None:
+        kept = kept.only(in_filter(kept.contexts, scheme, kgrams, by_seed=False))
     windows, excluded, filtered = naive_windows(
         documents, width, prompts, phi, any_prompt=any_prompt
     )
@@ -67,7 +70,6 @@ def test_windows_are_those_of_the_twin_and_of_the_scorer(documents, prompts, wid
     assert (kept.n_excluded, kept.n_filtered) == (excluded, filtered)
     assert kept.n_windows == len(windows) + excluded + filtered
     if not any_prompt:
-        scheme = rs.Keyed(vocab_size=VOCAB, key=bytes(16), context_width=width - 1)
         scorer = rs.Scorer(scheme, filter=kgrams)
         scorer.add(answers, asked)
         tally = scorer.tally()
@@ -79,7 +81,8 @@ def test_windows_are_those_of_the_twin_and_of_the_scorer(documents, prompts, wid
 @settings(max_examples=150, deadline=None)
 def test_counts_are_those_of_the_twin(mine, theirs, width):
     suspect, reference = naive_windows(mine, width)[0], naive_windows(theirs, width)[0]
-    kept = [kept_windows(rs.Documents.of(docs), width, VOCAB) for docs in (mine, theirs)]
+    scheme = rs.Keyed(vocab_size=VOCAB, key=bytes(16), context_width=width - 1)
+    kept = [kept_windows(rs.Documents.of(docs), scheme) for docs in (mine, theirs)]
     for other, texts_of in ((kept[1], reference), (None, suspect)):
         counts = count_windows(kept[0], other, VOCAB)
         both = suspect + (reference if other is not None else [])
@@ -105,7 +108,8 @@ def test_counts_are_those_of_the_twin(mine, theirs, width):
 def test_wide_windows_of_large_vocabularies_are_told_apart():
     rng = np.random.default_rng(1)
     rows = rng.choice([0, 1, 2**17 - 1, 2**17, 2**18 - 1], size=(400, 9))
-    kept = kept_windows(rs.Documents.of(rows), 9, 2**18)
+    wide = rs.Keyed(vocab_size=2**18, key=bytes(16), context_width=8)
+    kept = kept_windows(rs.Documents.of(rows), wide)
     counts = count_windows(kept, None, 2**18)
     naive = Counter(map(tuple, rows.tolist()))
     assert len(counts.a) == len(naive)
@@ -208,7 +212,8 @@ def test_balanced_weights_of_a_context_add_to_nothing():
     """What one target gains, others lose: natural language cancels within each context."""
     rng = np.random.default_rng(5)
     docs = [rs.Documents.of(rng.integers(0, 5, size=(30, 20))) for _ in range(2)]
-    kept = [kept_windows(one, 2, 5) for one in docs]
+    scheme = rs.Keyed(vocab_size=5, key=bytes(16), context_width=1)
+    kept = [kept_windows(one, scheme) for one in docs]
     counts = count_windows(*kept, 5)
     for name in ("balanced", "difference"):
         weights = w.CONTRASTS[name](counts, 0.25)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.errors import ArgumentError, StateError, TokenError
-from radscore.kgrams import KgramCounts, KgramSet
+from radscore.kgrams import KgramCounts, KgramOrigin, KgramSet
 
 ragged = st.lists(st.lists(st.integers(0, 5), max_size=30), min_size=1, max_size=6)
 
@@ -169,7 +169,9 @@ def test_counts_do_not_wrap(tmp_path):
 
 def written(path, magic, width, vocab_size, records):
     """A file of radscore with these records, and a checksum that fits."""
-    body = magic + struct.pack("<IQQQ", 1, width, vocab_size, len(records)) + b"".join(records)
+    origin = KgramOrigin().to_json().encode()
+    head = struct.pack("<IQQQ", 2, width, vocab_size, len(origin)) + origin
+    body = magic + head + struct.pack("<Q", len(records)) + b"".join(records)
     path.write_bytes(body + hashlib.sha256(body).digest())
     return path
 

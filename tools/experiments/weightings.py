@@ -176,8 +176,7 @@ def closed_counts(bench_answers: tuple[Ids, Ids], prompts: Ids, scheme: rs.Keyed
     kept = [
         kept_windows(
             rs.Documents.of(list(rows)),
-            scheme.window_width,
-            scheme.vocab_size,
+            scheme,
             prompts=rs.Documents.of(list(prompts)),
         )
         for rows in bench_answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +23,24 @@ __all__ = ["register"]
 
 _DESCRIPTION = """\
 Tests whether a model was trained on watermarked text, by its answers: those of radscore ask, or
-any file with prompts and answers. Contexts that occur in an answer's own prompt are not scored.
+any file with prompts and answers. Windows that an answer's own prompt can have shown are not
+scored.
 
-With --filter only contexts that the model may have learned are scored: all of the watermarked
-text that was recorded (supervised), or the most frequent of fresh watermarked text of the same
-kind (unsupervised); --both tests with and without, and corrects for having looked twice. With
---reference-answers, of a model that was not trained on the text, best to the same prompts, the
-test is of what the suspect says more often than the reference, which is much stronger."""
+With --filter only contexts that the model may have learned are scored: the most frequent of
+unmarked text of the same kind, or all of the watermarked text that was recorded (any other choice
+of watermarked text gives no p-value); --both tests with and without, and corrects for having looked
+twice. With --reference-answers, of a model that was not trained on the text, best to the same
+prompts, the test is of what the suspect says more often than the reference, which is much
+stronger."""
 _EXAMPLES = """\
   radscore test closed answers.jsonl --scheme scheme.toml --tokenizer tokenizer.json
   radscore test closed answers.jsonl --reference-answers base.jsonl --scheme scheme.toml \\
       --key-file alice.key --tokenizer tokenizer.json --json
- a filter of the recorded text (supervised), or of fresh text (unsupervised):
-  radscore kgrams build recorded.jsonl --tokenizer tokenizer.json --width 2 --vocab-size 49152 \\
-      --out phi.rkg
-  radscore kgrams build fresh.jsonl --tokenizer tokenizer.json --width 2 --vocab-size 49152 \\
-      --top 10000 --out phi.rkg
+ a filter: all of the recorded watermarked text, or the frequent contexts of unmarked text:
+  radscore kgrams build recorded.jsonl --watermarked --tokenizer tokenizer.json --width 2 \\
+      --vocab-size 49152 --out phi.rkg
+  radscore kgrams build unmarked.jsonl --unmarked --tokenizer tokenizer.json --width 2 \\
+      --vocab-size 49152 --top 10000 --out phi.rkg
   radscore test closed answers.jsonl --filter phi.rkg --both --scheme scheme.toml \\
       --tokenizer tokenizer.json
 """
@@ -119,7 +122,7 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prompts-watermarked",
         action="store_true",
-        help="the prompts carry this key's watermark: exclude what occurs in any of them",
+        help="the prompts carry this key's watermark: exclude what any of them can have shown",
     )
     group.add_argument(
         "--curve",
@@ -198,7 +201,7 @@ def _rows(result: ClosedResult, answers: Answers) -> list[tuple[str, str]]:
         ("weighting", _weighting(result)),
         ("windows", _windows(result)),
         ("scored", count(result.n_scored, "unit")),
-        ("z", f"{score.zscore:.3f}"),
+        *([] if math.isnan(score.zscore) else [("z", f"{score.zscore:.3f}")]),
         *_evidence(result),
         *[("note", note) for note in notes],
         ("skipped", skipped_text(answers.skipped, len(answers))),
@@ -217,21 +220,26 @@ def _weighting(result: ClosedResult) -> str:
 def _evidence(result: ClosedResult) -> list[tuple[str, str]]:
     score = result.score
     text = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {score.method}"
+    if math.isnan(result.log10_pvalue):
+        text = score.method
     rows = []
     if result.n_tests > 1:
-        text += f", times {result.n_tests} for {result.n_tests} tests"
+        if not math.isnan(result.log10_pvalue):
+            text += f", times {result.n_tests} for {result.n_tests} tests"
         for name, one in (("without filter", result.unfiltered), ("with filter", result.filtered)):
             rows.append((name, "nothing to score" if one is None else _one(one)))
     rows.append(("p-value", text))
     if score.weighted is not None:
         rows.append(("normal law", f"{power_of_ten(score.weighted.log10_normal)}, approximate"))
-    if (found := result.decoys) is not None:
+    if (found := result.decoys) is not None and found.n_decoys:
         reached = f"{count(found.n_reached)} of {count(found.n_decoys)} reach the statistic"
         rows.append(("decoy keys", f"p = {found.pvalue:.4g}: {reached}"))
     return rows
 
 
 def _one(score: ScoreResult) -> str:
+    if math.isnan(score.log10_pvalue):
+        return score.method
     return (
         f"p = {power_of_ten(score.log10_pvalue)}, z = {score.zscore:.3f}, "
         f"{count(score.n_scored, 'unit')}"

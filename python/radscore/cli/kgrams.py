@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,9 @@ _JSON = (".json", ".jsonl", ".ndjson")
 _MAGIC = b"RSKG"
 
 _BUILD = """\
-  radscore kgrams build marked/*.jsonl --width 2 --vocab-size 32000 --out phi.rkg
-  radscore kgrams build fresh.parquet --width 2 --vocab-size 32000 --top 10000 \
-      --count documents --out phi.rkg
+  radscore kgrams build recorded/*.jsonl --watermarked --width 2 --vocab-size 32000 --out phi.rkg
+  radscore kgrams build unmarked.parquet --unmarked --width 2 --vocab-size 32000 --top 10000 \
+      --out phi.rkg
 """
 _INFO = """\
   radscore kgrams info phi.rkg
@@ -54,7 +55,10 @@ def register(commands: Any) -> None:
         "build",
         summary="make a set of the k-grams of a corpus",
         description="Counts the k-grams of a corpus and saves all of them, or the most frequent. "
-        "K-grams never cross documents. As a filter their width is the scheme's context width.",
+        "K-grams never cross documents. As a filter their width is the scheme's context width. "
+        "What a test may conclude with it depends on the text: of text without the tested "
+        "watermark (--unmarked) any choice is valid, of watermarked text only all k-grams are; where neither "
+        "is said, tests take the text for watermarked.",
         examples=_BUILD,
     )
     add_corpus_options(build, prompts=False)
@@ -75,7 +79,18 @@ def register(commands: Any) -> None:
         choices=("occurrences", "documents"),
         default="occurrences",
         help="what makes a k-gram frequent: how often it occurs (default), or in how many "
-        "documents; with --top of text that carries the tested watermark only documents will do",
+        "documents",
+    )
+    marked = build.add_mutually_exclusive_group()
+    marked.add_argument(
+        "--unmarked",
+        dest="watermarked",
+        action="store_false",
+        default=None,
+        help="the text does not carry the watermark that will be tested",
+    )
+    marked.add_argument(
+        "--watermarked", action="store_true", default=None, help="the text carries it"
     )
     build.add_argument("--out", required=True, metavar="FILE", help="where to save the set")
     add_run_options(build)
@@ -85,7 +100,7 @@ def register(commands: Any) -> None:
         parts,
         "info",
         summary="show what a set holds",
-        description="Shows width, vocabulary and size of a saved set of k-grams.",
+        description="Shows width, vocabulary, size and making of a saved set of k-grams.",
         examples=_INFO,
     )
     info.add_argument("file", metavar="FILE", help="a set that radscore kgrams build saved")
@@ -105,7 +120,7 @@ def run_build(args: argparse.Namespace) -> int:
             f"--out: the format is radscore's own, not JSON; name it phi.rkg, say, not {args.out}"
         )
     check_outputs(args)
-    counts = KgramCounts(args.width, args.vocab_size)
+    counts = KgramCounts(args.width, args.vocab_size, watermarked=args.watermarked)
     corpus = open_inputs(args, vocab_size=args.vocab_size, on_error=args.on_error)
     check_outputs(args, corpus)
     progress = Progress(corpus.total_bytes, quiet=args.quiet, asked=args.progress)
@@ -189,6 +204,7 @@ def _facts(kgrams: KgramSet) -> dict[str, Any]:
         "n_kgrams": len(kgrams),
         "width": kgrams.width,
         "vocab_size": kgrams.vocab_size,
+        "origin": asdict(kgrams.origin),
         "fingerprint": kgrams.fingerprint,
     }
 
@@ -198,5 +214,6 @@ def _rows(kgrams: KgramSet) -> list[tuple[str, str]]:
         ("k-grams", count(len(kgrams))),
         ("width", count(kgrams.width)),
         ("vocabulary", count(kgrams.vocab_size)),
+        ("made of", kgrams.origin.words),
         ("fingerprint", kgrams.fingerprint),
     ]

@@ -22,7 +22,8 @@ __all__ = ["register"]
 
 _DESCRIPTION = """\
 Tests whether a model was trained on watermarked text, by what it predicts while it reads text:
-best fresh text of the same kind, without the watermark (else say --text-watermarked). With
+best fresh text of the same kind, without the watermark (else say --text-watermarked). There is
+no p-value where a model that merely continues this text would be found as well. With
 --reference, a model that was not trained on the watermarked text, the test is of what the suspect
 predicts more than the reference does, which is much stronger.
 
@@ -56,6 +57,12 @@ def register(commands: Any) -> None:
     add_scheme_options(parser)
     group = parser.add_argument_group("the test")
     group.add_argument(
+        "--text-unmarked",
+        action="store_true",
+        help="you know that the text does not carry the watermark: do without a p-value only where "
+        "it looks marked at .001, not at .05",
+    )
+    group.add_argument(
         "--curve",
         type=natural,
         metavar="N",
@@ -73,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     if args.curve is not None and not args.json:
         raise UsageError("--curve has no effect without --json")
+    if args.text_unmarked and args.text_watermarked:
+        raise UsageError("--text-unmarked and --text-watermarked exclude each other")
     scheme = load_scheme(args)
     asked = {"decoys": args.decoys or 0, "curve": args.curve or (), "threads": args.threads}
     given = None
@@ -105,7 +114,10 @@ def _from_file(args: argparse.Namespace, scheme: Any, asked: dict[str, Any]) -> 
         raise UsageError(f"--from is in place of text: {args.inputs[0]} is not read")
     if wrong := set_options(args):
         raise UsageError(f"{wrong[0]} has no effect with --from, whose file says what was read")
-    return test_open(None, None, scheme, from_file=args.from_file, **asked)
+    vouched = False if args.text_unmarked else None
+    return test_open(
+        None, None, scheme, from_file=args.from_file, text_watermarked=vouched, **asked
+    )
 
 
 def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, Any]) -> OpenResult:
@@ -119,7 +131,7 @@ def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, 
                 given.text,
                 scheme,
                 reference=given.reference,
-                text_watermarked=args.text_watermarked,
+                text_watermarked=args.text_watermarked or (False if args.text_unmarked else None),
                 tokenizer=given.tokenizer,
                 batch_tokens=args.batch_tokens,
                 max_length=args.max_length,
@@ -148,20 +160,32 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
         *[("left out", f"{count(n)} {why}") for why, n in result.removed.items() if n],
         ("scored", count(result.n_scored, "unit")),
         *_evidence(result),
+        *_text(result),
         *[("note", note) for note in notes],
         ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),
     ]
 
 
+def _text(result: OpenResult) -> list[tuple[str, str]]:
+    """What the text itself shows of the watermark."""
+    if math.isnan(result.text_log10_pvalue):
+        return []
+    text = f"p = {10**result.text_log10_pvalue:.3g} of the text itself"
+    if not math.isnan(result.copied_log10_pvalue):
+        copied = 10**result.copied_log10_pvalue
+        text += f", {copied:.3g} of a model that merely continues it"
+    return [("text", text)]
+
+
 def _evidence(result: OpenResult) -> list[tuple[str, str]]:
     score = result.score
     if math.isnan(result.log10_pvalue):
-        return [("z", f"{score.zscore:.3f}"), ("p-value", score.method)]
+        return [("p-value", score.method)]
     text = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {score.method}"
     rows = [("z", f"{score.zscore:.3f}"), ("p-value", text)]
     if score.weighted is not None:
         rows.append(("normal law", f"{power_of_ten(score.weighted.log10_normal)}, approximate"))
-    if (found := result.decoys) is not None:
+    if (found := result.decoys) is not None and found.n_decoys:
         reached = f"{count(found.n_reached)} of {count(found.n_decoys)} reach the statistic"
         rows.append(("decoy keys", f"p = {found.pvalue:.4g}: {reached}"))
     return rows
