@@ -12,7 +12,8 @@ use std::sync::Arc;
 /// What a document's own prompt is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PromptRole {
-    /// A window whose context occurs anywhere in the prompt is not scored (closed model).
+    /// A window whose context occurs anywhere in the prompt is not scored (closed model); a padded
+    /// context occurs where its own tokens do, as marked text may begin anywhere.
     #[default]
     Exclude,
     /// The prompt stands before the document: the first contexts reach into it.
@@ -138,23 +139,25 @@ pub struct WindowPlan<K> {
     /// Packs the windows.
     pub packer: Packer,
     start: Option<usize>,
-    padded: bool,
+    padding: Option<u32>,
     role: PromptRole,
     filter: Option<Arc<HashSet<K>>>,
 }
 
 impl<K: Key> WindowPlan<K> {
     /// Windows of `packer.width` tokens from position `start` on (the first with a whole context
-    /// where `None`). A `start` without a whole context needs `padded`.
+    /// where `None`). A `start` without a whole context needs a `padding` to stand before it.
     pub fn new(
         packer: Packer,
         start: Option<usize>,
-        padded: bool,
+        padding: Option<u32>,
         role: PromptRole,
         filter: Option<Arc<HashSet<K>>>,
     ) -> Result<Self> {
         match start {
-            Some(start) if start < packer.width - 1 && !padded && role == PromptRole::Exclude => {
+            Some(start)
+                if start < packer.width - 1 && padding.is_none() && role == PromptRole::Exclude =>
+            {
                 Err(Error::Argument(format!(
                     "start must be at least {} (the first position with a whole context), not {start}",
                     packer.width - 1
@@ -163,7 +166,7 @@ impl<K: Key> WindowPlan<K> {
             _ => Ok(Self {
                 packer,
                 start,
-                padded,
+                padding,
                 role,
                 filter,
             }),
@@ -182,7 +185,7 @@ impl<K: Key> WindowPlan<K> {
     pub fn first_position(&self, source: &Source, document: usize) -> usize {
         let whole = self.packer.width - 1 - self.lead(source, document);
         match self.start {
-            Some(start) if self.padded => start,
+            Some(start) if self.padding.is_some() => start,
             Some(start) => start.max(whole),
             None => whole,
         }
@@ -373,7 +376,7 @@ impl<K: Key> WindowPlan<K> {
         if span.start < before {
             let missing = before - span.start;
             let lead = self.lead(source, document).min(missing);
-            scratch.resize(missing - lead, PADDING);
+            scratch.resize(missing - lead, self.padding.unwrap_or(PADDING));
             if let Some(prompts) = source.prompts.filter(|_| lead > 0) {
                 let len = prompts.document_len(document);
                 prompts.copy_to(document, len - lead, len, scratch);
@@ -412,17 +415,34 @@ impl<K: Key> WindowPlan<K> {
             .prompts
             .filter(|_| self.role == PromptRole::Exclude)?;
         let len = prompts.document_len(document);
-        if context_width == 0 || len < context_width {
+        let least = self.padding.map_or(context_width, |_| 1);
+        if context_width == 0 || len < least {
             return None;
         }
         scratch.clear();
         prompts.copy_to(document, 0, len, scratch);
-        Some(
-            scratch
-                .windows(context_width)
-                .map(|run| self.packer.pack(run))
-                .collect(),
-        )
+        let mut contexts: HashSet<K> = scratch
+            .windows(context_width)
+            .map(|run| self.packer.pack(run))
+            .collect();
+        if let Some(padding) = self.padding {
+            self.insert_padded(padding, scratch, &mut contexts);
+        }
+        Some(contexts)
+    }
+
+    /// The padded contexts that a prompt may hold: marked text can begin anywhere in it.
+    fn insert_padded(&self, padding: u32, prompt: &[u32], contexts: &mut HashSet<K>) {
+        let mut context = vec![padding; self.packer.width - 1];
+        contexts.insert(self.packer.pack(&context));
+        for own in 1..context.len() {
+            for run in prompt.windows(own) {
+                let from = context.len() - own;
+                context[from..].copy_from_slice(run);
+                contexts.insert(self.packer.pack(&context));
+            }
+            context.fill(padding);
+        }
     }
 }
 
@@ -442,7 +462,8 @@ mod tests {
     ) -> Result<(Seen, Counts)> {
         let padded = start.is_some_and(|start| start + 1 < width);
         let packer = Packer::new(width, 100, padded)?;
-        let plan = WindowPlan::<u64>::new(packer, start, padded, role, None)?;
+        let padding = padded.then_some(PADDING);
+        let plan = WindowPlan::<u64>::new(packer, start, padding, role, None)?;
         let values = [9u8, 1, 2, 3, 4, 5, 6, 1, 2, 7];
         let documents = Documents::new(TokenSlice::U8(&values), &[1, 6, 6, 7, 10], 100)?;
         let prompts = match prompts {
