@@ -219,7 +219,7 @@ def test_units_that_windows_share():
             2,
         ),
     ):
-        assert rs.score(documents, scheme, "unit").n_scored == n_units
+        assert rs.score(documents, scheme, "unit", start=2).n_scored == n_units
         assert rs.score(documents, scheme, "window").n_scored == len(documents)
 
 
@@ -245,7 +245,7 @@ def test_many_schemes_at_once(data, dedup, vocab_size):
 def test_curve(dedup, data, family):
     twin, case = draw_case(data, family, dedup, weighted=False)
     case = replace(case, combine="one", prompts=None, prompt_role="exclude", filter=None)
-    if case.start is not None and case.start < twin.window_width - 1 and not twin.pads:
+    if case.start is not None and case.start < twin.window_width - 1 and twin.padding is None:
         case = replace(case, start=None)
     total = sum(map(len, case.documents))
     steps = sorted(data.draw(st.sets(st.integers(1, max(total, 1)), max_size=4)))

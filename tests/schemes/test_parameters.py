@@ -159,7 +159,7 @@ def test_tokens_are_checked(scheme):
     windows[0, -1] = -1
     with pytest.raises(TokenError, match="token id -1"):
         scheme.scores(windows)
-    if width > 1 and not scheme.core.accepts_padding:
+    if width > 1 and scheme.padding != -1:
         windows[0] = 0
         windows[0, 0] = -1
         with pytest.raises(TokenError, match="token id -1"):
@@ -223,8 +223,8 @@ REFUSED = [
     (KGW, {"gamma": float("nan")}, "gamma must be a number"),
     (KGW, {"gamma": "0.5"}, "gamma must be a number"),
     (KGW, {"gamma": 0.001}, "leaves 0 green tokens of 500"),
-    (KGW, {"context_width": 0}, "context_width must be from 1 to 16, not 0"),
-    (KGW, {"context_width": 17}, "not 17"),
+    (KGW, {"context_width": 0}, "context_width must be from 1 to 64, not 0"),
+    (KGW, {"context_width": 65}, "not 65"),
     (KGW, {"seeding": "sha1"}, "seeding must be one of hash"),
     (KGW, {"self_salt": 1}, "self_salt must be true or false"),
     (KGW, {"self_salt": True}, "self_salt"),
@@ -241,7 +241,7 @@ REFUSED = [
     (SynthID, {"keys": []}, "keys"),
     (SynthID, {"keys": [SECRET] * 65}, "1 to 64 numbers, not of 65"),
     (SynthID, {"keys": [1, 2**63]}, "keys must be from -2^63 to 2^63 - 1"),
-    (SynthID, {"keys": [1], "context_width": 17}, "context_width must be from 1 to 16"),
+    (SynthID, {"keys": [1], "context_width": 65}, "context_width must be from 1 to 64"),
     (SynthID, {"keys": [1], "sampling_table_size": 1}, "sampling_table_size must be from 2"),
     (TextSeal, {"key": 1, "context_width": 11}, "context_width must be from 1 to 10"),
     (TextSeal, {"key": 2**63}, "key must be from -2^63 to 2^63 - 1"),
@@ -554,7 +554,7 @@ def test_sglang_configs():
     assert synthid == SynthIDDeepMind(vocab_size=500, keys=[654, 400], context_width=2)
     for wrong, message in (
         ({"context_window": 2}, "no key"),
-        (config | {"context_window": 40}, "context_width must be from 1 to 16, not 40"),
+        (config | {"context_window": 65}, "context_width must be from 1 to 64, not 65"),
         (config | {"algorithm": "x"}, "no field 'algorithm'"),
         ({"keys": [1], "ngram_len": 1}, "ngram_len must be from 2 to 17"),
     ):

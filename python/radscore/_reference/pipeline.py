@@ -28,7 +28,9 @@ __all__ = [
     "Tally",
     "count_kgrams",
     "curve",
+    "excluded_by",
     "occurs_in",
+    "padding_of",
     "per_document",
     "positions",
     "top_kgrams",
@@ -54,11 +56,12 @@ class Rules:
     filter : collection of contexts, optional
         Only windows whose context is among them are scored.
     start : int, optional
-        First position scored in a document, by default the first with a whole context. Only
-        schemes that pad take an earlier one, and put `PADDING` left of the document.
+        First position scored in a document: by default the first with a whole context, or 0 where
+        the scheme's padding, and never the prompt, stands left of a text. Only schemes that pad
+        take an earlier one.
     prompt_role : {"exclude", "context"}
         A prompt either excludes the windows whose context occurs in it, or stands before its
-        document so that the first contexts reach into it.
+        document so that the first contexts reach into it (never where padding always does).
     """
 
     dedup: Dedup = "unit"
@@ -74,14 +77,18 @@ def windows_of(
     """Every window of a document with the position of its target in it."""
     rules = rules or Rules()
     k = scheme.window_width - 1
+    if rules.prompt_role == "context" and not scheme.reaches_prompt:
+        raise ValueError("contexts of this scheme never reach into the prompt")
     reach = list(prompt)[-k:] if rules.prompt_role == "context" and k else []
     first_whole = k - len(reach)
-    start = first_whole if rules.start is None else rules.start
-    if start < k and not scheme.pads:
+    default = first_whole if scheme.reaches_prompt else 0
+    start = default if rules.start is None else rules.start
+    if start < k and scheme.padding is None:
         if rules.prompt_role == "exclude":
             raise ValueError(f"start must be at least {k}, not {start}")
         start = max(start, first_whole)
-    tokens = [PADDING] * first_whole + reach + list(document)  # target t stands at k + t
+    left = PADDING if scheme.padding is None else scheme.padding
+    tokens = [left] * first_whole + reach + list(document)  # target t stands at k + t
     for target in range(start, len(document)):
         yield target, tuple(tokens[target : target + k + 1])
 
@@ -90,6 +97,30 @@ def occurs_in(context: Window, prompt: Tokens) -> bool:
     """Whether a context is a contiguous run of a prompt. An empty context is none."""
     k = len(context)
     return k > 0 and any(tuple(prompt[i : i + k]) == context for i in range(len(prompt) - k + 1))
+
+
+def padding_of(scheme: Scheme, rules: Rules) -> int | None:
+    """What stands left of documents, if any window reaches beyond their first token."""
+    k = scheme.window_width - 1
+    default = k if scheme.reaches_prompt else 0
+    return scheme.padding if (default if rules.start is None else rules.start) < k else None
+
+
+def excluded_by(context: Window, prompt: Tokens, padding: int | None) -> bool:
+    """Whether a context may have stood before a token of the prompt.
+
+    A context of paddings and then other tokens may have wherever these occur, and one of paddings
+    alone in every prompt: marked text can begin anywhere in it.
+    """
+    if occurs_in(context, prompt):
+        return True
+    if padding is None:
+        return False
+    left = next((i for i, token in enumerate(context) if token != padding), len(context))
+    return any(
+        occurs_in(context[i:], prompt) or (i == len(context) and len(prompt) > 0)
+        for i in range(1, left + 1)
+    )
 
 
 @dataclass(frozen=True)
@@ -201,7 +232,7 @@ class Scorer:
     def _take(self, record: Record, prompt: Tokens) -> None:
         self.n_windows += 1
         context = record.window[:-1]
-        if occurs_in(context, prompt):
+        if excluded_by(context, prompt, padding_of(self.scheme, self.rules)):
             self.n_excluded += 1
         elif self.rules.filter is not None and context not in self.rules.filter:
             self.n_filtered += 1
@@ -298,7 +329,8 @@ def positions(
         if max_contexts is None or len(contexts) < max_contexts:
             contexts.add(context)
         fate: Fate = "scored"
-        if rules.prompt_role == "exclude" and occurs_in(context, prompt):
+        padding = padding_of(scheme, rules)
+        if rules.prompt_role == "exclude" and excluded_by(context, prompt, padding):
             fate = "excluded"
         elif (rules.filter is not None and context not in rules.filter) or context not in contexts:
             fate = "filtered"

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from radscore.documents import padded_left
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -108,7 +110,30 @@ def _pack(columns: Sequence[tuple[npt.NDArray[Any], int]]) -> tuple[Ids, int]:
 
 
 def _columns(rows: Tokens, vocab_size: int) -> list[tuple[npt.NDArray[Any], int]]:
-    return [(rows[:, column], vocab_size) for column in range(rows.shape[1])]
+    # The padding -1, here 2^32 - 1, is one more id.
+    columns = (np.minimum(rows[:, column], vocab_size) for column in range(rows.shape[1]))
+    return [(column, vocab_size + 1) for column in columns]
+
+
+def _prompt_contexts(prompts: Documents, k: int, padding: int | None) -> tuple[Tokens, Ids]:
+    """Every context that a prompt may hold, and its prompt's number.
+
+    Padded contexts are among them wherever their own tokens are: marked text may begin anywhere in
+    a prompt.
+    """
+    rows, owners = _runs(prompts, k)
+    if padding is None:
+        return rows, owners
+    found = [(rows, owners)]
+    for own in range(k):
+        if own:
+            rows, owners = _runs(prompts, own)
+        else:
+            owners = np.flatnonzero(np.diff(prompts.offsets))
+            rows = np.empty((len(owners), 0), dtype=np.uint32)
+        left = np.full((len(rows), k - own), padding % 2**32, dtype=np.uint32)
+        found.append((np.hstack([left, rows]), owners))
+    return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
 
 
 def _among(
@@ -146,6 +171,7 @@ def kept_windows(
     prompts: Documents | None = None,
     any_prompt: bool = False,
     phi: KgramSet | None = None,
+    padding: int | None = None,
 ) -> Kept:
     """The windows of `width` tokens that neither a prompt excludes nor the filter removes.
 
@@ -159,14 +185,19 @@ def kept_windows(
         Whether a context of any prompt is excluded, not only one of the answer's own.
     phi : KgramSet, optional
         The filter.
+    padding : int, optional
+        The id that stands left of each document, so that every token ends a window; -1 becomes
+        2^32 - 1. By default windows begin within the document.
     """
+    if padding is not None:
+        documents = padded_left(documents, width - 1, padding % 2**32)
     rows, numbers = _runs(documents, width)
     contexts, targets = rows[:, :-1], rows[:, -1]
     keep = np.ones(len(rows), dtype=np.bool_)
     k = width - 1
     n_excluded = n_filtered = 0
     if prompts is not None and k:
-        before, owners = _runs(prompts, k)
+        before, owners = _prompt_contexts(prompts, k, padding)
         mine, theirs = _columns(contexts, vocab_size), _columns(before, vocab_size)
         if not any_prompt:
             mine.insert(0, (numbers, len(documents)))  # first, so that places are near each other
