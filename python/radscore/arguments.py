@@ -48,8 +48,8 @@ def check_reach(schemes: Sequence[Scheme], prompt_role: object) -> None:
     for scheme in schemes:
         if prompt_role == "context" and not scheme.reaches_prompt:
             raise ArgumentError(
-                f"prompt_role must be 'exclude' with scheme {scheme.name!r}, not 'context': where a "
-                f"context is longer than the text so far, {scheme.padding} stands, never the prompt"
+                f"prompt_role must be 'exclude' with scheme {scheme.name!r}, not 'context': its "
+                f"contexts begin with {scheme.padding}, never with the prompt"
             )
 
 

@@ -212,7 +212,7 @@ class Scorer:
         Parameters
         ----------
         contexts : array_like of int, shape (n, window_width - 1)
-            Context tokens, oldest first.
+            Context tokens, oldest first; -1 where that is the scheme's padding.
         targets : array_like of int, shape (n,)
             Target tokens.
         weights : array_like of float64, shape (n,), optional
@@ -233,8 +233,11 @@ class Scorer:
         for name, ids in (("contexts", before), ("targets", after)):
             if not np.issubdtype(ids.dtype, np.integer):
                 raise TokenError(f"{name} must be integers, not {ids.dtype}")
-            if ids.size and (ids.min() < 0 or ids.max() >= 2**32):
-                raise TokenError(f"{name} hold the id {ids.min() if ids.min() < 0 else ids.max()}")
+            padded = name == "contexts" and all(one.padding == -1 for one in self.schemes)
+            low = -1 if padded else 0
+            if ids.size and (ids.min() < low or ids.max() >= 2**32):
+                found = ids.min() if ids.min() < low else ids.max()
+                raise TokenError(f"{name} hold the id {found}")
         windows = np.column_stack([before.astype(np.uint32), after.astype(np.uint32)])
         places = None
         if occurrences is not None:

@@ -530,7 +530,10 @@ def test_vllm_configs(tmp_path):
     assert (left.seeding, left.context_width, left.self_salt) == ("additive", 1, False)
     for wrong, message in (
         ({}, "no key"),
-        (common | {"algorithm": "synthid"}, "algorithm must be one of"),
+        (common | {"algorithm": "x"}, "must be gumbel or dual_key_gumbel or sbw here, not 'x'$"),
+        (common | {"algorithm": "synthid_text", "depth": 30}, "this version cannot read it"),
+        (common | {"deduplicate_contexts": "some"}, "none, single_turn, all, not 'some'"),
+        (common | {"deduplicate_contexts_max_history": 0}, "max_history must be from 1"),
         (common | {"prf": "hmac"}, "prf must be one of philox"),
         (common | {"keys": 3}, "no field 'keys'"),
         (f'{{"key": {SECRET}', "not valid JSON .line 1, column"),
@@ -556,7 +559,7 @@ def test_sglang_configs():
         ({"context_window": 2}, "no key"),
         (config | {"context_window": 65}, "context_width must be from 1 to 64, not 65"),
         (config | {"algorithm": "x"}, "no field 'algorithm'"),
-        ({"keys": [1], "ngram_len": 1}, "ngram_len must be from 2 to 17"),
+        ({"keys": [1], "ngram_len": 1}, "ngram_len must be from 2 to 65"),
     ):
         with pytest.raises(SchemeError, match=message):
             from_sglang_config(wrong, 500)

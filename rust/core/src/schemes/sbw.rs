@@ -291,7 +291,7 @@ impl Scheme for Sbw {
         let (width, vocab) = (self.window_width() - 1, self.vocab);
         if self.self_salt {
             let entry = |window: &Vec<u32>, token: u32| {
-                let mut read = [0; 16];
+                let mut read = [0; MAX_CONTEXT_WIDTH];
                 read[..width].copy_from_slice(window);
                 read[width] = token;
                 self.green(self.seed(&read[..self.read]), token).into()
