@@ -245,6 +245,8 @@ def test_the_mark_is_in_the_choice_not_in_the_draw():
         want = [0.3, 0.7] if name == "vllm dual" else [1.0]
         torch.testing.assert_close(shares, torch.tensor(want))
         context = ids[:, 6 - scheme.window_width :].numpy()
+        if not scheme.reaches_prompt:
+            context = np.full_like(context, scheme.padding)
         best = [scheme.uniforms(context, key).argmax() for key in range(len(want))]
         assert set(best) == set(torch.nonzero(left)[:, 0].tolist())
 

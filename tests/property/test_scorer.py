@@ -232,6 +232,8 @@ def test_many_schemes_at_once(data, dedup, vocab_size):
     twins = [replace(t, context_width=2 + t.context_width % 3) for t in twins]
     case = data.draw(cases(max(twins, key=lambda twin: twin.window_width)))
     case = replace(case, filter=None)
+    if not all(twin.reaches_prompt for twin in twins):
+        case = replace(case, prompt_role="exclude")
     if case.start is not None:
         case = replace(case, start=max(case.start, 5))
     scorer = scorer_of(twins, dedup, case)

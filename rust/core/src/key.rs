@@ -251,8 +251,7 @@ impl Packer {
     /// Appends the key of every window of a run of tokens.
     pub fn pack_all<K: Key>(&self, tokens: &[u32], out: &mut Vec<K>) {
         let (bits, width) = (self.bits, self.width);
-        let lead = &tokens[..tokens.len().min(width - 1)];
-        if K::BITS > 64 || (self.padded && lead.contains(&PADDING)) {
+        if K::BITS > 64 || (self.padded && tokens.contains(&PADDING)) {
             let Some(lead) = tokens.get(..width - 1) else {
                 return;
             };
