@@ -329,10 +329,13 @@ impl Packer {
             }
         }
         if self.padded {
-            let padding = |slot: &&mut u32| **slot == self.vocab_size;
-            out.iter_mut()
-                .filter(padding)
-                .for_each(|slot| *slot = PADDING);
+            // Stored whether it changes or not, so that no branch is left.
+            for slot in out.iter_mut() {
+                *slot = match *slot == self.vocab_size {
+                    true => PADDING,
+                    false => *slot,
+                };
+            }
         }
     }
 
