@@ -28,6 +28,7 @@ from radscore.schemes import (
     VLLMGumbel,
     from_dict,
     from_sglang_config,
+    from_synthid_text_config,
     from_toml,
     from_vllm_config,
 )
@@ -607,3 +608,30 @@ def test_importing_the_schemes_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_synthid_text_configs():
+    """PyPI's package has a table, DeepMind's repository since June 2025 has none."""
+    config = {"ngram_len": 5, "keys": [654, 400], "context_history_size": 1024}
+    table = {"sampling_table_size": 65536, "sampling_table_seed": 0}
+    with_table = from_synthid_text_config(config | table | {"device": "cpu"}, 500)
+    assert with_table == SynthID(vocab_size=500, keys=[654, 400])
+    assert from_synthid_text_config(config, 500) == SynthIDDeepMind(vocab_size=500, keys=[654, 400])
+    for read, wrong, message in (
+        (SynthID, config, "no sampling_table_size; .* use SynthIDDeepMind.from_synthid_text"),
+        (SynthIDDeepMind, config | table, "a sampling_table_size; .* use SynthID.from_synthid"),
+        (SynthID, config | table | {"device": "cuda:0"}, "device must be 'cpu', not 'cuda:0'"),
+        (SynthID, config | table | {"depth": 2}, "no field 'depth'"),
+        (SynthIDDeepMind, {"keys": [1]}, "has no ngram_len"),
+    ):
+        with pytest.raises(SchemeError, match=message):
+            read.from_synthid_text(wrong, 500)
+
+
+def test_where_scoring_starts():
+    common = {"vocab_size": 50, "context_width": 3}
+    vllm, synthid = VLLMGumbel(key=1, **common), SynthID(keys=[1, 2], **common)
+    sbw = SBW(key=1, seeding="additive", self_salt=False, **common)
+    keyed = Keyed(key=bytes(16), **common)
+    found = [(s.padding, s.reaches_prompt, s.first_position) for s in (vllm, synthid, sbw, keyed)]
+    assert found == [(-1, False, 0), (0, False, 0), (-1, True, 3), (None, True, 3)]
