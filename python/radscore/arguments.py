@@ -17,6 +17,7 @@ __all__ = [
     "Dedup",
     "PromptRole",
     "check_choice",
+    "check_reach",
     "check_rules",
     "check_schemes",
     "check_start",
@@ -40,6 +41,16 @@ def check_rules(dedup: object, prompt_role: object, phi: object) -> None:
     check_choice("prompt_role", prompt_role, get_args(PromptRole))
     if phi is not None and not isinstance(phi, KgramSet):
         raise ArgumentError(f"filter must be a KgramSet, not {type(phi).__name__}")
+
+
+def check_reach(schemes: Sequence[Scheme], prompt_role: object) -> None:
+    """Raises `ArgumentError` where prompts are to stand in contexts that never hold them."""
+    for scheme in schemes:
+        if prompt_role == "context" and not scheme.reaches_prompt:
+            raise ArgumentError(
+                f"prompt_role must be 'exclude' with scheme {scheme.name!r}, not 'context': its "
+                f"contexts begin with {scheme.padding}, never with the prompt"
+            )
 
 
 def check_schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
@@ -69,5 +80,5 @@ def check_threads(threads: int | None) -> int | None:
 
 
 def check_start(start: int | None) -> int | None:
-    """The first position that is scored; None for the first with a whole context."""
+    """The first position that is scored; None for the scheme's own (`Scheme.first_position`)."""
     return None if start is None else check_width("start", start, 0, 2**62)

@@ -516,7 +516,7 @@ class _Work:
             result,
             filter=None if phi is None else phi.fingerprint,
             n_documents=len(lengths),
-            n_short_documents=int((lengths < self._scheme.window_width).sum()),
+            n_short_documents=int((lengths <= self._scheme.first_position).sum()),
             n_tokens=int(lengths.sum()),
             n_windows=kept.n_windows,
             n_excluded=kept.n_excluded,

@@ -249,6 +249,18 @@ def _ids(document: Any, index: int) -> IntArray:
     return ids
 
 
+def padded_left(documents: Documents, width: int, padding: int) -> Documents:
+    """The documents with `width` times `padding` before each, as uint32; a copy."""
+    lengths = np.diff(documents.offsets)
+    offsets = width * np.arange(len(documents) + 1)
+    offsets[1:] += np.cumsum(lengths)
+    values = np.full(offsets[-1], padding, dtype=np.uint32)
+    before = np.repeat(width * np.arange(1, len(documents) + 1), lengths)
+    own = documents.values[documents.offsets[0] : documents.offsets[-1]]
+    values[before + np.arange(len(own))] = own
+    return Documents(values, offsets)
+
+
 def check_width(name: str, value: int, low: int, high: int) -> int:
     """`value` if it is an integer from `low` to `high`, else an `ArgumentError` naming it."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):

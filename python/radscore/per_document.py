@@ -11,6 +11,7 @@ from radscore import _core
 from radscore.arguments import (
     Dedup,
     PromptRole,
+    check_reach,
     check_rules,
     check_start,
     check_threads,
@@ -58,6 +59,7 @@ def score_documents(
     """
     scheme = one_scheme(scheme)
     check_rules(dedup, prompt_role, filter)
+    check_reach([scheme], prompt_role)
     columns = _core.score_documents(
         *_arguments(documents, scheme, prompts, filter),
         dedup=dedup,
@@ -127,6 +129,7 @@ def score_positions(
     """
     scheme = one_scheme(scheme)
     check_rules(dedup, prompt_role, filter)
+    check_reach([scheme], prompt_role)
     status, scores = _core.score_positions(
         *_arguments(documents, scheme, prompts, filter),
         dedup=dedup,

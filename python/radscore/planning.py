@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.documents import MAX_VOCAB, check_width
+from radscore.documents import MAX_VOCAB, check_width, padded_left
 from radscore.errors import TokenError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ __all__ = ["DistinctEstimate", "Plan", "estimate_distinct", "plan_corpus", "wind
 SAMPLE_TOKENS = 1 << 22
 #: Bytes of a window in memory, in files and in a saved state: for windows that pack into 64 bits,
 #: into 128, and longer ones (tests/unit/test_planning.py holds them against the core).
-WINDOW_BYTES = (8, 16, 48)
+WINDOW_BYTES = (8, 16, 48, 176)
 #: Repetitions wait in memory with the distinct windows, until they fill this, or as often as that.
 _WAITING_BYTES, _REPEATED = 1 << 30, 2.2
 #: Memory beyond the windows' own: tables, blocks that are larger than what they hold.
@@ -303,7 +303,12 @@ def plan_corpus(
     width, size = scheme.window_width, scheme.vocab_size
     # The growth of distinct windows is that of pieces which come in no order.
     order = np.random.default_rng(0).permutation(len(documents))
-    keys = window_keys([documents[int(i)] for i in order], width, size)
+    pieces = [documents[int(i)] for i in order]
+    padding = None if scheme.reaches_prompt else scheme.padding
+    if padding is not None:  # what is padded has one window a token; -1 is one more id
+        size += padding < 0
+        pieces = [padded_left(one, width - 1, padding % size) for one in pieces]
+    keys = window_keys(pieces, width, size)
     if len(keys) == 0:
         raise TokenError(
             f"{corpus.sources[0].path}: no document of the sample has the {width} tokens of a "
@@ -334,7 +339,7 @@ def plan_corpus(
         n_documents=n_documents,
         exact_documents=exact_documents,
         window_width=width,
-        vocab_size=size,
+        vocab_size=scheme.vocab_size,
         n_windows=n_windows,
         distinct=distinct,
         memory_bytes=BASE_BYTES + round(_SLACK * size_of_window * (held + by_unit)),
@@ -355,9 +360,9 @@ def _any_scheme(vocab_size: int, context_width: int) -> Scheme:
 
 
 def _kind(width: int, vocab_size: int) -> int:
-    """Whether windows pack into 64 bits (0), into 128 (1), or are longer (2)."""
+    """Whether windows pack into 64 bits (0), 128 (1), 384 (2), or are longer (3)."""
     bits = width * max((vocab_size - 1).bit_length(), 1)
-    return 0 if bits <= 64 else 1 if bits <= 128 else 2
+    return sum(bits > most for most in (64, 128, 384))
 
 
 def _score(

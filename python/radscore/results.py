@@ -55,7 +55,8 @@ class ScoreResult:
     version : str
         Of radscore.
     dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
-        The rules, and the fingerprint of the filter.
+        The rules, and the fingerprint of the filter; with `start` None the scheme's
+        `first_position` is the first that is scored.
     n_documents, n_short_documents, n_tokens, n_windows : int
         What was read; short documents have no window.
     n_excluded, n_filtered, n_duplicates, n_keyless : int

@@ -15,6 +15,7 @@ from radscore.arguments import (
     Dedup,
     PromptRole,
     check_choice,
+    check_reach,
     check_rules,
     check_schemes,
     check_start,
@@ -82,16 +83,18 @@ class Scorer:
         where the set is from text without the tested watermark (``watermarked=False``); for sets
         from watermarked text see `radscore.test_closed`.
     start : int, optional
-        First position of a document that is scored; the default is the first with a whole
-        context. vLLM's schemes accept a smaller one: their contexts are padded on the left.
+        First position of a document that is scored; by default each scheme's `first_position`: 0
+        for vLLM's schemes and SynthID's, whose contexts are padded on the left, for others the
+        first with a whole context. A smaller one needs a scheme with `padding`.
     threads : int, optional
         Worker threads; all cores by default.
     combine : {"one", "sum"}
         With weights: whether equal units count once with the weight of their first occurrence,
         or their weights add.
     prompt_role : {"exclude", "context"}
-        Whether a document's prompt excludes the windows whose context it contains, or stands
-        before the document, so that the first contexts reach into it.
+        Whether a document's prompt excludes the windows whose context it contains (a padded
+        context: whose own tokens it contains), or stands before the document, so that the first
+        contexts reach into it. The latter needs schemes that do so (`reaches_prompt`).
     curve : sequence of int, optional
         Record the test after these numbers of tokens.
     memory : int or str, optional
@@ -134,6 +137,7 @@ class Scorer:
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
         check_rules(dedup, prompt_role, filter)
+        check_reach(self.schemes, prompt_role)
         check_choice("combine", combine, get_args(Combine))
         self.dedup: Dedup = dedup
         self.combine: Combine = combine
@@ -215,7 +219,7 @@ class Scorer:
         Parameters
         ----------
         contexts : array_like of int, shape (n, window_width - 1)
-            Context tokens, oldest first.
+            Context tokens, oldest first; -1 where that is the scheme's padding.
         targets : array_like of int, shape (n,)
             Target tokens.
         weights : array_like of float64, shape (n,), optional
@@ -236,8 +240,11 @@ class Scorer:
         for name, ids in (("contexts", before), ("targets", after)):
             if not np.issubdtype(ids.dtype, np.integer):
                 raise TokenError(f"{name} must be integers, not {ids.dtype}")
-            if ids.size and (ids.min() < 0 or ids.max() >= 2**32):
-                raise TokenError(f"{name} hold the id {ids.min() if ids.min() < 0 else ids.max()}")
+            padded = name == "contexts" and all(one.padding == -1 for one in self.schemes)
+            low = -1 if padded else 0
+            if ids.size and (ids.min() < low or ids.max() >= 2**32):
+                found = ids.min() if ids.min() < low else ids.max()
+                raise TokenError(f"{name} hold the id {found}")
         windows = np.column_stack([before.astype(np.uint32), after.astype(np.uint32)])
         places = None
         if occurrences is not None:
@@ -397,6 +404,7 @@ class Scorer:
             "predictable": self.predictable,
             "prompt_role": self.prompt_role,
             "start": self.start,
+            "first_positions": [scheme.first_position for scheme in self.schemes],
             "filter": None if self.filter is None else self.filter.fingerprint,
             "curve": self.curve_steps,
         }
@@ -670,6 +678,8 @@ def _nothing_scored(scheme: Scheme, tally: _core.Tally, start: int | None) -> st
             return "nothing was scored: there are no documents"
         if start is not None and start >= scheme.window_width:
             return f"nothing was scored: no document reaches start {start}"
+        if start == 0 or (start is None and scheme.first_position == 0):
+            return "nothing was scored: the documents hold no tokens"
         least = scheme.window_width if start is None else start + 1
         those = f"all {tally.n_documents} documents are"
         return (
@@ -685,5 +695,5 @@ def _nothing_scored(scheme: Scheme, tally: _core.Tally, start: int | None) -> st
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
     names = [name for name in mine if mine[name] != theirs.get(name)]
-    words = {"schemes": "scheme or key"}
+    words = {"schemes": "scheme or key", "first_positions": "first position"}
     return ", ".join(words.get(name, name) for name in names)

@@ -10,6 +10,7 @@ from radscore.answers import Answers
 from radscore.answers.grouping import count_windows, kept_windows
 from radscore.answers.weights import CONTRASTS, COUNTS, DEFAULT_CONTRAST
 from radscore.closed_model import test_closed as closed
+from radscore.errors import ArgumentError, TokenError
 
 VOCAB = 60
 
@@ -335,3 +336,44 @@ def test_nothing_to_score(scheme):
         closed([[1, 2]], scheme, weighting="counts")
     with pytest.raises(rs.TokenError, match="excluded by"):
         closed([[1, 2, 3]], scheme, weighting="counts", prompts=[[1, 2]])
+
+
+@pytest.mark.parametrize("name", ["vllm", "dual", "synthid", "deepmind"])
+def test_an_echo_of_the_prompt_is_no_evidence_from_the_first_token_on(name):
+    """A clean model that repeats marked text out of its prompt, wherever that begins there."""
+    common = {"vocab_size": VOCAB, "context_width": 3}
+    scheme = {
+        "vllm": lambda: rs.VLLMGumbel(key=5, **common),
+        "dual": lambda: rs.VLLMDualKeyGumbel(key=5, **common),
+        "synthid": lambda: rs.SynthID(keys=(1, 2), **common),
+        "deepmind": lambda: rs.SynthIDDeepMind(keys=(1, 2), **common),
+    }[name]()
+    written = [one.tolist() for one in text(30, 12, 1)]
+    prompts = [[7] * (i % 3) + one for i, one in enumerate(written)]
+    for options in ({}, {"prompts_watermarked": True}, {"weighting": "counts"}):
+        with pytest.raises(TokenError, match=r"of 360 windows 360 were excluded by prompts"):
+            closed(written, scheme, prompts=prompts, **options)
+    alone = closed(written, scheme)
+    assert alone.score.n_windows == 360
+    assert alone.score.n_short_documents == 0
+    other = closed(written, scheme, prompts=[[59]] * 30)
+    if scheme.seed_kind != "target":
+        assert other.score.n_excluded >= 30  # the context of each first token
+    with pytest.raises(ArgumentError, match="prompt_role must be 'exclude' with scheme"):
+        rs.score(written, scheme, prompts=prompts, prompt_role="context")
+
+
+@pytest.mark.parametrize("weighting", ["plain", "counts"])
+def test_padded_answers_are_scored_from_the_first_token_on(weighting):
+    """The best of 60 at every position: short answers that had no window before."""
+    scheme = rs.VLLMGumbel(vocab_size=VOCAB, key=5, context_width=4)
+    answers = []
+    for seed in range(20):
+        answer = [seed]
+        while len(answer) < 4:
+            context = ([-1] * 4 + answer)[-4:]
+            answer.append(int(scheme.uniforms([context])[0].argmax()))
+        answers.append(answer)
+    result = closed(answers, scheme, weighting=weighting)
+    assert result.score.n_windows == 80
+    assert result.log10_pvalue < (-40 if weighting == "plain" else -10)

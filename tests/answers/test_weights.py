@@ -77,6 +77,38 @@ def test_windows_are_those_of_the_twin_and_of_the_scorer(documents, prompts, wid
         assert (tally.n_windows, tally.n_scored) == (kept.n_windows, len(set(windows)))
 
 
+@pytest.mark.parametrize("name", ["vllm", "synthid"])
+@given(documents=texts, prompts=texts, width=st.integers(2, 5), data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_padded_windows_are_those_of_the_scorer(name, documents, prompts, width, data):
+    """From the first token on; a prompt excludes padded contexts whose own tokens it holds."""
+    prompts = [prompts[i % len(prompts)] for i in range(len(documents))]
+    phi = None
+    if data.draw(st.booleans()):
+        phi = set(naive_windows(prompts + documents, width - 1)[0][::2])
+    kgrams = None if phi is None else rs.KgramSet.from_kgrams(sorted(phi), VOCAB, width=width - 1)
+    common = {"vocab_size": VOCAB, "context_width": width - 1}
+    scheme = rs.VLLMGumbel(key=1, **common) if name == "vllm" else rs.SynthID(keys=(1,), **common)
+    answers, asked = rs.Documents.of(documents), rs.Documents.of(prompts)
+    pad = {"padding": scheme.padding}
+    kept = kept_windows(answers, width, VOCAB, prompts=asked, phi=kgrams, **pad)
+    scorer = rs.Scorer(scheme, "window", filter=kgrams)
+    scorer.add(answers, asked)
+    tally = scorer.tally()
+    assert kept.n_windows == tally.n_windows == answers.n_tokens
+    assert (kept.n_excluded, kept.n_filtered) == (tally.n_excluded, tally.n_filtered)
+    pairs = rs.Scorer(scheme, "window")
+    pairs.add_pairs(kept.contexts, kept.targets)
+    assert pairs.tally().score_sum == pytest.approx(tally.score_sum, rel=1e-12)
+    assert pairs.tally().depth_counts == tally.depth_counts
+    assert pairs.tally().n_scored == tally.n_scored
+    everywhere = kept_windows(answers, width, VOCAB, prompts=asked, any_prompt=True, **pad)
+    assert (
+        everywhere.n_excluded
+        >= kept_windows(answers, width, VOCAB, prompts=asked, **pad).n_excluded
+    )
+
+
 @given(mine=texts, theirs=texts, width=st.integers(2, 4))
 @settings(max_examples=150, deadline=None)
 def test_counts_are_those_of_the_twin(mine, theirs, width):

@@ -14,6 +14,9 @@ def keyed(key="00112233445566778899aabbccddeeff", **options):
 SCHEMES = {
     "keyed": keyed,
     "wide": lambda: keyed(context_width=12, gamma=0.4),
+    "widest": lambda: keyed(context_width=64, gamma=0.4),
+    "vllm": lambda: rs.VLLMGumbel(key=5, vocab_size=VOCAB, context_width=3),
+    "synthid": lambda: rs.SynthIDDeepMind(keys=(3, 4), vocab_size=VOCAB, context_width=3),
     "sbw": lambda: rs.SBW(key=42, vocab_size=VOCAB, gamma=0.25),
     "sglang": lambda: rs.SGLangGumbel(key=7, vocab_size=VOCAB, context_width=2),
     "kgw": lambda: rs.KGW(vocab_size=VOCAB, gamma=0.25, context_width=2, seeding="hash", seed=3),

@@ -71,6 +71,19 @@ def test_units_cut_documents_exactly(opened, tmp_path, eod, start):
         assert score_run(run, corpus, scheme) == expected
 
 
+@pytest.mark.parametrize("name", ["synthid", "sbw"])
+def test_padding_reaches_the_units(opened, tmp_path, name):
+    """Each scheme's own padding, whatever scheme of the kind cuts the windows."""
+    corpus, start = opened(7), 0
+    scheme = SCHEMES[name]()
+    expected = rs.score(corpus, scheme, start=start)
+    assert expected.n_windows == expected.n_tokens
+    run = prepare(tmp_path / "run", corpus, scheme, start=start, unit_bytes=20_001, parts=2)
+    assert score_run(run, corpus, scheme) == expected
+    with pytest.raises(ArgumentError, match=r"the run cut windows of .* padded by"):
+        run.check_scheme(rs.Keyed(key=bytes(16), vocab_size=VOCAB, context_width=3))
+
+
 @pytest.fixture(scope="session")
 def small_files(tmp_path_factory):
     """300 files of a few lines."""

@@ -34,7 +34,7 @@ TOML = {
     },
     **{
         f"context_width = {value}": GOOD.replace("context_width = 2", f"context_width = {value}")
-        for value in ("0", "17", "-1", "2.5", "true", '"2"', "99999999999999999999")
+        for value in ("0", "65", "-1", "2.5", "true", '"2"', "99999999999999999999")
     },
 }
 

@@ -245,6 +245,8 @@ def test_the_mark_is_in_the_choice_not_in_the_draw():
         want = [0.3, 0.7] if name == "vllm dual" else [1.0]
         torch.testing.assert_close(shares, torch.tensor(want))
         context = ids[:, 6 - scheme.window_width :].numpy()
+        if not scheme.reaches_prompt:
+            context = np.full_like(context, scheme.padding)
         best = [scheme.uniforms(context, key).argmax() for key in range(len(want))]
         assert set(best) == set(torch.nonzero(left)[:, 0].tolist())
 
@@ -570,3 +572,19 @@ def test_it_is_a_logits_processor_that_shows_no_key():
     assert isinstance(processor, transformers.LogitsProcessor)
     assert isinstance(processor, Processor)
     assert "987654321" not in repr(processor) + str(vars(processor))
+
+
+def test_synthid_is_marked_and_read_from_the_first_token_on(model):
+    """The zeros before a text are transformers' own context: its g-values at every position."""
+    config = SynthIDTextWatermarkingConfig(ngram_len=4, keys=SYNTHID_KEYS)
+    scheme = rs.SynthID.from_transformers(config, VOCAB)
+    texts = write(model, random_prompts(60), 8, watermarking_config=config)[:, 8:]
+    processor = SynthIDTextWatermarkLogitsProcessor(**config.to_dict(), device="cpu")
+    g = processor.compute_g_values(torch.nn.functional.pad(texts, (3, 0))).double().mean(-1)
+    found = rs.score_positions(texts.tolist(), scheme, "none")
+    assert (found.status == 0).all()
+    np.testing.assert_allclose(found.scores, g.flatten().numpy(), rtol=1e-12)
+    # The first three tokens carry the mark, which scoring from position 3 on would leave out.
+    share, n = float(scheme.share), 3 * 60 * len(SYNTHID_KEYS)
+    assert (g[:, :3].mean() - share) / np.sqrt(share * (1 - share) / n) > 6
+    assert rs.score(texts.tolist(), scheme, start=3).n_windows == 60 * 5

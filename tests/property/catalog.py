@@ -45,7 +45,7 @@ share = st.floats(1e-6, 1 - 1e-6)
 small_vocab = st.integers(20, 60)
 any_vocab = st.one_of(small_vocab, st.sampled_from([2**16 + 1, 2**18, 2**20]))
 narrow = st.integers(1, 4)
-any_width = st.one_of(narrow, st.integers(1, 16))
+any_width = st.one_of(narrow, narrow, st.integers(1, 16), st.sampled_from([17, 18, 33, 64]))
 
 
 @st.composite
@@ -367,11 +367,13 @@ def cases(draw, twin: Scheme, *, weighted: bool | None = None):
         weights = [draw(st.lists(dyadic, min_size=len(d), max_size=len(d))) for d in documents]
     contexts = {tuple(d[i : i + width - 1]) for d in documents for i in range(len(d) - width + 2)}
     phi = None
-    if width > 1 and draw(st.booleans()):
+    if 1 < width <= 17 and draw(st.booleans()):
         kept = st.sets(st.sampled_from(sorted(contexts))) if contexts else st.just(set())
         phi = frozenset(draw(kept))
-    prompt_role = draw(st.sampled_from(["exclude", "exclude", "context"]))
-    starts = st.integers(0 if twin.pads or prompt_role == "context" else width - 1, width + 3)
+    roles = ["exclude", "exclude", "context"] if twin.reaches_prompt else ["exclude"]
+    prompt_role = draw(st.sampled_from(roles))
+    earlier = twin.padding is not None or prompt_role == "context"
+    starts = st.integers(0 if earlier else width - 1, width + 3)
     return Case(
         documents=documents,
         prompts=prompts,

@@ -16,7 +16,7 @@ def scheme_windows(draw, family):
     width = twin.window_width
     window = st.lists(tokens(twin, 7), min_size=width, max_size=width)
     windows = draw(st.lists(window.map(tuple), min_size=1, max_size=12))
-    if twin.pads and width > 1:  # padding stands left of a text
+    if twin.padding == -1 and width > 1:  # padding stands left of a text
         n = draw(st.integers(0, width - 1))
         windows[0] = (*(-1,) * n, *windows[0][n:])
     return twin, windows
@@ -52,7 +52,9 @@ def test_what_a_scheme_says_of_itself(family, data):
     kinds = {"green": "green", "gumbel": "real", "depths": "depths"}
     assert core.score_kind == kinds[twin.kind]
     assert (core.vocab_size, core.window_width) == (twin.vocab_size, twin.window_width)
-    assert core.accepts_padding == twin.pads
+    assert (core.padding, core.reaches_prompt) == (twin.padding, twin.reaches_prompt)
+    first = twin.window_width - 1 if twin.reaches_prompt else 0
+    assert core.first_position == public_of(twin).first_position == first
     share = twin.share
     if share is None:
         assert core.share is None

@@ -18,6 +18,7 @@ from radscore._reference.pipeline import (
 )
 from radscore._reference.schemes import (
     HFKGW,
+    SBW,
     AuthorsKGW,
     Keyed,
     LmWatermarking,
@@ -132,8 +133,8 @@ def test_hf_lefthash_reads_one_token_of_a_wide_window():
 def test_synthid_ids_that_alias_are_one_unit():
     scheme = SynthID(vocab_size=2**18, context_width=1, keys=(5, 6))
     documents = [[1, 2], [1 + 65536, 2], [1, 2 + 65536]]
-    assert run(scheme, documents, dedup="unit").n_scored == 1
-    assert run(scheme, documents, dedup="window").n_scored == 3
+    assert run(scheme, documents, dedup="unit", start=1).n_scored == 1
+    assert run(scheme, documents, dedup="window", start=1).n_scored == 3
 
 
 def test_context_rule_keeps_the_first_target():
@@ -189,9 +190,29 @@ def test_a_prompt_as_context():
     assert [t for t, _ in windows_of([1, 2, 3], scheme, rules)] == [2]
     tally = run(scheme, [[1, 2, 3], [4]], prompts=[[1, 2], [1]], prompt_role="context")
     assert (tally.n_windows, tally.n_excluded, tally.n_short_documents) == (3, 0, 1)
-    vllm = VLLMGumbel(vocab_size=100, context_width=2, key=1)
-    padded = list(windows_of([5, 6], vllm, Rules(start=0, prompt_role="context"), prompt=[9]))
+    sbw = SBW(vocab_size=100, context_width=2, key=1)
+    padded = list(windows_of([5, 6], sbw, Rules(start=0, prompt_role="context"), prompt=[9]))
     assert padded == [(0, (-1, 9, 5)), (1, (9, 5, 6))]
+
+
+def test_padding_and_never_the_prompt_stands_before_the_text():
+    vllm = VLLMGumbel(vocab_size=100, context_width=2, key=1)
+    synthid = SynthID(vocab_size=100, context_width=2, keys=(5, 6))
+    assert list(windows_of([5, 6], vllm)) == [(0, (-1, -1, 5)), (1, (-1, 5, 6))]
+    assert list(windows_of([5, 6], synthid)) == [(0, (0, 0, 5)), (1, (0, 5, 6))]
+    for scheme in (vllm, synthid):
+        with pytest.raises(ValueError, match="never reach into the prompt"):
+            list(windows_of([5], scheme, Rules(prompt_role="context"), prompt=[9]))
+
+
+def test_a_prompt_excludes_padded_contexts():
+    """Marked text can begin anywhere in a prompt: (-1, -1), and (-1, x) for its every x."""
+    vllm = VLLMGumbel(vocab_size=100, context_width=2, key=1)
+    fates = [p.fate for p in positions([5, 6, 5, 6, 7], vllm, Rules(), prompt=[6, 5])]
+    assert fates == ["excluded", "excluded", "scored", "excluded", "scored"]
+    fates = [p.fate for p in positions([5, 6, 7], vllm, Rules(), prompt=[6])]
+    assert fates == ["excluded", "scored", "scored"]
+    assert [p.fate for p in positions([5], vllm, Rules(), prompt=[])] == ["scored"]
 
 
 def test_only_the_first_contexts_of_a_generation():

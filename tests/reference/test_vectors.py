@@ -132,7 +132,8 @@ def test_transformers_detector(vectors):
 
 
 def g_rows(scheme, tokens):
-    return ["".join(map(str, scheme.score(window))) for _, window in windows_of(tokens, scheme)]
+    rules = Rules(start=scheme.context_width)
+    return ["".join(map(str, scheme.score(w))) for _, w in windows_of(tokens, scheme, rules)]
 
 
 def test_transformers_synthid(vectors):
@@ -145,7 +146,7 @@ def test_transformers_synthid(vectors):
             sampling_table_seed=case["sampling_table_seed"],
         )
         assert g_rows(scheme, case["tokens"]) == case["g_values"]
-        found = positions(case["tokens"], scheme, Rules("context"))
+        found = positions(case["tokens"], scheme, Rules("context", start=scheme.context_width))
         assert [int(p.fate == "scored") for p in found] == case["first_context"]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from radscore.errors import SchemeError
 from radscore.schemes import KGW, SBW, TextSeal
 
 torch = pytest.importorskip("torch")
@@ -192,3 +193,62 @@ def test_textseal_share_is_what_the_package_does(textseal):
         share = TextSeal(vocab_size=100, key=1, gamma=gamma).core.share
         assert share == (int((values < gamma).sum()), 8191)
         assert share[0] == -(-8191 * thousandth // 1000)  # ceil(gamma * 8191)
+
+
+@pytest.mark.parametrize(
+    "kind", ["greenlist", "dipmark", "morphmark", "gumbelmax", "watermax", "synthid", "none"]
+)
+@pytest.mark.parametrize("method", ["binary", "uniform"])
+def test_types_of_textseal(kind, method):
+    """The package's detector goes by `watermark_type` and overwrites `method`; so do we."""
+    core = pytest.importorskip("textseal.common.watermark.core")
+    detector = module_of("textseal", "posthoc", "detector.py")
+    vocab = 5_000
+    common = {"secret_key": 9, "ngram": 2, "gamma": 0.3, "method": method}
+    config = core.WatermarkConfig(watermark_type=kind, base_watermark="gumbelmax", **common)
+    if kind in ("synthid", "none"):
+        with pytest.raises(SchemeError, match=rf"watermark_type .* not '{kind}'"):
+            TextSeal.from_textseal(config, vocab)
+        return
+    theirs = detector.build_detector(None, config)
+    ours = TextSeal.from_textseal(config, vocab)
+    windows = np.random.default_rng(1).integers(0, vocab, (200, 3)).tolist()
+    expected = [theirs.score_tok(window[:-1], window[-1]) for window in windows]
+    np.testing.assert_allclose(ours.scores(windows), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_configurations_of_textseal_that_are_refused():
+    for config, message in (
+        ({"method": "binary"}, "has no watermark_type"),
+        ({"watermark_type": "textseal"}, "not 'textseal', which radscore.TextSeal does not read"),
+        ({"watermark_type": "greenlist", "key_routing": True}, "key_routing must be off"),
+        ({"watermark_type": "greenlist", "stride": 3}, "no field 'stride'"),
+        ({"watermark_type": "watermax", "base_watermark": "synthid"}, "not 'synthid'"),
+    ):
+        with pytest.raises(SchemeError, match=message):
+            TextSeal.from_textseal(config, 100)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gpu-simple_1", "gpu-minhash", "gpu-skipgram", "gpu-selfhash", "gpu-selfhash-cpuhash"),
+        *("gpu-selfhash-100", "gpu-selfhash-cpuhash-fullvocab", "gpu-fused-selfhash-64"),
+        *("gpu-fused-selfhash-fullvocab-cudagraphs", "gpu-fused-simple_4", "gpu-fused-simple_4-9"),
+        *("gpu-ff-additive_prf-3-False", "gpu-ff-anchored_minhash_prf-64-True-50"),
+    ],
+)
+def test_names_of_sbw(prf, name):
+    function, width, self_salt, *_ = prf.seeding_scheme_lookup(name)
+    scheme = SBW.from_sbw(name, key=42, vocab_size=100)
+    found = (f"{scheme.seeding}_prf", scheme.context_width, scheme.self_salt)
+    assert found == (function, width, self_salt)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gpu-selfhash-fast", "gpu-simple_1-40", "gpu-fused-minhash", "gpu-simple_4", "gpu-minhash-x"],
+)
+def test_names_that_sbw_does_not_have(name):
+    with pytest.raises(SchemeError, match="sbw has no scheme"):
+        SBW.from_sbw(name, key=42, vocab_size=100)

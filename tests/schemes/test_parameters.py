@@ -28,6 +28,7 @@ from radscore.schemes import (
     VLLMGumbel,
     from_dict,
     from_sglang_config,
+    from_synthid_text_config,
     from_toml,
     from_vllm_config,
 )
@@ -159,7 +160,7 @@ def test_tokens_are_checked(scheme):
     windows[0, -1] = -1
     with pytest.raises(TokenError, match="token id -1"):
         scheme.scores(windows)
-    if width > 1 and not scheme.core.accepts_padding:
+    if width > 1 and scheme.padding != -1:
         windows[0] = 0
         windows[0, 0] = -1
         with pytest.raises(TokenError, match="token id -1"):
@@ -223,8 +224,8 @@ REFUSED = [
     (KGW, {"gamma": float("nan")}, "gamma must be a number"),
     (KGW, {"gamma": "0.5"}, "gamma must be a number"),
     (KGW, {"gamma": 0.001}, "leaves 0 green tokens of 500"),
-    (KGW, {"context_width": 0}, "context_width must be from 1 to 16, not 0"),
-    (KGW, {"context_width": 17}, "not 17"),
+    (KGW, {"context_width": 0}, "context_width must be from 1 to 64, not 0"),
+    (KGW, {"context_width": 65}, "not 65"),
     (KGW, {"seeding": "sha1"}, "seeding must be one of hash"),
     (KGW, {"self_salt": 1}, "self_salt must be true or false"),
     (KGW, {"self_salt": True}, "self_salt"),
@@ -241,7 +242,7 @@ REFUSED = [
     (SynthID, {"keys": []}, "keys"),
     (SynthID, {"keys": [SECRET] * 65}, "1 to 64 numbers, not of 65"),
     (SynthID, {"keys": [1, 2**63]}, "keys must be from -2^63 to 2^63 - 1"),
-    (SynthID, {"keys": [1], "context_width": 17}, "context_width must be from 1 to 16"),
+    (SynthID, {"keys": [1], "context_width": 65}, "context_width must be from 1 to 64"),
     (SynthID, {"keys": [1], "sampling_table_size": 1}, "sampling_table_size must be from 2"),
     (TextSeal, {"key": 1, "context_width": 11}, "context_width must be from 1 to 10"),
     (TextSeal, {"key": 2**63}, "key must be from -2^63 to 2^63 - 1"),
@@ -530,7 +531,10 @@ def test_vllm_configs(tmp_path):
     assert (left.seeding, left.context_width, left.self_salt) == ("additive", 1, False)
     for wrong, message in (
         ({}, "no key"),
-        (common | {"algorithm": "synthid"}, "algorithm must be one of"),
+        (common | {"algorithm": "x"}, "must be gumbel or dual_key_gumbel or sbw here, not 'x'$"),
+        (common | {"algorithm": "synthid_text", "depth": 30}, "this version cannot read it"),
+        (common | {"deduplicate_contexts": "some"}, "none, single_turn, all, not 'some'"),
+        (common | {"deduplicate_contexts_max_history": 0}, "max_history must be from 1"),
         (common | {"prf": "hmac"}, "prf must be one of philox"),
         (common | {"keys": 3}, "no field 'keys'"),
         (f'{{"key": {SECRET}', "not valid JSON .line 1, column"),
@@ -554,9 +558,9 @@ def test_sglang_configs():
     assert synthid == SynthIDDeepMind(vocab_size=500, keys=[654, 400], context_width=2)
     for wrong, message in (
         ({"context_window": 2}, "no key"),
-        (config | {"context_window": 40}, "context_width must be from 1 to 16, not 40"),
+        (config | {"context_window": 65}, "context_width must be from 1 to 64, not 65"),
         (config | {"algorithm": "x"}, "no field 'algorithm'"),
-        ({"keys": [1], "ngram_len": 1}, "ngram_len must be from 2 to 17"),
+        ({"keys": [1], "ngram_len": 1}, "ngram_len must be from 2 to 65"),
     ):
         with pytest.raises(SchemeError, match=message):
             from_sglang_config(wrong, 500)
@@ -604,3 +608,30 @@ def test_importing_the_schemes_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_synthid_text_configs():
+    """PyPI's package has a table, DeepMind's repository since June 2025 has none."""
+    config = {"ngram_len": 5, "keys": [654, 400], "context_history_size": 1024}
+    table = {"sampling_table_size": 65536, "sampling_table_seed": 0}
+    with_table = from_synthid_text_config(config | table | {"device": "cpu"}, 500)
+    assert with_table == SynthID(vocab_size=500, keys=[654, 400])
+    assert from_synthid_text_config(config, 500) == SynthIDDeepMind(vocab_size=500, keys=[654, 400])
+    for read, wrong, message in (
+        (SynthID, config, "no sampling_table_size; .* use SynthIDDeepMind.from_synthid_text"),
+        (SynthIDDeepMind, config | table, "a sampling_table_size; .* use SynthID.from_synthid"),
+        (SynthID, config | table | {"device": "cuda:0"}, "device must be 'cpu', not 'cuda:0'"),
+        (SynthID, config | table | {"depth": 2}, "no field 'depth'"),
+        (SynthIDDeepMind, {"keys": [1]}, "has no ngram_len"),
+    ):
+        with pytest.raises(SchemeError, match=message):
+            read.from_synthid_text(wrong, 500)
+
+
+def test_where_scoring_starts():
+    common = {"vocab_size": 50, "context_width": 3}
+    vllm, synthid = VLLMGumbel(key=1, **common), SynthID(keys=[1, 2], **common)
+    sbw = SBW(key=1, seeding="additive", self_salt=False, **common)
+    keyed = Keyed(key=bytes(16), **common)
+    found = [(s.padding, s.reaches_prompt, s.first_position) for s in (vllm, synthid, sbw, keyed)]
+    assert found == [(-1, False, 0), (0, False, 0), (-1, True, 3), (None, True, 3)]

@@ -229,3 +229,22 @@ def test_constants_are_those_of_the_core(kind, width):
     assert state / distinct == pytest.approx(WINDOW_BYTES[kind], rel=0.05)
     # Beside the windows there are buffers, whose size does not grow with them.
     assert WINDOW_BYTES[kind] < grown / distinct < 1.1 * WINDOW_BYTES[kind] + 32
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        rs.VLLMGumbel(vocab_size=50, key=1, context_width=3),
+        rs.SynthIDDeepMind(vocab_size=50, keys=(1, 2), context_width=3),
+        rs.Keyed(vocab_size=50, key=bytes(16), context_width=30),
+    ],
+    ids=lambda scheme: scheme.name,
+)
+def test_windows_of_a_plan_are_those_of_the_score(tmp_path, scheme):
+    rows = [RNG.integers(0, 5, n).tolist() for n in RNG.integers(1, 60, 200)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps({"input_ids": row}) for row in rows))
+    plan = plan_corpus(open_corpus(path), scheme)
+    result = rs.score(rows, scheme, "window")
+    assert (plan.n_windows, plan.distinct.value) == (result.n_windows, result.n_scored)
+    assert plan.vocab_size == 50

@@ -29,6 +29,7 @@ __all__ = [
     "Tally",
     "count_kgrams",
     "curve",
+    "padding_of",
     "per_document",
     "positions",
     "top_kgrams",
@@ -54,11 +55,12 @@ class Rules:
     filter : collection of contexts, optional
         Only windows whose context is among them are scored.
     start : int, optional
-        First position scored in a document, by default the first with a whole context. Only
-        schemes that pad take an earlier one, and put `PADDING` left of the document.
+        First position scored in a document: by default the first with a whole context, or 0 where
+        the scheme's padding, and never the prompt, stands left of a text. Only schemes that pad
+        take an earlier one.
     prompt_role : {"exclude", "context"}
         A prompt either excludes the windows whose draw may have been met in it, or stands before
-        its document so that the first contexts reach into it.
+        its document so that the first contexts reach into it (never where padding always does).
     """
 
     dedup: Dedup = "unit"
@@ -74,14 +76,18 @@ def windows_of(
     """Every window of a document with the position of its target in it."""
     rules = rules or Rules()
     k = scheme.window_width - 1
+    if rules.prompt_role == "context" and not scheme.reaches_prompt:
+        raise ValueError("contexts of this scheme never reach into the prompt")
     reach = list(prompt)[-k:] if rules.prompt_role == "context" and k else []
     first_whole = k - len(reach)
-    start = first_whole if rules.start is None else rules.start
-    if start < k and not scheme.pads:
+    default = first_whole if scheme.reaches_prompt else 0
+    start = default if rules.start is None else rules.start
+    if start < k and scheme.padding is None:
         if rules.prompt_role == "exclude":
             raise ValueError(f"start must be at least {k}, not {start}")
         start = max(start, first_whole)
-    tokens = [PADDING] * first_whole + reach + list(document)  # target t stands at k + t
+    left = PADDING if scheme.padding is None else scheme.padding
+    tokens = [left] * first_whole + reach + list(document)  # target t stands at k + t
     for target in range(start, len(document)):
         yield target, tuple(tokens[target : target + k + 1])
 
@@ -95,17 +101,20 @@ class Shown:
 
     @classmethod
     def by(cls, prompt: Tokens, scheme: Scheme, rules: Rules) -> Shown:
-        """By a prompt; where contexts are padded, its first tokens have padded ones too."""
+        """By a prompt. Where contexts are padded, marked text may begin anywhere in it."""
         k = scheme.window_width - 1
-        if rules.prompt_role != "exclude" or not len(prompt):
+        with_target = scheme.context_seed((0,) * (k + 1)) is None
+        if rules.prompt_role != "exclude" or not len(prompt) or (k == 0 and not with_target):
             return cls(scheme)
-        padded = scheme.pads and rules.start is not None and rules.start < k
-        tokens = [PADDING] * (k if padded else 0) + list(prompt)
-        if scheme.context_seed((0,) * (k + 1)) is None:
-            windows = [tuple(tokens[i : i + k + 1]) for i in range(len(tokens) - k)]
+        padding = padding_of(scheme, rules)
+        windows = []
+        for own in range(k if padding is None else 0, k + 1):
+            for i in range(len(prompt) - (own + with_target) + 1):
+                run = [*[0 if padding is None else padding] * (k - own), *prompt[i : i + own]]
+                windows.append((*run, prompt[i + own] if with_target else 0))
+        if with_target:
             return cls(scheme, frozenset(scheme.unit(window) for window in windows))
-        contexts = [tuple(tokens[i : i + k]) for i in range(len(tokens) - k + 1) if k]
-        return cls(scheme, frozenset(scheme.context_seed((*context, 0)) for context in contexts))
+        return cls(scheme, frozenset(scheme.context_seed(window) for window in windows))
 
     def __contains__(self, window: Window) -> bool:
         """Whether the window's draw may be among what was shown."""
@@ -113,6 +122,13 @@ class Shown:
         if seed is None:
             return self.scheme.unit(window) in self.values
         return any(self.scheme.shares_draws(seed, shown) for shown in self.values)
+
+
+def padding_of(scheme: Scheme, rules: Rules) -> int | None:
+    """What stands left of documents, if any window reaches beyond their first token."""
+    k = scheme.window_width - 1
+    default = k if scheme.reaches_prompt else 0
+    return scheme.padding if (default if rules.start is None else rules.start) < k else None
 
 
 @dataclass(frozen=True)

@@ -72,8 +72,10 @@ class Scheme(ABC):
 
     vocab_size: int
     context_width: int
-    #: Whether contexts at a document's start may be filled up with `PADDING`.
-    pads: ClassVar[bool] = False
+    #: What may stand left of a text's first token, if anything.
+    padding: ClassVar[int | None] = None
+    #: Whether the prompt stands there when text is marked; if not, `padding` does.
+    reaches_prompt: ClassVar[bool] = True
 
     @property
     def window_width(self) -> int:
@@ -324,7 +326,8 @@ class VLLMGumbel(Gumbel):
     """Section 5a: Philox over the context in blocks of four, then over the target."""
 
     key: int = field(repr=False)
-    pads: ClassVar[bool] = True
+    padding: ClassVar[int | None] = PADDING
+    reaches_prompt: ClassVar[bool] = False
 
     def uniform(self, window: Window) -> float:
         return vllm_uniform(self.key, window[:-1], window[-1])
@@ -354,7 +357,8 @@ class VLLMDualKeyGumbel(Scheme):
 
     key: int = field(repr=False)
     alpha: float = 0.1
-    pads: ClassVar[bool] = True
+    padding: ClassVar[int | None] = PADDING
+    reaches_prompt: ClassVar[bool] = False
 
     @property
     def kind(self) -> Kind:
@@ -420,6 +424,8 @@ class SynthID(Scheme):
     keys: tuple[int, ...] = field(repr=False)
     sampling_table_size: int = 65536
     sampling_table_seed: int = 0
+    padding: ClassVar[int | None] = 0
+    reaches_prompt: ClassVar[bool] = False
 
     @property
     def kind(self) -> Kind:
@@ -459,6 +465,8 @@ class SynthIDDeepMind(Scheme):
     """Section 4b: DeepMind's own, without a table."""
 
     keys: tuple[int, ...] = field(repr=False)
+    padding: ClassVar[int | None] = 0
+    reaches_prompt: ClassVar[bool] = False
 
     @property
     def kind(self) -> Kind:
@@ -558,7 +566,7 @@ class SBW(Scheme):
     self_salt: bool = False
     #: Hash of the PRF: the integer hash, or lm-watermarking's table (`...-cpuhash`).
     hashing: Literal["jenkins", "table"] = "jenkins"
-    pads: ClassVar[bool] = True
+    padding: ClassVar[int | None] = PADDING
 
     @property
     def kind(self) -> Kind:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from radscore.documents import padded_left
 from radscore.draws import context_draws, neighbours, window_draws
 
 if TYPE_CHECKING:
@@ -125,7 +126,30 @@ def _pack(columns: Sequence[tuple[npt.NDArray[Any], int]]) -> tuple[Ids, int]:
 
 
 def _columns(rows: Tokens, vocab_size: int) -> list[tuple[npt.NDArray[Any], int]]:
-    return [(rows[:, column], vocab_size) for column in range(rows.shape[1])]
+    # The padding -1, here 2^32 - 1, is one more id.
+    columns = (np.minimum(rows[:, column], vocab_size) for column in range(rows.shape[1]))
+    return [(column, vocab_size + 1) for column in columns]
+
+
+def _prompt_windows(
+    prompts: Documents, k: int, padding: int | None, *, with_target: bool
+) -> tuple[Tokens, Ids]:
+    """Every window that a prompt may hold, and its prompt's number.
+
+    The target is the prompt's own or, where it does not matter, 0. Padded contexts are among them
+    wherever their own tokens are: marked text may begin anywhere in a prompt.
+    """
+    found = []
+    for own in range(k if padding is None else 0, k + 1):
+        if own + with_target:
+            rows, owners = _runs(prompts, own + with_target)
+        else:
+            owners = np.flatnonzero(np.diff(prompts.offsets))
+            rows = np.empty((len(owners), 0), dtype=np.uint32)
+        left = np.full((len(rows), k - own), (padding or 0) % 2**32, dtype=np.uint32)
+        target = np.zeros((len(rows), 0 if with_target else 1), dtype=np.uint32)
+        found.append((np.hstack([left, rows, target]), owners))
+    return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
 
 
 def _among(
@@ -174,16 +198,24 @@ def kept_windows(
         seed a prompt has, or whose unit where there is no seed without the target.
     any_prompt : bool
         Whether a seed of any prompt excludes, not only one of the answer's own.
+
+    Notes
+    -----
+    Where contexts never reach into the prompt, the scheme's padding stands left of each document,
+    so that every token ends a window; -1 becomes 2^32 - 1.
     """
     width = scheme.window_width
+    padding = None if scheme.reaches_prompt else scheme.padding
+    if padding is not None:
+        documents = padded_left(documents, width - 1, padding % 2**32)
     rows, numbers = _runs(documents, width)
     keep = np.ones(len(rows), dtype=np.bool_)
     with_target = scheme.seed_kind == "target"
     if prompts is not None and (width > 1 or with_target):
-        before, owners = _runs(prompts, width if with_target else width - 1)
-        shown = window_draws(scheme, before) if with_target else context_draws(scheme, before)
-        near = neighbours(scheme, shown)
-        mine, theirs = _halves(window_draws(scheme, rows)), _halves(np.concatenate(near))
+        before, owners = _prompt_windows(prompts, width - 1, padding, with_target=with_target)
+        near = neighbours(scheme, window_draws(scheme, before))
+        mine = _draw_columns(scheme, window_draws(scheme, rows))
+        theirs = _draw_columns(scheme, np.concatenate(near))
         if not any_prompt:
             mine.insert(0, (numbers, len(documents)))  # first, so that places are near each other
             theirs.insert(0, (np.tile(owners, len(near)), len(documents)))
@@ -205,11 +237,15 @@ def in_filter(
         size = scheme.vocab_size
         return _among(_columns(contexts, size), _columns(phi.to_numpy(), size))
     mine, theirs = (context_draws(scheme, one) for one in (contexts, phi.to_numpy()))
-    return _among(_halves(mine), _halves(theirs))
+    return _among(_draw_columns(scheme, mine), _draw_columns(scheme, theirs))
 
 
-def _halves(draws: npt.NDArray[np.uint32]) -> list[tuple[npt.NDArray[Any], int]]:
+def _draw_columns(
+    scheme: Scheme, draws: npt.NDArray[np.uint32]
+) -> list[tuple[npt.NDArray[Any], int]]:
     """The columns of seeds, with the number of values of each."""
+    if scheme.seed_kind == "context":
+        return _columns(draws, scheme.vocab_size)
     return [(draws[:, column], 1 << 32) for column in range(draws.shape[1])]
 
 

@@ -71,10 +71,10 @@ def register(commands: Any) -> None:
     how.add_argument("--top-k", type=natural, metavar="K", help="default: all tokens")
     how.add_argument(
         "--repeated",
-        choices=("engine", "mark", "skip"),
+        choices=("engine", "mark", "skip", "all"),
         default="engine",
         help="whether contexts that come again in a text are marked again: as the scheme's own "
-        "engine does (default), always, or never",
+        "engine does (default), always, or never; all: nor those of the prompt (vLLM's 'all')",
     )
     how.add_argument("--seed", type=number, default=0, metavar="N", help="of all draws; default: 0")
     text = parser.add_argument_group("texts")

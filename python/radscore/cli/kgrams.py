@@ -57,8 +57,8 @@ def register(commands: Any) -> None:
         description="Counts the k-grams of a corpus and saves all of them, or the most frequent. "
         "K-grams never cross documents. As a filter their width is the scheme's context width. "
         "What a test may conclude with it depends on the text: of text without the tested "
-        "watermark (--unmarked) any choice is valid, of watermarked text only all k-grams are; where neither "
-        "is said, tests take the text for watermarked.",
+        "watermark (--unmarked) any choice is valid, of watermarked text only all k-grams are; "
+        "where neither is said, tests take the text for watermarked.",
         examples=_BUILD,
     )
     add_corpus_options(build, prompts=False)

@@ -121,7 +121,8 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
         "--start",
         type=number,
         metavar="N",
-        help="first position of a document that is scored (default: the context width)",
+        help="first position of a document that is scored (default: 0 for the schemes of vLLM and "
+        "SynthID, whose contexts are padded, otherwise the context width)",
     )
     rules.add_argument(
         "--prompt-role",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore import _core
-from radscore.arguments import check_rules, check_start
+from radscore.arguments import check_reach, check_rules, check_start
 from radscore.corpus._base import SkipReport
 from radscore.corpus.text import Tokenised
 from radscore.distributed.units import UNIT_BYTES, WorkUnit, cut_units
@@ -34,7 +34,7 @@ _MANIFEST = "run.json"
 _LOCK = "run.lock"
 _FILTER = "filter.rkg"
 _FORMAT = "radscore run"
-_VERSION = 2
+_VERSION = 3
 #: What the windows in the files of units depend on.
 _DECISIVE = ("files", "settings", "windows", "rules", "filter", "bits", "units", "version")
 #: Bytes from which a corpus has more partitions.
@@ -318,14 +318,20 @@ def _tokenised(marker: dict[str, Any]) -> Tokenised | None:
 
 
 def _told(shape: dict[str, Any]) -> str:
-    padded = ", padded" if shape["padded"] else ""
+    padding = shape["padding"]
+    padded = "" if padding is None else f", padded by {padding} from position {shape['start']} on"
     return f"{shape['width']} tokens over {shape['vocab_size']} ids{padded}"
 
 
 def _shape(scheme: Scheme, start: int | None) -> dict[str, Any]:
-    width = scheme.window_width
-    padded = bool(scheme.core.accepts_padding and start is not None and start < width - 1)
-    return {"width": width, "vocab_size": scheme.vocab_size, "padded": padded}
+    width, first = scheme.window_width, scheme.first_position if start is None else start
+    padding = scheme.padding if first < width - 1 else None
+    return {
+        "width": width,
+        "vocab_size": scheme.vocab_size,
+        "padding": padding,
+        "start": start if padding is None else first,
+    }
 
 
 def _configuration(content: dict[str, Any]) -> str:
@@ -383,6 +389,7 @@ def prepare(
         If the folder holds a run over another corpus or with other rules.
     """
     check_rules(dedup, prompt_role, filter)
+    check_reach([scheme], prompt_role)
     if unit_bytes is None:
         unit_bytes = max(UNIT_BYTES, corpus.total_bytes // _MOST_UNITS)
     if bits is None:

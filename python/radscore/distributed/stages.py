@@ -43,7 +43,7 @@ __all__ = ["map_unit", "merge", "reduce_part", "score_run"]
 
 DEFAULT_MEMORY = 1 << 30
 #: Tokens of the widest window.
-_WIDEST = 17
+_WIDEST = 65
 #: Files that a process has open beside those of units.
 _OTHER_FILES = 256
 
@@ -196,22 +196,27 @@ def _add(scorer: _core.Scorer, part: Part) -> None:
 
 def _collector(run: Run, threads: int | None) -> _core.Scorer:
     """A scorer that only cuts windows: any scheme that cuts the same ones does, under any key."""
-    from radscore.schemes import Key, Keyed, VLLMGumbel
+    from radscore.schemes import SBW, Key, Keyed, SynthIDDeepMind
 
     shape = run.content["windows"]
-    width, vocab_size = shape["width"], shape["vocab_size"]
-    if shape["padded"]:
-        scheme: Scheme = VLLMGumbel(key=0, vocab_size=vocab_size, context_width=width - 1)
-    else:
+    common = {"vocab_size": shape["vocab_size"], "context_width": shape["width"] - 1}
+    if shape["padding"] is None:
         key = Key.from_hex(bytes(16).hex())
-        scheme = Keyed(key=key, vocab_size=vocab_size, gamma=0.5, context_width=width - 1)
-    scorer = _scorer(scheme, run, threads)
+        scheme: Scheme = Keyed(key=key, gamma=0.5, **common)
+    elif shape["padding"] == 0:
+        scheme = SynthIDDeepMind(keys=(1,), **common)
+    else:
+        scheme = SBW(key=1, seeding="additive", self_salt=False, **common)
+    scorer = _scorer(scheme, run, threads, start=shape["start"])
     scorer.collect_only(run.bits)
     return scorer
 
 
-def _scorer(scheme: Scheme | Sequence[Scheme], run: Run, threads: int | None) -> _core.Scorer:
-    return Scorer(scheme, **run.rules, filter=run.filter(), threads=check_threads(threads)).core
+def _scorer(
+    scheme: Scheme | Sequence[Scheme], run: Run, threads: int | None, **changed: Any
+) -> _core.Scorer:
+    rules = {**run.rules, **changed}
+    return Scorer(scheme, **rules, filter=run.filter(), threads=check_threads(threads)).core
 
 
 def reduce_part(

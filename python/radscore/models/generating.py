@@ -41,7 +41,7 @@ class Sampling:
         Applied before the mark. Temperature 0 takes the best token.
     delta : float or None
         What a green token's logit gains; None: 2 for schemes of green lists.
-    repeated : {"engine", "mark", "skip"}
+    repeated : {"engine", "mark", "skip", "all"}
         Whether contexts that come again in a text are marked; see `logits_processor`.
     chat : bool
         Whether prompts are put into the chat template of the tokenizer.

@@ -14,7 +14,7 @@ from radscore.arguments import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
 from radscore.models.marking import rule_of
-from radscore.schemes import Keyed, Scheme, SGLangGumbel, SynthID, SynthIDDeepMind, VLLMGumbel
+from radscore.schemes import Keyed, Scheme, SGLangGumbel, VLLMGumbel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_DELTA", "Repeated", "logits_processor"]
 
-Repeated: TypeAlias = Literal["engine", "mark", "skip"]
+Repeated: TypeAlias = Literal["engine", "mark", "skip", "all"]
 
 #: What a green token's logit gains.
 DEFAULT_DELTA = 2.0
@@ -53,20 +53,23 @@ class Engine:
         Whether the contexts of the first tokens reach into the prompt.
     fill : int or None
         The token that stands where there is none; None: such a position is not marked.
+    over_prompt : bool
+        Whether contexts of the prompt are among the latest ones; then only contexts of generated
+        tokens alone are marked.
     """
 
     history: int = 0
     distinct: int = _WHOLE
     reach_prompt: bool = True
     fill: int | None = None
+    over_prompt: bool = False
 
 
 def engine_of(scheme: Scheme) -> Engine:
     """What the engine that the scheme comes from does with contexts."""
-    if isinstance(scheme, (SynthID, SynthIDDeepMind)):
-        return Engine(history=1024, reach_prompt=False, fill=0)
-    if isinstance(scheme, VLLMGumbel):
-        return Engine(history=8192, fill=_NONE)
+    if not scheme.reaches_prompt:
+        history = 8192 if isinstance(scheme, VLLMGumbel) else 1024
+        return Engine(history, reach_prompt=False, fill=scheme.padding)
     if isinstance(scheme, SGLangGumbel):
         return Engine(history=_WHOLE, distinct=4096)
     if isinstance(scheme, Keyed) and scheme.method == "gumbel":
@@ -85,6 +88,7 @@ def logits_processor(
     prompt_lengths: Sequence[int] | None = None,
     pad_token_id: int | None = None,
     repeated: Repeated = "engine",
+    history: int | None = None,
     reach_prompt: bool | None = None,
     candidates: int | None = DEFAULT_CANDIDATES,
 ) -> LogitsProcessor:
@@ -113,14 +117,20 @@ def logits_processor(
         never enters contexts.
     pad_token_id : int, optional
         Instead of lengths: what stands on the left of a prompt and equals this is padding.
-    repeated : {"engine", "mark", "skip"}
+    repeated : {"engine", "mark", "skip", "all"}
         Whether a context that was already marked in the same text is marked again: as the scheme's
         own engine does (SynthID leaves out the latest 1,024 contexts, vLLM those of 8,192
         positions, SGLang every repetition and all but 4,096 contexts of a text, `Keyed` with
-        method ``gumbel`` every repetition; the others mark again), always, or never.
+        method ``gumbel`` every repetition; the others mark again), always, or never; ``"all"``:
+        nor where the prompt holds it, and never where a context is not all generated. vLLM's
+        `deduplicate_contexts` calls these ``single_turn``, ``none``, and ``all``.
+    history : int, optional
+        How many latest positions count for ``"engine"`` and ``"all"`` (vLLM's
+        `deduplicate_contexts_max_history`), by default as the engine does it, all for ``"all"``.
     reach_prompt : bool, optional
         Whether the contexts of the first tokens reach into the prompt; by default as the engine
-        does it (all but SynthID's, whose contexts begin with zeros).
+        does it (`Scheme.reaches_prompt`: vLLM's contexts begin with -1 and SynthID's with 0). Text
+        that is marked in another way cannot be read from its first token on.
     candidates : int or None
         For schemes that hash the target too (`self_salt`): only so many tokens, those of the
         highest scores, are looked at, as in transformers and lm-watermarking; None: all, which
@@ -165,6 +175,7 @@ def logits_processor(
             prompt_lengths=prompt_lengths,
             pad_token_id=pad_token_id,
             repeated=repeated,
+            history=history,
             reach_prompt=reach_prompt,
             candidates=candidates,
         )
@@ -185,6 +196,7 @@ class _Options:
     prompt_lengths: Sequence[int] | None
     pad_token_id: int | None
     repeated: Repeated
+    history: int | None
     reach_prompt: bool | None
     candidates: int | None
 
@@ -217,15 +229,20 @@ class _Options:
         if self.pad_token_id is not None:
             check_width("pad_token_id", self.pad_token_id, 0, 2**32 - 1)
         check_choice("repeated", self.repeated, get_args(Repeated))
+        if self.history is not None:
+            check_width("history", self.history, 1, _WHOLE)
+            if self.repeated in ("mark", "skip"):
+                raise ArgumentError(f"history has no effect with repeated={self.repeated!r}")
 
     @property
     def engine(self) -> Engine:
         """What is done with contexts."""
         engine = Engine() if self.scheme is None else engine_of(self.scheme)
-        history = {"engine": engine.history, "mark": 0, "skip": _WHOLE}[self.repeated]
+        history = {"engine": engine.history, "mark": 0}.get(self.repeated, _WHOLE)
+        history = history if self.history is None else self.history
         reach = engine.reach_prompt if self.reach_prompt is None else self.reach_prompt
         distinct = _WHOLE if self.repeated == "mark" else engine.distinct
-        return Engine(history, distinct, reach, engine.fill)
+        return Engine(history, distinct, reach, engine.fill, self.repeated == "all")
 
 
 def _number(name: str, value: object, low: float, high: float) -> None:
@@ -333,8 +350,11 @@ class Processor:
         n, length = ids.shape
         text = np.full((n, width + length), _NONE, dtype=np.int64)
         text[:, width:] = ids
-        hidden = self._padding if self._engine.reach_prompt else np.full(n, begin)
-        text[:, width:][np.arange(length) < hidden[:, None]] = _NONE
+        text[:, width:][np.arange(length) < self._padding[:, None]] = _NONE
+        whole_text = text
+        if not self._engine.reach_prompt:
+            text = text.copy()
+            text[:, width : width + begin] = _NONE
         if self._engine.fill is not None:
             text[text == _NONE] = self._engine.fill
         context = np.ascontiguousarray(text[:, length:])
@@ -343,10 +363,15 @@ class Processor:
         marked: npt.NDArray[np.bool_] = np.all(whole, axis=1)
         if width == 0:  # all contexts are one
             return context, marked
-        if self._engine.history and length > begin:
-            first = max(begin, length - self._engine.history)
+        begun = 0 if self._engine.over_prompt else begin
+        if self._engine.over_prompt:
+            marked &= length - begin >= width
+        if self._engine.history and length > begun:
+            first = max(begun, length - self._engine.history)
             past = np.lib.stride_tricks.sliding_window_view(
-                text[:, first : length + width - 1], width, axis=1
+                (whole_text if self._engine.over_prompt else text)[:, first : length + width - 1],
+                width,
+                axis=1,
             )
             marked &= ~(past == context[:, None]).all(axis=2).any(axis=1)
         if length - begin >= self._engine.distinct:

@@ -12,6 +12,7 @@ from radscore.schemes.config import (
     SCHEMES,
     from_dict,
     from_sglang_config,
+    from_synthid_text_config,
     from_toml,
     from_vllm_config,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "VLLMGumbel",
     "from_dict",
     "from_sglang_config",
+    "from_synthid_text_config",
     "from_toml",
     "from_vllm_config",
 ]

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from radscore import _core
     from radscore.stats.laws import NullLaw
 
-__all__ = ["CUDA_NOTE", "Draws", "Scheme"]
+__all__ = ["CUDA_NOTE", "MAX_CONTEXT_WIDTH", "Draws", "Scheme"]
+
+#: Most tokens that a context can have.
+MAX_CONTEXT_WIDTH = 64
 
 CUDA_NOTE = (
     "The permutations and uniforms are those of torch's CPU generator (MT19937). Text that was "
@@ -167,6 +170,45 @@ class Scheme(ABC):
         the target is: then no test can be given where text or prompts carry the tested mark.
         """
         return self.core.seed_kind
+
+    @property
+    def padding(self) -> int | None:
+        """The id that may stand left of a text's first token, where there is one.
+
+        -1 (no id of the vocabulary) for vLLM's schemes and `SBW`, 0 for SynthID's, None for others.
+
+        Examples
+        --------
+        >>> from radscore.schemes import KGW, VLLMGumbel
+        >>> VLLMGumbel(vocab_size=100, key=42).padding, KGW(vocab_size=100).padding
+        (-1, None)
+        """
+        return self.core.padding
+
+    @property
+    def reaches_prompt(self) -> bool:
+        """Whether the prompt stands before the first generated token when text is marked.
+
+        Where it does not, contexts begin with `padding`, and the first token is already marked.
+        """
+        return self.core.reaches_prompt
+
+    @property
+    def first_position(self) -> int:
+        """The first position of a document that is scored unless another is asked for.
+
+        0 where contexts begin with `padding` (`reaches_prompt` is False); otherwise
+        ``window_width - 1``, the first position with a whole context.
+
+        Examples
+        --------
+        >>> from radscore.schemes import Keyed, SynthID
+        >>> SynthID(vocab_size=100, keys=[1, 2], context_width=4).first_position
+        0
+        >>> Keyed(vocab_size=100, key=bytes(16), context_width=4).first_position
+        4
+        """
+        return self.core.first_position
 
     def green_mask(self, contexts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Greenness of every vocabulary entry after each context.

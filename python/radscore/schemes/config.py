@@ -13,7 +13,7 @@ from radscore.schemes.key import Key, toml_flaw
 from radscore.schemes.permutation import KGW, GumbelMax
 from radscore.schemes.reading import json_fields
 from radscore.schemes.serving import SGLangGumbel, VLLMDualKeyGumbel, VLLMGumbel, vllm_fields
-from radscore.schemes.synthid import SynthID, SynthIDDeepMind
+from radscore.schemes.synthid import SYNTHID_TABLE, SynthID, SynthIDDeepMind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from radscore.schemes.base import Scheme
     from radscore.schemes.key import Secret
 
-__all__ = ["SCHEMES", "from_dict", "from_sglang_config", "from_toml", "from_vllm_config"]
+__all__ = [
+    "SCHEMES",
+    "from_dict",
+    "from_sglang_config",
+    "from_synthid_text_config",
+    "from_toml",
+    "from_vllm_config",
+]
 
 #: Every scheme by its name in configuration files.
 SCHEMES: dict[str, type[Scheme]] = {
@@ -166,11 +173,7 @@ def from_vllm_config(config: Any, vocab_size: int) -> Scheme:
         "dual_key_gumbel": VLLMDualKeyGumbel,
         "sbw": SBW,
     }
-    algorithm = vllm_fields(config).get("algorithm", "gumbel")
-    if algorithm not in algorithms:
-        raise SchemeError(
-            f"vLLM's algorithm must be one of {', '.join(algorithms)}, not {algorithm!r}"
-        )
+    algorithm = vllm_fields(config, *algorithms).get("algorithm", "gumbel")
     return algorithms[algorithm].from_vllm(config, vocab_size)
 
 
@@ -198,3 +201,31 @@ def from_sglang_config(config: Any, vocab_size: int) -> Scheme:
     if "keys" in values:
         return SynthIDDeepMind.from_sglang(values, vocab_size)
     return SGLangGumbel.from_sglang(values, vocab_size)
+
+
+def from_synthid_text_config(config: Mapping[str, Any], vocab_size: int) -> Scheme:
+    """The scheme of a configuration of DeepMind's synthid-text: with a sampling table, or without.
+
+    Parameters
+    ----------
+    config : mapping
+        `ngram_len`, `keys`, and in PyPI's package `sampling_table_size` and `sampling_table_seed`.
+    vocab_size : int
+        The model's vocabulary.
+
+    Raises
+    ------
+    SchemeError
+        If a field is unknown, missing or out of range.
+
+    Examples
+    --------
+    >>> config = {"ngram_len": 5, "keys": [654, 400]}
+    >>> from_synthid_text_config(config, 32000).name
+    'synthid_deepmind'
+    >>> table = {"sampling_table_size": 65536, "sampling_table_seed": 0}
+    >>> from_synthid_text_config({**config, **table}, 32000).name
+    'synthid'
+    """
+    table = any(config.get(name) is not None for name in SYNTHID_TABLE)
+    return (SynthID if table else SynthIDDeepMind).from_synthid_text(config, vocab_size)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore import _core
 from radscore.errors import SchemeError
-from radscore.schemes.base import Draws, Scheme, choice, flag, real, whole
+from radscore.schemes.base import MAX_CONTEXT_WIDTH, Draws, Scheme, choice, flag, real, whole
 from radscore.schemes.key import Key, Secret, secret_bytes, secret_int
-from radscore.schemes.reading import free_form
+from radscore.schemes.reading import as_fields, free_form
 from radscore.schemes.serving import vllm_fields
 
 if TYPE_CHECKING:
@@ -19,6 +19,19 @@ __all__ = ["SBW", "Keyed", "TextSeal"]
 
 _INT64 = 2**63 - 1
 _METHODS = ("green", "gumbel")
+#: How the types of watermark of the package `textseal` are read.
+_TEXTSEAL_TYPES = {
+    "greenlist": "green",
+    "dipmark": "green",
+    "morphmark": "green",
+    "gumbelmax": "gumbel",
+}
+_TEXTSEAL = ("watermark_type", "base_watermark", "secret_key", "ngram", "gamma", "key_routing")
+_TEXTSEAL_GENERATION = (
+    *("method", "delta", "alpha", "depth", "after_topp", "k_morphmark", "p_0", "chunk_size"),
+    *("num_drafts", "attenuation", "attenuation_weight", "backprop_on_nonzero", "scoring_method"),
+    *("secret_key_b", "mixing_alpha"),  # of the type `textseal`
+)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -30,7 +43,7 @@ class Threshold(Scheme):
     method: str = "green"
 
     def _check(self) -> None:
-        self._set("context_width", whole("context_width", self.context_width, 1, 16))
+        self._set("context_width", whole("context_width", self.context_width, 1, MAX_CONTEXT_WIDTH))
         self._set("method", choice("method", self.method, _METHODS))
         if self.method == "gumbel":
             self._set("gamma", None)
@@ -68,7 +81,8 @@ class TextSeal(Threshold):
         Share that is green. The hash has 8191 values, so the true share is a multiple of 1/8191
         and `null_law` uses that.
     method : str
-        `green` (the package's `binary`) or `gumbel` (its `uniform`).
+        `green` (the package's `greenlist`, `dipmark` and `morphmark`) or `gumbel` (its
+        `gumbelmax`).
 
     Notes
     -----
@@ -131,25 +145,46 @@ class TextSeal(Threshold):
         Parameters
         ----------
         config : WatermarkConfig or mapping
-            `secret_key`, `ngram`, `method` (`binary` or `uniform`) and `gamma` are read.
+            `watermark_type` says how it is read: `greenlist`, `dipmark` and `morphmark` are green
+            lists, `gumbelmax` is Gumbel-max; `watermax` is read as its `base_watermark`. `method`
+            says nothing: the package overwrites it. `secret_key`, `ngram` and `gamma` are read
+            besides; what only generation and training need is ignored.
         vocab_size : int
             The model's vocabulary.
 
+        Raises
+        ------
+        SchemeError
+            If this class cannot read that type of watermark (`synthid`, `textseal`), or a field is
+            unknown.
+
         Examples
         --------
-        >>> config = {"secret_key": 42, "ngram": 2, "method": "binary", "gamma": 0.25}
+        >>> config = {"watermark_type": "greenlist", "secret_key": 42, "ngram": 2, "gamma": 0.25}
         >>> TextSeal.from_textseal(config, 128000).method
         'green'
         """
+        what = "TextSeal's WatermarkConfig"
         values = dict(config) if hasattr(config, "keys") else dict(vars(config))
-        methods = {"binary": "green", "uniform": "gumbel"}
-        method = choice("method", values.get("method", "uniform"), tuple(methods))
+        values = as_fields(values, what, known=_TEXTSEAL, ignored=_TEXTSEAL_GENERATION)
+        kind = values.get("watermark_type")
+        if kind is None:
+            raise SchemeError(f"{what} has no watermark_type, which says how it is read")
+        if kind == "watermax":
+            kind = values.get("base_watermark", "greenlist")
+        if kind not in _TEXTSEAL_TYPES:
+            raise SchemeError(
+                f"the watermark_type of {what} must be one of {', '.join(_TEXTSEAL_TYPES)}, not "
+                f"{kind!r}, which radscore.TextSeal does not read"
+            )
+        if values.get("key_routing"):
+            raise SchemeError(f"{what}: key_routing must be off; text of two keys is not read")
         return cls(
             vocab_size=vocab_size,
             key=values.get("secret_key", 42),
             context_width=values.get("ngram", 1),
             gamma=values.get("gamma", 0.5),
-            method=methods[method],
+            method=_TEXTSEAL_TYPES[kind],
         )
 
 
@@ -200,7 +235,7 @@ class SBW(Scheme):
     def _check(self) -> None:
         self._set("key", secret_int("key", self.key, 1, _INT64))
         self._set("gamma", real("gamma", self.gamma))
-        self._set("context_width", whole("context_width", self.context_width, 1, 16))
+        self._set("context_width", whole("context_width", self.context_width, 1, MAX_CONTEXT_WIDTH))
         self._set("self_salt", flag("self_salt", self.self_salt))
         self._set("hashing", choice("hashing", self.hashing, ("integer", "table")))
 
@@ -275,8 +310,7 @@ class SBW(Scheme):
         >>> SBW.from_vllm(config, 32000).context_width
         1
         """
-        values = vllm_fields(config)
-        choice("algorithm", values.get("algorithm", "gumbel"), ("sbw",))
+        values = vllm_fields(config, "sbw")
         scheme = choice(
             "sbw_scheme", values.get("sbw_scheme", "selfhash"), ("selfhash", "lefthash")
         )
@@ -299,7 +333,9 @@ def _sbw_name(scheme: str) -> tuple[str, int, bool]:
             f"sbw's scheme {scheme!r} is a permutation of lm-watermarking; use "
             "KGW.from_lm_watermarking (the stateless schemes begin with 'gpu-')"
         )
-    parts = scheme.removeprefix("gpu-").removeprefix("fused-").split("-")
+    name = scheme.removeprefix("gpu-")
+    fused = name.startswith("fused-")
+    first, *rest = name.removeprefix("fused-").split("-")
     named = {
         "simple_1": ("additive", 1, False),
         "simple_4": ("additive", 4, False),
@@ -307,12 +343,21 @@ def _sbw_name(scheme: str) -> tuple[str, int, bool]:
         "skipgram": ("skipgram", 5, False),
         "selfhash": ("anchored_minhash", 4, True),
     }
-    if parts[0] in named:
-        return named[parts[0]]
-    if parts[0] != "ff":
+    allowed = {"selfhash": {"fullvocab", "cudagraphs" if fused else "cpuhash"}}
+    if first == "ff" and not fused:
+        function, width, self_salt, _ = free_form(rest[:3], "gpu-ff-")
+        found, rest = (function, width, self_salt), rest[3:]
+    elif first in named and (first in ("simple_4", "selfhash") if fused else first != "simple_4"):
+        found = named[first]
+    else:
         raise SchemeError(f"sbw has no scheme {scheme!r}; it has {', '.join(named)} and ff-...")
-    function, width, self_salt, _ = free_form(parts[1:4], "gpu-ff-")
-    return function, width, self_salt
+    # What is left says how many tokens are looked at, but for the hash.
+    takes = found[2] or first == "simple_4"
+    known = allowed.get(first, {"fullvocab"} if takes else set())
+    for part in rest:
+        if part not in known and not (takes and part.isdecimal()):
+            raise SchemeError(f"sbw has no scheme {scheme!r}: {part!r} says nothing to {first}")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore import _core
 from radscore.errors import SchemeError
-from radscore.schemes.base import CUDA_NOTE, Draws, Scheme, choice, flag, real, whole
+from radscore.schemes.base import (
+    CUDA_NOTE,
+    MAX_CONTEXT_WIDTH,
+    Draws,
+    Scheme,
+    choice,
+    flag,
+    real,
+    whole,
+)
 from radscore.schemes.key import secret_int
 from radscore.schemes.reading import as_fields, lm_watermarking_name
 
@@ -61,7 +70,7 @@ class TorchSeeded(Scheme):
     hash_key: int = HASH_KEY
 
     def _check(self) -> None:
-        self._set("context_width", whole("context_width", self.context_width, 1, 16))
+        self._set("context_width", whole("context_width", self.context_width, 1, MAX_CONTEXT_WIDTH))
         self._set("seeding", choice("seeding", self.seeding, SEEDINGS))
         self._set("seed", secret_int("seed", self.seed, 0, 2**64 - 1))
         most = 2**64 - 1 if self.seeding == "hash" else _INT64
@@ -156,7 +165,7 @@ class KGW(TorchSeeded):
     gamma : float
         Share of the vocabulary that is green.
     context_width : int
-        Tokens that the seeding reads, 1 to 16; with `self_salt` the target is the last of them.
+        Tokens that the seeding reads, 1 to 64; with `self_salt` the target is the last of them.
     seeding : str
         How they become a seed. `hash`: the radioactivity authors'; key is (`seed`, `salt_key`).
         `table_additive`, `table_skip`, `table_min`: the authors' other three, which need

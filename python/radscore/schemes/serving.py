@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore import _core
 from radscore.errors import SchemeError
-from radscore.schemes.base import Draws, Scheme, choice, real, whole
+from radscore.schemes.base import MAX_CONTEXT_WIDTH, Draws, Scheme, choice, real, whole
 from radscore.schemes.key import secret_int
 from radscore.schemes.reading import as_fields, json_fields
 
@@ -24,19 +24,33 @@ _VLLM_GENERATION = (
     "allow_target_only_watermarking",
     "sbw_delta",
 )
+#: Algorithms of vLLM's development versions.
+_VLLM_UNREAD = ("synthid_text", "synthid", "red_green")
 
 
-def vllm_fields(config: Any) -> dict[str, Any]:
-    """The fields of a `--watermark-config` that matter to a detector."""
-    values = as_fields(
-        json_fields(config, "vLLM's watermark config"),
-        "vLLM's watermark config",
-        known=_VLLM,
-        ignored=_VLLM_GENERATION,
-    )
+def vllm_fields(config: Any, *algorithms: str) -> dict[str, Any]:
+    """The fields of a `--watermark-config` that matter to a detector of one of some algorithms.
+
+    How contexts that come again are left unmarked does not matter: those are read, and say
+    nothing. It is checked all the same, as vLLM does.
+    """
+    what = "vLLM's watermark config"
+    given = json_fields(config, what)
+    algorithm = given.get("algorithm", "gumbel")
+    if algorithm not in algorithms:
+        raise SchemeError(
+            f"the algorithm of {what} must be {' or '.join(algorithms)} here, not {algorithm!r}"
+            + ("; this version cannot read it" if algorithm in _VLLM_UNREAD else "")
+        )
+    values = as_fields(given, what, known=_VLLM, ignored=_VLLM_GENERATION)
     choice("prf", values.get("prf", "philox"), ("philox",))
+    scope = given.get("deduplicate_contexts")
+    choice("deduplicate_contexts", scope or "single_turn", ("none", "single_turn", "all"))
+    history = given.get("deduplicate_contexts_max_history")
+    if history is not None:
+        whole("deduplicate_contexts_max_history", history, 1, 2**63 - 1)
     if values.get("key") is None:
-        raise SchemeError("vLLM's watermark config has no key")
+        raise SchemeError(f"{what} has no key")
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -51,13 +65,15 @@ class VLLMGumbel(Scheme):
     key : int
         Unsigned 64-bit integer.
     context_width : int
-        Preceding tokens that are hashed.
+        Preceding tokens that are hashed, 1 to 64.
 
     Notes
     -----
-    vLLM's detector starts at the first token, with contexts padded by -1 on the left, and scores
-    each context's first occurrence. At generation that padding is the prompt's tail, so scoring
-    starts at position `context_width` unless asked otherwise.
+    vLLM pads contexts by -1 on the left from the first generated token on, never with the prompt's
+    tail, so scoring starts at position 0. The first token's context is the same in every document:
+    each of its tokens counts once. vLLM's detector scores each context's first occurrence
+    (``dedup="context"``). It leaves contexts that come again unmarked (`deduplicate_contexts`), and
+    with the scope ``all`` the first `context_width` tokens; they are read, and say nothing.
 
     Examples
     --------
@@ -73,7 +89,7 @@ class VLLMGumbel(Scheme):
 
     def _check(self) -> None:
         self._set("key", secret_int("key", self.key, 0, _UINT64))
-        self._set("context_width", whole("context_width", self.context_width, 1, 16))
+        self._set("context_width", whole("context_width", self.context_width, 1, MAX_CONTEXT_WIDTH))
 
     def _build(self) -> _core.Scheme:
         return _core.Scheme.vllm_gumbel(
@@ -100,7 +116,7 @@ class VLLMGumbel(Scheme):
         Parameters
         ----------
         config : mapping, JSON text or path
-            vLLM's configuration; what only generation needs is ignored.
+            vLLM's configuration; what only generation or other algorithms need is ignored.
         vocab_size : int
             The model's vocabulary.
 
@@ -109,8 +125,7 @@ class VLLMGumbel(Scheme):
         >>> VLLMGumbel.from_vllm('{"algorithm": "gumbel", "key": 42}', 32000).context_width
         4
         """
-        values = vllm_fields(config)
-        choice("algorithm", values.get("algorithm", "gumbel"), ("gumbel",))
+        values = vllm_fields(config, "gumbel")
         width = values.get("context_width", 4)
         return cls(vocab_size=vocab_size, key=values["key"], context_width=width)
 
@@ -170,7 +185,7 @@ class VLLMDualKeyGumbel(VLLMGumbel):
         Parameters
         ----------
         config : mapping, JSON text or path
-            vLLM's configuration; what only generation needs is ignored.
+            vLLM's configuration; what only generation or other algorithms need is ignored.
         vocab_size : int
             The model's vocabulary.
 
@@ -180,8 +195,7 @@ class VLLMDualKeyGumbel(VLLMGumbel):
         >>> VLLMDualKeyGumbel.from_vllm(config, 32000).alpha
         0.2
         """
-        values = vllm_fields(config)
-        choice("algorithm", values.get("algorithm", "gumbel"), ("dual_key_gumbel",))
+        values = vllm_fields(config, "dual_key_gumbel")
         return cls(
             vocab_size=vocab_size,
             key=values["key"],
@@ -239,7 +253,7 @@ class SGLangGumbel(Scheme):
             self._set("key_b", secret_int("key_b", self.key_b, 0, _UINT64, hexadecimal=True))
         mixing = real("mixing_probability", self.mixing_probability)
         self._set("mixing_probability", mixing)
-        self._set("context_width", whole("context_width", self.context_width, 1, 16))
+        self._set("context_width", whole("context_width", self.context_width, 1, MAX_CONTEXT_WIDTH))
 
     def _unused(self) -> frozenset[str]:
         if self.key_b is not None:

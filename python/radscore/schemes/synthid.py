@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore import _core
 from radscore.errors import SchemeError
-from radscore.schemes.base import Draws, Scheme, whole
+from radscore.schemes.base import MAX_CONTEXT_WIDTH, Draws, Scheme, whole
 from radscore.schemes.key import secret_ints
 from radscore.schemes.reading import as_fields
 
 if TYPE_CHECKING:
     from radscore.stats.laws import NullLaw
 
-__all__ = ["SynthID", "SynthIDDeepMind"]
+__all__ = ["SYNTHID_TABLE", "SynthID", "SynthIDDeepMind"]
 
 _MOST_KEYS = 64
+_SYNTHID_TEXT = "synthid-text's configuration"
+#: The fields of a sampling table.
+SYNTHID_TABLE = ("sampling_table_size", "sampling_table_seed")
+_SYNTHID_TEXT_GENERATION = (
+    *("context_history_size", "temperature", "top_k", "skip_first_ngram_calls", "apply_top_k"),
+    "num_leaves",
+)
 #: Mean of the g-values, or weighted mean with weights linear from 10 down to 1 over the depths.
 _METHODS = ("mean", "weighted_mean")
 
@@ -37,7 +44,7 @@ class Tournament(Scheme):
         self._set("keys", secret_ints("keys", self.keys, _MOST_KEYS))
         if len(set(self.keys)) < len(self.keys):
             raise SchemeError("keys must differ: depths of one key have the same g-values")
-        self._set("context_width", whole("context_width", self.context_width, 1, 16))
+        self._set("context_width", whole("context_width", self.context_width, 1, MAX_CONTEXT_WIDTH))
 
     #: Keys that differ by a multiple of it give the same g-values.
     _period: ClassVar[int] = 2**64
@@ -91,6 +98,9 @@ class SynthID(Tournament):
 
     Notes
     -----
+    The context of the first generated token is padded with zeros, not the prompt, so scoring
+    starts at position 0. PyPI's `synthid-text` (0.2.1) is this form, too.
+
     All g-values of a window depend on its hash modulo the table's size alone (a power of two):
     with the default table only 65,536 different g-vectors exist, and the ids t and t + 65536 are
     one. That residue is the unit that is counted once, so a corpus never gives more than 65,536
@@ -171,6 +181,52 @@ class SynthID(Tournament):
         ngram_len = _ngram_len(values)
         return cls(vocab_size=vocab_size, context_width=ngram_len - 1, **values)
 
+    @classmethod
+    def from_synthid_text(cls, config: Any, vocab_size: int) -> SynthID:
+        """The scheme of a configuration of PyPI's `synthid-text` (to 0.2.1), which has a table.
+
+        Parameters
+        ----------
+        config : mapping
+            As the package's `DEFAULT_WATERMARKING_CONFIG`, or the arguments of its
+            `SynthIDLogitsProcessor`: `ngram_len`, `keys`, `sampling_table_size` and
+            `sampling_table_seed` are needed. What only generation needs is ignored, but for
+            `device`, which must be the CPU.
+        vocab_size : int
+            The model's vocabulary.
+
+        Raises
+        ------
+        SchemeError
+            If there is no sampling table (see `SynthIDDeepMind.from_synthid_text`), it was drawn
+            on a GPU, or a field is unknown.
+
+        Examples
+        --------
+        >>> config = {"ngram_len": 5, "keys": [654, 400], "sampling_table_size": 65536}
+        >>> SynthID.from_synthid_text({**config, "sampling_table_seed": 0}, 32000).context_width
+        4
+        """
+        values = as_fields(
+            config,
+            _SYNTHID_TEXT,
+            known=("ngram_len", "keys", *SYNTHID_TABLE, "device"),
+            ignored=_SYNTHID_TEXT_GENERATION,
+        )
+        if missing := [name for name in SYNTHID_TABLE if values.get(name) is None]:
+            raise SchemeError(
+                f"{_SYNTHID_TEXT} has no {missing[0]}; without a table it is that of DeepMind's "
+                "repository since June 2025: use SynthIDDeepMind.from_synthid_text"
+            )
+        device = values.pop("device", None)
+        if device is not None and str(device).partition(":")[0] != "cpu":
+            raise SchemeError(
+                f"device must be 'cpu', not {str(device)!r}: a table that torch draws on a GPU is "
+                "another, which cannot be read"
+            )
+        ngram_len = _ngram_len(values)
+        return cls(vocab_size=vocab_size, context_width=ngram_len - 1, **values)
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SynthIDDeepMind(Tournament):
@@ -239,9 +295,45 @@ class SynthIDDeepMind(Tournament):
         ngram_len = _ngram_len(values)
         return cls(vocab_size=vocab_size, context_width=ngram_len - 1, **values)
 
+    @classmethod
+    def from_synthid_text(cls, config: Any, vocab_size: int) -> SynthIDDeepMind:
+        """The scheme of a configuration of DeepMind's repository since June 2025: no table.
+
+        Parameters
+        ----------
+        config : mapping
+            `ngram_len` and `keys`; what only generation needs is ignored.
+        vocab_size : int
+            The model's vocabulary.
+
+        Raises
+        ------
+        SchemeError
+            If there is a sampling table (see `SynthID.from_synthid_text`), or a field is unknown.
+
+        Examples
+        --------
+        >>> config = {"ngram_len": 5, "keys": [654, 400]}
+        >>> SynthIDDeepMind.from_synthid_text(config, 32000).context_width
+        4
+        """
+        values = as_fields(
+            config,
+            _SYNTHID_TEXT,
+            known=("ngram_len", "keys", *SYNTHID_TABLE),
+            ignored=(*_SYNTHID_TEXT_GENERATION, "device"),
+        )
+        if present := [name for name in SYNTHID_TABLE if values.pop(name, None) is not None]:
+            raise SchemeError(
+                f"{_SYNTHID_TEXT} has a {present[0]}; with a table it is that of PyPI's "
+                "synthid-text and of transformers: use SynthID.from_synthid_text"
+            )
+        ngram_len = _ngram_len(values)
+        return cls(vocab_size=vocab_size, context_width=ngram_len - 1, **values)
+
 
 def _ngram_len(values: dict[str, Any]) -> int:
     for name in ("ngram_len", "keys"):
         if values.get(name) is None:
             raise SchemeError(f"the configuration has no {name}")
-    return whole("ngram_len", values.pop("ngram_len"), 2, 17)
+    return whole("ngram_len", values.pop("ngram_len"), 2, MAX_CONTEXT_WIDTH + 1)

@@ -3,7 +3,7 @@
 use crate::bytes::{self, Reader, put_u64};
 use crate::documents::Documents;
 use crate::error::{Error, Result};
-use crate::key::{Key, MAX_CONTEXT_WIDTH, Packer, Wide};
+use crate::key::{Key, MAX_KGRAM_WIDTH, Packer, Wide};
 use crate::partition::{PARTITIONS, Scattered, partition_of};
 use crate::pool::Pool;
 use hashbrown::{HashMap, HashSet};
@@ -66,11 +66,11 @@ macro_rules! pair {
 }
 
 fn check_width(width: usize) -> Result<()> {
-    if (1..=MAX_CONTEXT_WIDTH).contains(&width) {
+    if (1..=MAX_KGRAM_WIDTH).contains(&width) {
         return Ok(());
     }
     Err(Error::Argument(format!(
-        "width must be from 1 to {MAX_CONTEXT_WIDTH}, not {width}"
+        "width must be from 1 to {MAX_KGRAM_WIDTH}, not {width}"
     )))
 }
 

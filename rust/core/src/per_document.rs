@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::exact_sum::ExactSum;
 use crate::frame::Rule;
-use crate::key::{Key, Wide};
+use crate::key::{Key, Wide, Widest};
 use crate::partition::Identity;
 use crate::pool::Pool;
 use crate::schemes::{Scheme, ScoreKind, patient_scores};
@@ -223,7 +223,8 @@ macro_rules! by_bits {
         match window_bits($reading.scheme, $options)? {
             ..=64 => $run::<u64>($($argument),*),
             65..=128 => $run::<u128>($($argument),*),
-            _ => $run::<Wide>($($argument),*),
+            129..=384 => $run::<Wide>($($argument),*),
+            _ => $run::<Widest>($($argument),*),
         }
     };
 }

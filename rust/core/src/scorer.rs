@@ -3,11 +3,11 @@
 use crate::bytes::Reader;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Rule};
-use crate::key::{Key, Packer, Wide};
+use crate::key::{Key, Packer, Wide, Widest};
 use crate::kgrams::KgramSet;
 use crate::pool::Pool;
 use crate::reduction::{Limited, weights_in_memory};
-use crate::schemes::{Scheme, SeedKind};
+use crate::schemes::{PADDING, Scheme, SeedKind};
 use crate::tally::Tally;
 use crate::weighted::{Combine, WeightedUnits};
 use crate::windows::{PromptRole, Source, WindowPlan};
@@ -50,6 +50,7 @@ pub(crate) enum AnyFrame {
     Narrow(Frame<u64>),
     Medium(Frame<u128>),
     Wide(Frame<Wide>),
+    Widest(Frame<Widest>),
 }
 
 macro_rules! each {
@@ -58,6 +59,7 @@ macro_rules! each {
             AnyFrame::Narrow($inner) => $body,
             AnyFrame::Medium($inner) => $body,
             AnyFrame::Wide($inner) => $body,
+            AnyFrame::Widest($inner) => $body,
         }
     };
 }
@@ -85,8 +87,16 @@ pub struct Scorer {
 /// A plan for one scheme's windows.
 pub fn window_plan<K: Key>(scheme: &Arc<dyn Scheme>, options: &Options) -> Result<WindowPlan<K>> {
     let (width, vocab_size) = (scheme.window_width(), scheme.vocab_size());
-    let padded = scheme.accepts_padding() && options.start.is_some_and(|start| start < width - 1);
-    let packer = Packer::new(width, vocab_size, padded)?;
+    if options.role == PromptRole::Context && !scheme.reaches_prompt() {
+        return Err(Error::Argument(
+            "prompt_role must be 'exclude' for this scheme, not 'context': its contexts never reach \
+             into the prompt"
+                .into(),
+        ));
+    }
+    let start = options.start.unwrap_or(scheme.first_position());
+    let padding = scheme.padding().filter(|_| start < width - 1);
+    let packer = Packer::new(width, vocab_size, padding == Some(PADDING))?;
     let filter = match &options.filter {
         Some(set) if set.width() + 1 != width || set.vocab_size() != vocab_size => {
             return Err(Error::Argument(format!(
@@ -100,13 +110,14 @@ pub fn window_plan<K: Key>(scheme: &Arc<dyn Scheme>, options: &Options) -> Resul
         Some(set) => Some(Arc::new(set.lookup(packer))),
         None => None,
     };
-    let plan = WindowPlan::new(packer, options.start, padded, options.role, filter)?;
+    let start = options.start.or(padding.map(|_| start));
+    let plan = WindowPlan::new(packer, start, padding, options.role, filter)?;
     Ok(plan.with_seeds(scheme))
 }
 
 /// Bits of one of a scheme's packed windows.
 pub fn window_bits(scheme: &Arc<dyn Scheme>, options: &Options) -> Result<u32> {
-    Ok(window_plan::<Wide>(
+    Ok(window_plan::<Widest>(
         scheme,
         &Options {
             filter: None,
@@ -134,7 +145,7 @@ impl Scorer {
             )));
         }
         // Schemes share a frame when they cut the same windows.
-        let mut kinds: Vec<(usize, bool)> = Vec::new();
+        let mut kinds: Vec<(usize, Option<u32>, bool)> = Vec::new();
         let mut members: Vec<Vec<Arc<dyn Scheme>>> = Vec::new();
         let mut places = Vec::new();
         for scheme in &schemes {
@@ -143,7 +154,8 @@ impl Scorer {
                     "dedup 'context' needs a scheme that reads a context".into(),
                 ));
             }
-            let kind = (scheme.window_width(), scheme.accepts_padding());
+            let width = scheme.window_width();
+            let kind = (width, scheme.padding(), scheme.reaches_prompt());
             let frame = kinds
                 .iter()
                 .position(|&known| known == kind)
@@ -327,12 +339,17 @@ impl Scorer {
             )));
         }
         let rows = windows.len() / width;
-        if let Some(at) = windows.iter().position(|&token| token >= self.vocab_size()) {
+        let vocab_size = self.vocab_size();
+        let padded = (self.frames.iter()).all(|frame| each!(frame, f => f.plan.packer.is_padded()));
+        let is_padding =
+            |(at, &token): (usize, &u32)| padded && token == PADDING && at % width != width - 1;
+        let outside = |item: &(usize, &u32)| *item.1 >= vocab_size && !is_padding(*item);
+        if let Some((at, _)) = windows.iter().enumerate().find(outside) {
             return Err(Error::Tokens(format!(
                 "token id {} of pair {} is outside the vocabulary of {}",
                 windows[at],
                 at / width,
-                self.vocab_size()
+                vocab_size
             )));
         }
         if let Some(orders) = orders {
@@ -474,7 +491,8 @@ impl Scorer {
             match pair {
                 (AnyFrame::Narrow(_), AnyFrame::Narrow(_))
                 | (AnyFrame::Medium(_), AnyFrame::Medium(_))
-                | (AnyFrame::Wide(_), AnyFrame::Wide(_)) => pairs.push(pair),
+                | (AnyFrame::Wide(_), AnyFrame::Wide(_))
+                | (AnyFrame::Widest(_), AnyFrame::Widest(_)) => pairs.push(pair),
                 _ => return Err(differs()),
             }
         }
@@ -484,6 +502,7 @@ impl Scorer {
                     (AnyFrame::Narrow(mine), AnyFrame::Narrow(theirs)) => mine.absorb(theirs),
                     (AnyFrame::Medium(mine), AnyFrame::Medium(theirs)) => mine.absorb(theirs),
                     (AnyFrame::Wide(mine), AnyFrame::Wide(theirs)) => mine.absorb(theirs),
+                    (AnyFrame::Widest(mine), AnyFrame::Widest(theirs)) => mine.absorb(theirs),
                     _ => {}
                 }
             }
@@ -555,6 +574,7 @@ fn new_frame(schemes: Vec<Arc<dyn Scheme>>, options: &Options) -> Result<AnyFram
     Ok(match window_bits(first, options)? {
         ..=64 => AnyFrame::Narrow(Frame::new(window_plan(first, options)?, rule, how, schemes)),
         65..=128 => AnyFrame::Medium(Frame::new(window_plan(first, options)?, rule, how, schemes)),
-        _ => AnyFrame::Wide(Frame::new(window_plan(first, options)?, rule, how, schemes)),
+        129..=384 => AnyFrame::Wide(Frame::new(window_plan(first, options)?, rule, how, schemes)),
+        _ => AnyFrame::Widest(Frame::new(window_plan(first, options)?, rule, how, schemes)),
     })
 }

@@ -4,7 +4,7 @@
 use crate::arena::Arena;
 use crate::bytes::{Reader, put_u64};
 use crate::error::{Error, Result};
-use crate::key::Key;
+use crate::key::{Key, Widest};
 use crate::scatter::Run;
 use crate::store::Store;
 use crate::windows::Counts;
@@ -465,7 +465,7 @@ fn read_header(reader: &mut Reader, parts: Range<usize>) -> Result<Header> {
         let key_bytes = reader.u64()?;
         let (counts, duplicates) = (Counts::read(reader)?, reader.u64()?);
         let (bits, place) = (reader.u64()?, reader.u64()?);
-        if bits > 24 || !(8..=48).contains(&key_bytes) {
+        if bits > 24 || !(8..=Widest::BYTES as u64).contains(&key_bytes) {
             return Err(Error::State("impossible".into()));
         }
         let own = parts.start.min(1 << bits)..parts.end.min(1 << bits);

@@ -13,7 +13,8 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PromptRole {
     /// A window whose draw may have been met in the prompt is not scored (closed model): its seed
-    /// occurs there, or its unit where there is no seed without the target.
+    /// occurs there, or its unit where there is no seed without the target. Padded contexts occur
+    /// where their own tokens do, as marked text may begin anywhere.
     #[default]
     Exclude,
     /// The prompt stands before the document: the first contexts reach into it.
@@ -149,7 +150,7 @@ pub struct WindowPlan<K> {
     /// Packs the windows.
     pub packer: Packer,
     start: Option<usize>,
-    padded: bool,
+    padding: Option<u32>,
     role: PromptRole,
     filter: Option<Arc<HashSet<K>>>,
     /// Where contexts are not what the random function reads: the scheme that tells.
@@ -158,16 +159,18 @@ pub struct WindowPlan<K> {
 
 impl<K: Key> WindowPlan<K> {
     /// Windows of `packer.width` tokens from position `start` on (the first with a whole context
-    /// where `None`). A `start` without a whole context needs `padded`.
+    /// where `None`). A `start` without a whole context needs a `padding` to stand before it.
     pub fn new(
         packer: Packer,
         start: Option<usize>,
-        padded: bool,
+        padding: Option<u32>,
         role: PromptRole,
         filter: Option<Arc<HashSet<K>>>,
     ) -> Result<Self> {
         match start {
-            Some(start) if start < packer.width - 1 && !padded && role == PromptRole::Exclude => {
+            Some(start)
+                if start < packer.width - 1 && padding.is_none() && role == PromptRole::Exclude =>
+            {
                 Err(Error::Argument(format!(
                     "start must be at least {} (the first position with a whole context), not {start}",
                     packer.width - 1
@@ -176,7 +179,7 @@ impl<K: Key> WindowPlan<K> {
             _ => Ok(Self {
                 packer,
                 start,
-                padded,
+                padding,
                 role,
                 filter,
                 seeds: None,
@@ -206,7 +209,7 @@ impl<K: Key> WindowPlan<K> {
     pub fn first_position(&self, source: &Source, document: usize) -> usize {
         let whole = self.packer.width - 1 - self.lead(source, document);
         match self.start {
-            Some(start) if self.padded => start,
+            Some(start) if self.padding.is_some() => start,
             Some(start) => start.max(whole),
             None => whole,
         }
@@ -405,7 +408,7 @@ impl<K: Key> WindowPlan<K> {
         if span.start < before {
             let missing = before - span.start;
             let lead = self.lead(source, document).min(missing);
-            scratch.resize(missing - lead, PADDING);
+            scratch.resize(missing - lead, self.padding.unwrap_or(PADDING));
             if let Some(prompts) = source.prompts.filter(|_| lead > 0) {
                 let len = prompts.document_len(document);
                 prompts.copy_to(document, len - lead, len, scratch);
@@ -433,46 +436,72 @@ impl<K: Key> WindowPlan<K> {
     }
 
     /// What the prompt shows, which excludes windows; `None` where nothing is excluded. Where
-    /// contexts are padded, those of the prompt's first tokens are among it.
+    /// contexts are padded, marked text may begin anywhere in a prompt.
     fn shown_by_prompt(
         &self,
         source: &Source,
         document: usize,
         scratch: &mut Vec<u32>,
     ) -> Option<Shown<K>> {
-        let width = self.packer.width;
+        let context_width = self.packer.width - 1;
         let prompts = source
             .prompts
             .filter(|_| self.role == PromptRole::Exclude)?;
         let len = prompts.document_len(document);
         let with_target = matches!(&self.seeds, Some(s) if s.seed_kind() == SeedKind::WithTarget);
-        scratch.clear();
-        if self.padded {
-            scratch.resize(width - 1, PADDING);
-        }
-        if len == 0
-            || (width == 1 && !with_target)
-            || scratch.len() + len < width - 1 + usize::from(with_target)
-        {
+        if len == 0 || (context_width == 0 && !with_target) {
             return None;
         }
+        scratch.clear();
         prompts.copy_to(document, 0, len, scratch);
         let Some(scheme) = &self.seeds else {
-            let contexts = scratch.windows(width - 1).map(|run| self.packer.pack(run));
-            return Some(Shown::Contexts(contexts.collect()));
+            let mut contexts: HashSet<K> = HashSet::new();
+            self.for_prompt_windows(scratch, false, |rows| {
+                for row in rows.chunks_exact(context_width + 1) {
+                    contexts.insert(self.packer.pack(&row[..context_width]));
+                }
+            });
+            return Some(Shown::Contexts(contexts));
         };
-        if !with_target {
-            scratch.push(0); // a target that is not read
-        }
-        let mut set = HashSet::new();
-        for_seeds(scheme.as_ref(), scratch, |seed| {
-            set.insert(seed);
-            if scheme.seeds_reach_neighbours() {
-                set.insert(seed.wrapping_add(1));
-                set.insert(seed.wrapping_sub(1));
+        let (mut set, mut seeds) = (HashSet::new(), Vec::new());
+        self.for_prompt_windows(scratch, with_target, |rows| {
+            seeds.resize(rows.len() / (context_width + 1), 0);
+            scheme.seeds(rows, &mut seeds);
+            for &seed in &seeds {
+                set.insert(seed);
+                if scheme.seeds_reach_neighbours() {
+                    set.insert(seed.wrapping_add(1));
+                    set.insert(seed.wrapping_sub(1));
+                }
             }
         });
         Some(Shown::Seeds(set))
+    }
+
+    /// Calls `take` with rows of the windows that a prompt may hold, the target 0 where it does not
+    /// matter.
+    fn for_prompt_windows(&self, prompt: &[u32], with_target: bool, mut take: impl FnMut(&[u32])) {
+        let context_width = self.packer.width - 1;
+        let mut rows = Vec::new();
+        let mut push = |own: usize, run: &[u32]| {
+            let padding = self.padding.unwrap_or(PADDING);
+            rows.extend(std::iter::repeat_n(padding, context_width - own));
+            rows.extend_from_slice(run);
+            if !with_target {
+                rows.push(0);
+            }
+            if rows.len() >= SEEDED * (context_width + 1) {
+                take(&rows);
+                rows.clear();
+            }
+        };
+        for own in self.padding.map_or(context_width, |_| 0)..=context_width {
+            match own + usize::from(with_target) {
+                0 => push(0, &[]),
+                run => prompt.windows(run).for_each(|run| push(own, run)),
+            }
+        }
+        take(&rows);
     }
 }
 
@@ -515,7 +544,8 @@ mod tests {
     ) -> Result<(Seen, Counts)> {
         let padded = start.is_some_and(|start| start + 1 < width);
         let packer = Packer::new(width, 100, padded)?;
-        let plan = WindowPlan::<u64>::new(packer, start, padded, role, None)?;
+        let padding = padded.then_some(PADDING);
+        let plan = WindowPlan::<u64>::new(packer, start, padding, role, None)?;
         let values = [9u8, 1, 2, 3, 4, 5, 6, 1, 2, 7];
         let documents = Documents::new(TokenSlice::U8(&values), &[1, 6, 6, 7, 10], 100)?;
         let prompts = match prompts {

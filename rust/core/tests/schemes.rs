@@ -571,8 +571,8 @@ fn parameters_are_checked() -> Result<()> {
         &["context_width", "1 to 16", "not 0"],
     );
     says(
-        message(Seeding::new(HASH, 17, false)),
-        &["context_width", "not 17"],
+        message(Seeding::new(HASH, 65, false)),
+        &["context_width", "not 65"],
     );
     says(message(Seeding::new(HASH, 2, true)), &["self_salt"]);
     let big = u64::MAX - 12_345;

@@ -466,10 +466,27 @@ impl Scheme {
         self.inner.seeds_reach_neighbours()
     }
 
-    /// Whether -1 may stand in a context.
+    /// The id that may stand left of a document's first token (-1: none of the vocabulary's).
     #[getter]
-    fn accepts_padding(&self) -> bool {
-        self.inner.accepts_padding()
+    fn padding(&self) -> Option<i64> {
+        let padding = self.inner.padding()?;
+        Some(if padding == PADDING {
+            -1
+        } else {
+            padding.into()
+        })
+    }
+
+    /// Whether the prompt stands before the first generated token when text is marked.
+    #[getter]
+    fn reaches_prompt(&self) -> bool {
+        self.inner.reaches_prompt()
+    }
+
+    /// The first position of a document that is scored by default.
+    #[getter]
+    fn first_position(&self) -> usize {
+        self.inner.first_position()
     }
 
     /// Keys that generation chooses between at random.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 /// A token of each lane's window.
 pub type Tokens = Lanes<u32>;
 
-/// Most tokens of a window.
+/// Most tokens of a window that is hashed in lanes; wider ones are hashed one by one.
 const WIDEST: usize = 17;
 /// Windows, or vocabulary entries, that one call takes.
 const ROWS: usize = 1024;
@@ -122,7 +122,8 @@ pub fn windows<A: Ask, S: SideBySide>(
                 width,
                 out,
             };
-            if let Err(Windows { windows, out, .. }) = run(work) {
+            let left = if width > WIDEST { Err(work) } else { run(work) };
+            if let Err(Windows { windows, out, .. }) = left {
                 for (out, window) in out.iter_mut().zip(windows.chunks_exact(width)) {
                     *out = one(window);
                 }
@@ -225,7 +226,8 @@ pub fn vocabulary<A: Ask, S: SideBySide, P: Sync>(
                 first: (part * LEAST) as u32,
                 out,
             };
-            if let Err(Vocabulary { first, out, .. }) = run(work) {
+            let left = if width > WIDEST { Err(work) } else { run(work) };
+            if let Err(Vocabulary { first, out, .. }) = left {
                 let prepared = prepare(context);
                 for (token, out) in (first..).zip(out) {
                     *out = entry(&prepared, token);

@@ -1,6 +1,7 @@
 //! Checks of parameters that schemes share. Messages never show a key.
 
 use crate::error::{Error, Result};
+use crate::key::MAX_CONTEXT_WIDTH;
 
 /// Vocabularies of 2 to 2^20 entries.
 pub(crate) fn vocab_size(value: u32) -> Result<()> {
@@ -12,9 +13,9 @@ pub(crate) fn vocab_size(value: u32) -> Result<()> {
     )))
 }
 
-/// Contexts of 1 to 16 tokens.
+/// Contexts of 1 to 64 tokens.
 pub(crate) fn context_width(value: usize) -> Result<()> {
-    width("context_width", value, 1, 16)
+    width("context_width", value, 1, MAX_CONTEXT_WIDTH)
 }
 
 /// A width within its range.

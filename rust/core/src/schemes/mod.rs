@@ -91,9 +91,25 @@ pub trait Scheme: Send + Sync {
     fn shares_work_within_contexts(&self) -> bool {
         false
     }
-    /// Whether [`PADDING`] may stand in a context.
+    /// The token id that may stand left of a document's first token, where there is one.
+    fn padding(&self) -> Option<u32> {
+        None
+    }
+    /// Whether the prompt stands before the first generated token when text is marked. Where it
+    /// does not, [`Scheme::padding`] stands there, and the first token is marked already.
+    fn reaches_prompt(&self) -> bool {
+        true
+    }
+    /// The first position of a document that is scored unless another is asked for.
+    fn first_position(&self) -> usize {
+        match self.reaches_prompt() {
+            true => self.window_width() - 1,
+            false => 0,
+        }
+    }
+    /// Whether [`PADDING`], which is no id of the vocabulary, may stand in a context.
     fn accepts_padding(&self) -> bool {
-        false
+        self.padding() == Some(PADDING)
     }
     /// The unit of each window, exactly (equal units, equal keys); whatever `out` held is written over.
     /// Not called where [`Scheme::unit_is_window`] holds.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::kernels::lanes::{LANES, Lanes};
 use crate::kernels::rows::{self, Mask, Scores, SideBySide, Tokens, Units};
 use crate::kernels::vector::Vector;
+use crate::key::MAX_CONTEXT_WIDTH;
 use crate::random::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
 use std::sync::Arc;
 
@@ -142,7 +143,7 @@ impl Sbw {
     fn seeds_one_by_one(&self, context: &[Tokens], target: Option<Tokens>) -> Lanes<u64> {
         let mut seeds = Lanes::splat(0);
         for lane in 0..LANES {
-            let mut read = [0; 16];
+            let mut read = [0; MAX_CONTEXT_WIDTH];
             for (read, tokens) in read.iter_mut().zip(context.iter().chain(&target)) {
                 *read = tokens.0[lane];
             }
@@ -245,8 +246,8 @@ impl Scheme for Sbw {
     fn nanoseconds(&self) -> f64 {
         20.0
     }
-    fn accepts_padding(&self) -> bool {
-        true
+    fn padding(&self) -> Option<u32> {
+        Some(PADDING)
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         let width = self.window_width();
@@ -296,7 +297,7 @@ impl Scheme for Sbw {
         let (width, vocab) = (self.window_width() - 1, self.vocab);
         if self.self_salt {
             let entry = |window: &Vec<u32>, token: u32| {
-                let mut read = [0; 16];
+                let mut read = [0; MAX_CONTEXT_WIDTH];
                 read[..width].copy_from_slice(window);
                 read[width] = token;
                 self.green(self.seed(&read[..self.read]), token).into()

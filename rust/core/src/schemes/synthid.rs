@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernels::lanes::Lanes;
 use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Units};
 use crate::kernels::vector::Vector;
+use crate::key::MAX_CONTEXT_WIDTH;
 use crate::random::mt19937::Words;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
@@ -55,7 +56,7 @@ fn g_word(hash: i64, keys: &[i64], g: impl Fn(i64) -> bool) -> u64 {
 
 fn check_parameters(keys: &[i64], vocab_size: u32, ngram_len: usize) -> Result<()> {
     check::vocab_size(vocab_size)?;
-    check::width("ngram_len", ngram_len, 2, 17)?;
+    check::width("ngram_len", ngram_len, 2, MAX_CONTEXT_WIDTH + 1)?;
     check::width("the number of keys", keys.len(), 1, 64)
 }
 
@@ -190,6 +191,12 @@ impl Scheme for SynthId {
             den: self.table.len() as u128,
         })
     }
+    fn padding(&self) -> Option<u32> {
+        Some(0)
+    }
+    fn reaches_prompt(&self) -> bool {
+        false
+    }
     fn unit_is_window(&self) -> bool {
         false
     }
@@ -306,6 +313,12 @@ impl Scheme for SynthIdDeepMind {
     }
     fn share(&self) -> Option<Share> {
         Some(Share { num: 1, den: 2 })
+    }
+    fn padding(&self) -> Option<u32> {
+        Some(0)
+    }
+    fn reaches_prompt(&self) -> bool {
+        false
     }
     fn unit_is_window(&self) -> bool {
         true

@@ -227,8 +227,11 @@ impl Scheme for VllmGumbel {
     fn unit_is_window(&self) -> bool {
         true
     }
-    fn accepts_padding(&self) -> bool {
-        true
+    fn padding(&self) -> Option<u32> {
+        Some(PADDING)
+    }
+    fn reaches_prompt(&self) -> bool {
+        false
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         par_map(windows, self.width, out, |window| {
