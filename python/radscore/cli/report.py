@@ -54,10 +54,26 @@ def table_rows(
 def _documents(found: Found) -> str:
     if found.n_significant is None:
         return "no p-values, because repetitions were counted"
-    return (
+    text = (
         f"{count(found.n_significant)} of {count(found.n_tested)} with windows are significant at "
         f"q <= {found.fdr:g}"
     )
+    of_those = [
+        f"{count(number)} {what}"
+        for number, what in (
+            (found.n_significant_copies, "copies of others"),
+            (found.n_significant_common, "mostly by units that earlier documents hold too"),
+        )
+        if number
+    ]
+    if of_those:
+        text += f" ({', '.join(of_those)})"
+    if found.n_all_shared:
+        text += (
+            f"; {count(found.n_all_shared)} hold only what {found.max_sharing} earlier ones hold, "
+            "and were not tested"
+        )
+    return text
 
 
 def _input(result: ScoreResult, corpus: Corpus | RunInput) -> str:
