@@ -110,7 +110,10 @@ class ScoreResult:
     weighted: WeightedResult | None = None
 
     def confidence_interval(self, confidence_level: float = 0.95) -> ShareInterval:
-        """Clopper-Pearson interval of the share of green units.
+        """Clopper-Pearson interval of the share of green units, given the key.
+
+        It takes units to be green independently with one probability, and does not cover the luck
+        of the key; see `radscore.stats.share_interval`.
 
         Raises
         ------
