@@ -76,8 +76,9 @@ def score_documents(
 
     Notes
     -----
-    Which units are kept depends on the text and on which units are equal, never on a score: the law
-    of each document is that of the units that it keeps. Units are compared by 56 bits of a
+    Which units are kept depends on the text and on which units are equal (where a seeding takes the
+    minimum of hashes, say, that depends on the key), never on a score: the law of each document is
+    that of the units that it keeps. Units are compared by 56 bits of a
     fingerprint; of n distinct units two are taken for one with probability n^2 / 2^57, which drops
     evidence and invents none. The comparison takes about 10 bytes a distinct unit.
 

@@ -373,6 +373,7 @@ def test_what_weakens_a_result_is_said():
         assert "decoy keys" in rs.score_documents(text(), scheme).notes[0]
     public = rs.KGW(vocab_size=500)
     assert "public constant" in scored(public, text()).result().notes[0]
+    assert "rank among all keys and not a frequency" in scored(public, text()).result().notes[0]
     assert scored(KEYED, text()).result().notes == ()
     result = scored(KEYED, text()).result()
     assert result.parameters == KEYED.to_dict()
