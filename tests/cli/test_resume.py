@@ -395,6 +395,7 @@ def test_what_documents_share_is_known_after_a_resume(cli, setup, monkeypatch, t
         np.testing.assert_allclose(table[name].to_numpy(), getattr(alone, name), rtol=1e-12)
     assert alone.copy_of[150] == 3
     assert whole.json["per_document"]["n_copies"] == 1
+    assert whole.json["per_document"]["n_all_shared"] == 0
     done, runs = until_done(cli, monkeypatch, n_batches, *command)
     assert runs > 3
     assert (done.code, done.json) == (0, whole.json)

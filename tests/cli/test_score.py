@@ -179,6 +179,25 @@ def test_one_row_a_document(cli, setup, scheme, tmp_path, suffix):
     assert not list(tmp_path.glob("radscore.state*"))
 
 
+def test_the_summary_says_what_the_documents_found_share(cli, setup, scheme, tmp_path):
+    """A document that comes twelve times more, and its first half on its own."""
+    docs = [*setup[:30], *[setup[30]] * 13, setup[30][: len(setup[30]) // 2]]
+    write(tmp_path / "x.jsonl", docs)
+    found = cli(*SCORE, "--per-document", "o.csv", "--max-sharing", 1)
+    expected = rs.score_documents(docs, scheme, max_sharing=1)
+    assert expected.n_scored[-1] == 0
+    n = expected.false_discovery(0.05).n_rejected
+    assert n >= 13
+    assert f"{n} of 43 with windows are significant at q <= 0.05 (copies of others: 12" in found.out
+    text = "; 1 holds only what 1 earlier document holds, and was not tested"
+    assert text in found.out
+    done = cli(*SCORE, "--per-document", "o.csv", "--max-sharing", 0, "--json")
+    assert done.json["per_document"]["max_sharing"] is None
+    assert done.json["per_document"]["n_copies"] == 0
+    alone = rs.score_documents(docs, scheme, max_sharing=None)
+    assert [row["n_scored"] for row in read_rows(tmp_path / "o.csv")] == alone.n_scored.tolist()
+
+
 def test_rows_of_real_scores(cli, setup, tmp_path, monkeypatch):
     (tmp_path / "scheme.toml").write_text(
         f'scheme = "sglang_gumbel"\nvocab_size = {VOCAB}\ncontext_width = 2\n'

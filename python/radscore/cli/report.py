@@ -59,19 +59,21 @@ def _documents(found: Found) -> str:
         f"q <= {found.fdr:g}"
     )
     of_those = [
-        f"{count(number)} {what}"
+        f"{what}: {count(number)}"
         for number, what in (
             (found.n_significant_copies, "copies of others"),
-            (found.n_significant_common, "mostly by units that earlier documents hold too"),
+            (found.n_significant_common, "mostly by units of earlier documents"),
         )
         if number
     ]
     if of_those:
-        text += f" ({', '.join(of_those)})"
+        text += f" ({'; '.join(of_those)})"
     if found.n_all_shared:
+        one, many = found.n_all_shared == 1, found.max_sharing != 1
         text += (
-            f"; {count(found.n_all_shared)} hold only what {found.max_sharing} earlier ones hold, "
-            "and were not tested"
+            f"; {count(found.n_all_shared)} {'holds' if one else 'hold'} only what "
+            f"{found.max_sharing} earlier {'documents hold' if many else 'document holds'}, and "
+            f"{'was' if one else 'were'} not tested"
         )
     return text
 
