@@ -18,6 +18,7 @@ __all__ = [
     "KgramSet",
     "Scheme",
     "Scorer",
+    "Sharing",
     "Tally",
     "__version__",
     "available_kernels",
@@ -219,6 +220,16 @@ class Scorer:
     def read_state(path: _Path) -> tuple[bytes, bytes]: ...
     def restore(self, state: bytes) -> None: ...
 
+@final
+class Sharing:
+    def __new__(cls, most: int) -> Sharing: ...
+    @property
+    def n_documents(self) -> int: ...
+    def undo(self) -> None: ...
+    def save(self, path: _Path) -> None: ...
+    @staticmethod
+    def load(path: _Path) -> Sharing: ...
+
 def read_unit(path: _Path) -> tuple[bytes, int, int, bytes]: ...
 def score_documents(
     scheme: Scheme,
@@ -230,6 +241,7 @@ def score_documents(
     prompt_role: str,
     threads: int | None,
     max_contexts: int | None,
+    sharing: Sharing | None = None,
 ) -> dict[str, npt.NDArray[Any]]: ...
 def score_positions(
     scheme: Scheme,

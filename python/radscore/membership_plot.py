@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,9 +46,13 @@ def draw(result: MembershipResult, path: str | os.PathLike[str]) -> None:
     ):
         axes.stairs(counts / counts.sum(), edges, fill=True, alpha=0.4, color=color, label=label)
     calibrated = " / zlib bytes" if result.calibration == "zlib" else ""
-    axes.set_xlabel(f"loss a token{calibrated}, of each {result.unit} of {result.length} tokens")
+    of = "each sentence" if result.unit == "sentence" else "sentences, mean of each document"
+    axes.set_xlabel(f"loss per token{calibrated}, {of}; {result.length} tokens a sentence")
     axes.set_ylabel("share")
-    axes.set_title(f"Kolmogorov-Smirnov, one-sided: log10 p = {result.log10_pvalue:.2f}")
+    shown = f"log10 p = {result.log10_pvalue:.2f}"
+    if math.isnan(result.log10_pvalue):
+        shown = "no p-value"
+    axes.set_title(f"Kolmogorov-Smirnov, one-sided: {shown}")
     axes.legend()
     drawn = io.BytesIO()
     figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)

@@ -14,7 +14,14 @@ from radscore.errors import ArgumentError
 if TYPE_CHECKING:
     from radscore.stats import FalseDiscoveryResult, ShareInterval, WeightedResult
 
-__all__ = ["CurvePoint", "DocumentScores", "ModelResult", "Positions", "ScoreResult"]
+__all__ = [
+    "CurvePoint",
+    "DocumentScores",
+    "ModelResult",
+    "Positions",
+    "ScoreResult",
+    "discoveries",
+]
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,10 @@ class ScoreResult:
     weighted: WeightedResult | None = None
 
     def confidence_interval(self, confidence_level: float = 0.95) -> ShareInterval:
-        """Clopper-Pearson interval of the share of green units.
+        """Clopper-Pearson interval of the share of green units, given the key.
+
+        It takes units to be green independently with one probability, and does not cover the luck
+        of the key; see `radscore.stats.share_interval`.
 
         Raises
         ------
@@ -250,6 +260,13 @@ class DocumentScores:
     ----------
     n_windows, n_excluded, n_filtered, n_duplicates, n_keyless, n_scored : ndarray of uint64
         As in `ScoreResult`; repetitions count once within a document.
+    n_shared : ndarray of uint64
+        Units that were left out because `max_sharing` earlier documents hold them.
+    n_common : ndarray of uint64
+        Of those scored, units that at least one earlier document holds too.
+    copy_of : ndarray of int64
+        The first document with exactly the same units, whose test this one shares; -1 where there
+        is none.
     statistic : ndarray of float64
         Green units, or the sum of scores.
     pvalue, log10_pvalue : ndarray of float64
@@ -262,6 +279,8 @@ class DocumentScores:
         As in `ScoreResult`.
     max_contexts : int or None
         Distinct contexts of a document that were scored at most.
+    max_sharing : int or None
+        Documents in which a unit is evidence.
     """
 
     n_windows: npt.NDArray[np.uint64]
@@ -269,7 +288,10 @@ class DocumentScores:
     n_filtered: npt.NDArray[np.uint64]
     n_duplicates: npt.NDArray[np.uint64]
     n_keyless: npt.NDArray[np.uint64]
+    n_shared: npt.NDArray[np.uint64]
     n_scored: npt.NDArray[np.uint64]
+    n_common: npt.NDArray[np.uint64]
+    copy_of: npt.NDArray[np.int64]
     statistic: npt.NDArray[np.float64]
     pvalue: npt.NDArray[np.float64]
     log10_pvalue: npt.NDArray[np.float64]
@@ -282,6 +304,7 @@ class DocumentScores:
     prompt_role: str
     filter: str | None
     max_contexts: int | None
+    max_sharing: int | None
 
     def __len__(self) -> int:
         return len(self.n_scored)
@@ -290,11 +313,10 @@ class DocumentScores:
         """Which documents carry the watermark, at a false discovery rate of at most `level`.
 
         See `radscore.stats.false_discovery` (Benjamini and Hochberg). Documents without a scored
-        unit are no tests.
+        unit are no tests, and a document and its copies are one (`n_tests`), whose result all of
+        them have: `n_rejected` counts documents.
         """
-        from radscore.stats import false_discovery
-
-        return false_discovery(np.where(self.n_scored > 0, self.log10_pvalue, np.nan), level)
+        return discoveries(self.log10_pvalue, self.n_scored > 0, self.copy_of, level)
 
     def __repr__(self) -> str:
         finite = self.log10_pvalue[np.isfinite(self.log10_pvalue)]
@@ -305,6 +327,22 @@ class DocumentScores:
             f"least log10_pvalue={least}, scheme='{self.scheme}', "
             f"fingerprint='{self.fingerprint}', dedup='{self.dedup}'){notes}"
         )
+
+
+def discoveries(
+    log10_pvalues: npt.NDArray[np.float64],
+    tested: npt.NDArray[np.bool_],
+    copy_of: npt.NDArray[np.int64],
+    level: float,
+) -> FalseDiscoveryResult:
+    """Benjamini and Hochberg's procedure over documents, of which copies are no further tests."""
+    from radscore.stats import false_discovery
+
+    copies = tested & (copy_of >= 0)
+    found = false_discovery(np.where(tested & ~copies, log10_pvalues, np.nan), level)
+    for column in (found.log10_pvalues, found.log10_qvalues, found.rejected):
+        column[copies] = column[copy_of[copies]]
+    return replace(found, n_rejected=int(found.rejected.sum()))
 
 
 #: Why a position is scored or not; the index is the status code.

@@ -45,7 +45,9 @@ _SHARED_UNITS = (
 )
 _PUBLIC_KEY = (
     "the key is the public constant that a tool uses by default: text that anybody marked with "
-    "that tool will score"
+    "that tool will score. And no key was drawn at random, so the p-value is this key's rank among "
+    "all keys and not a frequency: texts in one language share units, and so the luck of the key, "
+    "and a second corpus confirms nothing"
 )
 _GRID = (
     "scores lie on a grid whose mean is 0.99934, not 1: with negative weights the p-value is "

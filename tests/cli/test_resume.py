@@ -367,3 +367,67 @@ def test_an_interrupted_process(setup, tmp_path):
     assert not state.exists()
     out, err = start().communicate(timeout=240)
     assert json.loads(out) == resumed, err
+
+
+def sharing_corpus(folder):
+    """Three files whose documents share a header, and a document that comes again."""
+    rng = np.random.default_rng(12)
+    header = rng.integers(0, 50, 12).tolist()
+    docs = [[*header, *rng.integers(0, 50, 28).tolist()] for _ in range(200)]
+    docs[150] = docs[3]
+    for name, part in (("a.jsonl", docs[:70]), ("b.jsonl", docs[70:])):
+        lines = [json.dumps({"tokens": doc}) + "\n" for doc in part]
+        (folder / name).write_text("".join(lines))
+    (folder / "c.bin").unlink()
+    return docs
+
+
+@pytest.mark.parametrize("n_batches", [1, 5])
+def test_what_documents_share_is_known_after_a_resume(cli, setup, monkeypatch, tmp_path, n_batches):
+    docs = sharing_corpus(setup)
+    command = (*SCORE, "--per-document", "rows.parquet", "--max-sharing", 5, "--json")
+    whole = cli(*command)
+    assert whole.code == 0, whole.err
+    table = pq.read_table("rows.parquet")
+    scheme = rs.Keyed(key=bytes.fromhex(KEY), vocab_size=60, gamma=0.25, context_width=1)
+    alone = rs.score_documents(docs, scheme, max_sharing=5)
+    for name in ("n_scored", "n_shared", "n_common", "copy_of", "statistic", "log10_pvalue"):
+        np.testing.assert_allclose(table[name].to_numpy(), getattr(alone, name), rtol=1e-12)
+    assert alone.copy_of[150] == 3
+    assert whole.json["per_document"]["n_copies"] == 1
+    assert whole.json["per_document"]["n_all_shared"] == 0
+    done, runs = until_done(cli, monkeypatch, n_batches, *command)
+    assert runs > 3
+    assert (done.code, done.json) == (0, whole.json)
+    assert pq.read_table("rows.parquet").equals(table)
+    assert not list(tmp_path.glob("radscore.state*"))
+
+
+def test_a_batch_that_was_not_taken_in_shares_nothing(cli, setup, monkeypatch):
+    """A signal between the documents' tests and the scorer's takes both back."""
+    sharing_corpus(setup)
+    command = (*SCORE, "--per-document", "rows.parquet", "--json")
+    whole = cli(*command)
+    table = pq.read_table("rows.parquet")
+    with monkeypatch.context() as patch:
+        interrupting(patch, "add", before)
+        assert cli(*command).code == 130
+    done = cli(*command, "--resume")
+    assert (done.code, done.json) == (0, whole.json)
+    assert pq.read_table("rows.parquet").equals(table)
+
+
+def test_another_sharing_or_a_table_that_is_lost_is_said(cli, setup, monkeypatch, tmp_path):
+    sharing_corpus(setup)
+    command = (*SCORE, "--per-document", "rows.parquet")
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert cli(*command).code == 130
+    other = cli(*command, "--resume", "--max-sharing", 3)
+    assert other.code == 2
+    assert "was made with another --max-sharing (8, now 3)" in other.err
+    for path in tmp_path.glob("radscore.state.sharing.*"):
+        path.unlink()
+    lost = cli(*command, "--resume")
+    assert lost.code == 2
+    assert "radscore.state.sharing.0 does not exist" in lost.err

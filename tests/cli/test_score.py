@@ -156,12 +156,15 @@ def test_one_row_a_document(cli, setup, scheme, tmp_path, suffix):
         "pvalue",
         "log10_pvalue",
         "qvalue",
+        "n_shared",
+        "n_common",
+        "copy_of",
     ]
     assert list(rows[0]) == columns
     expected = rs.score_documents(setup, scheme)
     assert [row["index"] for row in rows] == list(range(41))
     assert [row["source"] for row in rows] == [f"x.jsonl:{i}" for i in range(1, 42)]
-    for name in ("n_scored", "statistic", "pvalue", "log10_pvalue"):
+    for name in ("n_scored", "statistic", "log10_pvalue", "pvalue", *columns[-3:]):
         assert np.allclose([row[name] for row in rows], getattr(expected, name), rtol=1e-12), name
     assert [row["n_green"] for row in rows] == expected.statistic.tolist()
     # The short document is no test, so not one of the 40 that are corrected for.
@@ -174,6 +177,25 @@ def test_one_row_a_document(cli, setup, scheme, tmp_path, suffix):
     assert f"documents  {significant} of 40 with windows are significant at q <= 0.01" in done.out
     assert not list(tmp_path.glob("*.part"))
     assert not list(tmp_path.glob("radscore.state*"))
+
+
+def test_the_summary_says_what_the_documents_found_share(cli, setup, scheme, tmp_path):
+    """A document that comes twelve times more, and its first half on its own."""
+    docs = [*setup[:30], *[setup[30]] * 13, setup[30][: len(setup[30]) // 2]]
+    write(tmp_path / "x.jsonl", docs)
+    found = cli(*SCORE, "--per-document", "o.csv", "--max-sharing", 1)
+    expected = rs.score_documents(docs, scheme, max_sharing=1)
+    assert expected.n_scored[-1] == 0
+    n = expected.false_discovery(0.05).n_rejected
+    assert n >= 13
+    assert f"{n} of 43 with windows are significant at q <= 0.05 (copies of others: 12" in found.out
+    text = "; 1 holds only what 1 earlier document holds, and was not tested"
+    assert text in found.out
+    done = cli(*SCORE, "--per-document", "o.csv", "--max-sharing", 0, "--json")
+    assert done.json["per_document"]["max_sharing"] is None
+    assert done.json["per_document"]["n_copies"] == 0
+    alone = rs.score_documents(docs, scheme, max_sharing=None)
+    assert [row["n_scored"] for row in read_rows(tmp_path / "o.csv")] == alone.n_scored.tolist()
 
 
 def test_rows_of_real_scores(cli, setup, tmp_path, monkeypatch):
@@ -189,8 +211,13 @@ def test_rows_of_real_scores(cli, setup, tmp_path, monkeypatch):
         "path": "out.parquet",
         "n_documents": 41,
         "n_tested": 40,
+        "n_copies": 0,
+        "n_all_shared": 0,
         "n_significant": done.json["per_document"]["n_significant"],
+        "n_significant_copies": 0,
+        "n_significant_common": done.json["per_document"]["n_significant_common"],
         "fdr": 0.05,
+        "max_sharing": 8,
     }
     assert done.json["n_green"] is None
     assert "mean score" in cli(*SCORE, "--key-file", "k").out
@@ -397,6 +424,8 @@ def test_prompts_as_contexts_and_a_limit_of_contexts(cli, fails, setup, scheme, 
     n_scored = [row["n_scored"] for row in read_rows(tmp_path / "out.parquet")]
     assert n_scored == alone.n_scored.tolist()
     assert max(n_scored) < 10 < max(rs.score_documents(setup, scheme).n_scored)
+    fails(*SCORE, "--max-sharing", 5, code=2, match="--max-sharing has no effect without")
+    fails(*SCORE, *rows, "--max-sharing", 256, code=2, match="must be from 0 to 255")
     fails(*SCORE, "--max-contexts", 5, code=2, match="--max-contexts is for --per-document")
 
 

@@ -1,6 +1,7 @@
 """Membership by losses: direction, calibration of p-values, degrees of supervision, the command."""
 
 import json
+import math
 import sys
 import zlib
 from pathlib import Path
@@ -184,7 +185,7 @@ def test_pvalues_are_uniform_or_larger_under_h0():
         np.concatenate([texts(1, [9, i, j], LENGTH)[0] for j in range(3)]) % rng.integers(8, 100)
         for i in range(60)
     ]
-    whole = membership(model, documents, documents, length=LENGTH)
+    whole = membership(model, documents, documents, length=LENGTH, unit="sentence")
     scores = whole.member_scores.reshape(60, 3)
     from radscore.stats.smirnov import smirnov_test
 
@@ -208,18 +209,26 @@ def test_pvalues_are_uniform_or_larger_under_h0():
 
 def test_units_and_notes(trained):
     long = texts(40, 11, 3 * LENGTH + 5)
-    result = membership(trained, long, FRESH, length=LENGTH)
+    result = membership(trained, long, FRESH, length=LENGTH, unit="sentence")
     assert (result.n_members, result.n_nonmembers) == (120, 60)
+    assert math.isnan(result.log10_pvalue)
+    assert math.isnan(result.pvalue)
+    assert result.method.startswith("none: ")
+    assert result.to_dict()["log10_pvalue"] is None
+    assert result.statistic > 0
     assert result.removed == {"tokens of unfinished sentences of members": 40 * 5}
     notes = " ".join(result.notes)
     assert "differ in length" in notes
     assert "up to 3 of one document" in notes
-    by_document = membership(trained, long, FRESH, length=LENGTH, unit="document")
-    assert by_document.n_members == 40
+    by_document = membership(trained, long, FRESH, length=LENGTH)
+    assert (by_document.unit, by_document.n_members) == ("document", 40)
+    assert by_document.log10_pvalue <= 0
     np.testing.assert_allclose(
         by_document.member_scores, result.member_scores.reshape(40, 3).mean(1)
     )
     assert "of one document here" not in " ".join(by_document.notes)
+    single = membership(trained, MEMBERS, FRESH, length=LENGTH, unit="sentence")
+    assert single.log10_pvalue == membership(trained, MEMBERS, FRESH, length=LENGTH).log10_pvalue
     repetitive = FRESH.copy()
     repetitive[:, 4:] = repetitive[:, :1]
     unlike = membership(trained, MEMBERS, repetitive, length=LENGTH)
@@ -232,6 +241,40 @@ def test_units_and_notes(trained):
     assert any(
         "no tokenizer" in note for note in membership(bare, MEMBERS, FRESH, length=LENGTH).notes
     )
+
+
+def test_copies_are_no_further_draws(trained):
+    """Whatever documents come again, the test is that of the others."""
+    long, fresh = texts(20, 11, 3 * LENGTH), texts(25, 12, 3 * LENGTH)
+    expected = membership(trained, long, fresh, length=LENGTH)
+    mostly = long[:4].copy()
+    mostly[:, 2 * LENGTH :] = texts(4, 13, LENGTH)  # two of three sentences are of another
+    again = np.concatenate([long, long[5:15], mostly, long])
+    for members, nonmembers in ((again, fresh), (long, np.concatenate([fresh, fresh, fresh]))):
+        result = membership(trained, members, nonmembers, length=LENGTH)
+        assert result.log10_pvalue == expected.log10_pvalue
+        assert (result.n_members, result.n_nonmembers) == (20, 25)
+    assert result.removed == {"copies among the documents of nonmembers": 50}
+    assert membership(trained, again, fresh, length=LENGTH).removed == {
+        "copies among the documents of members": 34
+    }
+    header = long.copy()
+    header[:, :LENGTH] = long[0, :LENGTH]  # what documents have in common makes none a copy
+    result = membership(trained, header, fresh, length=LENGTH)
+    assert (result.n_members, result.removed) == (20, {})
+    losses = document_losses(trained, header.reshape(-1, LENGTH)).reshape(20, 3)
+    plain = membership(trained, header, fresh, length=LENGTH, calibration="none")
+    np.testing.assert_allclose(plain.member_scores, losses.mean(1), rtol=1e-6)
+
+
+def test_degrees_count_documents(trained):
+    long, unseen = texts(20, 11, 3 * LENGTH), texts(50, 14, LENGTH)
+    # Half of the candidates: 20 of either, or 50 of the 60 sentences and all 50 of the others.
+    for unit, n in (("document", 40), ("sentence", 100)):
+        result = membership(
+            trained, long, FRESH, unseen=unseen, supervision=0.5, length=LENGTH, unit=unit
+        )
+        assert result.n_members == n
 
 
 def test_strings_and_corpora(trained, tmp_path):
@@ -294,9 +337,13 @@ def test_command(place, capsys, trained):
     mixed = [*COMMAND, "--unseen", "unseen.jsonl", "--supervision", "0.5"]
     assert main(mixed) == 0
     shown = capsys.readouterr().out
-    assert "120 sentences of 32 tokens" in shown
+    assert "120 documents, in sentences of 32 tokens" in shown
     assert "0.5 claimed; true members would then differ by" in shown
     assert "independent draws from one distribution" in shown
+    assert main([*COMMAND, "--length", "16", "--unit", "sentence", "--plot", "none.svg"]) == 0
+    shown = capsys.readouterr().out
+    assert "p-value            none: sentences of one document are no independent draws" in shown
+    assert "no p-value" in (place / "none.svg").read_text()
 
 
 def test_a_missing_library_is_said_before_anything_is_read(tmp_path, monkeypatch, capsys):

@@ -152,14 +152,36 @@ def test_fitted_tails_extrapolate_their_own_kind(draw, log10_sf, normal):
     x = {True: 5.0, False: 14.0}[normal]
     result = decoy_test(x, decoys)
     assert result.tail_fit > 0.01
-    assert (result.normal_fit > 0.01) == normal
     if normal:
         assert result.extrapolated
-        assert result.log10_normal == pytest.approx(log10_sf(x), abs=0.5)
         assert result.log10_tail >= log10_sf(x)  # no lighter than exponential: cautious
     else:
         assert result.log10_tail == pytest.approx(log10_sf(x), abs=1.5)
-        assert result.log10_normal < log10_sf(x) - 3  # the normal law would claim far too much
+    assert not hasattr(result, "log10_normal")
+    assert "log10_tail" in repr(result)
+
+
+@pytest.mark.parametrize(
+    ("draw", "sf"),
+    [
+        (lambda g: g.binomial(2000, 0.25, 1000), lambda x: scipy_stats.binom.sf(x - 1, 2000, 0.25)),
+        (lambda g: g.gamma(20, size=1000), lambda x: scipy_stats.gamma.sf(x, 20)),
+        (lambda g: g.normal(size=1000), scipy_stats.norm.sf),
+    ],
+)
+def test_the_tail_of_a_thousand_decoys_is_as_accurate_as_documented(draw, sf):
+    """The true probability of what is said to be one in a thousand, and less, is smaller."""
+    ratios = {0.01: [], 0.001: [], 0.0001: []}
+    for seed in range(25):
+        decoys = draw(np.random.default_rng([5, seed]))
+        points = np.linspace(decoys.mean() + 2 * decoys.std(), decoys.mean() + 8 * decoys.std(), 25)
+        said = np.array([decoy_test(x, decoys).log10_tail for x in points])
+        for level, found in ratios.items():
+            reached = np.interp(-np.log10(level), -said, points)
+            found.append(sf(reached) / level)
+    assert 0.6 < np.mean(ratios[0.01]) < 1.2
+    assert np.mean(ratios[0.001]) < 1
+    assert np.mean(ratios[0.0001]) < 0.6
 
 
 def test_pareto_fit_equals_scipys():
@@ -176,11 +198,12 @@ def test_pareto_fit_equals_scipys():
 
 def test_few_or_equal_decoys_fit_nothing():
     few = decoy_test(1.0, [0.0, 1.0, 2.0])
-    assert np.isnan(few.log10_normal)
     assert np.isnan(few.log10_tail)
+    assert "tail" not in repr(few)
+    assert np.isnan(decoy_test(9.0, np.random.default_rng(0).normal(size=999)).log10_tail)
     assert decoy_test(1.0, [1.0] * 200).pvalue == 1.0
-    assert np.isnan(decoy_test(2.0, [1.0] * 200).log10_tail)
-    below = decoy_test(-10.0, np.random.default_rng(0).normal(size=500))
+    assert np.isnan(decoy_test(2.0, [1.0] * 2000).log10_tail)
+    below = decoy_test(-10.0, np.random.default_rng(0).normal(size=1000))
     assert below.log10_tail == pytest.approx(0.0, abs=1e-12)
     assert "decoy_statistics: [" in repr(few)
     for bad in ([], [[1.0]], [float("nan")], [float("inf")]):

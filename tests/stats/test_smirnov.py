@@ -63,6 +63,16 @@ def test_large_samples_are_approximated(monkeypatch):
     assert rough.pvalue == pytest.approx(theirs.pvalue, rel=1e-6)
 
 
+@pytest.mark.parametrize(("m", "n"), [(300, 40_001), (2000, 3001)])
+@pytest.mark.parametrize("z", [0.5, 1.0, 1.9, 2.5, 4.0, 7.0])
+def test_what_is_approximated_is_hardly_too_small_anywhere(m, n, z, monkeypatch):
+    reached = int(z * math.sqrt((m + n) * m * n))
+    exact, _ = smirnov._log_tail(reached, m, n)
+    monkeypatch.setattr(smirnov, "_MOST_STEPS", 0)
+    rough, _ = smirnov._log_tail(reached, m, n)
+    assert rough > exact - 0.003
+
+
 def test_ties_make_it_conservative():
     rng = np.random.default_rng(2)
     pvalues = []

@@ -297,6 +297,29 @@ def test_bad_arguments_are_refused(changes, message):
         weighted_test(**arguments)
 
 
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("scale", [0.03, 1.0, 1.7])
+def test_the_mixture_is_the_sum_of_its_fixed_terms_and_costs_what_the_docs_say(law, scale):
+    """Terms that are left out are too small to matter, and could only enlarge the p-value."""
+    weights = scale * np.linspace(0.9, 1.1, 10_000)
+    for z, digits in ((0.5, 1.7), (3, 1.4), (5, 1.6), (10, 1.9), (20, 2.3), (40, 2.8)):
+        statistic = z * float(np.sqrt(law.variance * (weights @ weights)))
+        result = weighted_test(statistic, weights, law, predictable=True)
+        assert "mixture of 193" in result.method
+        terms = []
+        for t in 2.0 ** np.arange(-18, 6.1, 0.125):
+            with np.errstate(all="ignore"):
+                k0 = float(law.cumulants(weights * t)[0].sum())
+            terms.append(t * statistic - k0 if np.isfinite(k0) else -np.inf)
+        top = max(terms)
+        full = np.log(193) - top - np.log(np.exp(np.array(terms) - top).sum())
+        expected = min(0.0, full / np.log(10))
+        assert expected - 1e-9 <= result.log10_pvalue <= min(0.0, expected + 0.1)
+        bound = weighted_test(statistic, weights, law)
+        if bound.method.startswith("exponential"):
+            assert result.log10_pvalue - bound.log10_pvalue <= digits
+
+
 def test_weights_that_look_back_need_the_bound_for_martingales():
     """Looking at each of many moments and stopping at the best is what predictable weights can do.
 

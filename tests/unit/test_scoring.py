@@ -341,7 +341,7 @@ def test_bad_arguments_are_named(call, says):
 def test_documents_and_positions_agree():
     documents = rs.Documents.of(text())
     for scheme in (KEYED, GUMBEL, LISTS, rs.SynthID(vocab_size=500, keys=(1, 2, 3))):
-        scores = rs.score_documents(documents, scheme)
+        scores = rs.score_documents(documents, scheme, max_sharing=None)
         places = rs.score_positions(documents, scheme)
         assert len(scores) == 40
         assert places.scored.reshape(40, 100).sum(1).tolist() == scores.n_scored.tolist()
@@ -373,6 +373,7 @@ def test_what_weakens_a_result_is_said():
         assert "decoy keys" in rs.score_documents(text(), scheme).notes[0]
     public = rs.KGW(vocab_size=500)
     assert "public constant" in scored(public, text()).result().notes[0]
+    assert "rank among all keys and not a frequency" in scored(public, text()).result().notes[0]
     assert scored(KEYED, text()).result().notes == ()
     result = scored(KEYED, text()).result()
     assert result.parameters == KEYED.to_dict()

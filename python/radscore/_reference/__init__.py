@@ -5,6 +5,7 @@ and nothing is shared with the core. The public package never computes with it.
 """
 
 from radscore._reference.pipeline import (
+    DocumentTally,
     Rules,
     Scorer,
     Tally,
@@ -35,6 +36,7 @@ __all__ = [
     "HFKGW",
     "SBW",
     "AuthorsKGW",
+    "DocumentTally",
     "GumbelMax",
     "Keyed",
     "LmWatermarking",

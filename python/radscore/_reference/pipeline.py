@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Combine",
     "Dedup",
+    "DocumentTally",
     "Position",
     "Record",
     "Role",
@@ -291,14 +292,14 @@ class Scorer:
             n_keyless=len(keyless),
             n_zero_weight=len(evidence) - len(counted),
             n_scored=len(counted),
-            score_sum=self._weighted(None, scores),
+            score_sum=self.sums(None, scores),
             sum_w=math.fsum(weights),
             sum_w2=math.fsum(w * w for w in weights),
             max_abs_w=max(map(abs, weights), default=0.0),
-            sum_ws=self._weighted(weights, scores),
+            sum_ws=self.sums(weights, scores),
         )
 
-    def _weighted(self, weights: list[float] | None, scores: list[Score]) -> Score:
+    def sums(self, weights: list[float] | None, scores: list[Score]) -> Score:
         """Sum of scores, a sum for each depth where a score has depths."""
         if self.scheme.kind != "depths":
             return _sum(weights, cast("list[float]", scores))
@@ -354,19 +355,76 @@ def positions(
     return found
 
 
+@dataclass(frozen=True)
+class DocumentTally:
+    """One document as a test of its own.
+
+    `n_windows = n_excluded + n_filtered + n_duplicates + n_keyless + n_shared + n_scored`.
+    """
+
+    n_windows: int
+    n_excluded: int
+    n_filtered: int
+    n_duplicates: int
+    n_keyless: int
+    #: Evidence that `max_sharing` earlier documents hold.
+    n_shared: int
+    n_scored: int
+    #: Of what is scored, evidence that earlier documents hold too.
+    n_common: int
+    score_sum: Score
+    #: The first document with the same evidence; -1 where there is none.
+    copy_of: int = -1
+
+
 def per_document(
     documents: Sequence[Tokens],
     scheme: Scheme,
     rules: Rules | None = None,
     prompts: Sequence[Tokens] | None = None,
-) -> list[Tally]:
-    """One tally a document: each is a test of its own, with deduplication within it."""
-    tallies = []
-    for document, prompt in zip(documents, prompts or [()] * len(documents), strict=True):
+    max_sharing: int | None = 8,
+) -> list[DocumentTally]:
+    """One tally a document: each is a test of its own, with deduplication within it.
+
+    A piece of evidence counts in the first `max_sharing` documents that hold it, and documents with
+    the same evidence are one test: copies have the sums of the first. Evidence is compared as the
+    rule `unit` does, or else by windows.
+    """
+    rules = rules or Rules()
+    uses: Counter[Hashable] = Counter()
+    firsts: dict[frozenset[Hashable], int] = {}
+    found: list[DocumentTally] = []
+    for i, (document, prompt) in enumerate(
+        zip(documents, prompts or [()] * len(documents), strict=True)
+    ):
         scorer = Scorer(scheme, rules)
         scorer.add([document], [prompt])
-        tallies.append(scorer.tally())
-    return tallies
+        tally, kept, n_common, first = scorer.tally(), scorer.evidence(), 0, -1
+        units = [scheme.unit(r.window) if rules.dedup == "unit" else r.window for r in kept]
+        if max_sharing is not None and rules.dedup != "none":
+            first = firsts.setdefault(frozenset(units), i) if units else i
+            if first == i:
+                first = -1
+                used = [uses[unit] for unit in units]
+                kept = [r for r, n in zip(kept, used, strict=True) if n < max_sharing]
+                n_common = sum(0 < n < max_sharing for n in used)
+                uses.update(u for u, n in zip(units, used, strict=True) if n < max_sharing)
+        scores = [scheme.score(record.window) for record in kept]
+        found.append(
+            DocumentTally(
+                n_windows=tally.n_windows,
+                n_excluded=tally.n_excluded,
+                n_filtered=tally.n_filtered,
+                n_duplicates=tally.n_duplicates,
+                n_keyless=tally.n_keyless,
+                n_shared=found[first].n_shared if first >= 0 else len(units) - len(kept),
+                n_scored=found[first].n_scored if first >= 0 else len(kept),
+                n_common=found[first].n_common if first >= 0 else n_common,
+                score_sum=found[first].score_sum if first >= 0 else scorer.sums(None, scores),
+                copy_of=first,
+            )
+        )
+    return found
 
 
 def curve(

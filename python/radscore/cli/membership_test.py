@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
@@ -20,8 +21,9 @@ __all__ = ["register"]
 
 _DESCRIPTION = """\
 Tests whether a model was trained on given documents, without any watermark: its losses on the
-candidate members, in sentences of 256 tokens and divided by their compressed length, are compared
-with those on fresh documents of the same distribution (one-sided Kolmogorov-Smirnov test).
+candidate members, in sentences of 256 tokens, divided by their compressed length and averaged over
+each document, are compared with those on fresh documents of the same distribution (one-sided
+Kolmogorov-Smirnov test).
 
 The p-value assumes that only training can set the two sides apart. Where lengths or compression of
 the two sides differ, the output says so. With --unseen, for experiments, documents that were not
@@ -98,9 +100,10 @@ def register(commands: Any) -> None:
     )
     rules.add_argument(
         "--unit",
-        choices=("sentence", "document"),
-        default="sentence",
-        help="what counts as one draw (default: sentence; the mean of a document's is safer)",
+        choices=("document", "sentence"),
+        default="document",
+        help="what counts as one draw (default: document); sentences get a p-value only where "
+        "every document is a single one",
     )
     out = parser.add_argument_group("output and running")
     out.add_argument("--plot", metavar="FILE", help="save histograms (.png, .svg or .pdf)")
@@ -200,7 +203,9 @@ def _rows(
     implied = f"true members would then differ by {result.implied_statistic:.4g}"
     degree = f"{result.supervision:g} claimed; {implied}"
     removed = [f"{count(number)} {reason}" for reason, number in result.removed.items()]
-    pvalue = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f})"
+    pvalue = result.method
+    if not math.isnan(result.log10_pvalue):
+        pvalue = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {pvalue}"
     rows = [
         ("model", f"fingerprint {result.model}"),
         ("members", _side(result.n_members, result, result.member_loss)),
@@ -209,7 +214,7 @@ def _rows(
         (calibrated, f"{result.member_score:.6g} and {result.nonmember_score:.6g}"),
         ("difference", f"{result.statistic:.6g}, of the distribution functions"),
         ("supervision", degree if result.supervision < 1 else ""),
-        ("p-value", f"{pvalue}, {result.method}"),
+        ("p-value", pvalue),
         *[("note", note) for note in result.notes],
     ]
     for name, corpus in corpora.items():
@@ -218,4 +223,7 @@ def _rows(
 
 
 def _side(n: int, result: MembershipResult, loss: float) -> str:
-    return f"{count(n, result.unit)} of {result.length} tokens, loss {loss:.5g}"
+    what = count(n, result.unit)
+    if result.unit == "document":
+        what += ", in sentences"
+    return f"{what} of {result.length} tokens, loss {loss:.5g}"

@@ -104,7 +104,8 @@ def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:
         if given.get(name) is not None
     ]
     if given.get("per_document") is not None:
-        outputs.append(("--state", f"{args.state}.documents"))
+        beside = ("documents", "sharing.0", "sharing.1")
+        outputs += [("--state", f"{args.state}.{name}") for name in beside]
     return outputs
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from radscore.cli.exits import UsageError
 from radscore.errors import StateError
+from radscore.results import discoveries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,22 +35,50 @@ _ROW = np.dtype(
         ("unit", "u1"),
         ("number", "<i8"),
         ("n_scored", "<i8"),
+        ("n_shared", "<i8"),
+        ("n_common", "<i8"),
+        ("copy_of", "<i8"),
         ("statistic", "<f8"),
         ("log10_pvalue", "<f8"),
     ]
 )
+#: What a copy has of the document that it copies.
+_OF_A_TEST = ("n_scored", "n_shared", "n_common", "statistic", "log10_pvalue")
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Found:
-    """How many documents carry the watermark; not known where there are no p-values."""
+    """How many documents carry the watermark; not known where there are no p-values.
+
+    Attributes
+    ----------
+    path : str
+        Where the rows are.
+    n_documents, n_tested, n_copies : int
+        Documents, those with a scored unit, and those of them that are copies of an earlier one
+        and share its test.
+    n_all_shared : int
+        Documents without a scored unit because earlier ones hold all of theirs.
+    n_significant, n_significant_copies, n_significant_common : int or None
+        Documents found, copies among them, and others of which more than half of the evidence is
+        in earlier documents too.
+    fdr : float
+        The false discovery rate.
+    max_sharing : int or None
+        Documents in which a unit is evidence.
+    """
 
     path: str
     n_documents: int
     n_tested: int
+    n_copies: int
+    n_all_shared: int
     n_significant: int | None
+    n_significant_copies: int | None
+    n_significant_common: int | None
     fdr: float
+    max_sharing: int | None
 
 
 def check_suffix(path: str) -> None:
@@ -59,7 +88,7 @@ def check_suffix(path: str) -> None:
 
 
 class DocumentRows:
-    """The scores of every document so far, 37 bytes each."""
+    """The scores of every document so far, 61 bytes each."""
 
     def __init__(self) -> None:
         self._parts: list[npt.NDArray[Any]] = []
@@ -75,9 +104,8 @@ class DocumentRows:
         rows["source"] = batch.cursor["source"]
         rows["unit"] = _UNITS.index(batch.where.unit)
         rows["number"] = batch.where.numbers
-        rows["n_scored"] = scores.n_scored
-        rows["statistic"] = scores.statistic
-        rows["log10_pvalue"] = scores.log10_pvalue
+        for name in (*_OF_A_TEST, "copy_of"):
+            rows[name] = getattr(scores, name)
         self._parts.append(rows)
 
     def save(self, path: Path) -> None:
@@ -111,13 +139,19 @@ class DocumentRows:
                 f"{path} is damaged: it does not hold the rows that belong to the state"
             )
 
-    def write(self, path: str, corpus: Corpus, result: ScoreResult, fdr: float) -> Found:
+    def write(
+        self, path: str, corpus: Corpus, result: ScoreResult, fdr: float, max_sharing: int | None
+    ) -> Found:
         """Writes all rows and counts the significant ones."""
         rows = np.concatenate(self._parts)
-        discoveries = _discoveries(rows, fdr)
+        copies = rows["copy_of"] >= 0
+        for name in _OF_A_TEST:
+            rows[name][copies] = rows[name][rows["copy_of"][copies]]
+        tested = rows["n_scored"] > 0
+        found = discoveries(rows["log10_pvalue"], tested, rows["copy_of"], fdr)
         writer = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
         green = result.n_green is not None
-        chunks = _chunks(rows, discoveries, corpus, green=green)
+        chunks = _chunks(rows, found, corpus, green=green)
         temporary = Path(f"{path}.part")  # never half a table under the right name
         try:
             writer[Path(path).suffix](temporary, chunks)
@@ -128,26 +162,29 @@ class DocumentRows:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-        tested = int(np.count_nonzero(rows["n_scored"]))
-        significant = None if result.dedup == "none" else discoveries.n_rejected
-        return Found(path, len(rows), tested, significant, fdr)
-
-
-def _discoveries(rows: npt.NDArray[Any], level: float) -> FalseDiscoveryResult:
-    """Benjamini-Hochberg over the documents that have a window; the others are no tests."""
-    from radscore.stats.fdr import false_discovery
-
-    tested = rows["n_scored"] > 0
-    return false_discovery(np.where(tested, rows["log10_pvalue"], np.nan), level)
+        common = found.rejected & ~copies & (2 * rows["n_common"] > rows["n_scored"])
+        known = result.dedup != "none"
+        return Found(
+            path=path,
+            n_documents=len(rows),
+            n_tested=int(tested.sum()),
+            n_copies=int((copies & tested).sum()),
+            n_all_shared=int((~tested & (rows["n_shared"] > 0)).sum()),
+            n_significant=found.n_rejected if known else None,
+            n_significant_copies=int((found.rejected & copies).sum()) if known else None,
+            n_significant_common=int(common.sum()) if known else None,
+            fdr=fdr,
+            max_sharing=max_sharing,
+        )
 
 
 def _chunks(
-    rows: npt.NDArray[Any], discoveries: FalseDiscoveryResult, corpus: Corpus, *, green: bool
+    rows: npt.NDArray[Any], found: FalseDiscoveryResult, corpus: Corpus, *, green: bool
 ) -> Iterator[dict[str, Any]]:
     """Columns of some rows at a time: their places are strings, which take memory."""
     # A document without a window is no test: p-value and q-value 1.
     untested = rows["n_scored"] == 0
-    log10_qvalues = np.where(untested, 0.0, discoveries.log10_qvalues)
+    log10_qvalues = np.where(untested, 0.0, found.log10_qvalues)
     for first in range(0, len(rows), _CHUNK):
         part = rows[first : first + _CHUNK]
         name, score = "score", part["statistic"]
@@ -162,6 +199,9 @@ def _chunks(
             "pvalue": 10.0 ** part["log10_pvalue"],
             "log10_pvalue": part["log10_pvalue"],
             "qvalue": 10.0 ** log10_qvalues[first : first + _CHUNK],
+            "n_shared": part["n_shared"],
+            "n_common": part["n_common"],
+            "copy_of": part["copy_of"],
         }
 
 

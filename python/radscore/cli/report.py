@@ -54,10 +54,28 @@ def table_rows(
 def _documents(found: Found) -> str:
     if found.n_significant is None:
         return "no p-values, because repetitions were counted"
-    return (
+    text = (
         f"{count(found.n_significant)} of {count(found.n_tested)} with windows are significant at "
         f"q <= {found.fdr:g}"
     )
+    of_those = [
+        f"{what}: {count(number)}"
+        for number, what in (
+            (found.n_significant_copies, "copies of others"),
+            (found.n_significant_common, "mostly by units of earlier documents"),
+        )
+        if number
+    ]
+    if of_those:
+        text += f" ({'; '.join(of_those)})"
+    if found.n_all_shared:
+        one, many = found.n_all_shared == 1, found.max_sharing != 1
+        text += (
+            f"; {count(found.n_all_shared)} {'holds' if one else 'hold'} only what "
+            f"{found.max_sharing} earlier {'documents hold' if many else 'document holds'}, and "
+            f"{'was' if one else 'were'} not tested"
+        )
+    return text
 
 
 def _input(result: ScoreResult, corpus: Corpus | RunInput) -> str:

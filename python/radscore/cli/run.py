@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from radscore import _core
 from radscore.cli.exits import UsageError, writing
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.output import count
@@ -42,6 +43,7 @@ class Rules:
     max_contexts: int | None
     threads: int | None
     per_document: bool
+    max_sharing: int | None
 
 
 class ScoreRun:
@@ -52,7 +54,9 @@ class ScoreRun:
     corpus, scheme, rules
         What is scored, and how.
     state : path
-        The state file; beside it ``<state>.documents`` holds the rows of single documents.
+        The state file; beside it ``<state>.documents`` holds the rows of single documents, and
+        ``<state>.sharing.0`` or ``.1``, which takes turns and is named in the state, what they
+        share.
     resume : bool
         Whether to go on from the state file.
     """
@@ -67,12 +71,15 @@ class ScoreRun:
         self._rules = rules
         self._state = Path(state)
         self._rows_file = Path(f"{state}.documents")
+        self._sharing_files = [Path(f"{state}.sharing.{turn}") for turn in (0, 1)]
+        self._turn = 0  # of the file that is written next
         _check_state(self._state, resume=resume)
         self._cursor: dict[str, Any] | None = None
         self._interrupts = Interrupts()
         self._long = False  # whether the run has lasted long enough for its state to be kept
         self._torn = False  # whether the scorer holds a part of a batch
         self.documents = DocumentRows() if rules.per_document else None
+        self._sharing = None if rules.max_sharing is None else _core.Sharing(rules.max_sharing)
         if resume:
             self._scorer = self._load()
             return
@@ -135,16 +142,25 @@ class ScoreRun:
 
     def _add(self, batch: Batch) -> bool:
         """Scores a batch; False where a signal came before it was taken in."""
+        shared = None if self._sharing is None else self._sharing.n_documents
+        taken = False
         try:
             scores = self._each_document(batch)
             before = self._scorer.n_tokens
-            if not self._take(batch) and self._scorer.n_tokens != before + batch.documents.n_tokens:
+            taken = self._take(batch) or (
+                self._scorer.n_tokens == before + batch.documents.n_tokens
+            )
+            if not taken:
                 self._torn = self._scorer.n_tokens != before
                 return False
         except KeyboardInterrupt:
             if self._interrupts.again:
                 raise
             return False
+        finally:
+            # What a batch shares counts if the batch does.
+            if not taken and self._sharing is not None and self._sharing.n_documents != shared:
+                self._sharing.undo()
         if self.documents is not None and scores is not None:
             self.documents.add(batch, scores)
         self._cursor = batch.cursor
@@ -167,11 +183,11 @@ class ScoreRun:
     def _each_document(self, batch: Batch) -> DocumentScores | None:
         if self.documents is None:
             return None
-        from radscore import score_documents
+        from radscore.per_document import score_batch
 
         rules = self._rules
         with self._interrupts.raising():
-            return score_documents(
+            return score_batch(
                 batch.documents,
                 self._scheme,
                 rules.dedup,
@@ -181,6 +197,8 @@ class ScoreRun:
                 threads=rules.threads,
                 prompt_role=rules.prompt_role,
                 max_contexts=rules.max_contexts,
+                max_sharing=rules.max_sharing,
+                sharing=self._sharing,
             )
 
     def result(self) -> ScoreResult | None:
@@ -217,7 +235,10 @@ class ScoreRun:
         if self.documents is not None:
             self.documents.save(self._rows_file)  # first: the state says how many rows count
         with writing():
+            if self._sharing is not None:  # not over the file that the last state names
+                self._sharing.save(self._sharing_files[self._turn])
             self._scorer.save(self._state, extra=self._extra())
+        self._turn = 1 - self._turn
         return time.monotonic() - before
 
     def _extra(self) -> dict[str, Any]:
@@ -228,6 +249,8 @@ class ScoreRun:
             "cursor": self._cursor,
             "max_contexts": self._rules.max_contexts,
             "rows": None if self.documents is None else self.documents.stamp,
+            "max_sharing": self._rules.max_sharing,
+            "turn": self._turn,
         }
 
     def _settings(self) -> dict[str, Any]:
@@ -255,12 +278,23 @@ class ScoreRun:
         self._same("--prompt-role", rules.prompt_role, scorer.prompt_role)
         self._same("--per-document", rules.per_document, rows is not None)
         self._same("--max-contexts", rules.max_contexts, extra.get("max_contexts"))
+        self._same("--max-sharing", rules.max_sharing, extra.get("max_sharing"))
         for name, value in self._settings().items():
             self._same(f"--{name.replace('_', '-')}", value, settings.get(name))
         self._same_files(manifest)
         if self.documents is not None:
             self.documents.load(self._rows_file, rows)
+            self._load_sharing(int(extra.get("turn", 0)) & 1)
         return scorer
+
+    def _load_sharing(self, turn: int) -> None:
+        """Takes what the documents of the state share."""
+        if self._sharing is None or self.documents is None:
+            return
+        self._sharing = _core.Sharing.load(self._sharing_files[turn])
+        if self._sharing.n_documents != len(self.documents):
+            raise StateError(f"{self._sharing_files[turn]} does not belong to {self._state}")
+        self._turn = 1 - turn
 
     def _same(self, name: str, now: Any, then: Any) -> None:
         if now != then:
@@ -285,7 +319,8 @@ class ScoreRun:
     def discard_state(self) -> None:
         """Removes the state: the run is done."""
         self._state.unlink(missing_ok=True)
-        self._rows_file.unlink(missing_ok=True)
+        for path in (self._rows_file, *self._sharing_files):
+            path.unlink(missing_ok=True)
 
 
 def _check_state(path: Path, *, resume: bool) -> None:

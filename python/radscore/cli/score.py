@@ -24,6 +24,7 @@ from radscore.cli.paths import check_outputs
 from radscore.cli.per_document import check_suffix
 from radscore.cli.report import json_fields, table_rows
 from radscore.cli.run import Rules, ScoreRun
+from radscore.per_document import MAX_SHARING
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
@@ -73,6 +74,13 @@ def register(commands: Any) -> None:
         type=natural,
         metavar="N",
         help="with --per-document: score the first N distinct contexts of a document only",
+    )
+    out.add_argument(
+        "--max-sharing",
+        type=_sharing,
+        metavar="N",
+        help="with --per-document: a unit is evidence in the first N documents that hold it, at "
+        f"most 255; 0: in all (default: {MAX_SHARING})",
     )
     out.add_argument(
         "--fdr",
@@ -139,6 +147,13 @@ def _level(text: str) -> float:
     return value
 
 
+def _sharing(text: str) -> int:
+    value = number(text)
+    if not 0 <= value <= 255:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 255, not {text}")
+    return value
+
+
 def _seconds(text: str) -> float:
     try:
         value = float(text)
@@ -158,6 +173,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(args, corpus)
     if args.memory is not None:
         return score_in_files(args, corpus, scheme, phi)
+    sharing = MAX_SHARING if args.max_sharing is None else args.max_sharing or None
     rules = Rules(
         dedup=args.dedup,
         filter=phi,
@@ -166,6 +182,7 @@ def run(args: argparse.Namespace) -> int:
         max_contexts=args.max_contexts,
         threads=args.threads,
         per_document=args.per_document is not None,
+        max_sharing=None if args.per_document is None else sharing,
     )
     with ScoreRun(corpus, scheme, rules, args.state, resume=args.resume) as work:
         finished = work.score(
@@ -177,7 +194,9 @@ def run(args: argparse.Namespace) -> int:
         found = None
         if work.documents is not None:
             level = DEFAULT_FDR if args.fdr is None else args.fdr
-            found = work.documents.write(args.per_document, corpus, result, level)
+            found = work.documents.write(
+                args.per_document, corpus, result, level, rules.max_sharing
+            )
         work.discard_state()
     if args.json:
         json_out(json_fields(result, corpus, found))
@@ -196,8 +215,9 @@ def _check(args: argparse.Namespace) -> None:
             raise UsageError(
                 "--max-contexts is for --per-document; the corpus counts every context"
             )
-        if args.fdr is not None:
-            raise UsageError("--fdr has no effect without --per-document")
+        for name in ("fdr", "max_sharing"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} has no effect without --per-document")
     else:
         check_suffix(args.per_document)
     if args.fdr is not None and args.dedup == "none":

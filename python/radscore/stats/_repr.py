@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["result_repr"]
 
@@ -16,13 +16,16 @@ __all__ = ["result_repr"]
 def result_repr(
     result: Any,
     after: Mapping[str, tuple[str, Any]] | None = None,
+    hide: Collection[str] = (),
 ) -> str:
     """Name and fields of a dataclass, aligned.
 
-    `after` adds (name, value) after a field.
+    `after` adds (name, value) after a field; the fields in `hide` are left out.
     """
     rows: list[tuple[str, Any]] = []
     for entry in fields(result):
+        if entry.name in hide:
+            continue
         value = getattr(result, entry.name)
         rows.append((entry.name, value))
         if after and entry.name in after:

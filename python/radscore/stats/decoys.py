@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["DecoyResult", "decoy_test"]
 
 _LN10 = 2.302585092994045684
-_FEWEST_FOR_NORMAL = 8
-_FEWEST_FOR_TAIL = 100
+_FEWEST_FOR_TAIL = 1000
 _TAIL_SHARE = 0.1
 
 
@@ -34,19 +33,14 @@ class DecoyResult:
         Decoys, and those whose statistic is at least as large.
     log10_pvalue : float
         `(1 + n_reached) / (n_decoys + 1)`: valid whatever the law of the statistic is.
-    log10_normal : float
-        Extrapolation by a normal law with the decoys' mean and standard deviation, Student's t
-        accounting for their number; NaN below 8 decoys or where all are equal.
     log10_tail : float
-        Extrapolation by a generalised Pareto law fitted to the top tenth of the decoys; NaN
-        below 100 decoys. Where the statistic is not beyond the threshold, the plain share.
+        Extrapolation by a generalised Pareto law fitted to the top tenth of the decoys, an
+        approximation (see `decoy_test`); NaN below 1,000 decoys. Where the statistic is not beyond
+        the threshold, the plain share.
     extrapolated : bool
-        Whether the statistic is beyond every decoy, so that `log10_normal` and `log10_tail`
-        rest on their model alone.
+        Whether the statistic is beyond every decoy, so that `log10_tail` rests on its model alone.
     mean, standard_deviation : float
         Of the decoys.
-    normal_fit : float
-        p-value of Shapiro and Wilk's test that the decoys are normal.
     tail_threshold, tail_shape, tail_scale : float
         The fitted tail; a shape of 0 is an exponential tail.
     tail_fit : float
@@ -59,12 +53,10 @@ class DecoyResult:
     n_decoys: int
     n_reached: int
     log10_pvalue: float
-    log10_normal: float
     log10_tail: float
     extrapolated: bool
     mean: float
     standard_deviation: float
-    normal_fit: float
     tail_threshold: float
     tail_shape: float
     tail_scale: float
@@ -91,7 +83,9 @@ class DecoyResult:
         )
 
     def __repr__(self) -> str:
-        return result_repr(self, after={"log10_pvalue": ("pvalue", self.pvalue)})
+        tail = [f.name for f in fields(self) if "tail" in f.name]
+        hidden = tail if np.isnan(self.log10_tail) else []
+        return result_repr(self, {"log10_pvalue": ("pvalue", self.pvalue)}, hidden)
 
 
 def decoy_test(statistic: float, decoy_statistics: npt.ArrayLike) -> DecoyResult:
@@ -108,9 +102,9 @@ def decoy_test(statistic: float, decoy_statistics: npt.ArrayLike) -> DecoyResult
     -------
     DecoyResult
         Its p-value needs no law of the statistic, only that the tested key is as random as the
-        decoys; it cannot be below `1 / (M + 1)`. The fitted tails go on from there, and are
-        models: the normal law, and a generalised Pareto law whose shape is kept from below 0,
-        so that its tail never ends and is no lighter than exponential.
+        decoys; it cannot be below `1 / (M + 1)`. From 1,000 decoys on a fitted tail goes on from
+        there. It is a model: a generalised Pareto law whose shape is kept from below 0, so that
+        its tail never ends and is no lighter than exponential.
 
     Raises
     ------
@@ -119,6 +113,16 @@ def decoy_test(statistic: float, decoy_statistics: npt.ArrayLike) -> DecoyResult
 
     Notes
     -----
+    How accurate the tail is with 1,000 decoys: where it says 0.05, the true probability was on
+    average 1.02 to 1.13 times that (at most 1.6 times, over 300 to 400 sets of decoys for each of
+    8 laws: counts of greens over 60 and 2,000 units and over text by people, Gumbel sums, sums
+    with weights of very different sizes, normal and exponential values); at 0.01 it was 0.65 to
+    1.03 times (2.1), at 0.001 0.10 to 0.96 times (3.4), and below that ever smaller, but for an
+    exponential law, at whose 1e-6 single fits were up to 23 times too small. Elsewhere it is
+    cautious: the further out, the more too large. With 100 decoys it was 1.2 to 2.8 times too small
+    on average at 0.001 and 0.0001, so it is not given; a normal law fitted to the decoys is up to
+    4.4 times too small at 0.001 where the statistic is skewed, and is not given at all.
+
     B. Phipson and G. Smyth, "Permutation p-values should never be zero", 2010; J. Pickands,
     "Statistical inference using extreme order statistics", 1975.
 
@@ -139,37 +143,22 @@ def decoy_test(statistic: float, decoy_statistics: npt.ArrayLike) -> DecoyResult
     if not np.isfinite(decoys).all() or not np.isfinite(statistic):
         raise ArgumentError("statistic and decoy_statistics must be finite")
     n_reached = int((decoys >= statistic).sum())
-    normal, normal_fit = _normal(statistic, decoys)
     tail, threshold, shape, scale, tail_fit = _tail(statistic, decoys)
     return DecoyResult(
         statistic=statistic,
         n_decoys=len(decoys),
         n_reached=n_reached,
         log10_pvalue=float(np.log10((1 + n_reached) / (len(decoys) + 1))),
-        log10_normal=normal,
         log10_tail=tail,
         extrapolated=n_reached == 0,
         mean=float(decoys.mean()),
         standard_deviation=float(decoys.std(ddof=1)) if len(decoys) > 1 else float("nan"),
-        normal_fit=normal_fit,
         tail_threshold=threshold,
         tail_shape=shape,
         tail_scale=scale,
         tail_fit=tail_fit,
         decoy_statistics=decoys,
     )
-
-
-def _normal(statistic: float, decoys: FloatArray) -> tuple[float, float]:
-    from scipy.stats import shapiro, t
-
-    m = len(decoys)
-    if m < _FEWEST_FOR_NORMAL or decoys.min() == decoys.max():
-        return float("nan"), float("nan")
-    z = (statistic - decoys.mean()) / (decoys.std(ddof=1) * np.sqrt(1.0 + 1.0 / m))
-    # the test's own approximation is made for up to 5000
-    standard = (decoys[:5000] - decoys.mean()) / decoys.std()
-    return float(t.logsf(z, m - 1)) / _LN10 + 0.0, float(shapiro(standard).pvalue)
 
 
 def _tail(statistic: float, decoys: FloatArray) -> tuple[float, float, float, float, float]:

@@ -75,7 +75,8 @@ def false_discovery(log10_pvalues: npt.ArrayLike, level: float = 0.05) -> FalseD
     -----
     Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", 1995; the same numbers
     as `scipy.stats.false_discovery_control`. Valid for independent documents and for positively
-    dependent ones.
+    dependent ones, as an expectation over keys: where documents share units, most keys find
+    nothing false, and an unlucky one many documents at once (`score_documents` limits that).
 
     Examples
     --------

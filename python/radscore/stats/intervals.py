@@ -13,6 +13,8 @@ from radscore.stats.tails import binomial_log_sf
 
 __all__ = ["ShareInterval", "share_interval"]
 
+_ASSUMES = "given the key, units are green independently with one probability"
+
 
 @dataclass(frozen=True, repr=False)
 class ShareInterval:
@@ -21,7 +23,8 @@ class ShareInterval:
     Attributes
     ----------
     low, high : float
-        The interval contains the true share with at least the confidence level.
+        The interval contains the share with at least the confidence level, over texts whose units
+        are green independently with that one probability (see `share_interval`).
     share : float
         `n_green / n_scored`.
     n_green, n_scored : int
@@ -35,8 +38,13 @@ class ShareInterval:
     n_scored: int
     confidence_level: float
 
+    @property
+    def assumes(self) -> str:
+        """The sampling model; `share_interval` says what it does not cover."""
+        return _ASSUMES
+
     def __repr__(self) -> str:
-        return result_repr(self)
+        return result_repr(self, after={"confidence_level": ("assumes", _ASSUMES)})
 
 
 def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) -> ShareInterval:
@@ -60,6 +68,13 @@ def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) 
 
     Notes
     -----
+    What is random here is the text, not the key: given the key, each of `n_scored` distinct units
+    is taken to be green independently of the others, all with one probability, which the interval
+    covers. That is another model than the p-value's, in which the text is fixed and the key
+    random. Not covered are the luck of the key (the share of a text without a watermark is near
+    gamma over all keys, not under each), tokens that depend on each other, other texts of the same
+    source, and units with different probabilities (for whose mean it is a fair guide only).
+
     C. Clopper and E. Pearson, "The use of confidence or fiducial limits", 1934. scipy's inverse
     of the incomplete beta function starts the search; Newton's steps on our own binomial tail,
     which is exact for any count, finish it.
@@ -74,6 +89,7 @@ def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) 
                n_green: 30
               n_scored: 100
       confidence_level: 0.95
+               assumes: given the key, units are green independently with one probability
     """
     n_green, n_scored = int(n_green), int(n_scored)
     if not 0 <= n_green <= n_scored or not 0 < n_scored <= 1 << 53:

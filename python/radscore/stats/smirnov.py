@@ -78,7 +78,9 @@ def smirnov_test(first: npt.ArrayLike, second: npt.ArrayLike) -> SmirnovResult:
     -----
     The same test as ``scipy.stats.ks_2samp(first, second, alternative="greater")``, whose p-values
     end at 1e-308. Equal sizes: Gnedenko and Korolyuk (1951). Others: a walk over all orders of
-    the pooled sample, killed at the boundary. Large ones: Hodges (1958), equation 5.3.
+    the pooled sample, killed at the boundary, where the product of the sizes is at most 2e7. Large
+    ones: Hodges (1958), equation 5.3, which was at most 0.2 % too small (0.22 to 1e-3, for sizes
+    from 50 and 400,001 to 4,400 and 4,700) and ever more too large below.
 
     Examples
     --------

@@ -41,7 +41,10 @@ class SumResult:
     law: NullLaw
 
     def interval(self, confidence_level: float = 0.95) -> ShareInterval | None:
-        """Confidence interval of the green share; None for other laws and where n_scored is 0."""
+        """Interval of the green share, given the key and were units green independently.
+
+        None for other laws and where n_scored is 0; see `share_interval` for what it covers.
+        """
         if not isinstance(self.law, BernoulliLaw) or not self.n_scored:
             return None
         return share_interval(int(self.statistic), self.n_scored, confidence_level)
@@ -56,7 +59,10 @@ class SumResult:
         interval = self.interval()
         if interval is not None:
             level = 100 * interval.confidence_level
-            text = f"share {interval.low:.10g} to {interval.high:.10g} ({level:g} %)"
+            text = (
+                f"share {interval.low:.10g} to {interval.high:.10g} ({level:g} %, given the key, "
+                "were units green independently)"
+            )
             after["law"] = ("interval", text)
         return result_repr(self, after=after)
 

@@ -35,7 +35,9 @@ _SCALES = (1e-100, 1e100)  # so that squares are doubles
 
 #: Tilts of the mixture for predictable weights, chosen before any weight is seen: at the scale of
 #: weights of about 1 they reach from a few standard deviations of 1e12 units to single ones.
-_TILTS = 2.0 ** np.arange(-18.0, 6.25, 0.5)
+_TILTS = 2.0 ** np.arange(-18.0, 6.0625, 0.125)
+#: Every so many are tried first, then those near the best: what is left out enlarges p-values only.
+_COARSE = 4
 
 #: K, K' and K'' of T at one point.
 Moments: TypeAlias = tuple[float, float, float]
@@ -145,10 +147,13 @@ def weighted_test(
 
     With predictable weights ``exp(l T - K(l))`` is a supermartingale from 1 on for every fixed l, K
     being the sum of the conditional log moments; but the best l must not be looked for once the
-    weights are known. A mixture over 49 values of l that were fixed beforehand is a
+    weights are known. A mixture over 193 values of l that were fixed beforehand is a
     supermartingale too, and one over its last value is a p-value (J. Ville, 1939; H. Robbins,
-    "Statistical methods related to the law of the iterated logarithm", 1970). It costs at
-    most 1.7 digits. Exact methods do not apply; the approximations are given, for the eye.
+    "Statistical methods related to the law of the iterated logarithm", 1970). Against
+    the bound with the best l, which is not valid here, it costs 1.3 digits at 3
+    standard deviations, 1.5 at 5, 1.8 at 10, 2.1 at 20 and 2.4 to 2.7 at 40, where that l is
+    between 2^-18 and 2^6; against an exact law 2.2, 2.6, 3.2, 3.8 and 4.4. Exact methods do not
+    apply; the approximations are given, for the eye.
 
     Examples
     --------
@@ -369,14 +374,23 @@ def _log_mixture(statistic: float, problem: _Independent) -> tuple[float, float]
         return 0.0, 0.0
     limit = _limits(problem)[1]
     logs = np.full(len(_TILTS), -np.inf)
-    for i, t in enumerate(_TILTS):
-        if t < limit:
-            k0 = problem.bound(float(t))[0]
-            # rounding must not make the bound smaller than it is
-            logs[i] = t * statistic - k0 - 1e-13 * (abs(k0) + abs(t * statistic))
+
+    def term(i: int) -> float:
+        t = float(_TILTS[i])
+        k0 = problem.bound(t)[0]
+        # rounding must not make the bound smaller than it is
+        return t * statistic - k0 - 1e-13 * (abs(k0) + abs(t * statistic))
+
+    for i in range(0, len(_TILTS), _COARSE):
+        if _TILTS[i] < limit:
+            logs[i] = term(i)
             if logs[i] < logs.max() - 40:  # concave in t: what follows adds nothing
                 break
-    best = int(np.nanargmax(logs))
+    best = int(logs.argmax())
+    for i in range(max(0, best - 3 * _COARSE), min(len(_TILTS), best + 3 * _COARSE + 1)):
+        if i % _COARSE and _TILTS[i] < limit:
+            logs[i] = term(i)
+    best = int(logs.argmax())
     if not logs[best] > 0:
         return 0.0, 0.0
     log_sum = logs[best] + np.log(np.exp(logs - logs[best]).sum())

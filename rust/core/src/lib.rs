@@ -22,6 +22,7 @@ pub mod scatter;
 pub mod schemes;
 pub mod scorer;
 pub mod scoring;
+pub mod sharing;
 pub mod spill;
 pub mod store;
 pub mod tally;

@@ -8,6 +8,7 @@ use crate::partition::Identity;
 use crate::pool::Pool;
 use crate::schemes::{Scheme, ScoreKind, patient_scores};
 use crate::scorer::{Options, window_bits, window_plan};
+use crate::sharing::{Sharing, Span, Verdict, fingerprint};
 use crate::weighted::score_value;
 use crate::windows::{PromptSets, Source, Status, WindowPlan};
 use hashbrown::HashSet;
@@ -33,8 +34,14 @@ pub struct DocumentTally {
     pub duplicates: u64,
     /// Removed: the draw does not depend on the key.
     pub keyless: u64,
+    /// Removed: evidence of earlier documents.
+    pub shared: u64,
     /// Units scored.
     pub scored: u64,
+    /// Units scored that earlier documents hold too.
+    pub common: u64,
+    /// The earlier document with the same units, counted over all calls.
+    pub copy_of: Option<u64>,
     /// Green units, sum of scores, or ones over all depths.
     pub statistic: f64,
     /// Ones a depth, for tournament schemes.
@@ -58,6 +65,22 @@ struct Row<K> {
     key: K,
 }
 
+/// The candidates of some whole documents.
+struct Group<K> {
+    rows: Vec<Row<K>>,
+    /// Fingerprints of the units that are scored, where sharing is looked for.
+    prints: Vec<u64>,
+    /// What sharing found, in the order of documents that have a unit.
+    found: Vec<Found>,
+}
+
+/// What one document shares with earlier ones.
+struct Found {
+    document: usize,
+    common: u64,
+    copy_of: Option<u64>,
+}
+
 /// How documents are read, beside the scorer's options.
 #[derive(Clone, Copy)]
 struct Reading<'a> {
@@ -65,16 +88,13 @@ struct Reading<'a> {
     rule: Rule,
     /// Only the first so many distinct contexts of a document are scored.
     max_contexts: Option<usize>,
+    /// Whether fingerprints of units are needed.
+    sharing: bool,
 }
 
 impl Reading<'_> {
-    /// The candidates of a token range with whole documents, and the tokens of those to score.
-    fn scan<K: Key>(
-        &self,
-        plan: &WindowPlan<K>,
-        source: &Source,
-        range: Range<usize>,
-    ) -> (Vec<Row<K>>, Vec<u32>) {
+    /// The candidates of a token range with whole documents.
+    fn scan<K: Key>(&self, plan: &WindowPlan<K>, source: &Source, range: Range<usize>) -> Group<K> {
         let mut rows = Vec::with_capacity(range.len());
         plan.visit(
             source,
@@ -93,17 +113,26 @@ impl Reading<'_> {
         if let Some(most) = self.max_contexts {
             limit_contexts(&mut rows, plan, most);
         }
-        self.deduplicate(&mut rows, plan);
-        let windows = plan.packer.unpack_all(&scored_keys(&rows));
-        (rows, windows)
+        let mut prints = self.deduplicate(&mut rows, plan);
+        if self.sharing && prints.is_empty() {
+            prints = scored_keys(&rows).into_iter().map(fingerprint).collect();
+        }
+        Group {
+            rows,
+            prints,
+            found: Vec::new(),
+        }
     }
 
-    fn deduplicate<K: Key>(&self, rows: &mut [Row<K>], plan: &WindowPlan<K>) {
+    /// Marks what is no evidence of its own within its document; returns fingerprints of units,
+    /// where they are needed and are not the windows that are left.
+    fn deduplicate<K: Key>(&self, rows: &mut [Row<K>], plan: &WindowPlan<K>) -> Vec<u64> {
+        let mut prints = Vec::new();
         match self.rule {
             Rule::None => {}
             Rule::Unit if !self.scheme.unit_is_window() => {
                 // First by window: only distinct windows count as keyless, as in a scorer.
-                mark_duplicates(rows, |key| key);
+                mark_duplicates(rows, |key| key, |_| ());
                 let tokens = plan.packer.unpack_all(&scored_keys(rows));
                 let mut units = vec![0u128; tokens.len() / plan.packer.width];
                 self.scheme.units(&tokens, &mut units);
@@ -119,14 +148,20 @@ impl Reading<'_> {
                     .into_iter()
                     .zip(keyless)
                     .filter(|(_, keyless)| !keyless);
-                mark_duplicates(rows, |_| units.next().map_or(0, |(unit, _)| unit));
+                let unit_of = |_| units.next().map_or(0, |(unit, _)| unit);
+                mark_duplicates(rows, unit_of, |unit| {
+                    if self.sharing {
+                        prints.push(fingerprint(unit));
+                    }
+                });
             }
-            Rule::Unit | Rule::Window => mark_duplicates(rows, |key| key),
+            Rule::Unit | Rule::Window => mark_duplicates(rows, |key| key, |_| ()),
             Rule::Context => {
                 let identity = Identity::Context(plan.packer);
-                mark_duplicates(rows, |key| identity.of(key));
+                mark_duplicates(rows, |key| identity.of(key), |_| ());
             }
         }
+        prints
     }
 }
 
@@ -137,8 +172,12 @@ fn scored_keys<K: Key>(rows: &[Row<K>]) -> Vec<K> {
         .collect()
 }
 
-/// Marks the rows whose identity an earlier row of the same document had.
-fn mark_duplicates<K: Key, I: Key>(rows: &mut [Row<K>], mut identity: impl FnMut(K) -> I) {
+/// Marks the rows whose identity an earlier row of the same document had; `keep` gets the others'.
+fn mark_duplicates<K: Key, I: Key>(
+    rows: &mut [Row<K>],
+    mut identity: impl FnMut(K) -> I,
+    mut keep: impl FnMut(I),
+) {
     let mut seen = HashSet::new();
     let mut document = usize::MAX;
     for row in rows.iter_mut().filter(|row| row.status == Status::Scored) {
@@ -146,7 +185,10 @@ fn mark_duplicates<K: Key, I: Key>(rows: &mut [Row<K>], mut identity: impl FnMut
             document = row.document;
             seen.clear();
         }
-        if !seen.insert(identity(row.key)) {
+        let own = identity(row.key);
+        if seen.insert(own) {
+            keep(own);
+        } else {
             row.status = Status::Duplicate;
         }
     }
@@ -187,31 +229,80 @@ fn groups(source: &Source) -> Vec<Range<usize>> {
     groups
 }
 
+/// Marks what earlier documents used, over all groups in reading order.
+fn share<K: Key>(groups: &mut [Group<K>], sharing: &mut Sharing, pool: &Pool) {
+    let spans: Vec<_> = groups.iter().flat_map(|group| spans(&group.rows)).collect();
+    let prints: Vec<_> = groups
+        .iter()
+        .flat_map(|group| group.prints.iter().copied())
+        .collect();
+    let (verdicts, copies) = sharing.judge(pool, &spans, &prints);
+    let (mut verdicts, mut copies) = (verdicts.into_iter(), copies.into_iter());
+    for group in groups {
+        for run in group.rows.chunk_by_mut(|a, b| a.document == b.document) {
+            let mut common = 0;
+            for row in run.iter_mut().filter(|row| row.status == Status::Scored) {
+                match verdicts.next() {
+                    Some(Verdict::Shared) => row.status = Status::Shared,
+                    Some(Verdict::Common) => common += 1,
+                    _ => {}
+                }
+            }
+            group.found.push(Found {
+                document: run[0].document,
+                common,
+                copy_of: copies.next().flatten(),
+            });
+        }
+    }
+}
+
+/// How many units each document has, in order.
+fn spans<K>(rows: &[Row<K>]) -> impl Iterator<Item = Span> {
+    rows.chunk_by(|a, b| a.document == b.document)
+        .map(|run| Span {
+            document: run[0].document,
+            units: run
+                .iter()
+                .filter(|row| row.status == Status::Scored)
+                .count(),
+        })
+}
+
 /// Calls `take` with the candidates of each group of documents and the score words of those that
 /// are scored, in order.
 fn for_groups<K: Key>(
     reading: Reading,
     options: &Options,
     source: &Source,
+    mut sharing: Option<&mut Sharing>,
     check: &mut dyn FnMut() -> Result<()>,
-    mut take: impl FnMut(&[Row<K>], &[u64]),
+    mut take: impl FnMut(&Group<K>, &[u64]),
 ) -> Result<()> {
     let plan: WindowPlan<K> = window_plan(reading.scheme, options)?;
     let pool = Pool::new(options.threads)?;
     for round in groups(source).chunks(ROUND) {
         check()?;
-        let scanned: Vec<_> = pool.install(|| {
-            let groups = round.par_iter();
-            groups
+        let mut groups: Vec<Group<K>> = pool.install(|| {
+            let ranges = round.par_iter();
+            ranges
                 .map(|range| reading.scan(&plan, source, range.clone()))
                 .collect()
         });
-        let (rows, windows): (Vec<Vec<Row<K>>>, Vec<Vec<u32>>) = scanned.into_iter().unzip();
+        if let Some(sharing) = sharing.as_deref_mut() {
+            share(&mut groups, sharing, &pool);
+        }
+        let windows: Vec<Vec<u32>> = pool.install(|| {
+            let groups = groups.par_iter();
+            groups
+                .map(|group| plan.packer.unpack_all(&scored_keys(&group.rows)))
+                .collect()
+        });
         let words = patient_scores(reading.scheme.as_ref(), &windows.concat(), &pool, check)?;
         let mut rest = &words[..];
-        for (rows, windows) in rows.iter().zip(&windows) {
+        for (group, windows) in groups.iter().zip(&windows) {
             let (own, others) = rest.split_at(windows.len() / plan.packer.width);
-            take(rows, own);
+            take(group, own);
             rest = others;
         }
     }
@@ -248,6 +339,7 @@ fn reading<'a>(
         scheme,
         rule: options.rule,
         max_contexts,
+        sharing: false,
     })
 }
 
@@ -263,14 +355,42 @@ pub fn score_documents(
     by_bits!(
         reading,
         options,
-        score_documents_as(reading, options, source, check)
+        score_documents_as(reading, options, source, None, check)
     )
+}
+
+/// [`score_documents`], where a unit is evidence in the first documents of the corpus only, and
+/// documents with the same units are one test: copies are not scored. After an error `sharing` is
+/// as it was before. Under the rule `None`, which has no evidence, nothing is looked for.
+pub fn score_sharing(
+    scheme: &Arc<dyn Scheme>,
+    options: &Options,
+    source: &Source,
+    max_contexts: Option<usize>,
+    sharing: &mut Sharing,
+    check: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<DocumentTally>> {
+    let mut reading = reading(scheme, options, max_contexts)?;
+    reading.sharing = reading.rule != Rule::None;
+    sharing.begin();
+    let table = reading.sharing.then_some(&mut *sharing);
+    let found = by_bits!(
+        reading,
+        options,
+        score_documents_as(reading, options, source, table, check)
+    );
+    match &found {
+        Ok(_) => sharing.end(source.documents.len()),
+        Err(_) => sharing.undo(),
+    }
+    found
 }
 
 fn score_documents_as<K: Key>(
     reading: Reading,
     options: &Options,
     source: &Source,
+    sharing: Option<&mut Sharing>,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<DocumentTally>> {
     let kind = reading.scheme.score_kind();
@@ -280,8 +400,12 @@ fn score_documents_as<K: Key>(
             .iter_mut()
             .for_each(|tally| tally.depths = vec![0; depth.into()]);
     }
-    for_groups::<K>(reading, options, source, check, |rows, words| {
-        fold_documents(kind, rows, words, &mut tallies);
+    for_groups::<K>(reading, options, source, sharing, check, |group, words| {
+        fold_documents(kind, &group.rows, words, &mut tallies);
+        for found in &group.found {
+            let tally = &mut tallies[found.document];
+            (tally.common, tally.copy_of) = (found.common, found.copy_of);
+        }
     })?;
     Ok(tallies)
 }
@@ -317,6 +441,7 @@ fn fold_documents<K>(
                 Status::Filtered => tally.filtered += 1,
                 Status::Duplicate => tally.duplicates += 1,
                 Status::Keyless => tally.keyless += 1,
+                Status::Shared => tally.shared += 1,
                 Status::NoContext => {}
             }
         }
@@ -354,9 +479,9 @@ fn positions_as<K: Key>(
         status: vec![Status::NoContext as u8; tokens],
         scores: vec![f64::NAN; tokens],
     };
-    for_groups::<K>(reading, options, source, check, |rows, words| {
+    for_groups::<K>(reading, options, source, None, check, |group, words| {
         let mut words = words.iter().copied();
-        for row in rows {
+        for row in &group.rows {
             all.status[row.at] = row.status as u8;
             if row.status == Status::Scored {
                 all.scores[row.at] = score_value(kind, words.next().unwrap_or_default());

@@ -37,6 +37,8 @@ pub enum Status {
     Duplicate = 4,
     /// Its random draw does not depend on the key.
     Keyless = 5,
+    /// Evidence of earlier documents of the corpus.
+    Shared = 6,
 }
 
 /// How many windows each rule saw and removed.

@@ -7,6 +7,7 @@ mod documents;
 mod errors;
 mod kernels;
 mod kgrams;
+mod per_document;
 mod schemes;
 mod scorer;
 mod tokenize;
@@ -21,9 +22,11 @@ mod _core {
     #[pymodule_export]
     use crate::kgrams::{KgramCounts, KgramSet};
     #[pymodule_export]
+    use crate::per_document::{Sharing, score_documents, score_positions};
+    #[pymodule_export]
     use crate::schemes::Scheme;
     #[pymodule_export]
-    use crate::scorer::{Scorer, Tally, read_unit, score_documents, score_positions};
+    use crate::scorer::{Scorer, Tally, read_unit};
     #[pymodule_export]
     use crate::tokenize::FastTokenizer;
 

@@ -1,4 +1,4 @@
-//! `Scorer`, `Tally`, and documents scored on their own.
+//! `Scorer` and `Tally`.
 
 use crate::documents::{Arrays, RaggedSource, flat, rows};
 use crate::errors::{argument_error, borrow, borrow_mut, detached, to_py};
@@ -6,15 +6,14 @@ use crate::kgrams::KgramSet;
 use crate::schemes::Scheme;
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyBytes;
 use radscore_core::bytes::{self, Reader, put_u64};
 use radscore_core::frame::Rule;
 use radscore_core::outofcore::Limits;
-use radscore_core::schemes::ScoreKind;
 use radscore_core::spill::UnitFile;
 use radscore_core::weighted::Combine;
 use radscore_core::windows::PromptRole;
-use radscore_core::{Result, per_document, scorer, tally};
+use radscore_core::{Result, scorer, tally};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,7 +22,8 @@ const STATE_VERSION: u32 = 2;
 
 type Weights<'py> = Option<PyReadonlyArray1<'py, f64>>;
 
-fn options(
+/// The rules of a test.
+pub fn options(
     dedup: &str,
     combine: &str,
     start: Option<usize>,
@@ -206,9 +206,6 @@ type UnitArrays<'py> = (
     Bound<'py, PyArray1<f64>>,
     Option<Bound<'py, PyArray1<u64>>>,
 );
-
-/// Status and score of each position.
-type StatusAndScores<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>);
 
 /// Length and checksum of a file.
 type Stamp<'py> = (u64, Bound<'py, PyBytes>);
@@ -522,78 +519,4 @@ impl Scorer {
         let inner = &mut scorer.inner;
         detached(slf.py(), |_| inner.restore(state))
     }
-}
-
-/// Scores each document as a test of its own; a dict of arrays with one entry a document.
-#[pyfunction]
-#[pyo3(signature = (scheme, documents, prompts, filter, dedup, start, prompt_role, threads, max_contexts))]
-#[allow(clippy::too_many_arguments)]
-pub fn score_documents<'py>(
-    py: Python<'py>,
-    scheme: PyRef<'py, Scheme>,
-    documents: Arrays<'py>,
-    prompts: Option<Arrays<'py>>,
-    filter: Option<PyRef<'py, KgramSet>>,
-    dedup: &str,
-    start: Option<usize>,
-    prompt_role: &str,
-    threads: Option<usize>,
-    max_contexts: Option<usize>,
-) -> PyResult<Bound<'py, PyDict>> {
-    let options = options(dedup, "one", start, prompt_role, filter.as_deref(), threads)?;
-    let scheme = Arc::clone(&scheme.inner);
-    let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
-    let source = borrowed.source(scheme.vocab_size())?;
-    let tallies = detached(py, |check| {
-        per_document::score_documents(&scheme, &options, &source, max_contexts, check)
-    })?;
-    let out = PyDict::new(py);
-    let column = |name: &str, get: fn(&per_document::DocumentTally) -> u64| {
-        out.set_item(name, PyArray1::from_iter(py, tallies.iter().map(get)))
-    };
-    column("n_windows", |tally| tally.windows)?;
-    column("n_excluded", |tally| tally.excluded)?;
-    column("n_filtered", |tally| tally.filtered)?;
-    column("n_duplicates", |tally| tally.duplicates)?;
-    column("n_keyless", |tally| tally.keyless)?;
-    column("n_scored", |tally| tally.scored)?;
-    let statistic = PyArray1::from_iter(py, tallies.iter().map(|tally| tally.statistic));
-    out.set_item("statistic", statistic)?;
-    if let ScoreKind::Depths(_) = scheme.score_kind() {
-        let flat: Vec<u64> = tallies
-            .iter()
-            .flat_map(|tally| tally.depths.iter().copied())
-            .collect();
-        out.set_item("depth_counts", PyArray1::from_vec(py, flat))?;
-    }
-    Ok(out)
-}
-
-/// Status and score of each token of the documents as a target.
-#[pyfunction]
-#[pyo3(signature = (scheme, documents, prompts, filter, dedup, start, prompt_role, threads, max_contexts))]
-#[allow(clippy::too_many_arguments)]
-pub fn score_positions<'py>(
-    py: Python<'py>,
-    scheme: PyRef<'py, Scheme>,
-    documents: Arrays<'py>,
-    prompts: Option<Arrays<'py>>,
-    filter: Option<PyRef<'py, KgramSet>>,
-    dedup: &str,
-    start: Option<usize>,
-    prompt_role: &str,
-    threads: Option<usize>,
-    max_contexts: Option<usize>,
-) -> PyResult<StatusAndScores<'py>> {
-    let options = options(dedup, "one", start, prompt_role, filter.as_deref(), threads)?;
-    let scheme = Arc::clone(&scheme.inner);
-    let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
-    let source = borrowed.source(scheme.vocab_size())?;
-    let all = detached(py, |check| {
-        per_document::positions(&scheme, &options, &source, max_contexts, check)
-    })?;
-    Ok((
-        PyArray1::from_vec(py, all.status),
-        PyArray1::from_vec(py, all.scores),
-    ))
 }
