@@ -106,15 +106,18 @@ def test_weighted_units(family, data, dedup):
     twin, case = draw_case(data, family, dedup, weighted=True)
     scorer = scorer_of([twin], dedup, case)
     add(scorer, case)
-    evidence = [r for r in twin_of(twin, dedup, case).evidence() if r.weight != 0]
+    evidence = [r for r, _ in twin_of(twin, dedup, case).units() if r.weight != 0]
     units = scorer._core.weighted_units(0)
     assert units is not None
-    weights, scores, groups = units
+    weights, scores, groups, residues = units
     expected = [(r.weight, float(np.mean(twin.score(r.window)))) for r in evidence]
     found = list(zip(weights.tolist(), scores.tolist(), strict=True))
     assert len(found) == len(expected)
     for mine, theirs in zip(sorted(found), sorted(expected), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-12, abs=1e-15)
+    if residues is not None:
+        named = {twin.unit(r.window) for r in evidence}
+        assert sorted(residues.tolist()) == sorted(named)
     if groups is not None:
         assert len(set(groups.tolist())) == len({twin.seed32(r.window) for r in evidence})
 

@@ -56,6 +56,13 @@ class Tournament(Scheme):
         return tuple(weight / sum(line) for weight in line)
 
     @property
+    def steps(self) -> tuple[int, ...]:
+        """The weights as whole numbers, up to one factor."""
+        if self.method == "mean" or self.depth == 1:
+            return (1,) * self.depth
+        return tuple(10 * (self.depth - 1) - 9 * d for d in range(self.depth))
+
+    @property
     def null_law(self) -> NullLaw:
         """Law of the mean or weighted mean: bits of the exact null share, one a depth."""
         from radscore.stats.laws import SynthIDLaw
