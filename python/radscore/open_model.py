@@ -43,6 +43,8 @@ _STRICT: Final = (
     "each context counts at its first occurrence in the text, which carries the tested watermark; "
     "valid if everything that it was written from (prompts) was read too, or carries none"
 )
+#: Schemes that draw for linear forms of context and target.
+_MIXED: Final = ("synthid", "textseal")
 _LOOSE: Final = (
     "under this scheme different contexts share random draws, so that for text that carries the "
     "tested watermark the p-value is approximate; text without it has a valid one"
@@ -403,7 +405,7 @@ class _Evidence:
 
 def _reads_target(scheme: Scheme) -> bool:
     """Whether what is drawn for a target is shared with other targets after other contexts."""
-    return bool(getattr(scheme, "self_salt", False)) or bool(scheme.dependence)
+    return bool(getattr(scheme, "self_salt", False)) or scheme.name in _MIXED
 
 
 def _part(pairs: Pairs, start: int, end: int) -> Pairs:

@@ -638,7 +638,7 @@ def notes_of(
 ) -> tuple[str, ...]:
     """What limits the validity of a p-value of this scheme under a rule.
 
-    `counted` says that the p-value is that of the scheme's law over keys for the windows as they are.
+    `counted`: the p-value is that of the law over keys for the windows as they are.
     """
     notes = []
     if dedup == "none":

@@ -192,7 +192,7 @@ class ResidueLaw:
 
     @cached_property
     def _grid(self) -> tuple[float, dict[int, npt.NDArray[np.int64]], Counter[int], bool]:
-        """The grid's step, each depth's places on it, how many depths share them; if it is exact."""
+        """Step of the grid, places of each weight, depths of each weight, and if it is exact."""
         values, _ = self._values
         times = Counter(self.steps)
         length = float(values[-1] - values[0]) * sum(self.steps)
@@ -257,7 +257,7 @@ class ResidueLaw:
         for _ in range(40):
             middle = 0.5 * (below + above)
             below, above = (middle, above) if mean(middle) < target else (below, middle)
-        return min(above, most)
+        return float(min(above, most))
 
     def _place(self, total: float) -> tuple[int, float]:
         """The first place on the grid that counts, and the total over the centre."""
@@ -301,7 +301,7 @@ class ResidueLaw:
             logs.append(float(np.log(tail)) if tail > _PLAIN else np.nan)
         if np.isnan(logs).any():
             logs = self._far((place + spread, place), self._tilt(over))
-        low, high = (min(0.0, max(log, least)) / _LN10 + 0.0 for log in logs)
+        low, high = (float(min(0.0, max(log, least))) / _LN10 + 0.0 for log in logs)
         return low, high
 
     def _far(self, places: tuple[int, int], tilt: float) -> list[float]:
