@@ -23,7 +23,6 @@ from radscore.arguments import (
 )
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError
-from radscore.residues import counted_test, weighed_test
 from radscore.results import CurvePoint, ScoreResult
 from radscore.schemes import Scheme, TextSeal
 
@@ -337,6 +336,7 @@ class Scorer:
     def _test(
         self, index: int, tally: _core.Tally
     ) -> tuple[SumResult | WeightedResult, float, tuple[str, ...]]:
+        from radscore.residues import counted_test, weighed_test
         from radscore.stats import sum_test, weighted_test
 
         scheme = self.schemes[index]
@@ -369,6 +369,8 @@ class Scorer:
         total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
         log10_pvalue = math.nan
         if self.dedup != "none" and scheme.core.residues:
+            from radscore.residues import counted_test
+
             log10_pvalue = counted_test(scheme, tally).log10_pvalue
         elif self.dedup != "none":
             log10_pvalue = float(scheme.null_law.log10_sf(total, tally.n_scored))

@@ -1,8 +1,8 @@
 """Text made without the key: where it scores too often, the result says approximate.
 
 Two searches. Whether draws of one key at some distance are correlated, over all distances between
-targets after one context, and between contexts before one target. And whether targets that some keys
-favour are favoured by other keys too. Both know nothing but the vocabulary's size and the tool.
+targets after one context, and between contexts before one target. And whether targets that some
+keys favour are favoured by other keys too. Both know the vocabulary's size and the tool alone.
 """
 
 import numpy as np
@@ -134,7 +134,7 @@ def test_targets_that_some_keys_favour_are_not_favoured_by_others(name):
 
 
 def test_targets_that_a_public_table_favours():
-    """The smallest of 16 entries of a permutation of a million: seeds are few, and all are known."""
+    """The smallest of 16 entries of a million: seeds are few, and everybody knows them."""
     size, width, table, gamma = 8192, 16, 1_000_003, 0.25
     scheme = rs.KGW(vocab_size=size, seeding="minhash", context_width=width, gamma=gamma)
     # Lists of seeds by another seeding, whose sums are the seeds.

@@ -432,7 +432,9 @@ impl<K: Key> Frame<K> {
     /// The sums of one scheme so far.
     pub(crate) fn partial(&self, scheme: usize) -> Tally {
         let state = &self.schemes[scheme];
-        let mut sums = self.schemes[state.counted_by.unwrap_or(scheme)].sums.clone();
+        let mut sums = self.schemes[state.counted_by.unwrap_or(scheme)]
+            .sums
+            .clone();
         if state.scheme.residues() > 0 {
             sums.depths = state.scheme.residue_depths(&sums.residues);
         }

@@ -48,7 +48,8 @@ impl Sums {
     /// Counts the residues of windows.
     pub fn add_residues(&mut self, size: usize, units: &[u128]) {
         self.scored += units.len() as u64;
-        self.residues.add(size, units.iter().map(|&unit| unit as u32));
+        self.residues
+            .add(size, units.iter().map(|&unit| unit as u32));
     }
 
     /// Appends the sums.

@@ -2,7 +2,9 @@
 
 use crate::documents::check_aligned;
 use crate::errors::{argument_error, detached, reserve, to_py, token_error};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use radscore_core::pool::Pool;
 use radscore_core::schemes::gumbel::GumbelMax;
