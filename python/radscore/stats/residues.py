@@ -83,7 +83,7 @@ def shift_sums(
     Examples
     --------
     >>> shift_sums(np.array([3, 0, 0, 1]), np.array([True, False, False, True])).tolist()
-    [0, 3, 1, 4]
+    [1, 0, 3, 4]
     """
     from scipy.fft import irfft, rfft
 
