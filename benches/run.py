@@ -14,6 +14,7 @@ from benches import (
     bench_kgw_vs_transformers,
     bench_outofcore,
     bench_reading,
+    bench_synthid,
     bench_tokenize,
     bench_vllm_vs_numpy,
 )
@@ -36,6 +37,10 @@ SECTIONS: Final = (
     (
         "A pass over a corpus and one more key, all cores, nanoseconds per token read",
         (bench_decoys,),
+    ),
+    (
+        "SynthID's table on a large corpus, with and without 1 % marked, all cores",
+        (bench_synthid,),
     ),
     ("From text, all cores, nanoseconds per token", (bench_tokenize,)),
     ("Reading text with a model, all cores, nanoseconds per token", (bench_reading,)),

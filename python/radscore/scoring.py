@@ -153,7 +153,7 @@ class Scorer:
         self._core = _core.Scorer(
             [one.core for one in self.schemes],
             dedup,
-            combine,
+            "first" if predictable else combine,
             self.start,
             prompt_role,
             None if filter is None else filter.core,
@@ -354,19 +354,26 @@ class Scorer:
     def _test(
         self, index: int, tally: _core.Tally
     ) -> tuple[SumResult | WeightedResult, float, tuple[str, ...]]:
+        from radscore.residues import counted_test, weighed_test
         from radscore.stats import sum_test, weighted_test
 
         scheme = self.schemes[index]
-        notes = notes_of(scheme, self.dedup)
+        counted = scheme.core.residues > 0 and self.dedup != "none" and not self.predictable
+        notes = notes_of(scheme, self.dedup, counted=counted)
         units = self._core.weighted_units(index)
         if units is None:
             if self.predictable:
                 raise ArgumentError("predictable=True needs windows with weights")
+            if counted:
+                plain = counted_test(scheme, tally)
+                return plain, plain.statistic, notes
             total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
             return sum_test(total, tally.n_scored, scheme.null_law), total, notes
-        weights, _, groups = units
+        weights, _, groups, residues = units
         law = _weighted_law(scheme)
         total = tally.sum_weight_score - law.mean * tally.sum_weight
+        if counted and residues is not None:
+            return weighed_test(scheme, total, weights, residues), total, notes
         if _below_mean(scheme, weights):
             notes = (*notes, _GRID)
         shape = _list_shape(scheme, groups)
@@ -379,7 +386,11 @@ class Scorer:
         scheme = self.schemes[index]
         total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
         log10_pvalue = math.nan
-        if self.dedup != "none":
+        if self.dedup != "none" and scheme.core.residues:
+            from radscore.residues import counted_test
+
+            log10_pvalue = counted_test(scheme, tally).log10_pvalue
+        elif self.dedup != "none":
             log10_pvalue = float(scheme.null_law.log10_sf(total, tally.n_scored))
         return CurvePoint(n_tokens, tally.n_scored, total, log10_pvalue)
 
@@ -414,7 +425,7 @@ class Scorer:
     def save(self, path: str | Path, *, extra: dict[str, Any] | None = None) -> None:
         """Saves the state, replacing `path` at once; `load` continues exactly there.
 
-        The file (format ``RSST``, version 2, with a checksum) holds the distinct windows, sums
+        The file (format ``RSST``, version 3, with a checksum) holds the distinct windows, sums
         and fingerprints, never a key. `extra` is kept beside it (JSON).
         """
         try:
@@ -646,14 +657,19 @@ def _list_shape(scheme: Scheme, groups: npt.NDArray[np.uint64] | None) -> dict[s
     return {"groups": groups, "list_size": int(share[0]), "vocab_size": int(share[1])}
 
 
-def notes_of(scheme: Scheme, dedup: str, *, key: bool = True) -> tuple[str, ...]:
-    """What limits the validity of a p-value of this scheme under a rule."""
+def notes_of(
+    scheme: Scheme, dedup: str, *, key: bool = True, counted: bool = False
+) -> tuple[str, ...]:
+    """What limits the validity of a p-value of this scheme under a rule.
+
+    `counted`: the p-value is that of the law over keys for the windows as they are.
+    """
     notes = []
     if dedup == "none":
         notes.append(_NO_RULE)
-    elif dedup != "unit" and not scheme.core.unit_is_window:
+    elif dedup != "unit" and not scheme.core.unit_is_window and not counted:
         notes.append(_SHARED_UNITS.format(what=dedup, dedup=dedup))
-    if scheme.dependence:
+    if scheme.dependence and not counted:
         notes.append(f"the p-value is approximate: {scheme.dependence}")
     if key and scheme.has_public_key:
         notes.append(_PUBLIC_KEY)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.stats import BernoulliLaw, SynthIDLaw
+from radscore.stats import BernoulliLaw, ResidueLaw, SynthIDLaw
 from scipy.stats import kstest
 
 DEMO = Path(__file__).parents[2] / "demo"
@@ -96,7 +96,18 @@ def tallies(scheme, documents, dedup="unit", n_keys=N_KEYS, seed=1):
 def pvalues(scheme, found, seed=7):
     """A p-value a tally, spread over its step where the statistic is a whole number."""
     law = scheme.null_law
+    spread = np.random.default_rng(seed).random(len(found))
     n = np.array([tally.n_scored for tally in found])
+    if scheme.core.residues:
+        (counts,) = {tally.residue_counts.tobytes() for tally in found}
+        exact = ResidueLaw.of_counts(
+            np.frombuffer(counts, dtype=np.uint64), scheme.core.sampling_table, scheme.steps
+        )
+        totals = [int(np.dot(scheme.steps, tally.depth_counts)) for tally in found]
+        above, here = (
+            10.0 ** np.array([exact.log10_sf(total + more) for total in totals]) for more in (1, 0)
+        )
+        return above + spread * (here - above)
     if isinstance(law, BernoulliLaw):
         statistic = np.array([tally.n_green for tally in found], dtype=float)
     elif isinstance(law, SynthIDLaw):
@@ -105,7 +116,7 @@ def pvalues(scheme, found, seed=7):
         return law.sf(np.array([tally.score_sum for tally in found]), n)
     step = 1.0 if isinstance(law, BernoulliLaw) else law.weights[0]
     above, here = law.sf(statistic + step, n), law.sf(statistic, n)
-    return above + np.random.default_rng(seed).random(len(found)) * (here - above)
+    return above + spread * (here - above)
 
 
 def zscores(scheme, found):

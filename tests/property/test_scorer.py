@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from radscore._reference import pipeline
 
+#: A window, and a short vector of the lattice of SynthID's hash of five tokens.
+FORM = [50000] * 5
+SHORT = [688, -5682, -3386, -1372, 4384]
 RULES = ("unit", "window", "context", "none")
 STATUS = {"scored": 0, "excluded": 2, "filtered": 3, "duplicate": 4, "keyless": 5}
 
@@ -106,15 +109,18 @@ def test_weighted_units(family, data, dedup):
     twin, case = draw_case(data, family, dedup, weighted=True)
     scorer = scorer_of([twin], dedup, case)
     add(scorer, case)
-    evidence = [r for r in twin_of(twin, dedup, case).evidence() if r.weight != 0]
+    evidence = [r for r, _ in twin_of(twin, dedup, case).units() if r.weight != 0]
     units = scorer._core.weighted_units(0)
     assert units is not None
-    weights, scores, groups = units
+    weights, scores, groups, residues = units
     expected = [(r.weight, float(np.mean(twin.score(r.window)))) for r in evidence]
     found = list(zip(weights.tolist(), scores.tolist(), strict=True))
     assert len(found) == len(expected)
     for mine, theirs in zip(sorted(found), sorted(expected), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-12, abs=1e-15)
+    if residues is not None:
+        named = {twin.unit(r.window) for r in evidence}
+        assert sorted(residues.tolist()) == sorted(named)
     if groups is not None:
         assert len(set(groups.tolist())) == len({twin.seed32(r.window) for r in evidence})
 
@@ -203,7 +209,8 @@ def test_windows_with_one_unit_count_once(family, data):
     records = twin_of(twin, "none", case).evidence()
     tally = tally_of(twin, "unit", case)
     windows = [record.window for record in records if not twin.keyless(record.window)]
-    assert tally.n_scored == len({twin.unit(window) for window in windows})
+    unit = (lambda window: window) if twin.counts_residues else twin.unit
+    assert tally.n_scored == len({unit(window) for window in windows})
     assert tally.n_scored + tally.n_duplicates + tally.n_keyless == len(records)
 
 
@@ -214,13 +221,23 @@ def test_units_that_windows_share():
         (rs.KGW(seeding="additive", **common), [[1, 2, 9], [2, 1, 9], [0, 3, 9]], 1),
         (rs.KGW(seeding="last_token", **common), [[1, 2, 9], [5, 2, 9]], 1),
         (
-            rs.SynthID(keys=(3, 4), vocab_size=2**17, context_width=2),
-            [[1, 2, 9], [1 + 65536, 2, 9], [1, 2, 9 + 65536], [1, 2, 10]],
+            rs.SynthIDDeepMind(keys=(3, 4), vocab_size=2**17, context_width=4),
+            [FORM, [FORM[i] + SHORT[i] for i in range(5)], [*FORM[:4], 7]],
             2,
         ),
     ):
         assert rs.score(documents, scheme, "unit", start=2).n_scored == n_units
         assert rs.score(documents, scheme, "window", start=2).n_scored == len(documents)
+
+
+def test_ids_that_alias_are_one_residue():
+    """Each of their windows counts, and all of them have one score."""
+    scheme = rs.SynthID(keys=(3, 4), vocab_size=2**17, context_width=2)
+    scorer = rs.Scorer(scheme)
+    scorer.add([[1, 2, 9], [1 + 65536, 2, 9], [1, 2, 9 + 65536], [1, 2, 10]])
+    counts = scorer.tally().residue_counts
+    assert sorted(counts[counts > 0].tolist()) == [1, 3]
+    assert scorer.result().n_scored == 4
 
 
 @examples(40)

@@ -130,10 +130,12 @@ def test_hf_lefthash_reads_one_token_of_a_wide_window():
     assert run(scheme, documents, dedup="window").n_scored == 2
 
 
-def test_synthid_ids_that_alias_are_one_unit():
+def test_synthid_ids_that_alias_are_one_residue():
     scheme = SynthID(vocab_size=2**18, context_width=1, keys=(5, 6))
     documents = [[1, 2], [1 + 65536, 2], [1, 2 + 65536]]
-    assert run(scheme, documents, dedup="unit", start=1).n_scored == 1
+    tally = run(scheme, documents, dedup="unit", start=1)
+    assert (tally.n_scored, tally.sum_w, tally.sum_w2) == (3, 3.0, 9.0)
+    assert scheme.unit((1, 2)) == scheme.unit((1 + 65536, 2)) == scheme.unit((1, 2 + 65536))
     assert run(scheme, documents, dedup="window", start=1).n_scored == 3
 
 

@@ -89,7 +89,7 @@ def test_no_rule_no_pvalue():
 
 
 def test_a_rule_that_is_not_exact_says_so():
-    mixed = rs.KGW.from_lm_watermarking("minhash", vocab_size=500, gamma=0.25, hash_key=11)
+    mixed = rs.KGW(seeding="additive", vocab_size=500, gamma=0.25, context_width=3, hash_key=11)
     assert "approximate" in scored(mixed, text(), dedup="window").result().notes[0]
     assert scored(mixed, text(), dedup="unit").result().notes == ()
     assert scored(KEYED, text(), dedup="window").result().notes == ()
@@ -254,7 +254,9 @@ def test_tallies_of_different_windows_merge():
     rng = np.random.default_rng(2)
     low, high = rng.integers(0, 250, (9, 60)), rng.integers(250, 500, (9, 60))
     for scheme in (KEYED, GUMBEL, rs.SynthID(vocab_size=500, keys=(1, 2, 3), context_width=2)):
-        for weights in (None, np.linspace(-1, 2, 540)):
+        # weights of one residue add up, in windows of both halves: their squares do not
+        weighted = () if scheme.core.residues else (np.linspace(-1, 2, 540),)
+        for weights in (None, *weighted):
             parts = []
             for documents in (low, high):
                 scorer = rs.Scorer(scheme, "window")
@@ -340,7 +342,8 @@ def test_bad_arguments_are_named(call, says):
 
 def test_documents_and_positions_agree():
     documents = rs.Documents.of(text())
-    for scheme in (KEYED, GUMBEL, LISTS, rs.SynthID(vocab_size=500, keys=(1, 2, 3))):
+    hashed = rs.SynthIDDeepMind(vocab_size=500, keys=(1, 2, 3))
+    for scheme in (KEYED, GUMBEL, LISTS, hashed):
         scores = rs.score_documents(documents, scheme, max_sharing=None)
         places = rs.score_positions(documents, scheme)
         assert len(scores) == 40
@@ -350,6 +353,11 @@ def test_documents_and_positions_agree():
             assert scores.n_scored[i] == alone.n_scored
             assert scores.statistic[i] == pytest.approx(alone.statistic)
             assert scores.log10_pvalue[i] == pytest.approx(alone.log10_pvalue, rel=1e-12)
+    table = rs.SynthID(vocab_size=500, keys=(1, 2, 3), sampling_table_size=64)
+    scores = rs.score_documents(documents, table)
+    places = rs.score_positions(documents, table)
+    assert places.scored.reshape(40, 100).sum(1).tolist() == scores.n_scored.tolist()
+    assert scores.n_scored.max() <= 64 < scored(table, [documents[0]]).result().n_scored
     assert "n_documents=40" in repr(scores)
     assert "duplicate=" in repr(places)
 
@@ -366,11 +374,15 @@ def test_max_contexts_and_prompts_per_document():
 
 def test_what_weakens_a_result_is_said():
     text_seal = rs.TextSeal(vocab_size=500, key=3, context_width=2)
-    for scheme in (text_seal, rs.SynthID(vocab_size=500, keys=(1, 2, 3), context_width=2)):
+    for scheme in (text_seal, rs.SynthIDDeepMind(vocab_size=500, keys=(1, 2, 3))):
         result = scored(scheme, text()).result()
         assert result.method.startswith("approximate: ")
         assert "decoy keys" in result.notes[0]
         assert "decoy keys" in rs.score_documents(text(), scheme).notes[0]
+    table = rs.SynthID(vocab_size=500, keys=(1, 2, 3), context_width=2)
+    result = scored(table, text()).result()
+    assert (result.method, result.notes) == ("exact tail over random keys", ())
+    assert "decoy keys" in rs.score_documents(text(), table).notes[0]
     public = rs.KGW(vocab_size=500)
     assert "public constant" in scored(public, text()).result().notes[0]
     assert "rank among all keys and not a frequency" in scored(public, text()).result().notes[0]
@@ -438,3 +450,56 @@ def test_odd_input_is_refused():
         rs.score_documents([[1, 2, 3]], [KEYED, GUMBEL])
     assert len(rs.score_documents([[1, 2, 3]], [KEYED])) == 1
     rs.Scorer(KEYED).add_pairs([], [])
+
+
+@pytest.mark.parametrize("method", ["mean", "weighted_mean"])
+def test_residues_of_a_corpus_are_its_evidence(method, tmp_path):
+    """Split, merged, saved, spilled to files, under one key or many: one result."""
+    scheme = rs.SynthID(
+        vocab_size=500, keys=(1, 2, 3), context_width=2, sampling_table_size=64, method=method
+    )
+    decoys = scheme.decoys(4, seed=1)
+    whole = rs.Scorer([scheme, *decoys, KEYED], curve=[1000, 4000])
+    whole.add(text())
+    result = whole.results()[0]
+    windows = np.lib.stride_tricks.sliding_window_view(text(), 3, axis=1).reshape(-1, 3)
+    assert result.n_scored == len(np.unique(windows, axis=0))
+    assert result.curve[-1].log10_pvalue == result.log10_pvalue
+    for one, expected in zip([scheme, *decoys], whole.results(), strict=False):
+        alone = scored(one, text()).result()
+        assert (alone.statistic, alone.log10_pvalue) == (expected.statistic, expected.log10_pvalue)
+    first, second = rs.Scorer(scheme), rs.Scorer(scheme)
+    first.add(text()[:20])
+    second.add(text()[20:])
+    first.save(tmp_path / "state")
+    first = rs.Scorer.load(tmp_path / "state", scheme)
+    first.merge(second)
+    assert first.tallies() == whole.tallies()[:1]
+    spilled = rs.Scorer([scheme, *decoys])
+    spilled.core.set_limit(1 << 14, [tmp_path])
+    for _ in range(3):
+        spilled.add(text())
+    assert list(tmp_path.glob("*.rsw"))
+    assert [one.log10_pvalue for one in spilled.results()] == [
+        one.log10_pvalue for one in whole.results()[:5]
+    ]
+    assert rs.decoy_test(spilled).n_decoys == 4
+
+
+def test_weights_of_residues_add_up():
+    """Whole and real weights of windows; equal ones are the plain test."""
+    scheme = rs.SynthID(vocab_size=500, keys=(1, 2, 3), context_width=2, sampling_table_size=64)
+    plain = scored(scheme, text()).result()
+    for factor, exact in ((1.0, True), (0.3, False)):
+        scorer = rs.Scorer(scheme)
+        scorer.add(text(), weights=np.full(4000, factor))
+        result = scorer.result()
+        assert result.n_scored == plain.n_scored
+        assert result.weighted.n_units == 64
+        assert result.zscore == pytest.approx(plain.zscore, rel=1e-9)
+        assert result.log10_pvalue == pytest.approx(plain.log10_pvalue, rel=1e-9 if exact else 0.02)
+    late = rs.Scorer(scheme, predictable=True)
+    late.add(text(), weights=np.ones(4000))
+    result = late.result()
+    assert result.n_scored == 64
+    assert result.method.startswith("approximate: martingale")

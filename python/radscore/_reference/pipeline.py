@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 Dedup = Literal["unit", "window", "context", "none"]
-Combine = Literal["one", "sum"]
+Combine = Literal["one", "sum", "first"]
 Role = Literal["exclude", "context"]
 Fate = Literal["excluded", "filtered", "duplicate", "keyless", "scored"]
 
@@ -51,8 +51,9 @@ class Rules:
     ----------
     dedup : {"unit", "window", "context", "none"}
         Which windows are the same evidence (section 7).
-    combine : {"one", "sum"}
+    combine : {"one", "sum", "first"}
         Whether evidence seen again keeps the weight of its first place or adds the others.
+        Windows of one residue add up besides, unless under `first`.
     filter : collection of contexts, optional
         Only windows whose context is among them are scored.
     start : int, optional
@@ -192,8 +193,17 @@ class Scorer:
     (4, 1, 3)
     """
 
-    def __init__(self, scheme: Scheme, rules: Rules | None = None) -> None:
+    def __init__(
+        self, scheme: Scheme, rules: Rules | None = None, *, count_residues: bool = True
+    ) -> None:
         self.scheme = scheme
+        #: Whether windows count once each, by their residue, where the scheme allows it.
+        self.by_residue = (
+            count_residues
+            and scheme.counts_residues
+            and (rules or Rules()).combine != "first"
+            and (rules or Rules()).dedup != "none"
+        )
         self.rules = rules or Rules()
         self.n_documents = self.n_short_documents = self.n_tokens = 0
         self.n_windows = self.n_excluded = self.n_filtered = 0
@@ -258,19 +268,35 @@ class Scorer:
             context = record.window[:-1]
             if self.rules.dedup == "unit" and self.scheme.keyless(record.window):
                 continue
-            if self.rules.dedup == "unit":
+            if self.rules.dedup == "unit" and not self.by_residue:
                 groups[self.scheme.unit(record.window)].append(record)
             elif (
-                self.rules.dedup == "window"
+                self.rules.dedup in ("unit", "window")
                 or first_place.setdefault(context, record.place) == record.place
             ):  # rule `context`: what comes at a later place does not count at all
                 groups[record.window].append(record)
         return [self._combined(group) for group in groups.values()]
 
     def _combined(self, group: list[Record]) -> Record:
-        if self.rules.combine == "one":
+        if self.rules.combine != "sum":
             return group[0]
         return Record(group[0].place, group[0].window, math.fsum(r.weight for r in group))
+
+    def units(self) -> list[tuple[Record, int]]:
+        """The evidence with its weights, and how many windows are behind each piece.
+
+        Windows of one residue have one score under every key: their weights add.
+        """
+        evidence = self.evidence()
+        if not self.by_residue:
+            return [(record, 1) for record in evidence]
+        groups: dict[Hashable, list[Record]] = defaultdict(list)
+        for record in evidence:
+            groups[self.scheme.unit(record.window)].append(record)
+        return [
+            (Record(g[0].place, g[0].window, math.fsum(r.weight for r in g)), len(g))
+            for g in groups.values()
+        ]
 
     def tally(self) -> Tally:
         """The sums over everything added so far."""
@@ -278,9 +304,12 @@ class Scorer:
         keyless = set[Window]()
         if self.rules.dedup == "unit":
             keyless.update(r.window for r in self.records if self.scheme.keyless(r.window))
-        counted = [record for record in evidence if record.weight != 0]
-        weights = [record.weight for record in counted]
-        scores = [self.scheme.score(record.window) for record in counted]
+        units = self.units()
+        counted = [(record, n) for record, n in units if record.weight != 0]
+        n_scored = sum(n for _, n in counted)
+        weights = [record.weight for record, _ in counted]
+        scores = [self.scheme.score(record.window) for record, _ in counted]
+        alone = [self.scheme.score(record.window) for record in evidence if record.weight != 0]
         return Tally(
             n_documents=self.n_documents,
             n_short_documents=self.n_short_documents,
@@ -290,9 +319,9 @@ class Scorer:
             n_filtered=self.n_filtered,
             n_duplicates=len(self.records) - len(evidence) - len(keyless),
             n_keyless=len(keyless),
-            n_zero_weight=len(evidence) - len(counted),
-            n_scored=len(counted),
-            score_sum=self.sums(None, scores),
+            n_zero_weight=len(evidence) - n_scored,
+            n_scored=n_scored,
+            score_sum=self.sums(None, alone),
             sum_w=math.fsum(weights),
             sum_w2=math.fsum(w * w for w in weights),
             max_abs_w=max(map(abs, weights), default=0.0),
@@ -397,7 +426,7 @@ def per_document(
     for i, (document, prompt) in enumerate(
         zip(documents, prompts or [()] * len(documents), strict=True)
     ):
-        scorer = Scorer(scheme, rules)
+        scorer = Scorer(scheme, rules, count_residues=False)
         scorer.add([document], [prompt])
         tally, kept, n_common, first = scorer.tally(), scorer.evidence(), 0, -1
         units = [scheme.unit(r.window) if rules.dedup == "unit" else r.window for r in kept]

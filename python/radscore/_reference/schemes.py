@@ -108,6 +108,11 @@ class Scheme(ABC):
         """Whether windows of these seeds can have one unit."""
         return seed == other
 
+    @property
+    def counts_residues(self) -> bool:
+        """Whether windows count once each, since the law of the sum is known for any units."""
+        return False
+
     def keyless(self, window: Window) -> bool:
         """Whether the random draw may not depend on the key, so that it is no evidence."""
         del window
@@ -447,14 +452,19 @@ class SynthID(Scheme):
         size = self.sampling_table_size
         return tuple(self.table[accumulate(h, [key]) % size] for key in self.keys)
 
+    @property
+    def counts_residues(self) -> bool:
+        size = self.sampling_table_size
+        return size & (size - 1) == 0
+
     def unit(self, window: Window) -> Hashable:
         """The low bits of the window's hash, which fix all its g-values.
 
         Low bits of a product depend on low bits only, so this needs a table size that is a power
         of two; with any other, all 64 bits are read.
         """
-        h, size = accumulate(1, window), self.sampling_table_size
-        return h % size if size & (size - 1) == 0 else h
+        h = accumulate(1, window)
+        return h % self.sampling_table_size if self.counts_residues else h
 
     def context_seed(self, window: Window) -> None:
         """Any two windows can share the low bits of their hashes."""
@@ -486,6 +496,10 @@ class SynthIDDeepMind(Scheme):
         """One g-value a key."""
         h = accumulate(self.iv, window)
         return tuple(_g_value(accumulate(h, [key])) for key in self.keys)
+
+    def unit(self, window: Window) -> int:
+        """The hash's linear form of the tokens: equal forms, equal hashes under every key."""
+        return accumulate(0, window)
 
     def context_seed(self, window: Window) -> Hashable | None:
         """The block of 2^20 hashes in which that of the context lies, the keys' share left out.

@@ -9,10 +9,18 @@ from radscore import _core
 from radscore.errors import SchemeError
 from radscore.schemes.base import MAX_CONTEXT_WIDTH, Draws, Scheme, choice, flag, real, whole
 from radscore.schemes.key import Key, Secret, secret_bytes, secret_int
+from radscore.schemes.permutation import (
+    PERIODIC_SEEDINGS,
+    PUBLIC_TABLE,
+    TABLE_SEEDINGS,
+    table_period,
+)
 from radscore.schemes.reading import as_fields, free_form
 from radscore.schemes.serving import vllm_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from radscore.stats.laws import NullLaw
 
 __all__ = ["SBW", "Keyed", "TextSeal"]
@@ -107,11 +115,6 @@ class TextSeal(Threshold):
         "Distinct windows can share a unit; the default deduplication counts them once.",
     )
 
-    dependence: ClassVar[str] = (
-        "the key enters the hash linearly, so that draws of windows at certain distances are "
-        "correlated under every key (up to 0.4); compare with decoy keys"
-    )
-
     key: int
     context_width: int = 1
     gamma: float | None = 0.5
@@ -130,6 +133,14 @@ class TextSeal(Threshold):
             vocab_size=self.vocab_size,
             context_width=self.context_width,
             gamma=self.gamma,
+        )
+
+    @property
+    def dependence(self) -> str:
+        """Draws of windows at certain distances are correlated."""
+        return (
+            "the key enters the hash linearly, so that draws of windows at certain distances are "
+            "correlated under every key (up to 0.4); compare with decoy keys"
         )
 
     def _decoy(self, draws: Draws) -> dict[str, Any]:
@@ -257,8 +268,19 @@ class SBW(Scheme):
 
         return BernoulliLaw(self.share)
 
+    @property
+    def dependence(self) -> str:
+        """With lm-watermarking's table, seeds come from a public list."""
+        hashing = self.hashing == "table" and self.seeding in TABLE_SEEDINGS
+        return PUBLIC_TABLE if hashing else ""
+
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         return {"key": draws.between(1, _INT64)}
+
+    def _function(self, secret: tuple[Any, ...]) -> Hashable:
+        if self.hashing == "table" and self.seeding in PERIODIC_SEEDINGS:
+            return table_period(secret[0], self.vocab_size)
+        return secret
 
     @classmethod
     def from_sbw(cls, scheme: str, *, key: Secret, vocab_size: int, gamma: float = 0.5) -> SBW:

@@ -23,6 +23,8 @@ from radscore.schemes.key import secret_int
 from radscore.schemes.reading import as_fields, lm_watermarking_name
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from radscore.stats.laws import NullLaw
 
 __all__ = ["KGW", "GumbelMax"]
@@ -47,6 +49,19 @@ _HASHING = (
     "minskipgram",
     "noncomm",
 )
+#: Seedings that read a table of `TABLE_SIZE` entries, at a place that the key multiplies.
+PERIODIC_SEEDINGS = (
+    *_TABLES,
+    *(name for name in _HASHING if name not in ("anchored_minhash", "noncomm")),
+)
+#: All that read the table.
+TABLE_SEEDINGS = (*_TABLES, *_HASHING)
+#: Entries of the table of lm-watermarking, transformers and the radioactivity authors.
+TABLE_SIZE = 1_000_003
+PUBLIC_TABLE = (
+    "seeds come from a public table of 1,000,003 entries: text that was chosen for its score under "
+    "the table's seeds scores without the key; compare with decoy keys"
+)
 SEEDINGS = ("hash", *_TABLES, "last_token", *_PLAIN, *_HASHING)
 
 _TABLE_WHY = (
@@ -54,6 +69,14 @@ _TABLE_WHY = (
     "no key tells: give the seed of a generator whose first draw is that table (table_seed), or "
     "use seeding='hash'"
 )
+
+
+def table_period(key: int, most: int) -> Hashable:
+    """Equal for keys that read one table at the same places for all numbers below `most`.
+
+    Products beyond 64 bits wrap around; keys that reach them are told apart.
+    """
+    return key % TABLE_SIZE if key * most < 2**63 else ("wraps", key)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -137,6 +160,19 @@ class TorchSeeded(Scheme):
             "key": key,
             "table_seed": table or 0,
         }
+
+    @property
+    def dependence(self) -> str:
+        """Seeds come from a table that everybody knows, unless the key seeds it."""
+        public = self.seeding in TABLE_SEEDINGS and self.table_seed != "hash_key"
+        return PUBLIC_TABLE if public else ""
+
+    def _function(self, secret: tuple[Any, ...]) -> Hashable:
+        if self.seeding in PERIODIC_SEEDINGS and self.table_seed != "hash_key":
+            key = secret[self.secrets.index(self._used_secrets()[0])]
+            most = self.vocab_size * (self.context_width if self.seeding in _TABLES else 1)
+            return table_period(key, most)
+        return secret
 
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         if self.seeding == "hash":

@@ -12,6 +12,8 @@ from radscore.schemes.key import secret_int
 from radscore.schemes.reading import as_fields, json_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from radscore.stats.laws import NullLaw
 
 __all__ = ["SGLangGumbel", "VLLMDualKeyGumbel", "VLLMGumbel", "vllm_fields"]
@@ -204,6 +206,16 @@ class VLLMDualKeyGumbel(VLLMGumbel):
         )
 
 
+def _state(key: int, state: int = 0) -> int:
+    """What MurmurHash3 keeps of a key's two words: all keys of one state are one function."""
+    for word in (key & 0xFFFF_FFFF, key >> 32):
+        k = word * 0xCC9E2D51 & 0xFFFF_FFFF
+        k = (k << 15 | k >> 17) * 0x1B873593 & 0xFFFF_FFFF
+        state ^= k
+        state = ((state << 13 | state >> 19) * 5 + 0xE6546B64) & 0xFFFF_FFFF
+    return state
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SGLangGumbel(Scheme):
     """SGLang's Gumbel-max watermark (`--enable-watermark`; read in 0.5.23).
@@ -275,6 +287,20 @@ class SGLangGumbel(Scheme):
         from radscore.stats.laws import ExponentialLaw
 
         return ExponentialLaw()
+
+    @property
+    def dependence(self) -> str:
+        """MurmurHash3 keeps 32 bits of the key."""
+        return (
+            "the hash keeps 32 bits of the key, which chooses one of 2^32 functions: text that was "
+            "searched for against all of them scores without the key; compare with decoy keys"
+        )
+
+    def _function(self, secret: tuple[Any, ...]) -> Hashable:
+        key, key_b = secret
+        if key_b is None:
+            return _state(key)
+        return _state(key), _state(key_b), _state(key_b, _state(key))
 
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         decoy = {"key": draws.between(0, _UINT64)}

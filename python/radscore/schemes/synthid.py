@@ -46,9 +46,6 @@ class Tournament(Scheme):
             raise SchemeError("keys must differ: depths of one key have the same g-values")
         self._set("context_width", whole("context_width", self.context_width, 1, MAX_CONTEXT_WIDTH))
 
-    #: Keys that differ by a multiple of it give the same g-values.
-    _period: ClassVar[int] = 2**64
-
     @property
     def depth(self) -> int:
         """Number of keys, and so of g-values of a window."""
@@ -63,6 +60,13 @@ class Tournament(Scheme):
         return tuple(weight / sum(line) for weight in line)
 
     @property
+    def steps(self) -> tuple[int, ...]:
+        """The weights as whole numbers, up to one factor."""
+        if self.method == "mean" or self.depth == 1:
+            return (1,) * self.depth
+        return tuple(10 * (self.depth - 1) - 9 * d for d in range(self.depth))
+
+    @property
     def null_law(self) -> NullLaw:
         """Law of the mean or weighted mean: bits of the exact null share, one a depth."""
         from radscore.stats.laws import SynthIDLaw
@@ -73,7 +77,7 @@ class Tournament(Scheme):
         keys: list[int] = []
         while len(keys) < self.depth:
             key = draws.between(-(2**63), 2**63 - 1)
-            if all((key - other) % self._period for other in keys):
+            if key not in keys:
                 keys.append(key)
         return {"keys": tuple(keys)}
 
@@ -103,8 +107,11 @@ class SynthID(Tournament):
 
     All g-values of a window depend on its hash modulo the table's size alone (a power of two):
     with the default table only 65,536 different g-vectors exist, and the ids t and t + 65536 are
-    one. That residue is the unit that is counted once, so a corpus never gives more than 65,536
-    units; the table's own share of ones, not 1/2, is the null share.
+    one. A scorer counts how many distinct windows have each residue; over random keys the law of
+    their sum is known exactly for any such counts (`radscore.stats.ResidueLaw`), and its least
+    p-value is `size ** -depth`. Documents that are tested one by one count each residue once. With
+    a table of another size the unit is the whole hash, and p-values are approximate. The table's
+    own share of ones, not 1/2, is the null share.
 
     Examples
     --------
@@ -121,21 +128,14 @@ class SynthID(Tournament):
             "synthid_deepmind."
         ),
         (
-            "A pooled test counts each of the table's residues once: at most 65,536 units with the "
-            "default table."
+            "A corpus is tested by the exact law over keys for the residues that its windows have; "
+            "documents on their own count each residue once, and are approximate."
         ),
         (
             "The sampling table is that of torch's CPU generator; a processor that was built on a "
             "GPU has another."
         ),
     )
-
-    dependence: ClassVar[str] = (
-        "all depths read one public table at places that the key shifts: text that was marked with "
-        "other keys of this table can share depths with these keys by chance (about 1 % of random "
-        "sets of 30 keys); compare with decoy keys"
-    )
-    _period: ClassVar[int] = 65536
 
     sampling_table_size: int = 65536
     sampling_table_seed: int = 0
@@ -146,6 +146,19 @@ class SynthID(Tournament):
         self._set("sampling_table_size", size)
         seed = whole("sampling_table_seed", self.sampling_table_seed, 0, 2**64 - 1)
         self._set("sampling_table_seed", seed)
+
+    @property
+    def dependence(self) -> str:
+        """What is wrong where residues are taken for independent draws.
+
+        Not so where windows are counted by residue, as a scorer does with a table whose size is a
+        power of two.
+        """
+        return (
+            "all depths read one public table at places that the key shifts: text that was marked "
+            "with other keys of this table can share depths with these keys by chance (about 1 % "
+            "of random sets of 30 keys); compare with decoy keys"
+        )
 
     def _build(self) -> _core.Scheme:
         return _core.Scheme.synthid(
@@ -244,11 +257,17 @@ class SynthIDDeepMind(Tournament):
         The score of a unit: the mean of its g-values, or their mean with weights linear from 10
         down to 1 over the depths.
 
+    Notes
+    -----
+    The unit is the hash that the keys extend: a linear form of the window's tokens modulo 2^64.
+    Windows that differ by a short vector of its lattice share it under all keys; they are rare in
+    natural text, and easily made.
+
     Examples
     --------
     >>> scheme = SynthIDDeepMind(vocab_size=32000, keys=[654, 400, 836, 123])
     >>> scheme.units_are_windows
-    True
+    False
     """
 
     name: ClassVar[str] = "synthid_deepmind"
@@ -259,6 +278,15 @@ class SynthIDDeepMind(Tournament):
             "synthid."
         ),
     )
+
+    @property
+    def dependence(self) -> str:
+        """Draws of hashes at certain distances are correlated."""
+        return (
+            "the keys enter after a linear form of the window: draws of hashes a small power of "
+            "the multiplier's inverse apart, and of some targets after one context (626 apart), "
+            "are correlated under every key; compare with decoy keys"
+        )
 
     def _build(self) -> _core.Scheme:
         return _core.Scheme.synthid_deepmind(

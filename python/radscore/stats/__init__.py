@@ -16,6 +16,7 @@ from radscore.stats.laws import (
     SynthIDLaw,
     moment_matched_dual_log10_sf,
 )
+from radscore.stats.residues import ResidueLaw
 from radscore.stats.smirnov import SmirnovResult, smirnov_test
 from radscore.stats.sums import SumResult, sum_test
 from radscore.stats.weighted import WeightedResult, weighted_test
@@ -27,6 +28,7 @@ __all__ = [
     "ExponentialLaw",
     "FalseDiscoveryResult",
     "NullLaw",
+    "ResidueLaw",
     "ShareInterval",
     "SmirnovResult",
     "SumResult",

@@ -94,6 +94,13 @@ impl<K: Key> Frame<K> {
             combined: None,
             next_order: 0,
         };
+        // Residues do not depend on keys: they are counted once for all tables of one size.
+        for at in 1..frame.schemes.len() {
+            let size = frame.schemes[at].scheme.residues();
+            let same = |state: &SchemeState<K>| state.scheme.residues() == size;
+            let first = frame.schemes.iter().position(same);
+            frame.schemes[at].counted_by = first.filter(|&first| size > 0 && first < at);
+        }
         // The units of one scheme can be deduplicated at once, without the windows.
         frame.by_unit = match &frame.schemes[..] {
             [only] if frame.counts_units(only) && K::BITS == 64 => {
@@ -382,7 +389,7 @@ impl<K: Key> Frame<K> {
     ) -> Result<()> {
         let sameness = self.sameness();
         pool.install(|| self.store.settle(&sameness));
-        let direct = self.schemes.iter().filter(|state| state.units.is_none());
+        let direct = self.schemes.iter().filter(|state| state.scores_windows());
         let direct: Vec<Arc<dyn Scheme>> = direct.map(|state| Arc::clone(&state.scheme)).collect();
         let schemes: Vec<&dyn Scheme> = direct.iter().map(AsRef::as_ref).collect();
         let packer = self.plan.packer;
@@ -390,7 +397,7 @@ impl<K: Key> Frame<K> {
             schemes: &schemes,
             packer,
             drops_keyless: self.rule == Rule::Unit,
-            hands_on: schemes.len() < self.schemes.len(),
+            hands_on: self.has_units(),
             pool,
             desks: &self.desks,
         };
@@ -400,12 +407,11 @@ impl<K: Key> Frame<K> {
                 *duplicates += removed;
                 let mut sums = sums.iter();
                 for state in states.iter_mut() {
-                    match state.units {
-                        Some(_) => pool.install(|| state.push_units(fresh, packer)),
-                        None => sums
-                            .next()
-                            .into_iter()
-                            .for_each(|more| state.sums.merge(more)),
+                    if state.units.is_some() {
+                        pool.install(|| state.push_units(fresh, packer));
+                    } else if state.scores_windows() {
+                        let more = sums.next();
+                        more.into_iter().for_each(|more| state.sums.merge(more));
                     }
                 }
             };
@@ -425,7 +431,13 @@ impl<K: Key> Frame<K> {
 
     /// The sums of one scheme so far.
     pub(crate) fn partial(&self, scheme: usize) -> Tally {
-        let mut sums = self.schemes[scheme].sums.clone();
+        let state = &self.schemes[scheme];
+        let mut sums = self.schemes[state.counted_by.unwrap_or(scheme)]
+            .sums
+            .clone();
+        if state.scheme.residues() > 0 {
+            sums.depths = state.scheme.residue_depths(&sums.residues);
+        }
         // Whether a repetition was found by its window or by its unit depends on the way.
         let by_unit = std::mem::take(&mut sums.unit_duplicates);
         Tally {
@@ -475,7 +487,7 @@ impl<K: Key> Frame<K> {
             .into_iter()
             .map(|word| score_value(kind, word))
             .collect();
-        let kept = units.weights.len() as u64 + units.zero + units.keyless;
+        let kept = units.scored + units.zero + units.keyless;
         units.merged = total - kept;
         Ok(Some(units))
     }

@@ -18,6 +18,7 @@ pub mod placing;
 pub mod pool;
 pub mod random;
 pub mod reduction;
+pub mod residues;
 pub mod scatter;
 pub mod schemes;
 pub mod scorer;

@@ -32,7 +32,7 @@ pub struct Scratch {
     pub(crate) words: Vec<u64>,
     pub(crate) keyless: Vec<bool>,
     /// What makes windows the same, where they are not compared themselves.
-    ids: Vec<u128>,
+    pub(crate) ids: Vec<u128>,
 }
 
 /// Places windows by their context, so that what shares a context shares a partition; within one

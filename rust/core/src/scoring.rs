@@ -42,6 +42,8 @@ pub struct SchemeState<K: Key> {
     /// How often the partitions of units were split.
     pub(crate) level: u32,
     pub(crate) sums: Sums,
+    /// The scheme of the frame that counts residues for this one too, where it is another.
+    pub(crate) counted_by: Option<usize>,
 }
 
 impl<K: Key> SchemeState<K> {
@@ -52,7 +54,13 @@ impl<K: Key> SchemeState<K> {
             scheme,
             level: 0,
             sums: Sums::default(),
+            counted_by: None,
         }
+    }
+
+    /// Whether it scores windows itself that count once a window.
+    pub fn scores_windows(&self) -> bool {
+        self.units.is_none() && self.counted_by.is_none()
     }
 
     /// What makes windows the same for it.
@@ -277,7 +285,7 @@ impl<K: Key> Work<'_, K> {
     fn score_keys(&self, keys: &[K], scratch: &mut Scratch) -> Vec<Sums> {
         let alike = |scheme: &&dyn Scheme| {
             let whole = self.drops_keyless && !scheme.unit_is_window();
-            !whole && !scheme.shares_work_within_contexts()
+            !whole && scheme.residues() == 0 && !scheme.shares_work_within_contexts()
         };
         if self.schemes.len() < 2 || !self.schemes.iter().all(alike) {
             let score = |&scheme: &&dyn Scheme| self.score_one(scheme, keys, scratch);
@@ -303,9 +311,18 @@ impl<K: Key> Work<'_, K> {
             tokens,
             words,
             keyless,
-            ..
+            ids,
         } = scratch;
         let mut sums = Sums::default();
+        if scheme.residues() > 0 {
+            for keys in keys.chunks(SLICE) {
+                self.packer.unpack_into(keys, tokens);
+                ids.resize(keys.len(), 0);
+                scheme.units(tokens, ids);
+                sums.add_residues(scheme.residues(), ids);
+            }
+            return sums;
+        }
         let slice = if scheme.shares_work_within_contexts() {
             keys.len().max(1)
         } else {

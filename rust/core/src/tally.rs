@@ -4,6 +4,7 @@ use crate::bytes::{Reader, put_u64};
 use crate::error::Result;
 use crate::exact_sum::ExactSum;
 use crate::key::Key;
+use crate::residues::Residues;
 use crate::schemes::ScoreKind;
 use crate::windows::Counts;
 
@@ -18,6 +19,8 @@ pub struct Sums {
     pub score: ExactSum,
     /// Ones a depth.
     pub depths: Vec<u64>,
+    /// Windows a residue, where nothing else of a window decides on its score.
+    pub residues: Residues,
     /// Windows that were distinct but shared a unit with an earlier one.
     pub unit_duplicates: u64,
     /// Distinct windows whose draw does not depend on the key, which are not scored.
@@ -42,6 +45,13 @@ impl Sums {
         }
     }
 
+    /// Counts the residues of windows.
+    pub fn add_residues(&mut self, size: usize, units: &[u128]) {
+        self.scored += units.len() as u64;
+        self.residues
+            .add(size, units.iter().map(|&unit| unit as u32));
+    }
+
     /// Appends the sums.
     pub fn write(&self, out: &mut Vec<u8>) {
         let counts = [self.scored, self.green, self.unit_duplicates, self.keyless];
@@ -49,6 +59,7 @@ impl Sums {
         put_u64(out, self.depths.len() as u64);
         self.depths.iter().for_each(|&ones| put_u64(out, ones));
         self.score.write(out);
+        self.residues.write(out);
     }
 
     /// Reads what [`Sums::write`] wrote.
@@ -60,6 +71,7 @@ impl Sums {
             keyless: reader.u64()?,
             depths: reader.records(8)?.map(<u64 as Key>::read).collect(),
             score: ExactSum::read(reader.take(ExactSum::BYTES)?),
+            residues: Residues::read(reader)?,
         })
     }
 
@@ -68,6 +80,7 @@ impl Sums {
         self.scored += other.scored;
         self.green += other.green;
         self.score.merge(&other.score);
+        self.residues.merge(&other.residues);
         self.unit_duplicates += other.unit_duplicates;
         self.keyless += other.keyless;
         if self.depths.len() < other.depths.len() {

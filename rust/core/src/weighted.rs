@@ -14,6 +14,8 @@ pub enum Combine {
     One,
     /// The weights add.
     Sum,
+    /// As `One`, by residue too: for weights that depend on earlier scores.
+    First,
 }
 
 /// A window with its place in reading order and its weight.
@@ -34,6 +36,10 @@ pub struct WeightedUnits {
     pub weights: Vec<f64>,
     /// Score of each unit; for tournament schemes the mean of its g-values.
     pub scores: Vec<f64>,
+    /// Residue of each unit, where windows of one residue were added up.
+    pub residues: Vec<u64>,
+    /// Windows behind these units that count: all units, but several a residue.
+    pub scored: u64,
     /// Units of one group are scored by one permutation; empty where all are independent.
     pub groups: Vec<u64>,
     /// Windows that were merged into an equal window, context or unit.
@@ -56,7 +62,7 @@ impl WeightedUnits {
             .zip(&self.scores)
             .for_each(|(&w, &s)| sums.add(w, s));
         tally.duplicates += self.merged;
-        tally.sums.scored += self.weights.len() as u64;
+        tally.sums.scored += self.scored;
         tally.sums.keyless += self.keyless;
         tally.weights = Some(sums);
     }
@@ -102,8 +108,8 @@ fn fold_equal<K: Key>(sorted: &[Record<K>], how: Combine) -> Vec<Record<K>> {
     .collect()
 }
 
-/// Combines the windows of one scheme by unit and drops what cancelled: the units, yet without
-/// scores, and the tokens of a window of each.
+/// Combines the windows of one scheme by unit, or by residue, and drops what cancelled: the units,
+/// yet without scores, and the tokens of a window of each.
 pub fn scheme_units<K: Key>(
     scheme: &dyn Scheme,
     windows: &[Record<K>],
@@ -111,44 +117,65 @@ pub fn scheme_units<K: Key>(
     rule: Rule,
     how: Combine,
 ) -> (WeightedUnits, Vec<u32>) {
-    let (units, keyless) = if rule == Rule::Unit && !scheme.unit_is_window() {
+    let by_residue = scheme.residues() > 0 && rule != Rule::None && how != Combine::First;
+    let (mut units, keyless) = if by_residue {
+        // Each window counts; those of one residue have one score, so their weights add.
+        combine_units(scheme, windows, packer, Combine::Sum)
+    } else if rule == Rule::Unit && !scheme.unit_is_window() {
         combine_units(scheme, windows, packer, how)
     } else {
-        (
-            windows
-                .iter()
-                .map(|record| (record.key, record.weight))
-                .collect(),
-            0,
-        )
+        let alone = |record: &Record<K>| Unit {
+            key: record.key,
+            weight: record.weight,
+            windows: 1,
+        };
+        (windows.iter().map(alone).collect(), 0)
     };
-    let all = units.len();
-    let (keys, weights): (Vec<K>, Vec<f64>) = units
-        .into_iter()
-        .filter(|&(_, weight)| weight != 0.0)
-        .unzip();
+    if !by_residue {
+        units.iter_mut().for_each(|unit| unit.windows = 1);
+    }
+    let all: u64 = units.iter().map(|unit| unit.windows).sum();
+    units.retain(|unit| unit.weight != 0.0);
+    let scored: u64 = units.iter().map(|unit| unit.windows).sum();
+    let keys: Vec<K> = units.iter().map(|unit| unit.key).collect();
+    let weights = units.iter().map(|unit| unit.weight).collect();
     let tokens = packer.unpack_all(&keys);
     let mut groups = vec![0; keys.len()];
     if !scheme.groups(&tokens, &mut groups) {
         groups.clear();
     }
+    let mut residues = Vec::new();
+    if by_residue {
+        let mut ids = vec![0u128; keys.len()];
+        scheme.units(&tokens, &mut ids);
+        residues.extend(ids.iter().map(|&id| id as u64));
+    }
     let units = WeightedUnits {
         groups,
+        residues,
         keyless,
-        zero: (all - weights.len()) as u64,
+        zero: all - scored,
+        scored,
         weights,
         ..WeightedUnits::default()
     };
     (units, tokens)
 }
 
-/// Key and weight of each distinct unit, sorted by unit, and how many windows have no key.
+/// Windows that have one score.
+struct Unit<K> {
+    key: K,
+    weight: f64,
+    windows: u64,
+}
+
+/// The distinct units, sorted, and how many windows have no key.
 fn combine_units<K: Key>(
     scheme: &dyn Scheme,
     windows: &[Record<K>],
     packer: Packer,
     how: Combine,
-) -> (Vec<(K, f64)>, u64) {
+) -> (Vec<Unit<K>>, u64) {
     let keys: Vec<K> = windows.iter().map(|record| record.key).collect();
     let tokens = packer.unpack_all(&keys);
     let mut units = vec![0u128; keys.len()];
@@ -163,10 +190,14 @@ fn combine_units<K: Key>(
     let combined = rows.chunk_by(|a, b| a.0 == b.0).map(|run| {
         let first = run[0].2;
         let weight = match how {
-            Combine::One => windows[first].weight,
+            Combine::One | Combine::First => windows[first].weight,
             Combine::Sum => exact_sum(run.iter().map(|row| windows[row.2].weight)),
         };
-        (keys[first], weight)
+        Unit {
+            key: keys[first],
+            weight,
+            windows: run.len() as u64,
+        }
     });
     let constant = keyless.iter().filter(|&&constant| constant).count();
     (combined.collect(), constant as u64)

@@ -2,7 +2,9 @@
 
 use crate::documents::check_aligned;
 use crate::errors::{argument_error, detached, reserve, to_py, token_error};
-use numpy::{IntoPyArray, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{
+    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
+};
 use pyo3::prelude::*;
 use radscore_core::pool::Pool;
 use radscore_core::schemes::gumbel::GumbelMax;
@@ -447,6 +449,19 @@ impl Scheme {
     #[getter]
     fn has_distinct_units(&self) -> bool {
         self.inner.has_distinct_units()
+    }
+
+    /// How many residues decide on the score of a window, where windows are counted by them; else 0.
+    #[getter]
+    fn residues(&self) -> usize {
+        self.inner.residues()
+    }
+
+    /// The sampling table: bool (size,); None where the scheme has none.
+    #[getter]
+    fn sampling_table<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<bool>>> {
+        let table = self.inner.sampling_table();
+        (!table.is_empty()).then(|| PyArray1::from_slice(py, table))
     }
 
     /// What is read of a context: "context", "hash", "keyed hash" or "target".

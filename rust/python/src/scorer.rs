@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 const STATE_MAGIC: [u8; 4] = *b"RSST";
-const STATE_VERSION: u32 = 2;
+const STATE_VERSION: u32 = 3;
 
 type Weights<'py> = Option<PyReadonlyArray1<'py, f64>>;
 
@@ -51,7 +51,8 @@ pub fn options(
         combine: match combine {
             "one" => Combine::One,
             "sum" => Combine::Sum,
-            _ => return Err(unknown("combine", combine, "'one' or 'sum'")),
+            "first" => Combine::First,
+            _ => return Err(unknown("combine", combine, "'one', 'sum' or 'first'")),
         },
         role: match prompt_role {
             "exclude" => PromptRole::Exclude,
@@ -139,6 +140,13 @@ impl Tally {
         self.inner.sums.depths.clone()
     }
 
+    /// Windows of each residue, uint64 (size,); None where none were counted by residue.
+    #[getter]
+    fn residue_counts<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<u64>>> {
+        let counts = self.inner.sums.residues.counts();
+        (!counts.is_empty()).then(|| PyArray1::from_vec(py, counts))
+    }
+
     #[getter]
     fn weighted(&self) -> bool {
         self.inner.weights.is_some()
@@ -200,10 +208,11 @@ impl Tally {
     }
 }
 
-/// Weights and scores of units, and their groups.
+/// Weights and scores of units, their groups, and their residues.
 type UnitArrays<'py> = (
     Bound<'py, PyArray1<f64>>,
     Bound<'py, PyArray1<f64>>,
+    Option<Bound<'py, PyArray1<u64>>>,
     Option<Bound<'py, PyArray1<u64>>>,
 );
 
@@ -343,11 +352,13 @@ impl Scorer {
         }
         let units = detached(py, |check| inner.weighted_units(scheme, check))?;
         Ok(units.map(|units| {
-            let groups = (!units.groups.is_empty()).then(|| PyArray1::from_vec(py, units.groups));
+            let some = |ids: Vec<u64>| (!ids.is_empty()).then(|| PyArray1::from_vec(py, ids));
+            let (groups, residues) = (some(units.groups), some(units.residues));
             (
                 PyArray1::from_vec(py, units.weights),
                 PyArray1::from_vec(py, units.scores),
                 groups,
+                residues,
             )
         }))
     }

@@ -19,6 +19,7 @@ pub mod vllm;
 
 use crate::error::{Error, Result};
 use crate::pool::Pool;
+use crate::residues::Residues;
 use rayon::prelude::*;
 
 /// The token id that stands for "no token" left of a document's start (vLLM's -1).
@@ -80,6 +81,21 @@ pub trait Scheme: Send + Sync {
     /// Whether each unit of [`Scheme::units`] is 32 bits and, in the 32 bits below, the target.
     fn unit_is_seed_and_target(&self) -> bool {
         false
+    }
+    /// How many residues there are where one of them, [`Scheme::units`], decides on the score of a
+    /// window; 0 where there are none. Then windows count once, by their residue: the law of the
+    /// sum over random keys is known for any counts of residues.
+    fn residues(&self) -> usize {
+        0
+    }
+    /// The table that residues, shifted by the keys, are looked up in; nothing where there is none.
+    fn sampling_table(&self) -> &[bool] {
+        &[]
+    }
+    /// Ones a depth of windows with these residues; nothing where there are no residues.
+    fn residue_depths(&self, counts: &Residues) -> Vec<u64> {
+        let _ = counts;
+        Vec::new()
     }
     /// Roughly what one score costs, in nanoseconds of one core: it sets how much is scored between
     /// two looks at the caller's wish to stop.

@@ -10,6 +10,7 @@ use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Units};
 use crate::kernels::vector::Vector;
 use crate::key::MAX_CONTEXT_WIDTH;
 use crate::random::mt19937::Words;
+use crate::residues::Residues;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 
@@ -63,7 +64,7 @@ fn check_parameters(keys: &[i64], vocab_size: u32, ngram_len: usize) -> Result<(
 /// transformers' `SynthIDTextWatermarkLogitsProcessor`.
 ///
 /// All g-values of a window depend on `hash mod table size` alone when the size is a power of
-/// two: that is the unit. Otherwise it is the hash.
+/// two: that residue is the unit, and windows are counted by it. Otherwise the unit is the hash.
 pub struct SynthId {
     vocab: u32,
     width: usize,
@@ -200,6 +201,34 @@ impl Scheme for SynthId {
     fn unit_is_window(&self) -> bool {
         false
     }
+    fn has_distinct_units(&self) -> bool {
+        self.residues() > 0
+    }
+    fn residues(&self) -> usize {
+        match self.table.len() {
+            size if size.is_power_of_two() => size,
+            _ => 0,
+        }
+    }
+    fn sampling_table(&self) -> &[bool] {
+        &self.table
+    }
+    fn residue_depths(&self, counts: &Residues) -> Vec<u64> {
+        let mut depths = vec![0; self.keys.len()];
+        for (residue, count) in counts.pairs() {
+            for (ones, &key) in depths.iter_mut().zip(&self.keys) {
+                let place = accumulate(residue.into(), key).rem_euclid(self.size());
+                *ones += count * u64::from(self.table[place as usize]);
+            }
+        }
+        depths
+    }
+    fn nanoseconds(&self) -> f64 {
+        match self.residues() {
+            0 => 100.0,
+            _ => 10.0,
+        }
+    }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {
             self.read_of(accumulate_tokens(1, window)).into()
@@ -229,12 +258,18 @@ impl Scheme for SynthId {
     }
 }
 
-/// DeepMind's synthid-text since 2025: no table. A unit is the window itself.
+/// DeepMind's synthid-text since 2025: no table.
+///
+/// The hash of a window is a linear form of its tokens and of where it starts, and only what comes
+/// after it depends on the keys. Windows that differ by a short vector of the form's lattice have
+/// one hash under all keys: the unit is the form, started at 0 so that it depends on no key.
 pub struct SynthIdDeepMind {
     vocab: u32,
     width: usize,
     keys: Vec<i64>,
     start: i64,
+    /// What the start adds to the hash of a window.
+    lead: i64,
 }
 
 impl SynthIdDeepMind {
@@ -259,6 +294,7 @@ impl SynthIdDeepMind {
             width: ngram_len,
             keys: keys.to_vec(),
             start,
+            lead: (0..ngram_len).fold(start, |lead, _| lead.wrapping_mul(MULTIPLIER)),
         })
     }
 
@@ -297,7 +333,9 @@ impl SideBySide for SynthIdDeepMind {
 
     #[inline(always)]
     fn lane_units<V: Vector>(&self, state: &Lanes<i64>, targets: Tokens) -> Lanes<u128> {
-        accumulate_lanes(*state, targets.signed()).map(|hash| hash.cast_unsigned().into())
+        // The form is linear: what it started at comes off with its coefficient.
+        let hashes = accumulate_lanes(*state, targets.signed());
+        hashes.map(|hash| hash.wrapping_sub(self.lead).cast_unsigned().into())
     }
 }
 
@@ -321,11 +359,11 @@ impl Scheme for SynthIdDeepMind {
         false
     }
     fn unit_is_window(&self) -> bool {
-        true
+        false
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {
-            u128::from(accumulate_tokens(self.start, window) as u64)
+            u128::from(accumulate_tokens(0, window).cast_unsigned())
         });
     }
     fn seed_kind(&self) -> SeedKind {

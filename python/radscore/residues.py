@@ -1,0 +1,142 @@
+"""Tests of schemes whose windows are counted by residue: SynthID with a sampling table."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.stats.residues import ResidueLaw
+from radscore.stats.sums import SumResult
+from radscore.stats.weighted import WeightedResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from radscore import _core
+    from radscore.schemes import Scheme
+
+__all__ = ["counted_test", "weighed_test"]
+
+_LARGEST = 2.0**53
+#: Laws of the last counts: decoy keys share them.
+_KEPT = 4
+_laws: dict[bytes, ResidueLaw] = {}
+
+
+def counted_test(scheme: Scheme, tally: _core.Tally) -> SumResult:
+    """The test of distinct windows against the law of their sum over random keys.
+
+    Parameters
+    ----------
+    scheme : SynthID
+        Its table's size is a power of two.
+    tally : Tally
+        With at least one scored window.
+    """
+    counts = tally.residue_counts
+    steps, table = _shape(scheme)
+    assert counts is not None
+    law = _law(counts, table, steps, lambda: ResidueLaw.of_counts(counts, table, steps))
+    total = sum(step * ones for step, ones in zip(steps, tally.depth_counts, strict=True))
+    scale = sum(steps)
+    return SumResult(
+        statistic=total / scale,
+        n_scored=tally.n_scored,
+        expected=law.mean / scale,
+        zscore=_zscore(total - law.mean, law),
+        log10_pvalue=law.log10_sf(total),
+        method=law.method,
+        law=scheme.null_law,
+    )
+
+
+def weighed_test(
+    scheme: Scheme,
+    statistic: float,
+    weights: npt.NDArray[np.float64],
+    residues: npt.NDArray[np.uint64],
+) -> WeightedResult:
+    """The test of windows whose weights add up by residue.
+
+    Parameters
+    ----------
+    scheme : SynthID
+        With equal weights of its depths.
+    statistic : float
+        ``sum w (s - share)``, s being a window's mean g-value.
+    weights : ndarray of float64, shape (n,)
+        Sum of the weights of each residue.
+    residues : ndarray of uint64, shape (n,)
+        All different.
+    """
+    from scipy.special import log_ndtr
+
+    steps, table = _shape(scheme)
+    depth = len(steps)
+    absolute = float(np.abs(weights).sum())
+    whole = absolute < _LARGEST and bool((weights == np.rint(weights)).all())
+    if whole:
+        counts = np.zeros(len(table), dtype=np.int64)
+        counts[residues.astype(np.intp)] = weights.astype(np.int64)
+        law = _law(counts, table, steps, lambda: ResidueLaw.of_counts(counts, table, steps))
+        total: float = round(depth * statistic + law.mean)
+    else:
+        both = np.column_stack([weights, residues.astype(np.float64)])
+        law = _law(
+            both, table, steps, lambda: ResidueLaw.of_weights(weights, residues, table, depth)
+        )
+        # a sum that misses the statistic by rounding counts as reaching it
+        total = depth * (statistic - 1e-12 * absolute)
+    variance = law.variance / depth**2
+    zscore = _zscore(depth * statistic, law)
+    return WeightedResult(
+        statistic=statistic,
+        n_units=len(weights),
+        variance=variance,
+        zscore=zscore,
+        log10_pvalue=law.log10_sf(total),
+        log10_normal=float(log_ndtr(-zscore)) / float(np.log(10.0)) + 0.0,
+        log10_saddlepoint=float("nan"),
+        method=law.method,
+        tilt=0.0,
+        law=scheme.null_law,
+        grouped=False,
+        sum_weights=float(weights.sum()),
+        sum_squares=float(weights @ weights),
+        largest_weight=float(np.abs(weights).max()) if len(weights) else 0.0,
+    )
+
+
+def _shape(scheme: Scheme) -> tuple[tuple[int, ...], npt.NDArray[np.bool_]]:
+    from radscore.schemes import SynthID
+
+    assert isinstance(scheme, SynthID)
+    table = scheme.core.sampling_table
+    assert table is not None
+    return scheme.steps, table
+
+
+def _zscore(excess: float, law: ResidueLaw) -> float:
+    spread = law.variance**0.5
+    return excess / spread if spread else 0.0
+
+
+def _law(
+    content: npt.NDArray[np.generic],
+    table: npt.NDArray[np.bool_],
+    steps: tuple[int, ...],
+    make: Callable[[], ResidueLaw],
+) -> ResidueLaw:
+    """The law of these counts under this table, made once."""
+    digest = hashlib.blake2b(f"{content.dtype}{steps}".encode())
+    digest.update(np.packbits(table).tobytes())
+    digest.update(np.ascontiguousarray(content).tobytes())
+    name = digest.digest()
+    law = _laws.pop(name, None) or make()
+    _laws[name] = law
+    while len(_laws) > _KEPT:
+        _laws.pop(next(iter(_laws)), None)
+    return law
