@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from radscore.corpus._base import InputOptionError, joined
 from radscore.corpus.fast import fast_equal
+from radscore.corpus.plain import plain_tokenizer
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
 
@@ -107,7 +108,7 @@ class Encoder(Protocol):
 
 
 class TokenizerEncoder:
-    """A `tokenizers.Tokenizer`, with truncation and padding switched off, or its fast equal.
+    """A `tokenizers.Tokenizer` without truncation, padding and dropout, or its fast equal.
 
     Attributes
     ----------
@@ -118,21 +119,9 @@ class TokenizerEncoder:
     def __init__(
         self, tokenizer: Any, *, add_special_tokens: bool, engine: Engine = "auto"
     ) -> None:
-        from tokenizers import Tokenizer
-
         check_engine(engine)
-        tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
-        if not isinstance(tokenizer, Tokenizer):
-            raise ArgumentError(
-                "tokenizer must be a folder with a tokenizer.json, the path of one, or a "
-                f"tokenizers.Tokenizer, not {type(tokenizer).__name__}"
-            )
+        tokenizer = plain_tokenizer(tokenizer)
         state = tokenizer.to_str()
-        if tokenizer.truncation is not None or tokenizer.padding is not None:
-            tokenizer = Tokenizer.from_str(state)  # the caller's own stays as it is
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-            state = tokenizer.to_str()
         self._tokenizer = tokenizer
         self._special = add_special_tokens
         digest = hashlib.sha256(state.encode()).hexdigest()[:16]
