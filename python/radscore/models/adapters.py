@@ -33,7 +33,7 @@ _OTHERS: Final = {
     "POLY": "needs the number of a task with every text",
     "XLORA": "mixes other adapters, which lie elsewhere",
 }
-#: Options of LoRA by which the network is not the base plus what the file holds.
+#: Options of LoRA by which an adapter works on some tokens only, or with others.
 _ROUTED: Final = {
     "alora_invocation_tokens": "switches itself on at certain tokens of a prompt",
     "arrow_config": "mixes other adapters, which lie elsewhere",
@@ -97,7 +97,7 @@ def check_network(network: Any, name: str) -> None:
     for config in (getattr(network, "peft_config", None) or {}).values():
         kind = str(getattr(config.peft_type, "value", config.peft_type))
         _check_readable(kind, f"{name} has an adapter")
-        _check_options(vars(config), f"{name} has an adapter")
+        _check_routes(vars(config), f"{name} has an adapter")
 
 
 def _check_kind(path: Path) -> None:
@@ -118,7 +118,8 @@ def _check_kind(path: Path) -> None:
     task = content.get("task_type")
     if task not in (None, "CAUSAL_LM"):
         raise ModelError(f"model: {what} for the task {task}, not for CAUSAL_LM")
-    _check_options(content, what)
+    _check_routes(content, what)
+    _check_start(content, what)
     by_name = {str(known.value): config for known, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if kind not in by_name:
         raise ModelError(f"model: {what} of kind {kind}, which the installed peft does not have")
@@ -142,11 +143,15 @@ def _check_readable(kind: str, what: str) -> None:
     )
 
 
-def _check_options(content: Any, what: str) -> None:
-    """Raises where options make another network than the base with what the file holds."""
+def _check_routes(content: Any, what: str) -> None:
+    """Raises where what the network computes depends on more than the tokens before."""
     for name, reason in _ROUTED.items():
         if content.get(name):
             raise ModelError(f"model: {what} with {name}, which {reason}, so is not read")
+
+
+def _check_start(content: Any, what: str) -> None:
+    """Raises where the base was changed before the training in a way that cannot be had again."""
     start = content.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGED_BASE):
         raise ModelError(
@@ -179,6 +184,11 @@ def _check_placed(path: Path, base: Path, adapted: Any) -> None:
     for name, value in stored.items():
         place = held.get(name, state.get(name))
         assert place is not None
+        if place.is_floating_point() and (not value.is_floating_point() or value.itemsize < 2):
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"model: the adapter {path} holds {name} as {kind}, without its scales"
+            )
         if place.shape != value.shape or not _equal(place, value):
             raise ModelError(
                 f"model: the adapter {path}: {name} is not what was loaded onto {base}"

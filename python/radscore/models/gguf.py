@@ -164,7 +164,9 @@ class GgufFile:
         from transformers import modeling_gguf_pytorch_utils as legacy
 
         kind = legacy.TENSOR_PROCESSORS.get(self._architecture, legacy.TensorProcessor)
-        places = legacy.get_gguf_hf_weights_map(network, kind(config=network.config.to_dict()))
+        places_of: Any = legacy.get_gguf_hf_weights_map
+        processor: Any = kind
+        places = places_of(network, processor(config=network.config.to_dict()))
         lost = set(self._tensors) - set(places) - {_FREQUENCIES}
         tied = network.config.get_text_config(decoder=True).tie_word_embeddings
         if tied and "output.weight" in self._tensors:
@@ -180,7 +182,7 @@ class GgufFile:
         import numpy as np
         from gguf import dequantize
 
-        one, other = (self._tensors.get(f"{name}.weight") for name in ("output", "token_embd"))
+        one, other = self._tensors["output.weight"], self._tensors.get("token_embd.weight")
         if other is None or not np.array_equal(
             dequantize(one.data, one.tensor_type), dequantize(other.data, other.tensor_type)
         ):

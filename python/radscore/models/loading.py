@@ -232,7 +232,11 @@ def _loaded(path: Path, dtype: Any, where: dict[str, Any]) -> tuple[Any, dict[st
 
     try:
         network, report = transformers_library().AutoModelForCausalLM.from_pretrained(
-            **where, local_files_only=True, dtype=dtype, output_loading_info=True
+            **where,
+            local_files_only=True,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused by name
         )
     except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
         raise

@@ -135,7 +135,7 @@ def _of_gguf(file: Path) -> Any:
         file.parent, gguf_file=file.name, local_files_only=True
     )
     if text("model") == "gpt2":
-        cut = text("pre")
+        cut = text("pre") or ""
         if cut in _DIGITS:
             loaded.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
                 [

@@ -26,6 +26,7 @@ _WHOLE: Final = ("model.safetensors", "pytorch_model.bin")
 _SHARD: Final = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
 _FLOATS: Final = ("F64", "F32", "F16", "BF16")
 _TORCH: Final = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_SCALE: Final = re.compile(r"scale|absmax|SCB|quant_state")
 #: Buffers that older releases saved, and how to see that they hold nothing but what is computed.
 _BUFFERS: Final = (
     (re.compile(r"(^|\.)(rotary_emb|rotary_pos_emb|rope)\.inv_freq$"), "frequencies"),
@@ -184,9 +185,11 @@ def check_weights(folder: Path, held: Checkpoint, network: Any, report: Mapping[
     """
     state = network.state_dict()
     missing = set(report["missing_keys"]) | _unreported(held, network, state)
-    wrong = sorted(str(entry[0]) for entry in report["mismatched_keys"])
+    wrong = {str(entry[0]) for entry in report["mismatched_keys"]}
     if missing or wrong:  # transformers would go on with random numbers in their place
-        what = f"lack {some_of(missing, 1)}" if missing else f"have the wrong shape at {wrong[0]}"
+        what = f"have the wrong shape at {some_of(wrong, 1)}"
+        if missing:
+            what = f"lack {some_of(missing, 1)}"
         raise ModelError(
             f"model: the weights in {folder} {what}, so are not those of a whole language model"
         )
@@ -198,9 +201,36 @@ def check_weights(folder: Path, held: Checkpoint, network: Any, report: Mapping[
             f"model: {folder} holds weights that {type(network).__name__} does not have: "
             f"{some_of(unused)} (another config.json, or a lost quantization_config?)"
         )
-    if getattr(network.config, "quantization_config", None) is None:
-        _check_types(folder, held, state)
+    _check_types(folder, held, state, quantized=_quantized(folder))
     _check_tied(folder, held, network)
+    pattern, kind = _BUFFERS[0]
+    for name in filter(pattern.search, held.types):  # transformers does not look at them
+        if not _same_frequencies(held.tensor(name), network):
+            raise ModelError(
+                f"model: {folder}: the {kind} {name} are not those that config.json gives (its "
+                "rope_theta or rope_scaling)"
+            )
+
+
+def _quantized(folder: Path) -> bool:
+    """Whether the configuration says how numbers are held, in a way that transformers knows."""
+    from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
+
+    content = read_json(folder / "config.json")
+    stated = content.get("quantization_config") or content.get("compression_config")
+    if not stated:
+        return False
+    kind = stated.get("quant_method") if isinstance(stated, dict) else stated
+    if kind is None and isinstance(stated, dict):
+        kind = "bitsandbytes" if stated.get("load_in_8bit") or stated.get("load_in_4bit") else None
+    known = {
+        str(name).removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZER_MAPPING
+    }
+    if kind not in known:
+        raise ModelError(
+            f"model: {folder} is quantized by {kind!r}, which the installed transformers ignores"
+        )
+    return True
 
 
 def _names_in(held: Checkpoint, name: str, network: Any) -> list[str]:
@@ -239,9 +269,7 @@ def _computed(name: str, held: Checkpoint, network: Any) -> bool:
     if kind == "mask":
         square = values.ndim == 4 and values.shape[-1] == values.shape[-2]
         return square and torch.equal(values != 0, torch.tril(torch.ones_like(values)) != 0)
-    if kind == "frequencies":
-        return _same_frequencies(values, network)
-    return False
+    return _same_frequencies(values, network)
 
 
 def _same_frequencies(values: Any, network: Any) -> bool:
@@ -260,19 +288,26 @@ def _same_frequencies(values: Any, network: Any) -> bool:
     return False
 
 
-def _check_types(folder: Path, held: Checkpoint, state: Mapping[str, Any]) -> None:
+def _check_types(
+    folder: Path, held: Checkpoint, state: Mapping[str, Any], *, quantized: bool
+) -> None:
     """Raises where weights are held in numbers that mean nothing without their scales."""
-    odd = {name: kind for name, kind in held.types.items() if kind not in _FLOATS}
-    for name, kind in odd.items():
-        if any(pattern.search(name) for pattern, _ in _BUFFERS):
+    for name, kind in held.types.items():
+        if kind in _FLOATS or any(pattern.search(name) for pattern, _ in _BUFFERS):
             continue
         place = state.get(name)
         if place is not None and not place.is_floating_point():
             continue
-        raise ModelError(
-            f"model: {folder} holds {name} as {kind}, but its config.json has no "
-            "quantization_config that says how to read such weights"
-        )
+        if quantized and (place is None or _scales(name, held)):
+            continue
+        lacks = "there are no scales of it" if quantized else "there is no quantization_config"
+        raise ModelError(f"model: {folder} holds {name} as {kind}, but {lacks}")
+
+
+def _scales(name: str, held: Checkpoint) -> list[str]:
+    """What lies beside a weight and says how to read it."""
+    module = f"{name.rpartition('.')[0]}."
+    return [one for one in held.types if one.startswith(module) and _SCALE.search(one)]
 
 
 def _check_tied(folder: Path, held: Checkpoint, network: Any) -> None:
