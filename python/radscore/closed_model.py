@@ -14,6 +14,7 @@ from radscore.answers.grouping import Counts, Kept, count_windows, kept_windows
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.arguments import check_choice, one_scheme
 from radscore.documents import Documents, check_width
+from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, TokenError
 from radscore.results import CurvePoint, ModelResult, ScoreResult
 from radscore.scoring import Scorer, decoy_test
@@ -356,6 +357,11 @@ class _Work:
     def notes(self) -> list[str]:
         """What the result assumes."""
         notes = list(self._suspect.notes)
+        for texts in (self._suspect, self._other):
+            if texts is not None:
+                ids, (_, largest) = texts.documents, texts.documents.id_range
+                doubt = doubt_of_ids(largest, ids.n_tokens, self._scheme.vocab_size)
+                notes += [] if doubt is None else [doubt]
         if self._any_prompt:
             notes.append(_ANY_PROMPT)
             if not self._scheme.units_are_windows:

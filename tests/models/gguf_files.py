@@ -4,7 +4,7 @@ import gguf
 import numpy as np
 
 
-def write_gguf(path, model, arch="llama", *, settings=None, tensors=None, without=(), name="tiny"):
+def write_gguf(path, model, arch="llama", *, settings=None, tensors=None, without=(), pre="gpt-2"):
     """A model's weights and settings, as llama.cpp's converter writes them.
 
     `settings` are further ones (or, with None, ones to leave out), by their names without the
@@ -27,15 +27,13 @@ def write_gguf(path, model, arch="llama", *, settings=None, tensors=None, withou
         **(settings or {}),
     }
     writer = gguf.GGUFWriter(path, arch)
-    if name is not None:
-        writer.add_name(name)
     for key, value in stated.items():
         add = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
         add |= {str: writer.add_string, list: writer.add_array}
         if value is not None:
             add[type(value)](key if key.startswith("general.") else f"{arch}.{key}", value)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list([f"t{i}" for i in range(config.vocab_size)])
     writer.add_token_types([1] * config.vocab_size)
     writer.add_pad_token_id(0)

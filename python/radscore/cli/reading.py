@@ -173,8 +173,10 @@ class Given:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the corpus has to say."""
-        return () if self.corpus is None else self.corpus.notes
+        """What the corpus has to say, but for doubts, which whoever reads it has as well."""
+        if self.corpus is None:
+            return ()
+        return tuple(note for note in self.corpus.notes if note != self.corpus.doubt)
 
 
 def load_given(args: argparse.Namespace) -> Given:

@@ -92,6 +92,8 @@ class Encoder(Protocol):
 
     #: Names the tokenizer by its content, so that a resumed run is not given another one.
     fingerprint: str
+    #: Tokens that it has, where that tells whether it is the right one.
+    vocab_size: int | None
 
     @property
     def tokenised(self) -> Tokenised | None:
@@ -126,6 +128,7 @@ class TokenizerEncoder:
         self._special = add_special_tokens
         digest = hashlib.sha256(state.encode()).hexdigest()[:16]
         self.fingerprint = f"{digest}{'+special' if add_special_tokens else ''}"
+        self.vocab_size: int | None = tokenizer.get_vocab_size(with_added_tokens=True)
         self._n_texts = self._n_referred = 0
         self._fast: FastTokenizer | None = None
         self._reason = "as asked"
@@ -213,6 +216,7 @@ class Utf8Encoder:
     """The bytes of a text as its ids: to look at text for which no tokenizer was given."""
 
     fingerprint = "utf-8"
+    vocab_size: int | None = None
     tokenised = None
 
     def documents(self, texts: Sequence[str]) -> Documents:

@@ -131,23 +131,23 @@ def _of_gguf(file: Path) -> Any:
         field = fields.get(f"tokenizer.ggml.{name}")
         return None if field is None else str(field.contents())
 
+    cut = text("pre") or ""
+    byte_level = text("model") == "gpt2"
+    if byte_level and cut not in (*_GPT2, *_DIGITS, *_known_cuts()):
+        raise ModelError(
+            f"tokenizer: {file} cuts text as {cut!r}, which is not known here; give the model's "
+            "tokenizer.json as tokenizer="
+        )
     loaded = library.AutoTokenizer.from_pretrained(
         file.parent, gguf_file=file.name, local_files_only=True
     )
-    if text("model") == "gpt2":
-        cut = text("pre") or ""
-        if cut in _DIGITS:
-            loaded.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-                [
-                    pre_tokenizers.Digits(individual_digits=True),
-                    pre_tokenizers.ByteLevel(add_prefix_space=False),
-                ]
-            )
-        elif cut not in _GPT2 and cut not in _known_cuts():
-            raise ModelError(
-                f"tokenizer: {file} cuts text as {cut!r}, which is not known here; give the "
-                "model's tokenizer.json as tokenizer="
-            )
+    if byte_level and cut in _DIGITS:
+        loaded.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+            ]
+        )
     return _plain(loaded)
 
 
