@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from radscore.documents import Documents
 
-__all__ = ["IdDoubt", "doubt_of_ids", "doubt_of_tokenizer"]
+__all__ = ["IdDoubt", "doubt_of_ids", "doubt_of_tokenizer", "is_doubt"]
 
 #: With fewer tokens than that, ids of the right tokenizer may all be small by chance.
 _ENOUGH: Final = 2_000
 #: Output layers are padded, by less than this.
-_LEAST_SHARE: Final = 0.9
+_LEAST_SHARE: Final = 0.8
+_OF_TOKENIZER: Final = "is this the right tokenizer?"
+_OF_IDS: Final = "are these ids of the right tokenizer?"
 
 
 def doubt_of_tokenizer(n_tokens: int, vocab_size: int) -> str | None:
@@ -32,10 +34,7 @@ def doubt_of_tokenizer(n_tokens: int, vocab_size: int) -> str | None:
     """
     if n_tokens >= _LEAST_SHARE * vocab_size:
         return None
-    return (
-        f"is this the right tokenizer? it has {n_tokens} tokens, but the vocabulary is of "
-        f"{vocab_size}"
-    )
+    return f"{_OF_TOKENIZER} it has {n_tokens} tokens, but the vocabulary is of {vocab_size}"
 
 
 def doubt_of_ids(largest: int, n_tokens: int, vocab_size: int) -> str | None:
@@ -43,9 +42,13 @@ def doubt_of_ids(largest: int, n_tokens: int, vocab_size: int) -> str | None:
     if n_tokens < _ENOUGH or 2 * (largest + 1) > vocab_size:
         return None
     return (
-        f"are these ids of the right tokenizer? the largest of {n_tokens} is {largest}, but the "
-        f"vocabulary is of {vocab_size}"
+        f"{_OF_IDS} the largest of {n_tokens} is {largest}, but the vocabulary is of {vocab_size}"
     )
+
+
+def is_doubt(note: str) -> bool:
+    """Whether a note is one of these."""
+    return note.startswith((_OF_TOKENIZER, _OF_IDS))
 
 
 class IdDoubt:
@@ -61,12 +64,21 @@ class IdDoubt:
         self._vocab_size = vocab_size
         self._largest, self._n_tokens = -1, 0
 
-    def take(self, documents: Documents) -> None:
-        """Looks at some documents; no longer once a large id was seen."""
+    def take(self, documents: Documents, n_tokens: int | None = None) -> None:
+        """Looks at some documents, of which `n_tokens` are new; no longer once an id was large."""
         if self._vocab_size is None or 2 * (self._largest + 1) > self._vocab_size:
             return
-        self._largest = max(self._largest, documents.id_range[1])
-        self._n_tokens += documents.n_tokens
+        self.add(documents.id_range[1], documents.n_tokens if n_tokens is None else n_tokens)
+
+    def add(self, largest: int, n_tokens: int) -> None:
+        """Takes what somebody else has seen."""
+        self._largest = max(self._largest, largest)
+        self._n_tokens += n_tokens
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """The largest id, and how many there were."""
+        return self._largest, self._n_tokens
 
     @property
     def note(self) -> str | None:

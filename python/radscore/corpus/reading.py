@@ -18,7 +18,7 @@ from radscore.corpus._base import (
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.checks import check_ids, cut_after, without
 from radscore.corpus.formats import Known, boundaries, known, reader_of, shortened
-from radscore.doubts import IdDoubt, doubt_of_tokenizer
+from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -156,21 +156,12 @@ class Corpus:
         whether the ids look like those of another tokenizer.
         """
         note = None if self.tokenised is None else self.tokenised.note
-        notes = (note, self.doubt)
+        notes = (note, self._doubt.note)
         return (*self._notes, *(one for one in notes if one is not None))
 
-    @property
-    def doubt(self) -> str | None:
-        """Whether what was read so far looks like ids of another tokenizer; one of the notes."""
-        return self._doubt_of_tokenizer() or self._doubt.note
-
-    def _doubt_of_tokenizer(self) -> str | None:
-        fields, size = self._options.fields, self._options.vocab_size
-        encoder = None if fields is None else fields.encoder
-        if size is None or encoder is None or encoder.vocab_size is None:
-            return None
-        used = encoder.tokenised is not None and encoder.tokenised.n_texts > 0
-        return doubt_of_tokenizer(encoder.vocab_size, size) if used else None
+    def take_doubt(self, doubt: IdDoubt) -> None:
+        """Has what somebody saw who read the corpus in units of work."""
+        self._doubt = doubt
 
     @property
     def notes_of_opening(self) -> tuple[str, ...]:
