@@ -20,7 +20,7 @@ def write_gguf(path, model, arch="llama", *, settings=None, tensors=None, withou
         "feed_forward_length": config.intermediate_size,
         "attention.head_count": heads,
         "attention.head_count_kv": groups,
-        "attention.layer_norm_rms_epsilon": float(config.rms_norm_eps),
+        "attention.layer_norm_rms_epsilon": float(getattr(config, "rms_norm_eps", 0.0)),
         "rope.freq_base": float(theta(config)),
         "rope.dimension_count": head,
         "vocab_size": config.vocab_size,
@@ -44,10 +44,20 @@ def write_gguf(path, model, arch="llama", *, settings=None, tensors=None, withou
         if key == "lm_head.weight" and config.tie_word_embeddings:
             continue
         array = value.float().numpy()
+        if key.endswith("mlp.experts.gate_up_proj"):
+            layer, half = key.split(".")[2], array.shape[1] // 2
+            weights[f"blk.{layer}.ffn_gate_exps.weight"] = array[:, :half]
+            weights[f"blk.{layer}.ffn_up_exps.weight"] = array[:, half:]
+            continue
+        if key.endswith("mlp.experts.down_proj"):
+            weights[f"blk.{key.split('.')[2]}.ffn_down_exps.weight"] = array
+            continue
         written = names.get_name(key, try_suffixes=(".weight", ".bias"))
         if arch == "llama" and ("attn_q.weight" in written or "attn_k.weight" in written):
             array = permuted(array, heads if "attn_q" in written else groups)
-        if arch.startswith("gemma") and written.endswith("norm.weight"):
+        if "ffn_gate_inp_shexp" in written:
+            array = array[0]
+        if arch.startswith(("gemma", "nemotron")) and written.endswith("norm.weight"):
             array = array + 1
         weights[written] = array
     for key, array in (weights | (tensors or {})).items():

@@ -13,12 +13,22 @@ from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
+    NemotronConfig,
+    NemotronForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+    StableLmConfig,
+    StableLmForCausalLM,
+    Starcoder2Config,
+    Starcoder2ForCausalLM,
 )
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
@@ -60,6 +70,7 @@ def made(kind, config, **options):
     return model
 
 
+LAYER_NORM = {"attention.layer_norm_rms_epsilon": None, "attention.layer_norm_epsilon": 1e-5}
 MODELS = {
     "llama": lambda: (tiny_llama(), {}),
     "llama, tied": lambda: (tiny_llama(tie_word_embeddings=True), {}),
@@ -89,6 +100,41 @@ MODELS = {
             "attention.value_length": 256,
             "attention.sliding_window": 16,
         },
+    ),
+    "qwen2moe": lambda: (
+        made(Qwen2MoeForCausalLM, Qwen2MoeConfig, num_experts=4, num_experts_per_tok=2),
+        {
+            "expert_count": 4,
+            "expert_used_count": 2,
+            "expert_feed_forward_length": 1408,
+            "expert_shared_feed_forward_length": 5632,
+        },
+    ),
+    "qwen3moe": lambda: (
+        made(
+            Qwen3MoeForCausalLM,
+            Qwen3MoeConfig,
+            head_dim=128,
+            num_experts=4,
+            num_experts_per_tok=2,
+            norm_topk_prob=True,
+        ),
+        {
+            "attention.key_length": 128,
+            "attention.value_length": 128,
+            "expert_count": 4,
+            "expert_used_count": 2,
+            "expert_feed_forward_length": 768,
+        },
+    ),
+    "starcoder2": lambda: (made(Starcoder2ForCausalLM, Starcoder2Config), LAYER_NORM),
+    "stablelm": lambda: (
+        made(StableLmForCausalLM, StableLmConfig),
+        {"rope.dimension_count": 2, **LAYER_NORM},
+    ),
+    "nemotron": lambda: (
+        made(NemotronForCausalLM, NemotronConfig, head_dim=8),
+        {"rope.dimension_count": 4, **LAYER_NORM},
     ),
     "phi3": lambda: (made(Phi3ForCausalLM, Phi3Config), {"attention.sliding_window": 256}),
 }
@@ -233,6 +279,11 @@ def test_windows_and_scales_that_a_class_assumes(tmp_path):
 
 
 def test_what_is_no_whole_model(llama, tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", llama)
+    other = tmp_path / "mamba.gguf"
+    other.write_bytes(path.read_bytes().replace(b"llama", b"mamba"))
+    with pytest.raises(ModelError, match="is of architecture mamba; settings of GGUF files"):
+        loaded(other)
     for settings, why in (
         ({"general.type": "adapter"}, "a GGUF file of type adapter"),
         ({"general.type": "mmproj"}, "a GGUF file of type mmproj"),
