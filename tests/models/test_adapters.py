@@ -90,6 +90,7 @@ def test_all_other_kinds_of_the_installed_peft_are_refused(kind, base, tmp_path)
     config = config_of(kind)
     config.base_model_name_or_path = str(base)
     config.save_pretrained(tmp_path)
+    save_file({"weight": torch.ones(2)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(ModelError, match=rf"is of kind {kind}, which .*, so is not read$"):
         load_model(tmp_path)
 
@@ -186,6 +187,19 @@ def test_adapters_of_another_base(adapter, base, tmp_path):
     shutil.copy(base / "model.safetensors", both)
     with pytest.raises(ModelError, match=r"an adapter and model\.safetensors: it is not clear"):
         load_model(both)
+
+
+def test_files_that_are_lacking_or_not_read(adapter, tmp_path):
+    path = shutil.copytree(adapter, tmp_path / "more")
+    torch.save({"embed": torch.ones(2)}, path / "non_lora_trainables.bin")
+    with pytest.raises(ModelError, match=r"with non_lora_trainables\.bin beside it"):
+        load_model(path)
+    path = shutil.copytree(adapter, tmp_path / "less")
+    (path / "adapter_model.safetensors").unlink()
+    with pytest.raises(
+        ModelError, match=r"without weights: there is no adapter_model\.safetensors"
+    ):
+        load_model(path)
 
 
 def test_configurations_that_say_more_than_is_done(adapter, tmp_path):

@@ -145,6 +145,9 @@ SETTINGS = (
     ({"num_key_value_heads": 4}, "wrong shape at .*k_proj"),
     ({"vocab_size": 64}, "wrong shape at lm_head"),
     ({"architectures": ["MistralForCausalLM"]}, "holds MistralForCausalLM, but its model_type"),
+    ({"sliding_window": 16}, "config.json has sliding_window = 16, which LlamaForCausalLM does"),
+    ({"final_logit_softcapping": 30.0}, "config.json has final_logit_softcapping = 30.0"),
+    ({"num_local_experts": 8}, "config.json has num_local_experts = 8"),
     ({"quantization_config": {"quant_method": "new"}}, "quantized by 'new', which"),
     ({"quantization_config": {"bits": 4}}, "cannot be loaded: .*quant_method"),
 )
@@ -154,6 +157,18 @@ SETTINGS = (
 def test_a_configuration_of_another_network(settings, match, folder, tmp_path):
     with pytest.raises(ModelError, match=match):
         load_model(altered(folder, tmp_path / "m", **settings))
+
+
+def test_settings_that_change_nothing(folder, tmp_path):
+    settings = {"sliding_window": 256, "logit_scale": 1.0, "num_experts": 0, "sampling": 3}
+    assert torch.equal(logits(altered(folder, tmp_path / "m", **settings)), logits(folder))
+
+
+def test_weights_of_an_adapter_that_is_not_described(folder, tmp_path):
+    path = altered(folder, tmp_path / "m")
+    save_file({"odd": torch.ones(2)}, path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors, but no adapter_config"):
+        load_model(path)
 
 
 def test_tied_weights(folder, tmp_path):

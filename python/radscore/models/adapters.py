@@ -40,6 +40,9 @@ _ROUTED: Final = {
 }
 #: Ways to begin that change the base by data or by chance, so that it cannot be had again.
 _CHANGED_BASE: Final = ("pissa_niter", "corda", "lora_ga", "loftq")
+_FILES: Final = ("adapter_model.safetensors", "adapter_model.bin")
+#: What some trainers save of weights that no adapter holds.
+_BESIDE: Final = ("trainable_params.bin", "non_lora_trainables.bin", "new_embeddings.safetensors")
 #: What peft writes without being an option of the kind.
 _NOT_OPTIONS: Final = ("peft_version", "auto_mapping")
 
@@ -113,6 +116,11 @@ def _check_kind(path: Path) -> None:
             f"model: {path} holds an adapter and {both[0]}: it is not clear which of them is the "
             "model; put them into two folders"
         )
+    names = {file.name for file in path.iterdir()}
+    if not names & set(_FILES):
+        raise ModelError(f"model: {what} without weights: there is no {_FILES[0]} in it")
+    if beside := names & set(_BESIDE):
+        raise ModelError(f"model: {what} with {some_of(beside)} beside it, which is not read")
     kind = str(content.get("peft_type"))
     _check_readable(kind, what)
     task = content.get("task_type")

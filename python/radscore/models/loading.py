@@ -18,7 +18,7 @@ from radscore.models.adapters import base_of, check_network, load_adapter
 from radscore.models.gguf import read_gguf
 from radscore.models.library import line_of, read_json, some_of, transformers_library
 from radscore.models.tokenizer import find_tokenizer, load_tokenizer
-from radscore.models.weights import check_class, check_weights, checkpoint_of
+from radscore.models.weights import check_class, check_settings, check_weights, checkpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,6 +208,7 @@ def _plain(path: Path, dtype: Any) -> Any:
         held = checkpoint_of(path)
         network, report = _loaded(path, dtype, {"pretrained_model_name_or_path": path})
         check_class(path, network)
+        check_settings(path, network)
         check_weights(path, held, network, report)
         return network
     if path.suffix != ".gguf":

@@ -113,6 +113,12 @@ def _settings(named: Any, raw: Any) -> dict[str, Any]:
                 settings[name] = token
         elif known := [one for one in token if raw.token_to_id(str(one)) is not None]:
             settings[name] = known
+    for name in ("extra_special_tokens", "additional_special_tokens"):
+        more = getattr(named, name, None)
+        if isinstance(more, (list, tuple)):
+            known = [str(one) for one in more if raw.token_to_id(str(one)) is not None]
+            settings[name] = known
+            break
     for name in ("chat_template", "model_max_length", "clean_up_tokenization_spaces"):
         if getattr(named, name, None) is not None:
             settings[name] = getattr(named, name)

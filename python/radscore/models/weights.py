@@ -19,7 +19,14 @@ from radscore.models.library import line_of, read_json, some_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Checkpoint", "check_class", "check_weights", "checkpoint_of", "own_weights"]
+__all__ = [
+    "Checkpoint",
+    "check_class",
+    "check_settings",
+    "check_weights",
+    "checkpoint_of",
+    "own_weights",
+]
 
 # in the order in which transformers looks for them
 _WHOLE: Final = ("model.safetensors", "pytorch_model.bin")
@@ -27,6 +34,21 @@ _SHARD: Final = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)
 _FLOATS: Final = ("F64", "F32", "F16", "BF16")
 _TORCH: Final = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _SCALE: Final = re.compile(r"scale|absmax|SCB|quant_state")
+#: Settings that change predictions and that some classes have, others not.
+_SETTINGS: Final = (
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "attention_multiplier",
+    "logits_scaling",
+    "logit_scale",
+    "query_pre_attn_scalar",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+    "sliding_window",
+)
 #: Buffers that older releases saved, and how to see that they hold nothing but what is computed.
 _BUFFERS: Final = (
     (re.compile(r"(^|\.)(rotary_emb|rotary_pos_emb|rope)\.inv_freq$"), "frequencies"),
@@ -71,6 +93,10 @@ def checkpoint_of(folder: Path) -> Checkpoint:
     ModelError
         If there are none, one is damaged, or it is not clear which of them are the model.
     """
+    if strays := sorted(file.name for file in folder.glob("adapter_model.*")):
+        raise ModelError(
+            f"model: {folder} holds {strays[0]}, but no adapter_config.json that says what it is"
+        )
     files: dict[str, Path] = {}
     types: dict[str, str] = {}
     for file in _files(folder):
@@ -166,6 +192,22 @@ def check_class(folder: Path, network: Any) -> None:
         raise ModelError(
             f"model: {folder} holds {names[0]}, but its model_type loads {made}, which is another "
             "network"
+        )
+
+
+def check_settings(folder: Path, network: Any) -> None:
+    """Raises where the folder states a setting that the network's class does not have."""
+    content = read_json(folder / "config.json")
+    has = type(network.config)()
+    for name in _SETTINGS:
+        value = content.get(name)
+        if value in (None, False, 0, 1) or hasattr(has, name):
+            continue
+        if name == "sliding_window" and value >= (content.get("max_position_embeddings") or 0):
+            continue
+        raise ModelError(
+            f"model: {folder}: config.json has {name} = {value!r}, which "
+            f"{type(network).__name__} does not apply"
         )
 
 
