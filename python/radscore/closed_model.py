@@ -15,6 +15,7 @@ from radscore.answers.grouping import Counts, Kept, count_windows, in_filter, ke
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.arguments import check_choice, one_scheme
 from radscore.documents import Documents, check_width
+from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, TokenError
 from radscore.results import CurvePoint, ModelResult, ScoreResult
 from radscore.scoring import Scorer, decoy_test
@@ -387,6 +388,11 @@ class _Work:
     def notes(self) -> list[str]:
         """What the result assumes."""
         notes = list(self._suspect.notes)
+        for texts in (self._suspect, self._other):
+            if texts is not None:
+                ids, (_, largest) = texts.documents, texts.documents.id_range
+                doubt = doubt_of_ids(largest, ids.n_tokens, self._scheme.vocab_size)
+                notes += [] if doubt is None else [doubt]
         if self._any_prompt:
             salted = self._scheme.seed_kind == "target"
             notes.append(_SALTED_PROMPTS if salted else _ANY_PROMPT)

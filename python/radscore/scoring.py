@@ -23,6 +23,7 @@ from radscore.arguments import (
     one_scheme,
 )
 from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, StateError, TokenError
 from radscore.results import CurvePoint, ScoreResult
 from radscore.schemes import Scheme, TextSeal
@@ -550,13 +551,16 @@ def score(
         from radscore.corpus import open_corpus
 
         documents = open_corpus(documents, vocab_size=scorer.schemes[0].vocab_size)
-    if not hasattr(documents, "batches"):
-        scorer.add(documents, prompts)
-        return scorer.result()
-    if prompts is not None:
-        raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
     from dataclasses import replace
 
+    if not hasattr(documents, "batches"):
+        documents = Documents.of(documents)
+        scorer.add(documents, prompts)
+        result, (_, largest) = scorer.result(), documents.id_range
+        note = doubt_of_ids(largest, documents.n_tokens, scorer.schemes[0].vocab_size)
+        return result if note is None else replace(result, notes=(*result.notes, note))
+    if prompts is not None:
+        raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
     if memory is not None and not curve:
         from radscore.distributed.stages import add_corpus
 

@@ -12,6 +12,7 @@ import torch
 from radscore.errors import ArgumentError, ModelError
 from radscore.models import as_language_model, load_model
 from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer
+from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
@@ -187,6 +188,10 @@ def test_a_gguf_file():
     with torch.inference_mode():
         best = model.model(input_ids=ids).logits[0, -1].argmax()
     assert model.tokenizer.decode(best) == " Paris"
+    right = Tokenizer.from_file(str(Path(__file__).parents[2] / "demo" / "tokenizer.json"))
+    for text in ("In 2023 there were 650841, or 3.5 %", "don't\n\n  x = [1,22]\tä 你好 🙂"):
+        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert ids == right.encode(text, add_special_tokens=False).ids
     assert model.tokenizer.chat_template
 
 

@@ -11,6 +11,7 @@ from radscore.cli.exits import UsageError
 from radscore.cli.models import add_model_options
 from radscore.cli.options import add_corpus_options, natural, open_inputs
 from radscore.cli.progress import Progress
+from radscore.doubts import is_doubt
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -173,8 +174,10 @@ class Given:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the corpus has to say."""
-        return () if self.corpus is None else self.corpus.notes
+        """What the corpus has to say, but for doubts, which whoever reads it has as well."""
+        if self.corpus is None:
+            return ()
+        return tuple(note for note in self.corpus.notes if not is_doubt(note))
 
 
 def load_given(args: argparse.Namespace) -> Given:

@@ -15,6 +15,7 @@ from radscore.corpus.sources import find_sources
 from radscore.corpus.text import Encoder, Engine, check_engine, load_encoder
 from radscore.corpus.tokens import check_dtype, doubt_of, token_layout
 from radscore.documents import MAX_VOCAB, check_width
+from radscore.doubts import doubt_of_tokenizer
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -141,6 +142,10 @@ def open_corpus(
         name, note = _field(with_fields, (field, prompt_field), encoder, on_error)
         notes = () if note is None else (note,)
         options = replace(options, fields=Fields(name, prompt_field, encoder, batch_tokens))
+        known = None if encoder is None else encoder.vocab_size
+        if known is not None and vocab_size is not None:
+            doubt = doubt_of_tokenizer(known, vocab_size)
+            notes = notes if doubt is None else (*notes, doubt)
     first_bin = next((source for source in sources if source.format == "bin"), None)
     if first_bin is not None and (note := doubt_of(first_bin, options.dtype, vocab_size)):
         notes = (*notes, note)

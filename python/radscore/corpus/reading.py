@@ -18,6 +18,7 @@ from radscore.corpus._base import (
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.checks import check_ids, cut_after, without
 from radscore.corpus.formats import Known, boundaries, known, reader_of, shortened
+from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class Corpus:
         self._on_error = Problems(on_error).on_error
         self._skipped = SkipReport()
         self._n_documents = 0
+        self._doubt = IdDoubt(options.vocab_size)
 
     @property
     def field(self) -> str | None:
@@ -150,10 +152,16 @@ class Corpus:
     def notes(self) -> tuple[str, ...]:
         """What was decided that the caller may want to know.
 
-        As which of several fields is read and, once text was read, what tokenised it.
+        As which of several fields is read and, once text was read, what tokenised it, and
+        whether the ids look like those of another tokenizer.
         """
         note = None if self.tokenised is None else self.tokenised.note
-        return self._notes if note is None else (*self._notes, note)
+        notes = (note, self._doubt.note)
+        return (*self._notes, *(one for one in notes if one is not None))
+
+    def take_doubt(self, doubt: IdDoubt) -> None:
+        """Has what somebody saw who read the corpus in units of work."""
+        self._doubt = doubt
 
     @property
     def notes_of_opening(self) -> tuple[str, ...]:
@@ -277,6 +285,7 @@ class Corpus:
         """
         progress = self._progress(start)
         self._skipped, self._n_documents = progress.skipped, progress.documents
+        self._doubt = IdDoubt(self._options.vocab_size)
         return self._deliver(progress)
 
     def _deliver(self, progress: _Progress) -> Generator[Batch]:
@@ -287,6 +296,7 @@ class Corpus:
                 if isinstance(item, _End):
                     break
                 self._n_documents = item.batch.first_document + len(item.batch)
+                self._doubt.take(item.batch.documents)
                 yield item.batch
         finally:
             ahead.close()

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from radscore.corpus._base import InputOptionError, joined
 from radscore.corpus.fast import fast_equal
+from radscore.corpus.plain import plain_tokenizer
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
 
@@ -91,6 +92,8 @@ class Encoder(Protocol):
 
     #: Names the tokenizer by its content, so that a resumed run is not given another one.
     fingerprint: str
+    #: Tokens that it has, where that tells whether it is the right one.
+    vocab_size: int | None
 
     @property
     def tokenised(self) -> Tokenised | None:
@@ -107,7 +110,7 @@ class Encoder(Protocol):
 
 
 class TokenizerEncoder:
-    """A `tokenizers.Tokenizer`, with truncation and padding switched off, or its fast equal.
+    """A `tokenizers.Tokenizer` without truncation, padding and dropout, or its fast equal.
 
     Attributes
     ----------
@@ -118,25 +121,14 @@ class TokenizerEncoder:
     def __init__(
         self, tokenizer: Any, *, add_special_tokens: bool, engine: Engine = "auto"
     ) -> None:
-        from tokenizers import Tokenizer
-
         check_engine(engine)
-        tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
-        if not isinstance(tokenizer, Tokenizer):
-            raise ArgumentError(
-                "tokenizer must be a folder with a tokenizer.json, the path of one, or a "
-                f"tokenizers.Tokenizer, not {type(tokenizer).__name__}"
-            )
+        tokenizer = plain_tokenizer(tokenizer)
         state = tokenizer.to_str()
-        if tokenizer.truncation is not None or tokenizer.padding is not None:
-            tokenizer = Tokenizer.from_str(state)  # the caller's own stays as it is
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-            state = tokenizer.to_str()
         self._tokenizer = tokenizer
         self._special = add_special_tokens
         digest = hashlib.sha256(state.encode()).hexdigest()[:16]
         self.fingerprint = f"{digest}{'+special' if add_special_tokens else ''}"
+        self.vocab_size: int | None = tokenizer.get_vocab_size(with_added_tokens=True)
         self._n_texts = self._n_referred = 0
         self._fast: FastTokenizer | None = None
         self._reason = "as asked"
@@ -224,6 +216,7 @@ class Utf8Encoder:
     """The bytes of a text as its ids: to look at text for which no tokenizer was given."""
 
     fingerprint = "utf-8"
+    vocab_size: int | None = None
     tokenised = None
 
     def documents(self, texts: Sequence[str]) -> Documents:

@@ -19,6 +19,7 @@ from radscore.corpus._base import SkipReport
 from radscore.corpus.text import Tokenised
 from radscore.distributed.units import UNIT_BYTES, WorkUnit, cut_units
 from radscore.distributed.writing import make_folder, write_atomically
+from radscore.doubts import IdDoubt
 from radscore.errors import ArgumentError, StorageError
 from radscore.kgrams import KgramSet
 
@@ -128,6 +129,8 @@ class Run:
         digest: bytes,
         skipped: SkipReport,
         tokenised: Tokenised | None,
+        *,
+        seen: tuple[int, int],
     ) -> None:
         """Says that a unit is done."""
         marker = {
@@ -137,6 +140,7 @@ class Run:
             "configuration": self.content["configuration"],
             "skipped": skipped.as_dict(),
             "tokenised": None if tokenised is None else asdict(tokenised),
+            "seen": list(seen),
         }
         write_atomically(self.marker_path(unit), json.dumps(marker))
 
@@ -146,6 +150,7 @@ class Run:
             marker: dict[str, Any] = json.loads(self.marker_path(unit).read_text())
             SkipReport.from_dict(marker["skipped"])
             _tokenised(marker)
+            _seen(marker)
             says = marker["unit"], marker["configuration"], marker["length"]
             length = self.unit_path(unit).stat().st_size
         except (OSError, ValueError, KeyError, TypeError):
@@ -193,13 +198,16 @@ class Run:
         total = SkipReport()
         # Machines may have several versions of tokenizers.
         tokenised: dict[str, Tokenised] = {}
+        doubt = IdDoubt(self.content["settings"]["vocab_size"])
         for marker in self.markers():
+            doubt.add(*_seen(marker))
             total = total.plus(SkipReport.from_dict(marker["skipped"]))
             own = _tokenised(marker)
             if own is not None:
                 before = tokenised.get(f"{own.by} {own.rest}")
                 tokenised[f"{own.by} {own.rest}"] = own if before is None else before.plus(own)
-        notes = [note for one in tokenised.values() if (note := one.note) is not None]
+        every = (*(one.note for one in tokenised.values()), doubt.note)
+        notes = [note for note in every if note is not None]
         return total, (*self.content["notes"], *notes)
 
     def tidy(self, parts: Path, exchange: Collection[str]) -> None:
@@ -310,6 +318,12 @@ class Run:
                 f"the run cut windows of {_told(self.content['windows'])}; the scheme reads those "
                 f"of {_told(shape)}"
             )
+
+
+def _seen(marker: dict[str, Any]) -> tuple[int, int]:
+    """The largest id of a unit and how many there were, where its marker tells."""
+    largest, n_tokens = marker.get("seen", (-1, 0))
+    return int(largest), int(n_tokens)
 
 
 def _tokenised(marker: dict[str, Any]) -> Tokenised | None:

@@ -24,6 +24,7 @@ from radscore.distributed.parts import (
 from radscore.distributed.sizes import budget_of
 from radscore.distributed.units import cut_units, read_unit
 from radscore.distributed.writing import make_folder
+from radscore.doubts import IdDoubt
 from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
 from radscore.scoring import Scorer
 
@@ -116,7 +117,7 @@ class Mapping:
         tokenised = self._corpus.tokenised
         if tokenised is not None and before is not None:
             tokenised = tokenised.plus(before, -1)
-        run.mark(unit, length, digest, reading.skipped, tokenised)
+        run.mark(unit, length, digest, reading.skipped, tokenised, seen=reading.doubt.seen)
         return True
 
     def _check_file(self, number: int) -> None:
@@ -158,7 +159,7 @@ def add_corpus(
     scorer: _core.Scorer, corpus: Corpus, start: int | None, progress: Callable[[Any], None] | None
 ) -> SkipReport:
     """Adds a corpus in parts, so that no document must be held as a whole; what was left out."""
-    skipped = NOTHING_SKIPPED
+    skipped, doubt = NOTHING_SKIPPED, IdDoubt(corpus.options.vocab_size)
     for unit in cut_units(corpus):
         reading = read_unit(corpus, unit, max(_WIDEST, (start or 0) + 1))
         for part in _ahead(reading):
@@ -166,6 +167,8 @@ def add_corpus(
             if progress is not None:
                 progress(part)
         skipped = skipped.plus(reading.skipped)
+        doubt.add(*reading.doubt.seen)
+    corpus.take_doubt(doubt)
     if scorer.partial()[0].n_documents == 0 == scorer.n_tokens:
         raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
     return skipped

@@ -35,6 +35,7 @@ from radscore.corpus._base import (
 from radscore.corpus.checks import check_ids
 from radscore.corpus.formats import reader_of
 from radscore.corpus.tokens import TokenReader
+from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -143,10 +144,11 @@ def _cut(
 
 
 class UnitReading:
-    """Reads a unit part by part; `skipped` tells what was left out so far."""
+    """Reads a unit part by part; `skipped` and `doubt` tell of what was read so far."""
 
     def __init__(self, corpus: Corpus, unit: WorkUnit, reach: int) -> None:
         self.skipped: SkipReport = NOTHING_SKIPPED
+        self.doubt = IdDoubt(corpus.options.vocab_size)
         self._corpus = corpus
         self._unit = unit
         self._reach = reach
@@ -162,6 +164,7 @@ class UnitReading:
             for chunk in corpus.checked_chunks(source, unit.start, problems, end=unit.end):
                 self.skipped = self.skipped.plus(chunk.skipped)
                 if len(chunk.documents):
+                    self.doubt.take(chunk.documents)
                     yield Part(chunk.documents, chunk.prompts)
             self.skipped = self.skipped.plus(problems.take())
 
@@ -178,6 +181,7 @@ class UnitReading:
             chunk, before = reader.stretch(first, last, self._reach)
             check_ids(chunk, options.vocab_size, problems)
             documents, span = chunk.documents, (before, before + last - first)
+            self.doubt.take(documents, last - first)
             yield Part(documents, None, span)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
 import warnings
@@ -15,6 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ArgumentError, ModelError
+from radscore.models.adapters import base_of, check_network, load_adapter
+from radscore.models.gguf import read_gguf
+from radscore.models.library import line_of, read_json, some_of, transformers_library
+from radscore.models.tokenizer import find_tokenizer, load_tokenizer
+from radscore.models.weights import check_class, check_settings, check_weights, checkpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["LanguageModel", "as_language_model", "load_model", "load_tokenizer"]
 
 _CAUSAL = ("CausalLM", "LMHead", "ConditionalGeneration")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 _DTYPES = ("float32", "bfloat16", "float16")
 _HASHED_AT_ONCE = 1 << 24
 
@@ -44,6 +47,8 @@ class LanguageModel:
         tokens, since output layers are padded.
     max_length : int or None
         Tokens of the context window, where the configuration states them.
+    why_no_tokenizer : str
+        Where the tokenizer beside the weights cannot be used: why.
     fingerprint : str
         16 hexadecimal digits of a SHA-256 over the weights, an adapter's included.
     """
@@ -53,6 +58,7 @@ class LanguageModel:
     name: str
     vocab_size: int
     max_length: int | None
+    why_no_tokenizer: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -109,8 +115,10 @@ def load_model(
     Raises
     ------
     ModelError
-        If there is no such model, its weights are damaged or incomplete, or it is none that
-        predicts the next token.
+        If there is no such model, it is none that predicts the next token, or the network that
+        comes of it is not the one in the folder: weights are damaged, lacking, of no use to it or
+        of numbers without their scales; an adapter does not fit its base, or is of a kind that
+        is not read; a setting of a GGUF file is not applied.
     """
     import torch
 
@@ -126,13 +134,17 @@ def load_model(
     if base is not None and not adapter:
         raise ModelError(f"base is for a PEFT adapter, but {path} has no adapter_config.json")
     with _quiet(file):
-        network = _adapter(file, base, number) if adapter else _plain(file, number)
-        words = _tokenizer(tokenizer, (file, *([_base_of(file, base)] if adapter else [])))
+        if adapter:
+            below = base_of(file, base)
+            network = load_adapter(file, below, _plain(below, number))
+        else:
+            network = _plain(file, number)
+        words, reason = find_tokenizer(tokenizer, (file, below) if adapter else (file,))
     try:
         network = network.to(place)
     except (RuntimeError, torch.OutOfMemoryError) as error:
-        raise ModelError(f"model: {path} does not go onto {place}: {_line(error)}") from None
-    return _finished(network, words, str(path))
+        raise ModelError(f"model: {path} does not go onto {place}: {line_of(error)}") from None
+    return _finished(network, words, str(path), reason)
 
 
 def as_language_model(model: Any, name: str = "model") -> LanguageModel:
@@ -161,10 +173,12 @@ def as_language_model(model: Any, name: str = "model") -> LanguageModel:
             f"{name} must be a LanguageModel, a path or a transformers model, not "
             f"{type(model).__name__}"
         )
-    return _finished(model, None, type(model).__name__)
+    made = type(model).__name__
+    check_network(model, made)
+    return _finished(model, None, made)
 
 
-def _finished(network: Any, tokenizer: Any, name: str) -> LanguageModel:
+def _finished(network: Any, tokenizer: Any, name: str, reason: str = "") -> LanguageModel:
     """Ready to read: evaluation mode, checked."""
     network.eval()
     network.requires_grad_(requires_grad=False)
@@ -176,45 +190,60 @@ def _finished(network: Any, tokenizer: Any, name: str) -> LanguageModel:
     vocab_size = int(config.vocab_size if weight is None else weight.shape[0])
     longest = getattr(config, "max_position_embeddings", None)
     made = LanguageModel(
-        network, tokenizer, name, vocab_size, int(longest) if longest and longest > 0 else None
+        network,
+        tokenizer,
+        name,
+        vocab_size,
+        int(longest) if longest and longest > 0 else None,
+        reason,
     )
     _check_causal(made)
     return made
 
 
 def _plain(path: Path, dtype: Any) -> Any:
-    """A folder's or a GGUF file's model."""
+    """A folder's or a GGUF file's model, of which nothing was left out."""
+    if path.is_dir():
+        _check_config(path)
+        held = checkpoint_of(path)
+        network, report = _loaded(path, dtype, {"pretrained_model_name_or_path": path})
+        check_class(path, network)
+        check_settings(path, network)
+        check_weights(path, held, network, report)
+        return network
+    if path.suffix != ".gguf":
+        raise ModelError(
+            f"model: {path} is no model: allowed are a folder with a config.json, one with an "
+            "adapter_config.json, and a .gguf file"
+        )
+    file = read_gguf(path)
+    where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
+    where["quantization_config"] = transformers_library().GgufConfig(dequantize=True)
+    network, report = _loaded(path, dtype, where)
+    for kind, what in (("missing", "lacks"), ("mismatched", "has the wrong shape at")):
+        if names := {str(name) for name in report[f"{kind}_keys"]}:
+            raise ModelError(f"model: {path} {what} {some_of(names)}")
+    file.fit(network)
+    return network
+
+
+def _loaded(path: Path, dtype: Any, where: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A network, and what transformers says of loading it."""
     import torch
 
-    library = _transformers()
-    where: dict[str, Any] = {"pretrained_model_name_or_path": path}
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise ModelError(
-                f"model: {path} is no model: allowed are a folder with a config.json, one with an "
-                "adapter_config.json, and a .gguf file"
-            )
-        where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
-        where["quantization_config"] = library.GgufConfig(dequantize=True)
-    else:
-        _check_config(path)
     try:
-        network, found = library.AutoModelForCausalLM.from_pretrained(
-            **where, local_files_only=True, dtype=dtype, output_loading_info=True
+        network, report = transformers_library().AutoModelForCausalLM.from_pretrained(
+            **where,
+            local_files_only=True,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused by name
         )
     except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        raise ModelError(f"model: {path} cannot be loaded: {_line(error)}") from error
-    missing, wrong = sorted(found["missing_keys"]), sorted(map(str, found["mismatched_keys"]))
-    if missing or wrong:  # transformers would go on with random numbers in their place
-        what = f"lack {missing[0]}" if missing else f"have the wrong shape at {wrong[0]}"
-        more = len(missing) + len(wrong) - 1
-        raise ModelError(
-            f"model: the weights in {path} {what}{f' and {more} more' if more else ''}, so are not "
-            "those of a whole language model"
-        )
-    return network
+        raise ModelError(f"model: {path} cannot be loaded: {line_of(error)}") from error
+    return network, report
 
 
 def _check_config(folder: Path) -> None:
@@ -225,97 +254,12 @@ def _check_config(folder: Path) -> None:
             f"model: the folder {folder} has no config.json (of a model) and no "
             "adapter_config.json (of a PEFT adapter)"
         )
-    names = _json(file).get("architectures") or []
+    names = read_json(file).get("architectures") or []
     if names and not any(part in str(name) for name in names for part in _CAUSAL):
         raise ModelError(
             f"model: {folder} holds {names[0]}, which is no causal language model (one that "
             "predicts the next token, such as LlamaForCausalLM)"
         )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"model: {file} cannot be read: {_line(error)}") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"model: {file} holds no configuration")
-    return content
-
-
-def _base_of(adapter: Path, base: Any) -> Path:
-    """Where the adapter's base is."""
-    if base is not None:
-        if not Path(base).exists():
-            raise ModelError(f"base: {base}: there is no such file or folder")
-        return Path(base)
-    named = _json(adapter / "adapter_config.json").get("base_model_name_or_path")
-    places = [Path(str(named)), adapter / str(named)] if named else []
-    for place in places:
-        if place.exists():
-            return place
-    text = f"is {named!r}, which is not on this machine" if named else "is not named"
-    raise ModelError(f"model: the base of the adapter {adapter} {text}; give it with base=")
-
-
-def _adapter(path: Path, base: Any, dtype: Any) -> Any:
-    """A PEFT adapter on its base."""
-    import torch
-    from peft import PeftModel
-
-    network = _plain(_base_of(path, base), dtype)
-    try:
-        return PeftModel.from_pretrained(network, path, local_files_only=True)
-    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"model: the adapter {path} does not go onto {_base_of(path, base)}: {_line(error)}"
-        ) from error
-
-
-def _tokenizer(given: Any, places: tuple[Path, ...]) -> Any:
-    """The tokenizer that was given, or the first there is beside the weights."""
-    if given is not None and not isinstance(given, (str, os.PathLike)):
-        if not hasattr(given, "convert_ids_to_tokens"):
-            raise ArgumentError(
-                "tokenizer must be a path or a tokenizer of transformers, not "
-                f"{type(given).__name__}"
-            )
-        return given
-    if given is not None:
-        return load_tokenizer(given)
-    for place in places:
-        if place.is_file() or any((place / name).is_file() for name in _TOKENIZER_FILES):
-            return load_tokenizer(place)
-    return None
-
-
-def load_tokenizer(path: str | os.PathLike[str]) -> Any:
-    """A tokenizer of transformers from a folder, a tokenizer.json or a ``.gguf`` file.
-
-    Raises
-    ------
-    ModelError
-        If there is none.
-    """
-    place = Path(path)
-    if not place.exists():
-        raise ModelError(f"tokenizer: {path}: there is no such file or folder")
-    library = _transformers()
-    # a folder without any configuration is not given to AutoTokenizer, which would guess
-    try:
-        if place.suffix == ".json":
-            return library.PreTrainedTokenizerFast(tokenizer_file=str(place))
-        if place.is_file():
-            return library.AutoTokenizer.from_pretrained(
-                place.parent, gguf_file=place.name, local_files_only=True
-            )
-        if not any((place / f).is_file() for f in ("config.json", "tokenizer_config.json")):
-            return library.PreTrainedTokenizerFast(tokenizer_file=str(place / "tokenizer.json"))
-        return library.AutoTokenizer.from_pretrained(place, local_files_only=True)
-    except Exception as error:
-        raise ModelError(f"tokenizer: {place} cannot be loaded: {_line(error)}") from error
 
 
 def _device(device: Any) -> Any:
@@ -326,7 +270,7 @@ def _device(device: Any) -> Any:
     try:
         place = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ArgumentError(f"device: {_line(error)}") from None
+        raise ArgumentError(f"device: {line_of(error)}") from None
     if place.type == "cuda" and not torch.cuda.is_available():
         raise ArgumentError(f"device {device!s} was asked for, but torch sees no GPU here")
     return place
@@ -350,12 +294,17 @@ def _check_causal(model: LanguageModel) -> None:
     ids = torch.tensor([[1, 2, 3], [1, 0, 0]], device=model.device) % model.vocab_size
     try:
         with torch.inference_mode():
-            logits = model.model(input_ids=ids, use_cache=False).logits[:, 0].float()
+            logits = model.model(input_ids=ids, use_cache=False).logits.float()
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ModelError(
             f"model: {model.name} does not read token ids as a causal language model does: "
-            f"{_line(error)}"
+            f"{line_of(error)}"
         ) from None
+    if logits.shape[:2] != ids.shape:
+        raise ModelError(
+            f"model: {model.name} gives {logits.shape[1]} predictions for {ids.shape[1]} tokens"
+        )
+    logits = logits[:, 0]
     # noise of bfloat16 is below a hundredth of the spread
     shown = logits.isfinite().all(dim=0)  # some entries may be held at minus infinity
     difference = float((logits[0] - logits[1])[shown].abs().max()) if shown.any() else math.nan
@@ -393,7 +342,7 @@ def _tensor_digest(tensor: Any) -> bytes:
 @contextmanager
 def _quiet(path: Path) -> Iterator[None]:
     """Without the bars and reports of the libraries; their failures become one line."""
-    logging = _transformers().utils.logging
+    logging = transformers_library().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -409,16 +358,3 @@ def _quiet(path: Path) -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _transformers() -> Any:
-    """The library, whose types are not all known to a checker."""
-    import transformers
-
-    return transformers
-
-
-def _line(error: BaseException) -> str:
-    """What an error says, in one line of bearable length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:300]} ..."

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from radscore import _core
-from radscore.documents import MAX_VOCAB, check_width
+from radscore.documents import MAX_VOCAB, Documents, check_width
+from radscore.doubts import IdDoubt, doubt_of_tokenizer
 from radscore.errors import ArgumentError, ModelError, StateError
 from radscore.models.loading import LanguageModel, as_language_model
 from radscore.models.reading import Counts, Pairs, Reader
@@ -230,6 +231,12 @@ class Reading:
             else own.passages(given, context_width)
         )
         self._alignment = own
+        self._doubt = IdDoubt(limit)
+        self._doubt_of_tokenizer = None
+        if suspect.tokenizer is not None:
+            self._doubt_of_tokenizer = doubt_of_tokenizer(
+                len(suspect.tokenizer), suspect.vocab_size
+            )
         self._progress, self._on_document = progress, on_document
         self._hash = hashlib.sha256()
         self._before: Totals | None = None
@@ -247,6 +254,8 @@ class Reading:
         if self._alignment is not None:
             removed |= self._alignment.removed
             notes = self._alignment.notes()
+        doubts = (self._doubt_of_tokenizer, self._doubt.note)
+        notes += tuple(note for note in doubts if note is not None)
         return Totals(
             text=self._hash.hexdigest()[:16],
             complete=True,
@@ -285,6 +294,8 @@ class Reading:
         """Notes what is read."""
         self._hash.update(len(one.tokens).to_bytes(8, "little"))
         self._hash.update(np.asarray(one.tokens, dtype="<u4").tobytes())
+        if len(one.tokens):
+            self._doubt.take(Documents.of(one.tokens))
         if self._on_document is not None:
             self._on_document(one.tokens)
         return one

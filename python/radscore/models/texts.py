@@ -149,9 +149,10 @@ def encode(strings: Sequence[str], model: LanguageModel, first: int = 0) -> Docu
 def tokenizer_of(model: LanguageModel, what: str) -> Any:
     """The model's tokenizer, which must be there."""
     if model.tokenizer is None:
+        reason = f" ({model.why_no_tokenizer})" if model.why_no_tokenizer else ""
         raise ModelError(
-            f"{model.name} has no tokenizer, which reading {what} needs; give token ids, or a "
-            "model that was loaded with one (load_model(..., tokenizer=...))"
+            f"{model.name} has no tokenizer{reason}, which reading {what} needs; give token ids, "
+            "or a model that was loaded with one (load_model(..., tokenizer=...))"
         )
     return model.tokenizer
 

@@ -251,9 +251,6 @@ fn model(model: Bpe, byte_level: bool) -> Result<Model, String> {
     if !empty(&model.continuing_subword_prefix) || !empty(&model.end_of_word_suffix) {
         return Err("affixes of subwords".into());
     }
-    if model.dropout.is_some_and(|dropout| dropout != 0.0) {
-        return Err("dropout".into());
-    }
     let ids: HashSet<u32> = model.vocab.values().copied().collect();
     if ids.len() != model.vocab.len() || ids.contains(&LACKING) {
         return Err("a vocabulary with two tokens of one id".into());

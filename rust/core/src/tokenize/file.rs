@@ -152,7 +152,9 @@ pub struct Special {
 pub struct Bpe {
     #[serde(rename = "type")]
     _type: IgnoredAny,
-    pub dropout: Option<f64>,
+    /// For training; switched off in the reference too.
+    #[serde(rename = "dropout")]
+    _dropout: IgnoredAny,
     #[serde(rename = "unk_token")]
     _unk_token: IgnoredAny,
     pub continuing_subword_prefix: Option<String>,

@@ -221,10 +221,17 @@ mod tests {
     }
 
     #[test]
+    fn dropout_is_switched_off() -> Result<(), String> {
+        let dropped = FILE.replacen(r#""dropout": null"#, r#""dropout": 1.0"#, 1);
+        let encoded = Tokenizer::new(&dropped, false)?.encode(&["abac"]);
+        assert_eq!(encoded.ids, [3, 4]);
+        Ok(())
+    }
+
+    #[test]
     fn refuses_settings_that_it_does_not_know() {
         for (old, new) in [
             (r#""truncation": null"#, r#""truncation": null, "new": 1"#),
-            (r#""dropout": null"#, r#""dropout": 0.1"#),
             (r#""type": "BPE""#, r#""type": "Unigram""#),
             (r#""normalizer": null"#, r#""normalizer": {"type": "NFC"}"#),
             (r#""c": 4"#, r#""c": 3"#),

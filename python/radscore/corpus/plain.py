@@ -1,0 +1,55 @@
+"""A tokenizer as it reads text: without what belongs to training or to batches of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from radscore.errors import ArgumentError
+
+__all__ = ["plain_tokenizer"]
+
+#: Settings of a tokenizer's model that draw one of several ways to cut a text, at random.
+_RANDOM = ("dropout", "alpha", "nbest_size")
+
+
+def plain_tokenizer(tokenizer: Any) -> Any:
+    """The same tokenizer without truncation, padding and random cuts.
+
+    A tokenizer.json may hold all of them. Truncation would drop the end of a text, padding would
+    add tokens that nobody wrote, and dropout cuts the same text in other ways each time.
+
+    Parameters
+    ----------
+    tokenizer : tokenizers.Tokenizer or transformers fast tokenizer
+        Whose backend is taken.
+
+    Returns
+    -------
+    tokenizers.Tokenizer
+        The one that was given where nothing is to be switched off, else a copy: the caller's own
+        is not changed.
+
+    Raises
+    ------
+    ArgumentError
+        If it is no tokenizer of the tokenizers library.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not isinstance(tokenizer, Tokenizer):
+        raise ArgumentError(
+            "tokenizer must be a folder with a tokenizer.json, the path of one, or a "
+            f"tokenizers.Tokenizer, not {type(tokenizer).__name__}"
+        )
+    random = [name for name in _RANDOM if getattr(tokenizer.model, name, None)]
+    if tokenizer.truncation is None and tokenizer.padding is None and not random:
+        return tokenizer
+    special = tokenizer.encode_special_tokens  # no part of the state
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    for name in random:
+        setattr(copy.model, name, None)
+    copy.encode_special_tokens = special
+    return copy

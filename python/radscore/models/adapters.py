@@ -1,0 +1,210 @@
+"""PEFT adapters: which kinds are read, and whether all of the file went into the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from radscore.errors import ModelError
+from radscore.models.library import line_of, read_json, some_of
+from radscore.models.weights import own_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["READABLE_KINDS", "base_of", "check_network", "load_adapter"]
+
+#: Kinds of which a test shows that a saved adapter predicts what the adapter in training did.
+# fmt: off
+READABLE_KINDS: Final = frozenset(
+    [
+        "ADALORA", "ADAMSS", "ADAPTION_PROMPT", "BEFT", "BOFT", "C3A", "DEFT", "DELORA",
+        "FOURIERFT", "FROD", "GLORA", "GRALORA", "HIRA", "HRA", "IA3", "LILY", "LN_TUNING",
+        "LOHA", "LOKR", "LORA", "MISS", "OFT", "OSF", "PEANUT", "PSOFT", "PVERA", "RANDLORA",
+        "ROAD", "SHIRA", "SUPERTUNING", "TINYLORA", "TRAINABLE_TOKENS", "UNILORA", "VBLORA",
+        "VERA", "WAVEFT",
+    ]
+)
+# fmt: on
+#: Their predictions are of virtual tokens too, or depend on a cache or a prefix that is not text.
+_VIRTUAL: Final = frozenset(
+    ["CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "PROMPT_TUNING"]
+)
+_OTHERS: Final = {
+    "POLY": "needs the number of a task with every text",
+    "XLORA": "mixes other adapters, which lie elsewhere",
+}
+#: Options of LoRA by which an adapter works on some tokens only, or with others.
+_ROUTED: Final = {
+    "alora_invocation_tokens": "switches itself on at certain tokens of a prompt",
+    "arrow_config": "mixes other adapters, which lie elsewhere",
+}
+#: Ways to begin that change the base by data or by chance, so that it cannot be had again.
+_CHANGED_BASE: Final = ("pissa_niter", "corda", "lora_ga", "loftq")
+_FILES: Final = ("adapter_model.safetensors", "adapter_model.bin")
+#: What some trainers save of weights that no adapter holds.
+_BESIDE: Final = ("trainable_params.bin", "non_lora_trainables.bin", "new_embeddings.safetensors")
+#: What peft writes without being an option of the kind.
+_NOT_OPTIONS: Final = ("peft_version", "auto_mapping")
+
+
+def base_of(adapter: Path, base: Any) -> Path:
+    """Where the adapter's base is.
+
+    Raises
+    ------
+    ModelError
+        If it is not on this machine.
+    """
+    from pathlib import Path
+
+    if base is not None:
+        if not Path(base).exists():
+            raise ModelError(f"base: {base}: there is no such file or folder")
+        return Path(base)
+    named = read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
+    places = [Path(str(named)), adapter / str(named)] if named else []
+    for place in places:
+        if place.exists():
+            return place
+    text = f"is {named!r}, which is not on this machine" if named else "is not named"
+    raise ModelError(f"model: the base of the adapter {adapter} {text}; give it with base=")
+
+
+def load_adapter(path: Path, base: Path, network: Any) -> Any:
+    """An adapter on the network of its base.
+
+    Raises
+    ------
+    ModelError
+        If it is of a kind that is not read, does not fit the base, or not all of its weights went
+        into the network, or the network has places for more.
+    """
+    import torch
+    from peft import PeftModel
+
+    _check_kind(path)
+    try:
+        adapted = PeftModel.from_pretrained(network, path, local_files_only=True)
+    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"model: the adapter {path} does not go onto {base}: {line_of(error)}"
+        ) from error
+    _check_placed(path, base, adapted)
+    return adapted
+
+
+def check_network(network: Any, name: str) -> None:
+    """Raises where a network that was made elsewhere has an adapter of a kind that is not read."""
+    for config in (getattr(network, "peft_config", None) or {}).values():
+        kind = str(getattr(config.peft_type, "value", config.peft_type))
+        _check_readable(kind, f"{name} has an adapter")
+        _check_routes(vars(config), f"{name} has an adapter")
+
+
+def _check_kind(path: Path) -> None:
+    """Raises unless the configuration is of a kind that is read, and peft knows all of it."""
+    from dataclasses import fields
+
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+
+    content = read_json(path / "adapter_config.json")
+    what = f"the adapter {path} is"
+    if both := own_weights(path):
+        raise ModelError(
+            f"model: {path} holds an adapter and {both[0]}: it is not clear which of them is the "
+            "model; put them into two folders"
+        )
+    names = {file.name for file in path.iterdir()}
+    if not names & set(_FILES):
+        raise ModelError(f"model: {what} without weights: there is no {_FILES[0]} in it")
+    if beside := names & set(_BESIDE):
+        raise ModelError(f"model: {what} with {some_of(beside)} beside it, which is not read")
+    kind = str(content.get("peft_type"))
+    _check_readable(kind, what)
+    task = content.get("task_type")
+    if task not in (None, "CAUSAL_LM"):
+        raise ModelError(f"model: {what} for the task {task}, not for CAUSAL_LM")
+    _check_routes(content, what)
+    _check_start(content, what)
+    by_name = {str(known.value): config for known, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
+    if kind not in by_name:
+        raise ModelError(f"model: {what} of kind {kind}, which the installed peft does not have")
+    known = {field.name for field in fields(by_name[kind])}
+    strange = {name for name in content if name not in known and content[name]}
+    if strange := strange - set(_NOT_OPTIONS):
+        raise ModelError(
+            f"model: {what} made with {some_of(strange)}, which the installed peft would ignore: "
+            "a newer one is needed"
+        )
+
+
+def _check_readable(kind: str, what: str) -> None:
+    if kind in READABLE_KINDS:
+        return
+    reason = "is not among the kinds whose predictions were checked"
+    if kind in _VIRTUAL:
+        reason = "puts virtual tokens before the text"
+    raise ModelError(
+        f"model: {what} of kind {kind}, which {_OTHERS.get(kind, reason)}, so is not read"
+    )
+
+
+def _check_routes(content: Any, what: str) -> None:
+    """Raises where what the network computes depends on more than the tokens before."""
+    for name, reason in _ROUTED.items():
+        if content.get(name):
+            raise ModelError(f"model: {what} with {name}, which {reason}, so is not read")
+
+
+def _check_start(content: Any, what: str) -> None:
+    """Raises where the base was changed before the training in a way that cannot be had again."""
+    start = content.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_CHANGED_BASE):
+        raise ModelError(
+            f"model: {what} on a base that was changed in a way which cannot be repeated "
+            f"(init_lora_weights={start!r}); save it as a plain LoRA, or merged into its base"
+        )
+
+
+def _check_placed(path: Path, base: Path, adapted: Any) -> None:
+    """Raises unless what peft would save of the network is what the file holds."""
+    from peft.utils.save_and_load import get_peft_model_state_dict, load_peft_weights
+
+    stored = load_peft_weights(str(path), device="cpu")
+    if not stored:
+        raise ModelError(f"model: the adapter {path} holds no weights")
+    state = adapted.state_dict()
+    held = get_peft_model_state_dict(adapted, state_dict=state, save_embedding_layers=False)
+    lost = {name for name in stored if name not in held and name not in state}
+    if lost:
+        raise ModelError(
+            f"model: {len(lost)} of the {len(stored)} weights of the adapter {path} have no place "
+            f"on {base}: {some_of(lost)} (a wrapper's prefix, or another base?)"
+        )
+    empty = {name for name in held if name not in stored}
+    if empty:
+        raise ModelError(
+            f"model: the adapter {path} lacks weights that {base} has a place for: "
+            f"{some_of(empty)} (another base, or saved in part?)"
+        )
+    for name, value in stored.items():
+        place = held.get(name, state.get(name))
+        assert place is not None
+        if place.is_floating_point() and (not value.is_floating_point() or value.itemsize < 2):
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ModelError(
+                f"model: the adapter {path} holds {name} as {kind}, without its scales"
+            )
+        if place.shape != value.shape or not _equal(place, value):
+            raise ModelError(
+                f"model: the adapter {path}: {name} is not what was loaded onto {base}"
+            )
+
+
+def _equal(place: Any, value: Any) -> bool:
+    """Whether a weight was filled with a value, up to the type that it is held in."""
+    import torch
+
+    return torch.equal(place.detach().cpu(), value.to(place.dtype).cpu())
