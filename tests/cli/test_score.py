@@ -116,7 +116,7 @@ def test_filter_and_prompts(cli, setup, scheme, tmp_path):
         "kgrams", "build", "x.jsonl", "--width", 2, "--vocab-size", VOCAB, "--out", "phi.rkg"
     )
     assert done.code == 0
-    phi = KgramSet.from_documents(setup[30:], width=2, vocab_size=VOCAB)
+    phi = KgramSet.from_documents(setup[30:], width=2, vocab_size=VOCAB, watermarked=False)
     phi.save(tmp_path / "phi.rkg")
     options = ["--filter", "phi.rkg", "--prompt-field", "prompt"]
     found = cli(*SCORE, "--json", *options).json
