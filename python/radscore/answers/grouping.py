@@ -271,7 +271,9 @@ def count_windows(
     if not len(targets):
         none = np.empty(0)
         return Counts(contexts, targets, none, none, none, none, none)
-    ids, bits = _pack(_columns(contexts, vocab_size))
+    ids, bits = np.zeros(len(targets), dtype=np.int64), 0
+    if contexts.shape[1]:
+        ids, bits = _pack(_columns(contexts, vocab_size))
     shift = max(vocab_size - 1, 1).bit_length()
     if bits + shift > _MOST_BITS:
         ids = np.unique(ids, return_inverse=True)[1]

@@ -1,0 +1,154 @@
+"""Rows of the calibration: how often a route gives small p-values to a suspect who is innocent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from radscore.errors import TokenError
+from scipy.stats import binomtest
+
+from tools.calibration.routes import ROUTES, hidden_prompts, membership
+from tools.calibration.world import World, schemes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["FULL", "LEVELS", "Row", "membership_row", "planted_row", "rows_of", "summary", "table"]
+
+LEVELS = (0.05, 0.01, 0.001)
+FULL = 400
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scheme, route and suspect, over random keys.
+
+    Attributes
+    ----------
+    log10_pvalues : tuple of float
+        One a key, NaN where there was none.
+    """
+
+    scheme: str
+    route: str
+    suspect: str
+    log10_pvalues: tuple[float, ...]
+
+    @property
+    def given(self) -> list[float]:
+        """The p-values that were given."""
+        return [log10 for log10 in self.log10_pvalues if not math.isnan(log10)]
+
+    def reached(self, level: float) -> int:
+        """p-values at or below a level."""
+        return sum(log10 <= math.log10(level) + _ROUNDING for log10 in self.given)
+
+    def limits(self, level: float, confidence: float = 0.95) -> tuple[float, float]:
+        """Clopper and Pearson's limits of the share at or below a level."""
+        if not self.given:
+            return 0.0, 1.0
+        found = binomtest(self.reached(level), len(self.given)).proportion_ci(confidence)
+        return float(found.low), float(found.high)
+
+    def is_above(self, level: float, confidence: float = 0.95) -> bool:
+        """Whether more are at or below a level than it allows."""
+        return self.limits(level, confidence)[0] > level
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether any level is not kept."""
+        return any(self.is_above(level) for level in LEVELS)
+
+    @property
+    def cells(self) -> list[str]:
+        """For the table."""
+        none = len(self.log10_pvalues) - len(self.given)
+        found = [self.scheme, self.route, self.suspect, str(none) if none else ""]
+        for level in LEVELS:
+            low, high = self.limits(level)
+            share = self.reached(level) / max(len(self.given), 1)
+            mark = " **" if self.is_above(level) else ""
+            found.append(f"{share:.3f} [{low:.3f}, {high:.3f}]{mark}" if self.given else "")
+        return found
+
+    @property
+    def line(self) -> str:
+        """For a terminal."""
+        return " | ".join(cell or "-" for cell in self.cells)
+
+
+def _tried(route: Callable[[], float]) -> float:
+    try:
+        return route()
+    except TokenError as error:
+        if "nothing was scored" not in str(error):
+            raise
+        return math.nan
+
+
+def rows_of(name: str, n_keys: int) -> list[Row]:
+    """All rows of a scheme."""
+    scheme = schemes()[name]
+    keys = scheme.decoys(n_keys, seed=11)
+    rows = []
+    for number, (route, (run, suspects)) in enumerate(ROUTES.items()):
+        if "filter" in route and scheme.window_width == 1:
+            continue
+        for suspect in suspects:
+            world = World(np.random.default_rng([number, len(suspect), n_keys]))
+            found = [
+                _tried(lambda key=key, suspect=suspect: run(key, world, suspect))  # type: ignore[misc] # noqa: B023
+                for key in keys
+            ]
+            rows.append(Row(name, route, suspect, tuple(found)))
+    return rows
+
+
+def planted_row(name: str, n_keys: int) -> Row:
+    """What the suspects would do to a test that cannot see their marked prompts."""
+    world = World(np.random.default_rng(n_keys))
+    keys = schemes()[name].decoys(n_keys, seed=12)
+    found = tuple(hidden_prompts(key, world, "copies") for key in keys)
+    return Row(name, "marked prompts, hidden", "copies", found)
+
+
+def membership_row(n_keys: int) -> list[Row]:
+    """The membership test, which knows no key: a language a draw."""
+    world = World(np.random.default_rng(5))
+    found = tuple(membership(world) for _ in range(n_keys))
+    return [Row("none", "membership", "continues", found)]
+
+
+def _markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    rows = [head, ["---"] * len(head), *lines]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+_SHARES = [f"at {level:g}" for level in LEVELS]
+
+
+def table(rows: list[Row]) -> str:
+    """Every row, in Markdown."""
+    head = ["scheme", "route", "suspect", "no p-value", *_SHARES]
+    return _markdown(head, [row.cells for row in rows])
+
+
+def summary(rows: list[Row]) -> str:
+    """All schemes together, for each route and suspect, with the largest share of a scheme."""
+    lines = []
+    for route, suspect in dict.fromkeys((row.route, row.suspect) for row in rows):
+        those = [row for row in rows if (row.route, row.suspect) == (route, suspect)]
+        pooled = [log10 for row in those for log10 in row.log10_pvalues]
+        all_of_them = Row("all", route, suspect, tuple(pooled))
+        cells = all_of_them.cells[1:]
+        for at, level in enumerate(LEVELS):
+            if all_of_them.given:
+                most = max(row.reached(level) / max(len(row.given), 1) for row in those)
+                cells[3 + at] += f", at most {most:.3f}"
+        lines.append(cells)
+    return _markdown(["route", "suspect", "no p-value", *_SHARES], lines)

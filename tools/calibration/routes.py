@@ -1,0 +1,156 @@
+"""Every route to a p-value, as a function of a scheme with a random key and a suspect."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+import radscore as rs
+from radscore.closed_model import test_closed
+from radscore.open_model import test_open
+
+from tools.calibration.models import Habits, Induction
+from tools.calibration.world import SUSPECTS, VOCAB, Rows, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from radscore.schemes import Scheme
+
+__all__ = ["ROUTES", "Route", "membership"]
+
+_N, _LENGTH = 12, 40  # texts, and their tokens
+
+
+#: From a scheme under a random key, a world and a suspect's name to log10 of the p-value.
+Route: TypeAlias = "Callable[[Scheme, World, str], float]"
+
+
+def _answers(world: World, suspect: str, read: Rows) -> Rows:
+    return SUSPECTS[suspect](world, read, _LENGTH)
+
+
+def plain(scheme: Scheme, world: World, suspect: str) -> float:
+    """Documents, half of which say what others have said."""
+    said = _answers(world, suspect, world.text(_N, _LENGTH))
+    documents = np.concatenate([said, said[::2]])
+    return rs.score(documents, scheme, threads=1).log10_pvalue
+
+
+def counts(scheme: Scheme, world: World, suspect: str) -> float:
+    """Answers weighted by how often they say what."""
+    said = _answers(world, suspect, world.text(_N, _LENGTH))
+    return test_closed(said, scheme, weighting="counts", threads=1).log10_pvalue
+
+
+def free_filter(scheme: Scheme, world: World, suspect: str) -> float:
+    """The frequent contexts of unmarked text, and answers to prompts of it."""
+    read = world.text(_N, _LENGTH)
+    phi = rs.KgramSet.from_documents(
+        read, scheme.window_width - 1, VOCAB, top=150, watermarked=False
+    )
+    said = _answers(world, suspect, read)
+    return test_closed(said, scheme, filter=phi, both=True, threads=1).log10_pvalue
+
+
+def marked_filter(scheme: Scheme, world: World, suspect: str) -> float:
+    """All contexts of marked text, and answers to other prompts."""
+    marked = world.text(_N, _LENGTH, scheme)
+    phi = rs.KgramSet.from_documents(marked, scheme.window_width - 1, VOCAB, watermarked=True)
+    said = _answers(world, suspect, world.text(_N, _LENGTH))
+    return test_closed(said, scheme, filter=phi, threads=1).log10_pvalue
+
+
+def marked_prompts(scheme: Scheme, world: World, suspect: str) -> float:
+    """Answers to prompts that carry the mark, which is said."""
+    prompts = world.text(_N, _LENGTH, scheme)
+    said = _answers(world, suspect, prompts)
+    given: dict[str, Any] = {"prompts": prompts, "prompts_watermarked": True, "threads": 1}
+    return test_closed(said, scheme, **given).log10_pvalue
+
+
+def unsaid_prompts(scheme: Scheme, world: World, suspect: str) -> float:
+    """The same, and nobody has said that they carry it, which the test must notice."""
+    prompts = world.text(_N, _LENGTH, scheme)
+    said = _answers(world, suspect, prompts)
+    return test_closed(said, scheme, prompts=prompts, threads=1).log10_pvalue
+
+
+def hidden_prompts(scheme: Scheme, world: World, suspect: str) -> float:
+    """The planted mistake: the prompts carry the mark, and are kept from the test."""
+    prompts = world.text(_N, _LENGTH, scheme)
+    return test_closed(_answers(world, suspect, prompts), scheme, threads=1).log10_pvalue
+
+
+def closed_contrast(scheme: Scheme, world: World, suspect: str) -> float:
+    """Answers to marked prompts against another clean model's, which loops."""
+    prompts = world.text(_N, _LENGTH, scheme)
+    said, other = _answers(world, suspect, prompts), _answers(world, "loops", prompts)
+    given: dict[str, Any] = {"prompts": prompts, "reference_prompts": prompts, "threads": 1}
+    return test_closed(
+        said, scheme, reference=other, prompts_watermarked=True, **given
+    ).log10_pvalue
+
+
+def _read(scheme: Scheme, texts: list[Rows], **options: Any) -> float:
+    model = Induction.of(VOCAB)
+    return test_open(model, texts, scheme, min_weight=0.01, threads=1, **options).log10_pvalue
+
+
+def clean_text(scheme: Scheme, world: World, suspect: str) -> float:
+    """A model that continues what it reads, over text in which nothing is marked."""
+    del suspect
+    return _read(scheme, [*world.loops(world.text(_N, _LENGTH), 2 * _LENGTH)])
+
+
+def contaminated_text(scheme: Scheme, world: World, suspect: str) -> float:
+    """The same, where one text in twenty carries the mark and repeats itself, unsaid."""
+    del suspect
+    marked = world.copies(world.text(1, _LENGTH // 2, scheme), 3 * _LENGTH)
+    return _read(scheme, [*world.text(19, _LENGTH), *marked])
+
+
+def marked_text(scheme: Scheme, world: World, suspect: str) -> float:
+    """A model that continues what it reads, over text that carries the mark, which is said."""
+    del suspect
+    return _read(scheme, [*world.text(_N, _LENGTH, scheme)], text_watermarked=True)
+
+
+def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
+    """The same against a clean model that does not look back."""
+    del suspect
+    texts = [*world.text(_N, _LENGTH, scheme)]
+    given = {"reference": Habits.of(world.habits, VOCAB), "text_watermarked": True}
+    return _read(scheme, texts, **given)
+
+
+def membership(world: World) -> float:
+    """Members and others of one kind, the sentences of a document alike; no scheme, no key."""
+    from radscore.membership import test_membership
+
+    rows = [*world.loops(world.text(30, _LENGTH), 4 * _LENGTH)]
+    result = test_membership(
+        Induction.of(VOCAB), rows[::2], rows[1::2], length=_LENGTH, calibration="none"
+    )
+    return math.log10(result.pvalue)
+
+
+_ALL: Final = tuple(SUSPECTS)
+_PROMPTED: Final = ("quotes", "continues", "loops")
+_READS: Final = ("continues",)
+
+#: The route, and the suspects that it is tried on.
+ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
+    "plain": (plain, _ALL),
+    "counts": (counts, ("quotes", "loops")),
+    "filter, unmarked text": (free_filter, ("copies", "continues")),
+    "filter, marked text": (marked_filter, ("quotes", "loops")),
+    "marked prompts": (marked_prompts, _PROMPTED),
+    "marked prompts, unsaid": (unsaid_prompts, ("quotes",)),
+    "contrast, marked prompts": (closed_contrast, ("quotes", "continues")),
+    "open, clean text": (clean_text, _READS),
+    "open, contaminated text": (contaminated_text, _READS),
+    "open, marked text": (marked_text, _READS),
+    "open, marked text, contrast": (open_contrast, _READS),
+}
