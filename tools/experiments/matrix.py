@@ -128,8 +128,9 @@ def filters(bench: Bench) -> dict[str, rs.KgramSet]:
 
 
 def kgrams(rows: npt.NDArray[np.int64], width: int, vocab_size: int) -> rs.KgramSet:
-    """All k-grams of some texts."""
-    return rs.KgramSet.from_documents(rs.Documents.of(list(rows)), width, vocab_size)
+    """All k-grams of some marked texts."""
+    documents = rs.Documents.of(list(rows))
+    return rs.KgramSet.from_documents(documents, width, vocab_size, watermarked=True)
 
 
 def _closed(bench: Bench, who: Suspect, once: Any) -> None:
