@@ -77,7 +77,7 @@ def test_windows_are_those_of_the_twin_and_of_the_scorer(documents, prompts, wid
         assert (tally.n_windows, tally.n_scored) == (kept.n_windows, len(set(windows)))
 
 
-@pytest.mark.parametrize("name", ["vllm", "synthid"])
+@pytest.mark.parametrize("name", ["vllm", "synthid", "deepmind"])
 @given(documents=texts, prompts=texts, width=st.integers(2, 5), data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_padded_windows_are_those_of_the_scorer(name, documents, prompts, width, data):
@@ -88,10 +88,16 @@ def test_padded_windows_are_those_of_the_scorer(name, documents, prompts, width,
         phi = set(naive_windows(prompts + documents, width - 1)[0][::2])
     kgrams = None if phi is None else rs.KgramSet.from_kgrams(sorted(phi), VOCAB, width=width - 1)
     common = {"vocab_size": VOCAB, "context_width": width - 1}
-    scheme = rs.VLLMGumbel(key=1, **common) if name == "vllm" else rs.SynthID(keys=(1,), **common)
+    schemes = {
+        "vllm": lambda: rs.VLLMGumbel(key=1, **common),
+        "synthid": lambda: rs.SynthID(keys=(1,), **common),
+        "deepmind": lambda: rs.SynthIDDeepMind(keys=(1,), **common),
+    }
+    scheme = schemes[name]()
     answers, asked = rs.Documents.of(documents), rs.Documents.of(prompts)
-    pad = {"padding": scheme.padding}
-    kept = kept_windows(answers, width, VOCAB, prompts=asked, phi=kgrams, **pad)
+    kept = kept_windows(answers, scheme, prompts=asked)
+    if kgrams is not None:
+        kept = kept.only(in_filter(kept.contexts, scheme, kgrams, by_seed=False))
     scorer = rs.Scorer(scheme, "window", filter=kgrams)
     scorer.add(answers, asked)
     tally = scorer.tally()
@@ -102,11 +108,8 @@ def test_padded_windows_are_those_of_the_scorer(name, documents, prompts, width,
     assert pairs.tally().score_sum == pytest.approx(tally.score_sum, rel=1e-12)
     assert pairs.tally().depth_counts == tally.depth_counts
     assert pairs.tally().n_scored == tally.n_scored
-    everywhere = kept_windows(answers, width, VOCAB, prompts=asked, any_prompt=True, **pad)
-    assert (
-        everywhere.n_excluded
-        >= kept_windows(answers, width, VOCAB, prompts=asked, **pad).n_excluded
-    )
+    everywhere = kept_windows(answers, scheme, prompts=asked, any_prompt=True)
+    assert everywhere.n_excluded >= kept_windows(answers, scheme, prompts=asked).n_excluded
 
 
 @given(mine=texts, theirs=texts, width=st.integers(2, 4))

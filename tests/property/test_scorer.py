@@ -226,14 +226,15 @@ def test_units_that_windows_share():
             2,
         ),
     ):
-        assert rs.score(documents, scheme, "unit", start=2).n_scored == n_units
-        assert rs.score(documents, scheme, "window", start=2).n_scored == len(documents)
+        whole = scheme.window_width - 1
+        assert rs.score(documents, scheme, "unit", start=whole).n_scored == n_units
+        assert rs.score(documents, scheme, "window", start=whole).n_scored == len(documents)
 
 
 def test_ids_that_alias_are_one_residue():
     """Each of their windows counts, and all of them have one score."""
     scheme = rs.SynthID(keys=(3, 4), vocab_size=2**17, context_width=2)
-    scorer = rs.Scorer(scheme)
+    scorer = rs.Scorer(scheme, start=2)
     scorer.add([[1, 2, 9], [1 + 65536, 2, 9], [1, 2, 9 + 65536], [1, 2, 10]])
     counts = scorer.tally().residue_counts
     assert sorted(counts[counts > 0].tolist()) == [1, 3]

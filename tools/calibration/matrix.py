@@ -20,6 +20,7 @@ __all__ = ["FULL", "LEVELS", "Row", "membership_row", "planted_row", "rows_of", 
 
 LEVELS = (0.05, 0.01, 0.001)
 FULL = 400
+_AGAIN = 5
 _ROUNDING = 1e-12
 
 
@@ -67,7 +68,8 @@ class Row:
     def cells(self) -> list[str]:
         """For the table."""
         none = len(self.log10_pvalues) - len(self.given)
-        found = [self.scheme, self.route, self.suspect, str(none) if none else ""]
+        n_keys = str(len(self.log10_pvalues))
+        found = [self.scheme, self.route, self.suspect, n_keys, str(none) if none else ""]
         for level in LEVELS:
             low, high = self.limits(level)
             share = self.reached(level) / max(len(self.given), 1)
@@ -92,20 +94,33 @@ def _tried(route: Callable[[], float]) -> float:
 
 def rows_of(name: str, n_keys: int) -> list[Row]:
     """All rows of a scheme."""
-    scheme = schemes()[name]
-    keys = scheme.decoys(n_keys, seed=11)
-    rows = []
-    for number, (route, (run, suspects)) in enumerate(ROUTES.items()):
-        if "filter" in route and scheme.window_width == 1:
-            continue
-        for suspect in suspects:
-            world = World(np.random.default_rng([number, len(suspect), n_keys]))
-            found = [
-                _tried(lambda key=key, suspect=suspect: run(key, world, suspect))  # type: ignore[misc] # noqa: B023
-                for key in keys
-            ]
-            rows.append(Row(name, route, suspect, tuple(found)))
-    return rows
+    width = schemes()[name].window_width
+    tried = [
+        (route, suspect)
+        for route, (_, suspects) in ROUTES.items()
+        if width > 1 or "filter" not in route
+        for suspect in suspects
+    ]
+    return [_confirmed(lambda n, k=key: _row(name, *k, n), n_keys) for key in tried]  # type: ignore[misc]
+
+
+def _row(name: str, route: str, suspect: str, n_keys: int) -> Row:
+    """One row; another number of keys means other keys and other texts."""
+    scheme, run = schemes()[name], ROUTES[route][0]
+    world = World(np.random.default_rng([list(ROUTES).index(route), len(suspect), n_keys]))
+    keys = scheme.decoys(n_keys, seed=n_keys)
+    return Row(
+        name, route, suspect, tuple(_tried(lambda k=key: run(k, world, suspect)) for key in keys)
+    )  # type: ignore[misc]
+
+
+def _confirmed(row: Callable[[int], Row], n_keys: int) -> Row:
+    """A row, or where it is above a level the same with many more keys, which decides.
+
+    Of hundreds of rows with limits of 95 % some are above a level by chance.
+    """
+    first = row(n_keys)
+    return row(_AGAIN * n_keys) if first.is_wrong else first
 
 
 def planted_row(name: str, n_keys: int) -> Row:
@@ -117,10 +132,14 @@ def planted_row(name: str, n_keys: int) -> Row:
 
 
 def membership_row(n_keys: int) -> list[Row]:
-    """The membership test, which knows no key: a language a draw."""
-    world = World(np.random.default_rng(5))
-    found = tuple(membership(world) for _ in range(n_keys))
-    return [Row("none", "membership", "continues", found)]
+    """The membership test, which knows no key: new texts a draw."""
+
+    def row(n: int) -> Row:
+        world = World(np.random.default_rng(n))
+        found = tuple(membership(world) for _ in range(n))
+        return Row("none", "membership", "continues", found)
+
+    return [_confirmed(row, n_keys)]
 
 
 def _markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
@@ -134,7 +153,7 @@ _SHARES = [f"at {level:g}" for level in LEVELS]
 
 def table(rows: list[Row]) -> str:
     """Every row, in Markdown."""
-    head = ["scheme", "route", "suspect", "no p-value", *_SHARES]
+    head = ["scheme", "route", "suspect", "keys", "no p-value", *_SHARES]
     return _markdown(head, [row.cells for row in rows])
 
 
@@ -149,6 +168,6 @@ def summary(rows: list[Row]) -> str:
         for at, level in enumerate(LEVELS):
             if all_of_them.given:
                 most = max(row.reached(level) / max(len(row.given), 1) for row in those)
-                cells[3 + at] += f", at most {most:.3f}"
+                cells[4 + at] += f", at most {most:.3f}"
         lines.append(cells)
-    return _markdown(["route", "suspect", "no p-value", *_SHARES], lines)
+    return _markdown(["route", "suspect", "keys", "no p-value", *_SHARES], lines)
