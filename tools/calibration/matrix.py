@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,7 +102,7 @@ def rows_of(name: str, n_keys: int) -> list[Row]:
         if width > 1 or "filter" not in route
         for suspect in suspects
     ]
-    return [_confirmed(lambda n, k=key: _row(name, *k, n), n_keys) for key in tried]  # type: ignore[misc]
+    return [_confirmed(partial(_row, name, *one), n_keys) for one in tried]
 
 
 def _row(name: str, route: str, suspect: str, n_keys: int) -> Row:
@@ -109,9 +110,8 @@ def _row(name: str, route: str, suspect: str, n_keys: int) -> Row:
     scheme, run = schemes()[name], ROUTES[route][0]
     world = World(np.random.default_rng([list(ROUTES).index(route), len(suspect), n_keys]))
     keys = scheme.decoys(n_keys, seed=n_keys)
-    return Row(
-        name, route, suspect, tuple(_tried(lambda k=key: run(k, world, suspect)) for key in keys)
-    )  # type: ignore[misc]
+    found = tuple(_tried(partial(run, key, world, suspect)) for key in keys)
+    return Row(name, route, suspect, found)
 
 
 def _confirmed(row: Callable[[int], Row], n_keys: int) -> Row:
