@@ -646,3 +646,24 @@ def test_a_full_disk_says_so_and_loses_nothing(opened, tmp_path):
         assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
     finally:
         subprocess.run(["umount", small], check=False)
+
+
+def test_prompts_that_exclude_by_a_keyed_seed_are_refused(tmp_path):
+    """A run cuts windows without the key; a scorer in memory, or with files, has it."""
+    rng = np.random.default_rng(4)
+    path = tmp_path / "x.jsonl"
+    rows = rng.integers(0, 9, size=(40, 30)).tolist()
+    path.write_text("".join(json.dumps({"ids": r[4:], "prompt": r[:4]}) + "\n" for r in rows))
+    corpus = rs.open_corpus(path, field="ids", prompt_field="prompt", vocab_size=VOCAB)
+    additive = rs.KGW(vocab_size=VOCAB, context_width=2, seeding="additive")
+    with pytest.raises(rs.ArgumentError, match="prompts exclude by seed"):
+        prepare(tmp_path / "run", corpus, additive)
+    keyed = rs.Keyed(vocab_size=VOCAB, key=bytes(16), context_width=2)
+    run = prepare(tmp_path / "run", corpus, keyed)
+    with pytest.raises(rs.ArgumentError, match="prompts exclude by seed"):
+        run.check_scheme(additive)
+    padded = rs.VLLMGumbel(vocab_size=VOCAB, key=1, context_width=2)
+    for scheme in (additive, padded, keyed):
+        expected = rs.score(corpus, scheme)
+        assert 0 < expected.n_excluded < expected.n_windows
+        assert rs.score(corpus, scheme, memory="64MiB", tmp=tmp_path) == expected

@@ -15,8 +15,8 @@ _BEGIN, _END = "<!-- calibration -->", "<!-- end of calibration -->"
 _HEAD = """# Null calibration: scheme, route, suspect
 
 Made by `make calibrate`: {n} random keys a row. A row above a level was run again with five times
-as many new keys, and that is what stands here: of so many rows some are above by chance. Alice's model
-and the suspects speak one small language of 512 tokens that loops as speech does; none of the
+as many new keys, and that is what stands here: of so many rows some are above by chance. Alice's
+model and the suspects speak one small language of 512 tokens that loops as speech does; none of the
 suspects knows the key. Each
 *copies*, *quotes* or *continues* what it read, or *loops*; see `tools/calibration`. A cell is the
 share of keys with a p-value at or below a level, of those that had one, with the 95 % limits of

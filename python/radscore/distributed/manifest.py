@@ -312,6 +312,7 @@ class Run:
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Raises unless the scheme reads the windows that the run cut."""
+        _check_seeds(scheme, self.content["settings"], self.content["rules"]["prompt_role"])
         shape = _shape(scheme, self.content["rules"]["start"])
         if shape != self.content["windows"]:
             raise ArgumentError(
@@ -335,6 +336,16 @@ def _told(shape: dict[str, Any]) -> str:
     padding = shape["padding"]
     padded = "" if padding is None else f", padded by {padding} from position {shape['start']} on"
     return f"{shape['width']} tokens over {shape['vocab_size']} ids{padded}"
+
+
+def _check_seeds(scheme: Scheme, settings: dict[str, Any], prompt_role: str) -> None:
+    """Raises where prompts exclude by what a run, which holds no key, cannot tell."""
+    prompts = settings.get("prompt_field") is not None and prompt_role == "exclude"
+    if prompts and scheme.seed_kind != "context":
+        raise ArgumentError(
+            f"prompts exclude by seed under scheme {scheme.name!r}, which a run cannot tell, since it "
+            "cuts windows without the key; score in memory, or give no prompts"
+        )
 
 
 def _shape(scheme: Scheme, start: int | None) -> dict[str, Any]:
@@ -404,6 +415,7 @@ def prepare(
     """
     check_rules(dedup, prompt_role, filter)
     check_reach([scheme], prompt_role)
+    _check_seeds(scheme, corpus.settings, prompt_role)
     if unit_bytes is None:
         unit_bytes = max(UNIT_BYTES, corpus.total_bytes // _MOST_UNITS)
     if bits is None:

@@ -199,7 +199,7 @@ def _add(scorer: _core.Scorer, part: Part) -> None:
 
 def _collector(run: Run, threads: int | None) -> _core.Scorer:
     """A scorer that only cuts windows: any scheme that cuts the same ones does, under any key."""
-    from radscore.schemes import SBW, Key, Keyed, SynthIDDeepMind
+    from radscore.schemes import SBW, Key, Keyed, SynthIDDeepMind, VLLMGumbel
 
     shape = run.content["windows"]
     common = {"vocab_size": shape["vocab_size"], "context_width": shape["width"] - 1}
@@ -208,6 +208,8 @@ def _collector(run: Run, threads: int | None) -> _core.Scorer:
         scheme: Scheme = Keyed(key=key, gamma=0.5, **common)
     elif shape["padding"] == 0:
         scheme = SynthIDDeepMind(keys=(1,), **common)
+    elif run.rules["prompt_role"] == "exclude":
+        scheme = VLLMGumbel(key=1, **common)  # prompts exclude by contexts
     else:
         scheme = SBW(key=1, seeding="additive", self_salt=False, **common)
     scorer = _scorer(scheme, run, threads, start=shape["start"])

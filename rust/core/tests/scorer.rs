@@ -272,8 +272,8 @@ fn a_document_is_a_test_of_its_own() -> Result<()> {
     for scheme in [additive()?, keyed(2)?] {
         for rule in [Dedup::Unit, Dedup::Window, Dedup::Context, Dedup::None] {
             let all = options(rule);
-            let tallies = score_documents(scheme.as_ref(), &all, &source, None, &mut ok)?;
-            let places = positions(scheme.as_ref(), &all, &source, None, &mut ok)?;
+            let tallies = score_documents(&scheme, &all, &source, None, &mut ok)?;
+            let places = positions(&scheme, &all, &source, None, &mut ok)?;
             for (i, tally) in tallies.iter().enumerate() {
                 let own = windows(&values, &offsets[i..=i + 1], 3);
                 let (scored, green, removed) = naive(scheme.as_ref(), rule, &own);
