@@ -19,7 +19,7 @@ from radscore.arguments import (
 )
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.results import DocumentScores, Positions
-from radscore.scoring import depth_weights, notes_of
+from radscore.scoring import depth_weights, filter_notes, filter_reason, notes_of
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
@@ -166,11 +166,17 @@ def score_batch(
         statistic = depths.reshape(len(n_scored), len(weights)) @ weights
     log10_pvalue = np.zeros(len(n_scored))
     some = n_scored > 0
-    if dedup == "none":
+    why = "repetitions were counted" if dedup == "none" else filter_reason(filter)
+    if why is not None:
         log10_pvalue[:] = math.nan
     elif some.any():
         log10_pvalue[some] = law.log10_sf(statistic[some], n_scored[some])
-    notes = notes_of(scheme, dedup)
+    method = scheme.null_law.method
+    if why is not None:
+        method = f"none: {why}"
+    elif notes_of(scheme, dedup, key=False):
+        method = f"approximate: {method}"
+    notes = (*notes_of(scheme, dedup), *filter_notes(filter))
     if max_sharing is None and dedup != "none" and len(n_scored) > 1:
         notes += (_EACH,)
     return DocumentScores(
@@ -186,7 +192,7 @@ def score_batch(
         statistic=statistic,
         pvalue=10.0**log10_pvalue,
         log10_pvalue=log10_pvalue,
-        method=scheme.null_law.method,
+        method=method,
         notes=notes,
         scheme=scheme.name,
         fingerprint=scheme.fingerprint,

@@ -350,7 +350,8 @@ class Scorer:
             curve=tuple(self._point(index, *point) for point in curve),
             weighted=weighted,
         )
-        return result.without_pvalue(_FILTER_OF_KEY) if filter_notes(self.filter) else result
+        why = filter_reason(self.filter)
+        return result if why is None else result.without_pvalue(why)
 
     def _test(
         self, index: int, tally: _core.Tally
@@ -678,6 +679,11 @@ def notes_of(
     if key and scheme.has_public_key:
         notes.append(_PUBLIC_KEY)
     return tuple(notes)
+
+
+def filter_reason(phi: KgramSet | None) -> str | None:
+    """The same in short."""
+    return _FILTER_OF_KEY if filter_notes(phi) else None
 
 
 def filter_notes(phi: KgramSet | None) -> tuple[str, ...]:

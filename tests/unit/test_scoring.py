@@ -504,3 +504,60 @@ def test_weights_of_residues_add_up():
     result = late.result()
     assert result.n_scored == 64
     assert result.method.startswith("approximate: martingale")
+
+
+def test_documents_have_no_pvalue_behind_a_filter_that_may_depend_on_the_key():
+    documents = [row.tolist() for row in text()[:5]]
+    for watermarked in (True, None):
+        phi = rs.KgramSet.from_documents(documents, 2, 500, watermarked=watermarked)
+        found = rs.score_documents(documents, KEYED, filter=phi)
+        assert np.isnan(found.log10_pvalue).all()
+        assert found.method == "none: the filter may depend on the key"
+        assert "make it from unmarked text" in found.notes[-1]
+        assert np.isnan(rs.decoy_test(decoyed(phi)).pvalue)
+    phi = rs.KgramSet.from_documents(documents, 2, 500, watermarked=False)
+    assert np.isfinite(rs.score_documents(documents, KEYED, filter=phi).log10_pvalue).all()
+    assert np.isfinite(rs.decoy_test(decoyed(phi)).pvalue)
+
+
+def decoyed(phi):
+    scorer = rs.Scorer([KEYED, *KEYED.decoys(9)], filter=phi)
+    scorer.add(text()[:5])
+    return scorer
+
+
+def test_several_schemes_exclude_by_their_own_seeds():
+    """Prompts exclude under each key what that key's random function reads of them."""
+    schemes = [rs.KGW(vocab_size=500, context_width=3, seeding=f) for f in ("additive", "minfunc")]
+    schemes += schemes[0].decoys(2) + [rs.Keyed(vocab_size=500, key=bytes(16), context_width=3)]
+    prompts = np.random.default_rng(5).integers(0, 20, (40, 30))
+    several = rs.Scorer(schemes)
+    several.add(text() % 20, prompts)
+    for scheme, result in zip(schemes, several.results(), strict=True):
+        alone = rs.Scorer(scheme)
+        alone.add(text() % 20, prompts)
+        assert alone.result() == result
+    excluded = [result.n_excluded for result in several.results()]
+    assert excluded[1] > excluded[0] > excluded[-1] > 0
+
+
+def test_prompts_of_several_schemes_come_first_and_states_know(tmp_path):
+    schemes = [rs.KGW(vocab_size=500, context_width=2, seeding="additive")]
+    schemes += schemes[0].decoys(2)
+    prompts = text()[:, :10]
+    late = rs.Scorer(schemes)
+    late.add(text())
+    with pytest.raises(rs.ArgumentError, match="prompts must be given from the first documents"):
+        late.add(text(), prompts)
+    first, second = rs.Scorer(schemes), rs.Scorer(schemes)
+    first.add(text()[:20], prompts[:20])
+    second.add(text()[20:], prompts[20:])
+    whole = rs.Scorer(schemes)
+    whole.add(text(), prompts)
+    first.save(tmp_path / "state")
+    loaded = rs.Scorer.load(tmp_path / "state", schemes)
+    loaded.merge(second)
+    assert loaded.results() == whole.results()
+    empty = rs.Scorer(schemes)
+    empty.merge(second)
+    assert empty.results() == second.results()

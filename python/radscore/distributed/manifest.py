@@ -343,8 +343,8 @@ def _check_seeds(scheme: Scheme, settings: dict[str, Any], prompt_role: str) -> 
     prompts = settings.get("prompt_field") is not None and prompt_role == "exclude"
     if prompts and scheme.seed_kind != "context":
         raise ArgumentError(
-            f"prompts exclude by seed under scheme {scheme.name!r}, which a run cannot tell, since it "
-            "cuts windows without the key; score in memory, or give no prompts"
+            f"prompts exclude by seed under scheme {scheme.name!r}, which a run cannot tell, since "
+            "it cuts windows without the key; score in memory, or give no prompts"
         )
 
 
