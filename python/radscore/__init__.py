@@ -18,6 +18,7 @@ from radscore.errors import (
     StorageError,
     TokenError,
 )
+from radscore.evidence import decoy_test
 from radscore.kernels import available_kernels, kernel, set_kernel
 from radscore.kgrams import KgramCounts, KgramSet
 from radscore.per_document import score_documents, score_positions
@@ -37,7 +38,7 @@ from radscore.schemes import (
     VLLMDualKeyGumbel,
     VLLMGumbel,
 )
-from radscore.scoring import Scorer, decoy_test, score
+from radscore.scoring import Scorer, score
 
 if TYPE_CHECKING:
     from radscore import answers, corpus, models, stats

@@ -17,8 +17,9 @@ from radscore.arguments import check_choice, one_scheme
 from radscore.documents import Documents, check_width
 from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, TokenError
+from radscore.evidence import decoy_test
 from radscore.results import CurvePoint, ModelResult, ScoreResult
-from radscore.scoring import Scorer, decoy_test
+from radscore.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,16 +63,16 @@ _FREE_FILTER = "the filter comes from text without the tested watermark: any cho
 _WHOLE_FILTER = (
     "the filter comes from {}: contexts were compared by seed, and the p-value is a bound for "
     "martingales, since which seeds a watermarked text has depends on the key; with a filter from "
-    "unmarked text of the same model (watermarked=False) it would be exact"
+    "unmarked text of the same model (watermarked=False, --unmarked) it would be exact"
 )
 _SALTED_FILTER = (
     "there is no valid p-value: the filter comes from {}, and under this scheme no seed is known "
-    "before the target is; make the filter from unmarked text (watermarked=False)"
+    "before the target is; make the filter from unmarked text (watermarked=False, --unmarked)"
 )
 _CHOSEN_FILTER = (
     "there is no valid p-value: the filter is {}; whether a context comes again in a watermarked "
     "text depends on its own green list, so of such text only all k-grams make a valid filter "
-    "(top=None, min_count=1), and of unmarked text (watermarked=False) any choice"
+    "(top=None, min_count=1), and of unmarked text (watermarked=False, --unmarked) any choice"
 )
 _NO_DECOYS = "no decoys: what is compared was chosen by the tested key, and by none of theirs"
 _OTHER_PROMPTS = (

@@ -14,9 +14,10 @@ from radscore.arguments import one_scheme
 from radscore.documents import check_width
 from radscore.draws import SeenDraws
 from radscore.errors import ArgumentError, ModelError, TokenError
+from radscore.evidence import decoy_test
 from radscore.models.predictions import Predictions, Reading, plan
 from radscore.results import CurvePoint, ModelResult
-from radscore.scoring import Scorer, decoy_test
+from radscore.scoring import Scorer
 from radscore.stats import DecoyResult
 from radscore.text_check import TextCheck
 

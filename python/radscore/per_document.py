@@ -18,8 +18,8 @@ from radscore.arguments import (
     one_scheme,
 )
 from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.evidence import depth_weights, filter_notes, filter_reason, notes_of
 from radscore.results import DocumentScores, Positions
-from radscore.scoring import depth_weights, filter_notes, filter_reason, notes_of
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet

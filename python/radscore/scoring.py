@@ -25,44 +25,31 @@ from radscore.arguments import (
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, StateError, TokenError
+from radscore.evidence import (
+    GRID,
+    PUBLIC_KEY,
+    falls_below_mean,
+    filter_notes,
+    filter_reason,
+    list_shape,
+    notes_of,
+    nothing_scored,
+    statistic_of,
+    weighted_law,
+)
 from radscore.results import CurvePoint, ScoreResult
-from radscore.schemes import Scheme, TextSeal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from radscore.corpus import Corpus
     from radscore.kgrams import KgramSet
-    from radscore.stats import DecoyResult, NullLaw, SumResult, WeightedResult
+    from radscore.schemes import Scheme
+    from radscore.stats import SumResult, WeightedResult
 
-__all__ = ["Scorer", "decoy_test", "score"]
+__all__ = ["Scorer", "score"]
 
 Combine: TypeAlias = Literal["one", "sum"]
-
-_SHARED_UNITS = (
-    "under this scheme different {what}s can share one random draw, or have one that does not "
-    "depend on the key, so dedup='{dedup}' counts what is no evidence of its own and the p-value "
-    "is approximate; dedup='unit' leaves it out"
-)
-_PUBLIC_KEY = (
-    "the key is the public constant that a tool uses by default: text that anybody marked with "
-    "that tool will score. And no key was drawn at random, so the p-value is this key's rank among "
-    "all keys and not a frequency: texts in one language share units, and so the luck of the key, "
-    "and a second corpus confirms nothing"
-)
-_GRID = (
-    "scores lie on a grid whose mean is 0.99934, not 1: with negative weights the p-value is "
-    "approximate"
-)
-_FILTER_OF_KEY = "the filter may depend on the key"
-_NO_FILTER = (
-    "there is no valid p-value: the filter is {}, and which contexts a watermarked text has "
-    "depends on the key; make it from unmarked text (watermarked=False), or test a model's answers "
-    "with test_closed"
-)
-_NO_RULE = (
-    "dedup='none' counts repetitions as new evidence; there is no valid p-value (see dedup='unit')"
-)
 
 
 class Scorer:
@@ -309,7 +296,7 @@ class Scorer:
     ) -> ScoreResult:
         scheme = self.schemes[index]
         if tally.n_scored == 0:
-            raise TokenError(_nothing_scored(scheme, tally, self.start))
+            raise TokenError(nothing_scored(scheme, tally, self.start))
         from radscore.stats import WeightedResult
 
         test, statistic, notes = self._test(index, tally)
@@ -318,7 +305,7 @@ class Scorer:
         notes = (*notes, *filter_notes(self.filter))
         if self.dedup == "none":
             log10_pvalue, method, weighted = math.nan, "none: repetitions were counted", None
-        elif set(notes) - {_PUBLIC_KEY, *filter_notes(self.filter)}:
+        elif set(notes) - {PUBLIC_KEY, *filter_notes(self.filter)}:
             method = f"approximate: {method}"
         result = ScoreResult(
             statistic=statistic,
@@ -369,16 +356,16 @@ class Scorer:
             if counted:
                 plain = counted_test(scheme, tally)
                 return plain, plain.statistic, notes
-            total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
+            total = statistic_of(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
             return sum_test(total, tally.n_scored, scheme.null_law), total, notes
         weights, _, groups, residues = units
-        law = _weighted_law(scheme)
+        law = weighted_law(scheme)
         total = tally.sum_weight_score - law.mean * tally.sum_weight
         if counted and residues is not None:
             return weighed_test(scheme, total, weights, residues), total, notes
-        if _below_mean(scheme, weights):
-            notes = (*notes, _GRID)
-        shape = _list_shape(scheme, groups)
+        if falls_below_mean(scheme, weights):
+            notes = (*notes, GRID)
+        shape = list_shape(scheme, groups)
         test = weighted_test(total, weights, law, **shape, predictable=self.predictable)
         return test, total, notes
 
@@ -386,7 +373,7 @@ class Scorer:
         if tally.weighted or not tally.n_scored:
             return CurvePoint(n_tokens, tally.n_scored, tally.sum_weight_score, math.nan)
         scheme = self.schemes[index]
-        total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
+        total = statistic_of(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
         log10_pvalue = math.nan
         if self.dedup != "none" and scheme.core.residues:
             from radscore.residues import counted_test
@@ -577,43 +564,6 @@ def score(
     return replace(result, n_skipped=skipped.count, notes=notes)
 
 
-def decoy_test(scorer: Scorer) -> DecoyResult:
-    """The p-value of a scorer's first scheme against its other schemes, taken as decoy keys.
-
-    Parameters
-    ----------
-    scorer : Scorer
-        Made with ``[scheme, *scheme.decoys(n, seed=...)]``; everything must have been added.
-    """
-    from radscore.stats import DecoyResult
-    from radscore.stats import decoy_test as test
-
-    if filter_notes(scorer.filter):
-        return DecoyResult.withheld()
-    first, *decoys = scorer.schemes
-    kin = all(decoy.to_dict() == first.to_dict() for decoy in decoys)
-    distinct = len({scheme.fingerprint for scheme in scorer.schemes}) == len(scorer.schemes)
-    if not (decoys and kin and distinct):
-        raise ArgumentError(
-            "a decoy test needs a scorer of one scheme under different keys: "
-            "[scheme, *scheme.decoys(n)]"
-        )
-    scores = []
-    for scheme, tally in zip(scorer.schemes, scorer.tallies(), strict=True):
-        if tally.n_scored == 0:
-            raise TokenError(_nothing_scored(scheme, tally, scorer.start))
-        if tally.weighted:
-            law = _weighted_law(scheme)
-            excess = tally.sum_weight_score - law.mean * tally.sum_weight
-            scores.append(excess / math.sqrt(law.variance * tally.sum_weight_squared))
-        else:
-            law = scheme.null_law
-            total = _statistic(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
-            excess = total - law.mean * tally.n_scored
-            scores.append(excess / math.sqrt(law.variance * tally.n_scored))
-    return test(scores[0], scores[1:])
-
-
 def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
     if weights is None:
         return None
@@ -624,101 +574,6 @@ def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
     if array.ndim != 1:
         raise ArgumentError(f"weights must be 1-D, not {array.ndim}-D")
     return array
-
-
-def _statistic(scheme: Scheme, n_green: int, score_sum: float, depths: Sequence[int]) -> float:
-    kind = scheme.core.score_kind
-    if kind == "green":
-        return n_green
-    if kind == "real":
-        return score_sum
-    return math.fsum(depth_weights(scheme) * np.asarray(depths, dtype=np.float64))
-
-
-def depth_weights(scheme: Scheme) -> npt.NDArray[np.float64]:
-    """What the g-value of each depth weighs in the score of a unit."""
-    from radscore.stats import SynthIDLaw
-
-    law = scheme.null_law
-    assert isinstance(law, SynthIDLaw)
-    return np.array(law.weights)
-
-
-def _weighted_law(scheme: Scheme) -> NullLaw:
-    """The law of one unit's score where units carry weights: there g-values are averaged."""
-    from radscore.stats import SynthIDLaw
-
-    law = scheme.null_law
-    if isinstance(law, SynthIDLaw) and len(set(law.weights)) > 1:
-        raise ArgumentError("windows with weights need method='mean': they average the g-values")
-    return law
-
-
-def _list_shape(scheme: Scheme, groups: npt.NDArray[np.uint64] | None) -> dict[str, Any]:
-    """What `weighted_test` needs to know of scores that are drawn without replacement."""
-    share = scheme.core.share
-    if groups is None or share is None:
-        return {}
-    return {"groups": groups, "list_size": int(share[0]), "vocab_size": int(share[1])}
-
-
-def notes_of(
-    scheme: Scheme, dedup: str, *, key: bool = True, counted: bool = False
-) -> tuple[str, ...]:
-    """What limits the validity of a p-value of this scheme under a rule.
-
-    `counted`: the p-value is that of the law over keys for the windows as they are.
-    """
-    notes = []
-    if dedup == "none":
-        notes.append(_NO_RULE)
-    elif dedup != "unit" and not scheme.core.unit_is_window and not counted:
-        notes.append(_SHARED_UNITS.format(what=dedup, dedup=dedup))
-    if scheme.dependence and not counted:
-        notes.append(f"the p-value is approximate: {scheme.dependence}")
-    if key and scheme.has_public_key:
-        notes.append(_PUBLIC_KEY)
-    return tuple(notes)
-
-
-def filter_reason(phi: KgramSet | None) -> str | None:
-    """The same in short."""
-    return _FILTER_OF_KEY if filter_notes(phi) else None
-
-
-def filter_notes(phi: KgramSet | None) -> tuple[str, ...]:
-    """Why a filter leaves no p-value, where it does."""
-    if phi is None or not phi.origin.may_depend_on_key:
-        return ()
-    return (_NO_FILTER.format(phi.origin.words),)
-
-
-def _below_mean(scheme: Scheme, weights: npt.NDArray[np.float64]) -> bool:
-    """Whether weights below 0 meet a law whose true mean is lower than the law says."""
-    gumbel = isinstance(scheme, TextSeal) and scheme.method == "gumbel"
-    return gumbel and bool((weights < 0).any())
-
-
-def _nothing_scored(scheme: Scheme, tally: _core.Tally, start: int | None) -> str:
-    """Why there is nothing to test."""
-    if tally.n_windows == 0:
-        if tally.n_documents == 0:
-            return "nothing was scored: there are no documents"
-        if start is not None and start >= scheme.window_width:
-            return f"nothing was scored: no document reaches start {start}"
-        if start == 0 or (start is None and scheme.first_position == 0):
-            return "nothing was scored: the documents hold no tokens"
-        least = scheme.window_width if start is None else start + 1
-        those = f"all {tally.n_documents} documents are"
-        return (
-            f"nothing was scored: {'the only document is' if tally.n_documents == 1 else those} "
-            f"shorter than the {least} tokens of a window"
-        )
-    return (
-        f"nothing was scored: of {tally.n_windows} windows {tally.n_excluded} were excluded by "
-        f"prompts, {tally.n_filtered} removed by the filter, {tally.n_zero_weight} have weight 0, "
-        f"{tally.n_keyless} do not depend on the key"
-    )
 
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> str:

@@ -529,7 +529,7 @@ def decoyed(phi):
 def test_several_schemes_exclude_by_their_own_seeds():
     """Prompts exclude under each key what that key's random function reads of them."""
     schemes = [rs.KGW(vocab_size=500, context_width=3, seeding=f) for f in ("additive", "minfunc")]
-    schemes += schemes[0].decoys(2) + [rs.Keyed(vocab_size=500, key=bytes(16), context_width=3)]
+    schemes += [*schemes[0].decoys(2), rs.Keyed(vocab_size=500, key=bytes(16), context_width=3)]
     prompts = np.random.default_rng(5).integers(0, 20, (40, 30))
     several = rs.Scorer(schemes)
     several.add(text() % 20, prompts)

@@ -118,7 +118,7 @@ def _score(result: ScoreResult) -> list[tuple[str, str]]:
     else:
         part = share(result.n_green, result.n_scored)
         rows = [("green", f"{count(result.n_green)}, {part}, expected {100 * expected:.4g} %")]
-    return rows if result.dedup == "none" else [*rows, ("z", f"{result.zscore:.3f}")]
+    return rows if math.isnan(result.zscore) else [*rows, ("z", f"{result.zscore:.3f}")]
 
 
 def _pvalue(result: ScoreResult) -> str:
