@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from radscore.answers.grouping import Counts, Kept, count_windows, in_filter, kept_windows
+from radscore.answers.texts import AnswerTexts, texts_of
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.arguments import check_choice, one_scheme
 from radscore.documents import Documents, check_width
@@ -206,10 +207,10 @@ def test_closed(
     (3, 1)
     """
     chosen = _check(one_scheme(scheme), filter, reference, weighting, transform, both=both)
-    suspect = _texts("answers", answers, prompts)
+    suspect = texts_of("answers", answers, prompts)
     other = None
     if chosen.weighting == "contrast":
-        other = _texts("reference", reference, reference_prompts)
+        other = texts_of("reference", reference, reference_prompts)
     for one in (suspect, other):
         if one is not None:
             one.check(scheme.vocab_size)
@@ -311,58 +312,6 @@ def transforms(weighting: str) -> list[str]:
     return list(weights.CONTRASTS if weighting == "contrast" else weights.COUNTS)
 
 
-@dataclass(frozen=True, eq=False)
-class _Texts:
-    """Answers, their prompts, and what is known of them."""
-
-    documents: Documents
-    prompts: Documents | None
-    n_failed: int = 0
-    n_skipped: int = 0
-    prompt_ids: frozenset[str] = frozenset()
-    notes: tuple[str, ...] = ()
-
-    def check(self, vocab_size: int) -> None:
-        """Raises unless all ids are in the vocabulary."""
-        self.documents.check_vocab(vocab_size)
-        if self.prompts is not None:
-            self.prompts.check_vocab(vocab_size)
-
-
-def _texts(name: str, answers: Any, prompts: DocumentsLike | None) -> _Texts:
-    own = getattr(answers, "prompts", None)
-    if hasattr(answers, "documents"):  # Answers
-        found = _Texts(
-            answers.documents,
-            own,
-            answers.n_failed,
-            answers.skipped.count,
-            answers.prompt_ids,
-            tuple(answers.notes),
-        )
-    elif hasattr(answers, "batches"):  # a corpus
-        from radscore.corpus._base import joined
-
-        batches = list(answers)
-        documents = joined([d for batch in batches for d in batch.documents])
-        asked = [batch.prompts for batch in batches]
-        before = None
-        if all(one is not None for one in asked):
-            before = joined([p for one in asked if one is not None for p in one])
-        found = _Texts(documents, before, 0, answers.skipped.count)
-    else:
-        found = _Texts(Documents.of(answers), None)
-    if prompts is not None:
-        if found.prompts is not None:
-            raise ArgumentError(f"the {name} bring their own prompts; give none beside them")
-        found = replace(found, prompts=Documents.of(prompts))
-    if found.prompts is not None and len(found.prompts) != len(found.documents):
-        raise ArgumentError(
-            f"the {name} are {len(found.documents)}, but their prompts {len(found.prompts)}"
-        )
-    return found
-
-
 class _Work:
     """Scores answers under one scheme, with or without a filter."""
 
@@ -370,8 +319,8 @@ class _Work:
         self,
         scheme: Scheme,
         chosen: _Chosen,
-        suspect: _Texts,
-        other: _Texts | None,
+        suspect: AnswerTexts,
+        other: AnswerTexts | None,
         *,
         any_prompt: bool,
         threads: int | None,
@@ -440,7 +389,7 @@ class _Work:
             return "the filter depends on the key"
         return None
 
-    def _kept(self, texts: _Texts, n_answers: int | None = None) -> Kept:
+    def _kept(self, texts: AnswerTexts, n_answers: int | None = None) -> Kept:
         documents, prompts = texts.documents, texts.prompts
         if n_answers is not None:
             documents = Documents(documents.values, documents.offsets[: n_answers + 1])
@@ -639,7 +588,7 @@ def _model(answers: Any) -> str | None:
     return ", ".join(models) or None
 
 
-def _removed(score: ScoreResult, suspect: _Texts) -> dict[str, int]:
+def _removed(score: ScoreResult, suspect: AnswerTexts) -> dict[str, int]:
     return {
         "excluded by prompts": score.n_excluded,
         "removed by the filter": score.n_filtered,

@@ -24,6 +24,7 @@ pub mod schemes;
 pub mod scorer;
 pub mod scoring;
 pub mod sharing;
+pub mod shown;
 pub mod spill;
 pub mod store;
 pub mod tally;

@@ -1,0 +1,73 @@
+"""Answers as a test takes them: their documents, prompts, and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from radscore.documents import Documents
+from radscore.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from radscore.documents import DocumentsLike
+
+__all__ = ["AnswerTexts", "texts_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerTexts:
+    """Answers, their prompts, and what is known of them."""
+
+    documents: Documents
+    prompts: Documents | None
+    n_failed: int = 0
+    n_skipped: int = 0
+    prompt_ids: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def check(self, vocab_size: int) -> None:
+        """Raises unless all ids are in the vocabulary."""
+        self.documents.check_vocab(vocab_size)
+        if self.prompts is not None:
+            self.prompts.check_vocab(vocab_size)
+
+
+def texts_of(name: str, answers: Any, prompts: DocumentsLike | None) -> AnswerTexts:
+    """The texts of what a caller gave as `name`, with the prompts given beside it.
+
+    Raises
+    ------
+    ArgumentError
+        If prompts are given twice, or are not as many as the answers.
+    """
+    own = getattr(answers, "prompts", None)
+    if hasattr(answers, "documents"):  # Answers
+        found = AnswerTexts(
+            answers.documents,
+            own,
+            answers.n_failed,
+            answers.skipped.count,
+            answers.prompt_ids,
+            tuple(answers.notes),
+        )
+    elif hasattr(answers, "batches"):  # a corpus
+        from radscore.corpus._base import joined
+
+        batches = list(answers)
+        documents = joined([d for batch in batches for d in batch.documents])
+        asked = [batch.prompts for batch in batches]
+        before = None
+        if all(one is not None for one in asked):
+            before = joined([p for one in asked if one is not None for p in one])
+        found = AnswerTexts(documents, before, 0, answers.skipped.count)
+    else:
+        found = AnswerTexts(Documents.of(answers), None)
+    if prompts is not None:
+        if found.prompts is not None:
+            raise ArgumentError(f"the {name} bring their own prompts; give none beside them")
+        found = replace(found, prompts=Documents.of(prompts))
+    if found.prompts is not None and len(found.prompts) != len(found.documents):
+        raise ArgumentError(
+            f"the {name} are {len(found.documents)}, but their prompts {len(found.prompts)}"
+        )
+    return found
