@@ -200,8 +200,8 @@ def radioactivity(
     """Tests a suspect with the strongest valid test that what is known allows.
 
     The test is chosen by what was given, before any score is looked at, so that its p-value needs
-    no correction. What has no valid test with the scheme (recorded text where no seed is known
-    before the target) is left unused.
+    no correction. What has no valid test with the scheme (recorded text that does not tell which
+    seeds it has shown, see `Scheme.tells_marked_seeds`) is left unused.
 
     Parameters
     ----------
@@ -294,9 +294,9 @@ def radioactivity(
 
 def _without_pvalue(scheme: Scheme, phi: KgramSet | None) -> frozenset[str]:
     """What no test can use with this scheme, since it depends on the key."""
-    salted = scheme.seed_kind == "target"
-    useless = {"recorded"} if salted else set()
-    if phi is not None and phi.origin.may_depend_on_key and (salted or not phi.origin.is_whole):
+    silent = not scheme.tells_marked_seeds
+    useless = {"recorded"} if silent else set()
+    if phi is not None and phi.origin.may_depend_on_key and (silent or not phi.origin.is_whole):
         useless.add("filter")
     return frozenset(useless)
 
@@ -309,7 +309,7 @@ def _choose(names: frozenset[str]) -> int:
     if "model" in names:
         raise ArgumentError(
             "a model needs text to read: fresh= (without the watermark) or recorded= (only with a "
-            "scheme whose seed does not need the target)"
+            "scheme under which marked text tells its seeds)"
         )
     raise ArgumentError("nothing is known of the suspect: give model= or answers=")
 

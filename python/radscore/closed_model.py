@@ -67,8 +67,9 @@ _WHOLE_FILTER = (
     "unmarked text of the same model (watermarked=False, --unmarked) it would be exact"
 )
 _SALTED_FILTER = (
-    "there is no valid p-value: the filter comes from {}, and under this scheme no seed is known "
-    "before the target is; make the filter from unmarked text (watermarked=False, --unmarked)"
+    "there is no valid p-value: the filter comes from {}, and under this scheme a text does not "
+    "tell which seeds it has shown (none is known before the target, or a part of a context fixes "
+    "it); make the filter from unmarked text (watermarked=False, --unmarked)"
 )
 _CHOSEN_FILTER = (
     "there is no valid p-value: the filter is {}; whether a context comes again in a watermarked "
@@ -361,7 +362,7 @@ class _Work:
         """What a filter allows."""
         if not phi.origin.may_depend_on_key:
             return _FREE_FILTER
-        if self._scheme.seed_kind == "target":
+        if not self._scheme.tells_marked_seeds:
             return _SALTED_FILTER.format(phi.origin.words)
         return (_WHOLE_FILTER if phi.origin.is_whole else _CHOSEN_FILTER).format(phi.origin.words)
 
@@ -385,7 +386,12 @@ class _Work:
             return "watermarked prompts, and no seed before the target"
         if self._marked_prompts is not None:
             return "the prompts carry the watermark"
-        if phi is not None and phi.origin.may_depend_on_key and (salted or not phi.origin.is_whole):
+        useless = not self._scheme.tells_marked_seeds
+        if (
+            phi is not None
+            and phi.origin.may_depend_on_key
+            and (useless or not phi.origin.is_whole)
+        ):
             return "the filter depends on the key"
         return None
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from radscore.schemes import Scheme
 
-__all__ = ["SeenDraws", "context_draws", "neighbours", "window_draws"]
+__all__ = ["SeenDraws", "context_draws", "neighbours", "tail_draws", "window_draws"]
 
 #: One row a window; equal rows, one seed (or unit).
 Draws: TypeAlias = npt.NDArray[np.uint32]
@@ -40,7 +40,24 @@ def window_draws(scheme: Scheme, windows: Tokens) -> Draws:
     """
     if scheme.seed_kind == "context":
         return np.ascontiguousarray(windows[:, :-1], dtype=np.uint32)
-    words = scheme.core.seeds(np.ascontiguousarray(windows, dtype=np.uint32))
+    return _in_words(scheme.core.seeds(np.ascontiguousarray(windows, dtype=np.uint32)))
+
+
+def tail_draws(scheme: Scheme, tails: Tokens) -> Draws:
+    """The same of windows of which only the last tokens are known, as far as these fix it.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        What reads them; its seed is not the context.
+    tails : ndarray of uint32, shape (n, own + 1)
+        The last `own` tokens of a context, from `scheme.core.least_own` on, and the target.
+    """
+    rows = np.ascontiguousarray(tails, dtype=np.uint32)
+    return _in_words(scheme.core.seeds_of_tails(rows, rows.shape[1] - 1))
+
+
+def _in_words(words: npt.NDArray[np.uint64]) -> Draws:
     halves = [words[:, 0] >> 32, words[:, 0], words[:, 1] >> 32, words[:, 1]]
     return np.column_stack([half & 0xFFFF_FFFF for half in halves]).astype(np.uint32)
 

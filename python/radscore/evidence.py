@@ -31,6 +31,7 @@ __all__ = [
     "list_shape",
     "notes_of",
     "nothing_scored",
+    "prompt_notes",
     "statistic_of",
     "weighted_law",
 ]
@@ -49,6 +50,14 @@ PUBLIC_KEY = (
 GRID = (
     "scores lie on a grid whose mean is 0.99934, not 1: with negative weights the p-value is "
     "approximate"
+)
+_CONTEXT_PROMPTS = (
+    "contexts reach into the prompts: valid if the prompts do not carry the tested watermark, or "
+    "the documents do not repeat them"
+)
+_SALTED_PROMPTS = (
+    "assumes that the prompts do not carry the tested watermark: under this scheme no seed is "
+    "known before the target, and only the units that prompts show were excluded"
 )
 _FILTER_OF_KEY = "the filter may depend on the key"
 _NO_FILTER = (
@@ -115,6 +124,13 @@ def notes_of(
     if key and scheme.has_public_key:
         notes.append(PUBLIC_KEY)
     return tuple(notes)
+
+
+def prompt_notes(scheme: Scheme, prompt_role: str, n_excluded: int) -> tuple[str, ...]:
+    """What a p-value assumes of prompts; `n_excluded` windows show that there were some."""
+    if prompt_role == "context":
+        return (_CONTEXT_PROMPTS,)
+    return (_SALTED_PROMPTS,) if n_excluded and scheme.seed_kind == "target" else ()
 
 
 def filter_reason(phi: KgramSet | None) -> str | None:

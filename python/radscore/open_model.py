@@ -46,9 +46,9 @@ _STRICT: Final = (
     "valid if everything that it was written from (prompts) was read too, or carries none"
 )
 _SALTED: Final = (
-    "there is no valid p-value: the text carries the tested watermark, and under this scheme no "
-    "seed is known before the target is, so that what the text shows of the key cannot be told "
-    "from what it does not; read text without the watermark"
+    "there is no valid p-value: the text carries the tested watermark, and under this scheme it "
+    "does not tell which seeds it has shown (no seed is known before the target, or a part of a "
+    "context fixes it); read text without the watermark"
 )
 _NO_DECOYS: Final = (
     "no decoys: what counts of watermarked text was chosen by the tested key, and by none of theirs"
@@ -137,11 +137,11 @@ def test_open(
         reference's probability (the default with a reference; else "mass").
     text_watermarked : bool, optional
         Whether the text carries the watermark of the tested key. If it does, each seed counts at
-        its first occurrence only, and schemes without a seed before the target
-        (`Scheme.seed_kind`) get no p-value; else the weights of all places are added. By default
-        it is taken not to, and there is no p-value where the text itself, or a suspect that merely
-        continues it, would be significant at .05; with False, which vouches for the text, only at
-        .001.
+        its first occurrence only, and schemes under which a text does not tell its seeds
+        (`Scheme.tells_marked_seeds`) get no p-value; else the weights of all places are added. By
+        default it is taken not to, and there is no p-value where a document of the text, the text
+        itself, or a suspect that merely continues it, would be significant (`radscore.text_check`);
+        with False, which vouches for the text, only at .001.
     top, max_weights, min_weight, transform : optional
         Settings of the weighting; see `Weighting`.
     tokenizer : transformers tokenizer, optional
@@ -414,13 +414,14 @@ def _result(
     if evidence.decoys_withheld:
         decoys = DecoyResult.withheld()
         notes.append(_NO_DECOYS)
-    if header.text_watermarked and scorer.schemes[0].seed_kind == "target":
+    if header.text_watermarked and not scorer.schemes[0].tells_marked_seeds:
         notes.append(_SALTED)
-        score = score.without_pvalue("watermarked text, and no seed before the target")
+        score = score.without_pvalue("watermarked text that does not tell which seeds it has shown")
     elif not header.text_watermarked:
         found = checked.notes(vouched=vouched)
         notes += found
         if checked.is_marked(vouched=vouched):
+            decoys = None if decoys is None else DecoyResult.withheld()
             score = score.without_pvalue("the text carries, or may carry, the watermark")
     kind = "watermarked text" if header.text_watermarked else "text without the watermark"
     return OpenResult(

@@ -18,7 +18,13 @@ from radscore.arguments import (
     one_scheme,
 )
 from radscore.documents import Documents, DocumentsLike, check_width
-from radscore.evidence import depth_weights, filter_notes, filter_reason, notes_of
+from radscore.evidence import (
+    depth_weights,
+    filter_notes,
+    filter_reason,
+    notes_of,
+    prompt_notes,
+)
 from radscore.results import DocumentScores, Positions
 
 if TYPE_CHECKING:
@@ -176,7 +182,8 @@ def score_batch(
         method = f"none: {why}"
     elif notes_of(scheme, dedup, key=False):
         method = f"approximate: {method}"
-    notes = (*notes_of(scheme, dedup), *filter_notes(filter))
+    assumed = prompt_notes(scheme, prompt_role, int(columns["n_excluded"].sum()))
+    notes = (*notes_of(scheme, dedup), *filter_notes(filter), *assumed)
     if max_sharing is None and dedup != "none" and len(n_scored) > 1:
         notes += (_EACH,)
     return DocumentScores(

@@ -34,6 +34,7 @@ from radscore.evidence import (
     list_shape,
     notes_of,
     nothing_scored,
+    prompt_notes,
     statistic_of,
     weighted_law,
 )
@@ -302,10 +303,10 @@ class Scorer:
         test, statistic, notes = self._test(index, tally)
         weighted = test if isinstance(test, WeightedResult) else None
         log10_pvalue, method = test.log10_pvalue, test.method
-        notes = (*notes, *filter_notes(self.filter))
+        assumed = prompt_notes(scheme, self.prompt_role, tally.n_excluded)
         if self.dedup == "none":
             log10_pvalue, method, weighted = math.nan, "none: repetitions were counted", None
-        elif set(notes) - {PUBLIC_KEY, *filter_notes(self.filter)}:
+        elif set(notes) - {PUBLIC_KEY}:
             method = f"approximate: {method}"
         result = ScoreResult(
             statistic=statistic,
@@ -333,7 +334,7 @@ class Scorer:
             n_filtered=tally.n_filtered,
             n_duplicates=tally.n_duplicates,
             n_keyless=tally.n_keyless,
-            notes=notes,
+            notes=(*notes, *filter_notes(self.filter), *assumed),
             curve=tuple(self._point(index, *point) for point in curve),
             weighted=weighted,
         )

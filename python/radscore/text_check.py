@@ -4,8 +4,9 @@ A model that reads text continues what it read: after "the cat sat" it repeats w
 "the cat sat" before. Where a few documents carry the watermark and repeat themselves, a suspect
 that knows nothing of the key predicts marked tokens. The watermark in the whole text may be far
 too faint to be seen then; so what is tested is what such a suspect would score. `TextCheck` plays
-that suspect itself: an induction head over counts, without any model, which after the last one, two
-or `k` tokens predicts what followed them at the latest places before, in the same document.
+that suspect itself: induction heads over counts, without any model, which after the last one to
+sixteen tokens predict what followed them at the latest places before, in the same document. A head
+that needs many tokens is silent in most text, so each is tested on its own.
 """
 
 from __future__ import annotations
@@ -30,11 +31,16 @@ __all__ = ["TextCheck", "TextCheckResult", "continued"]
 
 #: Places before that are looked back to.
 _LATEST: Final = 4
-#: A level at which nobody has said that the text is clean, and one where somebody has.
-_LEVELS: Final = (math.log10(0.05), -3.0)
+#: Tokens that a head needs, beside as many as a context has.
+_HEADS: Final = (1, 2, 3, 4, 6, 8, 12, 16)
+#: log10 of the levels of heads that need few tokens or many, where nobody has said that the text is
+#: clean, and where somebody has.
+_LEVELS: Final = ((math.log10(0.05), -2.0), (-3.0, -3.0))
+_FEW: Final = 2
 #: log10 of a p-value of the text itself at which it is called watermarked, whatever copies it.
 _MARKED: Final = -4.0
-_LEVEL_OF_DOCUMENTS: Final = 0.05
+#: False discovery rates at which a document is called so, in the same two cases.
+_DOCUMENTS: Final = (0.05, 0.001)
 
 
 @dataclass(frozen=True)
@@ -45,24 +51,40 @@ class TextCheckResult:
     ----------
     log10_pvalue : float
         Of the watermark in the text, each unit once; NaN where nothing could be scored.
-    copied_log10_pvalue : float
-        The least of what the induction heads score, NaN where they predict nothing. An
-        approximation (Lugannani and Rice's), not corrected for the number of heads: it is there to
-        be missed by no suspect, not to accuse a text.
-    n_documents, n_documents_marked : int
-        Documents with a scored unit, and those that carry the watermark at a false discovery rate
-        of 5 %.
+    heads : dict of int to float
+        log10 of what each induction head scores, by the tokens that it needs; those that predict
+        nothing are missing. An approximation (Lugannani and Rice's), not corrected for the number
+        of heads: it is there to be missed by no suspect, not to accuse a text.
+    n_documents : int
+        Documents with a scored unit.
+    found : tuple of int
+        Those that carry the watermark, at false discovery rates of 5 % and of 0.1 %.
+    context_width : int
+        Tokens of a context.
     """
 
     log10_pvalue: float
-    copied_log10_pvalue: float
+    heads: dict[int, float]
     n_documents: int
-    n_documents_marked: int
+    found: tuple[int, int]
+    context_width: int
+
+    @property
+    def copied_log10_pvalue(self) -> float:
+        """The least of what the heads score, NaN without any."""
+        return min(self.heads.values(), default=math.nan)
+
+    @property
+    def n_documents_marked(self) -> int:
+        """Documents that carry the watermark, at a false discovery rate of 5 %."""
+        return self.found[0]
 
     def is_marked(self, *, vouched: bool) -> bool:
         """Whether a suspect that knows nothing of the key might be found by this text."""
-        copied = self.copied_log10_pvalue <= _LEVELS[vouched]  # False for NaN
-        return copied or self.log10_pvalue < _MARKED
+        few, many = _LEVELS[vouched]
+        usual = {*range(_FEW + 1), self.context_width}
+        copied = any(log10 <= (few if n in usual else many) for n, log10 in self.heads.items())
+        return copied or self.found[vouched] > 0 or self.log10_pvalue < _MARKED
 
     def notes(self, *, vouched: bool) -> list[str]:
         """What a result says of it."""
@@ -143,22 +165,20 @@ class TextCheck:
         scorer = Scorer(self._scheme, threads=self._threads)
         scorer.add(texts)
         if not scorer.tally().n_scored:
-            return TextCheckResult(math.nan, math.nan, 0, 0)
+            return TextCheckResult(math.nan, {}, 0, (0, 0), self._width)
         from radscore.per_document import score_documents
 
         documents = score_documents(texts, self._scheme, threads=self._threads)
-        found = documents.false_discovery(_LEVEL_OF_DOCUMENTS)
+        few, most = (documents.false_discovery(level).n_rejected for level in _DOCUMENTS)
+        lengths = sorted({*_HEADS, max(self._width, 1)}) if copies else []
+        heads = {length: self._head(length) for length in lengths}
         return TextCheckResult(
             log10_pvalue=scorer.result().log10_pvalue,
-            copied_log10_pvalue=self._copied() if copies else math.nan,
+            heads={length: log10 for length, log10 in heads.items() if not math.isnan(log10)},
             n_documents=int((documents.n_scored > 0).sum()),
-            n_documents_marked=int(found.n_rejected),
+            found=(int(few), int(most)),
+            context_width=self._width,
         )
-
-    def _copied(self) -> float:
-        """The least log10 p-value of an induction head."""
-        found = [self._head(length) for length in sorted({1, 2, max(self._width, 1)})]
-        return min((log10 for log10 in found if not math.isnan(log10)), default=math.nan)
 
     def _head(self, length: int) -> float:
         """The log10 p-value of what continues the last `length` tokens."""

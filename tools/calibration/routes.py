@@ -70,6 +70,21 @@ def marked_prompts(scheme: Scheme, world: World, suspect: str) -> float:
     return test_closed(said, scheme, **given).log10_pvalue
 
 
+def short_prompts(scheme: Scheme, world: World, suspect: str) -> float:
+    """Many answers that end with a short marked prompt, of which no whole context is seen."""
+    prompts = world.text(5 * _N, max(scheme.window_width - 1, 2), scheme)
+    said = np.column_stack([world.text(5 * _N, 8), _answers(world, suspect, prompts)[:, :8]])
+    given: dict[str, Any] = {"prompts": prompts, "prompts_watermarked": True, "threads": 1}
+    return test_closed(said, scheme, **given).log10_pvalue
+
+
+def own_prompts(scheme: Scheme, world: World, suspect: str) -> float:
+    """Documents with marked prompts, as a corpus has them: nothing is said, nothing checked."""
+    prompts = world.text(_N, _LENGTH, scheme)
+    said = _answers(world, suspect, prompts)
+    return rs.score(said, scheme, prompts=prompts, threads=1).log10_pvalue
+
+
 def unsaid_prompts(scheme: Scheme, world: World, suspect: str) -> float:
     """The same, and nobody has said that they carry it, which the test must notice."""
     prompts = world.text(_N, _LENGTH, scheme)
@@ -137,7 +152,7 @@ def membership(world: World) -> float:
 
 
 _ALL: Final = tuple(SUSPECTS)
-_PROMPTED: Final = ("quotes", "continues", "loops")
+_PROMPTED: Final = ("copies", "quotes", "continues", "loops")
 _READS: Final = ("continues",)
 
 #: The route, and the suspects that it is tried on.
@@ -147,6 +162,8 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "filter, unmarked text": (free_filter, ("copies", "continues")),
     "filter, marked text": (marked_filter, ("quotes", "loops")),
     "marked prompts": (marked_prompts, _PROMPTED),
+    "short marked prompts": (short_prompts, ("copies",)),
+    "corpus with marked prompts": (own_prompts, ("copies", "quotes")),
     "marked prompts, unsaid": (unsaid_prompts, ("quotes",)),
     "contrast, marked prompts": (closed_contrast, ("quotes", "continues")),
     "open, clean text": (clean_text, _READS),

@@ -87,12 +87,17 @@ class World:
         stray = self.rng.random(n) < _STRAY
         return np.where(stray, self.rng.integers(1, VOCAB, n), usual)
 
-    def text(self, n: int, length: int, scheme: Scheme | None = None) -> Rows:
+    def text(self, n: int, length: int, scheme: Scheme | None = None, *, hidden: int = 0) -> Rows:
         """Documents as Alice's model writes them, marked where a scheme is given.
 
         Marked text takes, of a few usual continuations, the one with the best score under the key,
         which all schemes know; how their own samplers choose does not matter to a null suspect.
+        What stood before it is left out, so that its first tokens are marked too, after contexts
+        that nobody sees.
         """
+        if scheme is not None and not hidden and scheme.reaches_prompt:
+            hidden = scheme.window_width - 1
+            return self.text(n, length + hidden, scheme, hidden=hidden)[:, hidden:]
         habits = self.habits
         rows = self.rng.integers(1, VOCAB, (n, 1))
         while rows.shape[1] < length:

@@ -114,6 +114,10 @@ class Shown:
             for i in range(len(prompt) - (own + with_target) + 1):
                 run = [*[0 if padding is None else padding] * (k - own), *prompt[i : i + own]]
                 windows.append((*run, prompt[i + own] if with_target else 0))
+        for own in range(scheme.least_own, k):  # marked text may begin after an unseen context
+            for i in range(len(prompt) - max(own + with_target, 1) + 1):
+                tail = tuple(prompt[i : i + own + with_target])
+                windows.append(tail if with_target else (*tail, 0))
         if with_target:
             return cls(scheme, frozenset(scheme.unit(window) for window in windows))
         return cls(scheme, frozenset(scheme.context_seed(window) for window in windows))

@@ -25,6 +25,7 @@ from radscore._reference.seeding import (
     Hash,
     authors_hash,
     authors_table,
+    least_tail,
     seed_of,
     table_hash,
 )
@@ -99,6 +100,14 @@ class Scheme(ABC):
     def unit(self, window: Window) -> Hashable:
         """What the random function reads of a window: the window itself, unless overridden."""
         return window
+
+    @property
+    def least_own(self) -> int:
+        """How many of a context's last tokens can fix the seed, whatever stands before them.
+
+        `context_seed` and `unit` then take windows of which only so many tokens are known.
+        """
+        return self.window_width - 1
 
     def context_seed(self, window: Window) -> Hashable | None:
         """What the random function reads of the context; None where that needs the target."""
@@ -189,6 +198,10 @@ class AuthorsSeeding(Scheme):
         table = hash_table(self.table_seed)
         return authors_table(self.seeding, window[:-1], self.salt_key, table) % 2**32
 
+    @property
+    def least_own(self) -> int:
+        return 1 if self.seeding == "min" else self.context_width
+
     def keyless(self, window: Window) -> bool:
         context = window[:-1]
         return {
@@ -250,6 +263,10 @@ class LmWatermarking(PermutationGreen):
         read = window if self.self_salt else window[:-1]
         return seed_of(PRFS[self.prf](read, self.hash_key, table_hash(_lm_table())))
 
+    @property
+    def least_own(self) -> int:
+        return least_tail(self.prf, self.context_width) - self.self_salt
+
     def context_seed(self, window: Window) -> Hashable | None:
         return None if self.self_salt else self.seed32(window)
 
@@ -278,6 +295,10 @@ class HFKGW(PermutationGreen):
             return seed_of(self.hashing_key * window[-2])
         table = table_hash(hash_table(self.hashing_key))
         return seed_of(PRFS["anchored_minhash"](window, self.hashing_key, table))
+
+    @property
+    def least_own(self) -> int:
+        return 1 if self.seeding_scheme == "lefthash" else 0
 
     def context_seed(self, window: Window) -> Hashable | None:
         return self.seed32(window) if self.seeding_scheme == "lefthash" else None
@@ -625,6 +646,10 @@ class SBW(Scheme):
 
     def unit(self, window: Window) -> Hashable:
         return self.seed(window), window[-1]
+
+    @property
+    def least_own(self) -> int:
+        return least_tail(self.prf, self.context_width) - self.self_salt
 
     def context_seed(self, window: Window) -> Hashable | None:
         return None if self.self_salt else self.seed(window)

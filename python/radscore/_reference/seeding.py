@@ -27,6 +27,7 @@ __all__ = [
     "Hash",
     "authors_hash",
     "authors_table",
+    "least_tail",
     "seed_of",
     "table_hash",
 ]
@@ -145,6 +146,11 @@ PRFS: dict[str, PRF] = {
 def _hashes_as_zero(x: int, h: Hash) -> bool:
     """Whether the key times an id hashes as 0: id 0, or where a table is read, its size."""
     return x == 0 or all(h(k * x) == h(0) for k in (1, 2, 3, 5, 7))
+
+
+def least_tail(name: str, width: int) -> int:
+    """How many of the last of `width` tokens can fix the value of a function."""
+    return {"minfunc": 1, "minhash": 1, "anchored_minhash": 1, "minskipgram": 2}.get(name, width)
 
 
 #: Where a function's value is, or for some keys may be, the same whatever the key is: the key

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.documents import padded_left
-from radscore.draws import context_draws, neighbours, window_draws
+from radscore.draws import context_draws, neighbours, tail_draws, window_draws
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,15 +141,21 @@ def _prompt_windows(
     """
     found = []
     for own in range(k if padding is None else 0, k + 1):
-        if own + with_target:
-            rows, owners = _runs(prompts, own + with_target)
-        else:
-            owners = np.flatnonzero(np.diff(prompts.offsets))
-            rows = np.empty((len(owners), 0), dtype=np.uint32)
+        rows, owners = _tails(prompts, own, with_target=with_target)
         left = np.full((len(rows), k - own), (padding or 0) % 2**32, dtype=np.uint32)
-        target = np.zeros((len(rows), 0 if with_target else 1), dtype=np.uint32)
-        found.append((np.hstack([left, rows, target]), owners))
+        found.append((np.hstack([left, rows]), owners))
     return np.concatenate([one for one, _ in found]), np.concatenate([one for _, one in found])
+
+
+def _tails(prompts: Documents, own: int, *, with_target: bool) -> tuple[Tokens, Ids]:
+    """Every run of `own` tokens and a target (0 where it does not matter), and its prompt."""
+    if own + with_target:
+        rows, owners = _runs(prompts, own + with_target)
+    else:
+        owners = np.flatnonzero(np.diff(prompts.offsets))
+        rows = np.empty((len(owners), 0), dtype=np.uint32)
+    target = np.zeros((len(rows), 0 if with_target else 1), dtype=np.uint32)
+    return np.hstack([rows, target]), owners
 
 
 def _among(
@@ -214,11 +220,17 @@ def kept_windows(
     if prompts is not None and (width > 1 or with_target):
         before, owners = _prompt_windows(prompts, width - 1, padding, with_target=with_target)
         near = neighbours(scheme, window_draws(scheme, before))
+        owners = np.tile(owners, len(near))
+        # marked text may begin anywhere in a prompt, after a context that nobody sees
+        for own in range(scheme.core.least_own, width - 1):
+            tails, more = _tails(prompts, own, with_target=with_target)
+            near.append(tail_draws(scheme, tails))
+            owners = np.concatenate([owners, more])
         mine = _draw_columns(scheme, window_draws(scheme, rows))
         theirs = _draw_columns(scheme, np.concatenate(near))
         if not any_prompt:
             mine.insert(0, (numbers, len(documents)))  # first, so that places are near each other
-            theirs.insert(0, (np.tile(owners, len(near)), len(documents)))
+            theirs.insert(0, (owners, len(documents)))
         keep = ~_among(mine, theirs)
     return Kept(
         contexts=rows[keep, :-1],

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Header", "Predictions", "Reading", "Totals", "plan", "predict", "set_aside"]
 
 MAGIC: Final = "RSPR"
-VERSION: Final = 1
+VERSION: Final = 2
 _COLUMNS: Final = ("contexts", "targets", "weights", "occurrences")
 _NOT_ALIGNED: Final = (
     "text_watermarked=True is not valid with tokenizer=, a watermark's tokenizer that is not the "
@@ -208,7 +208,6 @@ class Reading:
             limit=limit,
             batch_tokens=batch_tokens,
             max_length=max_length,
-            markers=text_watermarked,
             translate=translate,
         )
         self.header = Header(

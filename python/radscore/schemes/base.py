@@ -173,7 +173,7 @@ class Scheme(ABC):
 
         Windows of different seeds share no draw, whatever their targets are. The seed is the
         context itself, a hash of it, a hash of context and key, or ("target") not known before
-        the target is: then no test can be given where text or prompts carry the tested mark.
+        the target is: then no test can be given where prompts carry the tested mark.
         """
         return self.core.seed_kind
 
@@ -215,6 +215,17 @@ class Scheme(ABC):
         4
         """
         return self.core.first_position
+
+    @property
+    def tells_marked_seeds(self) -> bool:
+        """Whether a text marked with the tested key tells which seeds it has shown.
+
+        It does not where no seed is known before the target, nor where a part of the context fixes
+        the seed (the last token alone, or the least of several hashes): the first tokens of a text
+        were marked after contexts that nobody sees, and may show the seeds of later ones. No test
+        can be given then on marked text, or with a filter from it.
+        """
+        return self.seed_kind != "target" and self.core.least_own == self.window_width - 1
 
     def green_mask(self, contexts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Greenness of every vocabulary entry after each context.

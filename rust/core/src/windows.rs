@@ -468,6 +468,18 @@ impl<K: Key> WindowPlan<K> {
                 }
             }
         });
+        // Marked text may begin anywhere in it, after a context that nobody sees.
+        let mut tails = Vec::new();
+        for own in scheme.least_own()..context_width {
+            tails.clear();
+            for run in scratch.windows((own + usize::from(with_target)).max(1)) {
+                tails.extend_from_slice(run);
+                tails.extend((!with_target).then_some(0));
+            }
+            seeds.resize(tails.len() / (own + 1), 0);
+            scheme.seeds_of_tails(&tails, own, &mut seeds);
+            set.extend(&seeds);
+        }
         Some(Shown::Seeds(set))
     }
 

@@ -174,13 +174,14 @@ impl Scheme {
         py: Python<'py>,
         what: &str,
         windows: &Rows<'py>,
+        width: usize,
         fill: impl Fn(&dyn CoreScheme, &[u32], &mut [u128]) + Sync,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
         let scheme = &*self.inner;
-        let rows = windows.check("windows", self.width())?;
+        let rows = windows.check("windows", width)?;
         let mut words = reserve::<u64>(what, &[(rows, "windows"), (2, "words")])?;
         let ids = windows.read(py, "windows", scheme)?;
-        let (width, slice) = (self.width(), slice_len([scheme].into_iter()));
+        let slice = slice_len([scheme].into_iter());
         let words = detached(py, |check| {
             let mut values = Vec::new();
             for ids in ids.chunks(slice * width) {
@@ -475,6 +476,12 @@ impl Scheme {
         }
     }
 
+    /// How many of a context's last tokens can fix the seed.
+    #[getter]
+    fn least_own(&self) -> usize {
+        self.inner.least_own()
+    }
+
     /// Whether seeds that differ by one can share draws.
     #[getter]
     fn seeds_reach_neighbours(&self) -> bool {
@@ -600,7 +607,7 @@ impl Scheme {
                 "units: the unit of this scheme is the window itself".into(),
             )));
         }
-        self.identities(py, "units", &windows, |scheme, ids, out| {
+        self.identities(py, "units", &windows, self.width(), |scheme, ids, out| {
             scheme.units(ids, out);
         })
     }
@@ -617,8 +624,27 @@ impl Scheme {
                 "seeds: the seed of this scheme is the context itself".into(),
             )));
         }
-        self.identities(py, "seeds", &windows, |scheme, ids, out| {
+        self.identities(py, "seeds", &windows, self.width(), |scheme, ids, out| {
             scheme.seeds(ids, out);
+        })
+    }
+
+    /// The seeds (or units) of windows of which only the last `own + 1` tokens are known.
+    fn seeds_of_tails<'py>(
+        &self,
+        py: Python<'py>,
+        tails: Rows<'py>,
+        own: usize,
+    ) -> PyResult<Bound<'py, PyArray2<u64>>> {
+        let least = self.inner.least_own();
+        if !(least..self.width()).contains(&own) {
+            return Err(argument_error(format!(
+                "own must be from {least} to {}, not {own}",
+                self.width() - 1
+            )));
+        }
+        self.identities(py, "seeds", &tails, own + 1, |scheme, ids, out| {
+            scheme.seeds_of_tails(ids, own, out);
         })
     }
 

@@ -124,6 +124,14 @@ impl Scheme for GumbelMax {
         2_000.0 + 0.2 * f64::from(self.vocab)
     }
 
+    fn least_own(&self) -> usize {
+        self.seeding.least_own()
+    }
+
+    fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
+        self.seeding.prepare().seeds_of_tails(tails, own, out);
+    }
+
     fn seed_kind(&self) -> SeedKind {
         match self.seeding.self_salt() {
             true => SeedKind::WithTarget,

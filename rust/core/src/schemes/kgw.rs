@@ -79,6 +79,14 @@ impl Scheme for Kgw {
         200.0 + a_step * f64::from(self.lists.steps())
     }
 
+    fn least_own(&self) -> usize {
+        self.seeding.least_own()
+    }
+
+    fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
+        self.seeding.prepare().seeds_of_tails(tails, own, out);
+    }
+
     fn seed_kind(&self) -> SeedKind {
         match self.seeding.self_salt() {
             true => SeedKind::WithTarget,

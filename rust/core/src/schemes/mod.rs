@@ -143,6 +143,18 @@ pub trait Scheme: Send + Sync {
             out.iter_mut().for_each(|unit| *unit >>= 32); // seed and target
         }
     }
+    /// How many of a context's last tokens can fix the seed, whatever stands before them: the whole
+    /// context, unless the function reads a part of it or takes the least of several values. Text that
+    /// was marked with a context which nobody sees shows the seeds of such tails.
+    fn least_own(&self) -> usize {
+        self.window_width() - 1
+    }
+    /// [`Scheme::seeds`] of windows of which only the last `own + 1` tokens are known, as far as these
+    /// fix them; `own` is at least [`Scheme::least_own`].
+    fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
+        debug_assert_eq!(own, self.window_width() - 1);
+        self.seeds(tails, out);
+    }
     /// Whether seeds that differ by one can share draws too.
     fn seeds_reach_neighbours(&self) -> bool {
         false

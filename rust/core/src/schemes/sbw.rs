@@ -256,6 +256,18 @@ impl Scheme for Sbw {
             (u128::from(seed) << 32) | u128::from(window[width - 1])
         });
     }
+    fn least_own(&self) -> usize {
+        self.prf.least_tail(self.read) - usize::from(self.self_salt)
+    }
+    fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
+        par_map(tails, own + 1, out, |tail| {
+            let seed = u128::from(self.seed(&tail[..own + usize::from(self.self_salt)]));
+            match self.self_salt {
+                true => (seed << 32) | u128::from(tail[own]),
+                false => seed,
+            }
+        });
+    }
     fn seed_kind(&self) -> SeedKind {
         match self.self_salt {
             true => SeedKind::WithTarget,

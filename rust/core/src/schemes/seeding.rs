@@ -83,6 +83,16 @@ impl Prf {
         if self == Self::MinSkipGram { 2 } else { 1 }
     }
 
+    /// How many of the last of `width` tokens can fix the value.
+    #[must_use]
+    pub(crate) fn least_tail(self, width: usize) -> usize {
+        match self {
+            Self::MinFunc | Self::MinHash | Self::AnchoredMinHash => 1,
+            Self::MinSkipGram => 2,
+            _ => width,
+        }
+    }
+
     /// The value over `c`, as torch's int64 arithmetic (wrapping) gives it; `outer` multiplies
     /// the key with the finished value of `multiplicative`, `additive` and `minfunc`.
     fn eval<T>(
@@ -289,6 +299,21 @@ impl Seeding {
         self.width + usize::from(!self.self_salt)
     }
 
+    /// [`Scheme::least_own`](super::Scheme::least_own).
+    #[must_use]
+    pub fn least_own(&self) -> usize {
+        let read = match self.rule {
+            Rule::LastToken { .. }
+            | Rule::Table {
+                rule: TableRule::Min,
+                ..
+            } => 1,
+            Rule::Prf { prf, .. } => prf.least_tail(self.width),
+            Rule::Hash { .. } | Rule::Table { .. } => self.width,
+        };
+        read - usize::from(self.self_salt)
+    }
+
     /// Whether the target is part of what is hashed.
     #[must_use]
     pub fn self_salt(&self) -> bool {
@@ -373,6 +398,18 @@ impl Seeder<'_> {
     #[must_use]
     pub fn seed_target(&self, window: &[u32]) -> (u32, u32) {
         (self.seed(window), window[window.len() - 1])
+    }
+
+    /// [`Scheme::seeds_of_tails`](super::Scheme::seeds_of_tails).
+    pub fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
+        let self_salt = self.seeding.self_salt;
+        par_map(tails, own + 1, out, |tail| {
+            let seed = u128::from(self.seed_read(&tail[..own + usize::from(self_salt)]));
+            match self_salt {
+                true => (seed << 32) | u128::from(tail[own]),
+                false => seed,
+            }
+        });
     }
 
     /// [`Scheme::units`](super::Scheme::units) of windows.
