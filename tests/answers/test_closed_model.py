@@ -233,6 +233,22 @@ def test_a_filter_from_watermarked_text_is_compared_by_seed():
         closed([[5, 3, 9, 2]], scheme, filter=clean)
 
 
+@pytest.mark.parametrize("width", [2, 4])
+def test_the_first_tokens_of_a_prompt_show_seeds_too(width):
+    """They were marked after contexts that nobody sees, and the last token alone is the seed."""
+    settings = {"seeding_scheme": "lefthash", "greenlist_ratio": 0.25, "context_width": width}
+    scheme = rs.KGW.from_transformers(settings, VOCAB)
+    prompts = rs.Documents.of([[5, 6, 7], [8, 9]])
+    answers = rs.Documents.of([[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 8, 9, 10]])
+    for given in ({}, {"prompts_watermarked": True}):
+        result = closed(answers, scheme, prompts=prompts, **given)
+        assert result.score.n_excluded == 4  # what follows 5, 6, 8 and 9
+        assert result.score.n_excluded == rs.score(answers, scheme, prompts=prompts).n_excluded
+    phi = rs.KgramSet.from_documents(answers, width, VOCAB, watermarked=True)
+    assert math.isnan(closed(answers, scheme, filter=phi).log10_pvalue)
+    assert not scheme.tells_marked_seeds
+
+
 def test_prompts_that_carry_the_mark_unsaid_leave_no_pvalue(scheme):
     prompts = marked(scheme, 60, 60, 1, 5.0)
     result = closed(text(60, 20, 2), scheme, prompts=prompts, decoys=9)
