@@ -568,7 +568,7 @@ fn parameters_are_checked() -> Result<()> {
     );
     says(
         message(Seeding::new(HASH, 0, false)),
-        &["context_width", "1 to 16", "not 0"],
+        &["context_width", "1 to 64", "not 0"],
     );
     says(
         message(Seeding::new(HASH, 65, false)),
@@ -597,7 +597,7 @@ fn parameters_are_checked() -> Result<()> {
     );
     says(
         message(SynthId::new(&[1], 100, 1, 65_536, 0)),
-        &["ngram_len", "2 to 17"],
+        &["ngram_len", "2 to 65"],
     );
     says(
         message(SynthId::new(&[1], 100, 5, 1, 0)),
