@@ -9,6 +9,7 @@ nothing was recorded.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,9 +80,9 @@ _HELPS: Final = {
     "answers": "the suspect's answers (answers=)",
 }
 _CLAIMS: Final = {
-    "text": "text radioactivity: the suspect was trained on the recorded corpus (or on other text "
-    "with this key)",
-    "model": "model radioactivity: the suspect was trained on text with this key",
+    "text": "whether the suspect was trained on the recorded corpus, or on other text with this "
+    "key (text radioactivity)",
+    "model": "whether the suspect was trained on text with this key (model radioactivity)",
 }
 
 
@@ -147,6 +148,13 @@ class RadioactivityReport:
         """What was not scored, by reason."""
         return self.result.removed
 
+    @property
+    def _alpha(self) -> str:
+        """The p-value, or why there is none."""
+        if math.isnan(self.log10_pvalue):
+            return self.result.score.method
+        return f"{self.alpha:.6g} (log10 {self.log10_pvalue:.6g})"
+
     def radioactive(self, level: float = 1e-3) -> bool:
         """Whether the claim holds at a level that was chosen beforehand."""
         if not 0 < level < 1:
@@ -166,10 +174,10 @@ class RadioactivityReport:
     def __repr__(self) -> str:
         lines = [
             "RadioactivityReport:",
-            f"      claim: {_CLAIMS[self.claim]}",
+            f"     tested: {_CLAIMS[self.claim]}",
             f"    setting: {self.setting}",
             f"        why: {self.why}",
-            f"      alpha: {self.alpha:.6g} (log10 {self.log10_pvalue:.6g})",
+            f"      alpha: {self._alpha}",
             f"  statistic: {self.statistic:.6g}",
             f"   n_scored: {self.n_scored}",
             *[f"    removed: {number} {why}" for why, number in self.removed.items() if number],
@@ -253,7 +261,8 @@ def radioactivity(
         "filter": filter,
     }
     names = frozenset(name for name, value in given.items() if value is not None)
-    index = _choose(names - _without_pvalue(scheme, filter))
+    useless = _without_pvalue(scheme, filter)
+    index = _choose(names - useless)
     chosen = _TESTS[index]
     options: dict[str, Any] = {"curve": curve, "decoys": decoys, "threads": threads}
     if "model" in chosen.needs:
@@ -286,7 +295,7 @@ def radioactivity(
         claim="text" if "recorded" in chosen.needs else "model",
         setting=chosen.setting,
         why=chosen.why,
-        would_help=_would_help(index, names),
+        would_help=_would_help(index, names, useless),
         unused=tuple(sorted(names - chosen.needs)),
         result=result,
     )
@@ -314,9 +323,10 @@ def _choose(names: frozenset[str]) -> int:
     raise ArgumentError("nothing is known of the suspect: give model= or answers=")
 
 
-def _would_help(index: int, names: frozenset[str]) -> str | None:
+def _would_help(index: int, names: frozenset[str], useless: frozenset[str]) -> str | None:
     """What the next stronger test that differs by the least lacks."""
-    lacking = [sorted(test.needs - names) for test in _TESTS[:index]]
+    usable = [test for test in _TESTS[:index] if not test.needs & useless]
+    lacking = [sorted(test.needs - names) for test in usable]
     if not lacking:
         return None
     least = min(lacking, key=len)

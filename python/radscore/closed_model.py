@@ -57,8 +57,8 @@ _SALTED_PROMPTS = (
     "be told from what they do not; use prompts without the watermark"
 )
 _MARKED_PROMPTS = (
-    "there is no valid p-value: the prompts carry the tested key's watermark (log10 p = {:.1f}), "
-    "but were said not to; say prompts_watermarked=True"
+    "there is no valid p-value: the prompts look marked with the tested key (log10 p = {:.1f}); if "
+    "they are, say prompts_watermarked=True (--prompts-watermarked), else use other prompts"
 )
 _FREE_FILTER = "the filter comes from text without the tested watermark: any choice of it is valid"
 _WHOLE_FILTER = (
@@ -74,9 +74,12 @@ _SALTED_FILTER = (
 _CHOSEN_FILTER = (
     "there is no valid p-value: the filter is {}; whether a context comes again in a watermarked "
     "text depends on its own green list, so of such text only all k-grams make a valid filter "
-    "(top=None, min_count=1), and of unmarked text (watermarked=False, --unmarked) any choice"
+    "and of unmarked text (watermarked=False, --unmarked) any choice"
 )
-_NO_DECOYS = "no decoys: what is compared was chosen by the tested key, and by none of theirs"
+_NO_DECOYS = (
+    "no decoys: prompts or filter may depend on the tested key but not on theirs, so that they are "
+    "no comparison"
+)
 _OTHER_PROMPTS = (
     "suspect and reference answered different prompts; the test is valid, but a contrast is "
     "strongest over the same prompts"
@@ -233,7 +236,7 @@ def test_closed(
     score = scores[best]
     notes = [*work.notes(), *([nothing] if nothing else [])]
     if filter is not None:
-        notes.append(work.note_on(filter))
+        notes.append(f"{'with the filter: ' if both else ''}{work.note_on(filter)}")
     found = work.decoys(filters, decoys, decoy_seed) if decoys else None
     if found is not None and not found.n_decoys:
         notes.append(_NO_DECOYS)
@@ -352,7 +355,7 @@ class _Work:
         else:
             notes.append(_NO_PROMPTS if self._suspect.prompts is None else _OWN_PROMPT)
         if self._other is not None:
-            notes += self._other.notes
+            notes += [f"reference: {note}" for note in self._other.notes]
             mine, theirs = self._suspect.prompt_ids, self._other.prompt_ids
             if mine and theirs and mine != theirs:
                 notes.append(_OTHER_PROMPTS)

@@ -63,7 +63,7 @@ _FILTER_OF_KEY = "the filter may depend on the key"
 _NO_FILTER = (
     "there is no valid p-value: the filter is {}, and which contexts a watermarked text has "
     "depends on the key; make it from unmarked text (watermarked=False, --unmarked), or "
-    "test a model's answers with test_closed"
+    "test a model's answers with test_closed (radscore test closed)"
 )
 _NO_RULE = (
     "dedup='none' counts repetitions as new evidence; there is no valid p-value (see dedup='unit')"
@@ -134,7 +134,7 @@ def prompt_notes(scheme: Scheme, prompt_role: str, n_excluded: int) -> tuple[str
 
 
 def filter_reason(phi: KgramSet | None) -> str | None:
-    """The same in short."""
+    """In a few words, why a filter leaves no p-value; None where there is one."""
     return _FILTER_OF_KEY if filter_notes(phi) else None
 
 

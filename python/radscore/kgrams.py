@@ -87,7 +87,7 @@ class KgramOrigin:
 
     @property
     def words(self) -> str:
-        """For a person: ``k-grams in 3 or more documents of unmarked text``."""
+        """For a person: ``all k-grams in 3 or more documents, of unmarked text``."""
         text = {True: "watermarked text", False: "unmarked text", None: "text of unknown marking"}
         if self.counted == "given":
             return f"a given list, from {text[self.watermarked]}"
@@ -95,14 +95,16 @@ class KgramOrigin:
         if self.is_whole or (self.top is not None and self.min_count <= 1):
             how = "" if self.is_whole else f", counted by {self.counted}"
         else:
-            how = f" in {self.min_count} {self.counted} or more"
+            how = f" with {self.min_count} or more occurrences"
+            if self.counted == "documents":
+                how = f" in {self.min_count} or more documents"
         return f"{which}{how}, of {text[self.watermarked]}"
 
     def joined(self, other: KgramOrigin) -> KgramOrigin:
         """Of k-grams that two sets gave."""
         both = {self.watermarked, other.watermarked}
         watermarked = False if both == {False} else (True if True in both else None)
-        if self == other or (self.is_whole and other.is_whole):
+        if self.is_whole and other.is_whole:
             return KgramOrigin(watermarked, self.counted, self.top, self.min_count)
         return KgramOrigin(watermarked)
 
@@ -247,9 +249,8 @@ class KgramSet:
         return KgramSet(self.core.union(other.core, self.origin.joined(other.origin).to_json()))
 
     def __and__(self, other: KgramSet) -> KgramSet:
-        origin = self.origin.joined(other.origin)
-        if self.origin != other.origin or origin.is_whole:  # what both texts have is a choice
-            origin = KgramOrigin(origin.watermarked)
+        # what both texts have is a choice
+        origin = KgramOrigin(self.origin.joined(other.origin).watermarked)
         return KgramSet(self.core.intersection(other.core, origin.to_json()))
 
     def __eq__(self, other: object) -> bool:

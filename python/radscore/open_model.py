@@ -34,15 +34,15 @@ __all__ = ["OpenResult", "test_open"]
 
 _SLACK: Final = 1.1
 _FIRST_STEP: Final = 64  # tokens
-_REPEATED: Final = "places whose context came before in the text"
+_REPEATED: Final = "places whose seed came before in the text"
 _BEYOND: Final = "places after ids outside of the scheme's vocabulary"
 _UNSCORED: Final = "predictions outside of the scheme's vocabulary"
 _CLEAN: Final = (
     "valid for text that does not carry the watermark of the tested key; for text that does, say "
-    "text_watermarked=True"
+    "text_watermarked=True (--text-watermarked)"
 )
 _STRICT: Final = (
-    "each context counts at its first occurrence in the text, which carries the tested watermark; "
+    "each seed counts at its first occurrence in the text, which carries the tested watermark; "
     "valid if everything that it was written from (prompts) was read too, or carries none"
 )
 _SALTED: Final = (
@@ -51,7 +51,8 @@ _SALTED: Final = (
     "context fixes it); read text without the watermark"
 )
 _NO_DECOYS: Final = (
-    "no decoys: what counts of watermarked text was chosen by the tested key, and by none of theirs"
+    "no decoys: what counts of the text may depend on the tested key but not on theirs, so that "
+    "they are no comparison"
 )
 
 

@@ -270,7 +270,7 @@ class DocumentScores:
     statistic : ndarray of float64
         Green units, or the sum of scores.
     pvalue, log10_pvalue : ndarray of float64
-        1 and 0 where nothing was scored; NaN under the rule ``none``.
+        1 and 0 where nothing was scored; NaN where none can be given; `method` says why.
     method : str
         How the p-values were computed.
     notes : tuple of str

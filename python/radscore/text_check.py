@@ -90,17 +90,21 @@ class TextCheckResult:
         """What a result says of it."""
         notes = []
         if self.is_marked(vouched=vouched):
-            way_out = "" if vouched else ", text_watermarked=False if you know that it has none"
+            way_out = (
+                ""
+                if vouched
+                else (", or text_watermarked=False (--text-unmarked) if you know that it does not")
+            )
             notes.append(
-                "there is no valid p-value: the text carries the watermark, or may (log10 p of the "
-                f"text {self.log10_pvalue:.1f}, of a model that merely continues what it reads "
-                f"{self.copied_log10_pvalue:.1f}); read other text, or say text_watermarked=True"
-                f"{way_out}"
+                "there is no valid p-value: the text may carry the watermark (log10 p of the text "
+                f"{self.log10_pvalue:.1f}, of a model that merely continues what it reads "
+                f"{self.copied_log10_pvalue:.1f}); read other text, or say text_watermarked=True "
+                f"(--text-watermarked) if it does{way_out}"
             )
         if self.n_documents_marked:
             notes.append(
-                f"{self.n_documents_marked} of {self.n_documents} documents of the text carry the "
-                "watermark (false discovery rate 5 %)"
+                "documents of the text that look marked (false discovery rate 5 %): "
+                f"{self.n_documents_marked} of {self.n_documents}"
             )
         return notes
 

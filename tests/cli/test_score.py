@@ -553,7 +553,7 @@ def test_messages_about_keys_name_where_the_key_came_from(fails, bare, monkeypat
 def test_no_rule_means_no_significant_documents(cli, setup):
     options = ("--dedup", "none", "--per-document", "o.csv")
     done = cli(*SCORE, *options)
-    text = "documents  no p-values, because repetitions were counted; rows in o.csv\n"
+    text = "documents  no p-values; rows in o.csv\n"
     assert done.out.endswith(text)
     assert cli(*SCORE, *options, "--json").json["per_document"]["n_significant"] is None
 

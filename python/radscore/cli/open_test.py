@@ -59,8 +59,8 @@ def register(commands: Any) -> None:
     group.add_argument(
         "--text-unmarked",
         action="store_true",
-        help="you know that the text does not carry the watermark: do without a p-value only where "
-        "it looks marked at .001, not at .05",
+        help="you know that the text does not carry the watermark: withhold the p-value only where "
+        "documents or copies look marked at .001",
     )
     group.add_argument(
         "--curve",
@@ -170,10 +170,10 @@ def _text(result: OpenResult) -> list[tuple[str, str]]:
     """What the text itself shows of the watermark."""
     if math.isnan(result.text_log10_pvalue):
         return []
-    text = f"p = {10**result.text_log10_pvalue:.3g} of the text itself"
+    text = f"p = {power_of_ten(result.text_log10_pvalue)} of the text itself"
     if not math.isnan(result.copied_log10_pvalue):
-        copied = 10**result.copied_log10_pvalue
-        text += f", {copied:.3g} of a model that merely continues it"
+        copied = power_of_ten(result.copied_log10_pvalue)
+        text += f", {copied} of a model that merely continues it"
     return [("text", text)]
 
 

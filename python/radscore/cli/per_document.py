@@ -163,7 +163,7 @@ class DocumentRows:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         common = found.rejected & ~copies & (2 * rows["n_common"] > rows["n_scored"])
-        known = result.dedup != "none"
+        known = not math.isnan(result.log10_pvalue)
         return Found(
             path=path,
             n_documents=len(rows),

@@ -99,7 +99,7 @@ def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
     group.add_argument(
         "--text-watermarked",
         action="store_true",
-        help="the text that is read carries the tested watermark: count each context once only",
+        help="the text that is read carries the tested watermark: each seed counts once only",
     )
     group.add_argument(
         "--batch-tokens",

@@ -53,7 +53,7 @@ def table_rows(
 
 def _documents(found: Found) -> str:
     if found.n_significant is None:
-        return "no p-values, because repetitions were counted"
+        return "no p-values"
     text = (
         f"{count(found.n_significant)} of {count(found.n_tested)} with windows are significant at "
         f"q <= {found.fdr:g}"

@@ -135,8 +135,8 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     rules.add_argument(
         "--prompt-role",
         choices=("exclude", "context"),
-        help="with --prompt-field: leave out windows whose context occurs in the document's own "
-        "prompt (default), or let the first contexts reach into the prompt",
+        help="with --prompt-field: leave out windows whose random draw the document's own prompt "
+        "can have shown (default), or let the first contexts reach into the prompt",
     )
 
 
