@@ -70,7 +70,7 @@ def test_the_contrast_of_an_open_model(radioactive, clean, fresh):
     control = rs.radioactivity(SCHEME, model=clean, fresh=fresh, reference=reference)
     assert not control.radioactive(1e-2)
     shown = repr(report)
-    assert "model radioactivity: the suspect was trained on text with" in shown
+    assert "whether the suspect was trained on text with this key" in shown
     assert "alpha" in shown
     assert bytes(range(16)).hex() not in shown
     assert json.loads(json.dumps(report.to_dict()))["setting"] == report.setting
@@ -82,7 +82,7 @@ def test_the_recorded_text_of_an_open_model(radioactive, recorded):
     assert report.setting == "open, recorded text"
     assert "reference=" in report.would_help or "fresh=" in report.would_help
     assert report.result.score.method.startswith("martingale bound")
-    assert "each context counts at its first occurrence" in repr(report)
+    assert "each seed counts at its first occurrence" in repr(report)
     assert report.log10_pvalue < -3
 
 

@@ -14,7 +14,7 @@ from tiny import VOCAB, trained, word_tokenizer, written
 
 SCHEME = rs.Keyed(key=bytes(range(16)), vocab_size=64, gamma=0.5, context_width=1)
 KINDS = ("prediction", "mass", "contrast")
-_MASKED = "places whose context came before in the text"
+_MASKED = "places whose seed came before in the text"
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,11 @@ def test_watermarked_text(radioactive, clean, kind):
     assert found.log10_pvalue < -4
     assert found.setting == "open, watermarked text"
     assert found.removed[_MASKED] > 800
-    assert "each context counts at its first occurrence" in found.notes[0]
+    assert "each seed counts at its first occurrence" in found.notes[0]
     assert open_test(trained(written(None, 320, 32, seed=6)), text, SCHEME, **how).log10_pvalue > -3
     # read as if it were clean, the result says that it is not
     wrong = open_test(radioactive, text, SCHEME, **how | {"text_watermarked": False})
-    assert any("there is no valid p-value: the text carries" in note for note in wrong.notes)
+    assert any("there is no valid p-value: the text may carry" in note for note in wrong.notes)
     assert wrong.text_log10_pvalue < -6
     assert math.isnan(wrong.pvalue)
     assert math.isnan(wrong.score.log10_pvalue)

@@ -208,6 +208,7 @@ class Reading:
             limit=limit,
             batch_tokens=batch_tokens,
             max_length=max_length,
+            markers=True,  # what was read shows by them
             translate=translate,
         )
         self.header = Header(

@@ -57,6 +57,8 @@ class Reader:
     max_length : int, optional
         Longer documents are read in overlapping pieces of so many tokens; by default the models'
         own context window.
+    markers : bool
+        Whether places without any weight are handed on too, with one weight of 0.
     translate : ndarray of int64, shape (V,), optional
         The watermark's id of each of the model's, -1 where there is none; by default they share
         their ids.
@@ -76,6 +78,7 @@ class Reader:
         limit: int,
         batch_tokens: int | None = None,
         max_length: int | None = None,
+        markers: bool = False,
         translate: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if weighting.needs_reference and reference is None:
@@ -96,6 +99,7 @@ class Reader:
         self.prefix = prefix_of(model)
         self.max_length = _longest(self.models, max_length, len(self.prefix))
         self._limit = limit
+        self._markers = markers
         self._translate = translate
         self._pool: list[Passage] = []  # what is being read
 
@@ -378,13 +382,13 @@ class Reader:
         weights = np.concatenate([w for *_, w in found] or [np.empty(0, np.float32)])
         targets, keep = self._targets(targets)
         place, targets, weights = place[keep], targets[keep], weights[keep]
-        # places without any weight are handed on with one of 0: what was read shows by them
-        silent = np.ones(n_places, dtype=np.bool_)
-        silent[place] = False
-        extra = np.flatnonzero(silent)
-        place = np.concatenate([place, extra])
-        targets = np.concatenate([targets, np.zeros(len(extra), np.uint32)])
-        weights = np.concatenate([weights, np.zeros(len(extra), np.float32)])
+        if self._markers:
+            silent = np.ones(n_places, dtype=np.bool_)
+            silent[place] = False
+            extra = np.flatnonzero(silent)
+            place = np.concatenate([place, extra])
+            targets = np.concatenate([targets, np.zeros(len(extra), np.uint32)])
+            weights = np.concatenate([weights, np.zeros(len(extra), np.float32)])
         # within a place by target, whatever the batch: equal inputs, equal files
         order = np.lexsort((targets, place))
         place, targets, weights = place[order], targets[order], weights[order]

@@ -326,7 +326,7 @@ def _solve(
         k0, k1, k2 = value
         if np.isfinite(k0):
             gap = target - k1
-            if abs(gap) <= 1e-5 * np.sqrt(k2) or abs(gap) <= 1e-12 * abs(target):
+            if abs(gap) <= 1e-5 * np.sqrt(max(k2, 0.0)) or abs(gap) <= 1e-12 * abs(target):
                 break
             low, high = (t, high) if gap > 0 else (low, t)
             following = t + gap / k2 if k2 > 0 else np.inf
