@@ -14,8 +14,8 @@ _DOCS = Path(__file__).parents[2] / "docs"
 _BEGIN, _END = "<!-- calibration -->", "<!-- end of calibration -->"
 _HEAD = """# Null calibration: scheme, route, suspect
 
-Made by `make calibrate`: {n} random keys a row. A row above a level was run again with five times
-as many new keys, and that is what stands here: of so many rows some are above by chance. Alice's
+Made by `make calibrate`: {n} random keys a row. A row above a level was run again with 1,000
+new keys or more, and that is what stands here: of so many rows some are above by chance. Alice's
 model and the suspects speak one small language of 512 tokens that loops as speech does; none of the
 suspects knows the key. Each
 *copies*, *quotes* or *continues* what it read, or *loops*; see `tools/calibration`. A cell is the

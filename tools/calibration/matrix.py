@@ -21,7 +21,7 @@ __all__ = ["FULL", "LEVELS", "Row", "membership_row", "planted_row", "rows_of", 
 
 LEVELS = (0.05, 0.01, 0.001)
 FULL = 400
-_AGAIN = 5
+_AGAIN = 1000  # keys at least
 _ROUNDING = 1e-12
 
 
@@ -120,7 +120,7 @@ def _confirmed(row: Callable[[int], Row], n_keys: int) -> Row:
     Of hundreds of rows with limits of 95 % some are above a level by chance.
     """
     first = row(n_keys)
-    return row(_AGAIN * n_keys) if first.is_wrong else first
+    return row(max(_AGAIN, 5 * n_keys)) if first.is_wrong else first
 
 
 def planted_row(name: str, n_keys: int) -> Row:

@@ -32,8 +32,7 @@ _MAGIC = b"RSKG"
 
 _BUILD = """\
   radscore kgrams build recorded/*.jsonl --watermarked --width 2 --vocab-size 32000 --out phi.rkg
-  radscore kgrams build unmarked.parquet --unmarked --width 2 --vocab-size 32000 --top 10000 \\
-      --out phi.rkg
+  radscore kgrams build new.jsonl --unmarked --width 2 --vocab-size 32000 --top 10000 --out p.rkg
 """
 _INFO = """\
   radscore kgrams info phi.rkg
