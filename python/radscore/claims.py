@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from radscore.arguments import one_scheme
 from radscore.errors import ArgumentError, TokenError
+from radscore.evidence import is_usable
 from radscore.results import ModelResult, plain_value
 
 if TYPE_CHECKING:
@@ -303,9 +304,8 @@ def radioactivity(
 
 def _without_pvalue(scheme: Scheme, phi: KgramSet | None) -> frozenset[str]:
     """What no test can use with this scheme, since it depends on the key."""
-    silent = not scheme.tells_marked_seeds
-    useless = {"recorded"} if silent else set()
-    if phi is not None and phi.origin.may_depend_on_key and (silent or not phi.origin.is_whole):
+    useless = set() if scheme.tells_marked_seeds else {"recorded"}
+    if not is_usable(phi, scheme):
         useless.add("filter")
     return frozenset(useless)
 

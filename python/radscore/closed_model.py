@@ -18,7 +18,7 @@ from radscore.arguments import check_choice, one_scheme
 from radscore.documents import Documents, check_width
 from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, TokenError
-from radscore.evidence import decoy_test
+from radscore.evidence import decoy_test, depends_on_key, is_usable
 from radscore.results import CurvePoint, ModelResult, ScoreResult
 from radscore.scoring import Scorer
 
@@ -389,12 +389,7 @@ class _Work:
             return "watermarked prompts, and no seed before the target"
         if self._marked_prompts is not None:
             return "the prompts carry the watermark"
-        useless = not self._scheme.tells_marked_seeds
-        if (
-            phi is not None
-            and phi.origin.may_depend_on_key
-            and (useless or not phi.origin.is_whole)
-        ):
+        if not is_usable(phi, self._scheme):
             return "the filter depends on the key"
         return None
 
@@ -419,8 +414,8 @@ class _Work:
 
     def score(self, phi: KgramSet | None, steps: list[int]) -> ScoreResult:
         """The test with or without the filter."""
-        free = phi is None or not phi.origin.may_depend_on_key
-        if self._chosen.weighting == "plain" and not self._any_prompt and free:
+        free = not (self._any_prompt or depends_on_key(phi))
+        if self._chosen.weighting == "plain" and free:
             result = self._plain(phi, steps)
         else:
             scorer = self._scorer([self._scheme], phi)
@@ -443,13 +438,13 @@ class _Work:
             schemes,
             combine="one" if plain else "sum",
             threads=self._threads,
-            predictable=phi is not None and phi.origin.may_depend_on_key,
+            predictable=depends_on_key(phi),
         )
 
     def _add(self, scorer: Scorer, kept: Kept, phi: KgramSet | None) -> tuple[Kept, int]:
         """Adds what the filter leaves, with its weights; returns it, and the distinct windows."""
         scheme = self._scheme
-        by_seed = phi is not None and phi.origin.may_depend_on_key and scheme.seed_kind != "target"
+        by_seed = depends_on_key(phi) and scheme.seed_kind != "target"
         inside = np.ones(len(kept.targets), dtype=np.bool_)
         if phi is not None:
             inside = in_filter(kept.contexts, scheme, phi, by_seed=by_seed)
@@ -513,7 +508,7 @@ class _Work:
 
         own_seeds = self._scheme.seed_kind in {"keyed hash", "target"}
         marked = self._marked_prompts is not None or (self._any_prompt and own_seeds)
-        if marked or any(phi is not None and phi.origin.may_depend_on_key for phi in filters):
+        if marked or any(map(depends_on_key, filters)):
             return DecoyResult.withheld()
         schemes = [self._scheme, *self._scheme.decoys(n, seed)]
         found: list[DecoyResult] = []

@@ -24,10 +24,12 @@ __all__ = [
     "GRID",
     "PUBLIC_KEY",
     "decoy_test",
+    "depends_on_key",
     "depth_weights",
     "falls_below_mean",
     "filter_notes",
     "filter_reason",
+    "is_usable",
     "list_shape",
     "notes_of",
     "nothing_scored",
@@ -131,6 +133,18 @@ def prompt_notes(scheme: Scheme, prompt_role: str, n_excluded: int) -> tuple[str
     if prompt_role == "context":
         return (_CONTEXT_PROMPTS,)
     return (_SALTED_PROMPTS,) if n_excluded and scheme.seed_kind == "target" else ()
+
+
+def depends_on_key(phi: KgramSet | None) -> bool:
+    """Whether a filter was, or may have been, made from text with the tested watermark."""
+    return phi is not None and phi.origin.may_depend_on_key
+
+
+def is_usable(phi: KgramSet | None, scheme: Scheme) -> bool:
+    """Whether a model's answers behind a filter have a valid p-value."""
+    if phi is None or not depends_on_key(phi):
+        return True
+    return scheme.tells_marked_seeds and phi.origin.is_whole
 
 
 def filter_reason(phi: KgramSet | None) -> str | None:
