@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import radscore as rs
-from radscore.distributed import parse_size
+from radscore.runs import parse_size
 
 from benches.common import Row, table
 from benches.generate import BLOCK, zipf_text

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import radscore as rs
-from radscore.corpus.text import TokenizerEncoder
+from radscore.corpus.text.tokenizer import TokenizerEncoder
 from tokenizers import Tokenizer
 
 from benches.common import Row, compare, table

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 import numpy as np
 import radscore as rs
-from radscore.open_model import test_open
+from radscore.audits.open import test_open
 
 from tools.demo_model import Writer, prompts
 

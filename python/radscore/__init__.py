@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from radscore._core import __version__
-from radscore.claims import RadioactivityReport, radioactivity
+from radscore.audits.radioactivity import RadioactivityReport, radioactivity
 from radscore.documents import Documents
 from radscore.errors import (
     ArgumentError,
@@ -18,10 +18,8 @@ from radscore.errors import (
     StorageError,
     TokenError,
 )
-from radscore.evidence import decoy_test
 from radscore.kernels import available_kernels, kernel, set_kernel
 from radscore.kgrams import KgramCounts, KgramSet
-from radscore.per_document import score_documents, score_positions
 from radscore.results import CurvePoint, DocumentScores, ModelResult, Positions, ScoreResult
 from radscore.schemes import (
     KGW,
@@ -38,16 +36,18 @@ from radscore.schemes import (
     VLLMDualKeyGumbel,
     VLLMGumbel,
 )
-from radscore.scoring import Scorer, score
+from radscore.scoring.evidence import decoy_test
+from radscore.scoring.per_document import score_documents, score_positions
+from radscore.scoring.scorer import Scorer, score
 
 if TYPE_CHECKING:
     from radscore import answers, corpus, models, stats
     from radscore.answers import ask, open_answers
-    from radscore.closed_model import test_closed
+    from radscore.audits.closed import test_closed
+    from radscore.audits.membership import test_membership
+    from radscore.audits.open import test_open
     from radscore.corpus import Corpus, inspect_corpus, open_corpus
-    from radscore.membership import test_membership
-    from radscore.open_model import test_open
-    from radscore.planning import plan_corpus
+    from radscore.runs.planning import plan_corpus
 
 __all__ = [
     "KGW",
@@ -112,10 +112,10 @@ _LATER = {
     "inspect_corpus": "radscore.corpus",
     "open_answers": "radscore.answers",
     "open_corpus": "radscore.corpus",
-    "plan_corpus": "radscore.planning",
-    "test_closed": "radscore.closed_model",
-    "test_membership": "radscore.membership",
-    "test_open": "radscore.open_model",
+    "plan_corpus": "radscore.runs.planning",
+    "test_closed": "radscore.audits.closed",
+    "test_membership": "radscore.audits.membership",
+    "test_open": "radscore.audits.open",
 }
 
 

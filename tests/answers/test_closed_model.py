@@ -9,7 +9,7 @@ import radscore as rs
 from radscore.answers import Answers
 from radscore.answers.grouping import count_windows, kept_windows
 from radscore.answers.weights import CONTRASTS, COUNTS, DEFAULT_CONTRAST
-from radscore.closed_model import test_closed as closed
+from radscore.audits.closed import test_closed as closed
 from radscore.errors import ArgumentError, TokenError
 
 VOCAB = 60

@@ -12,8 +12,8 @@ import pytest
 import radscore as rs
 from radscore.answers.grouping import count_windows, kept_windows
 from radscore.answers.weights import CONTRASTS, COUNTS, DEFAULT_CONTRAST, DEFAULT_COUNT
-from radscore.closed_model import add_weighted
-from radscore.closed_model import test_closed as closed
+from radscore.audits.closed import add_weighted
+from radscore.audits.closed import test_closed as closed
 from radscore.stats import BernoulliLaw
 from scipy.stats import kstest
 

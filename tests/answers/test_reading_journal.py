@@ -449,7 +449,7 @@ def test_importing_the_command_line_imports_no_library_of_models():
     import sys
 
     program = (
-        "import sys; import radscore.cli, radscore.answers, radscore.closed_model; "
+        "import sys; import radscore.cli, radscore.answers, radscore.audits.closed; "
         "print([n for n in ('torch', 'transformers', 'openai', 'scipy.stats') if n in sys.modules])"
     )
     out = subprocess.run(

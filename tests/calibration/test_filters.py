@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.closed_model import test_closed as closed
+from radscore.audits.closed import test_closed as closed
 
 VOCAB, N_KEYS, REPEATED = 120, 40, 0.3
 

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
 
-from radscore.membership import test_membership as membership
+from radscore.audits.membership import test_membership as membership
 from radscore.models.loading import LanguageModel
 from radscore.models.losses import document_losses
 from radscore.stats.smirnov import smirnov_test

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from radscore.corpus import SkipReport
-from radscore.distributed import Run, local, manifest, stages
+from radscore.runs import Run, manifest, steps
+from radscore.runs.executors import processes
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
@@ -61,7 +62,7 @@ def test_a_limit_changes_nothing(cli, setup, tmp_path, monkeypatch):
 def test_a_kept_run_is_scored_under_another_key(cli, setup, tmp_path, monkeypatch):
     expected = cli("score", *INPUT, *SCHEME[:3], "bob.key", "--json").json
     score(cli, "--memory", "64MiB", "--tmp", "tmp", "--keep")
-    monkeypatch.setattr(stages, "read_unit", None)
+    monkeypatch.setattr(steps, "read_unit", None)
     other = cli(
         "score", *INPUT, *SCHEME[:3], "bob.key", "--json", "--memory", "64MiB", "--tmp", "tmp"
     )
@@ -71,7 +72,7 @@ def test_a_kept_run_is_scored_under_another_key(cli, setup, tmp_path, monkeypatc
 def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
     monkeypatch.setattr(manifest, "UNIT_BYTES", 50_000)
     expected = score(cli)
-    original = stages.Mapping.unit
+    original = steps.Mapping.unit
     left = [1]
 
     def stop(*arguments):
@@ -81,7 +82,7 @@ def test_the_same_command_goes_on(cli, setup, tmp_path, monkeypatch):
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages.Mapping, "unit", stop)
+        patch.setattr(steps.Mapping, "unit", stop)
         done = cli("score", *INPUT, *SCHEME, "--memory", "64MiB", "--tmp", "tmp")
     assert done.code == 130
     assert "the same command goes on" in done.err
@@ -102,7 +103,7 @@ def test_another_limit_goes_on_too(cli, setup, tmp_path, monkeypatch):
     [path] = (tmp_path / "tmp").rglob("run.json")
     assert len(json.loads(path.read_text())["units"]) == 5
     monkeypatch.setattr(manifest, "UNIT_BYTES", 256_000_000)
-    monkeypatch.setattr(stages, "read_unit", None)
+    monkeypatch.setattr(steps, "read_unit", None)
     assert score(cli, "--memory", "128MiB", "--tmp", "tmp") == expected
 
 
@@ -128,7 +129,7 @@ def test_a_damaged_unit_is_made_anew(cli, fails, setup, tmp_path, monkeypatch):
     monkeypatch.chdir(run)
     assert "unit 0 of 1 done" in cli("map", run, "--unit", 0, "--redo").err
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(stages, "read_unit", None)
+    monkeypatch.setattr(steps, "read_unit", None)
     assert score(cli, *LIMITED) == expected
 
 
@@ -237,9 +238,9 @@ def test_a_run_in_steps(cli, fails, setup, tmp_path, monkeypatch):
 
 
 def test_processes_here(cli, fails, setup, tmp_path, monkeypatch):
-    expected, started, start = score(cli), [], local._start
-    monkeypatch.setattr(local, "_SHARES", 1)
-    monkeypatch.setattr(local, "_start", lambda *step: started.append(step) or start(*step))
+    expected, started, start = score(cli), [], processes._start
+    monkeypatch.setattr(processes, "_SHARES", 1)
+    monkeypatch.setattr(processes, "_start", lambda *step: started.append(step) or start(*step))
     options = ("--unit-size", "20kB", "--parts", 3, "--workers", 2)
     done = cli("prepare", "run", *INPUT, *SCHEME, *options)
     assert done.code == 0, done.err
@@ -255,7 +256,7 @@ def test_processes_here(cli, fails, setup, tmp_path, monkeypatch):
 
 def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):
     expected, started, killed = score(cli), [], []
-    start = local._start
+    start = processes._start
 
     def start_and_kill(step, errors):
         process = start(step, errors)
@@ -265,7 +266,7 @@ def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):
             killed.append(step)
         return process
 
-    monkeypatch.setattr(local, "_start", start_and_kill)
+    monkeypatch.setattr(processes, "_start", start_and_kill)
     options = ("--unit-size", "20kB", "--parts", 2, "--workers", 2)
     assert cli("prepare", "run", *INPUT, *SCHEME, *options).code == 0
     assert len(killed) == 2
@@ -274,7 +275,7 @@ def test_a_process_that_is_killed_is_started_again(cli, setup, monkeypatch):
 
 
 def test_a_process_that_is_killed_again_and_again(cli, fails, setup, monkeypatch):
-    start = local._start
+    start = processes._start
 
     def start_and_kill(step, errors):
         errors.write("radscore: unit 0 of 5 done\n")
@@ -282,23 +283,23 @@ def test_a_process_that_is_killed_again_and_again(cli, fails, setup, monkeypatch
         process.kill()
         return process
 
-    monkeypatch.setattr(local, "_start", start_and_kill)
+    monkeypatch.setattr(processes, "_start", start_and_kill)
     command = ("prepare", "run", *INPUT, *SCHEME, "--unit-size", "20kB", "--workers", 1)
     fails(*command, match="radscore map run --unit 0 failed: signal 9 has killed it 3 times")
-    monkeypatch.setattr(local, "_SHARES", 2)
+    monkeypatch.setattr(processes, "_SHARES", 2)
     fails(*command, match="--unit 0 ... failed: signal 9")
 
 
 def test_processes_that_are_interrupted(cli, setup, monkeypatch):
-    running, start = [], local._start
+    running, start = [], processes._start
 
     def start_and_note(*step):
         running.append(start(*step))
         return running[-1]
 
     with monkeypatch.context() as patch:
-        patch.setattr(local, "_start", start_and_note)
-        patch.setattr(local.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(processes, "_start", start_and_note)
+        patch.setattr(processes.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
         done = cli("prepare", "run", *INPUT, *SCHEME, "--workers", 2, "--unit-size", "20kB")
     assert (done.code, done.out) == (130, "")
     assert "what was finished is in run, and the same command goes on" in done.err
@@ -308,7 +309,7 @@ def test_processes_that_are_interrupted(cli, setup, monkeypatch):
 def test_sigterm_is_taken_as_ctrl_c(cli, setup, monkeypatch):
     assert cli("prepare", "run", *INPUT, *SCHEME).code == 0
     term = lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-    monkeypatch.setattr(stages.Mapping, "unit", term)
+    monkeypatch.setattr(steps.Mapping, "unit", term)
     assert cli("map", "run").code == 130
     Path("other").mkdir()
     done = cli("score", *INPUT, *SCHEME, "--memory", "1GiB", "--tmp", "tmp, other")
@@ -320,8 +321,8 @@ def test_processes_end_with_the_one_that_has_started_them(setup, tmp_path):
     os.mkfifo(tmp_path / "run" / "run.json")  # to wait at for ever
     script = (
         "import sys, time\n"
-        "from radscore.distributed import local\n"
-        f"step = local._start(['map', {str(tmp_path / 'run')!r}], sys.stderr)\n"
+        "from radscore.runs.executors import processes\n"
+        f"step = processes._start(['map', {str(tmp_path / 'run')!r}], sys.stderr)\n"
         "print('started', flush=True)\n"
         "time.sleep(99)\n"
     )

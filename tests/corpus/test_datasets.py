@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import radscore as rs
 from radscore.corpus import inspect_corpus, open_corpus
-from radscore.corpus._base import Problems
-from radscore.corpus.formats import reader_of
+from radscore.corpus.base import Problems
+from radscore.corpus.registry import reader_of
 from radscore.errors import ArgumentError, CorpusError
 
 datasets = pytest.importorskip("datasets")

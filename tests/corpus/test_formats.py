@@ -45,7 +45,7 @@ def test_a_byte_order_mark_and_a_missing_last_newline_are_read(tmp_path):
 
 
 def test_lines_longer_than_a_block(jsonl, monkeypatch):
-    import radscore.corpus.jsonl as module
+    import radscore.corpus.formats.jsonl as module
 
     monkeypatch.setattr(module, "_PACKED_BLOCK", 7)
     path = jsonl("x.jsonl.gz", [{"input_ids": doc} for doc in DOCS])
@@ -197,7 +197,7 @@ def test_a_tokenizer_of_transformers(jsonl, tokenizer):
 
 
 def test_many_texts_in_portions_equal_texts_one_by_one(jsonl, tokenizer, monkeypatch):
-    import radscore.corpus.text as module
+    import radscore.corpus.text.tokenizer as module
 
     monkeypatch.setattr(module, "_PORTION", 20)
     texts = [" ".join(["the cat", "dog run saw"][: i % 3] * (i % 5)) for i in range(60)]

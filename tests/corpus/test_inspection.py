@@ -7,7 +7,7 @@ import pytest
 import radscore as rs
 from radscore.corpus import inspect_corpus, open_corpus
 from radscore.errors import CorpusError, TokenError
-from radscore.planning import _score, plan_corpus
+from radscore.runs.planning import _score, plan_corpus
 
 
 def test_ids_in_parquet(tmp_path):

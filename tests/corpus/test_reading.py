@@ -305,7 +305,7 @@ def test_leaving_early_stops_the_reading_thread(jsonl):
 
 
 def test_only_one_batch_is_read_ahead(jsonl, monkeypatch):
-    import radscore.corpus.reading as module
+    import radscore.corpus.corpus as module
 
     made = []
     original = module.Batch

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import radscore as rs
 from radscore.corpus import open_corpus
-from radscore.corpus.megatron import megatron_index, megatron_notes
+from radscore.corpus.formats.megatron import megatron_index, megatron_notes
 from radscore.corpus.sources import find_sources
 from radscore.errors import CorpusError
 

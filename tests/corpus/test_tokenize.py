@@ -11,9 +11,9 @@ import radscore as rs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore._core import FastTokenizer
-from radscore.corpus import fast as fast_module
-from radscore.corpus.fast import sensitive_model
-from radscore.corpus.text import TokenizerEncoder, load_encoder
+from radscore.corpus.text import fast as fast_module
+from radscore.corpus.text.fast import sensitive_model
+from radscore.corpus.text.tokenizer import TokenizerEncoder, load_encoder
 from radscore.errors import ArgumentError
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, WordPiece

@@ -192,7 +192,7 @@ def test_a_good_document_beside_every_bad_line(tmp_path):
 
 
 def test_a_packed_line_without_end_does_not_fill_the_memory(tmp_path, monkeypatch):
-    import radscore.corpus.jsonl as module
+    import radscore.corpus.formats.jsonl as module
 
     monkeypatch.setattr(module, "MAX_LINE", 1 << 20)
     path = tmp_path / "bomb.jsonl.gz"

@@ -370,7 +370,7 @@ def test_indexes_and_chunks_of_litdata(copy):
 
 
 def test_a_bomb_in_a_shard_does_not_fill_the_memory(copy, monkeypatch):
-    import radscore.corpus.items as module
+    import radscore.corpus.formats.items as module
 
     monkeypatch.setattr(module, "MOST_BYTES", 1 << 20)
     folder = copy("mds/packed_zstd")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import radscore as rs
 import torch
+from radscore.audits.open import test_open as open_test
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting
 from radscore.models.alignment import Alignment, surfaces
 from radscore.models.predictions import Reading
-from radscore.open_model import test_open as open_test
 from tiny import VOCAB, tiny_llama, word_tokenizer
 from transformers import PreTrainedTokenizerFast
 

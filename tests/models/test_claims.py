@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.claims import _HELPS, _TESTS, _choose
+from radscore.audits.radioactivity import _HELPS, _TESTS, _choose
 from radscore.errors import ArgumentError, TokenError
 from tiny import trained, written
 

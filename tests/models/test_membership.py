@@ -14,9 +14,9 @@ import scipy.stats
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from radscore.audits.membership import test_membership as membership  # noqa: E402
 from radscore.cli import main  # noqa: E402
 from radscore.documents import Documents  # noqa: E402
-from radscore.membership import test_membership as membership  # noqa: E402
 from radscore.models.loading import LanguageModel, as_language_model, load_model  # noqa: E402
 from radscore.models.losses import cut, document_losses  # noqa: E402
 from tiny import VOCAB, save_folder, tiny_llama, word_tokenizer  # noqa: E402

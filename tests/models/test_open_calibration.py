@@ -8,9 +8,9 @@ over its own step.
 import numpy as np
 import pytest
 import radscore as rs
+from radscore.audits.open import _Evidence
 from radscore.models import Weighting, as_language_model
 from radscore.models.predictions import Reading
-from radscore.open_model import _Evidence
 from scipy.stats import binom, kstest
 from tiny import VOCAB, tiny_llama
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import radscore as rs
+from radscore.audits.open import test_open as open_test
 from radscore.models import Predictions, load_model
-from radscore.open_model import test_open as open_test
 from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer
 
 KEY = "00112233445566778899aabbccddeeff"

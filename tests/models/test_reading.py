@@ -6,7 +6,7 @@ import radscore as rs
 import torch
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting, as_language_model
-from radscore.models.reading import Piece, batches
+from radscore.models.teacher_forcing import Piece, batches
 from radscore.models.texts import passages, prefix_of
 from tiny import VOCAB, tiny_llama, word_tokenizer
 

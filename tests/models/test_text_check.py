@@ -7,7 +7,7 @@ import pytest
 import radscore as rs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from radscore.text_check import TextCheck, continued
+from radscore.audits.text_check import TextCheck, continued
 
 VOCAB = 300
 SCHEME = rs.Keyed(vocab_size=VOCAB, key=bytes(16), gamma=0.25, context_width=1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import radscore as rs
 from gguf_files import write_gguf
-from radscore.corpus.text import load_encoder
+from radscore.corpus.text.tokenizer import load_encoder
 from radscore.errors import ModelError
 from radscore.models import load_model
 from radscore.models.loading import load_tokenizer

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.answers.reading import Answers
-from radscore.closed_model import test_closed as closed
+from radscore.answers.open_answers import Answers
+from radscore.audits.closed import test_closed as closed
+from radscore.audits.open import test_open as opened
 from radscore.models import load_model
-from radscore.open_model import test_open as opened
 
 ROOT = Path(__file__).resolve().parent.parent.parent / "experiments"
 SMOLLM2 = ROOT / "smollm2"

@@ -7,7 +7,8 @@ import radscore as rs
 from hypothesis import settings
 from hypothesis import strategies as st
 from radscore import _core
-from radscore._reference.schemes import (
+
+from tests.twin.schemes import (
     HFKGW,
     SBW,
     AuthorsKGW,
@@ -23,7 +24,7 @@ from radscore._reference.schemes import (
     VLLMDualKeyGumbel,
     VLLMGumbel,
 )
-from radscore._reference.seeding import PRFS
+from tests.twin.seeding import PRFS
 
 #: The twin needs a second for each table of a million entries, so there are few.
 AUTHORS_TABLE_SEED = 7

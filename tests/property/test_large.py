@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import radscore as rs
 from catalog import Case, public_of
-from radscore._reference import pipeline
-from radscore._reference.schemes import AuthorsKGW, Keyed, SGLangGumbel
 from test_scorer import RULES, add, assert_same, rules_of, scorer_of, tally_of, twin_of
+
+from tests.twin import pipeline
+from tests.twin.schemes import AuthorsKGW, Keyed, SGLangGumbel
 
 KEY = bytes(range(16))
 SCHEMES = {

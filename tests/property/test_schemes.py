@@ -5,7 +5,8 @@ import pytest
 from catalog import FAMILIES, core_of, examples, public_of, tokens
 from hypothesis import given
 from hypothesis import strategies as st
-from radscore._reference.schemes import Gumbel, PermutationGreen
+
+from tests.twin.schemes import Gumbel, PermutationGreen
 
 KERNELS = ("auto", "scalar", "tracking", "lanes", "bitmap")
 

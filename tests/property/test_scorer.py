@@ -10,7 +10,8 @@ import radscore as rs
 from catalog import FAMILIES, Case, cases, dyadic, examples, public_of, tokens
 from hypothesis import given
 from hypothesis import strategies as st
-from radscore._reference import pipeline
+
+from tests.twin import pipeline
 
 #: A window, and a short vector of the lattice of SynthID's hash of five tokens.
 FORM = [50000] * 5

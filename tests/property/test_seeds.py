@@ -5,8 +5,9 @@ import pytest
 from catalog import FAMILIES, core_of, examples, public_of
 from hypothesis import given
 from hypothesis import strategies as st
-from radscore._reference.schemes import SynthIDDeepMind
-from radscore.draws import SeenDraws, context_draws, neighbours, window_draws
+from radscore.scoring.draws import SeenDraws, context_draws, neighbours, window_draws
+
+from tests.twin.schemes import SynthIDDeepMind
 
 #: Differences of windows of five tokens that the linear form cannot tell apart, found by lattice
 #: reduction; see tests/property/test_scorer.py.

@@ -9,8 +9,9 @@ from catalog import FAMILIES, Case, cases, examples, public_of
 from hypothesis import given
 from hypothesis import strategies as st
 from radscore import _core
-from radscore._reference import pipeline
-from radscore.per_document import score_batch
+from radscore.scoring.per_document import score_batch
+
+from tests.twin import pipeline
 
 COUNTS = ("windows", "excluded", "filtered", "duplicates", "keyless", "shared", "scored", "common")
 RULES = ("unit", "window", "context", "none")

@@ -3,16 +3,17 @@
 import math
 
 import pytest
-from radscore._reference.hashes import murmur3
-from radscore._reference.pipeline import Rules, Scorer, positions
-from radscore._reference.schemes import (
+from scipy.special import gammaincc
+
+from tests.twin.hashes import murmur3
+from tests.twin.pipeline import Rules, Scorer, positions
+from tests.twin.schemes import (
     SGLangGumbel,
     VLLMDualKeyGumbel,
     VLLMGumbel,
     sglang_coin,
     vllm_uniform,
 )
-from scipy.special import gammaincc
 
 #: A request of SGLang forces at most this many distinct contexts, and its detector counts as many.
 SGLANG_MAX_CONTEXTS = 4096

@@ -1,6 +1,6 @@
 """The twin against vectors that the package sbw made (tests/golden says which version)."""
 
-from radscore._reference.schemes import SBW
+from tests.twin.schemes import SBW
 
 
 def test_sbw_vectors(golden):

@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from radscore._reference.pipeline import (
+
+from tests.twin.pipeline import (
     Rules,
     Scorer,
     Shown,
@@ -16,7 +17,7 @@ from radscore._reference.pipeline import (
     top_kgrams,
     windows_of,
 )
-from radscore._reference.schemes import (
+from tests.twin.schemes import (
     HFKGW,
     SBW,
     AuthorsKGW,
@@ -25,7 +26,7 @@ from radscore._reference.schemes import (
     SynthID,
     VLLMGumbel,
 )
-from radscore._reference.seeding import PRFS
+from tests.twin.seeding import PRFS
 
 KEY = bytes(range(16))
 

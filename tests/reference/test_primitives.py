@@ -1,8 +1,9 @@
 """Hash functions against the known answers that their authors published."""
 
 import pytest
-from radscore._reference.hashes import accumulate, int32, int64, murmur3, siphash24
-from radscore._reference.philox import philox4x32
+
+from tests.twin.hashes import accumulate, int32, int64, murmur3, siphash24
+from tests.twin.philox import philox4x32
 
 
 @pytest.mark.parametrize(

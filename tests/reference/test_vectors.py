@@ -12,10 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from radscore._reference.hashes import int64
-from radscore._reference.mersenne import MersenneTwister, hash_table
-from radscore._reference.pipeline import Rules, Scorer, positions, windows_of
-from radscore._reference.schemes import (
+
+from tests.twin.hashes import int64
+from tests.twin.mersenne import MersenneTwister, hash_table
+from tests.twin.pipeline import Rules, Scorer, positions, windows_of
+from tests.twin.schemes import (
     HFKGW,
     SBW,
     AuthorsKGW,
@@ -26,7 +27,7 @@ from radscore._reference.schemes import (
     SynthIDDeepMind,
     TextSeal,
 )
-from radscore._reference.seeding import PRFS, table_hash
+from tests.twin.seeding import PRFS, table_hash
 
 
 def make_golden():

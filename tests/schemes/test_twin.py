@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from radscore import _reference, schemes
-from radscore._reference import schemes as twin
+from radscore import schemes
+
+from tests.twin import schemes as twin
+from tests.twin import seeding
 
 VOCAB = 40
 NEW_TABLE = 9
@@ -95,7 +97,7 @@ PAIRS = {
         twin.Keyed(vocab_size=VOCAB, key=bytes(16), context_width=16, method="gumbel"),
     ),
 }
-for function in _reference.seeding.PRFS:
+for function in seeding.PRFS:
     for self_salt in (False, True):
         name = f"ff-{function}-3-{self_salt}"
         PAIRS[f"kgw {name}"] = (

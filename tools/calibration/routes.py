@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import radscore as rs
-from radscore.closed_model import test_closed
-from radscore.open_model import test_open
+from radscore.audits.closed import test_closed
+from radscore.audits.open import test_open
 
 from tools.calibration.models import Habits, Induction
 from tools.calibration.world import SUSPECTS, VOCAB, Rows, World
@@ -142,7 +142,7 @@ def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
 
 def membership(world: World) -> float:
     """Members and others of one kind, the sentences of a document alike; no scheme, no key."""
-    from radscore.membership import test_membership
+    from radscore.audits.membership import test_membership
 
     rows = [*world.loops(world.text(30, _LENGTH), 4 * _LENGTH)]
     result = test_membership(

@@ -8,11 +8,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import radscore as rs
-from radscore.answers.reading import Answers
-from radscore.closed_model import test_closed
-from radscore.membership import test_membership
+from radscore.answers.open_answers import Answers
+from radscore.audits.closed import test_closed
+from radscore.audits.membership import test_membership
+from radscore.audits.open import test_open
 from radscore.models import load_model
-from radscore.open_model import test_open
 
 from tools.experiments.bob import REFERENCE, SHARES, Bench, Suspect
 from tools.experiments.settings import alice

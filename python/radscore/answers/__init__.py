@@ -5,8 +5,8 @@ from __future__ import annotations
 from radscore.answers.asking import AskReport, Limits, ask
 from radscore.answers.endpoint import Settings
 from radscore.answers.journal import Journal
+from radscore.answers.open_answers import Answers, open_answers
 from radscore.answers.prompts import read_prompts
-from radscore.answers.reading import Answers, open_answers
 
 __all__ = [
     "Answers",

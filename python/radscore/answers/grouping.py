@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.documents import padded_left
-from radscore.draws import context_draws, neighbours, tail_draws, window_draws
+from radscore.scoring.draws import context_draws, neighbours, tail_draws, window_draws
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

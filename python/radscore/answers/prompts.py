@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from radscore.corpus._base import InputOptionError
+from radscore.corpus.base import InputOptionError
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def read_prompts(
 
 def _prompt(record: Any, field: str | None, place: str) -> str:
     from radscore.corpus.records import missing_field
-    from radscore.corpus.text import flaw_of_text
+    from radscore.corpus.text.tokenizer import flaw_of_text
 
     if not isinstance(record, dict):
         raise CorpusError(f"{place}: a record must be a JSON object")
@@ -127,7 +127,7 @@ def _prompt(record: Any, field: str | None, place: str) -> str:
 
 def records_of(source: Source) -> Iterator[tuple[str, Any]]:
     """Each record of a file with named fields, and its place."""
-    from radscore.corpus._base import damage_named, place
+    from radscore.corpus.base import damage_named, place
 
     if source.format == "jsonl":
         for number, record, flaw in json_records(source):
@@ -140,7 +140,7 @@ def records_of(source: Source) -> Iterator[tuple[str, Any]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from radscore.corpus.columns import open_arrow
+    from radscore.corpus.formats.columns import open_arrow
 
     with damage_named(source.path):
         if source.format == "parquet":
@@ -155,7 +155,7 @@ def records_of(source: Source) -> Iterator[tuple[str, Any]]:
 
 def json_records(source: Source) -> Iterator[tuple[int, Any, str | None]]:
     """Line number, record and flaw of every line that is not blank."""
-    from radscore.corpus.jsonl import MAX_LINE, _Stream, parse
+    from radscore.corpus.formats.jsonl import MAX_LINE, _Stream, parse
 
     with _Stream(source) as stream:
         for number, (line, _) in enumerate(stream.lines(0), start=1):

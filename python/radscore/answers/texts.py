@@ -51,7 +51,7 @@ def texts_of(name: str, answers: Any, prompts: DocumentsLike | None) -> AnswerTe
             tuple(answers.notes),
         )
     elif hasattr(answers, "batches"):  # a corpus
-        from radscore.corpus._base import joined
+        from radscore.corpus.base import joined
 
         batches = list(answers)
         documents = joined([d for batch in batches for d in batch.documents])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
 
     from radscore.answers import Answers
-    from radscore.closed_model import ClosedResult
+    from radscore.audits.closed import ClosedResult
     from radscore.results import ScoreResult
 
 __all__ = ["register"]
@@ -138,7 +138,7 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.answers import open_answers
-    from radscore.closed_model import test_closed
+    from radscore.audits.closed import test_closed
 
     check_inputs(args)
     if args.both and args.filter is None:

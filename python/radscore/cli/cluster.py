@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radscore.corpus import Corpus
-    from radscore.distributed import Run
     from radscore.results import ScoreResult
+    from radscore.runs import Run
     from radscore.schemes import Scheme
 
 __all__ = ["register"]
@@ -202,9 +202,9 @@ def reopen(run: Run) -> Corpus:
 def _run_prepare(args: argparse.Namespace) -> int:
     from argparse import Namespace
 
-    from radscore.distributed import parse_size, prepare
-    from radscore.distributed.slurm import slurm_script
-    from radscore.distributed.stages import stages_of
+    from radscore.runs import parse_size, prepare
+    from radscore.runs.executors.slurm import slurm_script
+    from radscore.runs.steps import stages_of
 
     check_rules(args)
     if args.slurm_tasks is not None and not args.slurm:
@@ -266,7 +266,7 @@ def _run_here(
     run: Run, scheme: Scheme, secret: list[str], memory: str, args: argparse.Namespace
 ) -> int:
     """All steps, in processes of this machine."""
-    from radscore.distributed.local import run_local
+    from radscore.runs.executors.processes import run_local
 
     progress = StepProgress(quiet=False, asked=False)
     try:
@@ -322,8 +322,8 @@ def _secret_options(args: argparse.Namespace) -> list[str]:
 
 
 def _run_map(args: argparse.Namespace) -> int:
-    from radscore.distributed import Run
-    from radscore.distributed.stages import Mapping
+    from radscore.runs import Run
+    from radscore.runs.steps import Mapping
 
     run = Run.open(args.folder)
     mapping = Mapping(run, reopen(run), memory=args.memory, threads=args.threads)
@@ -335,8 +335,8 @@ def _run_map(args: argparse.Namespace) -> int:
 
 
 def _run_reduce(args: argparse.Namespace) -> int:
-    from radscore.distributed import Run
-    from radscore.distributed.stages import Reduction
+    from radscore.runs import Run
+    from radscore.runs.steps import Reduction
 
     run, scheme = Run.open(args.folder), load_scheme(args)
     reduction = Reduction(run, scheme, args.stage, memory=args.memory, threads=args.threads)
@@ -353,7 +353,7 @@ def _tell(step: str, *, of: int, done: bool) -> None:
 
 
 def _run_merge(args: argparse.Namespace) -> int:
-    from radscore.distributed import Run, merge
+    from radscore.runs import Run, merge
 
     run, scheme = Run.open(args.folder), load_scheme(args)
     return _report(run, merge(run, scheme), as_json=args.json)

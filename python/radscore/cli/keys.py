@@ -22,7 +22,7 @@ _HOW = f"--key-file FILE, --key-env NAME or the environment's {DEFAULT_KEY_ENV}"
 def load_scheme(args: argparse.Namespace) -> Any:
     """The scheme that the arguments name, with its key."""
     from radscore.schemes import SCHEMES
-    from radscore.schemes.config import from_table, read_table, secrets_of
+    from radscore.schemes.configs import from_table, read_table, secrets_of
 
     if looks_like_key(args.scheme) and not os.path.lexists(args.scheme):
         raise UsageError(_no_name("--scheme"))

@@ -14,8 +14,8 @@ from radscore.cli.paths import check_outputs
 from radscore.cli.progress import Progress
 
 if TYPE_CHECKING:
+    from radscore.audits.membership import MembershipResult
     from radscore.corpus import Corpus
-    from radscore.membership import MembershipResult
 
 __all__ = ["register"]
 
@@ -131,9 +131,9 @@ def _degree(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
+    from radscore.audits.membership import test_membership
+    from radscore.audits.membership_plot import check_format
     from radscore.corpus import open_corpus
-    from radscore.membership import test_membership
-    from radscore.membership_plot import check_format
 
     if args.plot is not None:
         check_format(args.plot)

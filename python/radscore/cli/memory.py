@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import argparse
 
     from radscore.corpus import Corpus
-    from radscore.corpus._base import SkipReport
-    from radscore.distributed import Run
+    from radscore.corpus.base import SkipReport
     from radscore.kgrams import KgramSet
     from radscore.results import ScoreResult
+    from radscore.runs import Run
     from radscore.schemes import Scheme
 
 __all__ = [
@@ -136,10 +136,10 @@ def score_in_files(
     args: argparse.Namespace, corpus: Corpus, scheme: Scheme, phi: KgramSet | None
 ) -> int:
     """Scores a corpus through files; what an earlier run of the same command did is not redone."""
-    from radscore.distributed import score_run
-    from radscore.distributed.manifest import prepare_in
-    from radscore.distributed.ray_tasks import n_parts, on_cluster, run_ray
-    from radscore.distributed.sizes import budget_of, folders_of
+    from radscore.runs import score_run
+    from radscore.runs.executors.ray import n_parts, on_cluster, run_ray
+    from radscore.runs.manifest import prepare_in
+    from radscore.runs.sizes import budget_of, folders_of
 
     if args.ray is not None:
         corpus = corpus.absolute()

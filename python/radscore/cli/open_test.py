@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from radscore.cli.corpus_input import Given, add_reading_options, load_given, set_options
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
 from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural
 from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
 from radscore.cli.predict import plan_of
-from radscore.cli.reading import Given, add_reading_options, load_given, set_options
 
 if TYPE_CHECKING:
     import argparse
 
-    from radscore.open_model import OpenResult
+    from radscore.audits.open import OpenResult
 
 __all__ = ["register"]
 
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _from_file(args: argparse.Namespace, scheme: Any, asked: dict[str, Any]) -> OpenResult:
     """The test of a file of predictions."""
-    from radscore.open_model import test_open
+    from radscore.audits.open import test_open
 
     if args.inputs:
         raise UsageError(f"--from is in place of text: {args.inputs[0]} is not read")
@@ -122,7 +122,7 @@ def _from_file(args: argparse.Namespace, scheme: Any, asked: dict[str, Any]) -> 
 
 def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, Any]) -> OpenResult:
     """Reads and tests; Ctrl-C ends it without a result."""
-    from radscore.open_model import test_open
+    from radscore.audits.open import test_open
 
     try:
         with Interrupts() as interrupts, interrupts.raising():

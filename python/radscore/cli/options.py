@@ -170,8 +170,8 @@ def check_inputs(args: argparse.Namespace) -> None:
 
 def check_effect(args: argparse.Namespace, sources: Iterable[Source]) -> None:
     """Refuses options that change nothing: who gives them expects something else."""
-    from radscore.corpus.formats import has_fields
-    from radscore.corpus.tokens import is_headerless
+    from radscore.corpus.formats.tokens import is_headerless
+    from radscore.corpus.registry import has_fields
 
     if args.special_tokens and args.tokenizer is None:
         raise UsageError("--special-tokens has no effect without --tokenizer")

@@ -20,7 +20,7 @@ from radscore.cli.parser import as_options
 if TYPE_CHECKING:
     import argparse
 
-    from radscore.planning import Plan
+    from radscore.runs.planning import Plan
 
 __all__ = ["register"]
 
@@ -75,7 +75,7 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from radscore.planning import SAMPLE_TOKENS, plan_corpus
+    from radscore.runs.planning import SAMPLE_TOKENS, plan_corpus
 
     scheme = None
     if args.scheme is None:

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from radscore.cli.corpus_input import Given, add_reading_options, load_given
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.options import add_command, add_run_options, natural
 from radscore.cli.output import count, json_out, skipped_text, table
 from radscore.cli.paths import check_outputs
-from radscore.cli.reading import Given, add_reading_options, load_given
 
 if TYPE_CHECKING:
     import os

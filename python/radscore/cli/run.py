@@ -64,7 +64,7 @@ class ScoreRun:
     def __init__(
         self, corpus: Corpus, scheme: Any, rules: Rules, state: str, *, resume: bool
     ) -> None:
-        from radscore.scoring import Scorer
+        from radscore.scoring.scorer import Scorer
 
         self._corpus = corpus
         self._scheme = scheme
@@ -183,7 +183,7 @@ class ScoreRun:
     def _each_document(self, batch: Batch) -> DocumentScores | None:
         if self.documents is None:
             return None
-        from radscore.per_document import score_batch
+        from radscore.scoring.per_document import score_batch
 
         rules = self._rules
         with self._interrupts.raising():
@@ -260,7 +260,7 @@ class ScoreRun:
         return settings
 
     def _load(self) -> Any:
-        from radscore.scoring import Scorer
+        from radscore.scoring.scorer import Scorer
 
         rules = self._rules
         scorer = Scorer.load(self._state, self._scheme, filter=rules.filter, threads=rules.threads)

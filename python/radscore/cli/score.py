@@ -24,7 +24,7 @@ from radscore.cli.paths import check_outputs
 from radscore.cli.per_document import check_suffix
 from radscore.cli.report import json_fields, table_rows
 from radscore.cli.run import Rules, ScoreRun
-from radscore.per_document import MAX_SHARING
+from radscore.scoring.per_document import MAX_SHARING
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from radscore.corpus._base import DamagedFileError, SkipReport, Where, place
-from radscore.corpus._open import open_corpus
-from radscore.corpus.formats import Known
+from radscore.corpus.base import DamagedFileError, SkipReport, Where, place
+from radscore.corpus.corpus import Batch, Corpus
 from radscore.corpus.inspection import Inspection, inspect_corpus
-from radscore.corpus.reading import Batch, Corpus
+from radscore.corpus.opening import open_corpus
+from radscore.corpus.registry import Known
 from radscore.corpus.sources import Source
 
 __all__ = [

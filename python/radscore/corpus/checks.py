@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus._base import Chunk, Problems, keep, select
+from radscore.corpus.base import Chunk, Problems, keep, select
 from radscore.corpus.records import MAX_ID
 from radscore.documents import Documents
 

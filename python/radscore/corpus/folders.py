@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from radscore.corpus._base import DamagedFileError, InputOptionError, damage_named
+from radscore.corpus.base import DamagedFileError, InputOptionError, damage_named
 from radscore.corpus.sources import make_source
 from radscore.errors import CorpusError
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radscore.corpus._base import NOTHING_SKIPPED, SkipReport
-from radscore.corpus._open import open_corpus
+from radscore.corpus.base import NOTHING_SKIPPED, SkipReport
+from radscore.corpus.formats.tokens import BIN_DTYPES
+from radscore.corpus.opening import open_corpus
 from radscore.corpus.sources import Source, find_sources
-from radscore.corpus.text import Engine, Utf8Encoder, load_encoder
-from radscore.corpus.tokens import BIN_DTYPES
+from radscore.corpus.text.tokenizer import Engine, Utf8Encoder, load_encoder
 from radscore.documents import MAX_VOCAB
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from radscore.corpus.reading import Batch, Corpus
+    from radscore.corpus.corpus import Batch, Corpus
 
 __all__ = ["Inspection", "inspect_corpus"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus._base import joined
-from radscore.corpus.text import Encoder, flaw_of_text
+from radscore.corpus.base import joined
+from radscore.corpus.text.tokenizer import Encoder, flaw_of_text
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from radscore.corpus._base import Position, damage_named
-from radscore.corpus.formats import has_fields
+from radscore.corpus.base import Position, damage_named
+from radscore.corpus.formats.tokens import token_layout
+from radscore.corpus.registry import has_fields
 from radscore.corpus.sources import BARE, Source
-from radscore.corpus.tokens import token_layout
 from radscore.documents import Documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from radscore.corpus.reading import Corpus, Options
+    from radscore.corpus.corpus import Corpus, Options
 
 __all__ = ["Piece", "Sample", "sample_corpus"]
 
@@ -139,7 +139,7 @@ def _counted(source: Source, options: Options) -> tuple[str, int, int] | None:
     """What a reader's position counts, how many there are, and in which steps one can begin."""
     kind = source.format
     if kind == "megatron":
-        from radscore.corpus.megatron import megatron_index
+        from radscore.corpus.formats.megatron import megatron_index
 
         return "document", megatron_index(source).n_documents, 1
     if kind in BARE:
@@ -148,14 +148,14 @@ def _counted(source: Source, options: Options) -> tuple[str, int, int] | None:
             return "document", layout.ends.n_documents, 1
         return "token", layout.n_tokens, layout.row or 1
     if kind == "litdata":
-        from radscore.corpus.litdata import litdata_counts, litdata_is_bare
+        from radscore.corpus.formats.litdata import litdata_counts, litdata_is_bare
 
         items = litdata_counts(source)[1]
         if items is None or source.codec is not None:
             return None
         return "document" if litdata_is_bare(source) else "item", items, 1
     if kind == "mds":
-        from radscore.corpus.mds import mds_samples
+        from radscore.corpus.formats.mds import mds_samples
 
         samples = mds_samples(source)
         return None if samples is None else ("item", samples, 1)
@@ -165,7 +165,7 @@ def _counted(source: Source, options: Options) -> tuple[str, int, int] | None:
         with damage_named(source.path):
             return "group", pq.read_metadata(source.path).num_row_groups, 1
     if kind == "datasets":
-        from radscore.corpus.hf_datasets import dataset_rows
+        from radscore.corpus.formats.datasets import dataset_rows
 
         rows = dataset_rows(source)
         return None if rows is None else ("row", rows, 1)

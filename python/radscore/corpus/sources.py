@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from radscore.corpus._base import InputOptionError
+from radscore.corpus.base import InputOptionError
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def find_sources(paths: Any, file_format: str | None = None) -> list[Source]:
                     seen.add(real)
                     sources.append(source)
         elif id(path) not in seen:  # its name is made up, so it tells no objects apart
-            from radscore.corpus.hf_datasets import object_source
+            from radscore.corpus.formats.datasets import object_source
 
             source = object_source(path)
             names[source.path] += 1

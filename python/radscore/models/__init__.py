@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from radscore.models.losses import document_losses
     from radscore.models.predictions import Predictions, predict
     from radscore.models.processors import logits_processor
-    from radscore.models.reading import Reader
+    from radscore.models.teacher_forcing import Reader
     from radscore.models.weighting import CONTRASTS, Weighting
 
 __all__ = [
@@ -37,7 +37,7 @@ _HOMES = {
     "GenerateReport": "generating",
     "LanguageModel": "loading",
     "Predictions": "predictions",
-    "Reader": "reading",
+    "Reader": "teacher_forcing",
     "Sampling": "generating",
     "Weighting": "weighting",
     "as_language_model": "loading",

@@ -28,7 +28,7 @@ from radscore.documents import MAX_VOCAB, Documents, check_width
 from radscore.doubts import IdDoubt, doubt_of_tokenizer
 from radscore.errors import ArgumentError, ModelError, StateError
 from radscore.models.loading import LanguageModel, as_language_model
-from radscore.models.reading import Counts, Pairs, Reader
+from radscore.models.teacher_forcing import Counts, Pairs, Reader
 from radscore.models.texts import passages
 from radscore.models.weighting import Weighting
 

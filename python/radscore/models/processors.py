@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from radscore.arguments import check_choice
+from radscore.checks import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
 from radscore.models.marking import rule_of

@@ -91,7 +91,7 @@ def _of_file(file: Path, folder: Path | None) -> Any:
     """A tokenizer.json, with the template and the special tokens of its folder's configuration."""
     from tokenizers import Tokenizer
 
-    from radscore.corpus.plain import plain_tokenizer
+    from radscore.corpus.text.plain import plain_tokenizer
 
     library = transformers_library()
     raw = plain_tokenizer(Tokenizer.from_file(str(file)))
@@ -168,7 +168,7 @@ def _known_cuts() -> Iterable[str]:
 
 def _plain(tokenizer: Any) -> Any:
     """A tokenizer that neither truncates nor pads nor drops; the caller's own is not changed."""
-    from radscore.corpus.plain import plain_tokenizer
+    from radscore.corpus.text.plain import plain_tokenizer
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

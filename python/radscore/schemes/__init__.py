@@ -8,7 +8,7 @@ its attribute `core`.
 from __future__ import annotations
 
 from radscore.schemes.base import Scheme
-from radscore.schemes.config import (
+from radscore.schemes.configs import (
     SCHEMES,
     from_dict,
     from_sglang_config,

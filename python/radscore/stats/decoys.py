@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
-from radscore.stats._repr import result_repr
+from radscore.stats.result import result_repr
 
 if TYPE_CHECKING:
     from radscore.stats.tails import FloatArray

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from radscore.errors import ArgumentError
-from radscore.stats._repr import result_repr
+from radscore.stats.result import result_repr
 from radscore.stats.tails import binomial_log_sf
 
 __all__ = ["ShareInterval", "share_interval"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.special import gammaln
 
 from radscore.errors import ArgumentError
-from radscore.stats._repr import result_repr
+from radscore.stats.result import result_repr
 
 __all__ = ["SmirnovResult", "smirnov_test"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radscore.errors import ArgumentError
-from radscore.stats._repr import result_repr
 from radscore.stats.intervals import ShareInterval, share_interval
 from radscore.stats.laws import BernoulliLaw, NullLaw
+from radscore.stats.result import result_repr
 
 __all__ = ["SumResult", "sum_test"]
 

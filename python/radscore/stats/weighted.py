@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
-from radscore.stats._repr import result_repr
 from radscore.stats.exact import exact_log_sf
 from radscore.stats.laws import BernoulliLaw, NullLaw
+from radscore.stats.result import result_repr
 
 if TYPE_CHECKING:
     from collections.abc import Callable

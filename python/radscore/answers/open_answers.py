@@ -1,0 +1,279 @@
+"""`open_answers`: from a journal, or any file of answers, to token ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from radscore.corpus.base import NOTHING_SKIPPED, InputOptionError, Problems, joined
+from radscore.errors import CorpusError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from radscore.corpus import SkipReport
+    from radscore.corpus.base import OnError
+    from radscore.corpus.sources import Source
+    from radscore.corpus.text.tokenizer import Encoder
+    from radscore.documents import Documents
+
+__all__ = ["Answers", "open_answers"]
+
+_TEXTS = ("text", "answer", "completion", "response", "output")
+_IDS = ("token_ids", "input_ids", "tokens")
+_AT_ONCE = 1 << 24
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Answers:
+    """Answers of a model as token ids.
+
+    Attributes
+    ----------
+    documents : Documents
+        One an answer.
+    prompts : Documents or None
+        The prompt of each, a system prompt before it; None where the files name none.
+    n_failed : int
+        Records of questions that got no answer.
+    skipped : SkipReport
+        Records that could not be read (``on_error="skip"``).
+    models : tuple of str
+        Names of the models that answered, where the records tell.
+    prompt_ids : frozenset of str
+        Which prompts were answered, where the records tell: see `Question`.
+    field : str
+        The field that was read.
+    notes : tuple of str
+        What one may want to know about the reading.
+    """
+
+    documents: Documents
+    prompts: Documents | None
+    n_failed: int = 0
+    skipped: SkipReport = field(default_factory=lambda: NOTHING_SKIPPED)
+    models: tuple[str, ...] = ()
+    prompt_ids: frozenset[str] = frozenset()
+    field: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def __repr__(self) -> str:
+        return (
+            f"Answers(n_answers={len(self)}, n_tokens={self.documents.n_tokens}, "
+            f"prompts={self.prompts is not None}, n_failed={self.n_failed}, "
+            f"models={list(self.models)})"
+        )
+
+
+def open_answers(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    tokenizer: Any = None,
+    prompt_field: str | None = "prompt",
+    text_field: str | None = None,
+    on_error: OnError = "raise",
+    add_special_tokens: bool = False,
+) -> Answers:
+    r"""Answers in a journal of `ask`, or in any JSON lines, Parquet or Arrow files.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        As `open_corpus` takes them.
+    tokenizer : path or tokenizer, optional
+        The watermark's: a Hugging Face folder, a tokenizer.json, or a tokenizer. Needed for text.
+    prompt_field : str or None
+        The field with the prompt of each answer, text or ids; None if there is none.
+    text_field : str, optional
+        The field with the answer, text or ids. By default, with a tokenizer, the first of
+        ``text``, ``answer``, ``completion``, ``response``, ``output`` that the first record has,
+        and of ``token_ids``, ``input_ids``, ``tokens`` without one.
+    on_error : {"raise", "skip"}
+        What becomes of a record that cannot be read: an error naming file and line, or left out
+        and counted in `Answers.skipped`. Questions that a journal says have failed are no such
+        records; they are counted in `Answers.n_failed`.
+    add_special_tokens : bool
+        Whether the tokenizer puts its special tokens around each text.
+
+    Returns
+    -------
+    Answers
+
+    Raises
+    ------
+    CorpusError
+        If there is no answer, or a record is bad.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "answers.jsonl")
+    ...     _ = file.write_text('{"prompt": [1, 2], "tokens": [5, 6, 7]}\n')
+    ...     open_answers(file)
+    Answers(n_answers=1, n_tokens=3, prompts=True, n_failed=0, models=[])
+    """
+    from radscore.corpus.sources import find_sources
+    from radscore.corpus.text.tokenizer import load_encoder
+
+    encoder = (
+        None
+        if tokenizer is None
+        else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
+    )
+    sources = find_sources(paths)
+    reading = _Reading(encoder, text_field, prompt_field, Problems(on_error))
+    for source in sources:
+        reading.read(source)
+    return reading.answers(", ".join(str(source.path) for source in sources))
+
+
+class _Reading:
+    """Takes records, and in the end has answers."""
+
+    def __init__(
+        self,
+        encoder: Encoder | None,
+        text_field: str | None,
+        prompt_field: str | None,
+        problems: Problems,
+    ) -> None:
+        from radscore.corpus.records import ValueColumn
+
+        self._encoder = encoder
+        self._field = text_field
+        self._prompt_field = prompt_field
+        self._problems = problems
+        self._columns = [ValueColumn(encoder), ValueColumn(encoder)]
+        self._parts: list[list[Any]] = [[], []]
+        self._skipped = NOTHING_SKIPPED
+        self._models: dict[str, None] = {}
+        self._prompt_ids: set[str] = set()
+        self._failed: dict[Any, None] = {}  # by question, where the record tells
+        self._notes: dict[str, None] = {}
+
+    def read(self, source: Source) -> None:
+        """All records of a file."""
+        from radscore.answers.prompts import json_records, records_of
+
+        if source.format == "jsonl":
+            for number, record, flaw in json_records(source):
+                place = f"{source.path}:{number}"
+                if flaw is not None:
+                    self._problems.record(place, flaw)
+                else:
+                    self._take(record, place)
+        else:
+            for place, record in records_of(source):
+                self._take(record, place)
+        self._skipped = self._skipped.plus(self._problems.take())
+
+    def _take(self, record: Any, place: str) -> None:
+        from radscore.corpus.records import missing_field, read_value
+
+        if not isinstance(record, dict):
+            self._problems.record(place, "a record must be a JSON object")
+            return
+        if record.get("error") is not None and not any(record.get(name) for name in _TEXTS):
+            self._failed[_question(record) or place] = None
+            return
+        name = self._name(record, place)
+        items = []
+        for wanted in (name, self._prompt_field):
+            if wanted is None:
+                continue
+            if wanted not in record:
+                self._problems.record(place, missing_field(wanted, record))
+                return
+            value = record[wanted]
+            if wanted == self._prompt_field:
+                value = _whole_prompt(value, record)
+            item, flaw = read_value(value, wanted, self._encoder)
+            if item is None or flaw is not None:
+                self._problems.record(place, flaw or "unreadable")
+                return
+            items.append(item)
+        self._about(record)
+        for column, item in zip(self._columns, items, strict=False):
+            column.add(item)
+        if sum(column.weight for column in self._columns) > _AT_ONCE:
+            self._encode()
+
+    def _name(self, record: dict[str, Any], place: str) -> str:
+        """The field with the answer; that of the first record holds for all."""
+        from radscore.corpus.records import missing_field
+
+        if self._field is None:
+            order = _IDS if self._encoder is None else (*_TEXTS, *_IDS)
+            found = [name for name in order if record.get(name) is not None]
+            if not found and self._encoder is None:
+                found = [name for name in _TEXTS if name in record]  # which asks for a tokenizer
+            if not found:
+                raise InputOptionError(f"{place}: {missing_field(order[0], record)}")
+            self._field = found[0]
+            if self._encoder is not None and found[0] in _IDS:
+                self._notes[f"the field {found[0]!r} was read, as it stands"] = None
+        return self._field
+
+    def _about(self, record: dict[str, Any]) -> None:
+        settings = record.get("settings")
+        model = settings.get("model") if isinstance(settings, dict) else record.get("model")
+        if isinstance(model, str):
+            self._models[model] = None
+        if (question := _question(record)) is not None:
+            self._prompt_ids.add(question[0])
+            self._failed.pop(question, None)  # it was asked again
+
+    def _encode(self) -> None:
+        from radscore.corpus.records import ValueColumn
+
+        for column, parts in zip(self._columns, self._parts, strict=True):
+            parts.append(column.documents())
+        self._columns = [ValueColumn(self._encoder), ValueColumn(self._encoder)]
+
+    def answers(self, paths: str) -> Answers:
+        """What was read."""
+        self._encode()
+        documents, prompts = (_joined(parts) for parts in self._parts)
+        if not len(documents):
+            failed = f"; {len(self._failed)} questions failed" if self._failed else ""
+            raise CorpusError(f"there are no answers in {paths}{failed}")
+        if len(self._models) > 1:
+            names = ", ".join(self._models)
+            self._notes[f"the answers are of several models: {names}"] = None
+        return Answers(
+            documents=documents,
+            prompts=None if self._prompt_field is None else prompts,
+            n_failed=len(self._failed),
+            skipped=self._skipped,
+            models=tuple(self._models),
+            prompt_ids=frozenset(self._prompt_ids),
+            field=self._field or "",
+            notes=tuple(self._notes),
+        )
+
+
+def _question(record: dict[str, Any]) -> tuple[str, Any] | None:
+    name = record.get("prompt_id")
+    return (name, record.get("sample")) if isinstance(name, str) else None
+
+
+def _whole_prompt(prompt: Any, record: dict[str, Any]) -> Any:
+    """With the system prompt before it: the model copies from either."""
+    settings = record.get("settings")
+    system = settings.get("system") if isinstance(settings, dict) else None
+    if isinstance(system, str) and isinstance(prompt, str):
+        return f"{system}\n{prompt}"
+    return prompt
+
+
+def _joined(parts: list[Documents]) -> Documents:
+    if len(parts) == 1:
+        return parts[0]
+    return joined([np.asarray(document) for part in parts for document in part])

@@ -1,0 +1,1 @@
+"""Layouts of corpora: one module each."""

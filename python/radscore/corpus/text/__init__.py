@@ -1,0 +1,1 @@
+"""Text: tokenizers that make ids of it."""

@@ -1,0 +1,1 @@
+"""Scoring: from documents to results, and what the results are good for."""

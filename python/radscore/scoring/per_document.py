@@ -1,0 +1,271 @@
+"""Each document as a test of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from radscore import _core
+from radscore.checks import (
+    Dedup,
+    PromptRole,
+    check_reach,
+    check_rules,
+    check_start,
+    check_threads,
+    one_scheme,
+)
+from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.results import DocumentScores, Positions
+from radscore.scoring.evidence import (
+    depth_weights,
+    filter_notes,
+    filter_reason,
+    notes_of,
+    prompt_notes,
+)
+
+if TYPE_CHECKING:
+    from radscore.kgrams import KgramSet
+    from radscore.schemes import Scheme
+
+__all__ = ["MAX_SHARING", "check_sharing", "score_batch", "score_documents", "score_positions"]
+
+#: Documents in which a unit is evidence, unless another number is asked for.
+MAX_SHARING = 8
+
+_EACH = (
+    "max_sharing=None counts a unit in every document that holds it: each p-value holds for its "
+    "document alone, but under an unlucky key all documents with one header are found at once"
+)
+
+
+def score_documents(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup = "unit",
+    *,
+    prompts: DocumentsLike | None = None,
+    filter: KgramSet | None = None,
+    start: int | None = None,
+    threads: int | None = None,
+    prompt_role: PromptRole = "exclude",
+    max_contexts: int | None = None,
+    max_sharing: int | None = MAX_SHARING,
+) -> DocumentScores:
+    """Tests each document on its own: repetitions count once within a document.
+
+    Under one key a unit has one score wherever it stands, so documents that share text are not
+    independent: what they share is evidence in the first `max_sharing` of them only, and documents
+    with exactly the same units are one test, whose result all of them have (`copy_of`).
+
+    Parameters
+    ----------
+    max_sharing : int or None, default 8
+        In how many documents, in reading order, a unit is evidence: from 1 (no two documents have
+        evidence in common, so their p-values are independent) to 255. None counts it in all.
+    max_contexts : int, optional
+        Score only the first so many distinct contexts of a document (SGLang forces at most the
+        first 4,096 of one generation).
+    documents, scheme, dedup, prompts, filter, start, threads, prompt_role
+        As in `score`.
+
+    Returns
+    -------
+    DocumentScores
+
+    Raises
+    ------
+    ArgumentError, TokenError
+        If an argument is not allowed, or an id is outside the vocabulary.
+
+    Notes
+    -----
+    Which units are kept depends on the text and on which units are equal (where a seeding takes the
+    minimum of hashes, say, that depends on the key), never on a score: the law of each document is
+    that of the units that it keeps. Units are compared by 56 bits of a
+    fingerprint; of n distinct units two are taken for one with probability n^2 / 2^57, which drops
+    evidence and invents none. The comparison takes about 10 bytes a distinct unit.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> rs.score_documents([[1, 2, 3, 1, 2], [7]], scheme).n_scored.tolist()
+    [3, 0]
+    >>> scores = rs.score_documents([[1, 2, 3], [1, 2, 4], [1, 2, 4]], scheme, max_sharing=1)
+    >>> scores.n_scored.tolist(), scores.n_shared.tolist(), scores.copy_of.tolist()
+    ([2, 1, 1], [0, 1, 1], [-1, -1, 1])
+    """
+    most = check_sharing(max_sharing)
+    found = score_batch(
+        documents,
+        scheme,
+        dedup,
+        prompts=prompts,
+        filter=filter,
+        start=start,
+        threads=threads,
+        prompt_role=prompt_role,
+        max_contexts=max_contexts,
+        max_sharing=most,
+        sharing=None if most is None else _core.Sharing(most),
+    )
+    copies = found.copy_of >= 0
+    first = found.copy_of[copies]
+    for column in (
+        found.n_shared,
+        found.n_scored,
+        found.n_common,
+        found.statistic,
+        found.pvalue,
+        found.log10_pvalue,
+    ):
+        column[copies] = column[first]
+    return found
+
+
+def check_sharing(max_sharing: int | None) -> int | None:
+    """In how many documents a unit is evidence; None for all."""
+    return None if max_sharing is None else check_width("max_sharing", max_sharing, 1, 255)
+
+
+def score_batch(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup,
+    *,
+    prompts: DocumentsLike | None,
+    filter: KgramSet | None,
+    start: int | None,
+    threads: int | None,
+    prompt_role: PromptRole,
+    max_contexts: int | None,
+    max_sharing: int | None,
+    sharing: _core.Sharing | None,
+) -> DocumentScores:
+    """Scores some documents of a corpus after those that `sharing` has seen.
+
+    `copy_of` counts from the first document that `sharing` saw, and copies have no units here: who
+    collects the rows gives them what the document has that they copy.
+    """
+    scheme = one_scheme(scheme)
+    check_rules(dedup, prompt_role, filter)
+    check_reach([scheme], prompt_role)
+    columns = _core.score_documents(
+        *_arguments(documents, scheme, prompts, filter),
+        dedup=dedup,
+        start=check_start(start),
+        prompt_role=prompt_role,
+        threads=check_threads(threads),
+        max_contexts=_most(max_contexts),
+        sharing=sharing,
+    )
+    n_scored = columns["n_scored"]
+    statistic = columns["statistic"]
+    law = scheme.null_law
+    depths = columns.pop("depth_counts", None)
+    if depths is not None:
+        weights = depth_weights(scheme)
+        statistic = depths.reshape(len(n_scored), len(weights)) @ weights
+    log10_pvalue = np.zeros(len(n_scored))
+    some = n_scored > 0
+    why = "repetitions were counted" if dedup == "none" else filter_reason(filter)
+    if why is not None:
+        log10_pvalue[:] = math.nan
+    elif some.any():
+        log10_pvalue[some] = law.log10_sf(statistic[some], n_scored[some])
+    method = scheme.null_law.method
+    if why is not None:
+        method = f"none: {why}"
+    elif notes_of(scheme, dedup, key=False):
+        method = f"approximate: {method}"
+    assumed = prompt_notes(scheme, prompt_role, int(columns["n_excluded"].sum()))
+    notes = (*notes_of(scheme, dedup), *filter_notes(filter), *assumed)
+    if max_sharing is None and dedup != "none" and len(n_scored) > 1:
+        notes += (_EACH,)
+    return DocumentScores(
+        n_windows=columns["n_windows"],
+        n_excluded=columns["n_excluded"],
+        n_filtered=columns["n_filtered"],
+        n_duplicates=columns["n_duplicates"],
+        n_keyless=columns["n_keyless"],
+        n_shared=columns["n_shared"],
+        n_scored=n_scored,
+        n_common=columns["n_common"],
+        copy_of=columns["copy_of"],
+        statistic=statistic,
+        pvalue=10.0**log10_pvalue,
+        log10_pvalue=log10_pvalue,
+        method=method,
+        notes=notes,
+        scheme=scheme.name,
+        fingerprint=scheme.fingerprint,
+        dedup=dedup,
+        start=start,
+        prompt_role=prompt_role,
+        filter=None if filter is None else filter.fingerprint,
+        max_contexts=max_contexts,
+        max_sharing=max_sharing,
+    )
+
+
+def score_positions(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    dedup: Dedup = "unit",
+    *,
+    prompts: DocumentsLike | None = None,
+    filter: KgramSet | None = None,
+    start: int | None = None,
+    threads: int | None = None,
+    prompt_role: PromptRole = "exclude",
+    max_contexts: int | None = None,
+) -> Positions:
+    """Why each token is scored or not, and its score; each document on its own.
+
+    Parameters are those of `score_documents`, whatever other documents hold; the arrays of the
+    result follow the tokens of the documents, one after the other.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> rs.score_positions([1, 2, 1, 2], scheme).status.tolist()
+    [1, 0, 0, 4]
+    """
+    scheme = one_scheme(scheme)
+    check_rules(dedup, prompt_role, filter)
+    check_reach([scheme], prompt_role)
+    status, scores = _core.score_positions(
+        *_arguments(documents, scheme, prompts, filter),
+        dedup=dedup,
+        start=check_start(start),
+        prompt_role=prompt_role,
+        threads=check_threads(threads),
+        max_contexts=_most(max_contexts),
+    )
+    return Positions(status, scores)
+
+
+def _arguments(
+    documents: DocumentsLike,
+    scheme: Scheme,
+    prompts: DocumentsLike | None,
+    phi: KgramSet | None,
+) -> tuple[Any, Any, Any, Any]:
+    """Scheme, documents, prompts and filter as the core takes them."""
+    ragged = Documents.of(documents)
+    before = None if prompts is None else Documents.of(prompts)
+    return (
+        scheme.core,
+        (ragged.values, ragged.offsets),
+        None if before is None else (before.values, before.offsets),
+        None if phi is None else phi.core,
+    )
+
+
+def _most(max_contexts: int | None) -> int | None:
+    return None if max_contexts is None else check_width("max_contexts", max_contexts, 1, 2**62)
