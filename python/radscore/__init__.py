@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from radscore._core import __version__
+from radscore.api import score
 from radscore.audits.radioactivity import RadioactivityReport, radioactivity
 from radscore.documents import Documents
 from radscore.errors import (
@@ -38,7 +39,7 @@ from radscore.schemes import (
 )
 from radscore.scoring.evidence import decoy_test
 from radscore.scoring.per_document import score_documents, score_positions
-from radscore.scoring.scorer import Scorer, score
+from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from radscore import answers, corpus, models, stats
