@@ -2,18 +2,19 @@
 //! `valgrind --tool=callgrind target/release/examples/instructions PATH`, where `PATH` is one of
 //! `keyed`, `vllm`, `kgw`, `documents`, `weights`. Prints a checksum of the answer, which a change of
 //! layout or of speed must leave as it is. Valgrind knows no AVX-512, so the kernel is at most AVX2.
-use radscore_core::documents::{Documents, TokenSlice};
-use radscore_core::frame::Rule as Dedup;
-use radscore_core::kernels::{self, Kernel};
-use radscore_core::per_document::score_documents;
+use radscore_core::dedup::rule::Rule as Dedup;
+use radscore_core::input::documents::{Documents, TokenSlice};
+use radscore_core::input::windows::{PromptRole, Source};
 use radscore_core::schemes::Scheme;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
 use radscore_core::schemes::seeding::{Rule, Seeding};
 use radscore_core::schemes::vllm::VllmGumbel;
-use radscore_core::scorer::{Options, Scorer};
-use radscore_core::weighted::Combine;
-use radscore_core::windows::{PromptRole, Source};
+use radscore_core::score::options::Options;
+use radscore_core::score::per_document::score_documents;
+use radscore_core::score::weighted::Combine;
+use radscore_core::scorer::Scorer;
+use radscore_core::simd::{self, Kernel};
 use radscore_core::{Error, Result};
 use std::sync::Arc;
 
@@ -70,8 +71,8 @@ fn documents(scheme: Arc<dyn Scheme>, n: usize) -> Result<String> {
 }
 
 fn main() -> Result<()> {
-    if kernels::active() == Kernel::Avx512 {
-        kernels::set(Kernel::Avx2)?;
+    if simd::active() == Kernel::Avx512 {
+        simd::set(Kernel::Avx2)?;
     }
     let keyed =
         || -> Result<Arc<dyn Scheme>> { Ok(Arc::new(Keyed::green([7; 16], VOCAB, 2, 0.25)?)) };
