@@ -18,7 +18,7 @@ demo: $(STAMPS)/build ## Find the watermarked documents of the embedded corpus
 	@$(BIN)/python -m tools.demo
 
 test: $(STAMPS)/build $(STAMPS)/dev ## Run every test, of Rust and of Python
-	cargo test --release --quiet -p radscore-core
+	cargo test --release --quiet -p radscore-core -p radscore-tokenize
 	$(BIN)/python -m pytest
 
 lint: $(STAMPS)/build $(STAMPS)/dev ## Check format, lints, types, layers, stubs and the examples in the docs
