@@ -7,7 +7,6 @@ import pytest
 import radscore as rs
 from radscore.corpus import inspect_corpus, open_corpus
 from radscore.corpus.base import Problems
-from radscore.corpus.registry import reader_of
 from radscore.errors import ArgumentError, CorpusError
 
 datasets = pytest.importorskip("datasets")
@@ -88,7 +87,7 @@ def test_readers_stop_where_they_are_told(name, first, last):
     dataset = MAKERS[name]()
     corpus = open_corpus(dataset, batch_tokens=100)
     (source,) = corpus.sources
-    reader = reader_of(source, corpus.options, Problems("raise"))
+    reader = source.format.open(source, corpus.options, Problems("raise"))
     found = [
         doc.tolist() for c in reader.chunks({"row": first}, {"row": last}) for doc in c.documents
     ]

@@ -47,7 +47,7 @@ def test_a_byte_order_mark_and_a_missing_last_newline_are_read(tmp_path):
 def test_lines_longer_than_a_block(jsonl, monkeypatch):
     import radscore.corpus.formats.jsonl as module
 
-    monkeypatch.setattr(module, "_PACKED_BLOCK", 7)
+    monkeypatch.setattr(module, "_COMPRESSED_BLOCK", 7)
     path = jsonl("x.jsonl.gz", [{"input_ids": doc} for doc in DOCS])
     assert ids_of(open_corpus(path)) == DOCS
 

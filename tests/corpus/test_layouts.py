@@ -122,7 +122,7 @@ def picked():
 def test_documents_of_the_original_writers(case, batch_tokens):
     docs = case.docs
     corpus = open_corpus(case.path, batch_tokens=batch_tokens, vocab_size=EOD + 1, **case.options)
-    assert {source.format for source in corpus.sources} == {case.kind}
+    assert corpus.formats == (case.kind,)
     batches = list(corpus)
     assert [doc.tolist() for batch in batches for doc in batch.documents] == docs
     assert {batch.documents.values.dtype.name for batch in batches} == {case.dtype}

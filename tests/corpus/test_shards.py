@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import radscore as rs
 from radscore.corpus import open_corpus
-from radscore.corpus.formats.megatron import megatron_index, megatron_notes
-from radscore.corpus.sources import find_sources
+from radscore.corpus.detect import find_sources
+from radscore.corpus.formats import megatron as layout
+from radscore.corpus.formats.megatron import megatron_index
 from radscore.errors import CorpusError
 
 DOCS = [[5, 6, 7, 8], [], [9], [1, 2, 3, 4, 5, 6, 7, 70_000], [3, 3]]
@@ -123,7 +124,7 @@ def test_sequences_need_not_end_the_file(tmp_path):
     path = megatron(tmp_path / "a", first, [*LENGTHS, 0], places=places)
     corpus = open_corpus(path, vocab_size=70_001)
     assert ids_of(corpus) == [*DOCS, []]
-    assert megatron_notes(corpus.sources) == ()
+    assert layout.FORMAT.notes(corpus.sources, corpus.options) == ()
     assert sum(batch.n_bytes for batch in open_corpus(path, batch_tokens=3)) <= corpus.total_bytes
     padded = np.concatenate((IDS, np.zeros(64 - len(IDS))))
     path = megatron(tmp_path / "b", padded, LENGTHS)
@@ -132,7 +133,7 @@ def test_sequences_need_not_end_the_file(tmp_path):
     (source,) = corpus.sources
     assert megatron_index(source).extent() == (15, 60)
     assert megatron_index(source).n_tokens == 15
-    (note,) = megatron_notes([source])
+    (note,) = layout.FORMAT.notes([source], corpus.options)
     assert note == (
         f"{tmp_path / 'b.idx'}: 196 of the 256 bytes of b.bin are in no sequence and are not read; "
         "is this the index of another file?"
@@ -140,7 +141,7 @@ def test_sequences_need_not_end_the_file(tmp_path):
     megatron(tmp_path / "c", padded, LENGTHS)
     (tmp_path / "d.idx").write_bytes(b"damaged")
     (tmp_path / "d.bin").write_bytes(b"")
-    (note,) = megatron_notes(find_sources(tmp_path))
+    (note,) = layout.FORMAT.notes(find_sources(tmp_path), corpus.options)
     assert "b.bin are in no sequence and are not read (and 1 more file likewise)" in note
 
 

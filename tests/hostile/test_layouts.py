@@ -370,9 +370,9 @@ def test_indexes_and_chunks_of_litdata(copy):
 
 
 def test_a_bomb_in_a_shard_does_not_fill_the_memory(copy, monkeypatch):
-    import radscore.corpus.formats.items as module
+    import radscore.corpus.readers.items as module
 
-    monkeypatch.setattr(module, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
     folder = copy("mds/packed_zstd")
     (folder / "index.json").unlink()
     bomb = pa.Codec("zstd").compress(bytes(64 << 20), asbytes=True)
