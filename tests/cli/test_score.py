@@ -344,7 +344,7 @@ def test_inputs_that_are_wrong_are_named(fails, setup, tmp_path):
         "--field",
         "nothing",
         code=2,
-        match="x.jsonl:1: no field 'nothing'; there is: tokens",
+        match="x.jsonl:1: no field 'nothing'; the fields are: tokens",
     )
     write(tmp_path / "x.jsonl", [[1, 2, 100]])
     fails(*SCORE, match="x.jsonl:1: token id 100 at position 2 is outside the vocabulary of 100")
@@ -589,7 +589,7 @@ def test_messages_name_options(fails, setup, tmp_path):
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "x.parquet")
     parquet = ("score", "x.parquet", *SCORE[2:])
     fails(*parquet, code=2, match="give a tokenizer (--tokenizer)")
-    fails(*parquet, "--prompt-field", "p", code=2, match="no field 'p'; there is: text")
+    fails(*parquet, "--prompt-field", "p", code=2, match="no field 'p'; the fields are: text")
 
 
 def test_ids_of_twice_the_size_are_noted(cli, setup, tmp_path):

@@ -133,9 +133,9 @@ def test_what_cannot_be_read_is_said():
     both = datasets.DatasetDict({"train": table(), "test": table()})
     with pytest.raises(ArgumentError, match="give one of them: 'train', 'test'"):
         open_corpus(both)
-    with pytest.raises(CorpusError, match=r"none of the fields .* of: a"):
+    with pytest.raises(CorpusError, match=r"no field input_ids, tokens or text.* one of: a"):
         open_corpus(datasets.Dataset.from_dict({"a": [[1]]}))
-    with pytest.raises(CorpusError, match="no field 'b'; there is: n, input_ids"):
+    with pytest.raises(CorpusError, match="no field 'b'; the fields are: n, input_ids"):
         open_corpus(table(), field="b")
     with pytest.raises(CorpusError, match="holds no documents"):
         ids_of(

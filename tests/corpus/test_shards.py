@@ -142,7 +142,7 @@ def test_sequences_need_not_end_the_file(tmp_path):
     (tmp_path / "d.idx").write_bytes(b"damaged")
     (tmp_path / "d.bin").write_bytes(b"")
     (note,) = layout.FORMAT.notes(find_sources(tmp_path), corpus.options)
-    assert "b.bin are in no sequence and are not read (and 1 more file likewise)" in note
+    assert "b.bin are in no sequence and are not read (and so in 1 more file)" in note
 
 
 def test_every_sequence_must_lie_in_the_file(tmp_path):
@@ -151,13 +151,13 @@ def test_every_sequence_must_lie_in_the_file(tmp_path):
     with pytest.raises(CorpusError, match=match):
         ids_of(open_corpus(path))
     path = megatron(tmp_path / "a", IDS[:-1], LENGTHS)
-    with pytest.raises(CorpusError, match=r"ends at byte 60, but a\.bin has 56: is this the index"):
+    with pytest.raises(CorpusError, match=r"ends at byte 60, but a\.bin has 56; is this the index"):
         open_corpus(path)
 
 
 def test_an_index_of_ids_of_another_size(tmp_path):
     """Padding is zeros; what else doubles the file is the same ids, twice as wide."""
-    match = r"a\.idx: its last sequence ends at byte 30, but a\.bin has 60: is this the index of"
+    match = r"a\.idx: its last sequence ends at byte 30, but a\.bin has 60; is this the index of"
     ids = np.minimum(IDS, 60_000)
     path = megatron(tmp_path / "a", ids, LENGTHS, dtype="<u2")
     path.write_bytes(ids.astype("<u4").tobytes())
@@ -166,7 +166,7 @@ def test_an_index_of_ids_of_another_size(tmp_path):
     path.write_bytes(ids.astype("<u2").tobytes() + bytes(30))
     assert [id_ for doc in ids_of(open_corpus(path)) for id_ in doc] == ids.tolist()
     path = megatron(tmp_path / "b", IDS, [])
-    with pytest.raises(CorpusError, match=r"ends at byte 0, but b\.bin has 60: is this the index"):
+    with pytest.raises(CorpusError, match=r"ends at byte 0, but b\.bin has 60; is this the index"):
         open_corpus(path)
     path.write_bytes(bytes(60))
     with pytest.raises(CorpusError, match="the corpus holds no documents"):
