@@ -581,9 +581,9 @@ def test_messages_name_options(fails, setup, tmp_path):
     fails(*SCORE, "--tokenizer", "none", code=2, match="; --tokenizer takes a folder")
     fails(*SCORE, "--threads", 5000, code=2, match="--threads must be")
     (tmp_path / "x.data").write_bytes(b"?")
-    fails("score", "x.data", *score[2:], code=2, match="or give --format (jsonl, ")
+    fails("score", "x.data", *score[2:], code=2, match="name it with --format, one of jsonl, ")
     (tmp_path / "x.jsonl").write_text('{"other": 1}\n')
-    fails(*SCORE, match="name one with --field of: other")
+    fails(*SCORE, match="give --field, one of: other")
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n')
     fails(*SCORE, code=2, match="give a tokenizer (--tokenizer)")
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "x.parquet")
@@ -599,7 +599,7 @@ def test_ids_of_twice_the_size_are_noted(cli, setup, tmp_path):
     assert "every second id is 0" in cli(*score, "uint16", "--json").json["notes"][0]
     assert "every second" not in cli(*score, "uint32").out
     inspect = ("inspect", "x.bin", "--dtype", "uint16")
-    assert "twice the size are read as --dtype uint16\n" in cli(*inspect).out
+    assert "twice the size were read as --dtype uint16\n" in cli(*inspect).out
 
 
 def test_a_filter_is_told_by_its_content(cli, fails, setup, tmp_path):

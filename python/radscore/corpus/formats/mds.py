@@ -70,10 +70,10 @@ class MDS(ItemFormat):
 
     name = "mds"
     title = "MosaicML MDS"
-    files = "`.mds`, a folder with `index.json`; also `.zstd`, `.gz`, `.br`, `.bz2`, `.snappy`"
+    files = "`.mds`; also `.zstd`, `.gz`, `.br`, `.bz2`, `.snappy`"
     content = "a column of `ndarray`s, of text, or of `bytes` with `--dtype`"
     documents = "one per sample"
-    remarks = "pickled columns are not loaded"
+    remarks = "an `index.json` lists the shards; pickled columns are not loaded"
 
     suffixes = (".mds",)
     codecs = ("gzip", "zstd", "brotli", "bz2", "snappy")
