@@ -1,8 +1,8 @@
 """Signs that token ids were made by another tokenizer than assumed.
 
-Nothing in a list of ids says whose they are. Two things give a wrong tokenizer away: it has far fewer
-tokens than the vocabulary, or none of many ids is in the upper half of the vocabulary, where the right
-tokenizer puts a percent of a text or more.
+Nothing in a list of ids says whose they are. Two things give a wrong tokenizer away: it has far
+fewer tokens than the vocabulary, or none of many ids is in the upper half of the vocabulary, where
+the right tokenizer puts a percent of a text or more.
 """
 
 from __future__ import annotations

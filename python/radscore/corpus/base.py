@@ -240,8 +240,8 @@ class Reader(ABC):
     #: Whether damage to a file shows before its first document is read, if at all. Otherwise it
     #: may show in the middle, and what comes after is lost.
     fails_early: bool = False
-    #: How many tokens a file has that can be cut between any two of them (see `read_range`);
-    #: None if it can be cut between documents only, at its `edges`.
+    #: How many tokens a file has that can be cut between any two of them: `read_range` is there,
+    #: and `end` may be any ``{"token": n}``. None if it can be cut at its `edges` only.
     n_tokens: int | None = None
 
     @abstractmethod

@@ -13,7 +13,6 @@ from radscore.corpus.base import (
     DamagedFileError,
     Locations,
     Problems,
-    Reader,
     SkipReport,
     counted,
 )
@@ -308,10 +307,7 @@ class Corpus:
         options = replace(self._options, batch_tokens=batch_tokens, fields=small)
         alone = Corpus([source], options, self._on_error)
         problems = Problems(self._on_error)
-        reader = None
-        if room <= 2**40:
-            reader = source.format.open_head(source, options, position, room)
-        return alone.checked_chunks(source, position, problems, reader)
+        return alone.checked_chunks(source, position, problems, room=room)
 
     def _progress(self, start: dict[str, Any] | None) -> _Progress:
         if start is None:
@@ -384,16 +380,18 @@ class Corpus:
         source: Source,
         position: dict[str, int],
         problems: Problems,
-        reader: Reader | None = None,
         end: dict[str, int] | None = None,
+        room: int | None = None,
     ) -> Iterator[Chunk]:
         """The chunks of one file, cut at `eod`, with all ids inside the vocabulary.
 
-        `end` is where the reader stops; by default at the end of the file.
+        `end` is where the reader stops; by default at the end of the file, or after `room` tokens
+        of a file that can be cut anywhere.
         """
         try:
-            if reader is None:
-                reader = source.format.open(source, self._options, problems)
+            reader = source.format.open(source, self._options, problems)
+            if room is not None and reader.n_tokens is not None:
+                end = {"token": min(position.get("token", 0) + room, reader.n_tokens)}
             for chunk in reader.chunks(position, end):
                 cut = chunk
                 if self._options.eod is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import stat
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from radscore.errors import ArgumentError, CorpusError
@@ -209,6 +210,8 @@ class Format(ABC):
     suffix_suffices: ClassVar[bool] = True
     #: First bytes by which a file is recognised whose suffix says nothing.
     magic: ClassVar[tuple[bytes, ...]] = ()
+    #: Names of files that lie beside one and belong to it, by its {name} or its {stem}.
+    side_names: ClassVar[tuple[str, ...]] = ()
     #: Codecs by which its files may be compressed as a whole.
     codecs: ClassVar[tuple[Codec, ...]] = ()
     #: Whether only the name tells the codec, since a file may begin with any bytes.
@@ -220,8 +223,14 @@ class Format(ABC):
     takes_any_suffix: ClassVar[bool] = False
 
     # ---- what its files hold
+    #: Whether ids may lie in its files without anything that tells their dtype.
+    headerless: ClassVar[bool] = False
     #: The end-of-document id of all its files, unless another is given.
     eod: ClassVar[int | None] = None
+    #: What positions in a file are called, if they count documents.
+    position_key: ClassVar[str] = ""
+    #: Whether a first file that does not fit the options is an error even where damage is skipped.
+    always_checked: ClassVar[bool] = False
     #: Whether a source's path is an index, and its data lies in the side files.
     data_in_sides: ClassVar[bool] = False
 
@@ -249,10 +258,16 @@ class Format(ABC):
 
     def side_files(self, path: Path) -> tuple[Path, ...]:
         """Files that may lie beside a file and belong to it."""
-        return ()
+        named = (name.format(name=path.name, stem=path.stem) for name in self.side_names)
+        return tuple(path.with_name(name) for name in named)
 
     def is_side_file(self, path: Path) -> bool:
         """Whether a file only describes one beside it, so that patterns leave it out."""
+        for suffix, name in product(self.suffixes, self.side_names):
+            ending = name.format(name=suffix, stem="")
+            data = path.with_name(f"{path.name.removesuffix(ending)}{suffix}")
+            if path.name.endswith(ending) and data.exists():
+                return True
         return False
 
     def folder_sources(self, folder: Path, names: set[str]) -> list[Source] | None:
@@ -288,18 +303,11 @@ class Format(ABC):
 
     def takes_dtype(self, source: Source) -> bool:
         """Whether a dtype given by the caller can matter."""
-        return False
+        return self.headerless
 
     def tells_dtype(self, source: Source) -> bool:
         """Whether the file or one beside it tells the dtype of its ids."""
         return True
-
-    def check(self, source: Source, options: Options, *, strict: bool) -> None:  # noqa: B027
-        """Raises if a header or an index is wrong, without reading on.
-
-        Called for the first file of bare ids. Unless `strict`, damage is left to the reader, which
-        counts it; wrong options still raise.
-        """
 
     def known(self, source: Source, options: Options) -> Known:
         """Tokens and documents, as far as a header, footer or index tells."""
@@ -329,16 +337,6 @@ class Format(ABC):
             If the file is damaged, does not fit its index, or holds neither ids nor text.
         """
 
-    def open_head(
-        self,
-        source: Source,
-        options: Options,
-        position: Position,
-        room: int,
-    ) -> Reader | None:
-        """A reader of `room` tokens after a position; None if documents are small anyway."""
-        return None
-
     def records(self, source: Source) -> Iterator[Record]:
         """All records of a file, for prompts and answers.
 
@@ -353,7 +351,8 @@ class Format(ABC):
 
     def scale(self, source: Source, options: Options) -> Scale | None:
         """What positions count; None if a file can be read from its beginning only."""
-        return None
+        number = self.known(source, options).n_documents if self.position_key else None
+        return None if number is None else Scale(self.position_key, number)
 
     def positions(self, source: Source, options: Options, shares: list[float]) -> list[Position]:
         """Positions where a reader can begin, about where these shares of the file end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from radscore.corpus.base import InputOptionError, OnError, Problems
+from radscore.corpus.base import DamagedFileError, InputOptionError, OnError, Problems
 from radscore.corpus.corpus import Corpus, boundaries_of
 from radscore.corpus.detect import find_sources
 from radscore.corpus.format import Options
@@ -134,7 +134,7 @@ def open_corpus(
             raise ArgumentError(
                 f"prompt_field needs files with named fields, which {bare[0].path} lacks"
             )
-        bare[0].format.check(bare[0], options, strict=on_error == "raise")
+        _check(bare[0], options, on_error)
     if records:
         name, note = _field(records, field, prompt_field, encoder, on_error)
         options = replace(options, fields=Fields(name, prompt_field, encoder, batch_tokens))
@@ -148,6 +148,15 @@ def open_corpus(
     boundaries = boundaries_of(sources, eod)
     notes += [] if boundaries is None else [boundaries]
     return Corpus(sources, options, on_error, tuple(notes))
+
+
+def _check(source: Source, options: Options, on_error: str) -> None:
+    """Raises now what is wrong with the header or the index of a file of ids."""
+    try:
+        source.format.open(source, options, Problems("raise"))
+    except DamagedFileError:
+        if on_error == "raise" or source.format.always_checked:
+            raise
 
 
 def _default_eod(sources: list[Source]) -> int | None:

@@ -25,13 +25,8 @@ _MIN_SAMPLE = 8
 class HeaderlessFormat(IdFormat):
     """Ids and nothing else, in the file and beside it."""
 
-    def takes_dtype(self, source: Source) -> bool:  # noqa: ARG002 - always so
-        """Yes."""
-        return True
-
-    def check(self, source: Source, options: Options, *, strict: bool) -> None:  # noqa: ARG002
-        """Always: a size that does not fit is more likely a wrong option than damage."""
-        self.layout(source, options.dtype)
+    headerless = True
+    always_checked = True
 
     def layout(self, source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
         """All of the file, unless it begins with the header of another format."""

@@ -29,7 +29,7 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
-from radscore.corpus.format import Known, Preview, Scale, Source
+from radscore.corpus.format import Known, Preview, Source
 from radscore.corpus.formats import arrow
 from radscore.corpus.readers.columns import MAX_ROWS, ColumnReader, MappedFile, open_arrow
 from radscore.corpus.readers.listing import listed_file, read_index
@@ -62,6 +62,7 @@ class Datasets(arrow.Arrow):
     magic = ()
     not_data = frozenset({_STATE})
     data_in_sides = True
+    position_key = "row"
 
     def folder_sources(self, folder: Path, names: set[str]) -> list[Source] | None:
         """The Arrow files in the order of the rows; one source if a list of indices picks rows."""
@@ -131,11 +132,6 @@ class Datasets(arrow.Arrow):
     def records(self, source: Source) -> Iterator[Record]:
         """None: prompts and answers are read from files."""
         raise ArgumentError(f"{source.path}: prompts and answers cannot be read from a data set")
-
-    def scale(self, source: Source, options: Options) -> Scale | None:  # noqa: ARG002
-        """Rows."""
-        rows = _n_rows(source)
-        return None if rows is None else Scale("row", rows)
 
 
 FORMAT = Datasets()

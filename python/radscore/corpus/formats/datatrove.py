@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus.base import DamagedFileError, InputOptionError, reading
-from radscore.corpus.readers.ids import HEADERLESS_DTYPES, IdFormat, TokenLayout, map_ids, n_ids
+from radscore.corpus.base import DamagedFileError, reading
+from radscore.corpus.readers.ids import (
+    IdFormat,
+    TokenLayout,
+    check_given,
+    dtype_by_end,
+    headerless,
+    map_ids,
+    n_ids,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +32,6 @@ __all__ = ["FORMAT"]
 
 _BY_SIZE: dict[int, np.dtype[Any]] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
 _END = np.dtype("<u8")
-_SIDES = (".index", ".metadata")
 
 
 class Datatrove(IdFormat):
@@ -37,20 +44,12 @@ class Datatrove(IdFormat):
     documents = "by `.ds.index`, else at `--eod`"
 
     suffixes = (".ds",)
-    index_suffix = ".index"
+    headerless = True
+    side_names = ("{name}.index", "{name}.metadata", "{name}.loss")
 
     def side_files(self, path: Path) -> tuple[Path, ...]:
-        """The index and the metadata."""
-        return tuple(path.with_name(f"{path.name}{suffix}") for suffix in _SIDES)
-
-    def is_side_file(self, path: Path) -> bool:
-        """Those, and the losses."""
-        described = path.name.endswith((".ds.index", ".ds.metadata", ".ds.loss"))
-        return described and path.with_suffix("").exists()
-
-    def takes_dtype(self, source: Source) -> bool:  # noqa: ARG002 - always so
-        """Yes: it is held against the side files."""
-        return True
+        """The index and the metadata; losses are not read."""
+        return super().side_files(path)[:2]
 
     def tells_dtype(self, source: Source) -> bool:
         """If there is a side file."""
@@ -60,40 +59,22 @@ class Datatrove(IdFormat):
         """By the side files, which must fit each other and the file."""
         path = source.path
         index, metadata = self.side_files(path)
-        size, n_tokens = _metadata(metadata) if metadata in source.sides else (None, None)
-        ends, last = _index(index) if index in source.sides else (None, None)
-        if n_tokens is not None and size is not None and n_tokens * size != source.size:
-            raise DamagedFileError(
-                f"{metadata}: says {n_tokens} ids of {size} bytes, but {path.name} has "
-                f"{source.size} bytes"
-            )
-        if size is None and last == source.size == 0:  # a shard without a token: any dtype will do
-            return TokenLayout(path, dtype or _BY_SIZE[2], 0, 0, ends=ends, index=index)
-        if size is None and last is not None:
-            size = source.size // last if last else 0
-            if size not in _BY_SIZE or size * last != source.size:
-                raise DamagedFileError(
-                    f"{index}: its last document ends at token {last}, which does not fit the "
-                    f"{source.size} bytes of {path.name}"
-                )
-        if size is None and dtype is None:
-            raise InputOptionError(
-                f"{path}: neither {metadata.name} nor {index.name} tells the dtype of its ids; "
-                f"give it with dtype= ({', '.join(HEADERLESS_DTYPES)})"
-            )
-        if size is not None and dtype is not None and dtype.itemsize != size:
-            teller = index if n_tokens is None else metadata
-            raise InputOptionError(
-                f"{path}: dtype= says {dtype.name}, but {teller.name} says {size} bytes per id"
-            )
-        kind = dtype if size is None else _BY_SIZE[size]
-        assert kind is not None
+        has_index = index in source.sides
+        ends, last = _index(index) if has_index else (None, 0)
+        if metadata in source.sides:
+            kind = _dtype(metadata, source)
+            check_given(source, metadata, kind, dtype)
+        elif has_index:
+            kind = dtype_by_end(source, index, last, _BY_SIZE, dtype)
+        else:
+            why = f"neither {metadata.name} nor {index.name} tells the dtype; "
+            return headerless(source, dtype, why)
         total = n_ids(source, kind)
-        if ends is not None and (last or 0) != total:
+        if has_index and last != total:
             raise DamagedFileError(
-                f"{index}: its last document ends at token {last or 0}, but {path.name} has {total}"
+                f"{index}: its last document ends at token {last}, but {path.name} has {total}"
             )
-        return TokenLayout(path, kind, 0, total, ends=ends, index=None if ends is None else index)
+        return TokenLayout(path, kind, 0, total, ends=ends, index=index if has_index else None)
 
 
 FORMAT = Datatrove()
@@ -115,8 +96,8 @@ class _IndexFile:
         return found.astype(np.int64)
 
 
-def _metadata(path: Path) -> tuple[int, int]:
-    """Bytes per id, and number of ids."""
+def _dtype(path: Path, source: Source) -> np.dtype[Any]:
+    """The dtype that the metadata tells; its number of ids must fit the file."""
     with reading(path), path.open("rb") as file:
         lines = file.read(1 << 16).splitlines()
     try:
@@ -128,7 +109,12 @@ def _metadata(path: Path) -> tuple[int, int]:
         ) from None
     if size not in _BY_SIZE or n_tokens < 0:
         raise DamagedFileError(f"{path}: says {n_tokens} ids of {size} bytes; ids have 2 or 4")
-    return size, n_tokens
+    if n_tokens * size != source.size:
+        raise DamagedFileError(
+            f"{path}: says {n_tokens} ids of {size} bytes, but {source.path.name} has "
+            f"{source.size} bytes"
+        )
+    return _BY_SIZE[size]
 
 
 def _index(path: Path) -> tuple[_IndexFile, int]:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus.base import DamagedFileError, InputOptionError, reading
+from radscore.corpus.base import DamagedFileError, reading
 from radscore.corpus.formats import npy
 from radscore.corpus.readers.ids import (
-    HEADERLESS_DTYPES,
     EndsInMemory,
     IdFormat,
     TokenLayout,
-    n_ids,
+    dtype_by_end,
+    headerless,
 )
 
 if TYPE_CHECKING:
@@ -54,24 +54,12 @@ class Dolma(IdFormat):
 
     suffixes = (".npy",)
     suffix_suffices = False
-    index_suffix = ".csv.gz"
+    headerless = True
+    side_names = ("{stem}.csv.gz",)
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """By the table, if it is not a numpy file after all."""
         return not head.startswith(npy.MAGIC) and self.side_files(path)[0].exists()
-
-    def side_files(self, path: Path) -> tuple[Path, ...]:
-        """The table."""
-        return (path.with_name(f"{path.stem}.csv.gz"),)
-
-    def is_side_file(self, path: Path) -> bool:
-        """The table."""
-        name = path.name
-        return name.endswith(".csv.gz") and path.with_name(f"{name[:-7]}.npy").exists()
-
-    def takes_dtype(self, source: Source) -> bool:  # noqa: ARG002 - always so
-        """Yes: it is held against the table."""
-        return True
 
     def tells_dtype(self, source: Source) -> bool:
         """If there is a table."""
@@ -79,31 +67,14 @@ class Dolma(IdFormat):
 
     def layout(self, source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
         """By the table, which must fit the file."""
-        path, table = source.path, self.side_files(source.path)[0]
+        (table,) = self.side_files(source.path)
         if table not in source.sides:
-            if dtype is None:
-                raise InputOptionError(
-                    f"{path}: there is no {table.name} to tell the dtype of its ids; give it with "
-                    f"dtype= ({', '.join(HEADERLESS_DTYPES)})"
-                )
-            return TokenLayout(path, dtype, 0, n_ids(source, dtype))
+            return headerless(source, dtype, f"there is no {table.name}; ")
         ends = _read_table(table)
         total = int(ends[-1]) if len(ends) else 0
-        if total == source.size == 0:  # a shard without a token: any dtype will do
-            kind = dtype or _BY_SIZE[2]
-            return TokenLayout(path, kind, 0, 0, ends=EndsInMemory(ends), index=table)
-        size = source.size // total if total else 0
-        if size not in _BY_SIZE or size * total != source.size:
-            raise DamagedFileError(
-                f"{table}: its last document ends at token {total}, which does not fit the "
-                f"{source.size} bytes of {path.name}"
-            )
-        if dtype is not None and dtype.itemsize != size:
-            raise InputOptionError(
-                f"{path}: dtype= says {dtype.name}, but {table.name} says {size} bytes per id"
-            )
-        kind = _BY_SIZE[size] if dtype is None else dtype
-        return TokenLayout(path, kind, 0, total, ends=EndsInMemory(ends), index=table)
+        told = dtype_by_end(source, table, total, _BY_SIZE, dtype)
+        kind = told if dtype is None else dtype
+        return TokenLayout(source.path, kind, 0, total, ends=EndsInMemory(ends), index=table)
 
 
 FORMAT = Dolma()

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, Problems, reading
-from radscore.corpus.format import Known, Preview, Scale, Source
+from radscore.corpus.format import Known, Preview, Source
 from radscore.corpus.readers.ids import HEADERLESS_DTYPES, map_ids
 from radscore.corpus.readers.items import (
     Bytes,
@@ -77,7 +77,9 @@ class MDS(ItemFormat):
 
     suffixes = (".mds",)
     codecs = ("gzip", "zstd", "brotli", "bz2", "snappy")
+    headerless = True
     items = "the samples of shards"
+    position_key = "item"
 
     def needs_index(self, names: set[str]) -> bool:
         """Whether there are shards."""
@@ -88,10 +90,6 @@ class MDS(ItemFormat):
         shards = content.get("shards")
         return [_source(index, shard) for shard in shards] if isinstance(shards, list) else None
 
-    def takes_dtype(self, source: Source) -> bool:  # noqa: ARG002 - always so
-        """Yes: for columns of bytes."""
-        return True
-
     def preview(self, source: Source) -> Preview:
         """The names of the columns."""
         return Preview([leaf.name for leaf in _open(source, None)[1]], str(source.path))
@@ -99,11 +97,6 @@ class MDS(ItemFormat):
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
         """The number of samples."""
         return Known(None, _n_samples(source))
-
-    def scale(self, source: Source, options: Options) -> Scale | None:  # noqa: ARG002
-        """Samples."""
-        samples = _n_samples(source)
-        return None if samples is None else Scale("item", samples)
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Reads the header, and all of a compressed shard."""

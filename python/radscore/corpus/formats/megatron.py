@@ -71,7 +71,7 @@ class Megatron(IdFormat):
 
     suffixes = (".bin",)
     suffix_suffices = False
-    index_suffix = ".idx"
+    side_names = ("{stem}.idx",)
 
     def recognises(self, path: Path, head: bytes) -> bool:  # noqa: ARG002 - ids may be anything
         """By the index."""
@@ -83,19 +83,6 @@ class Megatron(IdFormat):
             return path.with_suffix(".bin") if path.suffix == ".idx" else None
         data, index = (path.with_name(f"{path.name}{suffix}") for suffix in (".bin", ".idx"))
         return data if data.is_file() and index.is_file() else None
-
-    def side_files(self, path: Path) -> tuple[Path, ...]:
-        """The index."""
-        return (path.with_name(f"{path.stem}.idx"),)
-
-    def is_side_file(self, path: Path) -> bool:
-        """The index."""
-        return path.suffix == ".idx" and path.with_suffix(".bin").exists()
-
-    def check(self, source: Source, options: Options, *, strict: bool) -> None:  # noqa: ARG002
-        """Reads the header of the index."""
-        if strict:
-            megatron_index(source)
 
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
         """Both, exactly; all lengths are read if the last sequence does not end the file."""
@@ -130,16 +117,6 @@ class Megatron(IdFormat):
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:  # noqa: ARG002
         """Reads the index, and maps the ids."""
         return MegatronReader(source, options.batch_tokens)
-
-    def open_head(
-        self,
-        source: Source,  # noqa: ARG002 - documents are small enough
-        options: Options,  # noqa: ARG002
-        position: Position,  # noqa: ARG002
-        room: int,  # noqa: ARG002
-    ) -> Reader | None:
-        """None: there are documents."""
-        return None
 
     def scale(self, source: Source, options: Options) -> Scale | None:  # noqa: ARG002
         """Documents."""

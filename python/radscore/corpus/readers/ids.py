@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ __all__ = [
     "also_cut",
     "batches_of",
     "check_dtype",
+    "check_given",
+    "dtype_by_end",
     "headerless",
     "map_ids",
     "n_ids",
@@ -249,8 +251,6 @@ class IdFormat(Format):
     """
 
     codec_by_name = True
-    #: What the name of the side index ends in; it is the first of `side_files`.
-    index_suffix: ClassVar[str | None] = None
 
     def layout(self, source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
         """Where the ids lie, by the header and the index, held against the file's size.
@@ -263,21 +263,9 @@ class IdFormat(Format):
         """
         raise NotImplementedError
 
-    def index_of(self, source: Source) -> Path | None:
-        """The side index of a file, if it is there."""
-        if self.index_suffix is None:
-            return None
-        index = self.side_files(source.path)[0]
-        return index if index in source.sides else None
-
     def has_fields(self, source: Source) -> bool:  # noqa: ARG002 - there are no records
         """No."""
         return False
-
-    def check(self, source: Source, options: Options, *, strict: bool) -> None:
-        """Reads the header and the index."""
-        if strict:
-            self.layout(source, options.dtype)
 
     def known(self, source: Source, options: Options) -> Known:
         """Both, exactly."""
@@ -288,9 +276,9 @@ class IdFormat(Format):
         return Known(layout.n_tokens, rows)
 
     def boundaries(self, source: Source, eod: int | None) -> str | None:
-        """The side index, or the end-of-document id."""
-        if self.index_of(source) is not None:
-            return f"side index {self.index_suffix}{also_cut(eod)}"
+        """The first of the side files, which is an index, or the end-of-document id."""
+        if self.side_names and self.side_files(source.path)[0] in source.sides:
+            return f"side index {self.side_names[0].rpartition('}')[2]}{also_cut(eod)}"
         if eod is None:
             return "none known; each file is one document (see --eod)"
         return f"end-of-document id {eod}"
@@ -299,16 +287,6 @@ class IdFormat(Format):
         """Maps the ids."""
         layout = self.layout(source, options.dtype)
         return TokenReader(layout, options.eod, options.batch_tokens)
-
-    def open_head(
-        self, source: Source, options: Options, position: Position, room: int
-    ) -> Reader | None:
-        """The next ids, wherever the document ends; None if there are documents or rows."""
-        layout = self.layout(source, options.dtype)
-        if layout.ends is not None or layout.row is not None:
-            return None
-        end = min(position.get("token", 0) + room, layout.n_tokens)
-        return TokenReader(replace(layout, n_tokens=end), options.eod, options.batch_tokens)
 
     def scale(self, source: Source, options: Options) -> Scale | None:
         """Documents of the index, or tokens."""
@@ -348,6 +326,43 @@ def headerless(source: Source, dtype: np.dtype[Any] | None, why: str = "") -> To
             f"({', '.join(HEADERLESS_DTYPES)})"
         )
     return TokenLayout(source.path, dtype, 0, n_ids(source, dtype))
+
+
+def dtype_by_end(
+    source: Source,
+    index: Path,
+    end: int,
+    by_size: dict[int, np.dtype[Any]],
+    given: np.dtype[Any] | None,
+) -> np.dtype[Any]:
+    """The dtype of a headerless file whose last document ends at token `end`, as its index says.
+
+    Raises
+    ------
+    CorpusError
+        If that does not fit the size of the file, or the dtype that was given.
+    """
+    if end == source.size == 0:  # without a token any dtype will do
+        return given or by_size[2]
+    size = source.size // end if end else 0
+    if size not in by_size or size * end != source.size:
+        raise DamagedFileError(
+            f"{index}: its last document ends at token {end}, which does not fit the "
+            f"{source.size} bytes of {source.path.name}"
+        )
+    check_given(source, index, by_size[size], given)
+    return by_size[size]
+
+
+def check_given(
+    source: Source, teller: Path, told: np.dtype[Any], given: np.dtype[Any] | None
+) -> None:
+    """Raises `InputOptionError` if the dtype given is not as wide as a side file tells."""
+    if given is not None and given.itemsize != told.itemsize:
+        raise InputOptionError(
+            f"{source.path}: dtype= says {given.name}, but {teller.name} says {told.itemsize} "
+            "bytes per id"
+        )
 
 
 def n_ids(source: Source, dtype: np.dtype[Any]) -> int:

@@ -1,8 +1,8 @@
 """From text to token ids, in parallel.
 
-The fast path (`rust/tokenize`) encodes the text of tokenizers whose configuration it covers wholly;
-`tokenizers` encodes the single texts that the fast path hands back, and all text of other tokenizers.
-The ids are the same.
+The fast path (`rust/tokenize`) encodes the text of tokenizers whose configuration it covers
+wholly; `tokenizers` encodes the single texts that the fast path hands back, and all text of other
+tokenizers. The ids are the same.
 """
 
 from __future__ import annotations
