@@ -108,7 +108,7 @@ class SkipReport:
         return " and ".join(counted(n, noun) for n, noun in counts if n) or "nothing"
 
     def share(self, n_documents: int) -> float:
-        """Skipped records as a share of all records, where `n_documents` were read."""
+        """Skipped records as a share of all records, if `n_documents` were read."""
         total = self.count + n_documents
         return self.count / total if total else 0.0
 

@@ -152,7 +152,7 @@ def _sum(one: int | None, other: int | None) -> int | None:
 
 @dataclass(frozen=True)
 class Preview:
-    """The fields of a file's records, found without reading the file.
+    """The fields of a file's records, found without reading all of it.
 
     Attributes
     ----------
@@ -204,34 +204,34 @@ class Format(ABC):
     remarks: ClassVar[str] = ""
 
     # ---- how files are recognised
-    #: Suffixes that its files may have, the suffix of a codec left off.
+    #: Suffixes of its files, without that of a codec.
     suffixes: ClassVar[tuple[str, ...]] = ()
     #: Whether such a suffix is enough, unless another format recognises the file.
     suffix_suffices: ClassVar[bool] = True
-    #: First bytes by which a file is recognised whose suffix says nothing.
+    #: First bytes that identify a file whose suffix says nothing.
     magic: ClassVar[tuple[bytes, ...]] = ()
-    #: Names of files that lie beside one and belong to it, by its {name} or its {stem}.
+    #: Names of the files beside a file that belong to it, made of its {name} or its {stem}.
     side_names: ClassVar[tuple[str, ...]] = ()
-    #: Codecs by which its files may be compressed as a whole.
+    #: Codecs that its files may be compressed with, as a whole.
     codecs: ClassVar[tuple[Codec, ...]] = ()
     #: Whether only the name tells the codec, since a file may begin with any bytes.
     codec_by_name: ClassVar[bool] = False
-    #: Names of files that its suffix fits, but that are not data.
+    #: Names of files that are not data in spite of their suffix.
     not_data: ClassVar[frozenset[str]] = frozenset()
-    #: Whether naming the format for a folder takes the data files of all formats in it, rather
-    #: than those with its own suffixes.
+    #: Whether naming the format for a folder takes data files of any suffix, not just its own.
     takes_any_suffix: ClassVar[bool] = False
 
     # ---- what its files hold
-    #: Whether ids may lie in its files without anything that tells their dtype.
+    #: Whether its files may hold ids without anything that tells their dtype.
     headerless: ClassVar[bool] = False
     #: The end-of-document id of all its files, unless another is given.
     eod: ClassVar[int | None] = None
-    #: What positions in a file are called, if they count documents.
+    #: What the positions in a file count, if they count documents.
     position_key: ClassVar[str] = ""
-    #: Whether a first file that does not fit the options is an error even where damage is skipped.
+    #: Whether a damaged first file is an error even with on_error="skip", since more likely an
+    #: option is wrong.
     always_checked: ClassVar[bool] = False
-    #: Whether a source's path is an index, and its data lies in the side files.
+    #: Whether a source's path is an index, and the side files hold the data.
     data_in_sides: ClassVar[bool] = False
 
     def __eq__(self, other: object) -> bool:
@@ -253,16 +253,16 @@ class Format(ABC):
         return False
 
     def data_file(self, path: Path) -> Path | None:
-        """The data file that a path stands for which is none itself, as its index or a prefix."""
+        """The data file that a path stands for, if it is an index or a prefix of one."""
         return None
 
     def side_files(self, path: Path) -> tuple[Path, ...]:
-        """Files that may lie beside a file and belong to it."""
+        """The files that may lie beside a file and belong to it."""
         named = (name.format(name=path.name, stem=path.stem) for name in self.side_names)
         return tuple(path.with_name(name) for name in named)
 
     def is_side_file(self, path: Path) -> bool:
-        """Whether a file only describes one beside it, so that patterns leave it out."""
+        """Whether a file only describes one beside it; patterns leave it out."""
         for suffix, name in product(self.suffixes, self.side_names):
             ending = name.format(name=suffix, stem="")
             data = path.with_name(f"{path.name.removesuffix(ending)}{suffix}")
@@ -317,19 +317,15 @@ class Format(ABC):
         """What tells where documents end, in a few words; None if each is a record."""
         return None
 
-    def notes(
-        self,
-        sources: Sequence[Source],
-        options: Options,
-    ) -> tuple[str, ...]:
-        """What the caller should know of the corpus's sources of this format."""
+    def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:
+        """What the caller should know about the corpus's sources of this format."""
         return ()
 
     # ---- reading
 
     @abstractmethod
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
-        """The reader of a file; `options.fields` is set where `has_fields` is true.
+        """The reader of a file; `options.fields` is set if `has_fields` is true.
 
         Raises
         ------
@@ -355,7 +351,7 @@ class Format(ABC):
         return None if number is None else Scale(self.position_key, number)
 
     def positions(self, source: Source, options: Options, shares: list[float]) -> list[Position]:
-        """Positions where a reader can begin, about where these shares of the file end."""
+        """Positions at which a reader can begin, at about these shares of the file."""
         scale = self.scale(source, options)
         if scale is None:
             return [{}]

@@ -57,7 +57,7 @@ class Inspection:
     largest_id : int or None
         The largest token id.
     snippets : tuple of str
-        The beginnings of three documents: decoded, or as ids where there is no tokenizer.
+        The beginnings of three documents: decoded, or as ids if there is no tokenizer.
     skipped : SkipReport
         Records that cannot be read.
     warnings : tuple of str

@@ -118,7 +118,7 @@ class Datasets(arrow.Arrow):
         return Known(None, _n_rows(source))
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
-        """Reads Arrow tables where the columns are typed, else records."""
+        """Reads Arrow tables if the columns are typed, else records."""
         assert options.fields is not None
         dataset = source.dataset
         if source.is_file:
@@ -157,7 +157,7 @@ _STREAM_ROWS = 1000
 
 
 class _TableReader(ColumnReader):
-    """Reads a `Dataset`: slices of its table, mapped where the library maps it."""
+    """Reads a `Dataset`: slices of its table, which are mapped if the library maps it."""
 
     def edges(self, size: int) -> Iterator[Position]:
         """Rows (``row``)."""
