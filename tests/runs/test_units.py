@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.corpus import Corpus, SkipReport
 from radscore.corpus.base import Problems
-from radscore.corpus.formats.columns import ArrowReader
-from radscore.corpus.registry import reader_of
+from radscore.corpus.formats.arrow import ArrowReader
 from radscore.errors import CorpusError
 from radscore.runs.shards import WorkUnit, cut_units, read_unit
 from radscore.runs.steps import _add, add_corpus
@@ -56,7 +55,7 @@ def documents_in(corpus, units):
                 skipped = skipped.plus(chunk.skipped)
                 prompts = chunk.documents if chunk.prompts is None else chunk.prompts
                 rows = enumerate(zip(chunk.documents, prompts, strict=True))
-                locate = chunk.where.locate
+                locate = chunk.locations.locate
                 found += [(a.tolist(), b.tolist(), locate(i)) for i, (a, b) in rows]
         skipped = skipped.plus(problems.take())
     return found, skipped
@@ -116,7 +115,7 @@ def test_files_of_the_original_writers(name, options, on_error):
         assert [number for number, _ in groupby(numbers)] == list(range(len(corpus.sources)))
     n_units, n_files = len(cut_units(corpus, 1)), len(corpus.sources)
     assert len(cut_units(corpus, 10**9)) == 1
-    kinds = {source.format for source in corpus.sources}
+    kinds = set(corpus.formats)
     if name.startswith(WHOLE):
         assert n_units == n_files
     elif on_error == "raise":
@@ -580,7 +579,7 @@ def test_a_reader_of_lines_tells_no_line_that_it_does_not_know(tmp_path):
     path, _ = write(tmp_path, "jsonl", DOCS)
     corpus = rs.open_corpus(path, **PLAIN)
     (source,) = corpus.sources
-    reader = reader_of(source, corpus.options, Problems("raise"))
+    reader = source.format.open(source, corpus.options, Problems("raise"))
     start = next(reader.edges(500))
     assert all("line" not in chunk.position for chunk in reader.chunks(start))
     assert all("line" in chunk.position for chunk in reader.chunks({}))

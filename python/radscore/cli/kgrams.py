@@ -146,7 +146,7 @@ def run_build(args: argparse.Namespace) -> int:
         "n_distinct": len(counts),
         "n_total": counts.total,
         "n_documents": corpus.n_documents,
-        "skipped": corpus.skipped.as_dict(),
+        "skipped": corpus.skipped.to_dict(),
     }
     if args.json:
         json_out(facts)

@@ -176,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
         for one in progress:
             one.close()
     if args.json:
-        skipped = {name: corpus.skipped.as_dict() for name, corpus in corpora.items()}
+        skipped = {name: corpus.skipped.to_dict() for name, corpus in corpora.items()}
         json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})
     else:
         table(_rows(result, corpora, args.plot))

@@ -102,8 +102,8 @@ class DocumentRows:
         """Takes the scores of a batch."""
         rows = np.zeros(len(scores), dtype=_ROW)
         rows["source"] = batch.cursor["source"]
-        rows["unit"] = _UNITS.index(batch.where.unit)
-        rows["number"] = batch.where.numbers
+        rows["unit"] = _UNITS.index(batch.locations.kind)
+        rows["number"] = batch.locations.numbers
         for name in (*_OF_A_TEST, "copy_of"):
             rows[name] = getattr(scores, name)
         self._parts.append(rows)
@@ -206,9 +206,9 @@ def _chunks(
 
 
 def _place(row: Any, corpus: Corpus) -> str:
-    from radscore.corpus import place
+    from radscore.corpus import location
 
-    return place(corpus.sources[row["source"]].path, int(row["number"]), _UNITS[row["unit"]])
+    return location(corpus.sources[row["source"]].path, int(row["number"]), _UNITS[row["unit"]])
 
 
 def _write_parquet(path: Path, chunks: Iterator[dict[str, Any]]) -> None:

@@ -138,7 +138,7 @@ class Run:
             "length": length,
             "checksum": digest.hex(),
             "configuration": self.content["configuration"],
-            "skipped": skipped.as_dict(),
+            "skipped": skipped.to_dict(),
             "tokenised": None if tokenised is None else asdict(tokenised),
             "seen": list(seen),
         }

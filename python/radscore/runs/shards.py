@@ -29,12 +29,10 @@ from radscore.corpus.base import (
     Position,
     Problems,
     SkipReport,
-    count_parts,
     even_edges,
+    n_shards,
 )
 from radscore.corpus.checks import check_ids
-from radscore.corpus.formats.tokens import TokenReader
-from radscore.corpus.registry import reader_of
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from radscore.corpus import Corpus
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
     from radscore.documents import Documents
 
 __all__ = ["Part", "WorkUnit", "cut_units", "read_unit"]
@@ -101,7 +99,7 @@ def cut_units(corpus: Corpus, unit_bytes: int = UNIT_BYTES) -> list[WorkUnit]:
     skip = corpus.settings["on_error"] == "skip"
     room = -1  # bytes that the last unit may still take; -1 where it is closed
     for number, source in enumerate(corpus.sources):
-        if source.format == "datasets" and source.size == 0:  # an object that tells no size
+        if source.size == 0 and not source.is_file:  # an object that tells no size
             units.append(WorkUnit(number))
             room = -1
         elif source.size <= room:
@@ -122,19 +120,15 @@ def _cut(
     if source.codec is not None:
         return [WorkUnit(number)]
     try:
-        reader = reader_of(source, corpus.options, Problems("raise"))
-        if (
-            isinstance(reader, TokenReader)
-            and reader.bare
-            and not (skip or _outside(corpus.options))
-        ):
-            total = reader.layout.n_tokens
-            tokens = [0, *even_edges(total, count_parts(source.size, unit_bytes)), total]
+        reader = source.format.open(source, corpus.options, Problems("raise"))
+        total = reader.n_tokens
+        if total is not None and not (skip or _outside(corpus.options)):
+            tokens = [0, *even_edges(total, n_shards(source.size, unit_bytes)), total]
             return [
                 WorkUnit(number, {"token": first}, {"token": last}, tokens=True)
                 for first, last in pairwise(tokens)
             ]
-        edges = [] if skip and not reader.sound else list(reader.edges(unit_bytes))
+        edges = [] if skip and not reader.fails_early else list(reader.edges(unit_bytes))
     except DamagedFileError:
         if not skip:
             raise
@@ -172,13 +166,13 @@ class UnitReading:
         corpus, unit = self._corpus, self._unit
         source, options = corpus.sources[unit.source], corpus.options
         problems = Problems("raise")
-        reader = reader_of(source, options, problems)
-        if not isinstance(reader, TokenReader) or unit.end is None:
-            raise CorpusError(f"{source.path} is not a file of ids any more")
+        reader = source.format.open(source, options, problems)
+        if reader.n_tokens is None or unit.end is None:
+            raise CorpusError(f"{source.path} is no longer a file of ids")
         end = unit.end["token"]
         for first in range(unit.start["token"], end, options.batch_tokens):
             last = min(first + options.batch_tokens, end)
-            chunk, before = reader.stretch(first, last, self._reach)
+            chunk, before = reader.read_range(first, last, self._reach)
             check_ids(chunk, options.vocab_size, problems)
             documents, span = chunk.documents, (before, before + last - first)
             self.doubt.take(documents, last - first)
