@@ -113,7 +113,7 @@ def test_plain_pvalues_are_uniform_over_keys_and_repetitions_break_them(name, hu
     said = rs.Documents.of(list(human[0])[:5] * 8)
     found = {}
     for dedup in ("unit", "none"):
-        scorer = rs.Scorer(decoys, dedup)
+        scorer = rs.Scorer(decoys, dedup=dedup)
         scorer.add(said)
         found[dedup] = kstest(uniform_over_steps(scheme, scorer.tallies()), "uniform").pvalue
     assert found["unit"] > LEVEL

@@ -96,9 +96,11 @@ def test_losses_with_little_memory(trained):
     got = document_losses(model, MEMBERS[:20], batch_tokens=20 * LENGTH)
     np.testing.assert_allclose(got, document_losses(trained, MEMBERS[:20]), rtol=1e-5)
     assert sizes[:4] == [20 * LENGTH, 10 * LENGTH, 5 * LENGTH, 2 * LENGTH]
-    with pytest.raises(rs.ModelError, match="out of memory with a single text of 100 tokens"):
+    with pytest.raises(
+        rs.errors.ModelError, match="out of memory with a single text of 100 tokens"
+    ):
         document_losses(model, texts(1, 0, 100))
-    with pytest.raises(rs.ModelError, match="a text of 257 tokens is beyond the 256"):
+    with pytest.raises(rs.errors.ModelError, match="a text of 257 tokens is beyond the 256"):
         document_losses(model, texts(1, 0, 257))
 
 
@@ -172,7 +174,7 @@ def test_degrees_of_supervision(trained):
     claimed = membership(trained, MEMBERS, FRESH, supervision=0.1, length=LENGTH)
     assert claimed.log10_pvalue == results[1.0].log10_pvalue
     assert claimed.supervision == 0.1
-    with pytest.raises(rs.ArgumentError, match="single member needs 999"):
+    with pytest.raises(rs.errors.ArgumentError, match="single member needs 999"):
         membership(trained, MEMBERS, FRESH, unseen=UNSEEN, supervision=0.001, length=LENGTH)
 
 
@@ -291,14 +293,18 @@ def test_strings_and_corpora(trained, tmp_path):
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"supervision": 0}, rs.ArgumentError, "supervision must be a number above 0"),
-        ({"supervision": 1.5}, rs.ArgumentError, "supervision must be a number above 0"),
-        ({"calibration": "gzip"}, rs.ArgumentError, "calibration must be one of zlib, none"),
-        ({"unit": "word"}, rs.ArgumentError, "unit must be one of sentence, document"),
-        ({"length": 1}, rs.ArgumentError, "length must be from 2"),
-        ({"length": 33}, rs.TokenError, "members has no sentence: none of its 60 documents"),
-        ({"members": []}, rs.TokenError, "members has no sentence"),
-        ({"nonmembers": [[VOCAB] * 40]}, rs.TokenError, "nonmembers: token id 128 at position 0"),
+        ({"supervision": 0}, rs.errors.ArgumentError, "supervision must be a number above 0"),
+        ({"supervision": 1.5}, rs.errors.ArgumentError, "supervision must be a number above 0"),
+        ({"calibration": "gzip"}, rs.errors.ArgumentError, "calibration must be one of zlib, none"),
+        ({"unit": "word"}, rs.errors.ArgumentError, "unit must be one of sentence, document"),
+        ({"length": 1}, rs.errors.ArgumentError, "length must be from 2"),
+        ({"length": 33}, rs.errors.TokenError, "members has no sentence: none of its 60 documents"),
+        ({"members": []}, rs.errors.TokenError, "members has no sentence"),
+        (
+            {"nonmembers": [[VOCAB] * 40]},
+            rs.errors.TokenError,
+            "nonmembers: token id 128 at position 0",
+        ),
     ],
 )
 def test_wrong_arguments(trained, options, kind, message):

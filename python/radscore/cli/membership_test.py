@@ -16,6 +16,7 @@ from radscore.cli.progress import Progress
 if TYPE_CHECKING:
     from radscore.audits.membership import MembershipResult
     from radscore.corpus import Corpus
+    from radscore.progress import Progress as ReadSoFar
 
 __all__ = ["register"]
 
@@ -153,11 +154,13 @@ def run(args: argparse.Namespace) -> int:
         check_outputs(args, corpora[name])
     _check_apart(corpora)
     progress: list[Progress] = []
+    shown = [0, 0]
 
-    def show(n: int, total: int) -> None:
+    def show(read: ReadSoFar) -> None:
         if not progress:  # how many there are is known once all are cut
-            progress.append(Progress(total, quiet=args.quiet, asked=args.progress))
-        progress[0].add(n, n * args.length)
+            progress.append(Progress(read.total or 0, quiet=args.quiet, asked=args.progress))
+        progress[0].add(read.done - shown[0], read.tokens - shown[1])
+        shown[:] = read.done, read.tokens
 
     try:
         result = test_membership(
