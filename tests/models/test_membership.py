@@ -19,6 +19,7 @@ from radscore.cli import main  # noqa: E402
 from radscore.documents import Documents  # noqa: E402
 from radscore.models.loading import LanguageModel, as_language_model, load_model  # noqa: E402
 from radscore.models.losses import cut, document_losses  # noqa: E402
+from radscore.progress import Progress  # noqa: E402
 from tiny import VOCAB, save_folder, tiny_llama, word_tokenizer  # noqa: E402
 
 LENGTH = 32
@@ -120,9 +121,7 @@ def test_members_have_lower_losses(trained):
 
 def test_the_result(trained):
     seen = []
-    result = membership(
-        trained, MEMBERS, FRESH, length=LENGTH, progress=lambda *done: seen.append(done)
-    )
+    result = membership(trained, MEMBERS, FRESH, length=LENGTH, progress=seen.append)
     losses = document_losses(trained, MEMBERS)
     sizes = [len(zlib.compress(trained.tokenizer.decode(ids).encode())) for ids in MEMBERS.tolist()]
     np.testing.assert_allclose(result.member_scores, losses / sizes, rtol=1e-12)
@@ -138,8 +137,8 @@ def test_the_result(trained):
     assert result.removed == {}
     assert result.notes == (result.notes[0],)
     assert "independent draws from one distribution" in result.notes[0]
-    assert sum(n for n, _ in seen) == 120
-    assert {total for _, total in seen} == {120}
+    assert [one.done for one in seen] == sorted({one.done for one in seen})
+    assert seen[-1] == Progress(120, 120, 120 * LENGTH)
     plain = result.to_dict()
     assert json.loads(json.dumps(plain))["log10_pvalue"] == result.log10_pvalue
     assert "member_scores" not in plain
@@ -238,7 +237,7 @@ def test_units_and_notes(trained):
     few = membership(trained, MEMBERS[:3], FRESH[:3], length=LENGTH)
     assert any("no p-value can be below 0.05" in note for note in few.notes)
     same = membership(trained, MEMBERS, np.concatenate([FRESH, MEMBERS[:7]]), length=LENGTH)
-    assert any("7 sentences of the non-members are also" in note for note in same.notes)
+    assert any("7 sentences of the nonmembers are among the members" in note for note in same.notes)
     bare = as_language_model(trained.model)
     assert any(
         "no tokenizer" in note for note in membership(bare, MEMBERS, FRESH, length=LENGTH).notes
@@ -348,7 +347,7 @@ def test_command(place, capsys, trained):
     assert "independent draws from one distribution" in shown
     assert main([*COMMAND, "--length", "16", "--unit", "sentence", "--plot", "none.svg"]) == 0
     shown = capsys.readouterr().out
-    assert "p-value            none: sentences of one document are no independent draws" in shown
+    assert "p-value            none: sentences of one document are not independent draws" in shown
     assert "no p-value" in (place / "none.svg").read_text()
 
 

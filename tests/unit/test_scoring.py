@@ -384,7 +384,7 @@ def test_what_weakens_a_result_is_said():
     assert (result.method, result.notes) == ("exact tail over random keys", ())
     assert "decoy keys" in rs.score_documents(text(), table).notes[0]
     public = rs.KGW(vocab_size=500)
-    assert "public constant" in scored(public, text()).result().notes[0]
+    assert "public default" in scored(public, text()).result().notes[0]
     assert "rank among all keys and not a frequency" in scored(public, text()).result().notes[0]
     assert scored(KEYED, text()).result().notes == ()
     result = scored(KEYED, text()).result()

@@ -58,7 +58,7 @@ def test_a_shared_header_is_evidence_in_the_first_documents_only():
     assert alone.false_discovery().n_rejected == 40
     expected = binom.sf(scores.statistic - 1, scores.n_scored, 0.5)
     np.testing.assert_allclose(scores.pvalue, expected, rtol=1e-9)
-    assert any("each p-value holds for its document alone" in note for note in alone.notes)
+    assert any("each p-value is valid for its document alone" in note for note in alone.notes)
     assert not any("max_sharing" in note for note in scores.notes)
 
 

@@ -283,8 +283,8 @@ def radioactivity(
         claim="text" if "recorded" in chosen.needs else "model",
         setting=chosen.setting,
         why=chosen.why,
-        would_help=_would_help(index, names, useless.keys()),
-        unused={name: useless.get(name) or _why_unused(name, names) for name in unused},
+        would_help=_would_help(index, names, useless),
+        unused={name: useless.get(name) or _why_unused(name, names, useless) for name in unused},
         result=result,
     )
 
@@ -299,10 +299,10 @@ def _without_pvalue(scheme: Scheme, phi: KgramSet | None) -> dict[str, str]:
     return useless
 
 
-def _why_unused(name: str, names: frozenset[str]) -> str:
-    """Why something that was given has no part in the chosen test."""
-    lacking = [sorted(test.needs - names) for test in _TESTS if name in test.needs]
-    least = min(lacking, key=len)
+def _why_unused(name: str, names: frozenset[str], useless: Collection[str]) -> str:
+    """Why something that was given, and is not useless, has no part in the chosen test."""
+    tests = [test for test in _TESTS if name in test.needs and test.needs.isdisjoint(useless)]
+    least = min((sorted(test.needs - names) for test in tests), key=len)
     if not least:
         return "the tests that use it are weaker"
     return f"the tests that use it need {' and '.join(f'{one}=' for one in least)} too"
