@@ -53,8 +53,13 @@ def score(
         One prompt a document; a corpus brings its own.
     progress : callable, optional
         Called with each batch of a corpus after it was scored (with `memory`, after it was read).
-    dedup, filter, start, threads, prompt_role, curve, memory, tmp
+    dedup, filter, start, threads, prompt_role, curve
         As in `Scorer`.
+    memory : int or str, optional
+        How much memory may be used, as ``"1GiB"``; windows beyond it go to files. The result is the
+        same.
+    tmp : path or sequence of paths, optional
+        Folders for those files, which are removed afterwards; by default the system's.
     executor : {"ray"}, optional
         Where a corpus is scored: by tasks of a Ray cluster (the one that this process is connected
         to, or that ``RAY_ADDRESS`` names, or a new one here). `tmp` then names folders that all
@@ -87,15 +92,19 @@ def score(
         )
     scorer = Scorer(
         scheme,
-        dedup,
+        dedup=dedup,
         filter=filter,
         start=start,
         threads=threads,
         prompt_role=prompt_role,
         curve=curve,
-        memory=memory,
-        tmp=tmp,
     )
+    if memory is not None:
+        from radscore.runs.sizes import budget_of, folders_of
+
+        scorer.core.set_limit(budget_of(memory).windows, folders_of(tmp))
+    elif tmp is not None:
+        raise ArgumentError("tmp has no effect without memory")
     if type(documents).__module__.partition(".")[0] == "datasets":
         from radscore.corpus import open_corpus
 

@@ -38,8 +38,8 @@ DATA = Path(__file__).parents[1] / "corpus" / "data"
 @pytest.mark.parametrize("name", SCHEMES)
 def test_any_units_parts_and_limits(opened, tmp_path, name, dedup):
     corpus, scheme = opened(), SCHEMES[name]()
-    expected = repr(rs.score(corpus, scheme, dedup))  # a p-value may be no number
-    assert repr(rs.score(corpus, scheme, dedup, memory="64MiB", tmp=tmp_path)) == expected
+    expected = repr(rs.score(corpus, scheme, dedup=dedup))  # a p-value may be no number
+    assert repr(rs.score(corpus, scheme, dedup=dedup, memory="64MiB", tmp=tmp_path)) == expected
     assert not list(tmp_path.iterdir())
     for number, (unit_bytes, parts, bits) in enumerate([(10**9, 1, 12), (9_001, 3, 5)]):
         more = [tmp_path / "more"]
@@ -656,11 +656,11 @@ def test_prompts_that_exclude_by_a_keyed_seed_are_refused(tmp_path):
     path.write_text("".join(json.dumps({"ids": r[4:], "prompt": r[:4]}) + "\n" for r in rows))
     corpus = rs.open_corpus(path, field="ids", prompt_field="prompt", vocab_size=VOCAB)
     additive = rs.KGW(vocab_size=VOCAB, context_width=2, seeding="additive")
-    with pytest.raises(rs.ArgumentError, match="prompts exclude by seed"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompts exclude by seed"):
         prepare(tmp_path / "run", corpus, additive)
     keyed = rs.Keyed(vocab_size=VOCAB, key=bytes(16), context_width=2)
     run = prepare(tmp_path / "run", corpus, keyed)
-    with pytest.raises(rs.ArgumentError, match="prompts exclude by seed"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompts exclude by seed"):
         run.check_scheme(additive)
     padded = rs.VLLMGumbel(vocab_size=VOCAB, key=1, context_width=2)
     for scheme in (additive, padded, keyed):

@@ -1,4 +1,4 @@
-"""``radscore test membership``: losses of a model, members against non-members."""
+"""``radscore test membership``: losses of a model, members against nonmembers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from radscore.cli.progress import Progress
 if TYPE_CHECKING:
     from radscore.audits.membership import MembershipResult
     from radscore.corpus import Corpus
+    from radscore.progress import Progress as ReadSoFar
 
 __all__ = ["register"]
 
@@ -153,11 +154,13 @@ def run(args: argparse.Namespace) -> int:
         check_outputs(args, corpora[name])
     _check_apart(corpora)
     progress: list[Progress] = []
+    shown = [0, 0]
 
-    def show(n: int, total: int) -> None:
+    def show(read: ReadSoFar) -> None:
         if not progress:  # how many there are is known once all are cut
-            progress.append(Progress(total, quiet=args.quiet, asked=args.progress))
-        progress[0].add(n, n * args.length)
+            progress.append(Progress(read.total or 0, quiet=args.quiet, asked=args.progress))
+        progress[0].add(read.done - shown[0], read.tokens - shown[1])
+        shown[:] = read.done, read.tokens
 
     try:
         result = test_membership(
@@ -209,7 +212,7 @@ def _rows(
     rows = [
         ("model", f"fingerprint {result.model}"),
         ("members", _side(result.n_members, result, result.member_loss)),
-        ("non-members", _side(result.n_nonmembers, result, result.nonmember_loss)),
+        ("nonmembers", _side(result.n_nonmembers, result, result.nonmember_loss)),
         ("removed", "\n".join(removed)),
         (calibrated, f"{result.member_score:.6g} and {result.nonmember_score:.6g}"),
         ("difference", f"{result.statistic:.6g}, of the distribution functions"),

@@ -85,7 +85,7 @@ class ScoreRun:
             return
         self._scorer = Scorer(
             scheme,
-            rules.dedup,
+            dedup=rules.dedup,
             filter=rules.filter,
             start=rules.start,
             threads=rules.threads,
@@ -190,7 +190,7 @@ class ScoreRun:
             return score_batch(
                 batch.documents,
                 self._scheme,
-                rules.dedup,
+                dedup=rules.dedup,
                 prompts=batch.prompts,
                 filter=rules.filter,
                 start=rules.start,
@@ -273,9 +273,9 @@ class ScoreRun:
             raise StateError(f"{self._state} is no state of radscore score") from None
         if version != _VERSION:
             raise StateError(f"{self._state} is of version {version}, not {_VERSION}")
-        self._same("--dedup", rules.dedup, scorer.dedup)
-        self._same("--start", rules.start, scorer.start)
-        self._same("--prompt-role", rules.prompt_role, scorer.prompt_role)
+        self._same("--dedup", rules.dedup, scorer.rules.dedup)
+        self._same("--start", rules.start, scorer.rules.start)
+        self._same("--prompt-role", rules.prompt_role, scorer.rules.prompt_role)
         self._same("--per-document", rules.per_document, rows is not None)
         self._same("--max-contexts", rules.max_contexts, extra.get("max_contexts"))
         self._same("--max-sharing", rules.max_sharing, extra.get("max_sharing"))
