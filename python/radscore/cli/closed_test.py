@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
-from radscore.cli.kgrams import load_kgrams
+from radscore.cli.kgrams.sets import load_kgrams
 from radscore.cli.options import add_command, add_scheme_options, check_inputs, natural
 from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
 
@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
     how = {
         "tokenizer": args.tokenizer,
         "prompt_field": None if args.no_prompts else args.prompt_field,
-        "text_field": args.field,
+        "field": args.field,
         "on_error": args.on_error,
     }
     answers = open_answers(args.inputs, **how)
