@@ -29,15 +29,15 @@ REPETITIONS: Final = 5
 
 def rows() -> list[Row]:
     """One row for each kernel, all cores."""
-    before = rs.kernel()
+    before = rs.kernels.kernel()
     try:
-        return [_row(kernel) for kernel in rs.available_kernels()]
+        return [_row(kernel) for kernel in rs.kernels.available_kernels()]
     finally:
-        rs.set_kernel(before)
+        rs.kernels.set_kernel(before)
 
 
 def _row(kernel: str) -> Row:
-    rs.set_kernel(kernel)
+    rs.kernels.set_kernel(kernel)
     ids = zipf_ids(N_TOKENS, VOCAB_SIZE, seed=0)
     key = rs.Key.from_hex("000102030405060708090a0b0c0d0e0f")
     scheme = rs.Keyed(key=key, vocab_size=VOCAB_SIZE, gamma=0.25, context_width=2)

@@ -62,7 +62,7 @@ def rows(n: int = N_TOKENS) -> list[Row]:
             peers = {"polars": _polars(keys), "DuckDB": _duckdb(keys)}
             del keys
         # Where units are not windows, fewer are scored; that the windows are the same is seen here.
-        windows = rs.score(documents, scheme, "window").n_scored
+        windows = rs.score(documents, scheme, dedup="window").n_scored
         for peer, theirs in peers.items():
             check = partial(_check, windows, rs.score(documents, scheme))
             ours = partial(rs.score, documents, scheme)

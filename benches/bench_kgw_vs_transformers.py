@@ -31,7 +31,11 @@ EVERY_KERNEL: Final = ("lefthash", 2)
 def rows() -> list[Row]:
     """One row for each seeding, kernel and number of threads."""
     torch: Any = importlib.import_module("torch")
-    threads, before, fastest = torch.get_num_threads(), rs.kernel(), rs.available_kernels()[-1]
+    threads, before, fastest = (
+        torch.get_num_threads(),
+        rs.kernels.kernel(),
+        rs.kernels.available_kernels()[-1],
+    )
     torch.set_num_threads(1)
     try:
         return [
@@ -42,11 +46,15 @@ def rows() -> list[Row]:
         ]
     finally:
         torch.set_num_threads(threads)
-        rs.set_kernel(before)
+        rs.kernels.set_kernel(before)
 
 
 def _kernels(case: tuple[str, int]) -> tuple[str, ...]:
-    return rs.available_kernels() if case == EVERY_KERNEL else rs.available_kernels()[-1:]
+    return (
+        rs.kernels.available_kernels()
+        if case == EVERY_KERNEL
+        else rs.kernels.available_kernels()[-1:]
+    )
 
 
 def _row(torch: Any, seeding: str, width: int, kernel: str, workers: int) -> Row:
@@ -64,7 +72,7 @@ def _row(torch: Any, seeding: str, width: int, kernel: str, workers: int) -> Row
     detector = transformers.WatermarkDetector(model, "cpu", config, ignore_repeated_ngrams=True)
     scheme = rs.KGW.from_transformers(config, VOCAB_SIZE)
     batch = torch.from_numpy(ids)[None]
-    rs.set_kernel(kernel)
+    rs.kernels.set_kernel(kernel)
     return compare(
         f"transformers {seeding}, width {width}; {kernel}, {workers} thread{'s' * (workers > 1)}",
         N_TOKENS,

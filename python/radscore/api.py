@@ -29,8 +29,8 @@ __all__ = ["score"]
 def score(
     documents: Corpus | DocumentsLike,
     scheme: Scheme,
-    dedup: Dedup = "unit",
     *,
+    dedup: Dedup = "unit",
     prompts: DocumentsLike | None = None,
     filter: KgramSet | None = None,
     start: int | None = None,
@@ -113,8 +113,8 @@ def score(
     if corpus is not None:
         batches = _batches(corpus, progress)
     else:
-        documents = Documents.of(documents)
-        batches = iter([(documents, None if prompts is None else Documents.of(prompts))])
+        own = Documents.of(documents)
+        batches = iter([(own, None if prompts is None else Documents.of(prompts))])
     if memory is not None:
         result = _score_stream(batches, scheme, memory, threads, tmp, **options)
     else:
@@ -125,7 +125,7 @@ def score(
     if corpus is not None:
         notes = (*corpus.notes, *result.notes)
         return replace(result, n_skipped=corpus.skipped.count, notes=notes)
-    note = doubt_of_ids(documents.id_range[1], documents.n_tokens, scheme.vocab_size)
+    note = doubt_of_ids(own.id_range[1], own.n_tokens, scheme.vocab_size)
     return result if note is None else replace(result, notes=(*result.notes, note))
 
 

@@ -1,4 +1,4 @@
-"""The errors that radscore raises, by cause."""
+"""The errors that radscore raises on purpose, by cause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class RadscoreError(Exception):
-    """Base class of everything that radscore raises on purpose."""
+    """Base class of all errors that radscore raises on purpose."""
 
 
 class ArgumentError(RadscoreError, ValueError):
@@ -37,11 +37,11 @@ class TokenError(RadscoreError, ValueError):
 
 
 class CorpusError(RadscoreError, ValueError):
-    """A corpus file is missing, damaged or not what it was said to be; names file and line."""
+    """A corpus file is missing, damaged or not of its format; the message names file and line."""
 
 
 class ModelError(RadscoreError):
-    """A model, its tokenizer or its endpoint is not what a test needs, or does not answer."""
+    """A model, tokenizer or endpoint is not what a test needs, or does not answer."""
 
 
 class StorageError(RadscoreError):

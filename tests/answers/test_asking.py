@@ -221,7 +221,7 @@ def test_a_line_end_is_no_part_of_a_key(stub, monkeypatch, cli, asked):
 @pytest.mark.parametrize("between", ["\r\n", "\n", "\x1b", "\x7f", "\u2019", "\u00a0", "\ufeff"])
 def test_a_key_that_no_header_can_hold_is_refused_unseen(stub, monkeypatch, cli, asked, between):
     monkeypatch.setenv("MY_KEY", f"gsk_0123{between}456789")
-    with pytest.raises(rs.ArgumentError, match="api_key_env must name a variable") as caught:
+    with pytest.raises(rs.errors.ArgumentError, match="api_key_env must name a variable") as caught:
         run(stub, ["a"], "a.jsonl", api_key_env="MY_KEY")
     done = cli(*asked, "--endpoint", stub.url, "--out", "a.jsonl", "--api-key-env", "MY_KEY")
     assert done.code == 2
@@ -461,7 +461,7 @@ def test_changed_settings_are_refused_unless_told(stub, tmp_path):
     out = tmp_path / "a.jsonl"
     run(stub, ["a"], out, max_tokens=10, extra={"stop": ("x", "y")})
     assert run(stub, ["a"], out, max_tokens=10, extra={"stop": ["x", "y"]}).n_before == 1
-    with pytest.raises(rs.ArgumentError, match=r"max_tokens 10, not 11.*extra"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"max_tokens 10, not 11.*extra"):
         run(stub, ["a", "b"], out, max_tokens=11)
     assert stub.seen == ["a"]
     report = run(stub, ["a", "b"], out, max_tokens=11, accept_changes=True)
@@ -514,16 +514,16 @@ def test_changed_settings_are_refused_unless_told(stub, tmp_path):
     ],
 )
 def test_arguments_that_are_not_allowed(stub, tmp_path, options, match):
-    with pytest.raises(rs.ArgumentError, match=match):
+    with pytest.raises(rs.errors.ArgumentError, match=match):
         run(stub, ["a"], tmp_path / "a.jsonl", **options)
     assert stub.seen == []
     assert not (tmp_path / "a.jsonl").exists()
 
 
 def test_text_that_is_no_text_and_no_prompts(stub, tmp_path):
-    with pytest.raises(rs.ArgumentError, match="prompt 1 is no text"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompt 1 is no text"):
         run(stub, ["a", "\ud800"], tmp_path / "a.jsonl")
-    with pytest.raises(rs.ArgumentError, match="prompts must not be empty"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompts must not be empty"):
         run(stub, [], tmp_path / "a.jsonl")
 
 

@@ -12,8 +12,9 @@ import pytest
 import radscore as rs
 from radscore.answers.grouping import count_windows, kept_windows
 from radscore.answers.weights import CONTRASTS, COUNTS, DEFAULT_CONTRAST, DEFAULT_COUNT
-from radscore.audits.closed import add_weighted
+from radscore.audits.answer_scorer import add_weighted
 from radscore.audits.closed import test_closed as closed
+from radscore.scoring.evidence import score_result
 from radscore.stats import BernoulliLaw
 from scipy.stats import kstest
 
@@ -67,7 +68,10 @@ def share_below(level, scorer, order):
     tallies = scorer.tallies()
 
     def small(place):
-        return scorer._result(order[place], tallies[order[place]], []).pvalue <= level
+        i = order[place]
+        units = scorer.core.weighted_units(i)
+        result = score_result(tallies[i], scorer.schemes[i], scorer.rules, units=units)
+        return result.pvalue <= level
 
     return bisect.bisect_left(range(len(order)), True, key=lambda place: not small(place)) / len(
         order
@@ -113,7 +117,7 @@ def test_plain_pvalues_are_uniform_over_keys_and_repetitions_break_them(name, hu
     said = rs.Documents.of(list(human[0])[:5] * 8)
     found = {}
     for dedup in ("unit", "none"):
-        scorer = rs.Scorer(decoys, dedup)
+        scorer = rs.Scorer(decoys, dedup=dedup)
         scorer.add(said)
         found[dedup] = kstest(uniform_over_steps(scheme, scorer.tallies()), "uniform").pvalue
     assert found["unit"] > LEVEL

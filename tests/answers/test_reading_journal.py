@@ -70,7 +70,7 @@ def test_which_field_is_read(tmp_path):
         (write(tmp_path / "z.jsonl", [{"prompt": "p", "text": "t"}]), "give a tokenizer"),
         (write(tmp_path / "w.jsonl", [{"prompt": "p"}]), "no field 'token_ids'"),
     ):
-        with pytest.raises(rs.CorpusError, match=match):
+        with pytest.raises(rs.errors.CorpusError, match=match):
             open_answers(path)
 
 
@@ -78,16 +78,18 @@ def test_bad_records_are_named_or_counted(tmp_path):
     path = tmp_path / "x.jsonl"
     rows = ['{"prompt": "p", "text": "t"}', "{", '{"text": "t"}', '{"prompt": "p", "text": 5}', "7"]
     path.write_text("\n".join(rows) + "\n")
-    with pytest.raises(rs.CorpusError, match=r"x\.jsonl:2: not JSON"):
+    with pytest.raises(rs.errors.CorpusError, match=r"x\.jsonl:2: not JSON"):
         open_answers(path, tokenizer=TOKENIZER)
     answers = open_answers(path, tokenizer=TOKENIZER, on_error="skip")
     assert (len(answers), answers.skipped.count) == (1, 4)
     assert "x.jsonl:3: no field 'prompt'" in answers.skipped.examples[1]
-    with pytest.raises(rs.CorpusError, match=r"x\.jsonl:1: no field 'nix'; there is: prompt, text"):
+    with pytest.raises(
+        rs.errors.CorpusError, match=r"x\.jsonl:1: no field 'nix'; there is: prompt, text"
+    ):
         open_answers(path, tokenizer=TOKENIZER, text_field="nix")
     empty = tmp_path / "e.jsonl"
     empty.write_text("")
-    with pytest.raises(rs.CorpusError, match="no answers in"):
+    with pytest.raises(rs.errors.CorpusError, match="no answers in"):
         open_answers(empty, tokenizer=TOKENIZER)
 
 
@@ -105,7 +107,7 @@ def test_failures_are_counted_once_and_not_after_an_answer(tmp_path):
     assert answers.prompt_ids == {two.prompt_id, three.prompt_id}
     with Journal(tmp_path / "y.jsonl", {"model": "m"}) as journal:
         journal.answer(one, {"error": "500"})
-    with pytest.raises(rs.CorpusError, match=r"no answers in .*; 1 questions failed"):
+    with pytest.raises(rs.errors.CorpusError, match=r"no answers in .*; 1 questions failed"):
         open_answers(tmp_path / "y.jsonl", tokenizer=TOKENIZER)
 
 
@@ -115,7 +117,7 @@ def test_failures_are_counted_once_and_not_after_an_answer(tmp_path):
 def test_prompts_that_are_none(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text("\n\n")
-    with pytest.raises(rs.CorpusError, match=r"no prompts in .*p\.jsonl"):
+    with pytest.raises(rs.errors.CorpusError, match=r"no prompts in .*p\.jsonl"):
         read_prompts(path)
     for row, match in (
         ('{"prompt": 5}', r"p\.jsonl:1: field 'prompt' must hold text, not int"),
@@ -125,11 +127,11 @@ def test_prompts_that_are_none(tmp_path):
         ("{", "not JSON"),
     ):
         path.write_text(row + "\n")
-        with pytest.raises(rs.CorpusError, match=match):
+        with pytest.raises(rs.errors.CorpusError, match=match):
             read_prompts(path)
     path.write_text('{"question": "x"}\n')
     assert read_prompts(path, "question") == ["x"]
-    with pytest.raises(rs.CorpusError, match="no such file or folder"):
+    with pytest.raises(rs.errors.CorpusError, match="no such file or folder"):
         read_prompts(tmp_path / "missing.jsonl")
 
 
@@ -172,7 +174,7 @@ def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
         journal.answer(two, content)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + tail)
-    with pytest.raises(rs.ArgumentError, match="m 1, not 2"):
+    with pytest.raises(rs.errors.ArgumentError, match="m 1, not 2"):
         Journal(path, {"m": 2})
     assert path.read_bytes() == whole[:-1] + tail
     with Journal(path, {"m": 1}) as journal:
@@ -201,7 +203,7 @@ def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
 def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path, content):
     path = tmp_path / "j"
     path.write_text(content)
-    with pytest.raises(rs.StateError, match="j:1: this is no record of an answer"):
+    with pytest.raises(rs.errors.StateError, match="j:1: this is no record of an answer"):
         Journal(path, {})
     assert path.read_text() == content
 
@@ -213,14 +215,14 @@ def test_a_damaged_line_in_the_middle_is_not_passed_over(tmp_path):
             journal.answer(question, {"text": "A"})
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:20] + b"\n" + lines[2])
-    with pytest.raises(rs.StateError, match="j:2: "):
+    with pytest.raises(rs.errors.StateError, match="j:2: "):
         Journal(path, {})
 
 
 def test_one_writer_at_a_time(tmp_path):
     with (
         Journal(tmp_path / "j", {}),
-        pytest.raises(rs.StateError, match="another process is writing"),
+        pytest.raises(rs.errors.StateError, match="another process is writing"),
     ):
         Journal(tmp_path / "j", {})
     Journal(tmp_path / "j", {}).close()
@@ -255,7 +257,7 @@ def test_local_answers_depend_on_their_seed_alone(model_folder, tmp_path):
     assert len({tuple(tokens) for tokens in two.values()}) == 14
     again = ask_local(prompts, tmp_path / "a", **options)
     assert (again.n_before, again.n_answered) == (7, 0)
-    with pytest.raises(rs.ArgumentError, match=r"temperature 0\.9, not 0\.5"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"temperature 0\.9, not 0\.5"):
         ask_local(prompts, tmp_path / "a", **{**options, "temperature": 0.5})
 
 
@@ -281,7 +283,7 @@ def test_a_model_without_a_chat_template_says_so(model_folder, tmp_path):
 
     language = load_model(model_folder)
     language.tokenizer.chat_template = None
-    with pytest.raises(rs.ModelError, match="no chat template; with api='completions'"):
+    with pytest.raises(rs.errors.ModelError, match="no chat template; with api='completions'"):
         ask_local(["a"], tmp_path / "a", model=language)
 
 
@@ -462,6 +464,6 @@ def test_asking_needs_its_extra(monkeypatch, tmp_path):
     import sys
 
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(rs.ModelError, match=r"install radscore\[api\]"):
+    with pytest.raises(rs.errors.ModelError, match=r"install radscore\[api\]"):
         ask(["a"], tmp_path / "x", endpoint="http://127.0.0.1:1/v1", model="m")
     assert not (tmp_path / "x").exists()

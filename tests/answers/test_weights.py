@@ -109,13 +109,13 @@ def test_padded_windows_are_those_of_the_scorer(name, documents, prompts, width,
     kept = kept_windows(answers, scheme, prompts=asked)
     if kgrams is not None:
         kept = kept.only(in_filter(kept.contexts, scheme, kgrams, by_seed=False))
-    scorer = rs.Scorer(scheme, "window", filter=kgrams)
+    scorer = rs.Scorer(scheme, dedup="window", filter=kgrams)
     scorer.add(answers, asked)
     tally = scorer.tally()
     assert kept.n_windows == tally.n_windows
     assert scheme.reaches_prompt or tally.n_windows == answers.n_tokens
     assert (kept.n_excluded, kept.n_filtered) == (tally.n_excluded, tally.n_filtered)
-    pairs = rs.Scorer(scheme, "window")
+    pairs = rs.Scorer(scheme, dedup="window")
     pairs.add_pairs(kept.contexts, kept.targets)
     assert pairs.tally().score_sum == pytest.approx(tally.score_sum, rel=1e-12)
     assert pairs.tally().depth_counts == tally.depth_counts
@@ -280,5 +280,7 @@ def test_balanced_weights_of_a_context_add_to_nothing():
 
 
 def test_unknown_weights_are_refused():
-    with pytest.raises(rs.ArgumentError, match="transform must be one of difference, balanced"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match="transform must be one of difference, balanced"
+    ):
         w.weigh(counts_of(1, 1), "best", contrast=True, gamma=0.5)

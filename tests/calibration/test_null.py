@@ -87,7 +87,7 @@ def tallies(scheme, documents, dedup="unit", n_keys=N_KEYS, seed=1):
     decoys = scheme.decoys(n_keys, seed=seed)
     found = []
     for start in range(0, n_keys, 250):
-        scorer = rs.Scorer(decoys[start : start + 250], dedup)
+        scorer = rs.Scorer(decoys[start : start + 250], dedup=dedup)
         scorer.add(documents)
         found += scorer.tallies()
     return found

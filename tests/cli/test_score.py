@@ -93,7 +93,7 @@ def test_the_table_says_the_same(cli, setup, scheme):
 def test_rules_reach_the_scorer(cli, setup, scheme, dedup, start):
     options = [] if start is None else ["--start", start]
     found = cli(*SCORE, "--json", "--dedup", dedup, "--threads", 1, *options).json
-    expected = rs.score(setup, scheme, dedup, start=start)
+    expected = rs.score(setup, scheme, dedup=dedup, start=start)
     assert found["log10_pvalue"] == expected.log10_pvalue
     assert (found["n_scored"], found["dedup"], found["start"]) == (expected.n_scored, dedup, start)
 

@@ -139,7 +139,7 @@ def test_other_settings_are_refused(model, tmp_path, change, name):
     out = tmp_path / "y.jsonl"
     plain = {"max_tokens": 10}
     generate(model, PROMPTS[:1], out, SCHEME, sampling=Sampling(**plain))
-    with pytest.raises(rs.ArgumentError, match=f"was made with {name}") as error:
+    with pytest.raises(rs.errors.ArgumentError, match=f"was made with {name}") as error:
         generate(model, PROMPTS, out, SCHEME, sampling=Sampling(**{**plain, **change}))
     assert "accept" not in str(error.value)
 
@@ -148,17 +148,17 @@ def test_other_models_and_keys_are_refused(model, tmp_path):
     out = tmp_path / "y.jsonl"
     sampling = Sampling(max_tokens=5)
     generate(model, PROMPTS[:1], out, SCHEME, sampling=sampling)
-    with pytest.raises(rs.ArgumentError, match="was made with fingerprint"):
+    with pytest.raises(rs.errors.ArgumentError, match="was made with fingerprint"):
         generate(model, PROMPTS, out, SCHEME.decoys(1)[0], sampling=sampling)
-    with pytest.raises(rs.ArgumentError, match="was made with"):
+    with pytest.raises(rs.errors.ArgumentError, match="was made with"):
         generate(model, PROMPTS, out, sampling=sampling)
     network = tiny_llama(seed=1)
     other = LanguageModel(network, model.tokenizer, "other", VOCAB, None)
-    with pytest.raises(rs.ArgumentError, match="was made with model"):
+    with pytest.raises(rs.errors.ArgumentError, match="was made with model"):
         generate(other, PROMPTS, out, SCHEME, sampling=sampling)
     assert len(records(out)) == 1
     (tmp_path / "x.jsonl").write_text('{"text": "precious"}\n')
-    with pytest.raises(rs.StateError, match="no record of an answer"):
+    with pytest.raises(rs.errors.StateError, match="no record of an answer"):
         generate(model, PROMPTS, tmp_path / "x.jsonl", SCHEME, sampling=sampling)
 
 
@@ -171,7 +171,7 @@ def test_other_tokenizers_are_refused(model, tmp_path):
         return generate(model, PROMPTS[:2], chats if how.chat else out, SCHEME, sampling=how)
 
     def refused(model, what, how=plain):
-        with pytest.raises(rs.ArgumentError, match=f"was made with {what}"):
+        with pytest.raises(rs.errors.ArgumentError, match=f"was made with {what}"):
             go(model, how)
 
     def words(change, template=False):
@@ -208,7 +208,7 @@ def test_the_same_weights_in_other_numbers_are_refused(model, tmp_path):
     before = whole.fingerprint
     half = LanguageModel(network.bfloat16(), model.tokenizer, "model", VOCAB, 256)
     assert half.fingerprint == before
-    with pytest.raises(rs.ArgumentError, match="made with dtype 'float32', not 'bfloat16'"):
+    with pytest.raises(rs.errors.ArgumentError, match="made with dtype 'float32', not 'bfloat16'"):
         generate(half, PROMPTS, out, SCHEME, **how)
 
 
@@ -243,7 +243,7 @@ def test_a_model_that_predicts_nan_is_refused(folder, tmp_path):
         broken.model.model.norm.weight[0] = torch.nan
     out = tmp_path / "y.jsonl"
     for how in (Sampling(max_tokens=3), Sampling(max_tokens=3, temperature=0)):
-        with pytest.raises(rs.ModelError, match=r"logits are no numbers \(NaN\)"):
+        with pytest.raises(rs.errors.ModelError, match=r"logits are no numbers \(NaN\)"):
             generate(broken, PROMPTS, out, SCHEME, sampling=how)
         assert out.read_bytes() == b""
 
@@ -272,7 +272,7 @@ def test_local_answers_have_the_same_records_and_checks(model, folder, tmp_path)
     words = word_tokenizer()
     words.chat_template = "{{ messages[0]['content'] }}"
     other = LanguageModel(model.model, words, "other", VOCAB, 256)
-    with pytest.raises(rs.ArgumentError, match="was made with tokenizer"):
+    with pytest.raises(rs.errors.ArgumentError, match="was made with tokenizer"):
         ask_local([*PROMPTS, "w9"], out, model=other, **name)
     assert len(records(out)) == len(rows)
     assert (
@@ -284,10 +284,10 @@ def test_local_answers_need_a_tokenizer(tmp_path):
     out = tmp_path / "a.jsonl"
     for api in ("chat", "completions"):
         with pytest.raises(
-            rs.ModelError, match=r"LlamaForCausalLM has no tokenizer, .* tokenizer="
+            rs.errors.ModelError, match=r"LlamaForCausalLM has no tokenizer, .* tokenizer="
         ):
             ask_local(["w1"], out, model=tiny_llama(), api=api)
-    with pytest.raises(rs.ArgumentError, match="temperature must be 0"):
+    with pytest.raises(rs.errors.ArgumentError, match="temperature must be 0"):
         ask_local(["w1"], out, model=load_model(save_folder(tmp_path, None, word_tokenizer())),
                   temperature=1e-9)  # fmt: skip
     assert not out.exists()
@@ -318,7 +318,7 @@ def test_out_of_memory(model, folder, tmp_path):
     nothing = load_model(folder)
     limited(nothing.model, 0)
     out = tmp_path / "none.jsonl"
-    with pytest.raises(rs.ModelError, match="out of memory with a single text of 8 tokens"):
+    with pytest.raises(rs.errors.ModelError, match="out of memory with a single text of 8 tokens"):
         generate(nothing, PROMPTS, out, SCHEME, sampling=sampling)
     assert out.read_bytes() == b""
     broken = load_model(folder)
@@ -380,20 +380,20 @@ def test_wrong_input(model, tmp_path):
         with pytest.raises(kind, match=match):
             generate(model, prompts, out, scheme, sampling=Sampling(**sampling))
 
-    fails(rs.ArgumentError, "prompts must not be empty", [])
-    fails(rs.ArgumentError, "a prompt is empty", ["w1", ""], max_tokens=5)
+    fails(rs.errors.ArgumentError, "prompts must not be empty", [])
+    fails(rs.errors.ArgumentError, "a prompt is empty", ["w1", ""], max_tokens=5)
     long = " ".join(["w1"] * 200)
-    fails(rs.ArgumentError, "has 200 tokens, and with 57 more .* 256", [long], max_tokens=57)
-    fails(rs.ArgumentError, "max_tokens must be from 1", max_tokens=0)
-    fails(rs.ArgumentError, "system has no effect without chat", system="w1")
-    fails(rs.ArgumentError, "delta has no effect", scheme=None, delta=1.0)
+    fails(rs.errors.ArgumentError, "has 200 tokens, and with 57 more .* 256", [long], max_tokens=57)
+    fails(rs.errors.ArgumentError, "max_tokens must be from 1", max_tokens=0)
+    fails(rs.errors.ArgumentError, "system has no effect without chat", system="w1")
+    fails(rs.errors.ArgumentError, "delta has no effect", scheme=None, delta=1.0)
     large = rs.Keyed(key=bytes(16), vocab_size=VOCAB + 1)
-    fails(rs.ModelError, f"scores {VOCAB} tokens, fewer than", scheme=large)
-    fails(rs.ModelError, "has no tokenizer", model=tiny_llama())
+    fails(rs.errors.ModelError, f"scores {VOCAB} tokens, fewer than", scheme=large)
+    fails(rs.errors.ModelError, "has no tokenizer", model=tiny_llama())
     bare = LanguageModel(model.model, word_tokenizer(template=False), "bare", VOCAB, 256)
-    fails(rs.ModelError, "no chat template", model=bare, chat=True)
+    fails(rs.errors.ModelError, "no chat template", model=bare, chat=True)
     wide = LanguageModel(model.model, word_tokenizer(VOCAB + 50), "wide", VOCAB, 256)
-    fails(rs.ModelError, "the tokenizer is not the model's", ["w140"], wide)
+    fails(rs.errors.ModelError, "the tokenizer is not the model's", ["w140"], wide)
     assert not out.exists() or out.read_bytes() == b""
 
 

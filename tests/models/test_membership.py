@@ -19,6 +19,7 @@ from radscore.cli import main  # noqa: E402
 from radscore.documents import Documents  # noqa: E402
 from radscore.models.loading import LanguageModel, as_language_model, load_model  # noqa: E402
 from radscore.models.losses import cut, document_losses  # noqa: E402
+from radscore.progress import Progress  # noqa: E402
 from tiny import VOCAB, save_folder, tiny_llama, word_tokenizer  # noqa: E402
 
 LENGTH = 32
@@ -96,9 +97,11 @@ def test_losses_with_little_memory(trained):
     got = document_losses(model, MEMBERS[:20], batch_tokens=20 * LENGTH)
     np.testing.assert_allclose(got, document_losses(trained, MEMBERS[:20]), rtol=1e-5)
     assert sizes[:4] == [20 * LENGTH, 10 * LENGTH, 5 * LENGTH, 2 * LENGTH]
-    with pytest.raises(rs.ModelError, match="out of memory with a single text of 100 tokens"):
+    with pytest.raises(
+        rs.errors.ModelError, match="out of memory with a single text of 100 tokens"
+    ):
         document_losses(model, texts(1, 0, 100))
-    with pytest.raises(rs.ModelError, match="a text of 257 tokens is beyond the 256"):
+    with pytest.raises(rs.errors.ModelError, match="a text of 257 tokens is beyond the 256"):
         document_losses(model, texts(1, 0, 257))
 
 
@@ -118,9 +121,7 @@ def test_members_have_lower_losses(trained):
 
 def test_the_result(trained):
     seen = []
-    result = membership(
-        trained, MEMBERS, FRESH, length=LENGTH, progress=lambda *done: seen.append(done)
-    )
+    result = membership(trained, MEMBERS, FRESH, length=LENGTH, progress=seen.append)
     losses = document_losses(trained, MEMBERS)
     sizes = [len(zlib.compress(trained.tokenizer.decode(ids).encode())) for ids in MEMBERS.tolist()]
     np.testing.assert_allclose(result.member_scores, losses / sizes, rtol=1e-12)
@@ -136,8 +137,8 @@ def test_the_result(trained):
     assert result.removed == {}
     assert result.notes == (result.notes[0],)
     assert "independent draws from one distribution" in result.notes[0]
-    assert sum(n for n, _ in seen) == 120
-    assert {total for _, total in seen} == {120}
+    assert [one.done for one in seen] == sorted({one.done for one in seen})
+    assert seen[-1] == Progress(120, 120, 120 * LENGTH)
     plain = result.to_dict()
     assert json.loads(json.dumps(plain))["log10_pvalue"] == result.log10_pvalue
     assert "member_scores" not in plain
@@ -172,7 +173,7 @@ def test_degrees_of_supervision(trained):
     claimed = membership(trained, MEMBERS, FRESH, supervision=0.1, length=LENGTH)
     assert claimed.log10_pvalue == results[1.0].log10_pvalue
     assert claimed.supervision == 0.1
-    with pytest.raises(rs.ArgumentError, match="single member needs 999"):
+    with pytest.raises(rs.errors.ArgumentError, match="single member needs 999"):
         membership(trained, MEMBERS, FRESH, unseen=UNSEEN, supervision=0.001, length=LENGTH)
 
 
@@ -236,7 +237,7 @@ def test_units_and_notes(trained):
     few = membership(trained, MEMBERS[:3], FRESH[:3], length=LENGTH)
     assert any("no p-value can be below 0.05" in note for note in few.notes)
     same = membership(trained, MEMBERS, np.concatenate([FRESH, MEMBERS[:7]]), length=LENGTH)
-    assert any("7 sentences of the non-members are also" in note for note in same.notes)
+    assert any("7 sentences of the nonmembers are among the members" in note for note in same.notes)
     bare = as_language_model(trained.model)
     assert any(
         "no tokenizer" in note for note in membership(bare, MEMBERS, FRESH, length=LENGTH).notes
@@ -291,14 +292,18 @@ def test_strings_and_corpora(trained, tmp_path):
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"supervision": 0}, rs.ArgumentError, "supervision must be a number above 0"),
-        ({"supervision": 1.5}, rs.ArgumentError, "supervision must be a number above 0"),
-        ({"calibration": "gzip"}, rs.ArgumentError, "calibration must be one of zlib, none"),
-        ({"unit": "word"}, rs.ArgumentError, "unit must be one of sentence, document"),
-        ({"length": 1}, rs.ArgumentError, "length must be from 2"),
-        ({"length": 33}, rs.TokenError, "members has no sentence: none of its 60 documents"),
-        ({"members": []}, rs.TokenError, "members has no sentence"),
-        ({"nonmembers": [[VOCAB] * 40]}, rs.TokenError, "nonmembers: token id 128 at position 0"),
+        ({"supervision": 0}, rs.errors.ArgumentError, "supervision must be a number above 0"),
+        ({"supervision": 1.5}, rs.errors.ArgumentError, "supervision must be a number above 0"),
+        ({"calibration": "gzip"}, rs.errors.ArgumentError, "calibration must be one of zlib, none"),
+        ({"unit": "word"}, rs.errors.ArgumentError, "unit must be one of sentence, document"),
+        ({"length": 1}, rs.errors.ArgumentError, "length must be from 2"),
+        ({"length": 33}, rs.errors.TokenError, "members has no sentence: none of its 60 documents"),
+        ({"members": []}, rs.errors.TokenError, "members has no sentence"),
+        (
+            {"nonmembers": [[VOCAB] * 40]},
+            rs.errors.TokenError,
+            "nonmembers: token id 128 at position 0",
+        ),
     ],
 )
 def test_wrong_arguments(trained, options, kind, message):
@@ -342,7 +347,7 @@ def test_command(place, capsys, trained):
     assert "independent draws from one distribution" in shown
     assert main([*COMMAND, "--length", "16", "--unit", "sentence", "--plot", "none.svg"]) == 0
     shown = capsys.readouterr().out
-    assert "p-value            none: sentences of one document are no independent draws" in shown
+    assert "p-value            none: sentences of one document are not independent draws" in shown
     assert "no p-value" in (place / "none.svg").read_text()
 
 

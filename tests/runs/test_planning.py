@@ -247,6 +247,6 @@ def test_windows_of_a_plan_are_those_of_the_score(tmp_path, scheme):
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(json.dumps({"input_ids": row}) for row in rows))
     plan = plan_corpus(open_corpus(path), scheme)
-    result = rs.score(rows, scheme, "window")
+    result = rs.score(rows, scheme, dedup="window")
     assert (plan.n_windows, plan.distinct.value) == (result.n_windows, result.n_scored)
     assert plan.vocab_size == 50

@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 import radscore as rs
 from radscore.errors import ArgumentError, StorageError
-from radscore.runs import Run, manifest, map_shard, merge, prepare, reduce_bucket, score_run
+from radscore.runs import (
+    Run,
+    buckets,
+    manifest,
+    map_shard,
+    merge,
+    prepare,
+    reduce_bucket,
+    score_run,
+)
 from radscore.runs.steps import ShardMapper
 from run_schemes import SCHEMES, VOCAB, keyed
 
@@ -40,7 +49,7 @@ def test_few_checks_are_repeated(opened, tmp_path, monkeypatch):
 
     count(type(corpus), "manifest")
     count(rs.KgramSet, "load")
-    count(rs.runs.buckets, "_checksum")
+    count(buckets, "_checksum")
     count(type(run), "marker")
     count(manifest._core, "read_unit")
     expected = score_run(run, corpus, scheme)
@@ -105,7 +114,9 @@ def test_a_changed_configuration_is_refused(opened, files, tmp_path, change, say
     with pytest.raises(StorageError, match=f"holds a run {says};"):
         prepare(tmp_path, corpus, scheme, **options)
     run = prepare(tmp_path, corpus, scheme, **options, fresh=True)
-    expected = rs.score(corpus, scheme, options.get("dedup", "unit"), filter=options.get("filter"))
+    expected = rs.score(
+        corpus, scheme, dedup=options.get("dedup", "unit"), filter=options.get("filter")
+    )
     assert score_run(run, corpus, scheme) == expected
 
 

@@ -19,8 +19,8 @@ from run_schemes import SCHEMES, VOCAB, keyed
 @pytest.mark.parametrize("name", SCHEMES)
 def test_any_shards_buckets_and_limits(opened, tmp_path, name, dedup):
     corpus, scheme = opened(), SCHEMES[name]()
-    expected = repr(rs.score(corpus, scheme, dedup))  # a p-value may be no number
-    assert repr(rs.score(corpus, scheme, dedup, memory="64MiB", tmp=tmp_path)) == expected
+    expected = repr(rs.score(corpus, scheme, dedup=dedup))  # a p-value may be no number
+    assert repr(rs.score(corpus, scheme, dedup=dedup, memory="64MiB", tmp=tmp_path)) == expected
     assert not list(tmp_path.iterdir())
     for number, (shard_bytes, buckets, bits) in enumerate([(10**9, 1, 12), (9_001, 3, 5)]):
         more = [tmp_path / "more"]

@@ -27,8 +27,8 @@ def test_documents_in_memory(tmp_path, monkeypatch, name, dedup):
     scheme = SCHEMES[name]()
     docs = Documents.of(DOCS)
     docs = Documents(docs.values, docs.offsets[3:-2])
-    expected = repr(rs.score(docs, scheme, dedup))
-    assert repr(rs.score(docs, scheme, dedup, memory="64MiB", tmp=tmp_path)) == expected
+    expected = repr(rs.score(docs, scheme, dedup=dedup))
+    assert repr(rs.score(docs, scheme, dedup=dedup, memory="64MiB", tmp=tmp_path)) == expected
     assert not list(tmp_path.iterdir())
 
 

@@ -219,14 +219,14 @@ def kept_windows(
     with_target = scheme.seed_kind == "target"
     if prompts is not None and (width > 1 or with_target):
         before, owners = _prompt_windows(prompts, width - 1, padding, with_target=with_target)
-        near = neighbours(scheme, window_draws(scheme, before))
+        near = neighbours(window_draws(before, scheme), scheme)
         owners = np.tile(owners, len(near))
         # marked text may begin anywhere in a prompt, after a context that nobody sees
         for own in range(scheme.core.least_own, width - 1):
             tails, more = _tails(prompts, own, with_target=with_target)
-            near.append(tail_draws(scheme, tails))
+            near.append(tail_draws(tails, scheme))
             owners = np.concatenate([owners, more])
-        mine = _draw_columns(scheme, window_draws(scheme, rows))
+        mine = _draw_columns(scheme, window_draws(rows, scheme))
         theirs = _draw_columns(scheme, np.concatenate(near))
         if not any_prompt:
             mine.insert(0, (numbers, len(documents)))  # first, so that places are near each other
@@ -248,7 +248,7 @@ def in_filter(
     if not by_seed:
         size = scheme.vocab_size
         return _among(_columns(contexts, size), _columns(phi.to_numpy(), size))
-    mine, theirs = (context_draws(scheme, one) for one in (contexts, phi.to_numpy()))
+    mine, theirs = (context_draws(one, scheme) for one in (contexts, phi.to_numpy()))
     return _among(_draw_columns(scheme, mine), _draw_columns(scheme, theirs))
 
 

@@ -16,6 +16,7 @@ from radscore.cli.progress import Progress
 if TYPE_CHECKING:
     from radscore.audits.membership import MembershipResult
     from radscore.corpus import Corpus
+    from radscore.progress import Progress as ReadSoFar
 
 __all__ = ["register"]
 

@@ -27,7 +27,7 @@ from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.per_document import check_suffix
 from radscore.cli.progress import ProgressBar
 from radscore.cli.report import json_fields, table_rows
-from radscore.cli.score_loop import Rules, ScoreLoop
+from radscore.cli.score_loop import ScoreLoop, ScoreOptions
 from radscore.cli.score_run import add_memory, check_memory, score_in_run
 from radscore.scoring.per_document import MAX_SHARING
 
@@ -183,7 +183,7 @@ def _score_in_memory(
     args: argparse.Namespace, corpus: Corpus, scheme: Any, phi: KgramSet | None
 ) -> int:
     sharing = MAX_SHARING if args.max_sharing is None else args.max_sharing or None
-    rules = Rules(
+    options = ScoreOptions(
         dedup=args.dedup,
         filter=phi,
         start=args.start,
@@ -195,7 +195,7 @@ def _score_in_memory(
     )
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
     seconds = DEFAULT_SECONDS if args.save_every is None else args.save_every
-    with ScoreLoop(corpus, scheme, rules, args.state, fresh=args.fresh) as loop:
+    with ScoreLoop(corpus, scheme, options, args.state, fresh=args.fresh) as loop:
         result = loop.result() if loop.score(bar, save_every=seconds) else None
         if result is None:
             return Exit.INTERRUPTED
@@ -203,7 +203,7 @@ def _score_in_memory(
         if loop.documents is not None:
             level = DEFAULT_FDR if args.fdr is None else args.fdr
             found = loop.documents.write(
-                args.per_document, corpus, result, level, rules.max_sharing
+                args.per_document, corpus, result, level, options.max_sharing
             )
         loop.discard_state()
     if args.json:

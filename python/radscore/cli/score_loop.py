@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
     from radscore.results import DocumentScores, ScoreResult
 
-__all__ = ["Rules", "ScoreLoop"]
+__all__ = ["ScoreLoop", "ScoreOptions"]
 
 _VERSION = 2
 #: How a state begins.
@@ -36,7 +36,7 @@ _SAVING_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Rules:
+class ScoreOptions:
     """How to score: the options of ``radscore score`` that decide on the result."""
 
     dedup: Any
@@ -57,7 +57,7 @@ class ScoreLoop:
 
     Parameters
     ----------
-    corpus, scheme, rules
+    corpus, scheme, options
         What to score, and how.
     state : path
         The state file. If it exists, the loop continues from it. Beside it, ``<state>.documents``
@@ -68,11 +68,11 @@ class ScoreLoop:
     """
 
     def __init__(
-        self, corpus: Corpus, scheme: Any, rules: Rules, state: str, *, fresh: bool
+        self, corpus: Corpus, scheme: Any, options: ScoreOptions, state: str, *, fresh: bool
     ) -> None:
         self._corpus = corpus
         self._scheme = scheme
-        self._rules = rules
+        self._options = options
         self._state = Path(state)
         self._rows_file = Path(f"{state}.documents")
         self._sharing_files = [Path(f"{state}.sharing.{turn}") for turn in (0, 1)]
@@ -81,8 +81,8 @@ class ScoreLoop:
         self._interrupts = Interrupts()
         self._long = False  # whether the work is worth saving after an error
         self._torn = False  # whether the scorer holds part of a batch
-        self.documents = DocumentRows() if rules.per_document else None
-        self._sharing = None if rules.max_sharing is None else _core.Sharing(rules.max_sharing)
+        self.documents = DocumentRows() if options.per_document else None
+        self._sharing = None if options.max_sharing is None else _core.Sharing(options.max_sharing)
         _check_state(self._state)
         if fresh:
             self.discard_state()
@@ -94,11 +94,11 @@ class ScoreLoop:
             return
         self._scorer = Scorer(
             scheme,
-            rules.dedup,
-            filter=rules.filter,
-            start=rules.start,
-            threads=rules.threads,
-            prompt_role=rules.prompt_role,
+            dedup=options.dedup,
+            filter=options.filter,
+            start=options.start,
+            threads=options.threads,
+            prompt_role=options.prompt_role,
         )
 
     def __enter__(self) -> Self:
@@ -195,19 +195,19 @@ class ScoreLoop:
             return None
         from radscore.scoring.per_document import score_batch
 
-        rules = self._rules
+        options = self._options
         with self._interrupts.raising():
             return score_batch(
                 batch.documents,
                 self._scheme,
-                rules.dedup,
+                dedup=options.dedup,
                 prompts=batch.prompts,
-                filter=rules.filter,
-                start=rules.start,
-                threads=rules.threads,
-                prompt_role=rules.prompt_role,
-                max_contexts=rules.max_contexts,
-                max_sharing=rules.max_sharing,
+                filter=options.filter,
+                start=options.start,
+                threads=options.threads,
+                prompt_role=options.prompt_role,
+                max_contexts=options.max_contexts,
+                max_sharing=options.max_sharing,
                 sharing=self._sharing,
             )
 
@@ -254,9 +254,9 @@ class ScoreLoop:
             "manifest": self._corpus.manifest(),
             "settings": self._settings(),
             "cursor": self._cursor,
-            "max_contexts": self._rules.max_contexts,
+            "max_contexts": self._options.max_contexts,
             "rows": None if self.documents is None else self.documents.stamp,
-            "max_sharing": self._rules.max_sharing,
+            "max_sharing": self._options.max_sharing,
             "turn": self._turn,
         }
 
@@ -267,8 +267,10 @@ class ScoreLoop:
         return settings
 
     def _load(self) -> Scorer:
-        rules = self._rules
-        scorer = Scorer.load(self._state, self._scheme, filter=rules.filter, threads=rules.threads)
+        options = self._options
+        scorer = Scorer.load(
+            self._state, self._scheme, filter=options.filter, threads=options.threads
+        )
         extra = scorer.extra
         if (version := extra.get("version", 1)) != _VERSION:
             raise StateError(
@@ -279,12 +281,12 @@ class ScoreLoop:
             self._cursor = dict(extra["cursor"])
         except (KeyError, TypeError, ValueError):
             raise StateError(f"{self._state} is not a state of radscore score") from None
-        self._same("--dedup", rules.dedup, scorer.dedup)
-        self._same("--start", rules.start, scorer.start)
-        self._same("--prompt-role", rules.prompt_role, scorer.prompt_role)
-        self._same("--per-document", rules.per_document, rows is not None)
-        self._same("--max-contexts", rules.max_contexts, extra.get("max_contexts"))
-        self._same("--max-sharing", rules.max_sharing, extra.get("max_sharing"))
+        self._same("--dedup", options.dedup, scorer.rules.dedup)
+        self._same("--start", options.start, scorer.rules.start)
+        self._same("--prompt-role", options.prompt_role, scorer.rules.prompt_role)
+        self._same("--per-document", options.per_document, rows is not None)
+        self._same("--max-contexts", options.max_contexts, extra.get("max_contexts"))
+        self._same("--max-sharing", options.max_sharing, extra.get("max_sharing"))
         for name, value in self._settings().items():
             self._same(option(name), value, settings.get(name))
         self._same_files(manifest)

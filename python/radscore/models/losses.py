@@ -14,6 +14,7 @@ from radscore.errors import ModelError, TokenError
 from radscore.models.generating import out_of_memory, release_memory
 from radscore.models.loading import as_language_model
 from radscore.models.texts import begins_with, encode, kind_of, prefix_of
+from radscore.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,7 +99,7 @@ def document_losses(
     documents: Any,
     *,
     batch_tokens: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> npt.NDArray[np.float64]:
     """The mean loss of a model on each document, in nats a token that it predicts.
 
@@ -113,7 +114,7 @@ def document_losses(
         Tokens read at once, 1,024 on a CPU and 16,384 on a GPU by default; halved where memory
         does not suffice.
     progress : callable, optional
-        Called with the numbers of documents and of tokens just read.
+        Called after each batch with a `radscore.progress.Progress` in documents.
 
     Returns
     -------
@@ -137,7 +138,7 @@ def document_losses(
     size = check_width("batch_tokens", batch_tokens, 1, 2**40)
     order = np.argsort(-whole, kind="stable")
     losses = np.full(len(texts), np.nan)
-    first = 0
+    first = n_tokens = 0
     while first < len(order):
         most = max(1, size // max(int(whole[order[first]]), 1))
         chosen = order[first : first + most]
@@ -157,8 +158,9 @@ def document_losses(
             continue
         losses[chosen] = found
         first += len(chosen)
+        n_tokens += int(lengths[chosen].sum())
         if progress is not None:
-            progress(len(chosen), int(lengths[chosen].sum()))
+            progress(Progress(first, len(order), n_tokens))
     return losses
 
 

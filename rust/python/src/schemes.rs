@@ -6,7 +6,7 @@ use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use radscore_core::pool::Pool;
+use radscore_core::key::PADDING;
 use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
@@ -18,8 +18,9 @@ use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
 use radscore_core::schemes::{
-    PADDING, Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
+    Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
 };
+use radscore_core::threads::Pool;
 use radscore_core::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,10 +3,10 @@
 
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
-use crate::kernels::lanes::Lanes;
-use crate::kernels::ln::exponentials;
-use crate::kernels::rows::{self, Mask, Scores, SideBySide, Tokens, Uniforms, Units};
-use crate::kernels::vector::Vector;
+use crate::schemes::rows::{self, Mask, Scores, SideBySide, Tokens, Uniforms, Units};
+use crate::simd::lanes::Lanes;
+use crate::simd::ln::exponentials;
+use crate::simd::vector::Vector;
 
 const PRIMES: [i64; 10] = [
     10_000_019, 10_000_247, 10_000_439, 10_000_643, 10_000_747, 10_000_867, 10_000_993, 10_001_213,
