@@ -142,5 +142,5 @@ def test_processes_end_with_the_one_that_has_started_them(opened, tmp_path):
 
 @pytest.mark.parametrize("target", ["0", "-1", "two", "", "1.5", "²"])
 def test_the_number_of_processes_is_a_number(target):
-    with pytest.raises(ArgumentError, match="'processes:N' needs a number of processes"):
+    with pytest.raises(ArgumentError, match="must have a number of processes"):
         executor_of(f"processes:{target}", Resources())

@@ -14,7 +14,7 @@ from radscore.errors import ArgumentError, StorageError
 from radscore.runs import score_run
 from radscore.runs.executors import Resources
 from radscore.runs.executors import ray as ray_executor
-from radscore.runs.prepare import prepare_in
+from radscore.runs.preparation import prepare_in
 from run_schemes import SCHEMES, VOCAB, keyed
 
 ray = pytest.importorskip("ray")

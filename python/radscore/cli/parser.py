@@ -51,10 +51,10 @@ class Parser(argparse.ArgumentParser):
         """What to say about a value that is none of those allowed."""
         if argument != COMMAND:
             return f"{argument} must be one of {choices.replace(chr(39), '')}, not {value}"
-        word, own = value.strip("'"), self.prog.split()[1:]
-        known = [" ".join([*own, *path]) for path in self.commands()]
-        moved = [path for path in known if path.split()[-1] == word]
-        hint = f"; did you mean radscore {moved[0]}?" if moved else near(word, known, "radscore ")
+        own = self.prog.split()[1:]
+        paths = {path[-1]: ["radscore", *own, *path] for path in self.commands()}
+        found = difflib.get_close_matches(value.strip("'"), paths, n=1)
+        hint = f"; did you mean {' '.join(paths[found[0]])}?" if found else ""
         return f"there is no command {' '.join([*own, value])}{hint}"
 
     def commands(self) -> Iterator[tuple[str, ...]]:
@@ -98,10 +98,10 @@ def _help(args: argparse.Namespace) -> int:
     return Exit.USAGE
 
 
-def near(name: str, known: Iterable[str], before: str = "") -> str:
+def near(name: str, known: Iterable[str]) -> str:
     """`; did you mean ...?` if a known name is similar, else nothing."""
     found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {before}{found[0]}?" if found else ""
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def hide_keys(message: str) -> str:

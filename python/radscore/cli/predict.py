@@ -1,4 +1,4 @@
-"""``radscore predict``: what a model predicts, in a file that a test needs no model for."""
+"""``radscore predict``: a model's predictions, in a file that is tested without the model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli.corpus_input import Given, add_reading_options, load_given
 from radscore.cli.exits import Exit
 from radscore.cli.interrupts import Interrupts
-from radscore.cli.options import add_command, add_run_options, natural
-from radscore.cli.output import count, json_out, skipped_text, table
+from radscore.cli.model_input import Given, add_reading_options, load_given
+from radscore.cli.options import add_command, add_fresh, add_run_options, natural
+from radscore.cli.output import count, json_out, note, skipped_text, table
 from radscore.cli.paths import check_outputs
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ __all__ = ["plan_of", "register"]
 #: Contexts that predictions can have.
 _WIDEST = 64
 _DESCRIPTION = """\
-Lets a model read text and writes what it predicts after each context: for radscore test open
---from. So the holder of a model need not see the key, and the holder of the key needs neither the
-model nor a GPU. The key plays no part here.
+Lets a model read text and writes what it predicts after each context, for radscore test open
+--from. So whoever has the model need not see the key, and whoever has the key needs neither the
+model nor a GPU. No key is needed here.
 
-Ctrl-C, or SIGTERM, keeps what was read beside --out; rerun the command to continue. After kill -9
-everything is as it was before the command."""
+Ctrl-C or SIGTERM keeps what was read in a file beside --out; rerun the command to continue. After
+kill -9 everything is as it was before the command."""
 _EXAMPLES = """\
   radscore predict fresh.jsonl --model suspect/ --context-width 2 --out suspect.arrow
   radscore predict fresh.jsonl --model suspect/ --reference base/ --context-width 2 \\
@@ -44,7 +44,7 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "predict",
-        summary="write what a model predicts, for radscore test open --from",
+        summary="write a model's predictions, for radscore test open --from",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -54,26 +54,24 @@ def register(commands: Any) -> None:
         type=_width,
         required=True,
         metavar="K",
-        help="tokens of a context, the scheme's",
+        help="tokens per context, as in the scheme",
     )
-    parser.add_argument("--out", required=True, metavar="FILE", help="where to write")
-    parser.add_argument(
-        "--fresh", action="store_true", help="start over instead of continuing an interrupted run"
-    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="file of predictions to write")
+    add_fresh(parser, "start over: discard what was read before, and replace --out at the end")
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def _width(text: str) -> int:
-    """Tokens of a context; refused here, before models are loaded."""
+    """Tokens per context, checked before models are loaded."""
     if (value := natural(text)) > _WIDEST:
         raise argparse.ArgumentTypeError(f"must be at most {_WIDEST}, not {value}")
     return value
 
 
 def plan_of(args: argparse.Namespace) -> Weighting:
-    """The weighting that the arguments ask for; what has no effect is refused."""
+    """The weighting that the arguments ask for; refuses options that have no effect."""
     from radscore.models.predicting import plan
 
     names = ("top", "max_weights", "min_weight", "transform")
@@ -84,12 +82,16 @@ def plan_of(args: argparse.Namespace) -> Weighting:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.models.predicting import predict
+    from radscore.models.predictions import unfinished
 
     check_outputs(args)
     weighting = plan_of(args)
     out = Path(args.out)
     given = load_given(args)
     check_outputs(args, given.corpus)
+    left = unfinished(out)
+    if left.exists() and not args.fresh:
+        note(f"continuing from {left}")
     try:
         with Interrupts() as interrupts, interrupts.raising():
             made = predict(
@@ -104,12 +106,14 @@ def run(args: argparse.Namespace) -> int:
                 tokenizer=given.tokenizer,
                 batch_tokens=args.batch_tokens,
                 max_length=args.max_length,
-                progress=given.progress.show,
+                progress=given.bar.show,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_kept(out)) from None
     finally:
-        given.progress.close()
+        given.bar.close()
+    if not args.fresh and made.n_before == made.totals.n_documents:
+        note(f"{out} is complete; there was nothing left to read")
     if args.json:
         json_out(_facts(made, given))
     else:
@@ -118,13 +122,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _kept(out: Path) -> str:
-    """What is left of an interrupted run."""
+    """What an interrupted command has left."""
     from radscore.models.predictions import Predictions, unfinished
 
     if not (aside := unfinished(out)).exists():
         return "nothing was read yet"
     n = Predictions(aside).totals.n_documents
-    return f"after {count(n, 'document')}; what was read is in {aside}, rerun to continue"
+    return (
+        f"after {count(n, 'document')}; what was read is in {aside}, rerun the command to continue"
+    )
 
 
 def _facts(made: Predictions, given: Given) -> dict[str, Any]:

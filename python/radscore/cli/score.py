@@ -176,6 +176,8 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(args, corpus)
     if args.memory is not None:
         return score_in_run(args, corpus, scheme, phi)
+    if not Path(args.state).exists():  # else the command that left it may replace the rows
+        check_new(args, "per_document")
     return _score_in_memory(args, corpus, scheme, phi)
 
 
@@ -232,8 +234,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
     if args.memory is None:
         args.state = args.state or DEFAULT_STATE
-        if not Path(args.state).exists():  # else the command that left it may replace the rows
-            check_new(args, "per_document")
     check_outputs(args)
 
 

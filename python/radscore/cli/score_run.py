@@ -158,12 +158,15 @@ def score_in_run(
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
     where: Any = args.tmp or "the temporary folder"
     try:
-        with executor_of(args.executor, Resources(args.memory, args.threads)) as executor:
-            with term_as_interrupt(), run_in(tmp, corpus, scheme, executor, **rules) as run:
-                where = run.folder
-                result = execute(run, corpus, scheme, executor, RunBar(run, bar).show)
-                bar.close()
-                return print_result(run, result, args)
+        with (
+            term_as_interrupt(),
+            executor_of(args.executor, Resources(args.memory, args.threads)) as executor,
+            run_in(tmp, corpus, scheme, executor, **rules) as run,
+        ):
+            where = run.folder
+            result = execute(run, corpus, scheme, executor, RunBar(run, bar).show)
+            bar.close()
+            return print_result(run, result, args)
     except KeyboardInterrupt:
         return interrupted(where)
     finally:

@@ -10,7 +10,7 @@ and again after any failure; the result equals that of one scorer in memory, to 
 from __future__ import annotations
 
 from radscore.runs.manifest import Run
-from radscore.runs.prepare import prepare
+from radscore.runs.preparation import prepare
 from radscore.runs.scoring import score_run
 from radscore.runs.sizes import parse_size
 from radscore.runs.steps import map_shard, merge, reduce_bucket

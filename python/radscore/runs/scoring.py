@@ -10,7 +10,7 @@ from radscore.progress import Progress
 from radscore.runs.buckets import missing_buckets
 from radscore.runs.executors import Executor, Resources, executor_of
 from radscore.runs.executors.base import MapTask, ReduceTask, Task
-from radscore.runs.prepare import prepare_in
+from radscore.runs.preparation import prepare_in
 from radscore.runs.sizes import DEFAULT_MEMORY, budget_of, folders_of
 from radscore.runs.steps import merge, stages_of
 

@@ -11,7 +11,7 @@ from radscore.documents import Documents
 from radscore.errors import ArgumentError
 from radscore.runs.collector import Collector
 from radscore.runs.markers import Marker
-from radscore.runs.prepare import run_of_stream
+from radscore.runs.preparation import run_of_stream
 from radscore.runs.shards import Shard, Slice
 from radscore.runs.sizes import budget_of
 from radscore.runs.steps import BucketReducer, merge, stages_of

@@ -102,10 +102,10 @@ def run(args: argparse.Namespace) -> int:
             f"--out: the file will not be JSON, so name it phi.rkg, say, instead of {args.out}"
         )
     check_outputs(args)
-    check_new(args, "out")
     counts = KgramCounts(args.width, args.vocab_size, watermarked=args.watermarked)
     corpus = open_inputs(args, vocab_size=args.vocab_size, on_error=args.on_error)
     check_outputs(args, corpus)
+    check_new(args, "out")
     _count(args, corpus, counts)
     if len(counts) == 0:
         raise CorpusError(

@@ -275,5 +275,5 @@ def flaw_of_text(text: str) -> str | None:
     return None
 
 
-def _rebuilt(tokenizer: Any, special: bool, engine: Engine) -> TokenizerEncoder:  # noqa: FBT001
+def _rebuilt(tokenizer: Any, special: bool, engine: Engine) -> TokenizerEncoder:
     return TokenizerEncoder(tokenizer, add_special_tokens=special, engine=engine)

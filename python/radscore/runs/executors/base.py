@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from radscore.runs.prepare import DEFAULT_BUCKETS
+from radscore.runs.preparation import DEFAULT_BUCKETS
 from radscore.runs.sizes import DEFAULT_MEMORY, budget_of
 from radscore.runs.steps import BucketReducer, ShardMapper
 

@@ -18,7 +18,7 @@ class Local(Executor):
 
     def __init__(self, target: str | None, resources: Resources) -> None:
         if target is not None:
-            raise ArgumentError(f"executor 'local' takes no target, not {target!r}")
+            raise ArgumentError(f"executor='local:{target}' has a target, but local takes none")
         super().__init__(target, resources)
 
     def carry_out(self, task: Task) -> Generator[int]:

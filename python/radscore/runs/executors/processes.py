@@ -74,7 +74,9 @@ class Processes(Executor):
 
 def _number(target: str) -> int:
     if not target.isascii() or not target.isdigit() or int(target) < 1:
-        raise ArgumentError(f"executor 'processes:N' needs a number of processes, not {target!r}")
+        raise ArgumentError(
+            f"executor='processes:{target}' must have a number of processes after the colon"
+        )
     return int(target)
 
 

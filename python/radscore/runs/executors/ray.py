@@ -114,7 +114,7 @@ def connected(address: str | None = None) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise ArgumentError("executor 'ray' needs Ray: pip install 'radscore[ray]'") from None
+        raise ArgumentError("executor='ray' needs Ray: pip install 'radscore[ray]'") from None
     if ray.is_initialized():
         yield ray
         return

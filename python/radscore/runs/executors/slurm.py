@@ -92,5 +92,5 @@ def slurm_script(
 
 def _number(target: str) -> int:
     if not target.isascii() or not target.isdigit() or int(target) < 1:
-        raise ArgumentError(f"script 'slurm:TASKS' needs a number of tasks, not {target!r}")
+        raise ArgumentError(f"script='slurm:{target}' must have a number of tasks after the colon")
     return int(target)
