@@ -44,7 +44,7 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--memory",
         metavar="SIZE",
-        help="use about so much memory (1GiB, say), and files for the rest",
+        help="use about this much memory (such as 1GiB), and files for the rest",
     )
     group.add_argument(
         "--tmp",
@@ -56,7 +56,7 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--keep",
         action="store_true",
-        help="keep the files: the same command with another key then need not read the corpus",
+        help="keep the files, so that the same command with another key need not read the corpus",
     )
 
 

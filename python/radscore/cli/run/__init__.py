@@ -24,8 +24,8 @@ def register(commands: Any) -> None:
         "run",
         (prepare, map_command, reduce, merge),
         summary="score a corpus in steps, on one machine or many",
-        description="Scores a corpus in steps that any machine can do which sees one folder: "
-        "prepare it, map its shards, reduce its buckets, merge them. Each step can be repeated; "
-        "finished steps are skipped.",
+        description="Scores a corpus in steps, on any machines that share a folder: prepare the "
+        "run, map its shards, reduce its buckets, merge them. Each step can be repeated; finished "
+        "steps are skipped.",
         examples=_EXAMPLES,
     )

@@ -22,9 +22,9 @@ __all__ = ["register"]
 
 _DESCRIPTION = """\
 Tests whether a model was trained on watermarked text, by what it predicts while it reads text.
-Fresh, similar text without the watermark is best (else say --text-watermarked). There is no p-value
-if a model that merely continues this text would be found as well. With --reference, a model that
-was not trained on the watermarked text, the test compares the two and is much stronger.
+Fresh, similar text without the watermark is best (otherwise give --text-watermarked). There is no
+p-value if a model that merely continues this text would be found as well. With --reference, a model
+that was not trained on the watermarked text, the test compares the two and is much stronger.
 
 With --from, the predictions come from a file that radscore predict wrote; no model is needed."""
 _EXAMPLES = """\
