@@ -57,10 +57,10 @@ class Collector:
         """Whether the windows in memory should be written now."""
         return self._core.n_bytes > self._memory
 
-    def add(self, part: Slice) -> None:
+    def add(self, some: Slice) -> None:
         """Adds the windows of a slice."""
-        documents, prompts = part.documents, part.prompts
-        first, last = part.tokens or (0, documents.n_tokens)
+        documents, prompts = some.documents, some.prompts
+        first, last = some.tokens or (0, documents.n_tokens)
         self._core.add_part(
             (documents.values, documents.offsets),
             None if prompts is None else (prompts.values, prompts.offsets),
@@ -82,8 +82,8 @@ class Collector:
             self.write(pieces[-1], shard)
 
         try:
-            for part in slices:
-                self.add(part)
+            for some in slices:
+                self.add(some)
                 if self.full:
                     write_piece()
             if not pieces:

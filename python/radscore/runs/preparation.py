@@ -132,7 +132,7 @@ def prepare(
                 f"{base} holds a run {_difference(found.content, content)}; use another folder, "
                 "or start over with fresh=True"
             )
-        # What is not decisive stays as it was, but for where a tokenizer is now.
+        # Everything else stays as it was, except where a tokenizer is now.
         content = {**found.content, "opening": opening or found.content["opening"]}
     run = Run((base, *map(Path, content["more_folders"])), content)
     for one in run.folders:

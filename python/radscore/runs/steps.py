@@ -138,10 +138,10 @@ def _ahead(reading: ShardReading) -> Iterator[Slice]:
     """The slices of a shard, one of them read ahead."""
     ahead: ReadAhead[Slice | None] = ReadAhead(chain(reading, [None]))
     try:
-        for part in ahead:
-            if part is None:
+        for some in ahead:
+            if some is None:
                 return
-            yield part
+            yield some
     finally:
         ahead.close()
 

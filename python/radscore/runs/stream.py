@@ -86,8 +86,8 @@ def _mapped(run: Run, collector: Collector, slices: Iterable[Slice]) -> Run:
         )
         shards += 1
 
-    for part in slices:
-        collector.add(part)
+    for some in slices:
+        collector.add(some)
         if collector.full:
             write()
     write()
