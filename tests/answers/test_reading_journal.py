@@ -84,7 +84,7 @@ def test_bad_records_are_named_or_counted(tmp_path):
     assert (len(answers), answers.skipped.count) == (1, 4)
     assert "x.jsonl:3: no field 'prompt'" in answers.skipped.examples[1]
     with pytest.raises(
-        rs.errors.CorpusError, match=r"x\.jsonl:1: no field 'nix'; there is: prompt, text"
+        rs.errors.CorpusError, match=r"x\.jsonl:1: no field 'nix'; the fields are: prompt, text"
     ):
         open_answers(path, tokenizer=TOKENIZER, text_field="nix")
     empty = tmp_path / "e.jsonl"
@@ -121,7 +121,7 @@ def test_prompts_that_are_none(tmp_path):
         read_prompts(path)
     for row, match in (
         ('{"prompt": 5}', r"p\.jsonl:1: field 'prompt' must hold text, not int"),
-        ('{"question": "x"}', "no field 'prompt'; there is: question"),
+        ('{"question": "x"}', "no field 'prompt'; the fields are: question"),
         ('{"prompt": "\\ud800"}', "lone surrogate"),
         ('"x"', "must be a JSON object"),
         ("{", "not JSON"),

@@ -122,7 +122,7 @@ def test_inspect_headerless_ids(cli, tmp_path):
     odd = cli("inspect", "odd.bin")
     assert odd.code == 2
     assert odd.out.count("warning") == 1
-    assert "3 bytes are no whole number of ids: is the file cut?" in odd.out
+    assert "3 bytes are not a whole number of ids; is it cut off?" in odd.out
 
 
 def test_a_set_that_cannot_be_written_is_named(fails, corpus, monkeypatch):

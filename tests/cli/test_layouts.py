@@ -94,6 +94,8 @@ def test_formats_are_named_and_options_without_effect_refused(cli, fails, setup)
     megatron = ("score", DATA / "megatron/u2", "--scheme", "scheme.toml")
     fails(*megatron, "--dtype", "uint16", code=2, match="--dtype has no effect: files of format")
     fails(*megatron, "--field", "a", code=2, match="--field has no effect")
+    litdata = ("score", DATA / "litdata/tree", "--scheme", "scheme.toml")
+    fails(*litdata, "--dtype", "uint16", code=2, match="--dtype has no effect: files of format lit")
     mds = ("score", DATA / "mds/bytes_i8", "--scheme", "scheme.toml")
     fails(*mds, code=2, match="nothing tells the dtype of its ids; give it with --dtype")
 

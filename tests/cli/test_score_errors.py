@@ -1,6 +1,5 @@
 """``radscore score``: keys, wrong input, options without effect, output over input."""
 
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -94,7 +93,7 @@ def test_inputs_that_are_wrong_are_named(fails, marked_corpus, tmp_path):
         "--field",
         "nothing",
         code=2,
-        match="x.jsonl:1: no field 'nothing'; there is: tokens",
+        match="x.jsonl:1: no field 'nothing'; the fields are: tokens",
     )
     write(tmp_path / "x.jsonl", [[1, 2, 100]])
     fails(*SCORE, match="x.jsonl:1: token id 100 at position 2 is outside the vocabulary of 100")
@@ -275,15 +274,15 @@ def test_messages_name_options(fails, marked_corpus, tmp_path):
     fails(*SCORE, "--tokenizer", "none", code=2, match="; --tokenizer takes a folder")
     fails(*SCORE, "--threads", 5000, code=2, match="--threads must be")
     (tmp_path / "x.data").write_bytes(b"?")
-    fails("score", "x.data", *score[2:], code=2, match="or give --format (jsonl, ")
+    fails("score", "x.data", *score[2:], code=2, match="name it with --format, one of jsonl, ")
     (tmp_path / "x.jsonl").write_text('{"other": 1}\n')
-    fails(*SCORE, match="name one with --field of: other")
+    fails(*SCORE, match="give --field, one of: other")
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n')
     fails(*SCORE, code=2, match="give a tokenizer (--tokenizer)")
     pq.write_table(pa.table({"text": ["a", "b"]}), tmp_path / "x.parquet")
     parquet = ("score", "x.parquet", *SCORE[2:])
     fails(*parquet, code=2, match="give a tokenizer (--tokenizer)")
-    fails(*parquet, "--prompt-field", "p", code=2, match="no field 'p'; there is: text")
+    fails(*parquet, "--prompt-field", "p", code=2, match="no field 'p'; the fields are: text")
 
 
 def test_ids_of_twice_the_size_are_noted(cli, marked_corpus, tmp_path):
@@ -293,7 +292,7 @@ def test_ids_of_twice_the_size_are_noted(cli, marked_corpus, tmp_path):
     assert "every second id is 0" in cli(*score, "uint16", "--json").json["notes"][0]
     assert "every second" not in cli(*score, "uint32").out
     inspect = ("inspect", "x.bin", "--dtype", "uint16")
-    assert "twice the size are read as --dtype uint16\n" in cli(*inspect).out
+    assert "twice the size were read as --dtype uint16\n" in cli(*inspect).out
 
 
 def test_a_filter_is_told_by_its_content(cli, fails, marked_corpus, tmp_path):

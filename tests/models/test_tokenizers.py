@@ -187,7 +187,7 @@ def test_a_tokenizer_that_does_not_fit_the_vocabulary_is_doubted(tmp_path):
         return [note for note in result.notes if "right tokenizer?" in note]
 
     (note,) = doubts(rs.score(low, scheme))
-    assert note.endswith("the largest of 4000 is 399, but the vocabulary is of 1000")
+    assert note.endswith("the largest of 4000 is 399, but the vocabulary has 1000")
     assert not rs.score(low, scheme).method.startswith("approximate")
     assert not doubts(rs.score(wide, scheme))
     assert not doubts(rs.score(low[:5], scheme))  # 1000 tokens are too few
@@ -201,7 +201,7 @@ def test_a_tokenizer_that_does_not_fit_the_vocabulary_is_doubted(tmp_path):
     file.write_text(json.dumps({"text": "In 1999 only"}))
     corpus = rs.open_corpus(file, tokenizer=tmp_path, vocab_size=1000)
     (note,) = doubts(rs.score(corpus, scheme))
-    assert "tokens, but the vocabulary is of 1000" in note
+    assert "tokens, but the vocabulary has 1000" in note
     n = trained().get_vocab_size()
     corpus = rs.open_corpus(file, tokenizer=tmp_path, vocab_size=n)
     assert not doubts(

@@ -47,7 +47,7 @@ def documents_in(corpus, shards):
                 skipped = skipped.plus(chunk.skipped)
                 prompts = chunk.documents if chunk.prompts is None else chunk.prompts
                 rows = enumerate(zip(chunk.documents, prompts, strict=True))
-                locate = chunk.where.locate
+                locate = chunk.locations.locate
                 found += [(a.tolist(), b.tolist(), locate(i)) for i, (a, b) in rows]
         skipped = skipped.plus(problems.take())
     return found, skipped

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.corpus import Corpus
 from radscore.corpus.base import Problems
-from radscore.corpus.registry import reader_of
 from radscore.errors import CorpusError
 from radscore.runs.shards import Shard, cut_shards
 from run_schemes import VOCAB, keyed
@@ -131,7 +130,7 @@ def test_a_reader_of_lines_tells_no_line_that_it_does_not_know(tmp_path):
     path, _ = write(tmp_path, "jsonl", DOCS)
     corpus = rs.open_corpus(path, **PLAIN)
     (source,) = corpus.sources
-    reader = reader_of(source, corpus.options, Problems("raise"))
+    reader = source.format.open(source, corpus.options, Problems("raise"))
     start = next(reader.edges(500))
     assert all("line" not in chunk.position for chunk in reader.chunks(start))
     assert all("line" in chunk.position for chunk in reader.chunks({}))

@@ -6,7 +6,7 @@ from itertools import groupby
 import pyarrow as pa
 import pytest
 import radscore as rs
-from radscore.corpus.formats.columns import ArrowReader
+from radscore.corpus.formats.arrow import ArrowReader
 from radscore.runs.shards import Shard, ShardReading, cut_shards
 from run_schemes import keyed
 from shard_files import (
@@ -64,7 +64,7 @@ def test_files_of_the_original_writers(name, options, on_error):
         assert [number for number, _ in groupby(numbers)] == list(range(len(corpus.sources)))
     n_shards, n_files = len(cut_shards(corpus, 1)), len(corpus.sources)
     assert len(cut_shards(corpus, 10**9)) == 1
-    kinds = {source.format for source in corpus.sources}
+    kinds = set(corpus.formats)
     if name.startswith(WHOLE):
         assert n_shards == n_files
     elif on_error == "raise":

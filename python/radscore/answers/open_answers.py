@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus import SkipReport
     from radscore.corpus.base import OnError
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
     from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
 
@@ -119,7 +119,7 @@ def open_answers(
     ...     open_answers(file)
     Answers(n_answers=1, n_tokens=3, prompts=True, n_failed=0, models=[])
     """
-    from radscore.corpus.sources import find_sources
+    from radscore.corpus.detect import find_sources
     from radscore.corpus.text.tokenizer import load_encoder
 
     encoder = (
@@ -160,18 +160,11 @@ class _Reading:
 
     def read(self, source: Source) -> None:
         """All records of a file."""
-        from radscore.answers.prompts import json_records, records_of
-
-        if source.format == "jsonl":
-            for number, record, flaw in json_records(source):
-                place = f"{source.path}:{number}"
-                if flaw is not None:
-                    self._problems.record(place, flaw)
-                else:
-                    self._take(record, place)
-        else:
-            for place, record in records_of(source):
-                self._take(record, place)
+        for where, record, flaw in source.format.records(source):
+            if flaw is not None:
+                self._problems.record(where, flaw)
+            else:
+                self._take(record, where)
         self._skipped = self._skipped.plus(self._problems.take())
 
     def _take(self, record: Any, place: str) -> None:

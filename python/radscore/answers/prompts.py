@@ -11,9 +11,8 @@ from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from radscore.corpus.sources import Source
 
 __all__ = ["Question", "questions_of", "read_prompts"]
 
@@ -95,13 +94,15 @@ def read_prompts(
     CorpusError
         If there is no prompt, or one is not text; the message names file and line.
     """
-    from radscore.corpus.sources import find_sources
+    from radscore.corpus.detect import find_sources
 
     sources = find_sources(paths)
     prompts: list[str] = []
     for source in sources:
-        for place, record in records_of(source):
-            prompts.append(_prompt(record, field, place))
+        for where, record, flaw in source.format.records(source):
+            if flaw is not None:
+                raise CorpusError(f"{where}: {flaw}")
+            prompts.append(_prompt(record, field, where))
     if not prompts:
         raise CorpusError(f"there are no prompts in {', '.join(str(s.path) for s in sources)}")
     return prompts
@@ -123,43 +124,3 @@ def _prompt(record: Any, field: str | None, place: str) -> str:
     if flaw is not None:
         raise CorpusError(f"{place}: {flaw}")
     return prompt
-
-
-def records_of(source: Source) -> Iterator[tuple[str, Any]]:
-    """Each record of a file with named fields, and its place."""
-    from radscore.corpus.base import damage_named, place
-
-    if source.format == "jsonl":
-        for number, record, flaw in json_records(source):
-            if flaw is not None:
-                raise CorpusError(f"{source.path}:{number}: {flaw}")
-            yield f"{source.path}:{number}", record
-        return
-    if source.format not in ("parquet", "arrow"):
-        raise ArgumentError(f"{source.path}: files of format {source.format} hold no text")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from radscore.corpus.formats.columns import open_arrow
-
-    with damage_named(source.path):
-        if source.format == "parquet":
-            table = pq.read_table(source.path)
-        else:
-            with pa.memory_map(str(source.path)) as mapped:
-                table = open_arrow(mapped).read_all()
-        rows = table.to_pylist()
-    for number, row in enumerate(rows):
-        yield place(source.path, number, "row"), row
-
-
-def json_records(source: Source) -> Iterator[tuple[int, Any, str | None]]:
-    """Line number, record and flaw of every line that is not blank."""
-    from radscore.corpus.formats.jsonl import MAX_LINE, _Stream, parse
-
-    with _Stream(source) as stream:
-        for number, (line, _) in enumerate(stream.lines(0), start=1):
-            if line is None:
-                yield number, None, f"the line is longer than {MAX_LINE} bytes"
-            elif line and not line.isspace():
-                yield number, *parse(line, first=number == 1)

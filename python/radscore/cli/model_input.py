@@ -173,7 +173,7 @@ def load_given(args: argparse.Namespace) -> Given:
                 raise UsageError(f"{option(name)} has no effect with --messages-field")
         _chat_files(args.inputs)
     else:
-        from radscore.corpus.sources import find_sources
+        from radscore.corpus.detect import find_sources
 
         find_sources(args.inputs, args.format)  # finds a wrong path before a model is loaded
     if args.threads is not None:
@@ -201,11 +201,13 @@ def _watermark_tokenizer(path: str) -> Any:
 
 
 def _chat_files(paths: list[str]) -> list[Path]:
+    from radscore.corpus.formats import jsonl
+
     files = [Path(path) for path in paths]
     for file in files:
         if not file.is_file():
             raise UsageError(f"--messages-field: {file}: no such file (it reads no folders)")
-        if file.suffix not in (".jsonl", ".ndjson", ".json"):
+        if file.suffix not in jsonl.FORMAT.suffixes:
             raise UsageError(f"--messages-field reads .jsonl files, not {file}")
     return files
 

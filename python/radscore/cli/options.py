@@ -8,14 +8,15 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, UsageError
-from radscore.cli.parser import COMMAND, looks_like_key
+from radscore.cli.parser import COMMAND, Parser, looks_like_key
 from radscore.documents import MAX_VOCAB
+from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from radscore.corpus import Corpus
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
 
 __all__ = [
     "add_command",
@@ -40,20 +41,6 @@ __all__ = [
 DEFAULT_KEY_ENV = "RADSCORE_KEY"
 _DTYPES = ("uint16", "uint32", "int32", "int64")
 _ENGINES = ("auto", "fast", "reference")
-_FORMATS = (
-    "jsonl",
-    "parquet",
-    "arrow",
-    "npy",
-    "bin",
-    "megatron",
-    "datatrove",
-    "dolma",
-    "llmc",
-    "nanogpt",
-    "mds",
-    "litdata",
-)
 # Smaller than the library's, since progress, Ctrl-C and saving come between batches.
 _BATCH_TOKENS = 2**20
 
@@ -139,6 +126,22 @@ def vocabulary(text: str) -> int:
     return value
 
 
+def _format(text: str) -> str:
+    """The name of a format, which may be another package's."""
+    from radscore.corpus.registry import format_named
+
+    try:
+        return format_named(text).name
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("format ")) from None
+
+
+def _formats() -> str:
+    from radscore.corpus.registry import format_help
+
+    return format_help()
+
+
 def add_corpus_options(
     parser: argparse.ArgumentParser, *, prompts: bool = True, required: bool = True
 ) -> None:
@@ -147,8 +150,7 @@ def add_corpus_options(
         "inputs",
         nargs="+" if required else "*",
         metavar="INPUT",
-        help="a file, a folder (read recursively) or a glob pattern: JSON lines (also .gz, .zst), "
-        "Parquet, Arrow, .npy, headerless .bin, Megatron's .bin with .idx, .ds, MDS, litdata, ...",
+        help="a file, a folder (read recursively) or a glob pattern, in any of the formats below",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
@@ -178,9 +180,12 @@ def add_corpus_options(
         help="what turns text into ids: radscore's fast path, or the tokenizers library, which "
         "gives the same ids (default: the fast path if it covers the tokenizer)",
     )
+    if isinstance(parser, Parser):
+        parser.late_help.append(_formats)
     group.add_argument(
         "--format",
-        choices=_FORMATS,
+        type=_format,
+        metavar="NAME",
         help="format of all inputs (default: detected from names, side files and content)",
     )
     group.add_argument(
@@ -230,18 +235,15 @@ def check_inputs(args: argparse.Namespace) -> None:
 
 def check_effect(args: argparse.Namespace, sources: Iterable[Source]) -> None:
     """Refuses options that change nothing, since whoever gives them expects otherwise."""
-    from radscore.corpus.formats.tokens import is_headerless
-    from radscore.corpus.registry import has_fields
-
     if args.special_tokens and args.tokenizer is None:
         raise UsageError("--special-tokens has no effect without --tokenizer")
     if args.tokenizer_engine != "auto" and args.tokenizer is None:
         raise UsageError("--tokenizer-engine has no effect without --tokenizer")
     sources = tuple(sources)
-    if args.dtype is not None and not any(map(is_headerless, sources)):
-        kinds = ", ".join(dict.fromkeys(source.format for source in sources))
+    if args.dtype is not None and not any(one.format.takes_dtype(one) for one in sources):
+        kinds = ", ".join(dict.fromkeys(source.format.name for source in sources))
         raise UsageError(f"--dtype has no effect: files of format {kinds} say what they hold")
-    if args.field is not None and not any(map(has_fields, sources)):
+    if args.field is not None and not any(one.format.has_fields(one) for one in sources):
         raise UsageError("--field has no effect: the files have no fields")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from radscore.cli.exits import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["Parser", "as_options", "hide_keys", "looks_like_key", "near", "option"]
 
@@ -30,6 +30,17 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
         self.set_defaults(parser=self, run=_help, debug=False)
         self._words: tuple[str, ...] = ()
+        #: Sections of --help that take long to make, so are made only to be shown.
+        self.late_help: list[Callable[[], str]] = []
+
+    def format_help(self) -> str:
+        """As argparse's, with the late sections before the epilog."""
+        epilog = self.epilog
+        self.epilog = "\n\n".join([*(make() for make in self.late_help), epilog or ""])
+        try:
+            return super().format_help()
+        finally:
+            self.epilog = epilog
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's; remembers the words for `error`."""

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["DocumentRows", "Found", "check_suffix"]
 
 _SUFFIXES = (".parquet", ".jsonl", ".csv")
-_UNITS = ("line", "row", "token")
+_KINDS = ("line", "row", "token")
 _ROW = np.dtype(
     [
         ("source", "<i4"),
-        ("unit", "u1"),
+        ("kind", "u1"),
         ("number", "<i8"),
         ("n_scored", "<i8"),
         ("n_shared", "<i8"),
@@ -102,8 +102,8 @@ class DocumentRows:
         """Takes the scores of a batch."""
         rows = np.zeros(len(scores), dtype=_ROW)
         rows["source"] = batch.cursor["source"]
-        rows["unit"] = _UNITS.index(batch.where.unit)
-        rows["number"] = batch.where.numbers
+        rows["kind"] = _KINDS.index(batch.locations.kind)
+        rows["number"] = batch.locations.numbers
         for name in (*_OF_A_TEST, "copy_of"):
             rows[name] = getattr(scores, name)
         self._batches.append(rows)
@@ -196,9 +196,9 @@ def _chunks(
 
 
 def _location(row: Any, corpus: Corpus) -> str:
-    from radscore.corpus import place
+    from radscore.corpus import location
 
-    return place(corpus.sources[row["source"]].path, int(row["number"]), _UNITS[row["unit"]])
+    return location(corpus.sources[row["source"]].path, int(row["number"]), _KINDS[row["kind"]])
 
 
 def _write_parquet(path: Path, chunks: Iterator[dict[str, Any]]) -> None:

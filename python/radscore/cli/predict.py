@@ -135,7 +135,7 @@ def _kept(out: Path) -> str:
 
 def _facts(made: Predictions, given: Given) -> dict[str, Any]:
     header, totals = asdict(made.header), asdict(made.totals)
-    skipped = None if given.corpus is None else given.corpus.skipped.as_dict()
+    skipped = None if given.corpus is None else given.corpus.skipped.to_dict()
     notes = [*given.notes, *totals.pop("notes")]
     return {"out": str(made.path), **header, **totals, "notes": notes, "skipped": skipped}
 

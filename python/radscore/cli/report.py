@@ -49,7 +49,7 @@ def json_fields(result: ScoreResult, corpus: Input, found: Found | None) -> dict
     fields["notes"] = [*corpus.notes, *fields["notes"]]
     fields["n_files"] = len(corpus.sources)
     fields["field"] = corpus.field
-    fields["skipped"] = {**skipped.as_dict(), "share": skipped.share(corpus.n_documents)}
+    fields["skipped"] = {**skipped.to_dict(), "share": skipped.share(corpus.n_documents)}
     if found is not None:
         fields["per_document"] = asdict(found)
     return fields

@@ -57,7 +57,7 @@ class Marker:
         content = {
             "version": _VERSION,
             **vars(self),
-            "skipped": self.skipped.as_dict(),
+            "skipped": self.skipped.to_dict(),
             "tokenised": tokenised,
         }
         write_atomically(path, json.dumps(content))

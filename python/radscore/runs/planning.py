@@ -330,7 +330,7 @@ def plan_corpus(
     return Plan(
         n_files=len(corpus.sources),
         total_bytes=corpus.total_bytes,
-        formats=tuple(dict.fromkeys(source.format for source in corpus.sources)),
+        formats=corpus.formats,
         dtype=", ".join(dict.fromkeys(one.values.dtype.name for one in documents)),
         boundaries=corpus.boundaries,
         n_tokens=n_tokens,

@@ -29,12 +29,10 @@ from radscore.corpus.base import (
     Position,
     Problems,
     SkipReport,
-    count_parts,
     even_edges,
+    n_shards,
 )
 from radscore.corpus.checks import check_ids
-from radscore.corpus.formats.tokens import TokenReader
-from radscore.corpus.registry import reader_of
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from radscore.corpus import Corpus
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
     from radscore.documents import Documents
 
 __all__ = ["SHARD_BYTES", "Shard", "ShardReading", "Slice", "cut_shards"]
@@ -109,7 +107,7 @@ def cut_shards(corpus: Corpus, shard_bytes: int = SHARD_BYTES) -> list[Shard]:
     skip = corpus.settings["on_error"] == "skip"
     room = -1  # bytes that still fit the last shard; -1 if it is closed
     for number, source in enumerate(corpus.sources):
-        if source.format == "datasets" and source.size == 0:  # an object of unknown size
+        if source.size == 0 and not source.is_file:  # an object of unknown size
             shards.append(Shard(number))
             room = -1
         elif source.size <= room:
@@ -130,19 +128,15 @@ def _cut(
     if source.codec is not None:
         return [Shard(number)]
     try:
-        reader = reader_of(source, corpus.options, Problems("raise"))
-        if (
-            isinstance(reader, TokenReader)
-            and reader.bare
-            and not (skip or _drops_ends(corpus.options))
-        ):
-            total = reader.layout.n_tokens
-            tokens = [0, *even_edges(total, count_parts(source.size, shard_bytes)), total]
+        reader = source.format.open(source, corpus.options, Problems("raise"))
+        total = reader.n_tokens
+        if total is not None and not (skip or _drops_ends(corpus.options)):
+            tokens = [0, *even_edges(total, n_shards(source.size, shard_bytes)), total]
             return [
                 Shard(number, {"token": first}, {"token": last}, tokens=True)
                 for first, last in pairwise(tokens)
             ]
-        edges = [] if skip and not reader.sound else list(reader.edges(shard_bytes))
+        edges = [] if skip and not reader.fails_early else list(reader.edges(shard_bytes))
     except DamagedFileError:
         if not skip:
             raise
@@ -196,13 +190,13 @@ class ShardReading:
         corpus, shard = self._corpus, self._shard
         source, options = corpus.sources[shard.source], corpus.options
         problems = Problems("raise")
-        reader = reader_of(source, options, problems)
-        if not isinstance(reader, TokenReader) or shard.end is None:
+        reader = source.format.open(source, options, problems)
+        if reader.n_tokens is None or shard.end is None:
             raise CorpusError(f"{source.path} is no longer a file of ids")
         end = shard.end["token"]
         for first in range(shard.start["token"], end, options.batch_tokens):
             last = min(first + options.batch_tokens, end)
-            chunk, before = reader.stretch(first, last, self._reach)
+            chunk, before = reader.read_range(first, last, self._reach)
             check_ids(chunk, options.vocab_size, problems)
             documents = chunk.documents
             self.doubt.take(documents, last - first)

@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
                 "n_distinct": len(counts),
                 "n_total": counts.total,
                 "n_documents": corpus.n_documents,
-                "skipped": corpus.skipped.as_dict(),
+                "skipped": corpus.skipped.to_dict(),
             }
         )
     else:

@@ -179,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         fields = result.to_dict()
         fields["field"] = answers.field
-        fields["skipped"] = answers.skipped.as_dict()
+        fields["skipped"] = answers.skipped.to_dict()
         json_out(fields)
     else:
         table(_rows(result, answers))

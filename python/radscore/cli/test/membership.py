@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         bar.close()
     if args.json:
-        skipped = {name: corpus.skipped.as_dict() for name, corpus in corpora.items()}
+        skipped = {name: corpus.skipped.to_dict() for name, corpus in corpora.items()}
         json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})
     else:
         table(_rows(result, corpora, args.plot))

@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         if given is not None:
             fields["notes"] = [*given.notes, *fields["notes"]]
             if given.corpus is not None:
-                fields["skipped"] = given.corpus.skipped.as_dict()
+                fields["skipped"] = given.corpus.skipped.to_dict()
         json_out(fields)
     else:
         table(_rows(result, given))
