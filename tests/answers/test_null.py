@@ -43,17 +43,6 @@ def human():
     return rs.Documents.of(ids[::2].copy()), rs.Documents.of(ids[1::2].copy())
 
 
-def uniform_over_steps(scheme, tallies, seed=7):
-    """p-values of unweighted counts, spread over their steps where they are whole numbers."""
-    law = scheme.null_law
-    n = np.array([tally.n_scored for tally in tallies])
-    if not isinstance(law, BernoulliLaw):
-        return law.sf(np.array([tally.score_sum for tally in tallies]), n)
-    green = np.array([tally.n_green for tally in tallies], dtype=float)
-    above, here = law.sf(green + 1, n), law.sf(green, n)
-    return above + np.random.default_rng(seed).random(len(tallies)) * (here - above)
-
-
 def zscores(scheme, tallies):
     law = scheme.null_law
     total = np.array([t.sum_weight_score - law.mean * t.sum_weight for t in tallies])
@@ -107,21 +96,6 @@ def test_weighted_pvalues_hold_over_keys(name, human):
             for level in (0.5, 0.1, 0.02):
                 share = share_below(level, scorer, order)
                 assert share <= level + 4 * np.sqrt(level / N_KEYS), way
-
-
-@pytest.mark.parametrize("name", SCHEMES)
-def test_plain_pvalues_are_uniform_over_keys_and_repetitions_break_them(name, human):
-    scheme = SCHEMES[name]
-    decoys = scheme.decoys(N_KEYS, seed=4)
-    # A model that says the same again and again.
-    said = rs.Documents.of(list(human[0])[:5] * 8)
-    found = {}
-    for dedup in ("unit", "none"):
-        scorer = rs.Scorer(decoys, dedup=dedup)
-        scorer.add(said)
-        found[dedup] = kstest(uniform_over_steps(scheme, scorer.tallies()), "uniform").pvalue
-    assert found["unit"] > LEVEL
-    assert found["none"] < 1e-10
 
 
 def test_the_smaller_of_two_is_corrected(human):

@@ -177,37 +177,6 @@ def test_degrees_of_supervision(trained):
         membership(trained, MEMBERS, FRESH, unseen=UNSEEN, supervision=0.001, length=LENGTH)
 
 
-def test_pvalues_are_uniform_or_larger_under_h0():
-    """Random splits of documents that the model has never seen, by sentence and by document."""
-    model = LanguageModel(tiny_llama(scale=2.0), word_tokenizer(), "random", VOCAB, 256)
-    # Documents of three sentences that share their words, so sentences are not independent.
-    rng = np.random.default_rng(5)
-    documents = [
-        np.concatenate([texts(1, [9, i, j], LENGTH)[0] for j in range(3)]) % rng.integers(8, 100)
-        for i in range(60)
-    ]
-    whole = membership(model, documents, documents, length=LENGTH, unit="sentence")
-    scores = whole.member_scores.reshape(60, 3)
-    from radscore.stats.smirnov import smirnov_test
-
-    pvalues = {"sentence": [], "document": [], "shuffled": []}
-    for _ in range(500):
-        order = rng.permutation(60)
-        one, other = scores[order[:30]], scores[order[30:55]]
-        pvalues["sentence"].append(smirnov_test(one.ravel(), other.ravel()).pvalue)
-        pvalues["document"].append(smirnov_test(one.mean(1), other.mean(1)).pvalue)
-        mixed = rng.permutation(scores.ravel())
-        pvalues["shuffled"].append(smirnov_test(mixed[:90], mixed[90:165]).pvalue)
-    for name in ("document", "shuffled"):
-        # One-sided: small p-values must not be more frequent than they should be.
-        test = scipy.stats.kstest(pvalues[name], "uniform", alternative="greater")
-        assert test.pvalue > 0.001, name
-        assert np.median(pvalues[name]) < 0.75  # it is a test, not the constant 1
-    # What the note warns of: sentences of one document as if they were independent.
-    careless = scipy.stats.kstest(pvalues["sentence"], "uniform", alternative="greater")
-    assert careless.pvalue < 1e-4
-
-
 def test_units_and_notes(trained):
     long = texts(40, 11, 3 * LENGTH + 5)
     result = membership(trained, long, FRESH, length=LENGTH, unit="sentence")

@@ -160,7 +160,7 @@ def test_a_saved_state_continues(dedup, data, family):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"
         before.save(path)
-        after = rs.Scorer.load(path, before.schemes, filter=before.filter)
+        after = rs.Scorer.load(path, before.schemes, filter=before.rules.filter)
     add(after, case, slice(cut, None))
     assert after.tallies() == [tally_of(twin, dedup, case)]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from radscore.models.predictions import Header, Totals
-    from radscore.models.teacher_forcing import Counts, Pairs
+    from radscore.models.teacher_forcing import Pairs
     from radscore.models.weighting import Weighting
     from radscore.results import CurvePoint
     from radscore.schemes import Scheme
@@ -98,7 +98,7 @@ def test_open(
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
     threads: int | None = None,
-    progress: Callable[[Counts], None] | None = None,
+    progress: Callable[[Any], None] | None = None,
     from_file: str | os.PathLike[str] | None = None,
 ) -> OpenResult:
     """Tests whether a model learned a watermark, by what it predicts while it reads text.
@@ -146,7 +146,7 @@ def test_open(
     threads : int, optional
         Worker threads of the scoring; all cores by default.
     progress : callable, optional
-        Called after every batch with what was read so far.
+        Called after each batch with a `radscore.progress.Progress`.
     from_file : path, optional
         Predictions that `radscore.models.predict` wrote, in place of model and documents (both
         None).

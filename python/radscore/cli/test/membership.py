@@ -207,7 +207,7 @@ def _rows(
     rows = [
         ("model", f"fingerprint {result.model}"),
         ("members", _side(result.n_members, result, result.member_loss)),
-        ("non-members", _side(result.n_nonmembers, result, result.nonmember_loss)),
+        ("nonmembers", _side(result.n_nonmembers, result, result.nonmember_loss)),
         ("removed", "\n".join(removed)),
         (calibrated, f"{result.member_score:.6g} and {result.nonmember_score:.6g}"),
         ("difference", f"{result.statistic:.6g}, of the distribution functions"),
