@@ -3,7 +3,7 @@
 //! The seam is [`Work`]: a piece of work whose hot loop is `#[inline(always)]`. [`run`] calls it
 //! inside a function that enables the instruction set in force, so that the loop is compiled once
 //! for each set, and nothing outside this folder needs `unsafe` or knows of processors. Work that
-//! needs particular instructions uses the [`Vector`] that it is given; work on plain arrays leaves
+//! needs particular instructions uses the [`Vector`](vector::Vector) that it is given; work on plain arrays leaves
 //! the choice to the compiler.
 //!
 //! Every kernel gives the same bits. [`Kernel::Scalar`] is the readable definition: schemes answer
