@@ -119,7 +119,7 @@ def test_a_damaged_shard_is_rebuilt(cli, fails, run_corpus, tmp_path, monkeypatc
     damage()
     refused()
     monkeypatch.chdir(run)
-    assert "shard 0 of 1 done" in cli("run", "map", run, "--shard", 0).err
+    assert "shard 0: done" in cli("run", "map", run, "--shard", 0).err
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(steps, "ShardReading", None)
     assert score(cli, *LIMITED) == expected

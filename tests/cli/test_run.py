@@ -50,12 +50,12 @@ def test_a_run_in_steps(cli, fails, run_corpus):
     fails("run", "reduce", "run", "--bucket", 0, *SCHEME, match="shard 0 of run is not mapped yet")
     for shard in (3, 0, 1, 2, 4):
         assert cli("run", "map", "run", "--shard", shard, "--memory", "64MiB").code == 0
-    assert "shard 1 of 5 was already done" in cli("run", "map", "run", "--shard", 1).err
-    assert "shard 1 of 5 done" in cli("run", "map", "run", "--shard", 1, "--fresh").err
+    assert "shard 1: was already done" in cli("run", "map", "run", "--shard", 1).err
+    assert "shard 1: done" in cli("run", "map", "run", "--shard", 1, "--fresh").err
     reduce = ("run", "reduce", "run", *SCHEME)
     assert cli(*reduce, "--bucket", 1, "--bucket", 0).code == 0
-    assert "bucket 1 (windows) of 2 was already done" in cli(*reduce, "--bucket", 1).err
-    assert "bucket 1 (windows) of 2 done" in cli(*reduce, "--bucket", 1, "--fresh").err
+    assert "bucket 1 (windows): was already done" in cli(*reduce, "--bucket", 1).err
+    assert "bucket 1 (windows): done" in cli(*reduce, "--bucket", 1, "--fresh").err
     assert cli(*reduce, "--stage", "units").code == 0
     merged = cli("run", "merge", "run", *SCHEME, "--json")
     assert merged.json == expected
@@ -201,7 +201,9 @@ def test_what_has_no_effect_on_a_run(cli, fails, run_corpus, tmp_path):
         done = cli(*PREPARE, "--script", *script)
         assert (done.code, done.out, says in done.err) == (2, "", True), done.err
     text = " ".join(cli(*PREPARE).out.split())
-    assert "radscore run reduce run --stage windows radscore run reduce run --stage units" in text
+    key = "--scheme scheme.toml --key-file alice.key"
+    reduce = "radscore run reduce run --stage"
+    assert f"{reduce} windows {key} {reduce} units {key} radscore run merge run {key}" in text
     (tmp_path / "scheme.toml").write_text(
         'scheme = "keyed"\nvocab_size = 60\ncontext_width = 2\ngamma = 0.25\n'
     )
@@ -214,7 +216,7 @@ def test_what_has_no_effect_on_a_run(cli, fails, run_corpus, tmp_path):
 
 def test_shares(cli, fails, run_corpus):
     cli(*PREPARE, "--shard-size", "20kB")
-    assert cli("run", "map", "run", "--share", "1/3").err.split()[2::6] == ["1", "4"]
+    assert cli("run", "map", "run", "--share", "1/3").err.split()[2::4] == ["1:", "4:"]
     assert cli("run", "map", "run", "--share", "8/9").err == ""
     for share in ("3/3", "-1/3", "1", "a/b", "1/0"):
         fails("run", "map", "run", "--share", share, code=2, match="--share")

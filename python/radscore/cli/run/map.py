@@ -43,7 +43,7 @@ def run(args: Namespace) -> int:
     with term_as_interrupt():
         for shard in chosen(args.shard, args.share, len(run.shards)):
             done = mapper.map(shard, fresh=args.fresh)
-            tell(f"shard {shard}", of=len(run.shards), done=done)
+            tell(f"shard {shard}", done=done)
     return Exit.DONE
 
 

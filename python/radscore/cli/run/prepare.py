@@ -109,7 +109,7 @@ def run(args: Namespace) -> int:
             ("run", str(prepared.folder)),
             ("shards", str(len(prepared.shards))),
             ("buckets", str(prepared.n_buckets)),
-            ("next", "\n".join(_commands(prepared, scheme))),
+            ("next", "\n".join(_commands(args, prepared, scheme))),
         ]
     )
     return Exit.DONE
@@ -205,7 +205,7 @@ def _execute(args: Namespace, run: Run, scheme: Scheme, resources: Any) -> int:
 
 
 def _secret(args: Namespace) -> list[str]:
-    """The options that name the scheme and its key again; never the key itself."""
+    """The options that name the scheme and its key again, from anywhere; never the key itself."""
     options = ["--scheme", str(Path(args.scheme).absolute())]
     if args.key_file is not None:
         options += ["--key-file", str(Path(args.key_file).absolute())]
@@ -214,13 +214,12 @@ def _secret(args: Namespace) -> list[str]:
     return options
 
 
-def _commands(run: Run, scheme: Scheme) -> list[str]:
-    """The commands that do the rest."""
+def _commands(args: Namespace, run: Run, scheme: Scheme) -> list[str]:
+    """The commands that do the rest, as one would write them here."""
     from radscore.runs.steps import stages_of
 
-    steps = [
-        "map {}",
-        *(f"reduce {{}} --stage {one}" for one in stages_of(run, scheme)),
-        "merge {}",
-    ]
-    return [f"radscore run {step.format(run.folder)}" for step in steps]
+    given = [(option(name), getattr(args, name)) for name in ("scheme", "key_file", "key_env")]
+    key = " ".join(f"{name} {value}" for name, value in given if value is not None)
+    reduce = [f"reduce {run.folder} --stage {stage} {key}" for stage in stages_of(run, scheme)]
+    steps = [f"map {run.folder}", *reduce, f"merge {run.folder} {key}"]
+    return [f"radscore run {step}" for step in steps]

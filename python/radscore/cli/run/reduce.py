@@ -51,5 +51,5 @@ def run(args: argparse.Namespace) -> int:
     with term_as_interrupt():
         for bucket in chosen(args.bucket, args.share, run.n_buckets):
             done = reducer.reduce(bucket, fresh=args.fresh)
-            tell(f"bucket {bucket} ({args.stage})", of=run.n_buckets, done=done)
+            tell(f"bucket {bucket} ({args.stage})", done=done)
     return Exit.DONE

@@ -69,6 +69,6 @@ def add_resources(
     )
 
 
-def tell(step: str, *, of: int, done: bool) -> None:
+def tell(step: str, *, done: bool) -> None:
     """Writes a line to the log of whoever runs the step."""
-    note(f"{step} of {of} {'done' if done else 'was already done'}")
+    note(f"{step}: {'done' if done else 'was already done'}")
