@@ -45,18 +45,18 @@ class ModelError(RadscoreError):
 
 
 class StorageError(RadscoreError):
-    """A file of a run out of core cannot be written or read, or is damaged; says what to redo."""
+    """A run's file cannot be written or read, or is damaged; the message says what to do again."""
 
 
 class DamagedWindowsError(StorageError):
-    """A file of windows does not hold what was written to it: which, and what is wrong."""
+    """A file of windows does not hold what was written to it: which one, and what is wrong."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(path, what)
         self.path, self.what = path, what
 
     def __str__(self) -> str:
-        return f"{self.path} is damaged: {self.what}; remove it, and run the same again"
+        return f"{self.path} is damaged: {self.what}; delete it and run the same again"
 
 
 class StateError(RadscoreError):

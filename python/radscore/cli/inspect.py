@@ -36,12 +36,12 @@ def register(commands: Any) -> None:
         "inspect",
         summary="show what is in a corpus",
         description="Reads a corpus and shows its format, dtype, documents, tokens, largest id and "
-        "three snippets. Bad records are counted.",
+        "three snippets. Bad records are skipped and counted.",
         examples=_EXAMPLES,
     )
     add_corpus_options(parser)
     parser.add_argument(
-        "--vocab-size", type=vocabulary, metavar="V", help="warn of ids that are not below V"
+        "--vocab-size", type=vocabulary, metavar="V", help="warn about ids of V or more"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)

@@ -4,23 +4,46 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from radscore.cli.output import count, power_of_ten, share, skipped_text
 
 if TYPE_CHECKING:
-    from radscore.cli.memory import RunInput
+    from collections.abc import Sequence
+
     from radscore.cli.per_document import Found
-    from radscore.corpus import Corpus
+    from radscore.corpus.base import SkipReport
     from radscore.results import ScoreResult
 
-__all__ = ["json_fields", "table_rows"]
+__all__ = ["Input", "json_fields", "table_rows"]
 
 
-def json_fields(
-    result: ScoreResult, corpus: Corpus | RunInput, found: Found | None
-) -> dict[str, Any]:
-    """The result's fields, and what is known of the input."""
+class Input(Protocol):
+    """What a report says about what was read; a `Corpus` that was read is one."""
+
+    @property
+    def skipped(self) -> SkipReport:
+        """What was left out."""
+
+    @property
+    def n_documents(self) -> int:
+        """How many documents were read."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know."""
+
+    @property
+    def field(self) -> str | None:
+        """The field that was read, if the files have fields."""
+
+    @property
+    def sources(self) -> Sequence[Any]:
+        """The files."""
+
+
+def json_fields(result: ScoreResult, corpus: Input, found: Found | None) -> dict[str, Any]:
+    """The result's fields, and facts about the input."""
     skipped = corpus.skipped
     fields = result.to_dict()
     fields["notes"] = [*corpus.notes, *fields["notes"]]
@@ -32,9 +55,7 @@ def json_fields(
     return fields
 
 
-def table_rows(
-    result: ScoreResult, corpus: Corpus | RunInput, found: Found | None
-) -> list[tuple[str, str]]:
+def table_rows(result: ScoreResult, corpus: Input, found: Found | None) -> list[tuple[str, str]]:
     """The result as names and values."""
     rows = [
         ("input", _input(result, corpus)),
@@ -62,7 +83,7 @@ def _documents(found: Found) -> str:
         f"{what}: {count(number)}"
         for number, what in (
             (found.n_significant_copies, "copies of others"),
-            (found.n_significant_common, "mostly by units of earlier documents"),
+            (found.n_significant_common, "mostly from units of earlier documents"),
         )
         if number
     ]
@@ -71,14 +92,14 @@ def _documents(found: Found) -> str:
     if found.n_all_shared:
         one, many = found.n_all_shared == 1, found.max_sharing != 1
         text += (
-            f"; {count(found.n_all_shared)} {'holds' if one else 'hold'} only what "
-            f"{found.max_sharing} earlier {'documents hold' if many else 'document holds'}, and "
+            f"; {count(found.n_all_shared)} {'holds' if one else 'hold'} only units of "
+            f"{found.max_sharing} earlier {'documents' if many else 'document'} and "
             f"{'was' if one else 'were'} not tested"
         )
     return text
 
 
-def _input(result: ScoreResult, corpus: Corpus | RunInput) -> str:
+def _input(result: ScoreResult, corpus: Input) -> str:
     field = "" if corpus.field is None else f", field {corpus.field!r}"
     return (
         f"{count(result.n_documents, 'document')} and {count(result.n_tokens, 'token')} in "
@@ -87,13 +108,13 @@ def _input(result: ScoreResult, corpus: Corpus | RunInput) -> str:
 
 
 def _windows(result: ScoreResult) -> str:
-    # Only the scorer's tally knows how many of the repetitions are other windows of one unit.
+    # Whether a repetition is the same window or another window of the same unit is not recorded.
     removed = [
         f"{count(number)} {why}"
         for number, why in (
             (result.n_excluded, "by prompts"),
             (result.n_filtered, "by the filter"),
-            (result.n_duplicates, "as repetitions or shared units"),
+            (result.n_duplicates, "as repeated windows or units"),
             (result.n_keyless, "as independent of the key"),
         )
         if number

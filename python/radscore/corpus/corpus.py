@@ -151,10 +151,6 @@ class Corpus:
         notes = (note, self._doubt.note)
         return (*self._notes, *(one for one in notes if one is not None))
 
-    def take_doubt(self, doubt: IdDoubt) -> None:
-        """Takes over what was seen when the corpus was read in shards."""
-        self._doubt = doubt
-
     @property
     def notes_of_opening(self) -> tuple[str, ...]:
         """The notes that were known before the corpus was read."""

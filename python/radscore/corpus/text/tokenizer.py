@@ -142,6 +142,11 @@ class TokenizerEncoder:
                     ) from None
                 self._reason = f"the fast path does not cover {error}"
         self.engine: Literal["fast", "reference"] = "reference" if self._fast is None else "fast"
+        self._asked: Engine = engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process builds its own fast path, and counts its own texts."""
+        return _rebuilt, (self._tokenizer, self._special, self._asked)
 
     @property
     def tokenised(self) -> Tokenised:
@@ -268,3 +273,7 @@ def flaw_of_text(text: str) -> str | None:
     except UnicodeEncodeError as error:
         return f"not valid text: it contains a lone surrogate (\\u{ord(text[error.start]):04x})"
     return None
+
+
+def _rebuilt(tokenizer: Any, special: bool, engine: Engine) -> TokenizerEncoder:
+    return TokenizerEncoder(tokenizer, add_special_tokens=special, engine=engine)

@@ -1,14 +1,14 @@
-"""``radscore test open``: a model's predictions, tested for what it was trained on."""
+"""``radscore test open``: was a model trained on watermarked text, by its predictions?"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli.corpus_input import Given, add_reading_options, load_given, set_options
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
+from radscore.cli.model_input import Given, add_reading_options, load_given, set_options
 from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural
 from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
 from radscore.cli.predict import plan_of
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DESCRIPTION = """\
-Tests whether a model was trained on watermarked text, by what it predicts while it reads text:
-best fresh text of the same kind, without the watermark (else say --text-watermarked). There is
-no p-value where a model that merely continues this text would be found as well. With
---reference, a model that was not trained on the watermarked text, the test is of what the suspect
-predicts more than the reference does, which is much stronger.
+Tests whether a model was trained on watermarked text, by what it predicts while it reads text.
+Fresh, similar text without the watermark is best (otherwise give --text-watermarked). There is no
+p-value if a model that merely continues this text would be found as well. With --reference, a model
+that was not trained on the watermarked text, the test compares the two and is much stronger.
 
-With --from the predictions come from a file of radscore predict, and no model is needed."""
+With --from, the predictions come from a file that radscore predict wrote; no model is needed."""
 _EXAMPLES = """\
   radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
   radscore test open fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
@@ -43,7 +42,7 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "open",
-        summary="test the predictions of a model (its logits)",
+        summary="test the predictions of a model (needs logits)",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -52,21 +51,21 @@ def register(commands: Any) -> None:
         "--from",
         dest="from_file",
         metavar="FILE",
-        help="predictions that radscore predict wrote, in place of the text and the model",
+        help="predictions from radscore predict, instead of text and models",
     )
     add_scheme_options(parser)
     group = parser.add_argument_group("the test")
     group.add_argument(
         "--text-unmarked",
         action="store_true",
-        help="you know that the text does not carry the watermark: withhold the p-value only where "
-        "documents or copies look marked at .001",
+        help="you know that the text is not watermarked: withhold the p-value only if documents or "
+        "copies look watermarked at a level of .001",
     )
     group.add_argument(
         "--curve",
         type=natural,
         metavar="N",
-        help="with --json: the p-value at about N numbers of tokens, to look at only",
+        help="with --json: also give the p-value after about N numbers of tokens, for a plot",
     )
     group.add_argument(
         "--decoys", type=natural, metavar="N", help="compare with N keys that nobody used"
@@ -81,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if args.curve is not None and not args.json:
         raise UsageError("--curve has no effect without --json")
     if args.text_unmarked and args.text_watermarked:
-        raise UsageError("--text-unmarked and --text-watermarked exclude each other")
+        raise UsageError("--text-unmarked and --text-watermarked contradict each other")
     scheme = load_scheme(args)
     asked = {"decoys": args.decoys or 0, "curve": args.curve or (), "threads": args.threads}
     given = None
@@ -107,13 +106,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _from_file(args: argparse.Namespace, scheme: Any, asked: dict[str, Any]) -> OpenResult:
-    """The test of a file of predictions."""
+    """Tests a file of predictions."""
     from radscore.audits.open import test_open
 
     if args.inputs:
-        raise UsageError(f"--from is in place of text: {args.inputs[0]} is not read")
+        raise UsageError(f"with --from no text is read, so {args.inputs[0]} has no effect")
     if wrong := set_options(args):
-        raise UsageError(f"{wrong[0]} has no effect with --from, whose file says what was read")
+        raise UsageError(f"{wrong[0]} has no effect with --from: the predictions are already made")
     vouched = False if args.text_unmarked else None
     return test_open(
         None, None, scheme, from_file=args.from_file, text_watermarked=vouched, **asked
@@ -135,15 +134,15 @@ def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, 
                 tokenizer=given.tokenizer,
                 batch_tokens=args.batch_tokens,
                 max_length=args.max_length,
-                progress=given.show,
+                progress=given.bar.show,
                 **asked,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            "nothing was saved (radscore predict keeps what was read)"
+            "nothing was saved (radscore predict would keep what was read)"
         ) from None
     finally:
-        given.progress.close()
+        given.bar.close()
 
 
 def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
@@ -167,7 +166,7 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
 
 
 def _text(result: OpenResult) -> list[tuple[str, str]]:
-    """What the text itself shows of the watermark."""
+    """How much watermark the text itself shows."""
     if math.isnan(result.text_log10_pvalue):
         return []
     text = f"p = {power_of_ten(result.text_log10_pvalue)} of the text itself"

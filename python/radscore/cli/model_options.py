@@ -13,7 +13,7 @@ __all__ = ["add_loading_options", "add_model_options", "add_prompts_options", "l
 
 
 def add_model_options(parser: Any, *, tokenizer: bool = True, required: bool = True) -> None:
-    """The model, where it runs and in which numbers."""
+    """The model, where it runs and at which precision."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -24,24 +24,26 @@ def add_model_options(parser: Any, *, tokenizer: bool = True, required: bool = T
     group.add_argument(
         "--base",
         metavar="DIR",
-        help="with an adapter: the model that it belongs to (default: the one that it names)",
+        help="for an adapter: the model it belongs to (default: the one it names)",
     )
     add_loading_options(group, tokenizer=tokenizer)
 
 
 def add_loading_options(group: Any, *, tokenizer: bool = True) -> None:
-    """Its tokenizer, where it runs and in which numbers."""
+    """Its tokenizer, where it runs and at which precision."""
     if tokenizer:
         group.add_argument(
-            "--tokenizer", metavar="PATH", help="the model's tokenizer (default: beside the model)"
+            "--tokenizer",
+            metavar="PATH",
+            help="the model's tokenizer (default: the one next to the model)",
         )
     group.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: the GPU if there is one)"
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
     )
     group.add_argument(
         "--model-dtype",
         choices=("float32", "bfloat16", "float16"),
-        help="numbers to compute with (default: bfloat16 on a GPU, float32 on the CPU)",
+        help="precision of the weights (default: bfloat16 on a GPU, float32 on the CPU)",
     )
 
 
@@ -51,7 +53,7 @@ def add_prompts_options(parser: Any) -> None:
         "--prompts",
         required=True,
         metavar="FILE",
-        help="prompts: JSON lines (also .gz, .zst), Parquet or Arrow",
+        help="file of prompts: JSON lines (also .gz, .zst), Parquet or Arrow",
     )
     parser.add_argument(
         "--prompt-field", metavar="NAME", help="field with the prompt (default: prompt, else text)"

@@ -1,4 +1,4 @@
-"""``radscore test closed``: a model's answers, tested for what it was trained on."""
+"""``radscore test closed``: was a model trained on watermarked text, by its answers?"""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
-from radscore.cli.kgrams import load_kgrams
-from radscore.cli.options import add_command, add_scheme_options, check_inputs, natural
+from radscore.cli.kgrams.sets import load_kgrams
+from radscore.cli.options import (
+    add_command,
+    add_on_error,
+    add_scheme_options,
+    check_inputs,
+    natural,
+)
 from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
 
 if TYPE_CHECKING:
@@ -22,21 +28,20 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DESCRIPTION = """\
-Tests whether a model was trained on watermarked text, by its answers: those of radscore ask, or
-any file with prompts and answers. Windows that an answer's own prompt can have shown are not
-scored.
+Tests whether a model was trained on watermarked text, by its answers: from radscore ask, or from
+any file of prompts and answers. Windows that an answer's own prompt may have shown are not scored.
 
-With --filter only contexts that the model may have learned are scored: the most frequent of
-unmarked text of the same kind, or all of the watermarked text that was recorded (any other choice
-of watermarked text gives no p-value); --both tests with and without, and corrects for having looked
-twice. With --reference-answers, of a model that was not trained on the text, best to the same
-prompts, the test is of what the suspect says more often than the reference, which is much
-stronger."""
+With --filter, only contexts that the model may have learned are scored: the most frequent ones of
+similar text without the watermark, or all of those of the watermarked text you recorded (any other
+choice of watermarked text gives no p-value). --both tests with and without the filter, and corrects
+for testing twice. With --reference-answers, from a model that was not trained on the text and
+ideally to the same prompts, the test is of what the suspect says more often than the reference,
+which is much stronger."""
 _EXAMPLES = """\
   radscore test closed answers.jsonl --scheme scheme.toml --tokenizer tokenizer.json
   radscore test closed answers.jsonl --reference-answers base.jsonl --scheme scheme.toml \\
       --key-file alice.key --tokenizer tokenizer.json --json
- a filter: all of the recorded watermarked text, or the frequent contexts of unmarked text:
+ a filter from all of the recorded watermarked text, or from frequent contexts of other text:
   radscore kgrams build recorded.jsonl --watermarked --tokenizer tokenizer.json --width 2 \\
       --vocab-size 49152 --out phi.rkg
   radscore kgrams build unmarked.jsonl --unmarked --tokenizer tokenizer.json --width 2 \\
@@ -51,7 +56,7 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "closed",
-        summary="test the answers of a model (text only)",
+        summary="test the answers of a model (needs only text)",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -59,18 +64,19 @@ def register(commands: Any) -> None:
         "inputs",
         nargs="+",
         metavar="ANSWERS",
-        help="journals of radscore ask, or JSON lines, Parquet or Arrow files of answers",
+        help="journals from radscore ask, or JSON lines, Parquet or Arrow files of answers",
     )
-    group = parser.add_argument_group("reading the answers")
+    group = parser.add_argument_group("answers")
     group.add_argument(
         "--tokenizer",
         metavar="PATH",
-        help="the watermark's, for text: a Hugging Face folder or a tokenizer.json",
+        help="for text: the watermark's, as a Hugging Face folder or a tokenizer.json",
     )
     group.add_argument(
         "--field",
         metavar="NAME",
-        help="field with the answer, text or ids (default: text, ..., or token_ids, ...)",
+        help="field with the answer, text or ids (default: the first common name, such as text or "
+        "token_ids)",
     )
     prompt = group.add_mutually_exclusive_group()
     prompt.add_argument(
@@ -80,14 +86,9 @@ def register(commands: Any) -> None:
         help="field with each answer's prompt (default: prompt)",
     )
     prompt.add_argument(
-        "--no-prompts", action="store_true", help="the answers have no prompts: exclude nothing"
+        "--no-prompts", action="store_true", help="exclude nothing: the answers have no prompts"
     )
-    group.add_argument(
-        "--on-error",
-        choices=("raise", "skip"),
-        default="raise",
-        help="stop at a bad record, naming it, or count it and go on (default: raise)",
-    )
+    add_on_error(group)
     add_scheme_options(parser)
     _add_test(parser)
     parser.add_argument("--threads", type=natural, metavar="N", help="threads (default: all cores)")
@@ -100,35 +101,38 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--reference-answers",
         metavar="FILE",
-        help="answers of a model that was not trained on the watermarked text",
+        help="answers from a model that was not trained on the watermarked text",
     )
     group.add_argument(
         "--filter",
         metavar="PHI",
-        help="score contexts of this set only (of radscore kgrams build, or .json, .jsonl)",
+        help="score only contexts in this set (from radscore kgrams build, or .json, .jsonl)",
     )
     group.add_argument(
         "--both",
         action="store_true",
-        help="with --filter: test with and without it, and take the smaller p-value times two",
+        help="with --filter: test with and without it, and double the smaller p-value",
     )
     group.add_argument(
         "--weighting",
         choices=("plain", "counts", "contrast"),
-        help="plain: each unit once (default); counts: by how often the model says what; "
-        "contrast: more often than the reference (default with --reference-answers)",
+        help="count each unit once (plain, the default), weight units by how often the model says "
+        "what (counts), or by how much more often than the reference (contrast, the default with "
+        "--reference-answers)",
     )
-    group.add_argument("--transform", metavar="NAME", help="which weights of counts or contrast")
+    group.add_argument(
+        "--transform", metavar="NAME", help="with counts or contrast: the function to use"
+    )
     group.add_argument(
         "--prompts-watermarked",
         action="store_true",
-        help="the prompts carry this key's watermark: exclude what any of them can have shown",
+        help="the prompts carry this key's watermark: exclude what any of them may have shown",
     )
     group.add_argument(
         "--curve",
         type=natural,
         metavar="N",
-        help="with --json: the p-value at N numbers of tokens, to look at only",
+        help="with --json: also give the p-value after N numbers of tokens, for a plot",
     )
     group.add_argument(
         "--decoys", type=natural, metavar="N", help="compare with N keys that nobody used"
@@ -142,7 +146,7 @@ def run(args: argparse.Namespace) -> int:
 
     check_inputs(args)
     if args.both and args.filter is None:
-        raise UsageError("--both needs a filter (--filter)")
+        raise UsageError("--both needs --filter")
     if args.curve is not None and not args.json:
         raise UsageError("--curve has no effect without --json")
     scheme = load_scheme(args)
@@ -150,14 +154,14 @@ def run(args: argparse.Namespace) -> int:
     how = {
         "tokenizer": args.tokenizer,
         "prompt_field": None if args.no_prompts else args.prompt_field,
-        "text_field": args.field,
+        "field": args.field,
         "on_error": args.on_error,
     }
     answers = open_answers(args.inputs, **how)
     reference = None
     if args.reference_answers is not None:
         if any(_same(path, args.reference_answers) for path in args.inputs):
-            raise UsageError("--reference-answers names the suspect's answers")
+            raise UsageError("--reference-answers names the suspect's own answers")
         reference = open_answers(args.reference_answers, **how)
     result = test_closed(
         answers,

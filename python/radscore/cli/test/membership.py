@@ -1,4 +1,4 @@
-"""``radscore test membership``: losses of a model, members against nonmembers."""
+"""``radscore test membership``: were documents in a model's training, by its losses?"""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
-from radscore.cli.models import add_model_options, load_named_model
-from radscore.cli.options import add_command, add_progress_options, natural
+from radscore.cli.model_options import add_model_options, load_named_model
+from radscore.cli.options import (
+    add_command,
+    add_fresh,
+    add_on_error,
+    add_progress_options,
+    natural,
+    real,
+)
 from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
-from radscore.cli.paths import check_outputs
-from radscore.cli.progress import Progress
+from radscore.cli.paths import check_new, check_outputs
+from radscore.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
     from radscore.audits.membership import MembershipResult
     from radscore.corpus import Corpus
-    from radscore.progress import Progress as ReadSoFar
 
 __all__ = ["register"]
 
 _DESCRIPTION = """\
-Tests whether a model was trained on given documents, without any watermark: its losses on the
-candidate members, in sentences of 256 tokens, divided by their compressed length and averaged over
-each document, are compared with those on fresh documents of the same distribution (one-sided
-Kolmogorov-Smirnov test).
+Tests whether a model was trained on given documents, without any watermark. Its losses on them, in
+sentences of 256 tokens, divided by their compressed length and averaged over each document, are
+compared with its losses on fresh documents of the same distribution (one-sided Kolmogorov-Smirnov
+test).
 
-The p-value assumes that only training can set the two sides apart. Where lengths or compression of
-the two sides differ, the output says so. With --unseen, for experiments, documents that were not
-in the training join the members, so that these are a share --supervision of the candidates."""
+The p-value assumes that only training can set the two sides apart. If their lengths or compression
+differ, the output says so. For experiments, --unseen adds documents to the members that were not in
+the training, so that true members are a share --supervision of the candidates."""
 _EXAMPLES = """\
   radscore test membership --model suspect/ --members ours.jsonl --nonmembers fresh.jsonl
   radscore test membership --model suspect/ --members a.jsonl b.jsonl --nonmembers fresh.jsonl \\
@@ -43,12 +49,12 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "membership",
-        summary="test for documents in the training by a model's losses, without a watermark",
+        summary="test whether documents were in the training (no watermark)",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
     add_model_options(parser)
-    texts = parser.add_argument_group("documents (as radscore score reads them)")
+    texts = parser.add_argument_group("documents (read as by radscore score)")
     texts.add_argument(
         "--members",
         nargs="+",
@@ -61,70 +67,67 @@ def register(commands: Any) -> None:
         nargs="+",
         required=True,
         metavar="FILE",
-        help="documents of the same distribution that were certainly not",
+        help="documents of the same distribution that certainly were not",
     )
     texts.add_argument(
         "--unseen",
         nargs="+",
         metavar="FILE",
-        help="for experiments: further documents that were not, to mix with the members",
+        help="for experiments: more documents that were not, to mix with the members",
     )
     texts.add_argument(
         "--field",
         metavar="NAME",
-        help="field with the text or the model's token ids (default: the first there is of "
-        "input_ids, tokens, text)",
+        help="field with the text or the model's token ids (default: input_ids, tokens or text, "
+        "whichever comes first)",
     )
-    texts.add_argument(
-        "--on-error",
-        choices=("raise", "skip"),
-        default="raise",
-        help="stop at a bad record, naming it, or count it and go on (default: raise)",
-    )
+    add_on_error(texts)
     rules = parser.add_argument_group("test")
     rules.add_argument(
         "--supervision",
         type=_degree,
         default=1.0,
         metavar="D",
-        help="share of the members that was in the training, as claimed (default: 1); it does not "
-        "change the p-value, unless --unseen makes it so",
+        help="claimed share of members that were in the training (default: 1); affects the "
+        "p-value only with --unseen",
     )
     rules.add_argument(
-        "--length", type=natural, default=256, metavar="N", help="tokens a sentence (default: 256)"
+        "--length",
+        type=natural,
+        default=256,
+        metavar="N",
+        help="tokens per sentence (default: 256)",
     )
     rules.add_argument(
         "--calibration",
         choices=("zlib", "none"),
         default="zlib",
-        help="divide losses by the bytes that zlib needs (default), or not",
+        help="divide losses by the length of the zlib-compressed text (default), or not",
     )
     rules.add_argument(
         "--unit",
         choices=("document", "sentence"),
         default="document",
-        help="what counts as one draw (default: document); sentences get a p-value only where "
-        "every document is a single one",
+        help="what counts as one observation (default: document); with sentence there is a p-value "
+        "only if every document is one sentence",
     )
     out = parser.add_argument_group("output and running")
     out.add_argument("--plot", metavar="FILE", help="save histograms (.png, .svg or .pdf)")
+    add_fresh(out, "replace --plot if it exists")
     out.add_argument("--json", action="store_true", help="print JSON")
     out.add_argument(
         "--batch-tokens",
         type=natural,
         metavar="N",
-        help="tokens read at once (default: 1,024 on a CPU, 16,384 on a GPU); halved where memory "
-        "is short",
+        help="tokens per forward pass (default: 1,024 on a CPU, 16,384 on a GPU); halved if memory "
+        "runs out",
     )
     add_progress_options(out)
     parser.set_defaults(run=run)
 
 
 def _degree(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    value = real(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
     return value
@@ -139,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         check_format(args.plot)
     check_outputs(args)
+    check_new(args, "plot")
     model = load_named_model(args)
     corpora: dict[str, Corpus] = {}
     for name in ("members", "nonmembers", "unseen"):
@@ -153,15 +157,7 @@ def run(args: argparse.Namespace) -> int:
         )
         check_outputs(args, corpora[name])
     _check_apart(corpora)
-    progress: list[Progress] = []
-    shown = [0, 0]
-
-    def show(read: ReadSoFar) -> None:
-        if not progress:  # how many there are is known once all are cut
-            progress.append(Progress(read.total or 0, quiet=args.quiet, asked=args.progress))
-        progress[0].add(read.done - shown[0], read.tokens - shown[1])
-        shown[:] = read.done, read.tokens
-
+    bar = ProgressBar(quiet=args.quiet, asked=args.progress)
     try:
         result = test_membership(
             model,
@@ -173,23 +169,22 @@ def run(args: argparse.Namespace) -> int:
             length=args.length,
             unit=args.unit,
             batch_tokens=args.batch_tokens,
-            progress=show,
+            progress=bar.show,
         )
     finally:
-        for one in progress:
-            one.close()
+        bar.close()
     if args.json:
         skipped = {name: corpus.skipped.to_dict() for name, corpus in corpora.items()}
         json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})
     else:
         table(_rows(result, corpora, args.plot))
-    if args.plot is not None:  # last, so that nothing is lost where it fails
+    if args.plot is not None:  # last, so that nothing is lost if it fails
         result.plot(args.plot)
     return Exit.SKIPPED if any(corpus.skipped for corpus in corpora.values()) else Exit.DONE
 
 
 def _check_apart(corpora: dict[str, Corpus]) -> None:
-    """Refuses a file on two sides: it cannot be both."""
+    """Refuses a file that is on two sides."""
     seen: dict[str, str] = {}
     for name, corpus in corpora.items():
         for source in corpus.sources:

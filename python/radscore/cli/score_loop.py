@@ -1,4 +1,4 @@
-"""One run of ``radscore score``: the loop over batches, its state file and Ctrl-C."""
+"""`ScoreLoop`: scores a corpus batch by batch, and saves its state so that it can be continued."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from typing import TYPE_CHECKING, Any, Self
 from radscore import _core
 from radscore.cli.exits import UsageError, writing
 from radscore.cli.interrupts import Interrupts
-from radscore.cli.output import count
+from radscore.cli.output import count, note
+from radscore.cli.parser import option
 from radscore.cli.per_document import DocumentRows
-from radscore.cli.progress import Progress
 from radscore.errors import RadscoreError, StateError
+from radscore.progress import Progress
+from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from radscore.cli.progress import ProgressBar
     from radscore.corpus import Batch, Corpus
     from radscore.kgrams import KgramSet
     from radscore.results import DocumentScores, ScoreResult
 
-__all__ = ["Rules", "ScoreRun"]
+__all__ = ["ScoreLoop", "ScoreOptions"]
 
-_VERSION = 1
+_VERSION = 2
 #: How a state begins.
 _MAGIC = b"RSST"
-# Saving may take this share of the time at most, however large the state has grown.
+#: Largest share of the time that goes into saving, however large the state becomes.
 _SAVING_SHARE = 0.05
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How the corpus is scored."""
+class ScoreOptions:
+    """How to score: the options of ``radscore score`` that decide on the result."""
 
     dedup: Any
     filter: KgramSet | None
@@ -46,50 +49,56 @@ class Rules:
     max_sharing: int | None
 
 
-class ScoreRun:
-    """Scores a corpus; can be interrupted and taken up again, with the same result.
+class ScoreLoop:
+    """Scores a corpus; if it is interrupted, the same command continues with the same result.
+
+    Used as a context manager. The state that is saved always holds whole batches, never a part of
+    one. After an error that took long to reach, what was scored before it is saved as well.
 
     Parameters
     ----------
-    corpus, scheme, rules
-        What is scored, and how.
+    corpus, scheme, options
+        What to score, and how.
     state : path
-        The state file; beside it ``<state>.documents`` holds the rows of single documents, and
-        ``<state>.sharing.0`` or ``.1``, which takes turns and is named in the state, what they
-        share.
-    resume : bool
-        Whether to go on from the state file.
+        The state file. If it exists, the loop continues from it. Beside it, ``<state>.documents``
+        holds the rows of single documents and ``<state>.sharing.0`` or ``.1``, in turn, what they
+        share; the state says which.
+    fresh : bool
+        Whether to delete the state instead of continuing from it.
     """
 
     def __init__(
-        self, corpus: Corpus, scheme: Any, rules: Rules, state: str, *, resume: bool
+        self, corpus: Corpus, scheme: Any, options: ScoreOptions, state: str, *, fresh: bool
     ) -> None:
-        from radscore.scoring.scorer import Scorer
-
         self._corpus = corpus
         self._scheme = scheme
-        self._rules = rules
+        self._options = options
         self._state = Path(state)
         self._rows_file = Path(f"{state}.documents")
         self._sharing_files = [Path(f"{state}.sharing.{turn}") for turn in (0, 1)]
         self._turn = 0  # of the file that is written next
-        _check_state(self._state, resume=resume)
         self._cursor: dict[str, Any] | None = None
         self._interrupts = Interrupts()
-        self._long = False  # whether the run has lasted long enough for its state to be kept
-        self._torn = False  # whether the scorer holds a part of a batch
-        self.documents = DocumentRows() if rules.per_document else None
-        self._sharing = None if rules.max_sharing is None else _core.Sharing(rules.max_sharing)
-        if resume:
-            self._scorer = self._load()
+        self._long = False  # whether the work is worth saving after an error
+        self._torn = False  # whether the scorer holds part of a batch
+        self.documents = DocumentRows() if options.per_document else None
+        self._sharing = None if options.max_sharing is None else _core.Sharing(options.max_sharing)
+        _check_state(self._state)
+        if fresh:
+            self.discard_state()
+        if self._state.exists():
+            try:
+                self._scorer = self._load()
+            except StateError as error:
+                raise StateError(f"{error}; start over with --fresh") from None
             return
         self._scorer = Scorer(
             scheme,
-            dedup=rules.dedup,
-            filter=rules.filter,
-            start=rules.start,
-            threads=rules.threads,
-            prompt_role=rules.prompt_role,
+            dedup=options.dedup,
+            filter=options.filter,
+            start=options.start,
+            threads=options.threads,
+            prompt_role=options.prompt_role,
         )
 
     def __enter__(self) -> Self:
@@ -102,32 +111,33 @@ class ScoreRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """After an error hours of work are not lost: what was read before it is saved."""
         self._interrupts.__exit__()
         if isinstance(error, KeyboardInterrupt):
-            kept = f"the state saved before is kept in {self._state}"
+            kept = f"the state saved before is still in {self._state}"
             raise KeyboardInterrupt(kept if self._state.exists() else "nothing was saved") from None
         if isinstance(error, (RadscoreError, OSError)) and self._long and not self._torn:
             self._save()
-            print(
-                f"radscore: what was scored before the error is saved in {self._state}; mend the "
-                "command (as with --on-error skip) and add --resume",
-                file=sys.stderr,
+            note(
+                f"everything scored before the error is saved in {self._state}; fix the command "
+                "(--on-error skip, say) and rerun it to continue"
             )
 
-    def score(self, *, save_every: float, quiet: bool, show_progress: bool) -> bool:
+    def score(self, bar: ProgressBar, *, save_every: float) -> bool:
         """Reads and scores to the end (True), or until Ctrl-C or SIGTERM (False)."""
-        done_bytes = 0 if self._cursor is None else int(self._cursor["bytes"])
-        progress = Progress(
-            self._corpus.total_bytes, done_bytes=done_bytes, quiet=quiet, asked=show_progress
-        )
+        n_bytes, total = 0, self._corpus.total_bytes
+        if self._cursor is not None:
+            n_bytes = int(self._cursor["bytes"])
+            done = count(self._cursor["documents"], "document")
+            note(f"continuing from {self._state}, after {done}")
+        bar.begin(Progress(n_bytes, total, self._scorer.n_tokens))
         wait, last = save_every, time.monotonic()
         batches = self._corpus.batches(self._cursor)
         try:
             for batch in batches:
                 if self._interrupts.asked or not self._add(batch):
                     break
-                progress.add(batch.n_bytes, batch.documents.n_tokens)
+                n_bytes += batch.n_bytes
+                bar.show(Progress(n_bytes, total, self._scorer.n_tokens))
                 if time.monotonic() - last >= wait:
                     took = self._save()
                     self._long = True
@@ -135,13 +145,13 @@ class ScoreRun:
             else:
                 return True
         finally:
-            progress.close()
+            bar.close()
             batches.close()
         self._interrupted()
         return False
 
     def _add(self, batch: Batch) -> bool:
-        """Scores a batch; False where a signal came before it was taken in."""
+        """Scores a batch; False if a signal came before it was taken in."""
         shared = None if self._sharing is None else self._sharing.n_documents
         taken = False
         try:
@@ -158,7 +168,7 @@ class ScoreRun:
                 raise
             return False
         finally:
-            # What a batch shares counts if the batch does.
+            # What a batch shares counts only if the batch does.
             if not taken and self._sharing is not None and self._sharing.n_documents != shared:
                 self._sharing.undo()
         if self.documents is not None and scores is not None:
@@ -167,7 +177,7 @@ class ScoreRun:
         return True
 
     def _take(self, batch: Batch) -> bool:
-        """Adds to the scorer; False after a signal, when the scorer's tokens tell what it took."""
+        """Adds a batch to the scorer; False after a signal, when its tokens tell what it took."""
         if batch.documents.n_tokens == 0:
             self._scorer.add(batch.documents, batch.prompts)
             return True
@@ -185,24 +195,24 @@ class ScoreRun:
             return None
         from radscore.scoring.per_document import score_batch
 
-        rules = self._rules
+        options = self._options
         with self._interrupts.raising():
             return score_batch(
                 batch.documents,
                 self._scheme,
-                dedup=rules.dedup,
+                dedup=options.dedup,
                 prompts=batch.prompts,
-                filter=rules.filter,
-                start=rules.start,
-                threads=rules.threads,
-                prompt_role=rules.prompt_role,
-                max_contexts=rules.max_contexts,
-                max_sharing=rules.max_sharing,
+                filter=options.filter,
+                start=options.start,
+                threads=options.threads,
+                prompt_role=options.prompt_role,
+                max_contexts=options.max_contexts,
+                max_sharing=options.max_sharing,
                 sharing=self._sharing,
             )
 
     def result(self) -> ScoreResult | None:
-        """The test of the whole corpus; None where a signal came first."""
+        """The test of the whole corpus; None if a signal came first."""
         try:
             with self._interrupts.raising():
                 result: ScoreResult = self._scorer.result()
@@ -214,26 +224,23 @@ class ScoreRun:
         return replace(result, n_skipped=self._corpus.skipped.count)
 
     def _interrupted(self) -> None:
-        """Saves the state, and says how to go on."""
+        """Saves the state, and says how to continue."""
         if self._torn:
             earlier = "; the state saved before is kept" if self._state.exists() else ""
-            text = f"inside of a document of more than 2^24 tokens, which cannot be saved{earlier}"
+            text = f"inside a document of more than 2^24 tokens, which cannot be saved{earlier}"
         elif self._cursor is None:
             text = "before anything was scored"
         else:
             self._save()
-            text = (
-                f"after {count(self._cursor['documents'], 'document')}; the state is in "
-                f"{self._state}, "
-                "the same command with --resume goes on"
-            )
+            done = count(self._cursor["documents"], "document")
+            text = f"after {done}; rerun the command to continue from {self._state}"
         print(f"radscore: interrupted {text}", file=sys.stderr)
 
     def _save(self) -> float:
         """Saves the state; returns the seconds it took."""
         before = time.monotonic()
         if self.documents is not None:
-            self.documents.save(self._rows_file)  # first: the state says how many rows count
+            self.documents.save(self._rows_file)  # first, since the state says how many rows count
         with writing():
             if self._sharing is not None:  # not over the file that the last state names
                 self._sharing.save(self._sharing_files[self._turn])
@@ -243,44 +250,45 @@ class ScoreRun:
 
     def _extra(self) -> dict[str, Any]:
         return {
-            "run": _VERSION,
+            "version": _VERSION,
             "manifest": self._corpus.manifest(),
             "settings": self._settings(),
             "cursor": self._cursor,
-            "max_contexts": self._rules.max_contexts,
+            "max_contexts": self._options.max_contexts,
             "rows": None if self.documents is None else self.documents.stamp,
-            "max_sharing": self._rules.max_sharing,
+            "max_sharing": self._options.max_sharing,
             "turn": self._turn,
         }
 
     def _settings(self) -> dict[str, Any]:
-        # A run may go on with another on_error: that is how one gets past a bad record.
+        # on_error may change, since that is how one gets past a bad record.
         settings = self._corpus.settings
         del settings["on_error"]
         return settings
 
-    def _load(self) -> Any:
-        from radscore.scoring.scorer import Scorer
-
-        rules = self._rules
-        scorer = Scorer.load(self._state, self._scheme, filter=rules.filter, threads=rules.threads)
+    def _load(self) -> Scorer:
+        options = self._options
+        scorer = Scorer.load(
+            self._state, self._scheme, filter=options.filter, threads=options.threads
+        )
         extra = scorer.extra
+        if (version := extra.get("version", 1)) != _VERSION:
+            raise StateError(
+                f"{self._state} has version {version}, but this radscore reads version {_VERSION}"
+            )
         try:
             manifest, settings, rows = extra["manifest"], extra["settings"], extra["rows"]
             self._cursor = dict(extra["cursor"])
-            version = extra["run"]
         except (KeyError, TypeError, ValueError):
-            raise StateError(f"{self._state} is no state of radscore score") from None
-        if version != _VERSION:
-            raise StateError(f"{self._state} is of version {version}, not {_VERSION}")
-        self._same("--dedup", rules.dedup, scorer.rules.dedup)
-        self._same("--start", rules.start, scorer.rules.start)
-        self._same("--prompt-role", rules.prompt_role, scorer.rules.prompt_role)
-        self._same("--per-document", rules.per_document, rows is not None)
-        self._same("--max-contexts", rules.max_contexts, extra.get("max_contexts"))
-        self._same("--max-sharing", rules.max_sharing, extra.get("max_sharing"))
+            raise StateError(f"{self._state} is not a state of radscore score") from None
+        self._same("--dedup", options.dedup, scorer.rules.dedup)
+        self._same("--start", options.start, scorer.rules.start)
+        self._same("--prompt-role", options.prompt_role, scorer.rules.prompt_role)
+        self._same("--per-document", options.per_document, rows is not None)
+        self._same("--max-contexts", options.max_contexts, extra.get("max_contexts"))
+        self._same("--max-sharing", options.max_sharing, extra.get("max_sharing"))
         for name, value in self._settings().items():
-            self._same(f"--{name.replace('_', '-')}", value, settings.get(name))
+            self._same(option(name), value, settings.get(name))
         self._same_files(manifest)
         if self.documents is not None:
             self.documents.load(self._rows_file, rows)
@@ -299,7 +307,8 @@ class ScoreRun:
     def _same(self, name: str, now: Any, then: Any) -> None:
         if now != then:
             raise StateError(
-                f"{self._state} was made with another {name} ({_shown(then)}, now {_shown(now)})"
+                f"{self._state} is of a command with another {name} ({_shown(then)}, now "
+                f"{_shown(now)})"
             )
 
     def _same_files(self, manifest: Any) -> None:
@@ -307,38 +316,27 @@ class ScoreRun:
         for one, other in zip(now, manifest, strict=False):
             if one["path"] != other.get("path"):
                 raise StateError(
-                    f"{self._state} was made of other files: {other.get('path')}, now {one['path']}"
+                    f"{self._state} is of other files: {other.get('path')}, now {one['path']}"
                 )
             if one != other:
                 raise StateError(f"{one['path']} has changed since {self._state} was saved")
         if len(now) != len(manifest):
-            raise StateError(
-                f"{self._state} was made of {len(manifest)} files, now there are {len(now)}"
-            )
+            raise StateError(f"{self._state} is of {len(manifest)} files, now there are {len(now)}")
 
     def discard_state(self) -> None:
-        """Removes the state: the run is done."""
+        """Deletes the state."""
         self._state.unlink(missing_ok=True)
         for path in (self._rows_file, *self._sharing_files):
             path.unlink(missing_ok=True)
 
 
-def _check_state(path: Path, *, resume: bool) -> None:
-    """Raises unless there is a state where one is needed, and none where it would be lost."""
+def _check_state(path: Path) -> None:
+    """Raises if something else than a state is there, which must not be overwritten."""
     if not path.exists():
-        if resume:
-            raise UsageError(f"--state: {path} is not there; there is no state to resume from")
         return
     with path.open("rb") as file:
         if file.read(len(_MAGIC)) != _MAGIC:
-            raise UsageError(
-                f"--state: {path} is there, and is no state of radscore; name another file"
-            )
-    if not resume:
-        raise UsageError(
-            f"--state: {path} is there, of a run that was interrupted: add --resume to go on with "
-            "it, remove it, or name another file"
-        )
+            raise UsageError(f"--state: {path} is not a radscore state; name another file")
 
 
 def _shown(value: Any) -> str:

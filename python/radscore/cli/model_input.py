@@ -1,4 +1,4 @@
-"""What `predict` and `test open` share: the models, what they read, and how it counts."""
+"""What ``predict`` and ``test open`` share: the models, and the text they read."""
 
 from __future__ import annotations
 
@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import UsageError
-from radscore.cli.models import add_model_options
-from radscore.cli.options import add_corpus_options, natural, open_inputs
-from radscore.cli.progress import Progress
+from radscore.cli.model_options import add_model_options
+from radscore.cli.options import add_corpus_options, natural, open_inputs, real
+from radscore.cli.parser import option
+from radscore.cli.progress import ProgressBar
 from radscore.doubts import is_doubt
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from radscore.corpus import Batch, Corpus
+    from radscore.corpus import Corpus
     from radscore.models.loading import LanguageModel
-    from radscore.models.teacher_forcing import Counts
 
 __all__ = ["Given", "add_reading_options", "load_given", "set_options"]
 
-#: Options that say how a model reads: without effect where a file says what it read.
+#: Options that say what a model reads, and how; a file of predictions has settled that.
 _READING = (
     "model",
     "base",
@@ -56,80 +54,72 @@ def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
     parser.add_argument(
         "--messages-field",
         metavar="NAME",
-        help="read chats from .jsonl files: the field with the messages, put through the model's "
-        "chat template",
+        help="read chats from .jsonl files: the field with the messages, which go through the "
+        "model's chat template",
     )
     add_model_options(parser, tokenizer=False, required=required)
     group = parser.add_argument_group("reading")
     group.add_argument(
         "--reference",
         metavar="DIR",
-        help="a model that was not trained on the watermarked text, to compare with: best one "
-        "fine-tuned like the suspect on the same kind of text without the watermark, else the "
-        "suspect's base",
+        help="a model to compare with that was not trained on the watermarked text: ideally one "
+        "fine-tuned like the suspect on similar text without the watermark, else the suspect's "
+        "base",
     )
     group.add_argument(
         "--reference-base",
         metavar="DIR",
-        help="where the reference is an adapter: the model that it belongs to",
+        help="if the reference is an adapter: the model it belongs to",
     )
     group.add_argument(
         "--weighting",
         choices=("prediction", "mass", "contrast"),
-        help="score the likeliest tokens (prediction), weigh all by their probability (mass), or "
-        "by what they have gained over the reference (contrast); default: contrast with "
+        help="score the likeliest tokens (prediction), or weight all tokens by their probability "
+        "(mass) or by their gain over the reference (contrast); default: contrast with "
         "--reference, else mass",
     )
     group.add_argument(
-        "--top", type=natural, metavar="N", help="with prediction: the N likeliest (default: 1)"
+        "--top",
+        type=natural,
+        metavar="N",
+        help="with prediction: the N likeliest tokens (default: 1)",
     )
     group.add_argument(
         "--max-weights",
         type=natural,
         metavar="N",
-        help="keep the N largest weights of a context (default: 256)",
+        help="keep the N largest weights after each context (default: 256)",
     )
     group.add_argument(
         "--min-weight",
-        type=_weight,
+        type=real,
         metavar="W",
-        help="drop weights no larger than this (default: 0.0001)",
+        help="drop weights up to W (default: 0.0001)",
     )
-    group.add_argument("--transform", metavar="NAME", help="with contrast: which function")
+    group.add_argument("--transform", metavar="NAME", help="with contrast: the function to use")
     group.add_argument(
         "--text-watermarked",
         action="store_true",
-        help="the text that is read carries the tested watermark: each seed counts once only",
+        help="the text carries the tested watermark: count each seed only once",
     )
     group.add_argument(
         "--batch-tokens",
         type=natural,
         metavar="N",
-        help="tokens that go through the model at once (default: by its vocabulary)",
+        help="tokens per forward pass (default: depends on the vocabulary)",
     )
     group.add_argument(
         "--max-length",
         type=natural,
         metavar="N",
-        help="read longer documents in overlapping pieces of N tokens (default: the model's "
+        help="read longer documents in overlapping segments of N tokens (default: the model's "
         "context window)",
     )
 
 
-def _weight(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
 def set_options(args: argparse.Namespace) -> list[str]:
-    """The options of reading that were given, as they are written."""
-    return [
-        f"--{name.replace('_', '-')}"
-        for name in _READING
-        if getattr(args, name) not in (None, False)
-    ]
+    """The options of reading that were given."""
+    return [option(name) for name in _READING if getattr(args, name) not in (None, False)]
 
 
 class Given:
@@ -138,9 +128,10 @@ class Given:
     Attributes
     ----------
     model, reference : LanguageModel or None
-    text : Corpus-like or list of chats
+    text : Corpus or list of chats
     corpus : Corpus or None
         For its notes and what was skipped; None for chats.
+    bar : ProgressBar
     """
 
     def __init__(
@@ -151,7 +142,6 @@ class Given:
         self.tokenizer: Any = None
         if args.messages_field is not None:
             self.text: Any = _chats(args)
-            total = 0
         else:
             if args.tokenizer is not None:
                 self.tokenizer = _watermark_tokenizer(args.tokenizer)
@@ -160,28 +150,19 @@ class Given:
             named.tokenizer = words if words is not None else _usable(model.tokenizer)
             size = model.vocab_size if self.tokenizer is None else len(self.tokenizer)
             self.corpus = open_inputs(named, vocab_size=size, on_error=args.on_error)
-            total = self.corpus.total_bytes
-            self.text = _Watched(self.corpus)
-        self.progress = Progress(total, quiet=args.quiet, asked=args.progress)
-        self._shown = [0, 0]
-
-    def show(self, counts: Counts) -> None:
-        """Shows how far the reading has come."""
-        tokens = counts.n_forward - counts.n_padding
-        n_bytes = self.text.bytes_of(tokens) if isinstance(self.text, _Watched) else 0
-        self.progress.add(max(n_bytes - self._shown[0], 0), max(tokens - self._shown[1], 0))
-        self._shown = [max(n_bytes, self._shown[0]), max(tokens, self._shown[1])]
+            self.text = self.corpus
+        self.bar = ProgressBar(quiet=args.quiet, asked=args.progress)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the corpus has to say, but for doubts, which whoever reads it has as well."""
+        """The notes of the corpus, except doubts, which the results have too."""
         if self.corpus is None:
             return ()
         return tuple(note for note in self.corpus.notes if not is_doubt(note))
 
 
 def load_given(args: argparse.Namespace) -> Given:
-    """Loads what the arguments name, the cheap things first."""
+    """Loads what the arguments name, cheap things first."""
     from radscore.models.loading import load_model
 
     if args.reference is None and args.reference_base is not None:
@@ -189,13 +170,12 @@ def load_given(args: argparse.Namespace) -> Given:
     if args.messages_field is not None:
         for name in ("field", "prompt_field", "tokenizer", "format", "dtype", "eod"):
             if getattr(args, name) is not None:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} has no effect with --messages-field")
+                raise UsageError(f"{option(name)} has no effect with --messages-field")
         _chat_files(args.inputs)
     else:
         from radscore.corpus.detect import find_sources
 
-        find_sources(args.inputs, args.format)  # a wrong path is found before a model is loaded
+        find_sources(args.inputs, args.format)  # finds a wrong path before a model is loaded
     if args.threads is not None:
         import torch
 
@@ -209,42 +189,15 @@ def load_given(args: argparse.Namespace) -> Given:
 
 
 def _usable(tokenizer: Any) -> Any:
-    """A tokenizer that corpora can use, None where the model has none."""
+    """The tokenizer if corpora can use it, else None."""
     return tokenizer if getattr(tokenizer, "is_fast", False) else None
 
 
 def _watermark_tokenizer(path: str) -> Any:
-    """The watermark's tokenizer, of a folder or a tokenizer.json."""
-    from radscore.models.loading import load_tokenizer
+    """The watermark's tokenizer, from a folder or a tokenizer.json."""
+    from radscore.models.tokenizer import load_tokenizer
 
     return load_tokenizer(path)
-
-
-class _Watched:
-    """A corpus that knows how many of its bytes some tokens are."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
-        self._tokens, self._bytes = [0], [0]
-
-    @property
-    def batches(self) -> Any:
-        """As a corpus has them."""
-        return self._corpus.batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._corpus:
-            n_tokens = batch.documents.n_tokens
-            n_tokens += 0 if batch.prompts is None else batch.prompts.n_tokens
-            self._tokens.append(self._tokens[-1] + n_tokens)
-            self._bytes.append(self._bytes[-1] + batch.n_bytes)
-            yield batch
-
-    def bytes_of(self, n_tokens: int) -> int:
-        """About how many bytes the first tokens are."""
-        import numpy as np
-
-        return int(np.interp(n_tokens, self._tokens, self._bytes))
 
 
 def _chat_files(paths: list[str]) -> list[Path]:
@@ -253,14 +206,14 @@ def _chat_files(paths: list[str]) -> list[Path]:
     files = [Path(path) for path in paths]
     for file in files:
         if not file.is_file():
-            raise UsageError(f"--messages-field: {file}: no such file (folders are not read)")
+            raise UsageError(f"--messages-field: {file}: no such file (it reads no folders)")
         if file.suffix not in jsonl.FORMAT.suffixes:
             raise UsageError(f"--messages-field reads .jsonl files, not {file}")
     return files
 
 
 def _chats(args: argparse.Namespace) -> list[Any]:
-    """The chats of some JSON lines."""
+    """The chats in files of JSON lines."""
     chats = []
     for file in _chat_files(args.inputs):
         with file.open(encoding="utf-8") as lines:
@@ -272,12 +225,12 @@ def _chats(args: argparse.Namespace) -> list[Any]:
     return chats
 
 
-def _chat(line: str, place: str, name: str) -> Any:
+def _chat(line: str, location: str, name: str) -> Any:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise CorpusError(f"{place}: not JSON ({error})") from None
+        raise CorpusError(f"{location}: not JSON ({error})") from None
     chat = record.get(name) if isinstance(record, dict) else None
     if not isinstance(chat, list) or not all(isinstance(one, dict) for one in chat) or not chat:
-        raise CorpusError(f"{place}: the field {name!r} holds no list of messages")
+        raise CorpusError(f"{location}: field {name!r} is not a list of messages")
     return chat
