@@ -5,9 +5,10 @@ use crate::dedup::scatter::Run;
 use crate::dedup::store::Store;
 use crate::error::{Error, Result};
 use crate::input::windows::Counts;
+use crate::io::checksum::Checksum;
 use crate::io::records::{Reader, put_u64};
 use crate::key::{Key, Widest};
-use crate::recycler::Arena;
+use crate::recycler::BlockRecycler;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -17,7 +18,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"RSWU";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes before the fields of the header: magic, version, length of the fields.
 const HEAD: usize = 16;
 const DIGEST: usize = 32;
@@ -96,7 +97,7 @@ impl Writer {
         expected: &[(u64, u32)],
     ) -> Result<Self> {
         let mut name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
-        name.push(format!(".{}.tmp", crate::io::files::attempt()));
+        name.push(format!(".{}.tmp", crate::io::files::unique_suffix()));
         let temporary = path.with_file_name(name);
         let file = File::create(&temporary).map_err(|error| storage("write", path, &error))?;
         let place = (HEAD + header_len(expected) + DIGEST).next_multiple_of(64) as u64;
@@ -400,7 +401,7 @@ impl UnitFile {
         &self,
         section: usize,
         parts: Range<usize>,
-        arena: &mut Arena<K>,
+        arena: &mut BlockRecycler<K>,
     ) -> Result<Run<K>> {
         let section = self.section(section)?;
         if section.key_bytes != K::BYTES as u64 {
@@ -504,89 +505,4 @@ fn as_bytes<K: Key>(keys: &[K]) -> &[u8] {
 fn as_bytes_mut<K: Key>(keys: &mut [K]) -> &mut [u8] {
     // SAFETY: as above, and any bytes make an unsigned integer.
     unsafe { std::slice::from_raw_parts_mut(keys.as_mut_ptr().cast(), size_of_val(keys)) }
-}
-
-/// A 64-bit checksum against damage (not against an adversary), at the speed of memory.
-struct Checksum {
-    lanes: [u64; 4],
-    bytes: u64,
-}
-
-impl Checksum {
-    fn new() -> Self {
-        Self {
-            lanes: [
-                0x243F_6A88_85A3_08D3,
-                0x1319_8A2E_0370_7344,
-                0xA409_3822_299F_31D0,
-                0x082E_FA98_EC4E_6C89,
-            ],
-            bytes: 0,
-        }
-    }
-
-    /// Takes whole words; their place counts.
-    fn update(&mut self, bytes: &[u8]) {
-        let mut lane = (self.bytes / 8) as usize;
-        self.bytes += bytes.len() as u64;
-        let mut words = bytes.chunks_exact(8).map(<u64 as Key>::read);
-        if lane.is_multiple_of(4) {
-            for four in bytes.chunks_exact(32) {
-                for (lane, word) in self.lanes.iter_mut().zip(four.chunks_exact(8)) {
-                    *lane = (*lane ^ <u64 as Key>::read(word)).mix();
-                }
-            }
-            words = bytes[bytes.len() / 32 * 32..]
-                .chunks_exact(8)
-                .map(<u64 as Key>::read);
-        }
-        for word in words {
-            let slot = &mut self.lanes[lane % 4];
-            *slot = (*slot ^ word).mix();
-            lane += 1;
-        }
-    }
-
-    fn value(&self) -> u64 {
-        self.lanes
-            .iter()
-            .fold(self.bytes, |sum, &lane| (sum ^ lane).mix())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checksum_does_not_depend_on_the_cuts() {
-        let bytes: Vec<u8> = (0..800u32).map(|i| (i * 7) as u8).collect();
-        let sum = |cuts: &[usize]| {
-            let mut sum = Checksum::new();
-            let mut from = 0;
-            for &cut in cuts.iter().chain([&bytes.len()]) {
-                sum.update(&bytes[from..cut]);
-                from = cut;
-            }
-            sum.value()
-        };
-        let whole = sum(&[]);
-        for cut in (0..bytes.len()).step_by(8) {
-            assert_eq!(sum(&[cut]), whole);
-            assert_eq!(sum(&[cut / 16 * 8, cut]), whole);
-        }
-        let mut sums: Vec<u64> = (0..bytes.len())
-            .map(|at| {
-                let mut sum = Checksum::new();
-                let mut changed = bytes.clone();
-                changed[at] ^= 1;
-                sum.update(&changed);
-                sum.value()
-            })
-            .collect();
-        sums.push(whole);
-        sums.sort_unstable();
-        sums.dedup();
-        assert_eq!(sums.len(), bytes.len() + 1);
-    }
 }
