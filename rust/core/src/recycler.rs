@@ -17,17 +17,17 @@ pub trait Lasting: Sized + 'static {
 
 /// Blocks that wait to be used again.
 #[derive(Debug)]
-pub struct Arena<T: Lasting> {
+pub struct BlockRecycler<T: Lasting> {
     spare: Vec<Vec<T>>,
 }
 
-impl<T: Lasting> Default for Arena<T> {
+impl<T: Lasting> Default for BlockRecycler<T> {
     fn default() -> Self {
         Self { spare: Vec::new() }
     }
 }
 
-impl<T: Lasting> Drop for Arena<T> {
+impl<T: Lasting> Drop for BlockRecycler<T> {
     fn drop(&mut self) {
         let mut waiting = lock::<T>();
         let mut bytes: usize = waiting.iter().map(size).sum();
@@ -43,7 +43,7 @@ impl<T: Lasting> Drop for Arena<T> {
     }
 }
 
-impl<T: Lasting> Arena<T> {
+impl<T: Lasting> BlockRecycler<T> {
     /// An empty vector with room for `length` items.
     pub fn take(&mut self, length: usize) -> Vec<T> {
         find(&mut self.spare, length)

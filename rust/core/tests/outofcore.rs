@@ -6,7 +6,7 @@ use common::{VOCAB, corpus, ok, options, sums};
 use radscore_core::dedup::rule::Rule as Dedup;
 use radscore_core::input::documents::{Documents, TokenSlice};
 use radscore_core::input::windows::Source;
-use radscore_core::recycler::Arena;
+use radscore_core::recycler::BlockRecycler;
 use radscore_core::schemes::Scheme;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
@@ -264,7 +264,7 @@ fn files_opened_for_some_partitions() -> Result<()> {
     assert_eq!(some.finished, whole.finished);
     assert_eq!(some.counts(0)?, whole.counts(0)?);
     assert_eq!(4 * some.table_bytes(), whole.table_bytes());
-    let mut arena = Arena::default();
+    let mut arena = BlockRecycler::default();
     for parts in [5..9, 6..8, 8..9, 7..7] {
         let [own, all] = [&some, &whole].map(|file| file.read::<u64>(0, parts.clone(), &mut arena));
         let (own, all) = (own?, all?);

@@ -18,7 +18,7 @@ use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
 use radscore_core::schemes::{
-    Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
+    Scheme as CoreScheme, ScoreKind, SeedKind, interruptible_scores, windows_per_check,
 };
 use radscore_core::threads::Pool;
 use radscore_core::{Error, Result};
@@ -182,7 +182,7 @@ impl Scheme {
         let rows = windows.check("windows", width)?;
         let mut words = reserve::<u64>(what, &[(rows, "windows"), (2, "words")])?;
         let ids = windows.read(py, "windows", scheme)?;
-        let slice = slice_len([scheme].into_iter());
+        let slice = windows_per_check([scheme].into_iter());
         let words = detached(py, |check| {
             let mut values = Vec::new();
             for ids in ids.chunks(slice * width) {
@@ -577,7 +577,7 @@ impl Scheme {
         drop(reserve::<u64>("scores", &sizes)?);
         let ids = windows.read(py, "windows", &*self.inner)?;
         let words = detached(py, |check| {
-            patient_scores(&*self.inner, &ids, Pool::shared(), check)
+            interruptible_scores(&*self.inner, &ids, Pool::shared(), check)
         })?;
         Ok(match self.inner.score_kind() {
             ScoreKind::Green => {

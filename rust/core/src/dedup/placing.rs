@@ -108,7 +108,7 @@ impl<K: Key> Places<'_, K> {
     }
 }
 
-impl<K: Key> simd::Work for Places<'_, K> {
+impl<K: Key> simd::Job for Places<'_, K> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {

@@ -133,7 +133,7 @@ const BLOCK: usize = 1 << 9;
 
 /// What a worker needs to cut windows.
 #[derive(Debug, Default)]
-pub struct Cutter<K> {
+pub struct WindowBuffer<K> {
     tokens: Vec<u32>,
     keys: Vec<K>,
 }
@@ -278,10 +278,10 @@ impl<K: Key> WindowPlan<K> {
         source: &Source,
         range: Range<usize>,
         prompts: &PromptSets<K>,
-        cutter: &mut Cutter<K>,
+        cutter: &mut WindowBuffer<K>,
         mut take: impl FnMut(&[K]),
     ) -> Counts {
-        let Cutter { tokens, keys } = cutter;
+        let WindowBuffer { tokens, keys } = cutter;
         keys.clear();
         if !self.keeps_all(source) {
             let counts = self.visit(source, range, prompts, tokens, |_, _, status, key| {

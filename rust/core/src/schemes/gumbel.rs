@@ -10,7 +10,7 @@ use crate::prng::mt19937::{Mt19937, WORDS};
 use crate::prng::mt19937_lanes::LANES;
 use crate::prng::uniforms::draws;
 use crate::simd::vector::Vector;
-use crate::simd::{self, Work};
+use crate::simd::{self, Job};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -66,7 +66,7 @@ struct ManySeeds<'a> {
     out: &'a mut [u64],
 }
 
-impl Work for ManySeeds<'_> {
+impl Job for ManySeeds<'_> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {

@@ -212,19 +212,22 @@ pub trait Scheme: Send + Sync {
 const PATIENCE: f64 = 1e8;
 
 /// How many windows to score under all of some schemes between two looks.
-pub fn slice_len<'a>(schemes: impl Iterator<Item = &'a dyn Scheme>) -> usize {
+pub fn windows_per_check<'a>(schemes: impl Iterator<Item = &'a dyn Scheme>) -> usize {
     let cost: f64 = schemes.map(|scheme| scheme.nanoseconds()).sum();
     (PATIENCE / cost.max(1.0)).clamp(64.0, 65_536.0) as usize
 }
 
 /// The score words of windows, in `pool`, with looks at the caller's wish to stop.
-pub fn patient_scores(
+pub fn interruptible_scores(
     scheme: &dyn Scheme,
     windows: &[u32],
     pool: &Pool,
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<u64>> {
-    let (width, slice) = (scheme.window_width(), slice_len([scheme].into_iter()));
+    let (width, slice) = (
+        scheme.window_width(),
+        windows_per_check([scheme].into_iter()),
+    );
     let mut words = vec![0; windows.len() / width];
     for (rows, out) in windows.chunks(slice * width).zip(words.chunks_mut(slice)) {
         check()?;

@@ -13,7 +13,7 @@ use crate::prng::mt19937::{Block, Mt19937, WORDS};
 use crate::prng::mt19937_lanes::LANES;
 use crate::schemes::landings::{DONE, Divisors as Known, TARGETS, Targets, landings};
 use crate::simd::vector::Vector;
-use crate::simd::{self, Kernel as InstructionSet, Work};
+use crate::simd::{self, Job, Kernel as InstructionSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Draws that are tested together before the loop looks whether one hit.
@@ -344,7 +344,7 @@ impl OneSeed<'_> {
     }
 }
 
-impl Work for OneSeed<'_> {
+impl Job for OneSeed<'_> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
@@ -367,7 +367,7 @@ struct Slot {
     count: usize,
 }
 
-impl Work for ManySeeds<'_> {
+impl Job for ManySeeds<'_> {
     type Output = ();
 
     #[inline(always)]

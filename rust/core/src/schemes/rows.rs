@@ -3,7 +3,7 @@
 
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::vector::Vector;
-use crate::simd::{Work, run};
+use crate::simd::{Job, run};
 use rayon::prelude::*;
 
 /// A token of each lane's window.
@@ -138,7 +138,7 @@ struct Windows<'a, A: Ask, S> {
     out: &'a mut [A::Out],
 }
 
-impl<A: Ask, S: SideBySide> Work for Windows<'_, A, S> {
+impl<A: Ask, S: SideBySide> Job for Windows<'_, A, S> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
@@ -244,7 +244,7 @@ struct Vocabulary<'a, A: Ask, S> {
     out: &'a mut [A::Out],
 }
 
-impl<A: Ask, S: SideBySide> Work for Vocabulary<'_, A, S> {
+impl<A: Ask, S: SideBySide> Job for Vocabulary<'_, A, S> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::input::partition::Identity;
 use crate::input::windows::{PromptSets, Source, Status, WindowPlan};
 use crate::key::{Key, Wide, Widest};
-use crate::schemes::{Scheme, ScoreKind, patient_scores};
+use crate::schemes::{Scheme, ScoreKind, interruptible_scores};
 use crate::score::exact_sum::ExactSum;
 use crate::score::options::Options;
 use crate::score::weighted::score_value;
@@ -298,7 +298,7 @@ fn for_groups<K: Key>(
                 .map(|group| plan.packer.unpack_all(&scored_keys(&group.rows)))
                 .collect()
         });
-        let words = patient_scores(reading.scheme.as_ref(), &windows.concat(), &pool, check)?;
+        let words = interruptible_scores(reading.scheme.as_ref(), &windows.concat(), &pool, check)?;
         let mut rest = &words[..];
         for (group, windows) in groups.iter().zip(&windows) {
             let (own, others) = rest.split_at(windows.len() / plan.packer.width);

@@ -4,7 +4,7 @@ use crate::dedup::placing::{ByUnit, Desk, SLICE, Sameness};
 use crate::dedup::store::{Bench, Progress, Scratch, Store};
 use crate::error::Result;
 use crate::key::{Key, Packer};
-use crate::schemes::{Scheme, slice_len};
+use crate::schemes::{Scheme, windows_per_check};
 use crate::score::tally::Sums;
 use crate::threads::Pool;
 use std::ops::Range;
@@ -269,7 +269,7 @@ impl<K: Key> Work<'_, K> {
         let mut total = Vec::with_capacity(self.schemes.len());
         for &scheme in self.schemes {
             let mut sums = Sums::default();
-            for keys in keys.chunks(slice_len([scheme].into_iter())) {
+            for keys in keys.chunks(windows_per_check([scheme].into_iter())) {
                 check()?;
                 let more = self
                     .pool

@@ -1,6 +1,6 @@
 //! 256-bit vectors.
 
-use super::vector::{Vector, Work};
+use super::vector::{Job, Vector};
 use std::arch::x86_64::*;
 
 /// Eight words.
@@ -9,7 +9,7 @@ pub struct Avx2(__m256i);
 
 /// Does `work` with 256-bit vectors.
 #[target_feature(enable = "avx2")]
-pub fn run<W: Work>(work: W) -> W::Output {
+pub fn run<W: Job>(work: W) -> W::Output {
     work.run::<Avx2>()
 }
 

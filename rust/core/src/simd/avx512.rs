@@ -1,6 +1,6 @@
 //! 512-bit vectors.
 
-use super::vector::{Vector, Work};
+use super::vector::{Job, Vector};
 use std::arch::x86_64::*;
 
 /// Sixteen words.
@@ -9,7 +9,7 @@ pub struct Avx512(__m512i);
 
 /// Does `work` with 512-bit vectors.
 #[target_feature(enable = "avx2,avx512f,avx512dq,avx512bw,avx512vl")]
-pub fn run<W: Work>(work: W) -> W::Output {
+pub fn run<W: Job>(work: W) -> W::Output {
     work.run::<Avx512>()
 }
 

@@ -1,8 +1,8 @@
 //! Instruction sets: the one in force is chosen once, and code is compiled for each.
 //!
-//! The seam is [`Work`]: a piece of work whose hot loop is `#[inline(always)]`. [`run`] calls it
+//! The seam is [`Job`]: a piece of work whose hot loop is `#[inline(always)]`. [`run`] calls it
 //! inside a function that enables the instruction set in force, so that the loop is compiled once
-//! for each set, and nothing outside this folder needs `unsafe` or knows of processors. Work that
+//! for each set, and nothing outside this folder needs `unsafe` or knows of processors. Job that
 //! needs particular instructions uses the [`Vector`] that it is given; work on plain arrays leaves
 //! the choice to the compiler.
 //!
@@ -23,7 +23,7 @@ pub mod vector;
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-pub use vector::Work;
+pub use vector::Job;
 
 /// The environment variable that forces a kernel.
 pub const VARIABLE: &str = "RADSCORE_KERNEL";
@@ -153,7 +153,7 @@ pub fn set(kernel: Kernel) -> Result<()> {
 /// # Errors
 /// The work itself, when the kernel in force has no vectors.
 #[inline]
-pub fn run<W: Work>(work: W) -> std::result::Result<W::Output, W> {
+pub fn run<W: Job>(work: W) -> std::result::Result<W::Output, W> {
     match active() {
         Kernel::Scalar => Err(work),
         // SAFETY: `active` gives kernels that `is_available` found on this processor.

@@ -6,7 +6,7 @@
 
 use super::lanes::{LANES, Lanes};
 use super::vector::Vector;
-use super::{Work, run};
+use super::{Job, run};
 
 /// Numbers from here on, and 0, are multiples of 2^-82.
 const LEAST: f64 = 1.0 / (1u64 << 30) as f64;
@@ -32,7 +32,7 @@ struct Blocks<'a> {
     words: &'a [u64],
 }
 
-impl Work for Blocks<'_> {
+impl Job for Blocks<'_> {
     /// Three sums a lane; nothing where a number is too small or too large to be cut.
     type Output = Option<[Lanes<f64>; 3]>;
 

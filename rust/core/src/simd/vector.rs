@@ -3,7 +3,7 @@
 /// A vector of [`Vector::LANES`] words. Arithmetic wraps.
 ///
 /// The methods of an implementation may be called only where its instruction set is enabled:
-/// that is, in a [`Work`] that [`run`](super::run) handed this type to.
+/// that is, in a [`Job`] that [`run`](super::run) handed this type to.
 pub trait Vector: Copy + Send + Sync + 'static {
     /// Words in a vector.
     const LANES: usize;
@@ -49,8 +49,8 @@ pub trait Vector: Copy + Send + Sync + 'static {
     fn rotated64<const L: u32, const R: u32>(self) -> Self;
 }
 
-/// Work to be compiled for each instruction set.
-pub trait Work {
+/// Job to be compiled for each instruction set.
+pub trait Job {
     /// What comes of it.
     type Output;
     /// Does the work. Implementations, and what they call in their loops, are `#[inline(always)]`:
