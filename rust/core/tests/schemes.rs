@@ -11,7 +11,7 @@ use radscore_core::schemes::sglang::SglangGumbel;
 use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
-use radscore_core::schemes::{Scheme, ScoreKind, Share};
+use radscore_core::schemes::{Scheme, ScoreKind, Share, UnitKind};
 use radscore_core::{Error, Result};
 
 const KEY: u64 = 15_485_863;
@@ -496,7 +496,7 @@ fn wide_forms_agree_with_scores() -> Result<()> {
             let window = &windows[row * width..][..width];
             assert_eq!(scores(&*scheme, window), [all[row]], "{name}");
         }
-        if !scheme.unit_is_window() {
+        if scheme.unit_kind() != UnitKind::Window {
             let units = units(&*scheme, &windows);
             let mut seen = std::collections::HashMap::new();
             for (unit, score) in units.iter().zip(&all) {

@@ -10,7 +10,7 @@ use radscore_core::input::windows::Source;
 use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::{Scheme, ScoreKind};
+use radscore_core::schemes::{Scheme, ScoreKind, UnitKind};
 use radscore_core::score::options::Options;
 use radscore_core::score::per_document::{positions, score_documents};
 use radscore_core::score::tally::Tally;
@@ -45,7 +45,7 @@ fn windows(values: &[u16], offsets: &[i64], width: usize) -> Vec<Vec<u32>> {
 }
 
 fn unit(scheme: &dyn Scheme, window: &[u32]) -> Vec<u32> {
-    if scheme.unit_is_window() {
+    if scheme.unit_kind() == UnitKind::Window {
         return window.to_vec();
     }
     let mut units = [0];
@@ -61,7 +61,7 @@ fn score(scheme: &dyn Scheme, window: &[u32]) -> u64 {
 
 /// Additive seeds are a product of the key and the sum of the context.
 fn keyless(scheme: &dyn Scheme, rule: Dedup, window: &[u32]) -> bool {
-    rule == Dedup::Unit && !scheme.unit_is_window() && window[..2] == [0, 0]
+    rule == Dedup::Unit && scheme.unit_kind() != UnitKind::Window && window[..2] == [0, 0]
 }
 
 /// Scored, green and removed by the definition.

@@ -18,7 +18,7 @@ use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
 use radscore_core::schemes::{
-    Scheme as CoreScheme, ScoreKind, SeedKind, interruptible_scores, windows_per_check,
+    Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores, windows_per_check,
 };
 use radscore_core::threads::Pool;
 use radscore_core::{Error, Result};
@@ -444,7 +444,7 @@ impl Scheme {
     /// Whether distinct windows are always distinct units.
     #[getter]
     fn unit_is_window(&self) -> bool {
-        self.inner.unit_is_window()
+        self.inner.unit_kind() == UnitKind::Window
     }
 
     /// Whether distinct windows are distinct units under this key.
@@ -603,7 +603,7 @@ impl Scheme {
         py: Python<'py>,
         windows: Rows<'py>,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        if self.inner.unit_is_window() {
+        if self.inner.unit_kind() == UnitKind::Window {
             return Err(to_py(Error::Argument(
                 "units: the unit of this scheme is the window itself".into(),
             )));

@@ -4,7 +4,7 @@
 
 use super::grouping::{Batch, score_by_seed};
 use super::seeding::Seeding;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
 use crate::error::{Error, Result};
 use crate::prng::mt19937::{Mt19937, WORDS};
 use crate::prng::mt19937_lanes::LANES;
@@ -112,8 +112,8 @@ impl Scheme for GumbelMax {
     fn share(&self) -> Option<Share> {
         None
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::SeedAndTarget
     }
 
     fn units(&self, windows: &[u32], out: &mut [u128]) {
@@ -137,10 +137,6 @@ impl Scheme for GumbelMax {
             true => SeedKind::WithTarget,
             false => SeedKind::KeyedHash,
         }
-    }
-
-    fn unit_is_seed_and_target(&self) -> bool {
-        true
     }
 
     fn shares_work_within_contexts(&self) -> bool {

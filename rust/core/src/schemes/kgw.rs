@@ -5,7 +5,7 @@
 use super::grouping::score_by_seed;
 use super::permutation::{Kernel, Permutation, Scratch};
 use super::seeding::Seeding;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::Result;
 use crate::simd::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
@@ -62,8 +62,8 @@ impl Scheme for Kgw {
             den: self.vocab.into(),
         })
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::SeedAndTarget
     }
 
     fn units(&self, windows: &[u32], out: &mut [u128]) {
@@ -92,10 +92,6 @@ impl Scheme for Kgw {
             true => SeedKind::WithTarget,
             false => SeedKind::KeyedHash,
         }
-    }
-
-    fn unit_is_seed_and_target(&self) -> bool {
-        true
     }
 
     fn shares_work_within_contexts(&self) -> bool {

@@ -46,6 +46,17 @@ pub struct Share {
     pub den: u128,
 }
 
+/// What a unit is, and so how units are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitKind {
+    /// The window itself: distinct windows are distinct units.
+    Window,
+    /// A seed of 32 bits and, in the 32 bits below, the target.
+    SeedAndTarget,
+    /// Any other function of the window, in up to 127 bits.
+    Hashed,
+}
+
 /// What a scheme's random function reads of a context, and so what two windows must differ in for
 /// their draws to be independent whatever their targets are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,16 +83,12 @@ pub trait Scheme: Send + Sync {
     fn score_kind(&self) -> ScoreKind;
     /// The exact null share of a green or g-value; `None` for real scores.
     fn share(&self) -> Option<Share>;
-    /// Whether distinct windows are always distinct units.
-    fn unit_is_window(&self) -> bool;
+    /// What a unit is.
+    fn unit_kind(&self) -> UnitKind;
     /// Whether distinct windows that depend on the key are distinct units under this key, so that
     /// there is nothing to deduplicate by unit.
     fn has_distinct_units(&self) -> bool {
-        self.unit_is_window()
-    }
-    /// Whether each unit of [`Scheme::units`] is 32 bits and, in the 32 bits below, the target.
-    fn unit_is_seed_and_target(&self) -> bool {
-        false
+        self.unit_kind() == UnitKind::Window
     }
     /// How many residues there are where one of them, [`Scheme::units`], decides on the score of a
     /// window; 0 where there are none. Then windows count once, by their residue: the law of the
@@ -129,7 +136,7 @@ pub trait Scheme: Send + Sync {
         self.padding() == Some(PADDING)
     }
     /// The unit of each window, exactly (equal units, equal keys); whatever `out` held is written over.
-    /// Not called where [`Scheme::unit_is_window`] holds.
+    /// Not called where units are windows ([`UnitKind::Window`]).
     fn units(&self, windows: &[u32], out: &mut [u128]);
     /// What is read of a context.
     fn seed_kind(&self) -> SeedKind;
@@ -162,8 +169,8 @@ pub trait Scheme: Send + Sync {
     }
     /// Tells of each window whether its random draw does not depend on the key, or not always (a seed
     /// that is a product with token id 0, say): it is the same under every key and so no evidence.
-    /// `false`, with `out` untouched, where no window can be so. Like units, not called where
-    /// [`Scheme::unit_is_window`] holds.
+    /// `false`, with `out` untouched, where no window can be so. Like units, not called where units
+    /// are windows.
     fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
         let _ = (windows, out);
         false

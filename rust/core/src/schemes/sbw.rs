@@ -4,7 +4,7 @@
 
 use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table, wraps_to_zero};
 use super::vllm::chosen;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::{Error, Result};
 use crate::key::MAX_CONTEXT_WIDTH;
 use crate::key::PADDING;
@@ -234,8 +234,8 @@ impl Scheme for Sbw {
             den: 1 << 31,
         })
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Hashed
     }
     fn has_distinct_units(&self) -> bool {
         // The seed is key * c: two ids, less than 2^21 apart, meet only where the key is a multiple

@@ -3,7 +3,7 @@
 //! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
 //! keys, no table).
 
-use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::{Error, Result};
 use crate::key::MAX_CONTEXT_WIDTH;
 use crate::prng::mt19937::Words;
@@ -198,8 +198,8 @@ impl Scheme for SynthId {
     fn reaches_prompt(&self) -> bool {
         false
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Hashed
     }
     fn has_distinct_units(&self) -> bool {
         self.residues() > 0
@@ -358,8 +358,8 @@ impl Scheme for SynthIdDeepMind {
     fn reaches_prompt(&self) -> bool {
         false
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Hashed
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {

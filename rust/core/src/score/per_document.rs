@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::input::partition::Identity;
 use crate::input::windows::{PromptSets, Source, Status, WindowPlan};
 use crate::key::{Key, Wide, Widest};
-use crate::schemes::{Scheme, ScoreKind, interruptible_scores};
+use crate::schemes::{Scheme, ScoreKind, UnitKind, interruptible_scores};
 use crate::score::exact_sum::ExactSum;
 use crate::score::options::Options;
 use crate::score::weighted::score_value;
@@ -130,7 +130,7 @@ impl Reading<'_> {
         let mut prints = Vec::new();
         match self.rule {
             Rule::None => {}
-            Rule::Unit if !self.scheme.unit_is_window() => {
+            Rule::Unit if self.scheme.unit_kind() != UnitKind::Window => {
                 // First by window: only distinct windows count as keyless, as in a scorer.
                 mark_duplicates(rows, |key| key, |_| ());
                 let tokens = plan.packer.unpack_all(&scored_keys(rows));
