@@ -4,14 +4,15 @@
 use crate::dedup::scatter::Run;
 use crate::dedup::store::Store;
 use crate::error::{Error, Result};
-use crate::input::windows::Counts;
+use crate::input::counts::Counts;
+use crate::io::atomic::AtomicFile;
 use crate::io::checksum::Checksum;
 use crate::io::records::{Reader, put_u64};
 use crate::key::{Key, Widest};
 use crate::recycler::BlockRecycler;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -57,24 +58,13 @@ struct Section {
 
 /// Writes a file section by section; nothing stands under its name before [`Writer::finish`].
 pub struct Writer {
-    path: PathBuf,
-    temporary: PathBuf,
-    file: File,
+    file: AtomicFile,
     configuration: Configuration,
     unit: u64,
     expected: Vec<(u64, u32)>,
     sections: Vec<Section>,
     place: u64,
     durable: bool,
-    finished: bool,
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
 }
 
 fn storage(what: &str, path: &Path, error: &std::io::Error) -> Error {
@@ -96,14 +86,9 @@ impl Writer {
         unit: u64,
         expected: &[(u64, u32)],
     ) -> Result<Self> {
-        let mut name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
-        name.push(format!(".{}.tmp", crate::io::files::unique_suffix()));
-        let temporary = path.with_file_name(name);
-        let file = File::create(&temporary).map_err(|error| storage("write", path, &error))?;
+        let file = AtomicFile::create(path).map_err(|error| storage("write", path, &error))?;
         let place = (HEAD + header_len(expected) + DIGEST).next_multiple_of(64) as u64;
         Ok(Self {
-            path: path.to_owned(),
-            temporary,
             file,
             configuration,
             unit,
@@ -111,7 +96,6 @@ impl Writer {
             sections: Vec::new(),
             place,
             durable: true,
-            finished: false,
         })
     }
 
@@ -167,7 +151,7 @@ impl Writer {
             size += bytes;
             before += store.progress(part).total as u64;
         }
-        let file = &self.file;
+        let file = self.file.file();
         let write = |buffer: &mut Vec<u8>, (place, parts): (u64, Range<usize>)| {
             buffer.clear();
             let sums: Vec<(u64, u64)> = parts
@@ -185,7 +169,7 @@ impl Writer {
         };
         let written: std::io::Result<Vec<Vec<(u64, u64)>>> =
             groups.into_par_iter().map_init(Vec::new, write).collect();
-        let written = written.map_err(|error| storage("write", &self.path, &error))?;
+        let written = written.map_err(|error| storage("write", self.file.path(), &error))?;
         let mut before = first;
         for (keys, sum) in written.into_iter().flatten() {
             section.entries.push(Entry { before, keys, sum });
@@ -196,25 +180,19 @@ impl Writer {
     }
 
     /// Writes the header, makes sure that all is on the disk, and gives the file its name.
-    pub fn finish(mut self) -> Result<Finished> {
+    pub fn finish(self) -> Result<Finished> {
         let header = self.header();
         let digest: [u8; DIGEST] = Sha256::digest(&header).into();
+        let path = self.file.path().to_owned();
         let written = (|| {
-            self.file.write_all_at(&header, 0)?;
-            self.file.write_all_at(&digest, header.len() as u64)?;
+            let file = self.file.file();
+            file.write_all_at(&header, 0)?;
+            file.write_all_at(&digest, header.len() as u64)?;
             // A section without keys at the end leaves the file shorter than its data would begin.
-            self.file.set_len(self.place)?;
-            if self.durable {
-                self.file.sync_all()?;
-            }
-            fs::rename(&self.temporary, &self.path)?;
-            if self.durable {
-                sync_folder(&self.path)?;
-            }
-            Ok(())
+            file.set_len(self.place)?;
+            self.file.commit(self.durable)
         })();
-        written.map_err(|error| storage("write", &self.path, &error))?;
-        self.finished = true;
+        written.map_err(|error| storage("write", &path, &error))?;
         Ok(Finished {
             length: self.place,
             digest,
@@ -248,13 +226,6 @@ impl Writer {
 fn header_len(expected: &[(u64, u32)]) -> usize {
     let section = |&(_, bits): &(u64, u32)| 8 * (1 + 6 + 1 + 1 + 1) + (16 << bits);
     32 + 8 + 8 + expected.iter().map(section).sum::<usize>()
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => Ok(()),
-    }
 }
 
 /// What a marker says of a finished file.
