@@ -4,7 +4,7 @@ use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::False;
 use pyo3::{PyClass, PyRef, PyRefMut};
-use radscore_core::{Error, Result};
+use radscore_core::{Check, Error, Result};
 
 mod classes {
     #![allow(missing_docs)]
@@ -86,7 +86,7 @@ fn busy(what: &str) -> PyErr {
 /// handlers run, and fails once one of them raised; that exception is what is raised here then.
 pub fn detached<R: Send>(
     py: Python<'_>,
-    work: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<R> + Send,
+    work: impl FnOnce(&mut Check<'_>) -> Result<R> + Send,
 ) -> PyResult<R> {
     let mut raised = None;
     let done = py.detach(|| {

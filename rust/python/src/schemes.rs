@@ -6,22 +6,12 @@ use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use radscore_core::key::PADDING;
-use radscore_core::schemes::gumbel::GumbelMax;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::permutation::Kernel;
-use radscore_core::schemes::sbw::Sbw;
-use radscore_core::schemes::seeding::{Prf, Rule, Seeding, TableRule};
-use radscore_core::schemes::sglang::SglangGumbel;
-use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
-use radscore_core::schemes::textseal::TextSeal;
-use radscore_core::schemes::vllm::VllmGumbel;
 use radscore_core::schemes::{
-    Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores, windows_per_check,
+    GreenListKernel as Kernel, GumbelMax, Keyed, Kgw, Prf, Sbw, Scheme as CoreScheme, ScoreKind,
+    SeedKind, Seeding, SeedingRule as Rule, SglangGumbel, SynthId, SynthIdDeepMind, TableRule,
+    TextSeal, UnitKind, VllmGumbel, interruptible_scores, windows_per_check,
 };
-use radscore_core::threads::Pool;
-use radscore_core::{Error, Result};
+use radscore_core::{Error, PADDING, Pool, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

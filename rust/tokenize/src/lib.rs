@@ -21,7 +21,7 @@ mod unicode_data;
 
 use added::{AddedTokens, Part};
 use model::{Model, Worker};
-use radscore_core::threads::Pool;
+use radscore_core::Pool;
 use rayon::prelude::*;
 use stages::{Stage, cut};
 use std::sync::{Mutex, PoisonError};

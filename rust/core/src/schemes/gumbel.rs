@@ -3,7 +3,7 @@
 //! `-ln(1 - r[t])`, Exp(1) under H0.
 
 use super::grouping::{Batch, score_by_seed};
-use super::seeding::Seeding;
+use super::seeding::{Seeding, seeded_units};
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
 use crate::error::{Error, Result};
 use crate::prng::mt19937::{Mt19937, WORDS};
@@ -112,39 +112,10 @@ impl Scheme for GumbelMax {
     fn share(&self) -> Option<Share> {
         None
     }
-    fn unit_kind(&self) -> UnitKind {
-        UnitKind::SeedAndTarget
-    }
-
-    fn units(&self, windows: &[u32], out: &mut [u128]) {
-        self.seeding.prepare().units(windows, out);
-    }
+    seeded_units!();
 
     fn nanoseconds(&self) -> f64 {
         2_000.0 + 0.2 * f64::from(self.vocab)
-    }
-
-    fn least_own(&self) -> usize {
-        self.seeding.least_own()
-    }
-
-    fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
-        self.seeding.prepare().seeds_of_tails(tails, own, out);
-    }
-
-    fn seed_kind(&self) -> SeedKind {
-        match self.seeding.self_salt() {
-            true => SeedKind::WithTarget,
-            false => SeedKind::KeyedHash,
-        }
-    }
-
-    fn shares_work_within_contexts(&self) -> bool {
-        true
-    }
-
-    fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
-        self.seeding.prepare().keyless(windows, out)
     }
 
     fn scores(&self, windows: &[u32], out: &mut [u64]) {

@@ -2,9 +2,10 @@
 //! "A Watermark for Large Language Models" (ICML 2023), as in lm-watermarking, transformers and
 //! the radioactivity authors' code.
 
+use super::green_list::Scratch;
 use super::grouping::score_by_seed;
-use super::permutation::{Kernel, Permutation, Scratch};
-use super::seeding::Seeding;
+use super::permutation::{Kernel, Permutation};
+use super::seeding::{Seeding, seeded_units};
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::Result;
 use crate::simd::{self, Kernel as InstructionSet};
@@ -62,44 +63,15 @@ impl Scheme for Kgw {
             den: self.vocab.into(),
         })
     }
-    fn unit_kind(&self) -> UnitKind {
-        UnitKind::SeedAndTarget
-    }
-
-    fn units(&self, windows: &[u32], out: &mut [u128]) {
-        self.seeding.prepare().units(windows, out);
-    }
+    seeded_units!();
 
     fn nanoseconds(&self) -> f64 {
-        let a_step = match simd::active() {
+        let per_step = match simd::active() {
             InstructionSet::Scalar => 1.0,
             InstructionSet::Avx2 => 0.45,
             InstructionSet::Avx512 => 0.25,
         };
-        200.0 + a_step * f64::from(self.lists.steps())
-    }
-
-    fn least_own(&self) -> usize {
-        self.seeding.least_own()
-    }
-
-    fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
-        self.seeding.prepare().seeds_of_tails(tails, own, out);
-    }
-
-    fn seed_kind(&self) -> SeedKind {
-        match self.seeding.self_salt() {
-            true => SeedKind::WithTarget,
-            false => SeedKind::KeyedHash,
-        }
-    }
-
-    fn shares_work_within_contexts(&self) -> bool {
-        true
-    }
-
-    fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
-        self.seeding.prepare().keyless(windows, out)
+        200.0 + per_step * f64::from(self.lists.steps())
     }
 
     fn scores(&self, windows: &[u32], out: &mut [u64]) {

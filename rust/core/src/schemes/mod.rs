@@ -5,22 +5,38 @@
 //! score under every key and are one piece of evidence.
 
 mod check;
-pub mod grouping;
-pub mod gumbel;
-pub mod keyed;
-pub mod kgw;
-pub mod landings;
-pub mod permutation;
-pub mod residues;
-pub mod rows;
-pub mod sbw;
-pub mod seeding;
-pub mod sglang;
-pub mod synthid;
-pub mod textseal;
-pub mod vllm;
+mod divisors;
+mod green_list;
+mod grouping;
+mod gumbel;
+mod keyed;
+mod kgw;
+mod landings;
+mod permutation;
+mod prf;
+pub(crate) mod residues;
+mod rows;
+mod sbw;
+mod seeding;
+mod sglang;
+mod synthid;
+mod textseal;
+mod vllm;
+
+pub use gumbel::GumbelMax;
+pub use keyed::Keyed;
+pub use kgw::Kgw;
+pub use permutation::Kernel as GreenListKernel;
+pub use prf::Prf;
+pub use sbw::Sbw;
+pub use seeding::{LM_TABLE_SEED, Rule as SeedingRule, Seeding, TableRule};
+pub use sglang::SglangGumbel;
+pub use synthid::{SynthId, SynthIdDeepMind};
+pub use textseal::TextSeal;
+pub use vllm::VllmGumbel;
 
 use crate::error::{Error, Result};
+use crate::interrupt::{Check, items_per_check};
 use crate::key::PADDING;
 use crate::threads::Pool;
 use rayon::prelude::*;
@@ -106,7 +122,7 @@ pub trait Scheme: Send + Sync {
         Vec::new()
     }
     /// Roughly what one score costs, in nanoseconds of one core: it sets how much is scored between
-    /// two looks at the caller's wish to stop.
+    /// two interrupt checks.
     fn nanoseconds(&self) -> f64 {
         100.0
     }
@@ -215,21 +231,17 @@ pub trait Scheme: Send + Sync {
     }
 }
 
-/// Nanoseconds of one core between two looks at the caller's wish to stop.
-const PATIENCE: f64 = 1e8;
-
-/// How many windows to score under all of some schemes between two looks.
+/// How many windows to score, each under all of some schemes, between two interrupt checks.
 pub fn windows_per_check<'a>(schemes: impl Iterator<Item = &'a dyn Scheme>) -> usize {
-    let cost: f64 = schemes.map(|scheme| scheme.nanoseconds()).sum();
-    (PATIENCE / cost.max(1.0)).clamp(64.0, 65_536.0) as usize
+    items_per_check(schemes.map(|scheme| scheme.nanoseconds()).sum())
 }
 
-/// The score words of windows, in `pool`, with looks at the caller's wish to stop.
+/// The score words of windows, computed in `pool` with interrupt checks in between.
 pub fn interruptible_scores(
     scheme: &dyn Scheme,
     windows: &[u32],
     pool: &Pool,
-    check: &mut dyn FnMut() -> Result<()>,
+    check: &mut Check<'_>,
 ) -> Result<Vec<u64>> {
     let (width, slice) = (
         scheme.window_width(),

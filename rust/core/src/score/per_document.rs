@@ -3,8 +3,9 @@
 use crate::dedup::rule::Rule;
 use crate::dedup::sharing::{Sharing, Span, Verdict, fingerprint};
 use crate::error::{Error, Result};
-use crate::input::partition::Identity;
-use crate::input::windows::{PromptSets, Source, Status, WindowPlan};
+use crate::input::counts::Status;
+use crate::input::source::Source;
+use crate::input::windows::{PromptSets, WindowPlan};
 use crate::key::{Key, Wide, Widest};
 use crate::schemes::{Scheme, ScoreKind, UnitKind, interruptible_scores};
 use crate::score::exact_sum::ExactSum;
@@ -157,8 +158,7 @@ impl Reading<'_> {
             }
             Rule::Unit | Rule::Window => mark_duplicates(rows, |key| key, |_| ()),
             Rule::Context => {
-                let identity = Identity::Context(plan.packer);
-                mark_duplicates(rows, |key| identity.of(key), |_| ());
+                mark_duplicates(rows, |key| plan.packer.context(key), |_| ());
             }
         }
         prints

@@ -1,7 +1,7 @@
 //! A scorer whose windows lie in files: it collects work units, and reduces them to sums.
 
 use crate::error::{Error, Result};
-use crate::input::windows::Source;
+use crate::input::source::Source;
 use crate::io::files::unique_suffix;
 use crate::score::tally::Tally;
 use crate::scorer::outofcore::{Limits, Loading, Temporary, one_by_one, open_units};
