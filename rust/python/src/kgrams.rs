@@ -68,7 +68,7 @@ impl KgramSet {
         self.inner.vocab_size()
     }
 
-    /// What is said of the set's making.
+    /// How the set was made.
     #[getter]
     fn origin(&self) -> &str {
         self.inner.origin()

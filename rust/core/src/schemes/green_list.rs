@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Draws that are tested together before the loop checks whether one hit.
 const STRIDE: usize = 48;
 
-/// How a vocabulary is split, whatever the seed. 0 < `steps` < `vocab`.
+/// How a vocabulary is split, whatever the seed. Always 0 < `steps` < `vocab`.
 pub struct GreenList {
     /// Entries of the permutation.
     pub vocab: u32,

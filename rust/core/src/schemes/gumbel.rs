@@ -45,7 +45,7 @@ fn uniform(word: u32) -> f64 {
     f64::from(word & 0x00FF_FFFF) * 2f64.powi(-24)
 }
 
-/// The scores of (ascending) indices: twists past the blocks before each, tempers one word.
+/// The scores of ascending indices: twists past the blocks before each, and tempers one word.
 #[inline(always)]
 fn uniforms_at(seed: u32, ascending: &[u32], out: &mut [u64]) {
     let mut generator = Mt19937::new(seed);
@@ -83,20 +83,20 @@ impl Job for ManySeeds<'_> {
                 continue;
             }
             let mut seeds = [0; LANES];
-            let mut places: [&[u32]; LANES] = [&[]; LANES];
-            for ((slot, seed), places) in slots.iter().zip(&mut seeds).zip(&mut places) {
+            let mut indices: [&[u32]; LANES] = [&[]; LANES];
+            for ((slot, seed), indices) in slots.iter().zip(&mut seeds).zip(&mut indices) {
                 *seed = slot.0;
-                *places = &targets[slot.1.clone()];
+                *indices = &targets[slot.1.clone()];
             }
             let found = |lane: usize, k: usize, word| {
                 self.out[slots[lane].1.start + k] = exponential(uniform(word)).to_bits();
             };
-            draws(&seeds, &places[..slots.len()], &mut state, found);
+            draws(&seeds, &indices[..slots.len()], &mut state, found);
         }
     }
 }
 
-/// Below this part of the lanes it is cheaper to draw for their seeds one by one.
+/// With fewer than a quarter of the lanes in use it is cheaper to draw for their seeds one by one.
 const FEW_LANES: usize = 4;
 
 impl Scheme for GumbelMax {
@@ -123,8 +123,8 @@ impl Scheme for GumbelMax {
         let width = self.window_width();
         let seed_target = |row: usize| seeder.seed_target(&windows[row * width..][..width]);
         score_by_seed(out, seed_target, |(): &mut (), batch, scores| {
-            let work = ManySeeds { batch, out: scores };
-            if let Err(ManySeeds { batch, out }) = simd::run(work) {
+            let job = ManySeeds { batch, out: scores };
+            if let Err(ManySeeds { batch, out }) = simd::run(job) {
                 for (seed, range) in batch.seeds() {
                     uniforms_at(seed, &batch.targets()[range.clone()], &mut out[range]);
                 }

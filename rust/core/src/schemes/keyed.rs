@@ -73,7 +73,7 @@ impl Keyed {
         })
     }
 
-    /// Asks about each vocabulary entry after each context; `write` answers from its hash.
+    /// Asks about every vocabulary entry after each context; `write` answers from its hash.
     fn all<A: Ask>(
         &self,
         contexts: &[u32],

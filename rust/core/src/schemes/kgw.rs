@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::simd::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
 
-/// Vocabulary entries whose greenness is looked up in one go, where each has a list of its own.
+/// Vocabulary entries scored in one go where each has a list of its own.
 const TOKENS: usize = 1 << 14;
 
 /// The scheme. A unit is (low 32 bits of the seed, target).
@@ -39,7 +39,7 @@ impl Kgw {
         })
     }
 
-    /// The same with a forced kernel.
+    /// The same with a forced algorithm.
     #[must_use]
     pub fn with_kernel(mut self, kernel: Kernel) -> Self {
         self.lists = self.lists.with_kernel(kernel);
@@ -111,9 +111,9 @@ impl Scheme for Kgw {
             rows.for_each(|(row, out)| {
                 let context = &contexts[row * width..][..width];
                 // Every token has a list of its own: windows like any others.
-                for (part, out) in out.chunks_mut(TOKENS).enumerate() {
+                for (block, out) in out.chunks_mut(TOKENS).enumerate() {
                     let mut windows = Vec::with_capacity(out.len() * (width + 1));
-                    for token in ((part * TOKENS) as u32..).take(out.len()) {
+                    for token in ((block * TOKENS) as u32..).take(out.len()) {
                         windows.extend_from_slice(context);
                         windows.push(token);
                     }

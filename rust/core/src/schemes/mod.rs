@@ -1,7 +1,7 @@
-//! Keyed schemes: what turns a window into a score. One file a scheme.
+//! Keyed schemes: what turns a window into a score. One file per scheme.
 //!
 //! A *window* is `window_width` token ids, oldest first, the target last. A *unit* is what the
-//! scheme's random function really reads of a window; windows with the same unit have the same
+//! scheme's random function really reads of a window: windows with the same unit have the same
 //! score under every key and are one piece of evidence.
 
 mod check;
@@ -49,7 +49,7 @@ pub enum ScoreKind {
     Green,
     /// The bits of an f64 in the score word.
     Real,
-    /// One bit a depth (bit d = g-value of depth d), for 1 to 64 depths.
+    /// One bit per depth (bit d = g-value of depth d), for 1 to 64 depths.
     Depths(u8),
 }
 
@@ -74,7 +74,7 @@ pub enum UnitKind {
 }
 
 /// What a scheme's random function reads of a context, and so what two windows must differ in for
-/// their draws to be independent whatever their targets are.
+/// their draws to be independent whatever the targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeedKind {
     /// The context itself: distinct contexts, independent draws.
@@ -116,7 +116,7 @@ pub trait Scheme: Send + Sync {
     fn sampling_table(&self) -> &[bool] {
         &[]
     }
-    /// Ones a depth of windows with these residues; nothing where there are no residues.
+    /// The ones at each depth among windows with these residues; nothing where there are no residues.
     fn residue_depths(&self, counts: &Residues) -> Vec<u64> {
         let _ = counts;
         Vec::new()
@@ -212,7 +212,7 @@ pub trait Scheme: Send + Sync {
         let _ = (contexts, out);
         Err(Error::Scheme("this scheme has no uniforms".into()))
     }
-    /// Keys that generation chooses between, context by context and at random (vLLM's dual key).
+    /// How many keys generation chooses between, at random for each context (vLLM's dual key).
     fn key_count(&self) -> usize {
         1
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 const MAX: f64 = 2_147_483_647.0;
 
-/// What `H` is in the seeding functions.
+/// What `H` stands for in the seeding functions.
 enum Hash {
     /// Jenkins' integer hash (the package's `gpu-` schemes, vLLM).
     Integer,
@@ -103,7 +103,7 @@ impl Sbw {
     }
 }
 
-/// What is read before the target in each lane, and the seeds where that is all that they need.
+/// What is read before the target in each lane, and the seeds if they need no more.
 #[derive(Clone, Copy)]
 pub struct Read<'a> {
     context: &'a [Tokens],
@@ -111,8 +111,8 @@ pub struct Read<'a> {
 }
 
 impl Sbw {
-    /// The seeds of each lane, from the tokens that are read, the target among them with
-    /// `self_salt`: side by side for the seedings that vLLM has, one by one for others.
+    /// The seeds of each lane from the tokens that are read, with `self_salt` the target among them:
+    /// side by side for the seedings that vLLM has, one by one for others.
     #[inline(always)]
     fn seeds(&self, context: &[Tokens], target: Option<Tokens>) -> Lanes<u64> {
         let key = Lanes::splat(self.key);

@@ -87,7 +87,7 @@ fn middle(hash: u32) -> f64 {
     (f64::from(hash) + 0.5) * INTERVAL
 }
 
-/// The contexts' hashes, and what a target continues.
+/// The contexts' hashes, and the hashes that a target continues.
 #[derive(Clone, Copy)]
 pub struct Prefixes {
     hashes: Lanes<u32>,
