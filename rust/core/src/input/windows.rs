@@ -100,7 +100,7 @@ impl<K: Key> WindowPlan<K> {
             .is_none_or(|set| set.contains(&self.packer.context(window)))
     }
 
-    /// Whether every candidate of a source is scored: then windows are packed without a look at each.
+    /// Whether every candidate of a source is scored: then windows are packed without a test of each.
     pub fn keeps_all(&self, source: &Source) -> bool {
         let excludes = self.role == PromptRole::Exclude && source.prompts.is_some();
         self.filter.is_none() && !excludes

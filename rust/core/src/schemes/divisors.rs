@@ -9,7 +9,7 @@ pub struct Divisors {
     vocab: u32,
     /// The inverse of the odd part mod 2^32.
     pub inverse: Vec<u32>,
-    /// The largest multiple of the odd part, divided by it.
+    /// How often the odd part fits into 2^32 - 1: the quotients of its multiples are at most that.
     pub bound: Vec<u32>,
     /// The number of factors 2.
     pub twos: Vec<u32>,

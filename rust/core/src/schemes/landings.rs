@@ -21,7 +21,7 @@ pub const DONE: u32 = u32::MAX;
 
 /// How to recognise multiples of the number of entries left at each step, which is
 /// `vocab - step`.
-pub struct Divisors<'a> {
+pub struct StepDivisors<'a> {
     /// Entries of the permutation.
     pub vocab: u32,
     /// The inverse of the odd part.
@@ -39,7 +39,7 @@ pub type Targets = [u32; TARGETS];
 /// `count` is the largest number of targets of a lane; lanes from [`Vector::LANES`] on are ignored.
 #[inline(always)]
 pub fn landings<V: Vector>(
-    divisors: &Divisors,
+    divisors: &StepDivisors,
     seeds: &[u32; LANES],
     targets: &[Targets; LANES],
     count: usize,
@@ -56,7 +56,7 @@ pub fn landings<V: Vector>(
 /// [`landings`] for up to T targets per lane.
 #[inline(always)]
 fn track<V: Vector, const T: usize>(
-    divisors: &Divisors,
+    divisors: &StepDivisors,
     seeds: &[u32; LANES],
     targets: &[Targets; LANES],
     state: &mut Vec<V>,

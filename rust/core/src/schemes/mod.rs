@@ -169,7 +169,7 @@ pub trait Scheme: Send + Sync {
     }
     /// How many of a context's last tokens can fix the seed, whatever stands before them: the whole
     /// context, unless the function reads a part of it or takes the least of several values. Text that
-    /// was marked with a context which nobody sees shows the seeds of such tails.
+    /// was marked with a context that nobody sees shows the seeds of such tails.
     fn least_own(&self) -> usize {
         self.window_width() - 1
     }
@@ -223,7 +223,7 @@ pub trait Scheme: Send + Sync {
         }
         self.uniforms(contexts, out)
     }
-    /// The g-values of each vocabulary entry after each context, one bit a depth (rows of
+    /// The g-values of each vocabulary entry after each context, one bit per depth (rows of
     /// `vocab_size` words), for tournament sampling.
     fn g_values(&self, contexts: &[u32], out: &mut [u64]) -> Result<()> {
         let _ = (contexts, out);

@@ -2,7 +2,7 @@
 
 use super::green_list::{GreenList, Scratch};
 use super::grouping::Batch;
-use super::landings::{DONE, Divisors as StepDivisors, TARGETS, Targets, landings};
+use super::landings::{DONE, StepDivisors, TARGETS, Targets, landings};
 use crate::prng::mt19937_lanes::LANES;
 use crate::simd::vector::Vector;
 use crate::simd::{self, Job, Kernel as InstructionSet};
