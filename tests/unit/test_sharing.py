@@ -92,7 +92,7 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(rs.StateError, match="is damaged"):
         _core.Sharing.load(path)
     path.write_bytes(b"something else")
-    with pytest.raises(rs.StateError, match="not a table of shared units"):
+    with pytest.raises(rs.StateError, match="not a radscore table of shared units"):
         _core.Sharing.load(path)
     with pytest.raises(rs.StateError, match="does not exist"):
         _core.Sharing.load(tmp_path / "none")
