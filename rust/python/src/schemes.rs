@@ -6,22 +6,12 @@ use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use radscore_core::key::PADDING;
-use radscore_core::schemes::gumbel::GumbelMax;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::permutation::Kernel;
-use radscore_core::schemes::sbw::Sbw;
-use radscore_core::schemes::seeding::{Prf, Rule, Seeding, TableRule};
-use radscore_core::schemes::sglang::SglangGumbel;
-use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
-use radscore_core::schemes::textseal::TextSeal;
-use radscore_core::schemes::vllm::VllmGumbel;
 use radscore_core::schemes::{
-    Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
+    GreenListKernel as Kernel, GumbelMax, Keyed, Kgw, Prf, Sbw, Scheme as CoreScheme, ScoreKind,
+    SeedKind, Seeding, SeedingRule as Rule, SglangGumbel, SynthId, SynthIdDeepMind, TableRule,
+    TextSeal, UnitKind, VllmGumbel, interruptible_scores, windows_per_check,
 };
-use radscore_core::threads::Pool;
-use radscore_core::{Error, Result};
+use radscore_core::{Error, PADDING, Pool, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -182,7 +172,7 @@ impl Scheme {
         let rows = windows.check("windows", width)?;
         let mut words = reserve::<u64>(what, &[(rows, "windows"), (2, "words")])?;
         let ids = windows.read(py, "windows", scheme)?;
-        let slice = slice_len([scheme].into_iter());
+        let slice = windows_per_check([scheme].into_iter());
         let words = detached(py, |check| {
             let mut values = Vec::new();
             for ids in ids.chunks(slice * width) {
@@ -444,7 +434,7 @@ impl Scheme {
     /// Whether distinct windows are always distinct units.
     #[getter]
     fn unit_is_window(&self) -> bool {
-        self.inner.unit_is_window()
+        self.inner.unit_kind() == UnitKind::Window
     }
 
     /// Whether distinct windows are distinct units under this key.
@@ -577,7 +567,7 @@ impl Scheme {
         drop(reserve::<u64>("scores", &sizes)?);
         let ids = windows.read(py, "windows", &*self.inner)?;
         let words = detached(py, |check| {
-            patient_scores(&*self.inner, &ids, Pool::shared(), check)
+            interruptible_scores(&*self.inner, &ids, Pool::shared(), check)
         })?;
         Ok(match self.inner.score_kind() {
             ScoreKind::Green => {
@@ -603,7 +593,7 @@ impl Scheme {
         py: Python<'py>,
         windows: Rows<'py>,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        if self.inner.unit_is_window() {
+        if self.inner.unit_kind() == UnitKind::Window {
             return Err(to_py(Error::Argument(
                 "units: the unit of this scheme is the window itself".into(),
             )));

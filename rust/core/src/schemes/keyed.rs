@@ -1,7 +1,7 @@
 //! Our own scheme: a keyed cryptographic hash of the whole window (SipHash-2-4, 128-bit key), so
 //! that distinct windows are independent under H0 and one token costs one hash.
 
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::prng::siphash::SipHash24;
 use crate::prng::siphash_lanes::SipHashes;
@@ -73,7 +73,7 @@ impl Keyed {
         })
     }
 
-    /// Asks about each vocabulary entry after each context; `write` answers from its hash.
+    /// Asks about every vocabulary entry after each context; `write` answers from its hash.
     fn all<A: Ask>(
         &self,
         contexts: &[u32],
@@ -157,8 +157,8 @@ impl Scheme for Keyed {
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Context
     }
-    fn unit_is_window(&self) -> bool {
-        true
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Window
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         // Never asked for; a hash of the window keeps the contract all the same.
