@@ -4,11 +4,13 @@
 
 use super::grouping::score_by_seed;
 use super::permutation::{Kernel, Permutation, Scratch};
+use super::registry::Params;
 use super::seeding::Seeding;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::Result;
 use crate::kernels::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Vocabulary entries whose greenness is looked up in one go, where each has a list of its own.
 const TOKENS: usize = 1 << 14;
@@ -43,6 +45,22 @@ impl Kgw {
     pub fn with_kernel(mut self, kernel: Kernel) -> Self {
         self.lists = self.lists.with_kernel(kernel);
         self
+    }
+
+    /// From `vocab_size`, `gamma`, `green_last`, those of [`Seeding::from_params`], and in tests
+    /// `kernel`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let kernel = match params.optional_text("kernel")? {
+            Some(name) => Kernel::from_name(&name)?,
+            None => Kernel::Auto,
+        };
+        let scheme = Self::new(
+            params.count("vocab_size")?,
+            params.number("gamma")?,
+            Seeding::from_params(params)?,
+            params.flag("green_last")?,
+        )?;
+        Ok(Arc::new(scheme.with_kernel(kernel)))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod gumbel;
 pub mod keyed;
 pub mod kgw;
 pub mod permutation;
+pub mod registry;
 pub mod sbw;
 pub mod seeding;
 pub mod sglang;

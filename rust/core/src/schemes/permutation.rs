@@ -9,6 +9,7 @@
 //! [`Permutation::green_scalar`] is the definition that every faster kernel must reproduce.
 
 use super::grouping::Batch;
+use crate::error::{Error, Result};
 use crate::kernels::mt19937::LANES;
 use crate::kernels::permutation::{DONE, Divisors as Known, TARGETS, Targets, landings};
 use crate::kernels::vector::Vector;
@@ -77,6 +78,25 @@ pub enum Kernel {
     Lanes,
     /// The whole partial permutation.
     Bitmap,
+}
+
+impl Kernel {
+    /// The kernel of that name.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is none.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "scalar" => Ok(Self::Scalar),
+            "tracking" => Ok(Self::Tracking),
+            "lanes" => Ok(Self::Lanes),
+            "bitmap" => Ok(Self::Bitmap),
+            _ => Err(Error::Argument(format!(
+                "kernel must be auto, scalar, tracking, lanes or bitmap, not {name:?}"
+            ))),
+        }
+    }
 }
 
 /// Green lists of one vocabulary and size.
