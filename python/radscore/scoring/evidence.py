@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError, TokenError
-from radscore.schemes import TextSeal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from radscore.stats import DecoyResult, NullLaw
 
 __all__ = [
-    "GRID",
     "PUBLIC_KEY",
     "decoy_test",
     "depends_on_key",
@@ -48,10 +46,6 @@ PUBLIC_KEY = (
     "that tool will score. And no key was drawn at random, so the p-value is this key's rank among "
     "all keys and not a frequency: texts in one language share units, and so the luck of the key, "
     "and a second corpus confirms nothing"
-)
-GRID = (
-    "scores lie on a grid whose mean is 0.99934, not 1: with negative weights the p-value is "
-    "approximate"
 )
 _CONTEXT_PROMPTS = (
     "contexts reach into the prompts: valid if the prompts do not carry the tested watermark, or "
@@ -84,21 +78,14 @@ def statistic_of(scheme: Scheme, n_green: int, score_sum: float, depths: Sequenc
 
 def depth_weights(scheme: Scheme) -> npt.NDArray[np.float64]:
     """What the g-value of each depth weighs in the score of a unit."""
-    from radscore.stats import SynthIDLaw
-
-    law = scheme.null_law
-    assert isinstance(law, SynthIDLaw)
-    return np.array(law.weights)
+    return np.array(scheme.weights)
 
 
 def weighted_law(scheme: Scheme) -> NullLaw:
     """The law of one unit's score where units carry weights: there g-values are averaged."""
-    from radscore.stats import SynthIDLaw
-
-    law = scheme.null_law
-    if isinstance(law, SynthIDLaw) and len(set(law.weights)) > 1:
+    if len(set(scheme.weights)) > 1:
         raise ArgumentError("windows with weights need method='mean': they average the g-values")
-    return law
+    return scheme.null_law
 
 
 def list_shape(scheme: Scheme, groups: npt.NDArray[np.uint64] | None) -> dict[str, Any]:
@@ -161,8 +148,7 @@ def filter_notes(phi: KgramSet | None) -> tuple[str, ...]:
 
 def falls_below_mean(scheme: Scheme, weights: npt.NDArray[np.float64]) -> bool:
     """Whether weights below 0 meet a law whose true mean is lower than the law says."""
-    gumbel = isinstance(scheme, TextSeal) and scheme.method == "gumbel"
-    return gumbel and bool((weights < 0).any())
+    return bool(scheme.low_mean) and bool((weights < 0).any())
 
 
 def nothing_scored(scheme: Scheme, tally: _core.Tally, start: int | None) -> str:

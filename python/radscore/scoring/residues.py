@@ -31,8 +31,8 @@ def counted_test(scheme: Scheme, tally: _core.Tally) -> SumResult:
 
     Parameters
     ----------
-    scheme : SynthID
-        Its table's size is a power of two.
+    scheme : Scheme
+        One that counts residues: SynthID with a table whose size is a power of two.
     tally : Tally
         With at least one scored window.
     """
@@ -63,8 +63,8 @@ def weighed_test(
 
     Parameters
     ----------
-    scheme : SynthID
-        With equal weights of its depths.
+    scheme : Scheme
+        One that counts residues, with equal weights of its depths.
     statistic : float
         ``sum w (s - share)``, s being a window's mean g-value.
     weights : ndarray of float64, shape (n,)
@@ -111,9 +111,6 @@ def weighed_test(
 
 
 def _shape(scheme: Scheme) -> tuple[tuple[int, ...], npt.NDArray[np.bool_]]:
-    from radscore.schemes import SynthID
-
-    assert isinstance(scheme, SynthID)
     table = scheme.core.sampling_table
     assert table is not None
     return scheme.steps, table

@@ -25,7 +25,6 @@ from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError
 from radscore.results import CurvePoint, ScoreResult
 from radscore.scoring.evidence import (
-    GRID,
     PUBLIC_KEY,
     falls_below_mean,
     filter_notes,
@@ -362,7 +361,7 @@ class Scorer:
         if counted and residues is not None:
             return weighed_test(scheme, total, weights, residues), total, notes
         if falls_below_mean(scheme, weights):
-            notes = (*notes, GRID)
+            notes = (*notes, scheme.low_mean)
         shape = list_shape(scheme, groups)
         test = weighted_test(total, weights, law, **shape, predictable=self.predictable)
         return test, total, notes
