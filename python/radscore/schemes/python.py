@@ -62,26 +62,28 @@ class PythonScheme(Scheme):
 
     Examples
     --------
+    >>> from fractions import Fraction
+    >>> import numpy as np
+    >>> from radscore.schemes.key import secret_int
     >>> from radscore.stats.laws import BernoulliLaw
     >>> @dataclass(frozen=True, kw_only=True, repr=False)
-    ... class Parity(PythonScheme):
-    ...     name, description = "parity", "a toy: the parity of bits that the key selects"
+    ... class Table(PythonScheme):
+    ...     name, description = "table", "a toy: the key draws a table of green bigrams"
+    ...     share = Fraction(1, 2)
+    ...     null_law = BernoulliLaw(share)
     ...     context_width: int = 1
     ...     key: int
     ...
-    ...     def _check(self) -> None:
-    ...         self._set("key", secret_int("key", self.key, 1, 2**20 - 1))
+    ...     def _check(self):
+    ...         self._set("key", secret_int("key", self.key, 0, 2**64 - 1))
     ...
     ...     def _decoy(self, draws):
-    ...         return {"key": draws.between(1, 2**20 - 1)}
-    ...
-    ...     share = Fraction(1, 2)
-    ...     null_law = property(lambda self: BernoulliLaw(self.share))
+    ...         return {"key": draws.between(0, 2**64 - 1)}
     ...
     ...     def compute_scores(self, windows):
-    ...         return np.bitwise_count((windows[:, 0] ^ windows[:, 1]) & self.key) % 2 == 1
-    >>> from radscore.schemes.key import secret_int
-    >>> Parity(key=5, vocab_size=100).scores([[1, 2], [4, 1]]).tolist()
+    ...         table = np.random.default_rng(self.key).random((self.vocab_size,) * 2)
+    ...         return table[windows[:, 0], windows[:, 1]] < 0.5
+    >>> Table(key=5, vocab_size=100).scores([[1, 2], [4, 5]]).tolist()
     [True, False]
     """
 

@@ -23,8 +23,9 @@ const SEEDS: &str = "compute_seeds";
 const KEYLESS: &str = "compute_keyless";
 const UNIFORMS: &str = "compute_uniforms";
 
-/// What one window is taken to cost until the first call has been timed.
-const NANOSECONDS: f64 = 1_000.0;
+/// What one window is taken to cost until the first call has been timed: so much that a wish to
+/// stop is heard soon, however slow the code turns out to be.
+const NANOSECONDS: f64 = 1e6;
 
 /// Where schemes leave the first exception that their Python code raised for one scorer or call.
 /// What was computed since is worth nothing.
