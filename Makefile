@@ -18,15 +18,16 @@ demo: $(STAMPS)/build ## Find the watermarked documents of the embedded corpus
 	@$(BIN)/python -m tools.demo
 
 test: $(STAMPS)/build $(STAMPS)/dev ## Run every test, of Rust and of Python
-	cargo test --release --quiet -p radscore-core
+	cargo test --release --quiet -p radscore-core -p radscore-tokenize
 	$(BIN)/python -m pytest
 
-lint: $(STAMPS)/build $(STAMPS)/dev ## Check format, lints, types, stubs and the examples in the docs
+lint: $(STAMPS)/build $(STAMPS)/dev ## Check format, lints, types, layers, stubs and the examples in the docs
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/python -m mypy.stubtest radscore._core
 	$(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' python/radscore README.md docs -q -p no:cacheprovider
 

@@ -16,7 +16,7 @@ from tokenizers import Regex
 from tokenizers.normalizers import NFC, NFD
 from tokenizers.pre_tokenizers import Digits, Split
 
-TABLE: Final = Path(__file__).parents[1] / "rust/core/src/tokenize/unicode_data.rs"
+TABLE: Final = Path(__file__).parents[1] / "rust/tokenize/src/unicode_data.rs"
 # In the order of their numbers in `unicode.rs`.
 CATEGORIES: Final = (
     *("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe"),

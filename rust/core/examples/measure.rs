@@ -1,8 +1,6 @@
 //! Nanoseconds a window of each scheme under each kernel, one thread: for work on the kernels.
 //! The measurements against other tools are in `benches/`.
 use radscore_core::Result;
-use radscore_core::kernels::{self, Kernel};
-use radscore_core::pool::Pool;
 use radscore_core::schemes::Scheme;
 use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
@@ -13,6 +11,8 @@ use radscore_core::schemes::sglang::SglangGumbel;
 use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
+use radscore_core::simd::{self, Kernel};
+use radscore_core::threads::Pool;
 use std::time::Instant;
 
 fn words(n: usize, vocab: u32) -> Vec<u32> {
@@ -32,7 +32,7 @@ fn measure(name: &str, scheme: &dyn Scheme, n: usize, pool: &Pool) -> Result<()>
     let mut line = format!("{name:28}");
     let mut first = None;
     for kernel in Kernel::available() {
-        kernels::set(kernel)?;
+        simd::set(kernel)?;
         let mut times: Vec<f64> = (0..15)
             .map(|_| {
                 let start = Instant::now();
@@ -192,7 +192,7 @@ fn crossover() -> Result<()> {
             let mut out = vec![false; batch.targets().len()];
             let mut line = format!("{vocab} {count:4}");
             for kernel in Kernel::available() {
-                kernels::set(kernel)?;
+                simd::set(kernel)?;
                 for method in [Method::Tracking, Method::Lanes, Method::Bitmap] {
                     let lists = Permutation::new(vocab, green, false).with_kernel(method);
                     let mut scratch = Scratch::default();

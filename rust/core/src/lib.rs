@@ -1,35 +1,22 @@
 //! The exact core of radscore: token ids become windows, windows become units, a keyed scheme
 //! scores each unit once, a tally adds. No Python anywhere.
+//!
+//! Each module uses only those above it in this list (`tests/layers.rs` checks it):
+//! `error`, `threads`, `recycler`, `io`, `key`, `simd`, `prng`, `schemes`, `input`, `dedup`, `score`,
+//! `spill`, `scorer`.
 
-pub mod arena;
-pub mod bytes;
-pub mod distinct;
-pub mod documents;
+pub mod dedup;
 pub mod error;
-pub mod exact_sum;
-pub mod frame;
-pub mod kernels;
+pub mod input;
+pub mod io;
 pub mod key;
-pub mod kgrams;
-pub mod outofcore;
-pub mod partition;
-pub mod per_document;
-pub mod placing;
-pub mod pool;
-pub mod random;
-pub mod reduction;
-pub mod residues;
-pub mod scatter;
+pub mod prng;
+pub mod recycler;
 pub mod schemes;
+pub mod score;
 pub mod scorer;
-pub mod scoring;
-pub mod sharing;
-pub mod shown;
+pub mod simd;
 pub mod spill;
-pub mod store;
-pub mod tally;
-pub mod tokenize;
-pub mod weighted;
-pub mod windows;
+pub mod threads;
 
 pub use error::{Error, Result};

@@ -1,7 +1,8 @@
 //! Every kernel that this machine has against the scalar one: all schemes, all that they answer,
 //! window counts that leave remainders, narrow and wide contexts, small and large vocabularies.
 
-use radscore_core::kernels::{self, Kernel};
+use radscore_core::key::PADDING;
+use radscore_core::schemes::Scheme;
 use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
@@ -12,7 +13,7 @@ use radscore_core::schemes::sglang::SglangGumbel;
 use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
-use radscore_core::schemes::{PADDING, Scheme};
+use radscore_core::simd::{self, Kernel};
 use radscore_core::{Error, Result};
 use std::sync::{Mutex, PoisonError};
 
@@ -93,10 +94,10 @@ fn check(name: &str, scheme: &dyn Scheme, random: &mut Random, rows: &[usize]) -
     let contexts: Vec<u32> = contexts.collect();
     for &rows in rows {
         let windows = random.windows(scheme, rows);
-        kernels::set(Kernel::Scalar)?;
+        simd::set(Kernel::Scalar)?;
         let expected = answers(scheme, &windows, &contexts);
         for kernel in Kernel::available() {
-            kernels::set(kernel)?;
+            simd::set(kernel)?;
             let found = answers(scheme, &windows, &contexts);
             assert!(found == expected, "{name}, {rows} windows, {kernel:?}");
         }
@@ -107,7 +108,7 @@ fn check(name: &str, scheme: &dyn Scheme, random: &mut Random, rows: &[usize]) -
 fn locked<T>(test: impl FnOnce() -> Result<T>) -> Result<T> {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let done = test();
-    kernels::set(Kernel::from_environment()?)?;
+    simd::set(Kernel::from_environment()?)?;
     done
 }
 
@@ -313,7 +314,7 @@ fn green_lists() -> Result<()> {
             };
             let expected = scores(Method::Scalar)?;
             for kernel in Kernel::available() {
-                kernels::set(kernel)?;
+                simd::set(kernel)?;
                 for method in [
                     Method::Auto,
                     Method::Tracking,

@@ -3,18 +3,18 @@
 mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
-use radscore_core::arena::Arena;
-use radscore_core::documents::{Documents, TokenSlice};
-use radscore_core::frame::Rule as Dedup;
-use radscore_core::outofcore::Limits;
+use radscore_core::dedup::rule::Rule as Dedup;
+use radscore_core::input::documents::{Documents, TokenSlice};
+use radscore_core::input::windows::Source;
+use radscore_core::recycler::Arena;
 use radscore_core::schemes::Scheme;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
 use radscore_core::schemes::sglang::SglangGumbel;
+use radscore_core::score::tally::Tally;
 use radscore_core::scorer::Scorer;
-use radscore_core::spill::UnitFile;
-use radscore_core::tally::Tally;
-use radscore_core::windows::Source;
+use radscore_core::scorer::outofcore::Limits;
+use radscore_core::spill::shard_file::UnitFile;
 use radscore_core::{Error, Result};
 use std::fs;
 use std::path::{Path, PathBuf};

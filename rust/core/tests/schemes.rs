@@ -1,5 +1,6 @@
 //! Value stability of every scheme: vectors made by the tools that write the watermarks.
 
+use radscore_core::key::PADDING as P;
 use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
@@ -10,7 +11,7 @@ use radscore_core::schemes::sglang::SglangGumbel;
 use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
 use radscore_core::schemes::textseal::TextSeal;
 use radscore_core::schemes::vllm::VllmGumbel;
-use radscore_core::schemes::{PADDING as P, Scheme, ScoreKind, Share};
+use radscore_core::schemes::{Scheme, ScoreKind, Share};
 use radscore_core::{Error, Result};
 
 const KEY: u64 = 15_485_863;

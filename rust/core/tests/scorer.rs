@@ -3,18 +3,19 @@
 mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
-use radscore_core::documents::{Documents, TokenSlice};
-use radscore_core::frame::Rule as Dedup;
-use radscore_core::kgrams::KgramSet;
-use radscore_core::per_document::{positions, score_documents};
+use radscore_core::dedup::rule::Rule as Dedup;
+use radscore_core::input::documents::{Documents, TokenSlice};
+use radscore_core::input::kgrams::KgramSet;
+use radscore_core::input::windows::Source;
 use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
 use radscore_core::schemes::{Scheme, ScoreKind};
-use radscore_core::scorer::{Options, Scorer};
-use radscore_core::tally::Tally;
-use radscore_core::weighted::Combine;
-use radscore_core::windows::Source;
+use radscore_core::score::options::Options;
+use radscore_core::score::per_document::{positions, score_documents};
+use radscore_core::score::tally::Tally;
+use radscore_core::score::weighted::Combine;
+use radscore_core::scorer::Scorer;
 use radscore_core::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

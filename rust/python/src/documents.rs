@@ -7,8 +7,8 @@ use numpy::{
     PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use radscore_core::documents::{Documents, TokenSlice};
-use radscore_core::windows::Source;
+use radscore_core::input::documents::{Documents, TokenSlice};
+use radscore_core::input::windows::Source;
 
 /// Refuses an array that does not lie at addresses which are multiples of its items' size.
 pub fn check_aligned<T: Element, D: Dimension>(

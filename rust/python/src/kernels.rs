@@ -2,18 +2,18 @@
 
 use crate::errors::to_py;
 use pyo3::prelude::*;
-use radscore_core::kernels::{self, Kernel};
+use radscore_core::simd::{self, Kernel};
 
 /// The kernel in force.
 #[pyfunction]
 pub fn kernel() -> &'static str {
-    kernels::active().name()
+    simd::active().name()
 }
 
 /// Puts a kernel in force, or the fastest (`auto`).
 #[pyfunction]
 pub fn set_kernel(name: &str) -> PyResult<()> {
-    let set = Kernel::from_name("kernel", name).and_then(kernels::set);
+    let set = Kernel::from_name("kernel", name).and_then(simd::set);
     set.map_err(to_py)
 }
 
@@ -28,6 +28,6 @@ pub fn available_kernels() -> Vec<&'static str> {
 
 /// Obeys the environment, or says why not.
 pub fn init() -> PyResult<()> {
-    let set = Kernel::from_environment().and_then(kernels::set);
+    let set = Kernel::from_environment().and_then(simd::set);
     set.map_err(to_py)
 }

@@ -4,8 +4,8 @@ use crate::documents::{Ragged, flat, rows};
 use crate::errors::{argument_error, borrow, borrow_mut, detached, to_py};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
-use radscore_core::kgrams;
-use radscore_core::pool::Pool;
+use radscore_core::input::kgrams;
+use radscore_core::threads::Pool;
 use std::path::PathBuf;
 use std::sync::Arc;
 

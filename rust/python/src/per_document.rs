@@ -8,8 +8,9 @@ use crate::scorer::options;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use radscore_core::dedup::sharing;
 use radscore_core::schemes::ScoreKind;
-use radscore_core::{per_document, sharing};
+use radscore_core::score::per_document;
 use std::path::PathBuf;
 
 /// What errors call a [`Sharing`].

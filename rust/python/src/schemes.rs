@@ -11,11 +11,12 @@ use numpy::{
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use radscore_core::pool::Pool;
+use radscore_core::key::PADDING;
 use radscore_core::schemes::registry::{self, Params, Value};
 use radscore_core::schemes::{
-    PADDING, Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
+    Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
 };
+use radscore_core::threads::Pool;
 use radscore_core::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -7,13 +7,15 @@ use crate::schemes::{Scheme, Watch};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use radscore_core::bytes::{self, Reader, put_u64};
-use radscore_core::frame::Rule;
-use radscore_core::outofcore::Limits;
-use radscore_core::spill::UnitFile;
-use radscore_core::weighted::Combine;
-use radscore_core::windows::PromptRole;
-use radscore_core::{Result, scorer, tally};
+use radscore_core::dedup::rule::Rule;
+use radscore_core::input::windows::PromptRole;
+use radscore_core::io::files;
+use radscore_core::io::records::{Reader, put_u64};
+use radscore_core::score::weighted::Combine;
+use radscore_core::score::{options::Options, tally};
+use radscore_core::scorer::outofcore::Limits;
+use radscore_core::spill::shard_file::UnitFile;
+use radscore_core::{Result, scorer};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -30,11 +32,11 @@ pub fn options(
     prompt_role: &str,
     filter: Option<&KgramSet>,
     threads: Option<usize>,
-) -> PyResult<scorer::Options> {
+) -> PyResult<Options> {
     let unknown = |name: &str, value: &str, allowed: &str| {
         argument_error(format!("{name} must be {allowed}, not '{value}'"))
     };
-    Ok(scorer::Options {
+    Ok(Options {
         rule: match dedup {
             "unit" => Rule::Unit,
             "window" => Rule::Window,
@@ -406,7 +408,7 @@ impl Scorer {
             put_u64(&mut payload, header.len() as u64);
             payload.extend_from_slice(header);
             payload.extend(inner.state()?);
-            bytes::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
+            files::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
         })
     }
 
@@ -416,7 +418,7 @@ impl Scorer {
         path: PathBuf,
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let read = || -> Result<(Vec<u8>, Vec<u8>)> {
-            let payload = bytes::read_file(&path, STATE_MAGIC, STATE_VERSION, "scorer state")?;
+            let payload = files::read_file(&path, STATE_MAGIC, STATE_VERSION, "scorer state")?;
             let mut reader = Reader::new(&payload);
             let length = reader.u64()? as usize;
             let header = reader.take(length)?.to_vec();

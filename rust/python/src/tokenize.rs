@@ -4,7 +4,7 @@ use crate::errors::argument_error;
 use numpy::{PyArray1, ToPyArray};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use radscore_core::tokenize::{TOKENIZERS_VERSION, Tokenizer};
+use radscore_tokenize::{TOKENIZERS_VERSION, Tokenizer};
 
 type Int64<'py> = Bound<'py, PyArray1<i64>>;
 

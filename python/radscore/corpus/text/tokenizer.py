@@ -1,6 +1,6 @@
 """From text to token ids, in parallel.
 
-Where a tokenizer's configuration is wholly covered by the fast path (`rust/core/src/tokenize`),
+Where a tokenizer's configuration is wholly covered by the fast path (`rust/tokenize`),
 that makes the ids; `tokenizers` encodes what the fast path hands back, and all text of other
 tokenizers. The ids are the same.
 """

@@ -7,11 +7,11 @@ use super::registry::Params;
 use super::seeding::Seeding;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
 use crate::error::{Error, Result};
-use crate::kernels::mt19937::LANES;
-use crate::kernels::uniforms::draws;
-use crate::kernels::vector::Vector;
-use crate::kernels::{self, Work};
-use crate::random::mt19937::{Mt19937, WORDS};
+use crate::prng::mt19937::{Mt19937, WORDS};
+use crate::prng::mt19937_lanes::LANES;
+use crate::prng::uniforms::draws;
+use crate::simd::vector::Vector;
+use crate::simd::{self, Work};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -168,7 +168,7 @@ impl Scheme for GumbelMax {
         let seed_target = |row: usize| seeder.seed_target(&windows[row * width..][..width]);
         score_by_seed(out, seed_target, |(): &mut (), batch, scores| {
             let work = ManySeeds { batch, out: scores };
-            if let Err(ManySeeds { batch, out }) = kernels::run(work) {
+            if let Err(ManySeeds { batch, out }) = simd::run(work) {
                 for (seed, range) in batch.seeds() {
                     uniforms_at(seed, &batch.targets()[range.clone()], &mut out[range]);
                 }

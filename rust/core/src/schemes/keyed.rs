@@ -4,12 +4,12 @@
 use super::registry::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
-use crate::kernels::lanes::Lanes;
-use crate::kernels::ln::exponentials;
-use crate::kernels::rows::{self, Ask, Mask, Scores, SideBySide, Tokens, Uniforms};
-use crate::kernels::siphash::SipHashes;
-use crate::kernels::vector::Vector;
-use crate::random::siphash::SipHash24;
+use crate::prng::siphash::SipHash24;
+use crate::prng::siphash_lanes::SipHashes;
+use crate::schemes::rows::{self, Ask, Mask, Scores, SideBySide, Tokens, Uniforms};
+use crate::simd::lanes::Lanes;
+use crate::simd::ln::exponentials;
+use crate::simd::vector::Vector;
 use std::sync::Arc;
 
 /// First word of the message, plus the context width: keeps widths and other uses of a key apart.

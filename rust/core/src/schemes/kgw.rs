@@ -8,7 +8,7 @@ use super::registry::Params;
 use super::seeding::Seeding;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::Result;
-use crate::kernels::{self, Kernel as InstructionSet};
+use crate::simd::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ impl Scheme for Kgw {
     }
 
     fn nanoseconds(&self) -> f64 {
-        let a_step = match kernels::active() {
+        let a_step = match simd::active() {
             InstructionSet::Scalar => 1.0,
             InstructionSet::Avx2 => 0.45,
             InstructionSet::Avx512 => 0.25,

@@ -9,8 +9,11 @@ pub mod grouping;
 pub mod gumbel;
 pub mod keyed;
 pub mod kgw;
+pub mod landings;
 pub mod permutation;
 pub mod registry;
+pub mod residues;
+pub mod rows;
 pub mod sbw;
 pub mod seeding;
 pub mod sglang;
@@ -19,12 +22,10 @@ pub mod textseal;
 pub mod vllm;
 
 use crate::error::{Error, Result};
-use crate::pool::Pool;
-use crate::residues::Residues;
+use crate::key::PADDING;
+use crate::threads::Pool;
 use rayon::prelude::*;
-
-/// The token id that stands for "no token" left of a document's start (vLLM's -1).
-pub const PADDING: u32 = u32::MAX;
+use residues::Residues;
 
 /// What one score is, and so how a tally adds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

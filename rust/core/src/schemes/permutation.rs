@@ -10,11 +10,11 @@
 
 use super::grouping::Batch;
 use crate::error::{Error, Result};
-use crate::kernels::mt19937::LANES;
-use crate::kernels::permutation::{DONE, Divisors as Known, TARGETS, Targets, landings};
-use crate::kernels::vector::Vector;
-use crate::kernels::{self, Kernel as InstructionSet, Work};
-use crate::random::mt19937::{Block, Mt19937, WORDS};
+use crate::prng::mt19937::{Block, Mt19937, WORDS};
+use crate::prng::mt19937_lanes::LANES;
+use crate::schemes::landings::{DONE, Divisors as Known, TARGETS, Targets, landings};
+use crate::simd::vector::Vector;
+use crate::simd::{self, Kernel as InstructionSet, Work};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Draws that are tested together before the loop looks whether one hit.
@@ -64,7 +64,7 @@ fn inverse(odd: u32) -> u32 {
 }
 
 /// Which algorithm answers; tests force each. The instruction set is chosen elsewhere
-/// ([`crate::kernels`]).
+/// ([`crate::simd`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kernel {
     /// Whatever is fastest for the number of targets on this machine.
@@ -175,7 +175,7 @@ impl Permutation {
                 scratch: &mut *scratch,
                 out: &mut *out,
             };
-            if kernels::run(work).is_ok() {
+            if simd::run(work).is_ok() {
                 return;
             }
         }
@@ -188,7 +188,7 @@ impl Permutation {
     /// The oracle: follows each target through the swaps, one draw at a time.
     pub fn green_scalar(&self, seed: u32, targets: &[u32], out: &mut [bool]) {
         for (out, &target) in out.iter_mut().zip(targets) {
-            let mut words = crate::random::mt19937::Words::new(seed);
+            let mut words = crate::prng::mt19937::Words::new(seed);
             let mut position = target;
             let mut landed = false;
             for i in 0..self.steps {
@@ -246,7 +246,7 @@ impl Permutation {
             out,
         };
         // Without vectors it is the same code, compiled for any processor.
-        if let Err(work) = kernels::run(work) {
+        if let Err(work) = simd::run(work) {
             work.track();
         }
     }
@@ -456,7 +456,7 @@ impl ManySeeds<'_> {
 /// Beyond so many targets of one seed the whole list is cheaper: measured for 32,000 and 128,000
 /// tokens and shares of a quarter and a half.
 fn bitmap_from() -> usize {
-    match kernels::active() {
+    match simd::active() {
         InstructionSet::Scalar => 8,
         InstructionSet::Avx2 => 24,
         InstructionSet::Avx512 => 40,
@@ -466,7 +466,7 @@ fn bitmap_from() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::mt19937::randperm;
+    use crate::prng::mt19937::randperm;
 
     fn kernels(vocab: u32, green: u32, last: bool) -> [Permutation; 4] {
         [

@@ -5,13 +5,14 @@
 use super::registry::Params;
 use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table, wraps_to_zero};
 use super::vllm::chosen;
-use super::{PADDING, Scheme, ScoreKind, SeedKind, Share, check, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::{Error, Result};
-use crate::kernels::lanes::{LANES, Lanes};
-use crate::kernels::rows::{self, Mask, Scores, SideBySide, Tokens, Units};
-use crate::kernels::vector::Vector;
 use crate::key::MAX_CONTEXT_WIDTH;
-use crate::random::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
+use crate::key::PADDING;
+use crate::prng::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
+use crate::schemes::rows::{self, Mask, Scores, SideBySide, Tokens, Units};
+use crate::simd::lanes::{LANES, Lanes};
+use crate::simd::vector::Vector;
 use std::sync::Arc;
 
 const MAX: f64 = 2_147_483_647.0;

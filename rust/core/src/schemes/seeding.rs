@@ -3,7 +3,7 @@
 use super::registry::Params;
 use super::{check, par_map};
 use crate::error::{Error, Result};
-use crate::random::mt19937::randperm;
+use crate::prng::mt19937::randperm;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Entries of the hash table of lm-watermarking, transformers and the radioactivity authors.

@@ -4,12 +4,12 @@
 use super::registry::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
 use crate::error::Result;
-use crate::kernels::lanes::Lanes;
-use crate::kernels::ln::exponentials;
-use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Uniforms, Units};
-use crate::kernels::vector::Vector;
-use crate::random::murmur::{Murmur, MurmurLanes, murmur3_words};
-use crate::random::philox::{high, low};
+use crate::prng::murmur::{Murmur, MurmurLanes, murmur3_words};
+use crate::prng::philox::{high, low};
+use crate::schemes::rows::{self, Scores, SideBySide, Tokens, Uniforms, Units};
+use crate::simd::lanes::Lanes;
+use crate::simd::ln::exponentials;
+use crate::simd::vector::Vector;
 use std::sync::Arc;
 
 /// A second key, chosen for a context by a coin.

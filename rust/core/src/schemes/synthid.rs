@@ -6,12 +6,12 @@
 use super::registry::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::{Error, Result};
-use crate::kernels::lanes::Lanes;
-use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Units};
-use crate::kernels::vector::Vector;
 use crate::key::MAX_CONTEXT_WIDTH;
-use crate::random::mt19937::Words;
-use crate::residues::Residues;
+use crate::prng::mt19937::Words;
+use crate::schemes::residues::Residues;
+use crate::schemes::rows::{self, Scores, SideBySide, Tokens, Units};
+use crate::simd::lanes::Lanes;
+use crate::simd::vector::Vector;
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, OnceLock};
 

@@ -4,10 +4,10 @@
 use super::registry::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
-use crate::kernels::lanes::Lanes;
-use crate::kernels::ln::exponentials;
-use crate::kernels::rows::{self, Mask, Scores, SideBySide, Tokens, Uniforms, Units};
-use crate::kernels::vector::Vector;
+use crate::schemes::rows::{self, Mask, Scores, SideBySide, Tokens, Uniforms, Units};
+use crate::simd::lanes::Lanes;
+use crate::simd::ln::exponentials;
+use crate::simd::vector::Vector;
 use std::sync::Arc;
 
 const PRIMES: [i64; 10] = [

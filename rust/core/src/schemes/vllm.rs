@@ -2,13 +2,14 @@
 //! the context, one more call for the target.
 
 use super::registry::Params;
-use super::{PADDING, Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::Result;
-use crate::kernels::lanes::Lanes;
-use crate::kernels::ln::exponentials;
-use crate::kernels::rows::{self, Scores, SideBySide, Tokens, Uniforms};
-use crate::kernels::vector::Vector;
-use crate::random::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
+use crate::key::PADDING;
+use crate::prng::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
+use crate::schemes::rows::{self, Scores, SideBySide, Tokens, Uniforms};
+use crate::simd::lanes::Lanes;
+use crate::simd::ln::exponentials;
+use crate::simd::vector::Vector;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 

@@ -11,7 +11,8 @@ use numpy::{
 };
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use radscore_core::schemes::{PADDING, Scheme as CoreScheme, ScoreKind, SeedKind, Share, registry};
+use radscore_core::key::PADDING;
+use radscore_core::schemes::{Scheme as CoreScheme, ScoreKind, SeedKind, Share, registry};
 use radscore_core::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

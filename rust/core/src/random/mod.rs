@@ -1,6 +1,0 @@
-//! The generators and hashes that watermarks of the field are built from, bit for bit.
-
-pub mod mt19937;
-pub mod murmur;
-pub mod philox;
-pub mod siphash;

@@ -1,0 +1,3 @@
+//! Windows that do not fit in memory: their files.
+
+pub mod shard_file;
