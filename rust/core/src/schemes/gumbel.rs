@@ -3,7 +3,7 @@
 //! `-ln(1 - r[t])`, Exp(1) under H0.
 
 use super::grouping::{Batch, score_by_seed};
-use super::registry::Params;
+use super::params::Params;
 use super::seeding::Seeding;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
 use crate::error::{Error, Result};

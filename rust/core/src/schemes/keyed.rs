@@ -1,7 +1,7 @@
 //! Our own scheme: a keyed cryptographic hash of the whole window (SipHash-2-4, 128-bit key), so
 //! that distinct windows are independent under H0 and one token costs one hash.
 
-use super::registry::Params;
+use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::prng::siphash::SipHash24;

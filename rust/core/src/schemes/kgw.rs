@@ -3,8 +3,8 @@
 //! the radioactivity authors' code.
 
 use super::grouping::score_by_seed;
+use super::params::Params;
 use super::permutation::{Kernel, Permutation, Scratch};
-use super::registry::Params;
 use super::seeding::Seeding;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::Result;

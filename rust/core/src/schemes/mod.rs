@@ -10,6 +10,7 @@ pub mod gumbel;
 pub mod keyed;
 pub mod kgw;
 pub mod landings;
+mod params;
 pub mod permutation;
 pub mod registry;
 pub mod residues;

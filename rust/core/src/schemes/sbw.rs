@@ -2,7 +2,7 @@
 //! package `sbw` 1.0.0, and vLLM): a 64-bit seed of the context keys one Philox call, and a word
 //! below a threshold is green.
 
-use super::registry::Params;
+use super::params::Params;
 use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table, wraps_to_zero};
 use super::vllm::chosen;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};

@@ -1,6 +1,6 @@
 //! How a context becomes the seed of torch's generator, for every seeding of the field.
 
-use super::registry::Params;
+use super::params::Params;
 use super::{check, par_map};
 use crate::error::{Error, Result};
 use crate::prng::mt19937::randperm;

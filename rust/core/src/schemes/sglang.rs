@@ -1,7 +1,7 @@
 //! SGLang's Gumbel watermark (sglang/srt/sampling/watermarking, read in 0.5.23): MurmurHash3 of
 //! the context, then of key, context hash and target.
 
-use super::registry::Params;
+use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
 use crate::error::Result;
 use crate::prng::murmur::{Murmur, MurmurLanes, murmur3_words};

@@ -3,7 +3,7 @@
 //! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
 //! keys, no table).
 
-use super::registry::Params;
+use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
 use crate::error::{Error, Result};
 use crate::key::MAX_CONTEXT_WIDTH;

@@ -1,7 +1,7 @@
 //! TextSeal (Meta; package `textseal` 0.0.5): a linear hash of context, target and key in int64
 //! arithmetic, one xor-shift, and a remainder mod 8191.
 
-use super::registry::Params;
+use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::schemes::rows::{self, Mask, Scores, SideBySide, Tokens, Uniforms, Units};

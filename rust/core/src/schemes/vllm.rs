@@ -1,7 +1,7 @@
 //! vLLM's Gumbel watermarks (vllm/v1/watermarking, read in 0.33.0): a Philox4x32-10 chain over
 //! the context, one more call for the target.
 
-use super::registry::Params;
+use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
 use crate::error::Result;
 use crate::key::PADDING;
