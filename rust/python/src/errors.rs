@@ -10,6 +10,7 @@ mod classes {
     #![allow(missing_docs)]
     pyo3::import_exception!(radscore.errors, ArgumentError);
     pyo3::import_exception!(radscore.errors, DamagedWindowsError);
+    pyo3::import_exception!(radscore.errors, RadscoreError);
     pyo3::import_exception!(radscore.errors, SchemeError);
     pyo3::import_exception!(radscore.errors, StateError);
     pyo3::import_exception!(radscore.errors, StorageError);
@@ -37,6 +38,16 @@ pub fn token_error(text: impl Into<String>) -> PyErr {
 /// An `ArgumentError`.
 pub fn argument_error(text: impl Into<String>) -> PyErr {
     classes::ArgumentError::new_err(text.into())
+}
+
+/// A `SchemeError`.
+pub fn scheme_error(text: impl Into<String>) -> PyErr {
+    classes::SchemeError::new_err(text.into())
+}
+
+/// Whether radscore raised an exception on purpose.
+pub fn is_ours(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<classes::RadscoreError>(py)
 }
 
 /// An empty vector with room for as many values as the product of `factors`; a `MemoryError` that says
@@ -88,18 +99,34 @@ pub fn detached<R: Send>(
     py: Python<'_>,
     work: impl FnOnce(&mut Check<'_>) -> Result<R> + Send,
 ) -> PyResult<R> {
+    detached_unless(py, |_| Ok(()), work)
+}
+
+/// [`detached`], where `failed` may raise too: before `work`, whenever it lets signal handlers run,
+/// and after it.
+pub fn detached_unless<R: Send>(
+    py: Python<'_>,
+    failed: impl Fn(Python<'_>) -> PyResult<()> + Sync,
+    work: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<R> + Send,
+) -> PyResult<R> {
+    failed(py)?;
     let mut raised = None;
     let done = py.detach(|| {
-        work(&mut || match Python::attach(|py| py.check_signals()) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                raised = Some(error);
-                Err(Error::Interrupted)
-            }
-        })
+        work(
+            &mut || match Python::attach(|py| py.check_signals().and_then(|()| failed(py))) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    raised = Some(error);
+                    Err(Error::Interrupted)
+                }
+            },
+        )
     });
-    done.map_err(|error| match (error, raised) {
-        (Error::Interrupted, Some(raised)) => raised,
-        (error, _) => to_py(error),
-    })
+    match (done, raised) {
+        (Err(Error::Interrupted), Some(raised)) => Err(raised),
+        (done, _) => {
+            failed(py)?;
+            done.map_err(to_py)
+        }
+    }
 }

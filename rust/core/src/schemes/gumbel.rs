@@ -3,6 +3,7 @@
 //! `-ln(1 - r[t])`, Exp(1) under H0.
 
 use super::grouping::{Batch, score_by_seed};
+use super::params::Params;
 use super::seeding::{Seeding, seeded_units};
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::simd::vector::Vector;
 use crate::simd::{self, Job};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The scheme. A unit is (low 32 bits of the seed, target).
 pub struct GumbelMax {
@@ -37,6 +39,15 @@ impl GumbelMax {
             vocab: vocab_size,
             seeding,
         })
+    }
+
+    /// From `vocab_size` and those of [`Seeding::from_params`].
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let vocab_size = params.count("vocab_size")?;
+        Ok(Arc::new(Self::new(
+            vocab_size,
+            Seeding::from_params(params)?,
+        )?))
     }
 }
 

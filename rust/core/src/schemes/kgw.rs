@@ -4,12 +4,14 @@
 
 use super::green_list::Scratch;
 use super::grouping::score_by_seed;
+use super::params::Params;
 use super::permutation::{Kernel, Permutation};
 use super::seeding::{Seeding, seeded_units};
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::Result;
 use crate::simd::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Vocabulary entries scored in one go where each has a list of its own.
 const TOKENS: usize = 1 << 14;
@@ -44,6 +46,22 @@ impl Kgw {
     pub fn with_kernel(mut self, kernel: Kernel) -> Self {
         self.lists = self.lists.with_kernel(kernel);
         self
+    }
+
+    /// From `vocab_size`, `gamma`, `green_last`, those of [`Seeding::from_params`], and in tests
+    /// `kernel`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let kernel = match params.optional_text("kernel")? {
+            Some(name) => Kernel::from_name(&name)?,
+            None => Kernel::Auto,
+        };
+        let scheme = Self::new(
+            params.count("vocab_size")?,
+            params.number("gamma")?,
+            Seeding::from_params(params)?,
+            params.flag("green_last")?,
+        )?;
+        Ok(Arc::new(scheme.with_kernel(kernel)))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::green_list::{GreenList, Scratch};
 use super::grouping::Batch;
 use super::landings::{DONE, StepDivisors, TARGETS, Targets, landings};
+use crate::error::{Error, Result};
 use crate::prng::mt19937_lanes::LANES;
 use crate::simd::vector::Vector;
 use crate::simd::{self, Job, Kernel as InstructionSet};
@@ -22,6 +23,25 @@ pub enum Kernel {
     Lanes,
     /// The whole partial permutation.
     Bitmap,
+}
+
+impl Kernel {
+    /// The kernel of that name.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is none.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "scalar" => Ok(Self::Scalar),
+            "tracking" => Ok(Self::Tracking),
+            "lanes" => Ok(Self::Lanes),
+            "bitmap" => Ok(Self::Bitmap),
+            _ => Err(Error::Argument(format!(
+                "kernel must be auto, scalar, tracking, lanes or bitmap, not {name:?}"
+            ))),
+        }
+    }
 }
 
 /// Green lists of one vocabulary and size, under any seed. Every algorithm gives the same answers.

@@ -2,6 +2,7 @@
 //! package `sbw` 1.0.0, and vLLM): a 64-bit seed of the context keys one Philox call, and a word
 //! below a threshold is green.
 
+use super::params::Params;
 use super::prf::Prf;
 use super::seeding::{LM_TABLE_SEED, TABLE_SIZE, table, wraps_to_zero};
 use super::vllm::chosen;
@@ -84,6 +85,21 @@ impl Sbw {
             some_hash_is_zero: (0..i64::from(vocab_size)).any(|x| jenkins(x) == 0),
             threshold,
         })
+    }
+
+    /// From `key`, `vocab_size`, `gamma`, `seeding` (a name of [`Prf`]), `context_width`, `self_salt`
+    /// and `table_hash`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let prf = Prf::from_name(&params.text("seeding")?)?;
+        Ok(Arc::new(Self::new(
+            params.secret("key")?,
+            params.count("vocab_size")?,
+            params.number("gamma")?,
+            prf,
+            params.count("context_width")? as usize,
+            params.flag("self_salt")?,
+            params.flag("table_hash")?,
+        )?))
     }
 
     fn seed(&self, read: &[u32]) -> u64 {

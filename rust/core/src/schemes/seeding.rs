@@ -1,5 +1,6 @@
 //! How a context becomes the seed of torch's generator, for every seeding in use.
 
+use super::params::Params;
 use super::prf::Prf;
 use super::{check, par_map};
 use crate::error::{Error, Result};
@@ -106,6 +107,37 @@ impl Seeding {
             self_salt,
             table: OnceLock::new(),
         })
+    }
+
+    /// From `seeding`, `context_width`, `self_salt`, `key`, `table_seed` where there is a table, and
+    /// for the seeding `hash` the `seed`. The names of seedings: the radioactivity authors' `hash`,
+    /// `table_additive`, `table_skip` and `table_min`; transformers' `last_token`; those of [`Prf`].
+    pub(super) fn from_params(params: &mut Params) -> Result<Self> {
+        let seed = params.optional_secret("seed")?.unwrap_or(0);
+        let key = params.secret("key")?;
+        let table_seed = params.optional_secret("table_seed")?.unwrap_or(0);
+        let table = |rule| Rule::Table {
+            rule,
+            salt_key: key,
+            table_seed,
+        };
+        let rule = match params.text("seeding")?.as_str() {
+            "hash" => Rule::Hash {
+                seed,
+                salt_key: key,
+            },
+            "table_additive" => table(TableRule::Additive),
+            "table_skip" => table(TableRule::Skip),
+            "table_min" => table(TableRule::Min),
+            "last_token" => Rule::LastToken { hash_key: key },
+            name => Rule::Prf {
+                prf: Prf::from_name(name)?,
+                hash_key: key,
+                table_seed,
+            },
+        };
+        let width = params.count("context_width")? as usize;
+        Self::new(rule, width, params.flag("self_salt")?)
     }
 
     /// Tokens of a window.

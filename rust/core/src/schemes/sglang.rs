@@ -1,6 +1,7 @@
 //! SGLang's Gumbel watermark (sglang/srt/sampling/watermarking, read in 0.5.23): MurmurHash3 of
 //! the context, then of key, context hash and target.
 
+use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
 use crate::error::Result;
 use crate::prng::murmur::{Murmur, MurmurLanes, murmur3_words};
@@ -9,6 +10,7 @@ use crate::schemes::rows::{self, Scores, SideBySide, Tokens, Uniforms, Units};
 use crate::simd::lanes::Lanes;
 use crate::simd::ln::exponentials;
 use crate::simd::vector::Vector;
+use std::sync::Arc;
 
 /// A second key, chosen for a context by a coin.
 #[derive(Clone, Copy)]
@@ -52,6 +54,19 @@ impl SglangGumbel {
                 threshold: (probability * 2f64.powi(32)) as u64,
             }),
         })
+    }
+
+    /// From `key`, `vocab_size`, `context_width`, and for a second key `key_b` and
+    /// `mixing_probability`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let key = params.secret("key")?;
+        let second = match params.optional_secret("key_b")? {
+            Some(key_b) => Some((key_b, params.number("mixing_probability")?)),
+            None => None,
+        };
+        let vocab_size = params.count("vocab_size")?;
+        let width = params.count("context_width")? as usize;
+        Ok(Arc::new(Self::new(key, second, vocab_size, width)?))
     }
 
     /// The hash of a context, and the hash of (key, context hash) that a target continues.

@@ -3,6 +3,7 @@
 //! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
 //! keys, no table).
 
+use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::{Error, Result};
 use crate::key::MAX_CONTEXT_WIDTH;
@@ -119,6 +120,17 @@ impl SynthId {
             ones,
             words: OnceLock::new(),
         })
+    }
+
+    /// From `keys`, `vocab_size`, `ngram_len`, `sampling_table_size` and `sampling_table_seed`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        Ok(Arc::new(Self::new(
+            &params.signed_secrets("keys")?,
+            params.count("vocab_size")?,
+            params.count("ngram_len")? as usize,
+            params.count("sampling_table_size")?,
+            params.secret("sampling_table_seed")?,
+        )?))
     }
 
     fn size(&self) -> i64 {
@@ -296,6 +308,13 @@ impl SynthIdDeepMind {
             start,
             lead: (0..ngram_len).fold(start, |lead, _| lead.wrapping_mul(MULTIPLIER)),
         })
+    }
+
+    /// From `keys`, `vocab_size` and `ngram_len`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let keys = params.signed_secrets("keys")?;
+        let (vocab_size, width) = (params.count("vocab_size")?, params.count("ngram_len")?);
+        Ok(Arc::new(Self::new(&keys, vocab_size, width as usize)?))
     }
 
     fn word(&self, hash: i64) -> u64 {
