@@ -35,7 +35,7 @@ def counted_test(tally: _core.Tally, scheme: Scheme) -> SumResult:
     tally : Tally
         With at least one scored window.
     scheme : Scheme
-        Its table's size is a power of two.
+        One that counts residues: SynthID with a table whose size is a power of two.
     """
     counts = tally.residue_counts
     steps, table = _shape(scheme)
