@@ -19,6 +19,7 @@ from radscore.cli import main  # noqa: E402
 from radscore.documents import Documents  # noqa: E402
 from radscore.models.loading import LanguageModel, as_language_model, load_model  # noqa: E402
 from radscore.models.losses import cut, document_losses  # noqa: E402
+from radscore.progress import Progress  # noqa: E402
 from tiny import VOCAB, save_folder, tiny_llama, word_tokenizer  # noqa: E402
 
 LENGTH = 32
@@ -118,9 +119,7 @@ def test_members_have_lower_losses(trained):
 
 def test_the_result(trained):
     seen = []
-    result = membership(
-        trained, MEMBERS, FRESH, length=LENGTH, progress=lambda *done: seen.append(done)
-    )
+    result = membership(trained, MEMBERS, FRESH, length=LENGTH, progress=seen.append)
     losses = document_losses(trained, MEMBERS)
     sizes = [len(zlib.compress(trained.tokenizer.decode(ids).encode())) for ids in MEMBERS.tolist()]
     np.testing.assert_allclose(result.member_scores, losses / sizes, rtol=1e-12)
@@ -136,8 +135,9 @@ def test_the_result(trained):
     assert result.removed == {}
     assert result.notes == (result.notes[0],)
     assert "independent draws from one distribution" in result.notes[0]
-    assert sum(n for n, _ in seen) == 120
-    assert {total for _, total in seen} == {120}
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert {p.total for p in seen} == {120}
+    assert seen[-1] == Progress(120, 120, 120 * LENGTH)
     plain = result.to_dict()
     assert json.loads(json.dumps(plain))["log10_pvalue"] == result.log10_pvalue
     assert "member_scores" not in plain

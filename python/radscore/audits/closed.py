@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from radscore.answers.grouping import Counts, Kept, count_windows, in_filter, kept_windows
+from radscore.answers.grouping import Kept, WindowCounts, count_windows, in_filter, kept_windows
 from radscore.answers.texts import AnswerTexts, texts_of
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.checks import check_choice, one_scheme
@@ -536,7 +536,7 @@ class _Work:
 
 
 def add_weighted(
-    scorer: Scorer, counts: Counts, weighting: str, transform: str | None = None
+    scorer: Scorer, counts: WindowCounts, weighting: str, transform: str | None = None
 ) -> npt.NDArray[np.float64]:
     """Adds every distinct window with its weight to a scorer of the rule `sum`.
 
@@ -544,7 +544,7 @@ def add_weighted(
     ----------
     scorer : Scorer
         Of one scheme or of many, made with ``combine="sum"``.
-    counts : Counts
+    counts : WindowCounts
         See `radscore.answers.grouping.count_windows`.
     weighting : {"counts", "contrast"}
         Which family of weights.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from radscore.checks import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, TokenError
+from radscore.progress import Progress
 from radscore.results import _show, plain_value
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def test_membership(
     length: int = 256,
     unit: Unit = "document",
     batch_tokens: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> MembershipResult:
     """Tests whether a model was trained on documents, by its losses: no watermark is needed.
 
@@ -234,7 +235,7 @@ def test_membership(
     batch_tokens : int, optional
         See `radscore.models.document_losses`.
     progress : callable, optional
-        Called with the number of sentences just read and that of all there are.
+        Called with a `Progress` after every batch: sentences read, and their tokens.
 
     Returns
     -------
@@ -281,15 +282,11 @@ def test_membership(
     candidates = pieces["members"]
     if unseen is not None:
         candidates = mixed(candidates, pieces["unseen"], degree, unit)
-    total = len(candidates) + len(pieces["nonmembers"])
-
-    def read(n: int, tokens: int) -> None:
-        del tokens
-        if progress is not None:
-            progress(n, total)
-
-    one = _measure(reader, candidates, calibration, batch_tokens, read)
-    other = _measure(reader, pieces["nonmembers"], calibration, batch_tokens, read)
+    others = pieces["nonmembers"]
+    total = len(candidates) + len(others)
+    one = _measure(reader, candidates, calibration, batch_tokens, _within(progress, 0, total))
+    after = _within(progress, len(candidates), total, candidates.ids.size)
+    other = _measure(reader, others, calibration, batch_tokens, after)
     x, y = one.values(unit, one.scores), other.values(unit, other.scores)
     test = smirnov_test(x, y)
     clustered = unit == "sentence" and most > 1
@@ -380,12 +377,24 @@ def _unit_numbers(sentences: Sentences, unit: str) -> npt.NDArray[np.int64]:
     return np.unique(sentences.documents, return_inverse=True)[1]
 
 
+def _within(
+    progress: Callable[[Progress], None] | None, done: int, total: int, tokens: int = 0
+) -> Callable[[Progress], None]:
+    """Shows the progress of a part of all the reading."""
+
+    def show(part: Progress) -> None:
+        if progress is not None:
+            progress(Progress(done + part.done, total, tokens + part.tokens))
+
+    return show
+
+
 def _measure(
     model: LanguageModel,
     sentences: Sentences,
     calibration: str,
     batch_tokens: int | None,
-    progress: Callable[[int, int], None],
+    progress: Callable[[Progress], None],
 ) -> _Side:
     from radscore.models.losses import document_losses, zlib_lengths
 

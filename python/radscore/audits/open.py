@@ -14,7 +14,8 @@ from radscore.audits.text_check import TextCheck
 from radscore.checks import one_scheme
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
-from radscore.models.predictions import Predictions, Reading, plan
+from radscore.models.predicting import Reading, plan
+from radscore.models.predictions import Predictions
 from radscore.results import CurvePoint, ModelResult
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.evidence import decoy_test
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from radscore.models.batching import Pairs
     from radscore.models.predictions import Header, Totals
-    from radscore.models.teacher_forcing import Counts, Pairs
     from radscore.models.weighting import Weighting
+    from radscore.progress import Progress
     from radscore.schemes import Scheme
 
 __all__ = ["OpenResult", "test_open"]
@@ -109,7 +111,7 @@ def test_open(
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
     threads: int | None = None,
-    progress: Callable[[Counts], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
     from_file: str | os.PathLike[str] | None = None,
 ) -> OpenResult:
     """Tests whether a model learned a watermark, by what it predicts while it reads text.
@@ -157,7 +159,7 @@ def test_open(
     threads : int, optional
         Threads of the scoring.
     progress : callable, optional
-        Called with what was read so far after every batch.
+        Called with a `Progress` after every batch: bytes of a corpus, else documents.
     from_file : path, optional
         Predictions that `radscore.models.predict` wrote, in place of model and documents (both
         None).

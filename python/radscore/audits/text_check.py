@@ -24,7 +24,7 @@ from radscore.scoring.scorer import Scorer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from radscore.models.teacher_forcing import Pairs
+    from radscore.models.batching import Pairs
     from radscore.schemes import Scheme
 
 __all__ = ["TextCheck", "TextCheckResult", "continued"]

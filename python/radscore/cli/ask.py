@@ -123,6 +123,7 @@ def _add_asking(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on although the journal was made with other settings",
     )
+    group.add_argument("--fresh", action="store_true", help="start over, dropping what --out holds")
 
 
 def _add_endpoint(parser: argparse.ArgumentParser) -> None:
@@ -266,7 +267,8 @@ def _ask(
         "samples": args.samples,
         "seed": None if args.no_seed else args.seed,
         "accept_changes": args.accept_changes,
-        "progress": progress.add,
+        "progress": progress.show,
+        "fresh": args.fresh,
         "stop": lambda: interrupts.asked,
     }
     if args.local is not None:
@@ -328,7 +330,7 @@ def _extra(text: str | None) -> dict[str, Any]:
 
 def _warn_open(args: argparse.Namespace) -> None:
     """A key over plain HTTP can be read by everybody on the way."""
-    from radscore.answers.endpoint import api_key, endpoint_url
+    from radscore.answers.settings import api_key, endpoint_url
 
     parts = urlsplit(endpoint_url(args.endpoint))
     name = args.api_key_env or DEFAULT_API_KEY_ENV

@@ -150,7 +150,7 @@ def run(args: argparse.Namespace) -> int:
     how = {
         "tokenizer": args.tokenizer,
         "prompt_field": None if args.no_prompts else args.prompt_field,
-        "text_field": args.field,
+        "field": args.field,
         "on_error": args.on_error,
     }
     answers = open_answers(args.inputs, **how)

@@ -15,11 +15,8 @@ from radscore.doubts import is_doubt
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from radscore.corpus import Batch, Corpus
+    from radscore.corpus import Corpus
     from radscore.models.loading import LanguageModel
-    from radscore.models.teacher_forcing import Counts
 
 __all__ = ["Given", "add_reading_options", "load_given", "set_options"]
 
@@ -138,7 +135,7 @@ class Given:
     Attributes
     ----------
     model, reference : LanguageModel or None
-    text : Corpus-like or list of chats
+    text : Corpus or list of chats
     corpus : Corpus or None
         For its notes and what was skipped; None for chats.
     """
@@ -161,16 +158,8 @@ class Given:
             size = model.vocab_size if self.tokenizer is None else len(self.tokenizer)
             self.corpus = open_inputs(named, vocab_size=size, on_error=args.on_error)
             total = self.corpus.total_bytes
-            self.text = _Watched(self.corpus)
+            self.text = self.corpus
         self.progress = Progress(total, quiet=args.quiet, asked=args.progress)
-        self._shown = [0, 0]
-
-    def show(self, counts: Counts) -> None:
-        """Shows how far the reading has come."""
-        tokens = counts.n_forward - counts.n_padding
-        n_bytes = self.text.bytes_of(tokens) if isinstance(self.text, _Watched) else 0
-        self.progress.add(max(n_bytes - self._shown[0], 0), max(tokens - self._shown[1], 0))
-        self._shown = [max(n_bytes, self._shown[0]), max(tokens, self._shown[1])]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -215,36 +204,9 @@ def _usable(tokenizer: Any) -> Any:
 
 def _watermark_tokenizer(path: str) -> Any:
     """The watermark's tokenizer, of a folder or a tokenizer.json."""
-    from radscore.models.loading import load_tokenizer
+    from radscore.models.tokenizer import load_tokenizer
 
     return load_tokenizer(path)
-
-
-class _Watched:
-    """A corpus that knows how many of its bytes some tokens are."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self._corpus = corpus
-        self._tokens, self._bytes = [0], [0]
-
-    @property
-    def batches(self) -> Any:
-        """As a corpus has them."""
-        return self._corpus.batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        for batch in self._corpus:
-            n_tokens = batch.documents.n_tokens
-            n_tokens += 0 if batch.prompts is None else batch.prompts.n_tokens
-            self._tokens.append(self._tokens[-1] + n_tokens)
-            self._bytes.append(self._bytes[-1] + batch.n_bytes)
-            yield batch
-
-    def bytes_of(self, n_tokens: int) -> int:
-        """About how many bytes the first tokens are."""
-        import numpy as np
-
-        return int(np.interp(n_tokens, self._tokens, self._bytes))
 
 
 def _chat_files(paths: list[str]) -> list[Path]:

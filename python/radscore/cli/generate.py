@@ -21,7 +21,8 @@ from radscore.cli.paths import check_outputs
 from radscore.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from radscore.models.generating import GenerateReport, Sampling
+    from radscore.models.generating import GenerateReport
+    from radscore.models.writing import Sampling
 
 __all__ = ["register"]
 
@@ -101,6 +102,9 @@ def register(commands: Any) -> None:
         metavar="N",
         help="texts at once (default: 16); halved where memory is short",
     )
+    running.add_argument(
+        "--fresh", action="store_true", help="start over, dropping what --out holds"
+    )
     add_progress_options(running)
     running.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -116,7 +120,8 @@ def _real(text: str) -> float:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.answers.prompts import read_prompts
-    from radscore.models.generating import Sampling, generate
+    from radscore.models.generating import generate
+    from radscore.models.writing import Sampling
 
     if args.scheme is None:
         for option, value in (("--key-file", args.key_file), ("--key-env", args.key_env)):
@@ -149,7 +154,8 @@ def run(args: argparse.Namespace) -> int:
                 sampling=sampling,
                 samples=args.samples,
                 batch_size=args.batch_size,
-                progress=progress.add,
+                fresh=args.fresh,
+                progress=progress.show,
                 stop=lambda: interrupts.asked,
             )
     except KeyboardInterrupt:

@@ -152,13 +152,7 @@ def run(args: argparse.Namespace) -> int:
         )
         check_outputs(args, corpora[name])
     _check_apart(corpora)
-    progress: list[Progress] = []
-
-    def show(n: int, total: int) -> None:
-        if not progress:  # how many there are is known once all are cut
-            progress.append(Progress(total, quiet=args.quiet, asked=args.progress))
-        progress[0].add(n, n * args.length)
-
+    progress = Progress(0, quiet=args.quiet, asked=args.progress)
     try:
         result = test_membership(
             model,
@@ -170,11 +164,10 @@ def run(args: argparse.Namespace) -> int:
             length=args.length,
             unit=args.unit,
             batch_tokens=args.batch_tokens,
-            progress=show,
+            progress=progress.show,
         )
     finally:
-        for one in progress:
-            one.close()
+        progress.close()
     if args.json:
         skipped = {name: corpus.skipped.as_dict() for name, corpus in corpora.items()}
         json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})

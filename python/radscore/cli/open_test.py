@@ -135,7 +135,7 @@ def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, 
                 tokenizer=given.tokenizer,
                 batch_tokens=args.batch_tokens,
                 max_length=args.max_length,
-                progress=given.show,
+                progress=given.progress.show,
                 **asked,
             )
     except KeyboardInterrupt:

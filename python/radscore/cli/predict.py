@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.corpus_input import Given, add_reading_options, load_given
-from radscore.cli.exits import Exit, UsageError
+from radscore.cli.exits import Exit
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.options import add_command, add_run_options, natural
 from radscore.cli.output import count, json_out, skipped_text, table
 from radscore.cli.paths import check_outputs
 
 if TYPE_CHECKING:
-    import os
-
     from radscore.models.predictions import Predictions
     from radscore.models.weighting import Weighting
 
@@ -29,14 +27,14 @@ Lets a model read text and writes what it predicts after each context: for radsc
 --from. So the holder of a model need not see the key, and the holder of the key needs neither the
 model nor a GPU. The key plays no part here.
 
-Ctrl-C, or SIGTERM, keeps what was read; the same command with --resume goes on there. After kill
--9 the file is as it was before."""
+Ctrl-C, or SIGTERM, keeps what was read beside --out; rerun the command to continue. After kill -9
+everything is as it was before the command."""
 _EXAMPLES = """\
   radscore predict fresh.jsonl --model suspect/ --context-width 2 --out suspect.arrow
   radscore predict fresh.jsonl --model suspect/ --reference base/ --context-width 2 \\
       --out suspect.arrow
   radscore predict fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
-      --context-width 4 --max-weights 64 --out suspect.arrow --resume
+      --context-width 4 --max-weights 64 --out suspect.arrow
   radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key
 """
 
@@ -60,7 +58,7 @@ def register(commands: Any) -> None:
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="where to write")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with what an interrupted run left in --out"
+        "--fresh", action="store_true", help="start over instead of continuing an interrupted run"
     )
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -76,7 +74,7 @@ def _width(text: str) -> int:
 
 def plan_of(args: argparse.Namespace) -> Weighting:
     """The weighting that the arguments ask for; what has no effect is refused."""
-    from radscore.models.predictions import plan
+    from radscore.models.predicting import plan
 
     names = ("top", "max_weights", "min_weight", "transform")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -85,16 +83,13 @@ def plan_of(args: argparse.Namespace) -> Weighting:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from radscore.models.predictions import predict
+    from radscore.models.predicting import predict
 
     check_outputs(args)
     weighting = plan_of(args)
     out = Path(args.out)
-    if args.resume and not out.exists():
-        raise UsageError(f"--resume: {out} is not there; there is nothing to resume")
     given = load_given(args)
     check_outputs(args, given.corpus)
-    before = out.stat() if out.exists() else None
     try:
         with Interrupts() as interrupts, interrupts.raising():
             made = predict(
@@ -105,14 +100,14 @@ def run(args: argparse.Namespace) -> int:
                 reference=given.reference,
                 weighting=weighting,
                 text_watermarked=args.text_watermarked,
-                resume=args.resume,
+                fresh=args.fresh,
                 tokenizer=given.tokenizer,
                 batch_tokens=args.batch_tokens,
                 max_length=args.max_length,
-                progress=given.show,
+                progress=given.progress.show,
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_kept(out, before)) from None
+        raise KeyboardInterrupt(_kept(out)) from None
     finally:
         given.progress.close()
     if args.json:
@@ -122,26 +117,14 @@ def run(args: argparse.Namespace) -> int:
     return Exit.SKIPPED if given.corpus is not None and given.corpus.skipped else Exit.DONE
 
 
-def _kept(out: Path, before: os.stat_result | None) -> str:
+def _kept(out: Path) -> str:
     """What is left of an interrupted run."""
-    from radscore.models.predictions import Predictions, set_aside
+    from radscore.models.predictions import Predictions, unfinished
 
-    if (aside := set_aside(out)).exists():
-        totals = Predictions(aside).totals
-        return (
-            f"after {count(totals.n_documents, 'document')}; {out} is as it was, what was read is "
-            f"in {aside}, and the same command with --resume goes on"
-        )
-    if not out.exists():
+    if not (aside := unfinished(out)).exists():
         return "nothing was read yet"
-    now = out.stat()
-    if before is not None and (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
-        return f"nothing was added; {out} is as it was"
-    totals = Predictions(out).totals
-    return (
-        f"after {count(totals.n_documents, 'document')}; what was read is in {out}, the same "
-        "command with --resume goes on"
-    )
+    n = Predictions(aside).totals.n_documents
+    return f"after {count(n, 'document')}; what was read is in {aside}, rerun to continue"
 
 
 def _facts(made: Predictions, given: Given) -> dict[str, Any]:
@@ -156,11 +139,12 @@ def _rows(made: Predictions, given: Given) -> list[tuple[str, str]]:
     corpus = given.corpus
     rows = [
         ("read", f"{count(totals.n_documents, 'document')}, {count(totals.n_tokens, 'token')}"),
+        ("before", f"{count(made.n_before, 'document')} read earlier" if made.n_before else ""),
         ("model", header.model),
         ("reference", header.reference or ""),
         ("weighting", header.weighting.words),
         ("contexts", f"of {count(header.context_width, 'token')}"),
-        ("weights", f"{count(totals.n_weights)} at {count(totals.n_scored_places, 'place')}"),
+        ("weights", f"{count(totals.n_weights)} at {count(totals.n_scored_positions, 'position')}"),
         *[("left out", f"{count(n)} {why}") for why, n in totals.removed.items() if n],
         *[("note", note) for note in (*given.notes, *totals.notes)],
         ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radscore.progress import Progress as Told
 
 __all__ = ["Progress"]
 
@@ -30,10 +33,21 @@ class Progress:
         self._total = max(total_bytes, 1)
         self._first = self._done = done_bytes
         self._tokens = 0
+        self._told: int | None = None
         self._start = self._shown = time.monotonic()
         terminal = sys.stderr.isatty()
         self._lines = asked and not terminal and not quiet
         self._bar = _bar(self._total, done_bytes) if terminal and not quiet else None
+
+    def show(self, told: Told) -> None:
+        """Takes what a `progress=` callback receives."""
+        if told.total is not None and told.total != self._total:
+            self._total = max(told.total, 1)
+            if self._bar is not None:
+                self._bar.total = self._total
+        before = told.tokens if self._told is None else self._told
+        self._told = told.tokens
+        self.add(told.done - self._done, told.tokens - before)
 
     def add(self, n_bytes: int, n_tokens: int) -> None:
         """Counts a batch."""
