@@ -1,4 +1,4 @@
-"""How long ``import radscore`` takes, in a fresh interpreter, beside numpy alone."""
+"""How long ``import radscore`` takes in a fresh interpreter, compared with numpy alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _seconds(module: str) -> float:
 
 
 def report() -> str:
-    """Medians of interpreters started in turns, each of which checks that torch is not loaded."""
+    """Medians over interpreters started in turns; each checks that torch is not loaded."""
     times = [(_seconds("numpy"), _seconds("radscore")) for _ in range(REPETITIONS)]
     numpy, radscore = (statistics.median(column) for column in zip(*times, strict=True))
     return (

@@ -1,15 +1,15 @@
-"""Writes the small token files of `tests/corpus/data` with the libraries that define the layouts.
+"""Writes the small token files in `tests/corpus/data` with the libraries that define the layouts.
 
-The documents are `documents.json`; every file holds them, or a part that the layout can hold.
-`README.md` beside them lists the versions that wrote them. Needed, in an environment of its own
-(the libraries pin older versions of what radscore is developed with)::
+Every file holds the documents of `documents.json`, or those that its layout can hold; `README.md`
+beside them lists the versions that wrote them. Run it in an environment of its own (the libraries
+pin older versions of what radscore is developed with)::
 
     python -m venv layouts && . layouts/bin/activate
     pip install megatron-core datatrove dolma mosaicml-streaming litdata datasets torch
     python tools/make_layouts.py tests/corpus/data
 
-Files of llm.c and nanoGPT are written as their scripts write them, which are no libraries:
-`write_datafile` of llm.c's `dev/data/data_common.py`, and nanoGPT's `data/openwebtext/prepare.py`.
+llm.c and nanoGPT are not libraries, so their files are written as their scripts do:
+`write_datafile` in llm.c's `dev/data/data_common.py`, and nanoGPT's `data/openwebtext/prepare.py`.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ EOD = 50_256
 
 
 def documents() -> list[list[int]]:
-    """Ragged documents, some empty, one long; none holds the end-of-document id."""
+    """Ragged documents, some empty, one long, all without the end-of-document id."""
     rng = np.random.default_rng(SEED)
     lengths = [7, 1, 0, 300, 23, 0, 0, 64, 5, 2]
     return [rng.integers(0, EOD, size=length).tolist() for length in lengths]
 
 
 def megatron(folder: Path, docs: list[list[int]]) -> None:
-    """Documents of several sequences, in uint16 and in int32."""
+    """Documents of several sequences, in uint16 and int32."""
     indexed: Any = import_module("megatron.core.datasets.indexed_dataset")
 
     for name, dtype in (("u2", np.uint16), ("i4", np.int32)):
         builder = indexed.IndexedDatasetBuilder(str(folder / f"{name}.bin"), dtype=dtype)
         for number, doc in enumerate(docs):
-            # Sentences of a document are sequences of their own.
+            # a document's sentences are sequences of their own
             cut = len(doc) // 2 if number % 3 == 0 and len(doc) > 1 else len(doc)
             pieces = [doc[:cut], doc[cut:]] if cut < len(doc) else [doc]
             ids = [id_ for piece in pieces for id_ in piece]
@@ -54,7 +54,7 @@ def megatron(folder: Path, docs: list[list[int]]) -> None:
 
 
 def datatrove(folder: Path, docs: list[list[int]]) -> None:
-    """With and without metadata, of 2 and of 4 bytes an id, shuffled by the library."""
+    """With and without metadata, with 2 and 4 bytes per id, and shuffled by the library."""
     tokenized_file: Any = import_module("datatrove.pipeline.tokens.tokenizer").TokenizedFile
 
     for name, size, metadata in (("u2", 2, True), ("u4", 4, True), ("bare", 4, False)):
@@ -79,7 +79,7 @@ def datatrove(folder: Path, docs: list[list[int]]) -> None:
 
 
 def dolma(folder: Path, docs: list[list[int]]) -> None:
-    """Headerless `.npy` of both widths, with a table; an id in quotes holds a line break."""
+    """Headerless `.npy` files of both widths, with a table; a quoted id holds a line break."""
     _package("dolma", "dolma.core", "dolma.tokenizer")
     output: Any = import_module("dolma.tokenizer.data_types").TokenizerOutput
     memmap_writer: Any = import_module("dolma.tokenizer.memmap_writer").MemmapWriter
@@ -94,9 +94,9 @@ def dolma(folder: Path, docs: list[list[int]]) -> None:
 
 
 def _package(*names: str) -> None:
-    """Lets modules of a package be imported without what its own __init__ imports.
+    """Lets modules of a package be imported without running its `__init__`.
 
-    dolma's imports taggers (fasttext and others) that its writer of token files does not use.
+    dolma's imports taggers (fasttext and others), which writing token files does not need.
     """
     spec = find_spec(names[0])
     if spec is None or spec.submodule_search_locations is None:
@@ -109,7 +109,7 @@ def _package(*names: str) -> None:
 
 
 def mds(folder: Path, docs: list[list[int]]) -> None:
-    """Every way in which token ids are stored, packed or not; MDS cannot hold empty arrays."""
+    """Every way to store token ids, compressed or not; MDS cannot hold empty arrays."""
     streaming: Any = import_module("streaming")
 
     full = [doc for doc in docs if doc]
@@ -138,7 +138,7 @@ def mds(folder: Path, docs: list[list[int]]) -> None:
 
 
 def litdata(folder: Path, docs: list[list[int]]) -> None:
-    """Chunks of both loaders, packed in every way."""
+    """Chunks for both loaders, compressed in every way."""
     torch: Any = import_module("torch")
     loaders: Any = import_module("litdata.streaming.item_loader")
     writers: Any = import_module("litdata.streaming.writer")
@@ -182,7 +182,7 @@ def litdata(folder: Path, docs: list[list[int]]) -> None:
 
 
 def hugging_face(folder: Path, docs: list[list[int]]) -> None:
-    """A folder of several files, and one whose rows a list picks, as older versions left it."""
+    """A folder of several files, and one with a list that picks rows, as old versions left it."""
     import pyarrow as pa
 
     dataset: Any = import_module("datasets").Dataset
@@ -192,7 +192,7 @@ def hugging_face(folder: Path, docs: list[list[int]]) -> None:
     )
     picked = folder / "picked"
     dataset.from_dict({"tokens": docs}).save_to_disk(str(picked), num_shards=2)
-    # What `select` and `shuffle` left in a folder before version 2.10 of the library.
+    # what `select` and `shuffle` left in a folder before version 2.10 of the library
     order = np.random.default_rng(SEED).permutation(len(docs))[:7].astype(np.uint64)
     table = pa.table({"indices": order})
     with pa.ipc.new_stream(str(picked / "indices.arrow"), table.schema) as writer:
@@ -203,7 +203,7 @@ def hugging_face(folder: Path, docs: list[list[int]]) -> None:
 
 
 def llm_c(folder: Path, docs: list[list[int]]) -> None:
-    """As `write_datafile` of llm.c: an end-of-document id before each document."""
+    """Like llm.c's `write_datafile`: an end-of-document id before each document."""
     tokens = [id_ for doc in docs for id_ in (EOD, *doc)]
     for name, magic, number, dtype in (("gpt2", 20240520, 1, "<u2"), ("llama", 20240801, 7, "<u4")):
         header = np.zeros(256, dtype="<i4")
@@ -213,7 +213,7 @@ def llm_c(folder: Path, docs: list[list[int]]) -> None:
 
 
 def nanogpt(folder: Path, docs: list[list[int]]) -> None:
-    """As `prepare.py` of nanoGPT: an end-of-document id after each document."""
+    """Like nanoGPT's `prepare.py`: an end-of-document id after each document."""
     tokens = [id_ for doc in docs for id_ in (*doc, EOD)]
     np.array(tokens, dtype=np.uint16).tofile(folder / "train.bin")
 
@@ -231,7 +231,7 @@ WRITERS = {
 
 
 def main() -> None:
-    """Writes all files anew."""
+    """Writes all files again."""
     folder = Path(sys.argv[1])
     docs = documents()
     folder.mkdir(parents=True, exist_ok=True)
@@ -242,7 +242,9 @@ def main() -> None:
         (folder / name).mkdir()
         write(folder / name, docs)
         made = (
-            "this script, as the tool's own" if package is None else f"{package} {version(package)}"
+            "make_layouts.py, as the tool does"
+            if package is None
+            else f"{package} {version(package)}"
         )
         lines.append(f"| {name} | {made} |")
         print(lines[-1])
