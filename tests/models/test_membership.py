@@ -137,7 +137,8 @@ def test_the_result(trained):
     assert result.removed == {}
     assert result.notes == (result.notes[0],)
     assert "independent draws from one distribution" in result.notes[0]
-    assert [one.done for one in seen] == sorted({one.done for one in seen})
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert {p.total for p in seen} == {120}
     assert seen[-1] == Progress(120, 120, 120 * LENGTH)
     plain = result.to_dict()
     assert json.loads(json.dumps(plain))["log10_pvalue"] == result.log10_pvalue
