@@ -102,8 +102,8 @@ from radscore.runs import prepare, score_run
 scheme = rs.schemes.from_toml("s.toml", key=rs.Key(bytes(16)))
 corpus = pickle.loads(pickle.dumps(rs.open_corpus("c", batch_tokens=20)))
 expected = rs.score(rs.open_corpus("x.jsonl"), scheme)
-run = prepare("run", corpus, scheme, unit_bytes=200, parts=2)
-assert len(run.units) > 5, run.units
+run = prepare("run", corpus, scheme, shard_bytes=200, buckets=2)
+assert len(run.shards) > 5, run.shards
 result = score_run(run, corpus, scheme)
 assert (result.n_scored, result.statistic) == (expected.n_scored, expected.statistic)
 cursors = [batch.cursor for batch in corpus]

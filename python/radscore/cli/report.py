@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from radscore.cli.output import count, power_of_ten, share, skipped_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from radscore.cli.per_document import Found
     from radscore.corpus.base import SkipReport
     from radscore.results import ScoreResult
@@ -18,54 +16,51 @@ if TYPE_CHECKING:
 __all__ = ["Input", "json_fields", "table_rows"]
 
 
-class Input(Protocol):
-    """What a report says about what was read; a `Corpus` that was read is one."""
+@dataclass(frozen=True)
+class Input:
+    """What a report says about what was read.
 
-    @property
-    def skipped(self) -> SkipReport:
-        """What was left out."""
+    Attributes
+    ----------
+    n_documents, n_files : int
+    field : str or None
+        The field that was read, if the files have fields.
+    skipped : SkipReport
+    notes : tuple of str
+        Notes that the result does not have.
+    """
 
-    @property
-    def n_documents(self) -> int:
-        """How many documents were read."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know."""
-
-    @property
-    def field(self) -> str | None:
-        """The field that was read, if the files have fields."""
-
-    @property
-    def sources(self) -> Sequence[Any]:
-        """The files."""
+    n_documents: int
+    n_files: int
+    field: str | None
+    skipped: SkipReport
+    notes: tuple[str, ...] = ()
 
 
-def json_fields(result: ScoreResult, corpus: Input, found: Found | None) -> dict[str, Any]:
+def json_fields(result: ScoreResult, read: Input, found: Found | None) -> dict[str, Any]:
     """The result's fields, and facts about the input."""
-    skipped = corpus.skipped
+    skipped = read.skipped
     fields = result.to_dict()
-    fields["notes"] = [*corpus.notes, *fields["notes"]]
-    fields["n_files"] = len(corpus.sources)
-    fields["field"] = corpus.field
-    fields["skipped"] = {**skipped.to_dict(), "share": skipped.share(corpus.n_documents)}
+    fields["notes"] = [*read.notes, *fields["notes"]]
+    fields["n_files"] = read.n_files
+    fields["field"] = read.field
+    fields["skipped"] = {**skipped.to_dict(), "share": skipped.share(read.n_documents)}
     if found is not None:
         fields["per_document"] = asdict(found)
     return fields
 
 
-def table_rows(result: ScoreResult, corpus: Input, found: Found | None) -> list[tuple[str, str]]:
+def table_rows(result: ScoreResult, read: Input, found: Found | None) -> list[tuple[str, str]]:
     """The result as names and values."""
     rows = [
-        ("input", _input(result, corpus)),
+        ("input", _input(result, read)),
         ("scheme", f"{result.scheme} (fingerprint {result.fingerprint})"),
         ("windows", _windows(result)),
         ("scored", f"{count(result.n_scored)} ({_rules(result)})"),
         *_score(result),
         ("p-value", _pvalue(result)),
-        *[("note", note) for note in (*corpus.notes, *result.notes)],
-        ("skipped", skipped_text(corpus.skipped, corpus.n_documents)),
+        *[("note", note) for note in (*read.notes, *result.notes)],
+        ("skipped", skipped_text(read.skipped, read.n_documents)),
     ]
     if found is not None:
         rows.append(("documents", f"{_documents(found)}; rows in {found.path}"))
@@ -99,11 +94,11 @@ def _documents(found: Found) -> str:
     return text
 
 
-def _input(result: ScoreResult, corpus: Input) -> str:
-    field = "" if corpus.field is None else f", field {corpus.field!r}"
+def _input(result: ScoreResult, read: Input) -> str:
+    field = "" if read.field is None else f", field {read.field!r}"
     return (
         f"{count(result.n_documents, 'document')} and {count(result.n_tokens, 'token')} in "
-        f"{count(len(corpus.sources), 'file')}{field}"
+        f"{count(read.n_files, 'file')}{field}"
     )
 
 

@@ -26,7 +26,7 @@ from radscore.cli.parser import as_options, option
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.per_document import check_suffix
 from radscore.cli.progress import ProgressBar
-from radscore.cli.report import json_fields, table_rows
+from radscore.cli.report import Input, json_fields, table_rows
 from radscore.cli.score_loop import ScoreLoop, ScoreOptions
 from radscore.cli.score_run import add_memory, check_memory, score_in_run
 from radscore.scoring.per_document import MAX_SHARING
@@ -208,10 +208,13 @@ def _score_in_memory(
                 args.per_document, corpus, result, level, options.max_sharing
             )
         loop.discard_state()
+    read = Input(
+        corpus.n_documents, len(corpus.sources), corpus.field, corpus.skipped, corpus.notes
+    )
     if args.json:
-        json_out(json_fields(result, corpus, found))
+        json_out(json_fields(result, read, found))
     else:
-        rows = table_rows(result, corpus, found)
+        rows = table_rows(result, read, found)
         table((name, as_options(text, vars(args))) for name, text in rows)
     return Exit.SKIPPED if corpus.skipped else Exit.DONE
 

@@ -11,14 +11,13 @@ from radscore.cli.output import json_out, note, table
 from radscore.cli.parser import as_options, option
 from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.progress import ProgressBar
-from radscore.cli.report import json_fields, table_rows
+from radscore.cli.report import Input, json_fields, table_rows
 from radscore.runs.sizes import DEFAULT_MEMORY
 
 if TYPE_CHECKING:
     import argparse
 
     from radscore.corpus import Corpus
-    from radscore.corpus.base import SkipReport
     from radscore.kgrams import KgramSet
     from radscore.progress import Progress
     from radscore.results import ScoreResult
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RunBar",
-    "RunInput",
     "add_executor",
     "add_memory",
     "check_memory",
@@ -86,18 +84,6 @@ def check_memory(args: argparse.Namespace) -> None:
             raise UsageError(f"{option(name)} does not go together with --memory or --executor")
     if args.tmp is not None:
         check_run_folders(named_folders(args.tmp), args.inputs)
-
-
-class RunInput:
-    """What a report says about the input of a run."""
-
-    notes: tuple[str, ...] = ()  # the result has them
-
-    def __init__(self, run: Run, result: ScoreResult) -> None:
-        self.skipped: SkipReport = run.skipped()
-        self.n_documents = result.n_documents
-        self.sources: Any = run.content["files"]
-        self.field: str | None = run.content["settings"]["field"]
 
 
 class RunBar:
@@ -181,10 +167,11 @@ def interrupted(folder: Any) -> int:
 
 def print_result(run: Run, result: ScoreResult, args: argparse.Namespace) -> int:
     """Prints the result of a run."""
-    source = RunInput(run, result)
+    files, field = run.content["files"], run.content["settings"]["field"]
+    read = Input(result.n_documents, len(files), field, run.skipped())
     if getattr(args, "json", False):
-        json_out(json_fields(result, source, None))
+        json_out(json_fields(result, read, None))
     else:
-        rows = table_rows(result, source, None)
+        rows = table_rows(result, read, None)
         table((name, as_options(text, vars(args))) for name, text in rows)
-    return Exit.SKIPPED if source.skipped else Exit.DONE
+    return Exit.SKIPPED if read.skipped else Exit.DONE
