@@ -272,7 +272,7 @@ def test_answers_bring_what_is_known_of_them(scheme):
     result = closed(answers, scheme, reference=reference)
     assert (result.n_failed, result.model, result.reference) == (3, "m", "r")
     assert any("different prompts" in note for note in result.notes)
-    with pytest.raises(rs.ArgumentError, match="come with prompts of their own"):
+    with pytest.raises(rs.errors.ArgumentError, match="come with prompts of their own"):
         closed(answers, scheme, prompts=text(5, 5, 2))
 
 

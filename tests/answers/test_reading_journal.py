@@ -84,7 +84,9 @@ def test_bad_records_are_named_or_counted(tmp_path):
     answers = open_answers(path, tokenizer=TOKENIZER, on_error="skip")
     assert (len(answers), answers.skipped.count) == (1, 4)
     assert "x.jsonl:3: no field 'prompt'" in answers.skipped.examples[1]
-    with pytest.raises(rs.CorpusError, match=r"x\.jsonl:1: no field 'nix'; the fields are: prompt, text"):
+    with pytest.raises(
+        rs.errors.CorpusError, match=r"x\.jsonl:1: no field 'nix'; the fields are: prompt, text"
+    ):
         open_answers(path, tokenizer=TOKENIZER, field="nix")
     empty = tmp_path / "e.jsonl"
     empty.write_text("")
@@ -203,7 +205,7 @@ def test_a_file_that_is_not_a_journal_stays_as_it_is(tmp_path, content):
     path = tmp_path / "j"
     path.write_text(content)
     for fresh in (False, True):
-        with pytest.raises(rs.StateError, match="j:1: not a record of an answer"):
+        with pytest.raises(rs.errors.StateError, match="j:1: not a record of an answer"):
             Journal(path, {}, fresh=fresh)
     assert path.read_text() == content
 

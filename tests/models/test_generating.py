@@ -14,10 +14,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from radscore.answers.local import ask_local  # noqa: E402
-from radscore.models.questions import questions_of  # noqa: E402
 from radscore.cli import main  # noqa: E402
 from radscore.models.generating import generate, write_texts  # noqa: E402
 from radscore.models.loading import LanguageModel, load_model  # noqa: E402
+from radscore.models.questions import questions_of  # noqa: E402
 from radscore.models.writing import Sampling  # noqa: E402
 from radscore.progress import Progress  # noqa: E402
 from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer  # noqa: E402
@@ -168,7 +168,7 @@ def test_other_models_and_keys_are_refused(model, tmp_path):
         generate(other, PROMPTS, out, SCHEME, sampling=sampling)
     assert len(records(out)) == 1
     (tmp_path / "x.jsonl").write_text('{"text": "precious"}\n')
-    with pytest.raises(rs.StateError, match="not a record of an answer"):
+    with pytest.raises(rs.errors.StateError, match="not a record of an answer"):
         generate(model, PROMPTS, tmp_path / "x.jsonl", SCHEME, sampling=sampling)
 
 
@@ -393,10 +393,10 @@ def test_wrong_input(model, tmp_path):
     fails(rs.errors.ArgumentError, "prompts must not be empty", [])
     fails(rs.errors.ArgumentError, "a prompt is empty", ["w1", ""], max_tokens=5)
     long = " ".join(["w1"] * 200)
-    fails(rs.ArgumentError, "has 200 tokens, and 57 more .* 256", [long], max_tokens=57)
-    fails(rs.ArgumentError, "max_tokens must be from 1", max_tokens=0)
-    fails(rs.ArgumentError, "system has no effect without chat", system="w1")
-    fails(rs.ArgumentError, "delta has no effect", scheme=None, delta=1.0)
+    fails(rs.errors.ArgumentError, "has 200 tokens, and 57 more .* 256", [long], max_tokens=57)
+    fails(rs.errors.ArgumentError, "max_tokens must be from 1", max_tokens=0)
+    fails(rs.errors.ArgumentError, "system has no effect without chat", system="w1")
+    fails(rs.errors.ArgumentError, "delta has no effect", scheme=None, delta=1.0)
     large = rs.Keyed(key=bytes(16), vocab_size=VOCAB + 1)
     fails(rs.errors.ModelError, f"scores {VOCAB} tokens, fewer than", scheme=large)
     fails(rs.errors.ModelError, "has no tokenizer", model=tiny_llama())

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import InputOptionError
-from radscore.errors import ArgumentError, CorpusError
+from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 
-__all__ = ["json_records", "read_prompts", "records_of"]
+__all__ = ["read_prompts"]
 
 _FIELDS = ("prompt", "text")
 
