@@ -53,8 +53,13 @@ def score(
         One prompt a document; a corpus brings its own.
     progress : callable, optional
         Called with each batch of a corpus after it was scored (with `memory`, after it was read).
-    dedup, filter, start, threads, prompt_role, curve, memory, tmp
+    dedup, filter, start, threads, prompt_role, curve
         As in `Scorer`.
+    memory : int or str, optional
+        How much memory may be used, as ``"1GiB"``; windows beyond it go to files. The result is the
+        same.
+    tmp : path or sequence of paths, optional
+        Folders for those files, which are removed at the end; by default the system's.
     executor : {"ray"}, optional
         Where a corpus is scored: by tasks of a Ray cluster (the one that this process is connected
         to, or that ``RAY_ADDRESS`` names, or a new one here). `tmp` then names folders that all
@@ -72,6 +77,8 @@ def score(
     >>> rs.score([[1, 2, 3, 4, 5]], scheme).n_scored
     4
     """
+    rules: dict[str, Any] = {"dedup": dedup, "start": start, "prompt_role": prompt_role}
+    limits: dict[str, Any] = {"memory": memory, "tmp": tmp, "threads": threads}
     if executor is not None:
         check_choice("executor", executor, ("ray",))
         if not hasattr(documents, "batches") or curve or progress or prompts is not None:
@@ -81,10 +88,7 @@ def score(
             )
         from radscore.runs.executors.ray import score_on_ray
 
-        rules = {"dedup": dedup, "filter": filter, "start": start, "prompt_role": prompt_role}
-        return score_on_ray(
-            documents, one_scheme(scheme), tmp=tmp, memory=memory, threads=threads, **rules
-        )
+        return score_on_ray(documents, one_scheme(scheme), filter=filter, **limits, **rules)
     scorer = Scorer(
         scheme,
         dedup,
@@ -93,9 +97,11 @@ def score(
         threads=threads,
         prompt_role=prompt_role,
         curve=curve,
-        memory=memory,
-        tmp=tmp,
     )
+    if memory is None and tmp is not None:
+        raise ArgumentError("tmp has no effect without memory")
+    if memory is not None and curve:
+        raise ArgumentError("curve= needs all windows in memory: leave out memory=")
     if type(documents).__module__.partition(".")[0] == "datasets":
         from radscore.corpus import open_corpus
 
@@ -104,22 +110,31 @@ def score(
 
     if not hasattr(documents, "batches"):
         documents = Documents.of(documents)
-        scorer.add(documents, prompts)
-        result, (_, largest) = scorer.result(), documents.id_range
+        if memory is None:
+            scorer.add(documents, prompts)
+            result = scorer.result()
+        else:
+            from radscore.runs.shards import Part
+            from radscore.runs.steps import score_with_files
+
+            part = Part(documents, None if prompts is None else Documents.of(prompts))
+            result = score_with_files([part], one_scheme(scheme), filter=filter, **limits, **rules)
+        _, largest = documents.id_range
         note = doubt_of_ids(largest, documents.n_tokens, scorer.schemes[0].vocab_size)
         return result if note is None else replace(result, notes=(*result.notes, note))
     if prompts is not None:
         raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
-    if memory is not None and not curve:
-        from radscore.runs.steps import add_corpus
+    if memory is not None:
+        from radscore.runs.steps import parts_of, score_with_files
 
-        skipped = add_corpus(scorer.core, documents, start, progress)
+        parts = parts_of(documents, start, progress)
+        result = score_with_files(parts, one_scheme(scheme), filter=filter, **limits, **rules)
+        skipped = parts.skipped
     else:
         for batch in documents:
             scorer.add(batch.documents, batch.prompts)
             if progress is not None:
                 progress(batch)
-        skipped = documents.skipped
-    result = scorer.result()
+        result, skipped = scorer.result(), documents.skipped
     notes = (*documents.notes, *result.notes)
     return replace(result, n_skipped=skipped.count, notes=notes)

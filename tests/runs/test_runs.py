@@ -27,7 +27,7 @@ from radscore.runs import (
     score_run,
     steps,
 )
-from radscore.runs.shards import cut_units, read_unit
+from radscore.runs.shards import Part, cut_units, read_unit
 from radscore.runs.steps import Mapping
 from run_schemes import SCHEMES, VOCAB, keyed
 
@@ -216,16 +216,16 @@ def test_each_check_is_made_once(opened, tmp_path, monkeypatch):
     count(rs.KgramSet, "load")
     count(rs.runs.buckets, "_checksum")
     count(type(run), "marker")
-    count(manifest._core, "read_unit")
+    count(manifest._core, "read_shard_header")
     expected = score_run(run, corpus, scheme)
     assert counts["manifest"] == counts["load"] == 1
     # Each of two stages writes five parts; the second reads those of the first, merging both.
     assert counts["_checksum"] == 2 * 5 + 5 + 2 * 5
     # For the map, for the first stage, and for what was skipped; headers only for the map.
     assert counts["marker"] == 3 * len(run.units)
-    assert counts["read_unit"] == 0
+    assert counts["read_shard_header"] == 0
     assert score_run(run, corpus, scheme) == expected == rs.score(corpus, scheme, filter=phi)
-    assert counts["read_unit"] == len(run.units)
+    assert counts["read_shard_header"] == len(run.units)
     assert pickle.loads(pickle.dumps(run)) == run
 
 
@@ -239,7 +239,7 @@ def test_the_file_of_another_unit_is_not_taken(opened, tmp_path):
     marker = json.loads(run.marker_path(0).read_text())
     run.marker_path(1).write_text(json.dumps({**marker, "unit": 1}))
     assert run.missing() == [1]
-    with pytest.raises(StorageError, match="is the file of work unit 0, not of 1"):
+    with pytest.raises(StorageError, match="is the file of shard 0, not of 1"):
         reduce_part(run, 0, keyed())
     for damaged in ("[]", "7", '{"unit": 1, "length": 8, "skipped": {}}', ""):
         run.marker_path(1).write_text(damaged)
@@ -580,28 +580,25 @@ def test_after_a_kill_the_result_is_the_same(tmp_path, request, corpus, steps):
     assert not list(folder.glob("parts/*/*.tmp"))
 
 
-def test_limits_in_memory(tmp_path):
+def test_windows_beyond_memory_go_to_files(tmp_path):
     ids = np.random.default_rng(0).integers(0, 50_000, 10_000_000).astype(np.uint16)
     scheme = rs.Keyed(
         key=rs.Key.from_hex("00" * 16), vocab_size=50_000, gamma=0.25, context_width=2
     )
-    limited = rs.Scorer(scheme, memory="64MiB", tmp=[tmp_path])
-    free = rs.Scorer(scheme)
-    for part in np.array_split(ids, 3):
-        limited.add(part)
-        free.add(part)
-    assert list(tmp_path.iterdir())
-    assert limited.tally() == free.tally()
-    limited.add(ids[:100])
-    free.add(ids[:100])
-    assert limited.tally() == free.tally()
-    with pytest.raises(ArgumentError, match="cannot be saved"):
-        limited.save(tmp_path / "x")
-    with pytest.raises(ArgumentError, match="cannot be merged"):
-        limited.merge(free)
-    with pytest.raises(ArgumentError, match="weights are held in memory"):
-        limited.add([1, 2, 3], weights=[1, 1, 1])
-    del limited
+    written, free = set(), rs.Scorer(scheme)
+
+    def parts():
+        for part in np.array_split(ids, 8):
+            documents = rs.Documents.of(part)
+            free.add(documents)
+            yield Part(documents)
+            written.update(tmp_path.glob("radscore-*/*.rsw"))
+
+    rules = {"dedup": "unit", "start": None, "prompt_role": "exclude", "filter": None}
+    limits = {"memory": "64MiB", "tmp": tmp_path, "threads": None}
+    found = steps.score_with_files(parts(), scheme, **limits, **rules)
+    assert found == free.result()
+    assert len(written) > 1
     assert not list(tmp_path.iterdir())
 
 
@@ -612,12 +609,12 @@ def test_limits_in_memory(tmp_path):
         ({"memory": "much"}, "memory must be a size"),
         ({"tmp": "."}, "tmp has no effect without memory"),
         ({"memory": "1GiB", "tmp": "/nowhere"}, "there is no folder /nowhere"),
-        ({"memory": "1GiB", "combine": "sum"}, "weights"),
+        ({"memory": "1GiB", "curve": [5]}, "curve= needs all windows in memory"),
     ],
 )
 def test_limits_that_make_no_sense(options, says):
     with pytest.raises(ArgumentError, match=says):
-        rs.Scorer(keyed(), **options)
+        rs.score([[1, 2, 3, 4]], keyed(), **options)
 
 
 def test_sizes():
@@ -638,7 +635,7 @@ def test_a_full_disk_says_so_and_loses_nothing(opened, tmp_path):
     try:
         corpus = opened()
         run = prepare(small / "run", corpus, keyed(), unit_bytes=20_000, parts=2)
-        with pytest.raises(StorageError, match="the disk is full; what was finished is kept"):
+        with pytest.raises(StorageError, match="the disk is full; finished work is kept"):
             score_run(run, corpus, keyed())
         done = [unit for unit in range(len(run.units)) if run.marker(unit) is not None]
         assert 0 < len(done) < len(run.units)

@@ -21,7 +21,7 @@ from radscore.corpus.formats.columns import ArrowReader
 from radscore.corpus.registry import reader_of
 from radscore.errors import CorpusError
 from radscore.runs.shards import WorkUnit, cut_units, read_unit
-from radscore.runs.steps import _add, add_corpus
+from radscore.runs.steps import parts_of, score_with_files
 from run_schemes import VOCAB, keyed
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -64,14 +64,18 @@ def documents_in(corpus, units):
 
 def score_of_units(corpus, scheme, size, **options):
     """The result of all units, and what they left out."""
-    scorer = rs.Scorer(scheme, memory="64MiB", **options)
     skipped = SkipReport()
-    for unit in cut_units(corpus, size):
-        reading = read_unit(corpus, unit, 17)
-        for part in reading:
-            _add(scorer.core, part)
-        skipped = skipped.plus(reading.skipped)
-    return scorer.result(), skipped
+
+    def parts():
+        nonlocal skipped
+        for unit in cut_units(corpus, size):
+            reading = read_unit(corpus, unit, 17)
+            yield from reading
+            skipped = skipped.plus(reading.skipped)
+
+    rules = {"dedup": "unit", "start": None, "prompt_role": "exclude", "filter": None, **options}
+    result = score_with_files(parts(), scheme, memory="64MiB", tmp=None, threads=None, **rules)
+    return result, skipped
 
 
 def score(corpus, scheme, **options):
@@ -624,8 +628,11 @@ def test_a_corpus_in_memory_counts_its_documents(tmp_path, monkeypatch):
     expected = score(corpus, keyed())
     for size in (200, 10**9):
         monkeypatch.setattr(module.cut_units, "__defaults__", (size,))
-        scorer, seen = rs.Scorer(keyed(), memory="64MiB"), []
-        assert not add_corpus(scorer.core, corpus, None, seen.append)
-        assert scorer.result() == expected
+        seen = []
+        parts = parts_of(corpus, None, seen.append)
+        assert sum(part.documents.n_tokens for part in parts) == expected.n_tokens
+        assert not parts.skipped
+        seen.clear()
+        assert score(corpus, keyed(), memory="64MiB", progress=seen.append) == expected
         assert sum(part.documents.n_tokens for part in seen) == expected.n_tokens
         assert sum(len(part.documents) for part in seen) == expected.n_documents

@@ -476,15 +476,16 @@ def test_residues_of_a_corpus_are_its_evidence(method, tmp_path):
     first = rs.Scorer.load(tmp_path / "state", scheme)
     first.merge(second)
     assert first.tallies() == whole.tallies()[:1]
-    spilled = rs.Scorer([scheme, *decoys])
-    spilled.core.set_limit(1 << 14, [tmp_path])
+    assert rs.score(text(), scheme, memory="64MiB", tmp=tmp_path).log10_pvalue == (
+        whole.results()[0].log10_pvalue
+    )
+    together = rs.Scorer([scheme, *decoys])
     for _ in range(3):
-        spilled.add(text())
-    assert list(tmp_path.glob("*.rsw"))
-    assert [one.log10_pvalue for one in spilled.results()] == [
+        together.add(text())
+    assert [one.log10_pvalue for one in together.results()] == [
         one.log10_pvalue for one in whole.results()[:5]
     ]
-    assert rs.decoy_test(spilled).n_decoys == 4
+    assert rs.decoy_test(together).n_decoys == 4
 
 
 def test_weights_of_residues_add_up():

@@ -66,11 +66,11 @@ def write_part(
     tallies: Iterable[_core.Tally],
     exchange: Iterable[tuple[int, Path]],
 ) -> None:
-    """Says that a part is done: its sums, and the files that it hands on, with their frames."""
+    """Says that a part is done: its sums, and the files that it hands on (with their schemes)."""
     content = {
         **_header(run, scheme, part, stage),
         "tallies": [base64.b64encode(tally.to_bytes()).decode() for tally in tallies],
-        "exchange": [[frame, Path(path).name] for frame, path in exchange],
+        "exchange": [[index, Path(path).name] for index, path in exchange],
     }
     content["checksum"] = _checksum(content)
     write_atomically(path_of(run, scheme, part, stage), json.dumps(content))

@@ -163,7 +163,7 @@ class Run:
         if marker is None:
             return False
         try:
-            configuration, number, _, digest = _core.read_unit(self.unit_path(unit))
+            configuration, number, _, digest = _core.read_shard_header(self.unit_path(unit))
         except StorageError:
             return False
         found = (configuration, number, digest.hex())
@@ -313,7 +313,7 @@ class Run:
     def check_scheme(self, scheme: Scheme) -> None:
         """Raises unless the scheme reads the windows that the run cut."""
         _check_seeds(scheme, self.content["settings"], self.content["rules"]["prompt_role"])
-        shape = _shape(scheme, self.content["rules"]["start"])
+        shape = window_shape(scheme, self.content["rules"]["start"])
         if shape != self.content["windows"]:
             raise ArgumentError(
                 f"the run cut windows of {_told(self.content['windows'])}; the scheme reads those "
@@ -348,7 +348,7 @@ def _check_seeds(scheme: Scheme, settings: dict[str, Any], prompt_role: str) -> 
         )
 
 
-def _shape(scheme: Scheme, start: int | None) -> dict[str, Any]:
+def window_shape(scheme: Scheme, start: int | None) -> dict[str, Any]:
     width, first = scheme.window_width, scheme.first_position if start is None else start
     padding = scheme.padding if first < width - 1 else None
     return {
@@ -435,7 +435,7 @@ def prepare(
         "version": _VERSION,
         "files": corpus.absolute().manifest(),
         "settings": corpus.settings,
-        "windows": _shape(scheme, start),
+        "windows": window_shape(scheme, start),
         "rules": {"dedup": dedup, "start": check_start(start), "prompt_role": prompt_role},
         "filter": None if filter is None else filter.fingerprint,
         "bits": bits,

@@ -6,8 +6,11 @@ import uuid
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
+from radscore import _core
 from radscore.checks import check_choice, check_threads
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.base import NOTHING_SKIPPED
@@ -24,17 +27,17 @@ from radscore.runs.buckets import (
     tallies_of,
     write_part,
 )
+from radscore.runs.manifest import window_shape
 from radscore.runs.shards import cut_units, read_unit
-from radscore.runs.sizes import budget_of
+from radscore.runs.sizes import budget_of, folders_of
 from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
-    from radscore import _core
     from radscore.corpus import Corpus
     from radscore.corpus.base import SkipReport
+    from radscore.kgrams import KgramSet
     from radscore.results import ScoreResult
     from radscore.runs.manifest import Run
     from radscore.runs.shards import Part, UnitReading
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["map_unit", "merge", "reduce_part", "score_run"]
 
 DEFAULT_MEMORY = 1 << 30
+#: Partitions, as bits, where one call writes and reads all files.
+_BITS = 12
 #: Tokens of the widest window.
 _WIDEST = 65
 #: Files that a process has open beside those of units.
@@ -131,47 +136,100 @@ class Mapping:
 
     def _write(self, unit: int, reading: UnitReading) -> tuple[int, bytes]:
         """Writes the file of a unit, by way of several where its windows outgrow the memory."""
-        scorer = _collector(self._run, self._threads)
+        collector = _collector(self._run, self._threads)
         path, configuration = self._run.unit_path(unit), self._run.configuration
         pieces: list[Path] = []
         attempt = uuid.uuid4().hex
 
         def write_piece() -> None:
             pieces.append(path.with_suffix(f".{attempt}.{len(pieces)}.piece"))
-            scorer.write_unit(pieces[-1], configuration, unit)
+            collector.write_shard(pieces[-1], configuration, unit)
 
         try:
             for part in _ahead(reading):
-                _add(scorer, part)
-                if scorer.n_bytes > self._memory:
+                _add(collector, part)
+                if collector.n_bytes > self._memory:
                     write_piece()
             if not pieces:
-                return scorer.write_unit(path, configuration, unit)
+                return collector.write_shard(path, configuration, unit)
             write_piece()
             limits = (self._memory, [path.parent])
-            return scorer.join_units(pieces, path, configuration, unit, *limits)
+            return collector.merge_shards(pieces, path, configuration, unit, *limits)
         finally:
             for piece in pieces:
                 piece.unlink(missing_ok=True)
 
 
-def add_corpus(
-    scorer: _core.Scorer, corpus: Corpus, start: int | None, progress: Callable[[Any], None] | None
-) -> SkipReport:
-    """Adds a corpus in parts, so that no document must be held as a whole; what was left out."""
-    skipped, doubt = NOTHING_SKIPPED, IdDoubt(corpus.options.vocab_size)
-    for unit in cut_units(corpus):
-        reading = read_unit(corpus, unit, max(_WIDEST, (start or 0) + 1))
-        for part in _ahead(reading):
-            _add(scorer, part)
-            if progress is not None:
-                progress(part)
-        skipped = skipped.plus(reading.skipped)
-        doubt.add(*reading.doubt.seen)
-    corpus.take_doubt(doubt)
-    if scorer.partial()[0].n_documents == 0 == scorer.n_tokens:
-        raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
-    return skipped
+def parts_of(corpus: Corpus, start: int | None, progress: Callable[[Any], None] | None) -> _Parts:
+    """A corpus in parts, so that no document must be held as a whole."""
+    return _Parts(corpus, max(_WIDEST, (start or 0) + 1), progress)
+
+
+class _Parts:
+    """The parts of a corpus; `skipped` says, at the end, what was left out."""
+
+    def __init__(self, corpus: Corpus, reach: int, progress: Callable[[Any], None] | None) -> None:
+        self._corpus, self._reach, self._progress = corpus, reach, progress
+        self.skipped: SkipReport = NOTHING_SKIPPED
+
+    def __iter__(self) -> Iterator[Part]:
+        n_documents, doubt = 0, IdDoubt(self._corpus.options.vocab_size)
+        for unit in cut_units(self._corpus):
+            reading = read_unit(self._corpus, unit, self._reach)
+            for part in _ahead(reading):
+                yield part
+                n_documents += len(part.documents)
+                if self._progress is not None:
+                    self._progress(part)
+            self.skipped = self.skipped.plus(reading.skipped)
+            doubt.add(*reading.doubt.seen)
+        self._corpus.take_doubt(doubt)
+        if not n_documents:
+            left_out = f"(skipped {self.skipped})"
+            raise CorpusError(f"the corpus holds no documents that can be read {left_out}")
+
+
+def score_with_files(
+    parts: Iterable[Part],
+    scheme: Scheme,
+    *,
+    memory: int | str,
+    tmp: Any,
+    threads: int | None,
+    filter: KgramSet | None,
+    **rules: Any,
+) -> ScoreResult:
+    """Scores documents with no more windows in memory than fit `memory`; the others go to files."""
+    scorer = Scorer(scheme, filter=filter, threads=threads, **rules)
+    limit, folders = budget_of(memory).windows, folders_of(tmp)
+    collector = _core.WindowCollector(
+        **window_shape(scheme, rules["start"]),
+        seeds=scheme.core,
+        dedup=rules["dedup"],
+        prompt_role=rules["prompt_role"],
+        filter=None if filter is None else filter.core,
+        threads=check_threads(threads),
+        bits=_BITS,
+    )
+    with TemporaryDirectory(prefix="radscore-", dir=folders[0]) as name:
+        paths: list[Path] = []
+
+        def write() -> None:
+            paths.append(Path(name) / f"{len(paths)}.rsw")
+            collector.write_shard(paths[-1], bytes(32), len(paths) - 1)
+
+        for part in parts:
+            _add(collector, part)
+            if collector.n_bytes > limit:
+                write()
+        write()
+        reducer = _core.Reducer([scheme.core], **rules, threads=check_threads(threads))
+        _allow_open_files(len(paths))
+        every, limits = (0, 1 << _BITS), (limit, folders)
+        prefix = Path(name) / "exchange"
+        (tally,), exchange = reducer.reduce(paths, bytes(32), *every, prefix, *limits)
+        (by_unit,) = reducer.reduce_units(exchange, *every, *limits)
+    return scorer.result_of(tally.merge(by_unit))
 
 
 def _ahead(reading: UnitReading) -> Iterator[Part]:
@@ -186,10 +244,10 @@ def _ahead(reading: UnitReading) -> Iterator[Part]:
         ahead.close()
 
 
-def _add(scorer: _core.Scorer, part: Part) -> None:
+def _add(collector: _core.WindowCollector, part: Part) -> None:
     documents, prompts = part.documents, part.prompts
     first, last = part.span or (0, documents.n_tokens)
-    scorer.add_part(
+    collector.add(
         (documents.values, documents.offsets),
         None if prompts is None else (prompts.values, prompts.offsets),
         first,
@@ -197,31 +255,18 @@ def _add(scorer: _core.Scorer, part: Part) -> None:
     )
 
 
-def _collector(run: Run, threads: int | None) -> _core.Scorer:
-    """A scorer that only cuts windows: any scheme that cuts the same ones does, under any key."""
-    from radscore.schemes import SBW, Key, Keyed, SynthIDDeepMind, VLLMGumbel
-
-    shape = run.content["windows"]
-    common = {"vocab_size": shape["vocab_size"], "context_width": shape["width"] - 1}
-    if shape["padding"] is None:
-        key = Key.from_hex(bytes(16).hex())
-        scheme: Scheme = Keyed(key=key, gamma=0.5, **common)
-    elif shape["padding"] == 0:
-        scheme = SynthIDDeepMind(keys=(1,), **common)
-    elif run.rules["prompt_role"] == "exclude":
-        scheme = VLLMGumbel(key=1, **common)  # prompts exclude by contexts
-    else:
-        scheme = SBW(key=1, seeding="additive", self_salt=False, **common)
-    scorer = _scorer(scheme, run, threads, start=shape["start"])
-    scorer.collect_only(run.bits)
-    return scorer
-
-
-def _scorer(
-    scheme: Scheme | Sequence[Scheme], run: Run, threads: int | None, **changed: Any
-) -> _core.Scorer:
-    rules = {**run.rules, **changed}
-    return Scorer(scheme, **rules, filter=run.filter(), threads=check_threads(threads)).core
+def _collector(run: Run, threads: int | None) -> _core.WindowCollector:
+    """Cuts the windows of a run; no scheme is needed for that."""
+    rules, chosen = run.rules, run.filter()
+    return _core.WindowCollector(
+        **run.content["windows"],
+        seeds=None,
+        dedup=rules["dedup"],
+        prompt_role=rules["prompt_role"],
+        filter=None if chosen is None else chosen.core,
+        threads=check_threads(threads),
+        bits=run.bits,
+    )
 
 
 def reduce_part(
@@ -283,7 +328,8 @@ class Reduction:
         first, last = run.part_range(part)
         if read_part(run, scheme, part, stage) is not None:
             return False
-        core = _scorer(scheme, run, self._threads)
+        threads = check_threads(self._threads)
+        reducer = _core.Reducer([scheme.core], **run.rules, threads=threads)
         target = path_of(run, scheme, part, stage)
         make_folder(target.parent)
         limits = (self._memory, [target.parent])
@@ -291,14 +337,16 @@ class Reduction:
         if stage == "windows":
             prefix = target.with_suffix("")
             try:
-                written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
+                tallies, written = reducer.reduce(
+                    self._units, run.configuration, first, last, prefix, *limits
+                )
             except DamagedWindowsError as error:
                 if error.path in self._units:
                     raise self._unmarked(error) from None
                 raise
         else:
-            core.reduce_units(self._exchange, first, last, *limits)
-        write_part(run, scheme, part, stage, tallies=core.partial(), exchange=written)
+            tallies = reducer.reduce_units(self._exchange, first, last, *limits)
+        write_part(run, scheme, part, stage, tallies=tallies, exchange=written)
         return True
 
     def _unmarked(self, error: DamagedWindowsError) -> StorageError:
@@ -322,7 +370,7 @@ class Reduction:
         """What all parts of the first stage have handed on."""
         folder = folder_of(self._run, self._scheme)
         parts = read_parts(self._run, self._scheme, "windows")
-        files = [(frame, folder / name) for part in parts for frame, name in part["exchange"]]
+        files = [(index, folder / name) for part in parts for index, name in part["exchange"]]
         _allow_open_files(len(files))
         return files
 

@@ -85,12 +85,6 @@ class Scorer:
         contexts reach into it. The latter needs schemes that do so (`reaches_prompt`).
     curve : sequence of int, optional
         Record the test after these numbers of tokens.
-    memory : int or str, optional
-        How much memory may be used, as ``"1GiB"``; windows beyond it go to files. The result is
-        the same. Every result then reads all files, and the scorer can be neither saved nor merged
-        nor take weights.
-    tmp : path or sequence of paths, optional
-        Folders for those files, which are removed with the scorer; by default the system's.
     predictable : bool
         Whether weights depend on the key after all, but each only on what stands before it in
         reading order (a model read text that carries the tested watermark); see
@@ -119,8 +113,6 @@ class Scorer:
         combine: Combine = "one",
         prompt_role: PromptRole = "exclude",
         curve: Sequence[int] = (),
-        memory: int | str | None = None,
-        tmp: str | Path | Sequence[str | Path] | None = None,
         predictable: bool = False,
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
@@ -146,12 +138,6 @@ class Scorer:
             check_threads(threads),
             self.curve_steps,
         )
-        if memory is not None:
-            from radscore.runs.sizes import budget_of, folders_of
-
-            self._core.set_limit(budget_of(memory).windows, folders_of(tmp))
-        elif tmp is not None:
-            raise ArgumentError("tmp has no effect without memory")
 
     @property
     def core(self) -> _core.Scorer:

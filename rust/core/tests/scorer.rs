@@ -124,7 +124,7 @@ fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
             if i == 2 {
                 pieces.flush(&mut ok)?;
             }
-            let state = pieces.state()?;
+            let state = pieces.state();
             pieces = Scorer::new(schemes.clone(), &options(rule))?;
             pieces.restore(&state)?;
         }
@@ -173,7 +173,7 @@ fn combines_weights() -> Result<()> {
             &offsets[100..],
             Some(&weights[offsets[100] as usize..]),
         )?;
-        let state = rest.state()?;
+        let state = rest.state();
         let mut restored = Scorer::new(vec![scheme.clone()], &all)?;
         restored.restore(&state)?;
         scorer.merge(&restored)?;
@@ -335,7 +335,7 @@ fn an_interruption_that_is_saved_loses_nothing() -> Result<()> {
                 }
             });
             interrupted += u32::from(stopped.is_err());
-            let state = scorer.state()?;
+            let state = scorer.state();
             let mut restored = Scorer::new(schemes.clone(), &options(Dedup::Unit))?;
             restored.restore(&state)?;
             assert_eq!(
@@ -440,7 +440,7 @@ fn a_state_of_another_vocabulary_is_refused() -> Result<()> {
     large.add(&Source::new(documents, None)?, None, &mut ok)?;
     let mut small = Scorer::new(vec![keyed(2)?], &options(Dedup::Unit))?;
     assert!(matches!(
-        small.restore(&large.state()?),
+        small.restore(&large.state()),
         Err(Error::State(_))
     ));
     Ok(())

@@ -1,0 +1,162 @@
+//! Writing shard files.
+
+use crate::dedup::partitions::Partitions;
+use crate::error::Result;
+use crate::input::windows::Counts;
+use crate::io::files::attempt;
+use crate::key::Key;
+use crate::spill::checksum::Checksum;
+use crate::spill::header::{
+    BUFFER, Configuration, Entry, Finished, Header, as_bytes, digest_of, storage,
+};
+use rayon::prelude::*;
+use std::fs::{self, File};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Writes a shard file, partition after partition. Nothing has its name before
+/// [`ShardWriter::finish`], and nothing stays if that is not called.
+pub struct ShardWriter {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: File,
+    header: Header,
+    /// Where the next partition begins.
+    end: u64,
+    durable: bool,
+    finished: bool,
+}
+
+impl Drop for ShardWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+impl ShardWriter {
+    /// Begins the file of a shard, with `2^bits` partitions of keys `K`.
+    pub fn create<K: Key>(
+        path: &Path,
+        configuration: Configuration,
+        shard: u64,
+        bits: u32,
+    ) -> Result<Self> {
+        let mut name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
+        name.push(format!(".{}.tmp", attempt()));
+        let temporary = path.with_file_name(name);
+        let file = File::create(&temporary).map_err(|error| storage("write", path, &error))?;
+        let offset = Header::len(bits).next_multiple_of(64) as u64;
+        Ok(Self {
+            path: path.to_owned(),
+            temporary,
+            file,
+            header: Header {
+                configuration,
+                shard,
+                key_bytes: K::BYTES as u64,
+                counts: Counts::default(),
+                duplicates: 0,
+                bits,
+                offset,
+                first: 0,
+                entries: Vec::with_capacity(1 << bits),
+            },
+            end: offset,
+            durable: true,
+            finished: false,
+        })
+    }
+
+    /// The file need not outlive the process: nothing waits for the disk.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.durable = false;
+        self
+    }
+
+    /// Appends partitions, in the current rayon pool: several workers write, each at its own offset.
+    pub fn append<K: Key>(&mut self, partitions: &Partitions<K>) -> Result<()> {
+        let last = self.header.entries.last();
+        let first = last.map_or(0, |last| last.before + last.keys);
+        let mut before = first;
+        let mut groups: Vec<(u64, Range<usize>)> = Vec::new();
+        let mut size = BUFFER;
+        for index in 0..partitions.count() {
+            let bytes = partitions.progress(index).total * K::BYTES;
+            match groups.last_mut() {
+                Some((_, range)) if size + bytes <= BUFFER => range.end = index + 1,
+                _ => {
+                    let offset = self.end + (before - first) * K::BYTES as u64;
+                    groups.push((offset, index..index + 1));
+                    size = 0;
+                }
+            }
+            size += bytes;
+            before += partitions.progress(index).total as u64;
+        }
+        let file = &self.file;
+        let write = |buffer: &mut Vec<u8>, (offset, range): (u64, Range<usize>)| {
+            buffer.clear();
+            let sums: Vec<(u64, u64)> = range
+                .map(|index| {
+                    let (mut sum, mut keys) = (Checksum::new(), 0);
+                    for slice in partitions.slices(index) {
+                        sum.update(as_bytes(slice));
+                        buffer.extend_from_slice(as_bytes(slice));
+                        keys += slice.len() as u64;
+                    }
+                    (keys, sum.value())
+                })
+                .collect();
+            file.write_all_at(buffer, offset).map(|()| sums)
+        };
+        let written: std::io::Result<Vec<Vec<(u64, u64)>>> =
+            groups.into_par_iter().map_init(Vec::new, write).collect();
+        let written = written.map_err(|error| storage("write", &self.path, &error))?;
+        let mut before = first;
+        for (keys, sum) in written.into_iter().flatten() {
+            self.header.entries.push(Entry { before, keys, sum });
+            before += keys;
+        }
+        self.end += (before - first) * K::BYTES as u64;
+        Ok(())
+    }
+
+    /// Writes the header, with what was counted while the windows were cut and the repetitions that
+    /// were left out; makes sure that all is on the disk, and gives the file its name.
+    pub fn finish(mut self, counts: Counts, duplicates: u64) -> Result<Finished> {
+        (self.header.counts, self.header.duplicates) = (counts, duplicates);
+        let header = self.header.to_bytes();
+        let digest = digest_of(&header);
+        let written = (|| {
+            self.file.write_all_at(&header, 0)?;
+            self.file.write_all_at(&digest, header.len() as u64)?;
+            // Without a single key the file is shorter than its data would begin.
+            self.file.set_len(self.end)?;
+            if self.durable {
+                self.file.sync_all()?;
+            }
+            fs::rename(&self.temporary, &self.path)?;
+            if self.durable {
+                sync_folder(&self.path)?;
+            }
+            Ok(())
+        })();
+        written.map_err(|error| storage("write", &self.path, &error))?;
+        self.finished = true;
+        Ok(Finished {
+            length: self.end,
+            digest,
+        })
+    }
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}
