@@ -2,7 +2,6 @@
 //! `valgrind --tool=callgrind target/release/examples/instructions PATH`, where `PATH` is one of
 //! `keyed`, `vllm`, `kgw`, `documents`, `weights`. Prints a checksum of the answer, which a change of
 //! layout or of speed must leave as it is. Valgrind knows no AVX-512, so the kernel is at most AVX2.
-use radscore_core::dedup::rule::Rule as Dedup;
 use radscore_core::input::documents::{Documents, TokenSlice};
 use radscore_core::input::windows::{PromptRole, Source};
 use radscore_core::schemes::Scheme;
@@ -10,12 +9,8 @@ use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
 use radscore_core::schemes::seeding::{Rule, Seeding};
 use radscore_core::schemes::vllm::VllmGumbel;
-use radscore_core::score::options::Options;
-use radscore_core::score::per_document::score_documents;
-use radscore_core::score::weighted::Combine;
-use radscore_core::scorer::Scorer;
 use radscore_core::simd::{self, Kernel};
-use radscore_core::{Error, Result};
+use radscore_core::{Combine, Error, Options, Result, Rule as Dedup, Scorer, score_documents};
 use std::sync::Arc;
 
 const VOCAB: u32 = 50_000;

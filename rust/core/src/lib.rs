@@ -5,7 +5,7 @@
 //! `error`, `threads`, `recycler`, `io`, `key`, `simd`, `prng`, `schemes`, `input`, `dedup`, `score`,
 //! `spill`, `scorer`.
 
-pub mod dedup;
+mod dedup;
 pub mod error;
 pub mod input;
 pub mod io;
@@ -13,10 +13,23 @@ pub mod key;
 pub mod prng;
 pub mod recycler;
 pub mod schemes;
-pub mod score;
-pub mod scorer;
+mod score;
+mod scorer;
 pub mod simd;
-pub mod spill;
+mod spill;
 pub mod threads;
 
+pub use dedup::rule::Rule;
+pub use dedup::sharing::Sharing;
 pub use error::{Error, Result};
+pub use score::options::Options;
+pub use score::per_document::{
+    DocumentTally, Positions, positions, score_documents, score_sharing,
+};
+pub use score::tally::Tally;
+pub use score::weighted::Combine;
+pub use scorer::Scorer;
+pub use scorer::reducer::{Exchange, Reducer};
+pub use spill::budget::Budget;
+pub use spill::collector::Collector;
+pub use spill::shard_file::{Finished, ShardFile};

@@ -3,7 +3,6 @@
 mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
-use radscore_core::dedup::rule::Rule as Dedup;
 use radscore_core::input::documents::{Documents, TokenSlice};
 use radscore_core::input::kgrams::KgramSet;
 use radscore_core::input::windows::Source;
@@ -11,12 +10,9 @@ use radscore_core::schemes::gumbel::GumbelMax;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
 use radscore_core::schemes::{Scheme, ScoreKind, UnitKind};
-use radscore_core::score::options::Options;
-use radscore_core::score::per_document::{positions, score_documents};
-use radscore_core::score::tally::Tally;
-use radscore_core::score::weighted::Combine;
-use radscore_core::scorer::Scorer;
-use radscore_core::{Error, Result};
+use radscore_core::{
+    Combine, Error, Options, Result, Rule as Dedup, Scorer, Tally, positions, score_documents,
+};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

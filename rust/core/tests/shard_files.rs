@@ -3,7 +3,6 @@
 mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
-use radscore_core::dedup::rule::Rule as Dedup;
 use radscore_core::input::documents::{Documents, TokenSlice};
 use radscore_core::input::plan::WindowShape;
 use radscore_core::input::windows::Source;
@@ -12,13 +11,9 @@ use radscore_core::schemes::Scheme;
 use radscore_core::schemes::keyed::Keyed;
 use radscore_core::schemes::kgw::Kgw;
 use radscore_core::schemes::sglang::SglangGumbel;
-use radscore_core::score::tally::Tally;
-use radscore_core::scorer::Scorer;
-use radscore_core::scorer::reducer::Reducer;
-use radscore_core::spill::budget::Budget;
-use radscore_core::spill::collector::Collector;
-use radscore_core::spill::shard_file::ShardFile;
-use radscore_core::{Error, Result};
+use radscore_core::{
+    Budget, Collector, Error, Reducer, Result, Rule as Dedup, Scorer, ShardFile, Tally,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

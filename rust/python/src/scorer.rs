@@ -8,13 +8,10 @@ use crate::tally::{Tally, tallies};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use radscore_core::dedup::rule::Rule;
 use radscore_core::input::windows::PromptRole;
 use radscore_core::io::files;
 use radscore_core::io::records::{Reader, put_u64};
-use radscore_core::score::weighted::Combine;
-use radscore_core::score::options::Options;
-use radscore_core::{Result, scorer};
+use radscore_core::{Combine, Options, Result, Rule};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -86,7 +83,7 @@ const WHAT: &str = "scorer";
 /// Scores documents under one or many schemes.
 #[pyclass(module = "radscore._core")]
 pub struct Scorer {
-    inner: scorer::Scorer,
+    inner: radscore_core::Scorer,
 }
 
 fn slice<'a>(weights: &'a Weights<'_>) -> PyResult<Option<&'a [f64]>> {
@@ -124,7 +121,7 @@ impl Scorer {
             .map(|scheme| Arc::clone(&scheme.inner))
             .collect();
         let inner = detached(py, |_| {
-            let mut inner = scorer::Scorer::new(schemes, &options)?;
+            let mut inner = radscore_core::Scorer::new(schemes, &options)?;
             inner.set_curve(curve)?;
             if options.combine == Combine::Sum {
                 inner.set_weighted();

@@ -10,10 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use radscore_core::input::plan::WindowShape;
 use radscore_core::key::PADDING;
-use radscore_core::scorer::reducer;
-use radscore_core::spill::budget::Budget;
-use radscore_core::spill::collector::Collector;
-use radscore_core::spill::shard_file::{Finished, ShardFile};
+use radscore_core::{Budget, Collector, Exchange, Finished, ShardFile};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -72,9 +69,12 @@ impl WindowCollector {
     ) -> PyResult<Self> {
         let id = |padding: i64| match padding {
             -1 => Ok(PADDING),
-            id => u32::try_from(id).ok().filter(|&id| id < vocab_size).ok_or_else(|| {
-                argument_error(format!("padding must be -1 or a token id, not {id}"))
-            }),
+            id => u32::try_from(id)
+                .ok()
+                .filter(|&id| id < vocab_size)
+                .ok_or_else(|| {
+                    argument_error(format!("padding must be -1 or a token id, not {id}"))
+                }),
         };
         let shape = WindowShape {
             width,
@@ -84,7 +84,9 @@ impl WindowCollector {
         };
         let options = options(dedup, "one", start, prompt_role, filter.as_deref(), threads)?;
         let seeds = seeds.map(|scheme| Arc::clone(&scheme.inner));
-        let inner = detached(py, |_| Collector::new(shape, seeds.as_ref(), &options, bits))?;
+        let inner = detached(py, |_| {
+            Collector::new(shape, seeds.as_ref(), &options, bits)
+        })?;
         Ok(Self { inner })
     }
 
@@ -145,7 +147,7 @@ impl WindowCollector {
 /// Scores partitions of shard files.
 #[pyclass(frozen, module = "radscore._core")]
 pub struct Reducer {
-    inner: reducer::Reducer,
+    inner: radscore_core::Reducer,
 }
 
 #[pymethods]
@@ -163,7 +165,7 @@ impl Reducer {
         let options = options(dedup, "one", start, prompt_role, None, threads)?;
         let schemes = schemes.iter().map(|scheme| Arc::clone(&scheme.inner));
         let schemes = schemes.collect();
-        let inner = detached(py, |_| reducer::Reducer::new(schemes, &options))?;
+        let inner = detached(py, |_| radscore_core::Reducer::new(schemes, &options))?;
         Ok(Self { inner })
     }
 
@@ -178,7 +180,7 @@ impl Reducer {
         exchange: PathBuf,
         memory: usize,
         folders: Vec<PathBuf>,
-    ) -> PyResult<(Vec<Tally>, Vec<reducer::Exchange>)> {
+    ) -> PyResult<(Vec<Tally>, Vec<Exchange>)> {
         let budget = budget(memory, folders)?;
         let (sums, written) = detached(py, |check| {
             let source = (&paths[..], &configuration);
@@ -190,7 +192,7 @@ impl Reducer {
     fn reduce_units(
         &self,
         py: Python<'_>,
-        exchange: Vec<reducer::Exchange>,
+        exchange: Vec<Exchange>,
         first: usize,
         last: usize,
         memory: usize,

@@ -5,13 +5,12 @@ use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use radscore_core::io::records::Reader;
-use radscore_core::score::tally;
 
 /// Sums over the windows of one test.
 #[pyclass(frozen, eq, module = "radscore._core")]
 #[derive(PartialEq)]
 pub struct Tally {
-    pub inner: tally::Tally,
+    pub inner: radscore_core::Tally,
 }
 
 #[pymethods]
@@ -137,7 +136,7 @@ impl Tally {
     #[staticmethod]
     fn from_bytes(state: &[u8]) -> PyResult<Self> {
         let mut reader = Reader::new(state);
-        let inner = tally::Tally::read(&mut reader)
+        let inner = radscore_core::Tally::read(&mut reader)
             .and_then(|inner| reader.finish().map(|()| inner))
             .map_err(to_py)?;
         Ok(Self { inner })
@@ -145,6 +144,6 @@ impl Tally {
 }
 
 /// Tallies for Python.
-pub fn tallies(all: Vec<tally::Tally>) -> Vec<Tally> {
+pub fn tallies(all: Vec<radscore_core::Tally>) -> Vec<Tally> {
     all.into_iter().map(|inner| Tally { inner }).collect()
 }

@@ -16,10 +16,6 @@ pub trait Items {
     type Id: Key;
     /// Number of items.
     fn len(&self) -> usize;
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
     /// The identity of an item.
     fn id(&self, at: usize) -> Self::Id;
     /// Copies an item forward.

@@ -1,6 +1,4 @@
-//! Records by partition, for what counts in small tables, and what makes two windows the same.
-
-use crate::key::{Key, Packer};
+//! Records by partition, for what counts in small tables.
 
 /// Partitions of every table; results do not depend on it.
 pub const PARTITIONS: usize = 64;
@@ -50,25 +48,5 @@ impl<T: Copy> Scattered<T> {
     pub fn part(&self, index: usize) -> &[T] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.records[start..self.ends[index]]
-    }
-}
-
-/// What makes two records the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
-    /// All of the key.
-    Whole,
-    /// The context only (the key without its target).
-    Context(Packer),
-}
-
-impl Identity {
-    /// The part of a key that identifies it.
-    #[inline]
-    pub fn of<K: Key>(self, key: K) -> K {
-        match self {
-            Self::Whole => key,
-            Self::Context(packer) => packer.context(key),
-        }
     }
 }

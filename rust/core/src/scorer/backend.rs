@@ -24,7 +24,7 @@ const SLOW: f64 = 300.0;
 /// The state of a group.
 pub(crate) enum Backend<K: Key> {
     /// Windows count once.
-    Memory(DistinctWindows<K>),
+    Memory(Box<DistinctWindows<K>>),
     /// Windows have weights.
     Weighted(WeightedWindows<K>),
 }
@@ -118,8 +118,8 @@ impl<K: Key> DistinctWindows<K> {
         }
     }
 
-    /// What is saved of it.
-    pub(crate) fn to_state(&mut self, pool: &Pool) -> MemoryState<K> {
+    /// What is saved of it; repetitions are removed first.
+    pub(crate) fn save(&mut self, pool: &Pool) -> MemoryState<K> {
         self.windows.dedup_all(pool);
         let all = &self.windows.partitions;
         let mut seen = match self.rule {

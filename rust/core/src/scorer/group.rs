@@ -91,7 +91,7 @@ impl<K: Key> WindowGroup<K> {
             options: options.clone(),
             schemes,
             counts: Counts::default(),
-            backend: Backend::Memory(windows),
+            backend: Backend::Memory(Box::new(windows)),
         })
     }
 }
@@ -236,7 +236,7 @@ impl<K: Key> Group for WindowGroup<K> {
 
     fn write(&mut self, out: &mut Vec<u8>, pool: &Pool) {
         let windows = match &mut self.backend {
-            Backend::Memory(own) => WindowsState::Memory(own.to_state(pool)),
+            Backend::Memory(own) => WindowsState::Memory(own.save(pool)),
             Backend::Weighted(own) => {
                 WindowsState::Weighted(own.next_order, Cow::Borrowed(&own.records))
             }
@@ -253,7 +253,7 @@ impl<K: Key> Group for WindowGroup<K> {
                 let (packer, rule) = (self.plan.packer, self.options.rule);
                 let mut windows = DistinctWindows::new(&self.schemes, packer, rule);
                 windows.restore(state);
-                Backend::Memory(windows)
+                Backend::Memory(Box::new(windows))
             }
             WindowsState::Weighted(next_order, records) => {
                 Backend::Weighted(WeightedWindows::new(records.into_owned(), next_order))

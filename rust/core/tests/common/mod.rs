@@ -1,11 +1,8 @@
 //! What tests of scorers share: a corpus with much repetition, and how it is scored.
 
-use radscore_core::Result;
-use radscore_core::dedup::rule::Rule as Dedup;
 use radscore_core::input::windows::PromptRole;
 use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
-use radscore_core::score::options::Options;
-use radscore_core::score::weighted::Combine;
+use radscore_core::{Combine, Options, Result, Rule as Dedup};
 
 pub const VOCAB: u32 = 40;
 
