@@ -1,8 +1,8 @@
-"""What each further decoy key of the keyed scheme costs, next to the pass over the corpus.
+"""What each additional decoy key of the keyed scheme costs, relative to the pass over the corpus.
 
-The pass reads, packs, deduplicates and scores under one key; further keys are scored in the same
-pass. The ids follow Zipf's law, as in `bench_core`. The tallies of the first and the last key are
-checked against scorers of these keys alone.
+The pass reads, packs, deduplicates and scores under one key; more keys are scored in the same pass.
+The ids follow Zipf's law, as in `bench_core`. The tallies of the first and the last key are checked
+against scorers with these keys alone.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ REPETITIONS: Final = 5
 
 def rows() -> list[Row]:
     """One row for each kernel, all cores."""
-    before = rs.kernel()
+    before = rs.kernels.kernel()
     try:
-        return [_row(kernel) for kernel in rs.available_kernels()]
+        return [_row(kernel) for kernel in rs.kernels.available_kernels()]
     finally:
-        rs.set_kernel(before)
+        rs.kernels.set_kernel(before)
 
 
 def _row(kernel: str) -> Row:
-    rs.set_kernel(kernel)
+    rs.kernels.set_kernel(kernel)
     ids = zipf_ids(N_TOKENS, VOCAB_SIZE, seed=0)
     key = rs.Key.from_hex("000102030405060708090a0b0c0d0e0f")
     scheme = rs.Keyed(key=key, vocab_size=VOCAB_SIZE, gamma=0.25, context_width=2)
@@ -54,7 +54,7 @@ def _row(kernel: str) -> Row:
         N_TOKENS,
         together[0][0],
         alone * nanoseconds,
-        "a further key",
+        "one more key",
         statistics.median(further) * nanoseconds,
         statistics.median(more / one for more, (one, _) in zip(further, times, strict=True)),
         "tallies of both ends alone",

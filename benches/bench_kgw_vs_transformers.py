@@ -1,8 +1,8 @@
 """radscore against transformers' `WatermarkDetector`, per scored token.
 
-The detector runs on one thread; radscore on one, under each kernel of the machine, and on two.
+The detector runs on one thread; radscore on one, under each of the machine's kernels, and on two.
 
-The ids are uniform over the vocabulary: nearly every context is new, so neither side lives from
+The ids are uniform over the vocabulary: nearly every context is new, so neither side benefits from
 repetition. Both count each distinct window once; the counts must be equal in every turn.
 """
 
@@ -31,7 +31,11 @@ EVERY_KERNEL: Final = ("lefthash", 2)
 def rows() -> list[Row]:
     """One row for each seeding, kernel and number of threads."""
     torch: Any = importlib.import_module("torch")
-    threads, before, fastest = torch.get_num_threads(), rs.kernel(), rs.available_kernels()[-1]
+    threads, before, fastest = (
+        torch.get_num_threads(),
+        rs.kernels.kernel(),
+        rs.kernels.available_kernels()[-1],
+    )
     torch.set_num_threads(1)
     try:
         return [
@@ -42,11 +46,15 @@ def rows() -> list[Row]:
         ]
     finally:
         torch.set_num_threads(threads)
-        rs.set_kernel(before)
+        rs.kernels.set_kernel(before)
 
 
 def _kernels(case: tuple[str, int]) -> tuple[str, ...]:
-    return rs.available_kernels() if case == EVERY_KERNEL else rs.available_kernels()[-1:]
+    return (
+        rs.kernels.available_kernels()
+        if case == EVERY_KERNEL
+        else rs.kernels.available_kernels()[-1:]
+    )
 
 
 def _row(torch: Any, seeding: str, width: int, kernel: str, workers: int) -> Row:
@@ -58,13 +66,13 @@ def _row(torch: Any, seeding: str, width: int, kernel: str, workers: int) -> Row
         seeding_scheme=seeding,
         context_width=width,
     )
-    # The detector cuts off a first token that is the model's bos: name another one.
+    # the detector drops a first token that is the model's bos: name another one
     bos = (int(ids[0]) + 1) % VOCAB_SIZE
     model = transformers.PretrainedConfig(vocab_size=VOCAB_SIZE, bos_token_id=bos)
     detector = transformers.WatermarkDetector(model, "cpu", config, ignore_repeated_ngrams=True)
     scheme = rs.KGW.from_transformers(config, VOCAB_SIZE)
     batch = torch.from_numpy(ids)[None]
-    rs.set_kernel(kernel)
+    rs.kernels.set_kernel(kernel)
     return compare(
         f"transformers {seeding}, width {width}; {kernel}, {workers} thread{'s' * (workers > 1)}",
         N_TOKENS,

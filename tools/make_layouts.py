@@ -1,14 +1,14 @@
 """Writes the small token files of `tests/corpus/data` with the libraries that define the layouts.
 
-The documents are `documents.json`; every file holds them, or a part that the layout can hold.
-`README.md` beside them lists the versions that wrote them. Needed, in an environment of its own
-(the libraries pin older versions of what radscore is developed with)::
+The documents are in `documents.json`; every file holds them, or those that its layout can hold.
+`README.md` beside them lists the versions that wrote them. Run it in an environment of its own, as
+the libraries pin older versions of radscore's dependencies::
 
     python -m venv layouts && . layouts/bin/activate
     pip install megatron-core datatrove dolma mosaicml-streaming litdata datasets torch
     python tools/make_layouts.py tests/corpus/data
 
-Files of llm.c and nanoGPT are written as their scripts write them, which are no libraries:
+llm.c and nanoGPT are not libraries; their files are written the way their scripts do it:
 `write_datafile` of llm.c's `dev/data/data_common.py`, and nanoGPT's `data/openwebtext/prepare.py`.
 """
 
@@ -32,7 +32,7 @@ EOD = 50_256
 
 
 def documents() -> list[list[int]]:
-    """Ragged documents, some empty, one long; none holds the end-of-document id."""
+    """Ragged documents, some empty, one long, none with the end-of-document id."""
     rng = np.random.default_rng(SEED)
     lengths = [7, 1, 0, 300, 23, 0, 0, 64, 5, 2]
     return [rng.integers(0, EOD, size=length).tolist() for length in lengths]
@@ -54,7 +54,7 @@ def megatron(folder: Path, docs: list[list[int]]) -> None:
 
 
 def datatrove(folder: Path, docs: list[list[int]]) -> None:
-    """With and without metadata, of 2 and of 4 bytes an id, shuffled by the library."""
+    """With and without metadata, of 2 and of 4 bytes per id, shuffled by the library."""
     tokenized_file: Any = import_module("datatrove.pipeline.tokens.tokenizer").TokenizedFile
 
     for name, size, metadata in (("u2", 2, True), ("u4", 4, True), ("bare", 4, False)):
@@ -94,9 +94,9 @@ def dolma(folder: Path, docs: list[list[int]]) -> None:
 
 
 def _package(*names: str) -> None:
-    """Lets modules of a package be imported without what its own __init__ imports.
+    """Lets modules of a package be imported without running its `__init__`.
 
-    dolma's imports taggers (fasttext and others) that its writer of token files does not use.
+    dolma's imports taggers (fasttext and others) that the writer of token files does not use.
     """
     spec = find_spec(names[0])
     if spec is None or spec.submodule_search_locations is None:
@@ -109,7 +109,7 @@ def _package(*names: str) -> None:
 
 
 def mds(folder: Path, docs: list[list[int]]) -> None:
-    """Every way in which token ids are stored, packed or not; MDS cannot hold empty arrays."""
+    """Every way of storing token ids, compressed or not; MDS cannot hold empty arrays."""
     streaming: Any = import_module("streaming")
 
     full = [doc for doc in docs if doc]
@@ -138,7 +138,7 @@ def mds(folder: Path, docs: list[list[int]]) -> None:
 
 
 def litdata(folder: Path, docs: list[list[int]]) -> None:
-    """Chunks of both loaders, packed in every way."""
+    """Chunks of both loaders, compressed in every way."""
     torch: Any = import_module("torch")
     loaders: Any = import_module("litdata.streaming.item_loader")
     writers: Any = import_module("litdata.streaming.writer")
@@ -182,7 +182,7 @@ def litdata(folder: Path, docs: list[list[int]]) -> None:
 
 
 def hugging_face(folder: Path, docs: list[list[int]]) -> None:
-    """A folder of several files, and one whose rows a list picks, as older versions left it."""
+    """A folder of several files, and one whose rows a list picks, as older versions wrote it."""
     import pyarrow as pa
 
     dataset: Any = import_module("datasets").Dataset

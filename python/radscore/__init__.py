@@ -6,123 +6,134 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from radscore._core import __version__
-from radscore.api import score
-from radscore.audits.radioactivity import RadioactivityReport, radioactivity
-from radscore.documents import Documents
-from radscore.errors import (
-    ArgumentError,
-    CorpusError,
-    ModelError,
-    RadscoreError,
-    SchemeError,
-    StateError,
-    StorageError,
-    TokenError,
-)
-from radscore.kernels import available_kernels, kernel, set_kernel
-from radscore.kgrams import KgramCounts, KgramSet
-from radscore.results import CurvePoint, DocumentScores, ModelResult, Positions, ScoreResult
-from radscore.schemes import (
-    KGW,
-    SBW,
-    SCHEMES,
-    GumbelMax,
-    Key,
-    Keyed,
-    Scheme,
-    SGLangGumbel,
-    SynthID,
-    SynthIDDeepMind,
-    TextSeal,
-    VLLMDualKeyGumbel,
-    VLLMGumbel,
-)
-from radscore.scoring.evidence import decoy_test
-from radscore.scoring.per_document import score_documents, score_positions
-from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from radscore import answers, corpus, models, stats
+    from radscore import (
+        answers,
+        audits,
+        corpus,
+        errors,
+        kernels,
+        models,
+        results,
+        schemes,
+        scoring,
+        stats,
+    )
     from radscore.answers import ask, open_answers
+    from radscore.api import score
     from radscore.audits.closed import test_closed
     from radscore.audits.membership import test_membership
     from radscore.audits.open import test_open
+    from radscore.audits.radioactivity import radioactivity
     from radscore.corpus import Corpus, inspect_corpus, open_corpus
+    from radscore.documents import Documents
+    from radscore.errors import RadscoreError
+    from radscore.kgrams import KgramCounts, KgramSet
+    from radscore.results import DocumentScores, ModelResult, ScoreResult
     from radscore.runs.planning import plan_corpus
+    from radscore.schemes import (
+        KGW,
+        SBW,
+        GumbelMax,
+        Key,
+        Keyed,
+        Scheme,
+        SGLangGumbel,
+        SynthID,
+        SynthIDDeepMind,
+        TextSeal,
+        VLLMDualKeyGumbel,
+        VLLMGumbel,
+    )
+    from radscore.scoring import Scorer, score_documents, score_positions
 
-__all__ = [
-    "KGW",
-    "SBW",
-    "SCHEMES",
-    "ArgumentError",
+__all__ = [  # noqa: RUF022 - grouped by use
+    "__version__",
+    # data
     "Corpus",
-    "CorpusError",
-    "CurvePoint",
-    "DocumentScores",
     "Documents",
+    "inspect_corpus",
+    "open_corpus",
+    "plan_corpus",
+    # schemes and keys
     "GumbelMax",
+    "KGW",
     "Key",
     "Keyed",
-    "KgramCounts",
-    "KgramSet",
-    "ModelError",
-    "ModelResult",
-    "Positions",
-    "RadioactivityReport",
-    "RadscoreError",
+    "SBW",
     "SGLangGumbel",
     "Scheme",
-    "SchemeError",
-    "ScoreResult",
-    "Scorer",
-    "StateError",
-    "StorageError",
     "SynthID",
     "SynthIDDeepMind",
     "TextSeal",
-    "TokenError",
     "VLLMDualKeyGumbel",
     "VLLMGumbel",
-    "__version__",
-    "answers",
-    "ask",
-    "available_kernels",
-    "corpus",
-    "decoy_test",
-    "inspect_corpus",
-    "kernel",
-    "models",
-    "open_answers",
-    "open_corpus",
-    "plan_corpus",
-    "radioactivity",
+    # scoring
+    "KgramCounts",
+    "KgramSet",
+    "Scorer",
     "score",
     "score_documents",
     "score_positions",
-    "set_kernel",
-    "stats",
+    # models
+    "ask",
+    "open_answers",
+    "radioactivity",
     "test_closed",
     "test_membership",
     "test_open",
+    # results and errors
+    "DocumentScores",
+    "ModelResult",
+    "RadscoreError",
+    "ScoreResult",
+    # submodules with the rest
+    "answers",
+    "audits",
+    "corpus",
+    "errors",
+    "kernels",
+    "models",
+    "results",
+    "schemes",
+    "scoring",
+    "stats",
 ]
 
-#: Imported when they are first asked for, since `import radscore` must be quick.
-_LATER = {
-    "Corpus": "radscore.corpus",
-    "ask": "radscore.answers",
-    "inspect_corpus": "radscore.corpus",
-    "open_answers": "radscore.answers",
-    "open_corpus": "radscore.corpus",
-    "plan_corpus": "radscore.runs.planning",
-    "test_closed": "radscore.audits.closed",
-    "test_membership": "radscore.audits.membership",
-    "test_open": "radscore.audits.open",
+#: Where each name lives. All are imported when first asked for: `import radscore` must be quick.
+_HOMES = {
+    "answers": ("ask", "open_answers"),
+    "api": ("score",),
+    "audits.closed": ("test_closed",),
+    "audits.membership": ("test_membership",),
+    "audits.open": ("test_open",),
+    "audits.radioactivity": ("radioactivity",),
+    "corpus": ("Corpus", "inspect_corpus", "open_corpus"),
+    "documents": ("Documents",),
+    "errors": ("RadscoreError",),
+    "kgrams": ("KgramCounts", "KgramSet"),
+    "results": ("DocumentScores", "ModelResult", "ScoreResult"),
+    "runs.planning": ("plan_corpus",),
+    "schemes": (
+        *("GumbelMax", "KGW", "Key", "Keyed", "SBW", "SGLangGumbel", "Scheme", "SynthID"),
+        *("SynthIDDeepMind", "TextSeal", "VLLMDualKeyGumbel", "VLLMGumbel"),
+    ),
+    "scoring": ("Scorer", "score_documents", "score_positions"),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("answers", "corpus", "models", "stats"):
-        return import_module(f"radscore.{name}")
-    if name in _LATER:
-        return getattr(import_module(_LATER[name]), name)
-    raise AttributeError(f"module 'radscore' has no attribute {name!r}")
+    if name in _HOME_OF:
+        found = getattr(import_module(f"radscore.{_HOME_OF[name]}"), name)
+    elif name in __all__:
+        found = import_module(f"radscore.{name}")
+    else:
+        raise AttributeError(f"module 'radscore' has no attribute {name!r}")
+    globals()[name] = found  # found at once from now on
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

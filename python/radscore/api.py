@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from radscore.checks import check_choice, one_scheme
+from radscore.checks import check_reach, check_rules, check_start, one_scheme
 from radscore.documents import Documents
 from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError
+from radscore.progress import Progress
 from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from radscore.checks import Dedup, PromptRole
@@ -27,18 +29,19 @@ __all__ = ["score"]
 def score(
     documents: Corpus | DocumentsLike,
     scheme: Scheme,
-    dedup: Dedup = "unit",
     *,
+    dedup: Dedup = "unit",
     prompts: DocumentsLike | None = None,
     filter: KgramSet | None = None,
     start: int | None = None,
     threads: int | None = None,
     prompt_role: PromptRole = "exclude",
     curve: Sequence[int] = (),
-    progress: Callable[[Any], None] | None = None,
     memory: int | str | None = None,
     tmp: str | Path | Sequence[str | Path] | None = None,
-    executor: Literal["ray"] | None = None,
+    executor: str | None = None,
+    fresh: bool = False,
+    progress: Callable[[Progress], None] | None = None,
 ) -> ScoreResult:
     """Tests a corpus, or documents in memory, for a watermark.
 
@@ -46,24 +49,43 @@ def score(
     ----------
     documents : Corpus, data set or anything that `Documents.of` takes
         What `open_corpus` returns is read batch by batch, and so is a `Dataset` or
-        `IterableDataset` of the library `datasets` that holds token ids.
+        `IterableDataset` of the `datasets` library that holds token ids.
     scheme : Scheme
         The watermark and its key.
     prompts : optional
-        One prompt a document; a corpus brings its own.
+        One prompt per document; a corpus brings its own.
+    dedup, filter, start, threads, prompt_role, curve
+        As for `Scorer`. `curve` needs all windows in memory.
+    memory : int or str, optional
+        How much memory to use, such as ``"1GiB"``; windows beyond it go to files. The result is
+        the same to the last bit. For a corpus of files this is a run (see `radscore.runs`): if the
+        call is interrupted, the same call continues where it stopped.
+    tmp : path or sequence of paths, optional
+        Folders for those files; by default one of this user's own in the system's temporary
+        folder, which may be small, or emptied when the machine restarts.
+    executor : str, optional
+        What works on a corpus of files: ``"processes:4"`` for four processes here, ``"ray"`` for
+        tasks of a Ray cluster (the one that this process is connected to, or that ``RAY_ADDRESS``
+        names, or a new one here), ``"ray:HOST:PORT"`` for the one there. `memory` (1 GiB by
+        default) and `threads` (1) are those of each worker. With Ray, all nodes must see the
+        corpus and the folders of `tmp`.
+    fresh : bool
+        Whether to start over where an interrupted call left a run.
     progress : callable, optional
-        Called with each batch of a corpus after it was scored (with `memory`, after it was read).
-    dedup, filter, start, threads, prompt_role, curve, memory, tmp
-        As in `Scorer`.
-    executor : {"ray"}, optional
-        Where a corpus is scored: by tasks of a Ray cluster (the one that this process is connected
-        to, or that ``RAY_ADDRESS`` names, or a new one here). `tmp` then names folders that all
-        nodes see, as they must see the corpus; `memory` (by default 1 GiB) and `threads` (1) are
-        those of each task. The same call goes on after it was interrupted.
+        Called with a `radscore.progress.Progress`: in bytes of the corpus, after each batch; for
+        runs in steps, first with those that are already done.
 
     Returns
     -------
     ScoreResult
+
+    Raises
+    ------
+    ArgumentError
+        If arguments do not go together.
+    StorageError
+        If `tmp` holds a run of this corpus with other rules, another process is working on it, or
+        the disk is full.
 
     Examples
     --------
@@ -72,54 +94,111 @@ def score(
     >>> rs.score([[1, 2, 3, 4, 5]], scheme).n_scored
     4
     """
-    if executor is not None:
-        check_choice("executor", executor, ("ray",))
-        if not hasattr(documents, "batches") or curve or progress or prompts is not None:
-            raise ArgumentError(
-                "executor='ray' scores what open_corpus returns, without prompts=, curve= and "
-                "progress="
-            )
-        from radscore.runs.executors.ray import score_on_ray
+    scheme = one_scheme(scheme)
+    check_rules(dedup, prompt_role, filter)
+    check_reach([scheme], prompt_role)
+    rules = {"dedup": dedup, "start": check_start(start), "prompt_role": prompt_role}
+    options: dict[str, Any] = {"filter": filter, **rules}
+    _check_limits(memory, tmp, executor, curve)
+    corpus = _corpus_of(documents, scheme)
+    if corpus is not None and prompts is not None:
+        raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
+    if executor is not None or (memory is not None and _can_be_run(corpus, scheme, prompt_role)):
+        if corpus is None or not _has_files(corpus):
+            raise ArgumentError(f"executor={executor!r} needs a corpus of files (open_corpus)")
+        limits = (memory, threads, tmp, executor)
+        return _score_run(corpus, scheme, limits, progress, fresh=fresh, **options)
+    if fresh:
+        raise ArgumentError("fresh=True needs a corpus of files, and memory= or executor=")
+    if corpus is not None:
+        batches = _batches(corpus, progress)
+    else:
+        own = Documents.of(documents)
+        batches = iter([(own, None if prompts is None else Documents.of(prompts))])
+    if memory is not None:
+        result = _score_stream(batches, scheme, memory, threads, tmp, **options)
+    else:
+        scorer = Scorer(scheme, threads=threads, curve=curve, **options)
+        for some, before in batches:
+            scorer.add(some, before)
+        result = scorer.result()
+    if corpus is not None:
+        notes = (*corpus.notes, *result.notes)
+        return replace(result, n_skipped=corpus.skipped.count, notes=notes)
+    note = doubt_of_ids(own.id_range[1], own.n_tokens, scheme.vocab_size)
+    return result if note is None else replace(result, notes=(*result.notes, note))
 
-        rules = {"dedup": dedup, "filter": filter, "start": start, "prompt_role": prompt_role}
-        return score_on_ray(
-            documents, one_scheme(scheme), tmp=tmp, memory=memory, threads=threads, **rules
-        )
-    scorer = Scorer(
-        scheme,
-        dedup,
-        filter=filter,
-        start=start,
-        threads=threads,
-        prompt_role=prompt_role,
-        curve=curve,
-        memory=memory,
-        tmp=tmp,
-    )
+
+def _check_limits(memory: Any, tmp: Any, executor: Any, curve: Any) -> None:
+    if memory is None and executor is None:
+        if tmp is not None:
+            raise ArgumentError("tmp= has no effect without memory= or executor=")
+    elif curve:
+        raise ArgumentError("curve= needs all windows in memory: leave out memory= and executor=")
+
+
+def _corpus_of(documents: Any, scheme: Scheme) -> Corpus | None:
+    """The corpus that was given, or that a data set is; None for documents in memory."""
     if type(documents).__module__.partition(".")[0] == "datasets":
         from radscore.corpus import open_corpus
 
-        documents = open_corpus(documents, vocab_size=scorer.schemes[0].vocab_size)
-    from dataclasses import replace
+        return open_corpus(documents, vocab_size=scheme.vocab_size)
+    return documents if hasattr(documents, "batches") else None
 
-    if not hasattr(documents, "batches"):
-        documents = Documents.of(documents)
-        scorer.add(documents, prompts)
-        result, (_, largest) = scorer.result(), documents.id_range
-        note = doubt_of_ids(largest, documents.n_tokens, scorer.schemes[0].vocab_size)
-        return result if note is None else replace(result, notes=(*result.notes, note))
-    if prompts is not None:
-        raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
-    if memory is not None and not curve:
-        from radscore.runs.steps import add_corpus
 
-        skipped = add_corpus(scorer.core, documents, start, progress)
-    else:
-        for batch in documents:
-            scorer.add(batch.documents, batch.prompts)
-            if progress is not None:
-                progress(batch)
-        skipped = documents.skipped
-    result = scorer.result()
-    notes = (*documents.notes, *result.notes)
-    return replace(result, n_skipped=skipped.count, notes=notes)
+def _has_files(corpus: Corpus) -> bool:
+    return all(source.is_file for source in corpus.sources)
+
+
+def _can_be_run(corpus: Corpus | None, scheme: Scheme, prompt_role: PromptRole) -> bool:
+    """Whether a corpus can be scored in steps; prompts may exclude by what only the key tells."""
+    if corpus is None or not _has_files(corpus):
+        return False
+    by_seed = corpus.prompt_field is not None and prompt_role == "exclude"
+    return not by_seed or scheme.seed_kind == "context"
+
+
+def _batches(
+    corpus: Corpus, progress: Callable[[Progress], None] | None
+) -> Iterator[tuple[Documents, Documents | None]]:
+    n_bytes = n_tokens = 0
+    for batch in corpus:
+        yield batch.documents, batch.prompts
+        n_bytes, n_tokens = n_bytes + batch.n_bytes, n_tokens + batch.documents.n_tokens
+        if progress is not None:
+            progress(Progress(n_bytes, corpus.total_bytes, n_tokens))
+
+
+def _score_stream(
+    batches: Iterator[tuple[Documents, Documents | None]],
+    scheme: Scheme,
+    memory: int | str,
+    threads: int | None,
+    tmp: Any,
+    **options: Any,
+) -> ScoreResult:
+    from radscore.runs.sizes import folders_of
+    from radscore.runs.stream import score_stream
+
+    folders = folders_of(tmp)
+    return score_stream(batches, scheme, folders=folders, memory=memory, threads=threads, **options)
+
+
+def _score_run(
+    corpus: Corpus,
+    scheme: Scheme,
+    limits: tuple[Any, int | None, Any, str | None],
+    progress: Callable[[Progress], None] | None,
+    **options: Any,
+) -> ScoreResult:
+    from radscore.runs.executors import Resources, executor_of
+    from radscore.runs.scoring import execute, run_in
+    from radscore.runs.sizes import DEFAULT_MEMORY
+
+    memory, threads, tmp, executor = limits
+    resources = Resources(DEFAULT_MEMORY if memory is None else memory, threads)
+    with (
+        executor_of(executor, resources) as opened,
+        run_in(tmp, corpus, scheme, opened, **options) as run,
+    ):
+        return execute(run, corpus, scheme, opened, progress)

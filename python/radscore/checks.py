@@ -1,4 +1,4 @@
-"""Checks of arguments that many functions take, and the words that they may be."""
+"""Checks of arguments that many functions share, and the words that these allow."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
 
 
 def check_rules(dedup: object, prompt_role: object, phi: object) -> None:
-    """Raises `ArgumentError` unless the rules are rules and the filter is one."""
+    """Raises `ArgumentError` unless the rules are known and the filter is a `KgramSet`."""
     check_choice("dedup", dedup, get_args(Dedup))
     check_choice("prompt_role", prompt_role, get_args(PromptRole))
     if phi is not None and not isinstance(phi, KgramSet):
@@ -44,7 +44,7 @@ def check_rules(dedup: object, prompt_role: object, phi: object) -> None:
 
 
 def check_reach(schemes: Sequence[Scheme], prompt_role: object) -> None:
-    """Raises `ArgumentError` where prompts are to stand in contexts that never hold them."""
+    """Raises `ArgumentError` if contexts should reach into prompts but a scheme's never do."""
     for scheme in schemes:
         if prompt_role == "context" and not scheme.reaches_prompt:
             raise ArgumentError(
@@ -54,7 +54,7 @@ def check_reach(schemes: Sequence[Scheme], prompt_role: object) -> None:
 
 
 def check_schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
-    """The schemes, where one or several were given."""
+    """The schemes, whether one or several were given."""
     schemes: tuple[Any, ...] = (scheme,)
     if isinstance(scheme, Iterable) and not isinstance(scheme, str):
         schemes = tuple(scheme)
@@ -62,23 +62,25 @@ def check_schemes(scheme: Scheme | Sequence[Scheme]) -> tuple[Scheme, ...]:
         if not isinstance(one, Scheme):
             raise ArgumentError(f"scheme must be a Scheme, not {type(one).__name__}")
     if not schemes:
-        raise ArgumentError("a scorer needs at least one scheme")
+        raise ArgumentError("at least one scheme is needed")
     return schemes
 
 
 def one_scheme(scheme: Scheme | Sequence[Scheme]) -> Scheme:
-    """The only scheme of those given."""
+    """The scheme, if only one was given."""
     schemes = check_schemes(scheme)
     if len(schemes) != 1:
-        raise ArgumentError(f"one scheme is scored here, not {len(schemes)}; see Scorer")
+        raise ArgumentError(
+            f"scheme must be a single one here, not {len(schemes)}; Scorer takes several"
+        )
     return schemes[0]
 
 
 def check_threads(threads: int | None) -> int | None:
-    """How many threads; None for one a core."""
+    """The number of threads; None for one per core."""
     return None if threads is None else check_width("threads", threads, 1, 4096)
 
 
 def check_start(start: int | None) -> int | None:
-    """The first position that is scored; None for the scheme's own (`Scheme.first_position`)."""
+    """The first position that is scored; None for the scheme's own, `Scheme.first_position`."""
     return None if start is None else check_width("start", start, 0, 2**62)

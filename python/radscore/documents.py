@@ -1,4 +1,4 @@
-"""Ragged token ids: what every other part of radscore reads."""
+"""`Documents`: ragged token ids, which every other part of radscore reads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from radscore.errors import ArgumentError, TokenError
 
 __all__ = ["MAX_VOCAB", "Documents", "DocumentsLike", "IntArray"]
 
-#: Ids of the largest vocabulary that windows are packed for.
+#: The largest vocabulary that windows are packed for.
 MAX_VOCAB = 1 << 20
 
 IntArray: TypeAlias = npt.NDArray[np.integer[Any]]
-#: What is accepted wherever documents are: see :meth:`Documents.of`.
+#: Whatever :meth:`Documents.of` takes.
 DocumentsLike: TypeAlias = Any
 
 
@@ -26,17 +26,16 @@ class Documents:
     Parameters
     ----------
     values : ndarray of int, shape (n_tokens,)
-        The token ids of all documents, one after the other; any integer dtype. It is kept as it
-        is, never copied.
+        The token ids of all documents, one after the other; any integer dtype. Never copied.
     offsets : ndarray of int64, shape (n_documents + 1,)
-        Document ``i`` is ``values[offsets[i]:offsets[i + 1]]``. The first offset may be larger
-        than 0 and the last smaller than ``len(values)``, as in a slice of an Arrow array.
+        Document ``i`` is ``values[offsets[i]:offsets[i + 1]]``. The first offset may be above 0 and
+        the last below ``len(values)``, as in a slice of an Arrow array.
 
     Raises
     ------
     TokenError
         If ``values`` is not a contiguous one-dimensional integer array, or the offsets decrease
-        or point outside of it.
+        or point outside it.
 
     Examples
     --------
@@ -80,15 +79,15 @@ class Documents:
 
     @classmethod
     def of(cls, documents: DocumentsLike) -> Documents:
-        """Documents from any container that is in use, without a copy where that is possible.
+        """Documents from any of the usual containers, without a copy where possible.
 
         Parameters
         ----------
         documents : Documents, Arrow list array, sequence, ndarray or tensor
             `Documents` are returned as they are. A (chunked) Arrow list or large-list array of
-            integers and a two-dimensional array or CPU tensor are read in place. A
-            one-dimensional array or tensor, or a flat list of ints, is one document. A sequence
-            of documents (lists, arrays, tensors) is copied once into one array.
+            integers and a two-dimensional array or CPU tensor are read in place. A one-dimensional
+            array or tensor, or a flat list of ints, is one document. A sequence of documents
+            (lists, arrays, tensors) is copied once, into one array.
 
         Raises
         ------
@@ -199,7 +198,7 @@ class Documents:
 
     @property
     def id_range(self) -> tuple[int, int]:
-        """Smallest and largest token id, (0, -1) where there is none; computed once."""
+        """Smallest and largest token id, (0, -1) without any; computed once."""
         if self._range is None:
             used = self.values[self.offsets[0] : self.offsets[-1]]
             self._range = (int(used.min()), int(used.max())) if len(used) else (0, -1)
@@ -208,7 +207,7 @@ class Documents:
     def check_vocab(self, vocab_size: int) -> None:
         """Raises `TokenError`, naming document and position, unless all ids are in the vocabulary.
 
-        The ids are read once, however often this is called.
+        The ids are read once, however often it is called.
         """
         low, high = self.id_range
         if low >= 0 and high < vocab_size:
@@ -250,7 +249,7 @@ def _ids(document: Any, index: int) -> IntArray:
 
 
 def padded_left(documents: Documents, width: int, padding: int) -> Documents:
-    """The documents with `width` times `padding` before each, as uint32; a copy."""
+    """A copy of the documents, as uint32, with `width` times `padding` before each."""
     lengths = np.diff(documents.offsets)
     offsets = width * np.arange(len(documents) + 1)
     offsets[1:] += np.cumsum(lengths)

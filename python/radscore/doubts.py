@@ -1,8 +1,8 @@
-"""Signs that token ids are of another tokenizer than the one that they are taken to be of.
+"""Signs that token ids were made by another tokenizer than assumed.
 
 Nothing in a list of ids says whose they are. Two things give a wrong tokenizer away: it has far
-fewer tokens than the vocabulary, or no id of much text is in the upper half of the vocabulary, of
-which the right one makes a percent of a text and more.
+fewer tokens than the vocabulary, or none of many ids is in the upper half of the vocabulary, where
+the right tokenizer puts a percent of a text or more.
 """
 
 from __future__ import annotations
@@ -14,36 +14,34 @@ if TYPE_CHECKING:
 
 __all__ = ["IdDoubt", "doubt_of_ids", "doubt_of_tokenizer", "is_doubt"]
 
-#: With fewer tokens than that, ids of the right tokenizer may all be small by chance.
+#: With fewer tokens, ids of the right tokenizer may all be small by chance.
 _ENOUGH: Final = 2_000
-#: Output layers are padded, by less than this.
+#: Vocabularies of models are padded, by less than this.
 _LEAST_SHARE: Final = 0.8
 _OF_TOKENIZER: Final = "is this the right tokenizer?"
 _OF_IDS: Final = "are these ids of the right tokenizer?"
 
 
 def doubt_of_tokenizer(n_tokens: int, vocab_size: int) -> str | None:
-    """A note where a tokenizer is too small for a vocabulary; None where it may be the right one.
+    """A note if a tokenizer is too small for a vocabulary; None if it may be the right one.
 
     Parameters
     ----------
     n_tokens : int
-        Tokens that the tokenizer has.
+        Tokens of the tokenizer.
     vocab_size : int
-        Of the scheme or the model, which may be padded.
+        Vocabulary of the scheme or the model, maybe padded.
     """
     if n_tokens >= _LEAST_SHARE * vocab_size:
         return None
-    return f"{_OF_TOKENIZER} it has {n_tokens} tokens, but the vocabulary is of {vocab_size}"
+    return f"{_OF_TOKENIZER} it has {n_tokens} tokens, but the vocabulary has {vocab_size}"
 
 
 def doubt_of_ids(largest: int, n_tokens: int, vocab_size: int) -> str | None:
-    """A note where all ids of much text are in the lower half of a vocabulary, else None."""
+    """A note if all of many ids are in the lower half of a vocabulary, else None."""
     if n_tokens < _ENOUGH or 2 * (largest + 1) > vocab_size:
         return None
-    return (
-        f"{_OF_IDS} the largest of {n_tokens} is {largest}, but the vocabulary is of {vocab_size}"
-    )
+    return f"{_OF_IDS} the largest of {n_tokens} is {largest}, but the vocabulary has {vocab_size}"
 
 
 def is_doubt(note: str) -> bool:
@@ -52,12 +50,12 @@ def is_doubt(note: str) -> bool:
 
 
 class IdDoubt:
-    """The largest id of documents that come one after the other, as long as it may be telling.
+    """The largest id of a stream of documents, tracked until it is in the upper half.
 
     Parameters
     ----------
     vocab_size : int or None
-        The vocabulary that they should be of; None where nothing is known of it.
+        The vocabulary of the documents; None if it is not known, then there is no note.
     """
 
     def __init__(self, vocab_size: int | None) -> None:
@@ -65,24 +63,24 @@ class IdDoubt:
         self._largest, self._n_tokens = -1, 0
 
     def take(self, documents: Documents, n_tokens: int | None = None) -> None:
-        """Looks at some documents, of which `n_tokens` are new; no longer once an id was large."""
+        """Adds documents, of which `n_tokens` are new (default: all); free once an id was large."""
         if self._vocab_size is None or 2 * (self._largest + 1) > self._vocab_size:
             return
         self.add(documents.id_range[1], documents.n_tokens if n_tokens is None else n_tokens)
 
     def add(self, largest: int, n_tokens: int) -> None:
-        """Takes what somebody else has seen."""
+        """Adds what another has `seen`."""
         self._largest = max(self._largest, largest)
         self._n_tokens += n_tokens
 
     @property
     def seen(self) -> tuple[int, int]:
-        """The largest id, and how many there were."""
+        """The largest id, and the number of ids."""
         return self._largest, self._n_tokens
 
     @property
     def note(self) -> str | None:
-        """What is to be said of all that was looked at."""
+        """The note on all that was added, if any."""
         if self._vocab_size is None:
             return None
         return doubt_of_ids(self._largest, self._n_tokens, self._vocab_size)

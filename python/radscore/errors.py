@@ -1,4 +1,4 @@
-"""The errors that radscore raises, by cause."""
+"""The errors that radscore raises on purpose, by cause."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class RadscoreError(Exception):
-    """Base class of everything that radscore raises on purpose."""
+    """Base class of all errors that radscore raises on purpose."""
 
 
 class ArgumentError(RadscoreError, ValueError):
@@ -37,26 +37,26 @@ class TokenError(RadscoreError, ValueError):
 
 
 class CorpusError(RadscoreError, ValueError):
-    """A corpus file is missing, damaged or not what it was said to be; names file and line."""
+    """A corpus file is missing, damaged or not of its format; the message names file and line."""
 
 
 class ModelError(RadscoreError):
-    """A model, its tokenizer or its endpoint is not what a test needs, or does not answer."""
+    """A model, tokenizer or endpoint is not what a test needs, or does not answer."""
 
 
 class StorageError(RadscoreError):
-    """A file of a run out of core cannot be written or read, or is damaged; says what to redo."""
+    """A run's file cannot be written or read, or is damaged; the message says what to do again."""
 
 
 class DamagedWindowsError(StorageError):
-    """A file of windows does not hold what was written to it: which, and what is wrong."""
+    """A file of windows does not hold what was written to it: which one, and what is wrong."""
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(path, what)
         self.path, self.what = path, what
 
     def __str__(self) -> str:
-        return f"{self.path} is damaged: {self.what}; remove it, and run the same again"
+        return f"{self.path} is damaged: {self.what}; remove it and rerun the command"
 
 
 class StateError(RadscoreError):

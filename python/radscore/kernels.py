@@ -1,4 +1,4 @@
-"""Which instruction set scores are computed with. Every one gives the same numbers."""
+"""Which instruction set computes scores; all of them give the same numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["available_kernels", "kernel", "set_kernel"]
 
 
 def kernel() -> str:
-    """The kernel in force: the fastest that the processor runs, unless another was asked for.
+    """The kernel in use: the fastest that the processor supports, unless another was set.
 
     Returns
     -------
@@ -18,26 +18,26 @@ def kernel() -> str:
     Examples
     --------
     >>> import radscore as rs
-    >>> rs.kernel() in rs.available_kernels()
+    >>> rs.kernels.kernel() in rs.kernels.available_kernels()
     True
     """
     return _core.kernel()
 
 
 def available_kernels() -> tuple[str, ...]:
-    """The kernels that this processor runs, slowest first.
+    """The kernels that this processor supports, slowest first.
 
     Examples
     --------
     >>> import radscore as rs
-    >>> rs.available_kernels()[0]
+    >>> rs.kernels.available_kernels()[0]
     'scalar'
     """
     return tuple(_core.available_kernels())
 
 
 def set_kernel(name: str) -> None:
-    """Forces a kernel for the whole process: to compare speeds, or to rule a kernel out.
+    """Sets the kernel of the whole process, to compare speeds or to rule a kernel out.
 
     The environment variable ``RADSCORE_KERNEL`` does the same from the start.
 
@@ -49,14 +49,14 @@ def set_kernel(name: str) -> None:
     Raises
     ------
     ArgumentError
-        If there is no such kernel, or the processor does not run it.
+        If there is no such kernel, or the processor does not support it.
 
     Examples
     --------
     >>> import radscore as rs
-    >>> rs.set_kernel("scalar")
-    >>> rs.kernel()
+    >>> rs.kernels.set_kernel("scalar")
+    >>> rs.kernels.kernel()
     'scalar'
-    >>> rs.set_kernel("auto")
+    >>> rs.kernels.set_kernel("auto")
     """
     _core.set_kernel(name)

@@ -1,4 +1,4 @@
-"""`Progress`: what every `progress=` callback is called with."""
+"""`Progress`: what every `progress=` callback receives."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["Progress"]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a long call has got.
+    """How far a long call has come.
 
     Attributes
     ----------
     done : int
         Work done so far, in the call's own measure: bytes of a corpus, steps of a run, prompts.
     total : int or None
-        All of it, in the same measure; None where nothing tells.
+        All of it, in the same measure; None if nobody knows.
     tokens : int
         Tokens read, scored or written so far, including those of an earlier, interrupted call.
     """

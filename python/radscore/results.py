@@ -1,20 +1,26 @@
-"""What a test returns: statistic, p-value, and everything that a sceptic asks for."""
+"""What scoring and the tests of models return: statistic, p-value, and what a sceptic asks for."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
+from radscore.stats.fdr import FalseDiscoveryResult, false_discovery
+from radscore.stats.intervals import ShareInterval, share_interval
+from radscore.stats.result import Evidence, Result
 
 if TYPE_CHECKING:
-    from radscore.stats import FalseDiscoveryResult, ShareInterval, WeightedResult
+    from collections.abc import Mapping
+
+    from radscore.stats import DecoyResult, WeightedResult
 
 __all__ = [
+    "STATUS_NAMES",
     "CurvePoint",
     "DocumentScores",
     "ModelResult",
@@ -26,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One point of the curve: after so many tokens, so many units scored, and the statistic."""
+    """One point of a curve: the test after so many tokens."""
 
     n_tokens: int
     n_scored: int
@@ -35,26 +41,26 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, repr=False)
-class ScoreResult:
-    """Result of a watermark test.
+class ScoreResult(Evidence):
+    """Result of a watermark test of text.
 
     Attributes
     ----------
     statistic : float
         Green units, sum of scores, or weighted sum of g-values (`method` names its law); with
         weights ``sum of w (score - mean)``.
+    pvalue, log10_pvalue : float
+        Probability under H0 (the text does not depend on the key) of a statistic at least this
+        large. `pvalue` underflows to 0 below 1e-308, `log10_pvalue` never. NaN where no valid
+        p-value exists: `method` says why.
     n_scored : int
         Distinct units that were scored.
     n_green : int or None
-        Green units, for green-list schemes.
-    pvalue, log10_pvalue : float
-        Probability under H0 (the text does not depend on the key) of a statistic at least this
-        large. `pvalue` underflows to 0 below 1e-308, `log10_pvalue` never. NaN under the rule
-        ``none``, for which no valid p-value exists.
+        Green units, for green-list schemes without weights.
     method : str
         How the p-value was computed, and whether it is exact or a bound.
     expected, zscore : float
-        The statistic's exact mean under H0, and the distance from it in standard deviations.
+        The statistic's exact mean under H0, and its distance from that in standard deviations.
     scheme, fingerprint : str
         Name of the scheme, and the fingerprint of its parameters and key.
     parameters : dict
@@ -62,16 +68,16 @@ class ScoreResult:
     version : str
         Of radscore.
     dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
-        The rules, and the fingerprint of the filter; with `start` None the scheme's
-        `first_position` is the first that is scored.
+        The rules, and the fingerprint of the filter. With `start` None scoring begins at the
+        scheme's `first_position`.
     n_documents, n_short_documents, n_tokens, n_windows : int
         What was read; short documents have no window.
     n_excluded, n_filtered, n_duplicates, n_keyless : int
-        Windows that the prompts, the filter and the deduplication removed, and distinct windows
-        whose random draw does not depend on the key (a seed that is a product with token id 0,
-        say), which the rule ``unit`` leaves out.
+        Windows removed by the prompts, the filter and the deduplication, and distinct windows
+        whose random draw does not depend on the key (if a seed is a product with token id 0, say),
+        which the rule ``unit`` leaves out.
     n_skipped : int
-        Records of a corpus that could not be read and were left out.
+        Records of a corpus that could not be read.
     notes : tuple of str
         What limits the validity of the p-value, if anything does.
     curve : tuple of CurvePoint
@@ -80,11 +86,10 @@ class ScoreResult:
         With weights: the bound, and the normal and saddlepoint approximations beside it.
     """
 
-    statistic: float
+    _hidden: ClassVar[tuple[str, ...]] = ("weighted",)
+
     n_scored: int
     n_green: int | None
-    pvalue: float
-    log10_pvalue: float
     method: str
     expected: float
     zscore: float
@@ -113,8 +118,8 @@ class ScoreResult:
     def confidence_interval(self, confidence_level: float = 0.95) -> ShareInterval:
         """Clopper-Pearson interval of the share of green units, given the key.
 
-        It takes units to be green independently with one probability, and does not cover the luck
-        of the key; see `radscore.stats.share_interval`.
+        It assumes that units are green independently with one probability, and does not cover the
+        luck of the key; see `radscore.stats.share_interval`.
 
         Raises
         ------
@@ -125,15 +130,11 @@ class ScoreResult:
             raise ArgumentError(
                 "only an unweighted count of distinct green units has a confidence interval"
             )
-        from radscore.stats import share_interval
-
         return share_interval(self.n_green, self.n_scored, confidence_level)
 
     def without_pvalue(self, why: str) -> ScoreResult:
         """The same numbers where no p-value can be given."""
-        return replace(
-            self,
-            pvalue=math.nan,
+        return self.replace(
             log10_pvalue=math.nan,
             zscore=math.nan,
             method=f"none: {why}",
@@ -141,67 +142,46 @@ class ScoreResult:
             curve=tuple(replace(point, log10_pvalue=math.nan) for point in self.curve),
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON (NaN as None)."""
-        return {f.name: plain_value(getattr(self, f.name)) for f in fields(self)}
+    def _rows(self) -> list[tuple[str, Any]]:
+        rows = dict(super()._rows())
+        rows["curve"] = _points(self.curve)
+        return list(rows.items())
 
-    def __repr__(self) -> str:
-        names = [f.name for f in fields(self) if f.name not in ("curve", "notes", "weighted")]
-        width = max(map(len, names))
-        lines = [f"{name:>{width}}: {_show(getattr(self, name))}" for name in names]
-        lines += [f"{'note':>{width}}: {note}" for note in self.notes]
-        if self.curve:
-            lines.append(f"{'curve':>{width}}: {len(self.curve)} points")
-        return "\n".join([f"{type(self).__name__}:", *lines])
-
-
-def plain_value(value: Any) -> Any:
-    """A value as JSON knows it."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, np.ndarray):
-        return plain_value(value.tolist())
-    if is_dataclass(value):
-        return {f.name: plain_value(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, np.generic):
-        return plain_value(value.item())
-    if isinstance(value, dict):
-        return {key: plain_value(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_value(inner) for inner in value]
-    # What JSON does not know (a Fraction, say) is shown as text.
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return str(value)
+    def _brief(self) -> str:
+        return f"p-value {self.pvalue:.6g}, {self.n_scored:,} scored"
 
 
 @dataclass(frozen=True, repr=False)
-class ModelResult:
-    """Result of a test whether a model was trained on watermarked text.
+class ModelResult(Result):
+    """Result of a test of whether a model was trained on watermarked text.
 
     Attributes
     ----------
     setting : str
-        What was known: "open" or "closed", and the text that was read or asked for.
+        What was known ("open" or "closed"), and which text was read or asked for.
     weighting : str
-        How windows were weighted: "prediction", "mass", "contrast", "plain", "counts".
+        How windows were weighted: "prediction", "mass", "contrast", "plain" or "counts".
     score : ScoreResult
         The test of the watermark in what the model predicted or answered.
-    log10_pvalue, pvalue : float
-        Of the whole test: the score's, after the correction for `n_tests`.
+    pvalue, log10_pvalue : float
+        Of the whole test: the score's, corrected for `n_tests`.
     n_tests : int
-        Tests of which the smallest p-value was taken (Bonferroni's correction); 1 for one test.
+        Tests of which the smallest p-value was taken (Bonferroni's correction).
     model, reference : str or None
         Fingerprints of the suspect and of the reference.
     removed : dict
-        What was not scored, by reason, in windows (or positions, where the name says so).
+        What was not scored, by reason, in windows (or in what the reason names).
     notes : tuple of str
         What the result assumes, and what limits its validity.
+    decoys : DecoyResult or None
+        The same statistic under decoy keys, if asked for.
     """
+
+    _derived: ClassVar[Mapping[str, str]] = {
+        "statistic": "weighting",
+        "n_scored": "weighting",
+        "pvalue": "weighting",
+    }
 
     setting: str
     weighting: str
@@ -212,6 +192,7 @@ class ModelResult:
     reference: str | None = None
     removed: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    decoys: DecoyResult | None = None
 
     @property
     def pvalue(self) -> float:
@@ -220,7 +201,7 @@ class ModelResult:
 
     @property
     def statistic(self) -> float:
-        """The score's."""
+        """That of the score."""
         return self.score.statistic
 
     @property
@@ -233,44 +214,40 @@ class ModelResult:
         """How the score grew with the tokens read."""
         return self.score.curve
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields, and the score's main ones, ready for JSON (NaN as None)."""
-        main = {name: getattr(self, name) for name in ("statistic", "n_scored", "pvalue")}
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "score"}
-        return {**plain_value({**main, **own}), "score": self.score.to_dict()}
-
-    def __repr__(self) -> str:
-        shown: dict[str, Any] = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("notes", "score")
-        }
-        shown |= {"pvalue": self.pvalue, "statistic": self.statistic, "n_scored": self.n_scored}
-        shown |= {"zscore": self.score.zscore, "method": self.score.method}
-        shown |= {"scheme": self.score.scheme, "fingerprint": self.score.fingerprint}
-        width = max(map(len, shown))
-        lines = [f"{name:>{width}}: {_show(value)}" for name, value in shown.items()]
-        lines += [f"{'note':>{width}}: {note}" for note in (*self.notes, *self.score.notes)]
-        return "\n".join([f"{type(self).__name__}:", *lines])
+    def _rows(self) -> list[tuple[str, Any]]:
+        rows = dict(super()._rows())
+        del rows["score"]
+        score = self.score
+        rows["removed"] = {why: number for why, number in self.removed.items() if number}
+        rows |= {"zscore": score.zscore, "method": score.method, "scheme": score.scheme}
+        rows |= {"fingerprint": score.fingerprint, "curve": _points(score.curve)}
+        return list((rows | {"notes": (*self.notes, *score.notes)}).items())
 
 
-@dataclass(frozen=True, repr=False)
-class DocumentScores:
-    """Each document as a test of its own; arrays with one entry a document.
+def _points(curve: tuple[CurvePoint, ...]) -> str | tuple[()]:
+    """A curve as a row shows it."""
+    return f"{len(curve)} points" if curve else ()
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class DocumentScores(Result):
+    """Each document as a test of its own; arrays with one entry per document.
 
     Attributes
     ----------
     n_windows, n_excluded, n_filtered, n_duplicates, n_keyless, n_scored : ndarray of uint64
         As in `ScoreResult`; repetitions count once within a document.
     n_shared : ndarray of uint64
-        Units that were left out because `max_sharing` earlier documents hold them.
+        Units left out because `max_sharing` earlier documents hold them.
     n_common : ndarray of uint64
-        Of those scored, units that at least one earlier document holds too.
+        Scored units that at least one earlier document holds too.
     copy_of : ndarray of int64
-        The first document with exactly the same units, whose test this one shares; -1 where there
-        is none.
+        The first document with exactly the same units, whose test this one shares; -1 if there is
+        none.
     statistic : ndarray of float64
         Green units, or the sum of scores.
     pvalue, log10_pvalue : ndarray of float64
-        1 and 0 where nothing was scored; NaN where none can be given; `method` says why.
+        1 and 0 where nothing was scored; NaN where no p-value can be given: `method` says why.
     method : str
         How the p-values were computed.
     notes : tuple of str
@@ -278,10 +255,12 @@ class DocumentScores:
     scheme, fingerprint, dedup, start, prompt_role, filter
         As in `ScoreResult`.
     max_contexts : int or None
-        Distinct contexts of a document that were scored at most.
+        Most distinct contexts scored per document.
     max_sharing : int or None
-        Documents in which a unit is evidence.
+        Number of documents in which a unit is evidence.
     """
+
+    _derived: ClassVar[Mapping[str, str]] = {"pvalue": "statistic"}
 
     n_windows: npt.NDArray[np.uint64]
     n_excluded: npt.NDArray[np.uint64]
@@ -293,7 +272,6 @@ class DocumentScores:
     n_common: npt.NDArray[np.uint64]
     copy_of: npt.NDArray[np.int64]
     statistic: npt.NDArray[np.float64]
-    pvalue: npt.NDArray[np.float64]
     log10_pvalue: npt.NDArray[np.float64]
     method: str
     notes: tuple[str, ...]
@@ -306,6 +284,11 @@ class DocumentScores:
     max_contexts: int | None
     max_sharing: int | None
 
+    @property
+    def pvalue(self) -> npt.NDArray[np.float64]:
+        """10 to the power of `log10_pvalue`."""
+        return np.asarray(10.0**self.log10_pvalue)
+
     def __len__(self) -> int:
         return len(self.n_scored)
 
@@ -313,20 +296,19 @@ class DocumentScores:
         """Which documents carry the watermark, at a false discovery rate of at most `level`.
 
         See `radscore.stats.false_discovery` (Benjamini and Hochberg). Documents without a scored
-        unit are no tests, and a document and its copies are one (`n_tests`), whose result all of
-        them have: `n_rejected` counts documents.
+        unit are not tests. A document and its copies are one test (`n_tests`) and share its
+        result, but `n_rejected` counts all of them.
         """
         return discoveries(self.log10_pvalue, self.n_scored > 0, self.copy_of, level)
 
-    def __repr__(self) -> str:
-        finite = self.log10_pvalue[np.isfinite(self.log10_pvalue)]
-        least = f"{finite.min():.6g}" if len(finite) else "none"
-        notes = "".join(f"\n  note: {note}" for note in self.notes)
-        return (
-            f"DocumentScores(n_documents={len(self)}, n_scored={int(self.n_scored.sum())}, "
-            f"least log10_pvalue={least}, scheme='{self.scheme}', "
-            f"fingerprint='{self.fingerprint}', dedup='{self.dedup}'){notes}"
-        )
+    def _rows(self) -> list[tuple[str, Any]]:
+        known = self.log10_pvalue[np.isfinite(self.log10_pvalue)]
+        totals = [
+            ("n_documents", len(self)),
+            ("n_scored", int(self.n_scored.sum())),
+            ("least log10_pvalue", float(known.min()) if len(known) else None),
+        ]
+        return totals + [row for row in super()._rows() if not isinstance(row[1], np.ndarray)]
 
 
 def discoveries(
@@ -335,31 +317,29 @@ def discoveries(
     copy_of: npt.NDArray[np.int64],
     level: float,
 ) -> FalseDiscoveryResult:
-    """Benjamini and Hochberg's procedure over documents, of which copies are no further tests."""
-    from radscore.stats import false_discovery
-
+    """Benjamini and Hochberg's procedure over documents; copies are not further tests."""
     copies = tested & (copy_of >= 0)
     found = false_discovery(np.where(tested & ~copies, log10_pvalues, np.nan), level)
     for column in (found.log10_pvalues, found.log10_qvalues, found.rejected):
         column[copies] = column[copy_of[copies]]
-    return replace(found, n_rejected=int(found.rejected.sum()))
+    return found.replace(n_rejected=int(found.rejected.sum()))
 
 
-#: Why a position is scored or not; the index is the status code.
-STATUS_NAMES = ("scored", "no context", "excluded", "filtered", "duplicate", "keyless")
+#: Why a position is scored or not, by status code.
+STATUS_NAMES: Final = ("scored", "no context", "excluded", "filtered", "duplicate", "keyless")
 
 
-@dataclass(frozen=True, repr=False)
-class Positions:
-    """The fate of every token of some documents as a target.
+@dataclass(frozen=True, repr=False, eq=False)
+class Positions(Result):
+    """What became of every token of some documents as a target.
 
     Attributes
     ----------
     status : ndarray of uint8, shape (n_tokens,)
         0 scored, 1 no whole context (or before `start`), 2 excluded by the prompt, 3 removed by
-        the filter, 4 a repetition, 5 a draw that does not depend on the key.
+        the filter, 4 a repetition, 5 a draw that does not depend on the key: see `STATUS_NAMES`.
     scores : ndarray of float64, shape (n_tokens,)
-        The score where scored (1 green, 0 red; a real score; the mean g-value), else NaN.
+        The score if scored (1 green, 0 red; a real score; the mean g-value), else NaN.
     """
 
     status: npt.NDArray[np.uint8]
@@ -370,7 +350,6 @@ class Positions:
         """Which positions are scored, shape (n_tokens,)."""
         return np.equal(self.status, 0)
 
-    def __repr__(self) -> str:
-        counts = np.bincount(self.status, minlength=len(STATUS_NAMES))
-        inner = ", ".join(f"{name}={n}" for name, n in zip(STATUS_NAMES, counts, strict=True))
-        return f"Positions(n_tokens={len(self.status)}, {inner})"
+    def _rows(self) -> list[tuple[str, Any]]:
+        counts = np.bincount(self.status, minlength=len(STATUS_NAMES)).tolist()
+        return [("n_tokens", len(self.status)), *zip(STATUS_NAMES, counts, strict=True)]

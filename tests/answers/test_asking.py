@@ -20,7 +20,7 @@ KEY = "sk-test-0123456789abcdef"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Retries wait milliseconds; no key but what a test sets."""
-    monkeypatch.setattr("radscore.answers.asking._FIRST_WAIT", 0.005)
+    monkeypatch.setattr("radscore.answers.workers._FIRST_WAIT", 0.005)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -114,7 +114,7 @@ def test_what_does_not_pass_is_recorded_and_asked_again_later(stub, tmp_path, na
     assert times == 1
     (record,) = [one for one in records(out) if "error" in one]
     assert (record["error"], record["attempts"], record["prompt"]) == (failed, 3, "bad")
-    assert open_answers(out, text_field="text", tokenizer=DEMO_TOKENIZER).n_failed == 1
+    assert open_answers(out, field="text", tokenizer=DEMO_TOKENIZER).n_failed == 1
     stub.script.clear()
     again = run(stub, ["bad", "good"], out)
     assert (again.n_before, again.n_answered) == (1, 1)
@@ -221,7 +221,7 @@ def test_a_line_end_is_no_part_of_a_key(stub, monkeypatch, cli, asked):
 @pytest.mark.parametrize("between", ["\r\n", "\n", "\x1b", "\x7f", "\u2019", "\u00a0", "\ufeff"])
 def test_a_key_that_no_header_can_hold_is_refused_unseen(stub, monkeypatch, cli, asked, between):
     monkeypatch.setenv("MY_KEY", f"gsk_0123{between}456789")
-    with pytest.raises(rs.ArgumentError, match="api_key_env must name a variable") as caught:
+    with pytest.raises(rs.errors.ArgumentError, match="api_key_env must name a variable") as caught:
         run(stub, ["a"], "a.jsonl", api_key_env="MY_KEY")
     done = cli(*asked, "--endpoint", stub.url, "--out", "a.jsonl", "--api-key-env", "MY_KEY")
     assert done.code == 2
@@ -332,7 +332,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr("radscore.answers.asking.Rate", made.rate)
+    monkeypatch.setattr("radscore.answers.workers.Rate", made.rate)
     return made
 
 
@@ -461,12 +461,15 @@ def test_changed_settings_are_refused_unless_told(stub, tmp_path):
     out = tmp_path / "a.jsonl"
     run(stub, ["a"], out, max_tokens=10, extra={"stop": ("x", "y")})
     assert run(stub, ["a"], out, max_tokens=10, extra={"stop": ["x", "y"]}).n_before == 1
-    with pytest.raises(rs.ArgumentError, match=r"max_tokens 10, not 11.*extra"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"max_tokens 10, not 11.*extra"):
         run(stub, ["a", "b"], out, max_tokens=11)
     assert stub.seen == ["a"]
     report = run(stub, ["a", "b"], out, max_tokens=11, accept_changes=True)
     assert (report.n_before, report.n_answered) == (1, 1)
     assert [one["settings"]["max_tokens"] for one in records(out)] == [10, 11]
+    report = run(stub, ["a"], out, max_tokens=12, fresh=True)
+    assert (report.n_before, report.n_answered, report.requests) == (0, 1, 1)
+    assert [one["settings"]["max_tokens"] for one in records(out)] == [12]
 
 
 @pytest.mark.parametrize(
@@ -514,16 +517,16 @@ def test_changed_settings_are_refused_unless_told(stub, tmp_path):
     ],
 )
 def test_arguments_that_are_not_allowed(stub, tmp_path, options, match):
-    with pytest.raises(rs.ArgumentError, match=match):
+    with pytest.raises(rs.errors.ArgumentError, match=match):
         run(stub, ["a"], tmp_path / "a.jsonl", **options)
     assert stub.seen == []
     assert not (tmp_path / "a.jsonl").exists()
 
 
 def test_text_that_is_no_text_and_no_prompts(stub, tmp_path):
-    with pytest.raises(rs.ArgumentError, match="prompt 1 is no text"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompt 1 is not text"):
         run(stub, ["a", "\ud800"], tmp_path / "a.jsonl")
-    with pytest.raises(rs.ArgumentError, match="prompts must not be empty"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompts must not be empty"):
         run(stub, [], tmp_path / "a.jsonl")
 
 
@@ -549,6 +552,6 @@ def test_a_full_disk_is_told_as_it_is(stub, tmp_path, monkeypatch):
     def full(fd, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("radscore.answers.journal.os.write", full)
+    monkeypatch.setattr("radscore.models.journal.os.write", full)
     with pytest.raises(OSError, match="No space left"):
         run(stub, ["a", "b", "c"], tmp_path / "a.jsonl")

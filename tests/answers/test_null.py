@@ -12,8 +12,9 @@ import pytest
 import radscore as rs
 from radscore.answers.grouping import count_windows, kept_windows
 from radscore.answers.weights import CONTRASTS, COUNTS, DEFAULT_CONTRAST, DEFAULT_COUNT
-from radscore.audits.closed import add_weighted
+from radscore.audits.answer_scorer import add_weighted
 from radscore.audits.closed import test_closed as closed
+from radscore.scoring.evidence import score_result
 from radscore.stats import BernoulliLaw
 from scipy.stats import kstest
 
@@ -42,17 +43,6 @@ def human():
     return rs.Documents.of(ids[::2].copy()), rs.Documents.of(ids[1::2].copy())
 
 
-def uniform_over_steps(scheme, tallies, seed=7):
-    """p-values of unweighted counts, spread over their steps where they are whole numbers."""
-    law = scheme.null_law
-    n = np.array([tally.n_scored for tally in tallies])
-    if not isinstance(law, BernoulliLaw):
-        return law.sf(np.array([tally.score_sum for tally in tallies]), n)
-    green = np.array([tally.n_green for tally in tallies], dtype=float)
-    above, here = law.sf(green + 1, n), law.sf(green, n)
-    return above + np.random.default_rng(seed).random(len(tallies)) * (here - above)
-
-
 def zscores(scheme, tallies):
     law = scheme.null_law
     total = np.array([t.sum_weight_score - law.mean * t.sum_weight for t in tallies])
@@ -67,7 +57,10 @@ def share_below(level, scorer, order):
     tallies = scorer.tallies()
 
     def small(place):
-        return scorer._result(order[place], tallies[order[place]], []).pvalue <= level
+        i = order[place]
+        units = scorer.core.weighted_units(i)
+        result = score_result(tallies[i], scorer.schemes[i], scorer.rules, units=units)
+        return result.pvalue <= level
 
     return bisect.bisect_left(range(len(order)), True, key=lambda place: not small(place)) / len(
         order
@@ -103,21 +96,6 @@ def test_weighted_pvalues_hold_over_keys(name, human):
             for level in (0.5, 0.1, 0.02):
                 share = share_below(level, scorer, order)
                 assert share <= level + 4 * np.sqrt(level / N_KEYS), way
-
-
-@pytest.mark.parametrize("name", SCHEMES)
-def test_plain_pvalues_are_uniform_over_keys_and_repetitions_break_them(name, human):
-    scheme = SCHEMES[name]
-    decoys = scheme.decoys(N_KEYS, seed=4)
-    # A model that says the same again and again.
-    said = rs.Documents.of(list(human[0])[:5] * 8)
-    found = {}
-    for dedup in ("unit", "none"):
-        scorer = rs.Scorer(decoys, dedup)
-        scorer.add(said)
-        found[dedup] = kstest(uniform_over_steps(scheme, scorer.tallies()), "uniform").pvalue
-    assert found["unit"] > LEVEL
-    assert found["none"] < 1e-10
 
 
 def test_the_smaller_of_two_is_corrected(human):

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import radscore as rs
-from radscore.answers import Journal, ask, open_answers, read_prompts
+from radscore.answers import ask, open_answers, read_prompts
 from radscore.answers.local import ask_local
-from radscore.answers.prompts import questions_of
+from radscore.models.journal import Journal
+from radscore.models.questions import questions_of
 from tokenizers import Tokenizer
 
 from .conftest import DEMO, records
@@ -54,9 +55,9 @@ def test_text_and_ids_of_jsonl_and_parquet_are_the_same(tmp_path):
     assert len(both) == 6
     as_ids = [{"q": ids(p), "a": ids(t)} for p, t in zip(prompts, texts, strict=True)]
     path = write(tmp_path / "ids.jsonl", as_ids)
-    read = open_answers(path, prompt_field="q", text_field="a")
+    read = open_answers(path, prompt_field="q", field="a")
     assert [document.tolist() for document in read.documents] == [ids(t) for t in texts]
-    assert open_answers(path, prompt_field=None, text_field="a").prompts is None
+    assert open_answers(path, prompt_field=None, field="a").prompts is None
 
 
 def test_which_field_is_read(tmp_path):
@@ -65,12 +66,12 @@ def test_which_field_is_read(tmp_path):
     assert open_answers(path, tokenizer=TOKENIZER).documents[0].tolist() == ids("Who?")
     no_text = write(tmp_path / "y.jsonl", [{"prompt": [7], "tokens": [1, 2]}])
     assert open_answers(no_text).documents[0].tolist() == [1, 2]
-    assert "as it stands" in open_answers(no_text, tokenizer=TOKENIZER).notes[0]
+    assert "there is no text" in open_answers(no_text, tokenizer=TOKENIZER).notes[0]
     for path, match in (
         (write(tmp_path / "z.jsonl", [{"prompt": "p", "text": "t"}]), "give a tokenizer"),
         (write(tmp_path / "w.jsonl", [{"prompt": "p"}]), "no field 'token_ids'"),
     ):
-        with pytest.raises(rs.CorpusError, match=match):
+        with pytest.raises(rs.errors.CorpusError, match=match):
             open_answers(path)
 
 
@@ -78,16 +79,18 @@ def test_bad_records_are_named_or_counted(tmp_path):
     path = tmp_path / "x.jsonl"
     rows = ['{"prompt": "p", "text": "t"}', "{", '{"text": "t"}', '{"prompt": "p", "text": 5}', "7"]
     path.write_text("\n".join(rows) + "\n")
-    with pytest.raises(rs.CorpusError, match=r"x\.jsonl:2: not JSON"):
+    with pytest.raises(rs.errors.CorpusError, match=r"x\.jsonl:2: not JSON"):
         open_answers(path, tokenizer=TOKENIZER)
     answers = open_answers(path, tokenizer=TOKENIZER, on_error="skip")
     assert (len(answers), answers.skipped.count) == (1, 4)
     assert "x.jsonl:3: no field 'prompt'" in answers.skipped.examples[1]
-    with pytest.raises(rs.CorpusError, match=r"x\.jsonl:1: no field 'nix'; there is: prompt, text"):
-        open_answers(path, tokenizer=TOKENIZER, text_field="nix")
+    with pytest.raises(
+        rs.errors.CorpusError, match=r"x\.jsonl:1: no field 'nix'; the fields are: prompt, text"
+    ):
+        open_answers(path, tokenizer=TOKENIZER, field="nix")
     empty = tmp_path / "e.jsonl"
     empty.write_text("")
-    with pytest.raises(rs.CorpusError, match="no answers in"):
+    with pytest.raises(rs.errors.CorpusError, match="no answers in"):
         open_answers(empty, tokenizer=TOKENIZER)
 
 
@@ -105,7 +108,7 @@ def test_failures_are_counted_once_and_not_after_an_answer(tmp_path):
     assert answers.prompt_ids == {two.prompt_id, three.prompt_id}
     with Journal(tmp_path / "y.jsonl", {"model": "m"}) as journal:
         journal.answer(one, {"error": "500"})
-    with pytest.raises(rs.CorpusError, match=r"no answers in .*; 1 questions failed"):
+    with pytest.raises(rs.errors.CorpusError, match=r"no answers in .*; 1 questions failed"):
         open_answers(tmp_path / "y.jsonl", tokenizer=TOKENIZER)
 
 
@@ -115,21 +118,21 @@ def test_failures_are_counted_once_and_not_after_an_answer(tmp_path):
 def test_prompts_that_are_none(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text("\n\n")
-    with pytest.raises(rs.CorpusError, match=r"no prompts in .*p\.jsonl"):
+    with pytest.raises(rs.errors.CorpusError, match=r"no prompts in .*p\.jsonl"):
         read_prompts(path)
     for row, match in (
         ('{"prompt": 5}', r"p\.jsonl:1: field 'prompt' must hold text, not int"),
-        ('{"question": "x"}', "no field 'prompt'; there is: question"),
+        ('{"question": "x"}', "no field 'prompt'; the fields are: question"),
         ('{"prompt": "\\ud800"}', "lone surrogate"),
         ('"x"', "must be a JSON object"),
         ("{", "not JSON"),
     ):
         path.write_text(row + "\n")
-        with pytest.raises(rs.CorpusError, match=match):
+        with pytest.raises(rs.errors.CorpusError, match=match):
             read_prompts(path)
     path.write_text('{"question": "x"}\n')
     assert read_prompts(path, "question") == ["x"]
-    with pytest.raises(rs.CorpusError, match="no such file or folder"):
+    with pytest.raises(rs.errors.CorpusError, match="no such file or folder"):
         read_prompts(tmp_path / "missing.jsonl")
 
 
@@ -172,7 +175,7 @@ def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
         journal.answer(two, content)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + tail)
-    with pytest.raises(rs.ArgumentError, match="m 1, not 2"):
+    with pytest.raises(rs.errors.ArgumentError, match="m 1, not 2"):
         Journal(path, {"m": 2})
     assert path.read_bytes() == whole[:-1] + tail
     with Journal(path, {"m": 1}) as journal:
@@ -180,7 +183,7 @@ def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
         assert path.read_bytes() == whole
         left = [three] if "text" in content else [two, three]
         assert journal.missing([one, two, three]) == left
-        assert journal.totals.requests == content.get("attempts", 0)
+        assert journal.usage.requests == content.get("attempts", 0)
         journal.answer(three, {"text": "C"})
     assert path.read_bytes().startswith(whole)
     assert len(records(path)) == 3
@@ -198,12 +201,27 @@ def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
         '{"a": 1}\n{',
     ],
 )
-def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path, content):
+def test_a_file_that_is_not_a_journal_stays_as_it_is(tmp_path, content):
     path = tmp_path / "j"
     path.write_text(content)
-    with pytest.raises(rs.StateError, match="j:1: this is no record of an answer"):
-        Journal(path, {})
+    for fresh in (False, True):
+        with pytest.raises(rs.errors.StateError, match="j:1: not a record of an answer"):
+            Journal(path, {}, fresh=fresh)
     assert path.read_text() == content
+
+
+def test_starting_over_drops_the_records(tmp_path):
+    path = tmp_path / "j"
+    one, two = questions_of(["a", "b"])
+    with Journal(path, {"m": 1}) as journal:
+        journal.answer(one, {"text": "A", "attempts": 1})
+    with path.open("a") as file:
+        file.write('{"prompt_id": "torn')
+    with Journal(path, {"m": 2}, fresh=True) as journal:
+        assert (journal.cut, journal.usage.requests) == (False, 0)
+        assert journal.missing([one, two]) == [one, two]
+        journal.answer(two, {"text": "B"})
+    assert [(row["text"], row["settings"]) for row in records(path)] == [("B", {"m": 2})]
 
 
 def test_a_damaged_line_in_the_middle_is_not_passed_over(tmp_path):
@@ -213,14 +231,14 @@ def test_a_damaged_line_in_the_middle_is_not_passed_over(tmp_path):
             journal.answer(question, {"text": "A"})
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1][:20] + b"\n" + lines[2])
-    with pytest.raises(rs.StateError, match="j:2: "):
+    with pytest.raises(rs.errors.StateError, match="j:2: "):
         Journal(path, {})
 
 
 def test_one_writer_at_a_time(tmp_path):
     with (
         Journal(tmp_path / "j", {}),
-        pytest.raises(rs.StateError, match="another process is writing"),
+        pytest.raises(rs.errors.StateError, match="another process is writing"),
     ):
         Journal(tmp_path / "j", {})
     Journal(tmp_path / "j", {}).close()
@@ -255,7 +273,7 @@ def test_local_answers_depend_on_their_seed_alone(model_folder, tmp_path):
     assert len({tuple(tokens) for tokens in two.values()}) == 14
     again = ask_local(prompts, tmp_path / "a", **options)
     assert (again.n_before, again.n_answered) == (7, 0)
-    with pytest.raises(rs.ArgumentError, match=r"temperature 0\.9, not 0\.5"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"temperature 0\.9, not 0\.5"):
         ask_local(prompts, tmp_path / "a", **{**options, "temperature": 0.5})
 
 
@@ -281,7 +299,7 @@ def test_a_model_without_a_chat_template_says_so(model_folder, tmp_path):
 
     language = load_model(model_folder)
     language.tokenizer.chat_template = None
-    with pytest.raises(rs.ModelError, match="no chat template; with api='completions'"):
+    with pytest.raises(rs.errors.ModelError, match="no chat template; with api='completions'"):
         ask_local(["a"], tmp_path / "a", model=language)
 
 
@@ -289,7 +307,7 @@ def test_a_model_without_a_chat_template_says_so(model_folder, tmp_path):
 
 
 def test_ask_exit_codes(stub, cli, prompts_file, monkeypatch, tmp_path):
-    monkeypatch.setattr("radscore.answers.asking._FIRST_WAIT", 0.001)
+    monkeypatch.setattr("radscore.answers.workers._FIRST_WAIT", 0.001)
     prompts = prompts_file(["a", "b"])
     common = ["ask", "--prompts", prompts, "--endpoint", stub.url, "--model", "m", "--retries", 1]
     stub.script["b"] = [{"status": 500, "body": "down"}]
@@ -335,9 +353,9 @@ def test_ask_shows_progress_with_the_time_that_is_left(stub, cli, prompts_file, 
         (["--endpoint", "http://h/v1", "--model", "m", "--extra", '{"a": NaN}'],
          "--extra must be a JSON object"),
         (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1"],
-         "--max-cost needs --price-in and --price-out, each of"),
+         "--max-cost needs --price-in and --price-out, each per"),
         (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1", "--price-in", "1"],
-         "--max-cost needs --price-in and --price-out, each of"),
+         "--max-cost needs --price-in and --price-out, each per"),
         (["--endpoint", "http://h:99999/v1", "--model", "m"], "--endpoint must be a URL"),
         (["--endpoint", "http://[::1/v1", "--model", "m"], "--endpoint must be a URL"),
     ],
@@ -462,6 +480,6 @@ def test_asking_needs_its_extra(monkeypatch, tmp_path):
     import sys
 
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(rs.ModelError, match=r"install radscore\[api\]"):
+    with pytest.raises(rs.errors.ModelError, match=r"install radscore\[api\]"):
         ask(["a"], tmp_path / "x", endpoint="http://127.0.0.1:1/v1", model="m")
     assert not (tmp_path / "x").exists()

@@ -128,12 +128,12 @@ def test_ctrl_c_ends_it_in_order(server, prompts_file, tmp_path):
 
 
 def test_a_server_that_is_killed_and_started_again(server, tmp_path, monkeypatch):
-    monkeypatch.setattr("radscore.answers.asking._LONGEST_WAIT", 0.5)
+    monkeypatch.setattr("radscore.answers.workers._LONGEST_WAIT", 0.5)
     out = tmp_path / "a.jsonl"
     reports = []
     five, killed = threading.Event(), threading.Event()
 
-    def progress(n_questions, n_tokens):
+    def progress(_):
         """After five answers nothing more is read until the server is dead."""
         if n_lines(out) >= 5:
             five.set()

@@ -10,7 +10,7 @@ import radscore as rs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.answers import weights as w
-from radscore.answers.grouping import Counts, count_windows, in_filter, kept_windows
+from radscore.answers.grouping import WindowCounts, count_windows, in_filter, kept_windows
 
 VOCAB = 6
 
@@ -109,13 +109,13 @@ def test_padded_windows_are_those_of_the_scorer(name, documents, prompts, width,
     kept = kept_windows(answers, scheme, prompts=asked)
     if kgrams is not None:
         kept = kept.only(in_filter(kept.contexts, scheme, kgrams, by_seed=False))
-    scorer = rs.Scorer(scheme, "window", filter=kgrams)
+    scorer = rs.Scorer(scheme, dedup="window", filter=kgrams)
     scorer.add(answers, asked)
     tally = scorer.tally()
     assert kept.n_windows == tally.n_windows
     assert scheme.reaches_prompt or tally.n_windows == answers.n_tokens
     assert (kept.n_excluded, kept.n_filtered) == (tally.n_excluded, tally.n_filtered)
-    pairs = rs.Scorer(scheme, "window")
+    pairs = rs.Scorer(scheme, dedup="window")
     pairs.add_pairs(kept.contexts, kept.targets)
     assert pairs.tally().score_sum == pytest.approx(tally.score_sum, rel=1e-12)
     assert pairs.tally().depth_counts == tally.depth_counts
@@ -168,7 +168,7 @@ def test_wide_windows_of_large_vocabularies_are_told_apart():
 def counts_of(a, n_a, b=0, n_b=0, share=0.5):
     """Counts of a single window."""
     one = {name: np.array([float(value)]) for name, value in locals().items()}
-    return Counts(contexts=np.zeros((1, 1), np.uint32), targets=np.zeros(1, np.uint32), **one)
+    return WindowCounts(contexts=np.zeros((1, 1), np.uint32), targets=np.zeros(1, np.uint32), **one)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_adaptive_is_smoothed_where_models_differ_by_chance_alone():
         ]
         a, b = (one.astype(float) for one in draws)
         empty = np.zeros((n, 1), np.uint32)
-        return Counts(empty, empty[:, 0], a, size, b, size, share)
+        return WindowCounts(empty, empty[:, 0], a, size, b, size, share)
 
     for spread, least, most in ((0.0, 0.9, 1.0), (1.0, 0.02, 0.5)):
         found = counts(spread)
@@ -280,5 +280,7 @@ def test_balanced_weights_of_a_context_add_to_nothing():
 
 
 def test_unknown_weights_are_refused():
-    with pytest.raises(rs.ArgumentError, match="transform must be one of difference, balanced"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match="transform must be one of difference, balanced"
+    ):
         w.weigh(counts_of(1, 1), "best", contrast=True, gamma=0.5)

@@ -5,10 +5,14 @@ targets after one context, and between contexts before one target. And whether t
 keys favour are favoured by other keys too. Both know the vocabulary's size and the tool alone.
 """
 
+import os
+
 import numpy as np
 import pytest
 import radscore as rs
 from scipy.stats import beta
+
+FULL = os.environ.get("RADSCORE_CALIBRATE") == "full"
 
 VOCAB = 2048
 COMMON = {"vocab_size": VOCAB, "context_width": 2}
@@ -133,6 +137,7 @@ def test_targets_that_some_keys_favour_are_not_favoured_by_others(name):
     assert not scheme.dependence
 
 
+@pytest.mark.skipif(not FULL, reason="a minute: make calibrate")
 def test_targets_that_a_public_table_favours():
     """The smallest of 16 entries of a million: seeds are few, and everybody knows them."""
     size, width, table, gamma = 8192, 16, 1_000_003, 0.25

@@ -8,16 +8,18 @@ probability transform): then it is exactly uniform where the null law is exact.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import radscore as rs
 from radscore.stats import BernoulliLaw, ResidueLaw, SynthIDLaw
-from scipy.stats import kstest
+from scipy.stats import beta, kstest
 
 DEMO = Path(__file__).parents[2] / "demo"
 VOCAB = 49152
+FULL = os.environ.get("RADSCORE_CALIBRATE") == "full"
 N_KEYS = 2000
 #: A right law fails a test at this level once in ten thousand seeds; seeds are fixed.
 LEVEL = 1e-4
@@ -87,7 +89,7 @@ def tallies(scheme, documents, dedup="unit", n_keys=N_KEYS, seed=1):
     decoys = scheme.decoys(n_keys, seed=seed)
     found = []
     for start in range(0, n_keys, 250):
-        scorer = rs.Scorer(decoys[start : start + 250], dedup)
+        scorer = rs.Scorer(decoys[start : start + 250], dedup=dedup)
         scorer.add(documents)
         found += scorer.tallies()
     return found
@@ -186,3 +188,20 @@ def test_weighted_pvalues_are_valid_over_keys(name, human_text):
     normal = np.array([10.0**result.weighted.log10_normal for result in results])
     assert abs(z.mean()) < 4 / np.sqrt(len(z))
     assert kstest(normal, "uniform").pvalue > LEVEL
+
+
+@pytest.mark.parametrize("method", ["mean", "weighted_mean"])
+def test_few_residues_in_many_windows(method):
+    """Text of few residues, repeated in many windows: no key finds it more often than it may."""
+    rng = np.random.default_rng(4)
+    text = rng.integers(0, 300, 20_000)
+    scheme = rs.SynthID(vocab_size=300, keys=tuple(range(1, 9)), context_width=1, method=method)
+    decoys = scheme.decoys(3000 if FULL else 600, seed=2)
+    scorer = rs.Scorer(decoys)
+    scorer.add(text)
+    pvalues = np.array([result.pvalue for result in scorer.results()])
+    for level in (0.05, 0.01, 0.001):
+        k = int((pvalues <= level).sum())
+        low = beta.ppf(0.005, k, len(pvalues) - k + 1) if k else 0.0
+        high = beta.ppf(0.995, k + 1, len(pvalues) - k)
+        assert low <= level <= high * 1.05

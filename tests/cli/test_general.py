@@ -8,16 +8,11 @@ from pathlib import Path
 import pytest
 from radscore.cli import Exit
 from radscore.cli import score as score_module
+from radscore.cli.entry import COMMANDS as REGISTERED
+from radscore.cli.entry import make_parser
 from radscore.cli.output import power_of_ten
 
-COMMANDS = [
-    ["score"],
-    ["kgrams"],
-    ["kgrams", "build"],
-    ["kgrams", "info"],
-    ["schemes"],
-    ["inspect"],
-]
+COMMANDS = [list(path) for path in make_parser().commands()]
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
@@ -26,18 +21,19 @@ def test_every_help_has_examples_and_exit_codes(cli, command):
     assert done.code == 0
     assert done.out.startswith(" ".join(["usage: radscore", *command]))
     assert "\nexamples:\n  radscore " in done.out
-    assert "\nexit codes:\n  0    done\n" in done.out
+    assert "\nexit codes:\n  0    success\n" in done.out
     for code in Exit:
         assert f"\n  {code.value:<3}  " in done.out
 
 
 def test_examples_in_help_are_understood(cli):
-    from radscore.cli.entry import make_parser
-
+    assert [path for path in COMMANDS if len(path) == 1] == [[name] for name in REGISTERED]
     for command in [[], *COMMANDS]:
-        text = cli(*command, "--help").out
+        text = cli(*command, "--help").out.replace("\\\n", "")
         examples = text.partition("examples:\n")[2].partition("\n\n")[0]
-        for line in filter(str.strip, examples.splitlines()):
+        lines = [line for line in examples.splitlines() if line.startswith("  ")]
+        assert lines
+        for line in lines:
             words = line.partition(">")[0].split()
             assert words[0] == "radscore"
             assert make_parser().parse_args(words[1:]).run
@@ -161,7 +157,7 @@ def test_a_fault_of_the_program_shows_no_detail_but_with_debug(cli, monkeypatch)
     done = cli("score", "x", "--scheme", "y")
     assert done.code == Exit.INTERNAL
     assert done.err == (
-        "radscore: error: internal fault (ValueError); run with --debug and report it\n"
+        "radscore: error: internal error (ValueError); rerun with --debug and report it\n"
     )
     done = cli("score", "x", "--scheme", "y", "--debug")
     assert "Traceback" in done.err

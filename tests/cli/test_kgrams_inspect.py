@@ -28,7 +28,7 @@ def test_the_most_frequent_and_those_that_occur_twice(cli, corpus):
     assert set(KgramSet.load("phi.rkg")) == set(ranked[:40])
     assert done.json["n_total"] == counts.total()
     assert done.json["n_distinct"] == len(counts)
-    cli("kgrams", "build", "x.jsonl", "--min-count", 2, *options)
+    cli("kgrams", "build", "x.jsonl", "--min-count", 2, *options, "--fresh")
     assert set(KgramSet.load("phi.rkg")) == {pair for pair, n in counts.items() if n >= 2}
 
 
@@ -65,7 +65,7 @@ def test_errors_of_kgrams(fails, corpus, tmp_path):
         "--width",
         3,
         *options,
-        match="of 1 document none has 3 tokens",
+        match="none of 1 document has 3 tokens",
     )
     small = ["--width", 2, "--vocab-size", 50, "--out", "phi.rkg"]
     fails("kgrams", "build", "x.jsonl", *small, match="x.jsonl:1: token id")
@@ -122,7 +122,7 @@ def test_inspect_headerless_ids(cli, tmp_path):
     odd = cli("inspect", "odd.bin")
     assert odd.code == 2
     assert odd.out.count("warning") == 1
-    assert "3 bytes are no whole number of ids: is the file cut?" in odd.out
+    assert "3 bytes are not a whole number of ids; is it cut off?" in odd.out
 
 
 def test_a_set_that_cannot_be_written_is_named(fails, corpus, monkeypatch):

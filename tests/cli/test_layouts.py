@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import radscore.cli.options as options_module
-from radscore.cli.run import ScoreRun
+from radscore.cli.score_loop import ScoreLoop
 
 DATA = Path(__file__).parents[1] / "corpus" / "data"
 DOCS = json.loads((DATA / "documents.json").read_text())
@@ -94,6 +94,8 @@ def test_formats_are_named_and_options_without_effect_refused(cli, fails, setup)
     megatron = ("score", DATA / "megatron/u2", "--scheme", "scheme.toml")
     fails(*megatron, "--dtype", "uint16", code=2, match="--dtype has no effect: files of format")
     fails(*megatron, "--field", "a", code=2, match="--field has no effect")
+    litdata = ("score", DATA / "litdata/tree", "--scheme", "scheme.toml")
+    fails(*litdata, "--dtype", "uint16", code=2, match="--dtype has no effect: files of format lit")
     mds = ("score", DATA / "mds/bytes_i8", "--scheme", "scheme.toml")
     fails(*mds, code=2, match="nothing tells the dtype of its ids; give it with --dtype")
 
@@ -119,21 +121,21 @@ def test_side_files_that_do_not_fit_are_one_line(fails, setup, tmp_path):
 def test_a_run_goes_on_in_the_middle_of_a_file(cli, setup, monkeypatch, name):
     monkeypatch.setattr(options_module, "_BATCH_TOKENS", 20)
     command = ("score", DATA / name, "--scheme", "scheme.toml", "--quiet", "--json")
-    runs, resume = 1, ()
+    runs = 1
     while True:
         with monkeypatch.context() as patch:
-            original = ScoreRun._add
+            original = ScoreLoop._add
 
             def add(self, batch, original=original):
                 taken = original(self, batch)
                 signal.raise_signal(signal.SIGINT)
                 return taken
 
-            patch.setattr(ScoreRun, "_add", add)
-            done = cli(*command, *resume)
+            patch.setattr(ScoreLoop, "_add", add)
+            done = cli(*command)
         if done.code != 130:
             break
-        runs, resume = runs + 1, ("--resume",)
+        runs += 1
         assert runs < 50
     assert runs > 3
     assert {key: done.json[key] for key in NAMES} == {key: setup[key] for key in NAMES}
@@ -144,7 +146,7 @@ def test_a_changed_index_is_not_gone_on_with(cli, fails, setup, monkeypatch, tmp
     for name in ("u2.bin", "u2.idx"):
         shutil.copy(DATA / "megatron" / name, tmp_path / name)
     command = ("score", "u2.bin", "--scheme", "scheme.toml", "--quiet", "--json")
-    original = ScoreRun._add
+    original = ScoreLoop._add
 
     def add(self, batch):
         taken = original(self, batch)
@@ -152,8 +154,8 @@ def test_a_changed_index_is_not_gone_on_with(cli, fails, setup, monkeypatch, tmp
         return taken
 
     with monkeypatch.context() as patch:
-        patch.setattr(ScoreRun, "_add", add)
+        patch.setattr(ScoreLoop, "_add", add)
         assert cli(*command).code == 130
     index = (tmp_path / "u2.idx").read_bytes()
     (tmp_path / "u2.idx").write_bytes(index + bytes(13))  # modes of sequences, as may be there
-    fails(*command, "--resume", code=2, match="u2.bin has changed since radscore.state was saved")
+    fails(*command, code=2, match="u2.bin has changed since radscore.state was saved")

@@ -1,6 +1,7 @@
-"""A run that is interrupted and taken up again gives the numbers of one that was not."""
+"""A command that is interrupted and rerun gives the numbers of one that was not."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import radscore as rs
 import radscore.cli.options as options_module
-from radscore.cli.run import ScoreRun
+from radscore.cli.score_loop import ScoreLoop
 
 KEY = "00112233445566778899aabbccddeeff"
 SCORE = ("score", "corpus", "--scheme", "scheme.toml", "--quiet")
@@ -40,9 +41,16 @@ def setup(tmp_path, monkeypatch, cli):
 OPTIONS = ("--dtype", "uint16", "--eod", 7, "--on-error", "skip", "--json")
 
 
+def taken_away(path):
+    """A table, whose file is removed, so that the next command may write it."""
+    table = pq.read_table(path)
+    Path(path).unlink()
+    return table
+
+
 def stop_after(monkeypatch, n_batches):
     """Sends the signal of Ctrl-C once `n_batches` were scored in this process."""
-    original = ScoreRun._add
+    original = ScoreLoop._add
     left = [n_batches]
 
     def add(self, batch):
@@ -52,30 +60,32 @@ def stop_after(monkeypatch, n_batches):
             signal.raise_signal(signal.SIGINT)
         return taken
 
-    monkeypatch.setattr(ScoreRun, "_add", add)
+    monkeypatch.setattr(ScoreLoop, "_add", add)
 
 
 def until_done(cli, monkeypatch, n_batches, *command):
-    """Interrupts and resumes after every `n_batches`; the last run, and how many there were."""
-    runs, resume = 1, ()
+    """Interrupts the command after every `n_batches`; its last run, and how many there were."""
+    runs, before = 1, 0
     while True:
         with monkeypatch.context() as patch:
             stop_after(patch, n_batches)
-            done = cli(*command, *resume)
+            done = cli(*command)
+        continued = re.search(r"(?m)^radscore: continuing from .*, after (\d+) doc", done.err)
+        assert (0 if continued is None else int(continued[1])) == before
         if done.code != 130:
             return done, runs
         assert done.out == ""
-        assert "radscore: interrupted after " in done.err
-        runs, resume = runs + 1, ("--resume",)
+        before = int(re.search(r"(?m)^radscore: interrupted after (\d+) doc", done.err)[1])
+        runs += 1
 
 
 @pytest.mark.parametrize("n_batches", [1, 7, 13])
 @pytest.mark.parametrize("rows", [(), ("--per-document", "rows.parquet")], ids=["", "rows"])
-def test_resumed_equals_uninterrupted(cli, setup, monkeypatch, n_batches, rows):
+def test_continued_equals_uninterrupted(cli, setup, monkeypatch, n_batches, rows):
     whole = cli(*SCORE, *OPTIONS, *rows)
     assert whole.code == 3, whole.err
     assert whole.json["n_skipped"] == 2
-    table = pq.read_table("rows.parquet") if rows else None
+    table = taken_away("rows.parquet") if rows else None
     done, runs = until_done(cli, monkeypatch, n_batches, *SCORE, *OPTIONS, *rows)
     assert runs > 20 // n_batches
     assert (done.code, done.json) == (3, whole.json)
@@ -87,33 +97,35 @@ def test_resumed_equals_uninterrupted(cli, setup, monkeypatch, n_batches, rows):
 def test_a_state_is_also_saved_now_and_then(cli, setup, monkeypatch, tmp_path):
     whole = cli(*SCORE, *OPTIONS).json
     saved = []
-    original = ScoreRun._save
+    original = ScoreLoop._save
 
     def save(self):
         took = original(self)
         saved.append((tmp_path / "s").read_bytes())
         return 0.0 * took
 
-    monkeypatch.setattr(ScoreRun, "_save", save)
+    monkeypatch.setattr(ScoreLoop, "_save", save)
     options = (*OPTIONS, "--save-every", 0, "--state", "s")
     assert cli(*SCORE, *options).json == whole
     assert len(saved) > 20
     assert not (tmp_path / "s").exists()
     # As after a power failure: a state from the middle is taken up.
     (tmp_path / "s").write_bytes(saved[9])
-    assert cli(*SCORE, *options, "--resume").json == whole
+    done = cli(*SCORE, *options)
+    assert done.json == whole
+    assert "radscore: continuing from s, after " in done.err
 
 
 def test_rows_after_the_last_saved_state_are_dropped(cli, setup, monkeypatch, tmp_path):
     rows = ("--per-document", "rows.parquet")
     cli(*SCORE, *OPTIONS, *rows)
-    table = pq.read_table("rows.parquet")
+    table = taken_away("rows.parquet")
     with monkeypatch.context() as patch:
         stop_after(patch, 5)
         cli(*SCORE, *OPTIONS, *rows)
     spool = tmp_path / "radscore.state.documents"
     spool.write_bytes(spool.read_bytes() + b"left over from a save that failed")
-    assert cli(*SCORE, *OPTIONS, *rows, "--resume").code == 3
+    assert cli(*SCORE, *OPTIONS, *rows).code == 3
     assert pq.read_table("rows.parquet").equals(table)
 
 
@@ -159,12 +171,13 @@ def within(original, self, documents, prompts):
 def test_a_signal_within_the_core(cli, setup, monkeypatch, rows, where):
     method, call = where
     whole = cli(*SCORE, *OPTIONS, *rows).json
+    Path("rows.parquet").unlink(missing_ok=True)
     with monkeypatch.context() as patch:
         interrupting(patch, method, call)
         stopped = cli(*SCORE, *OPTIONS, *rows)
     assert stopped.code == 130
     assert stopped.err.startswith("radscore: interrupted after ")  # the notice goes past capsys
-    resumed = cli(*SCORE, *OPTIONS, *rows, "--resume")
+    resumed = cli(*SCORE, *OPTIONS, *rows)
     assert (resumed.code, resumed.json) == (3, whole)
 
 
@@ -175,7 +188,7 @@ def test_a_batch_taken_in_part_is_never_saved(cli, setup, monkeypatch, tmp_path)
         stopped = cli(*SCORE, *OPTIONS, "--save-every", 0)
     assert stopped.code == 130
     assert "cannot be saved; the state saved before is kept" in stopped.err
-    assert cli(*SCORE, *OPTIONS, "--resume").json == whole
+    assert cli(*SCORE, *OPTIONS).json == whole
     with monkeypatch.context() as patch:
         interrupting(patch, "add", within)
         assert "cannot be saved\n" in cli(*SCORE, *OPTIONS).err
@@ -213,8 +226,10 @@ def test_a_second_signal_keeps_what_was_saved(cli, setup, monkeypatch, tmp_path)
         interrupting(patch, "add", twice)
         done = cli(*SCORE, *OPTIONS, "--save-every", 0)
     assert (done.code, done.out) == (130, "")
-    assert done.err == ("radscore: interrupted, the state saved before is kept in radscore.state\n")
-    assert cli(*SCORE, *OPTIONS, "--resume").json == whole
+    assert done.err == (
+        "radscore: interrupted, the state saved before is still in radscore.state\n"
+    )
+    assert cli(*SCORE, *OPTIONS).json == whole
 
 
 @pytest.mark.parametrize("rows", [None, b"", b"\xff" * 370])
@@ -225,7 +240,7 @@ def test_lost_or_damaged_rows_are_refused(cli, fails, setup, monkeypatch, rows):
         assert cli(*options).code == 130
     spool = Path("radscore.state.documents")
     spool.unlink() if rows is None else spool.write_bytes(rows)
-    fails(*options, "--resume", code=2, match="radscore.state.documents")
+    fails(*options, code=2, match="radscore.state.documents")
 
 
 @pytest.fixture
@@ -255,16 +270,18 @@ def test_another_command_is_refused(fails, stopped, setup, extra, match):
     KgramSet.from_kgrams([[1]], vocab_size=60).save("phi.rkg")
     if match is None:  # the same files in another order
         (setup / "a.jsonl").rename(setup / "z.jsonl")
-        fails(*SCORE, *OPTIONS, "--resume", code=2, match="was made of other files")
+        fails(*SCORE, *OPTIONS, code=2, match="is of other files")
         return
-    fails(*SCORE, *OPTIONS, *extra, "--resume", code=2, match=match)
+    fails(*SCORE, *OPTIONS, *extra, code=2, match=match)
 
 
 def test_a_file_that_is_no_state_is_left_alone(fails, setup, tmp_path):
     (tmp_path / "notes.txt").write_text("remember the milk")
-    for extra in ([], ["--resume"]):
+    for extra in ([], ["--fresh"]):
         options = ("--state", "notes.txt", *extra)
-        line = fails(*SCORE, *OPTIONS, *options, code=2, match="is no state of radscore")
+        line = fails(
+            *SCORE, *OPTIONS, *options, code=2, match="is not a radscore state; name another"
+        )
         assert "remove" not in line
     assert (tmp_path / "notes.txt").read_text() == "remember the milk"
 
@@ -272,25 +289,34 @@ def test_a_file_that_is_no_state_is_left_alone(fails, setup, tmp_path):
 def test_a_changed_corpus_is_refused(fails, stopped, setup):
     with (setup / "b.jsonl").open("a") as file:
         file.write('{"tokens": [1]}\n')
-    fails(
-        *SCORE,
-        *OPTIONS,
-        "--resume",
-        code=2,
-        match="b.jsonl has changed since radscore.state was saved",
-    )
+    says = "b.jsonl has changed since radscore.state was saved; start over with --fresh"
+    fails(*SCORE, *OPTIONS, code=2, match=says)
 
 
 def test_more_files_are_refused(fails, stopped, setup):
     (setup / "d.jsonl").write_text('{"tokens": [1]}\n')
-    fails(*SCORE, *OPTIONS, "--resume", code=2, match="made of 3 files, now there are 4")
+    fails(*SCORE, *OPTIONS, code=2, match="is of 3 files, now there are 4")
 
 
-def test_a_state_in_the_way_and_none_to_resume(cli, fails, setup, stopped, tmp_path):
-    fails(*SCORE, *OPTIONS, code=2, match="add --resume")
-    fails(*SCORE, *OPTIONS, "--state", "none", "--resume", code=2, match="no state to resume from")
-    (tmp_path / "radscore.state").unlink()
-    assert cli(*SCORE, *OPTIONS).code == 3
+def test_fresh_starts_over(cli, setup, stopped, tmp_path):
+    done = cli(*SCORE, *OPTIONS, "--fresh", "--dedup", "window")
+    assert (done.code, done.err) == (3, "")
+    assert not (tmp_path / "radscore.state").exists()
+
+
+def test_a_finished_output_is_replaced_only_by_fresh(cli, fails, setup, monkeypatch):
+    command = (*SCORE, *OPTIONS, "--per-document", "rows.csv")
+    whole = cli(*command)
+    rows = Path("rows.csv").read_bytes()
+    says = "--per-document: rows.csv already exists; add --fresh to replace it, or name another"
+    fails(*command, code=2, match=says)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert cli(*command, "--fresh").code == 130
+    assert Path("rows.csv").read_bytes() == rows
+    Path("rows.csv").write_text("of old")
+    assert cli(*command).json == whole.json  # which has begun with --fresh
+    assert Path("rows.csv").read_bytes() == rows
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "version", "magic", "text"])
@@ -310,7 +336,7 @@ def test_a_damaged_state_is_refused(fails, stopped, tmp_path, damage):
     else:
         data = b'{"tokens": [1]}\n' * 100
     path.write_bytes(bytes(data))
-    fails(*SCORE, *OPTIONS, "--resume", code=2, match="radscore.state")
+    fails(*SCORE, *OPTIONS, code=2, match="radscore.state")
 
 
 def test_hours_of_work_survive_a_bad_record(cli, setup, tmp_path):
@@ -319,8 +345,8 @@ def test_hours_of_work_survive_a_bad_record(cli, setup, tmp_path):
     stopped = cli(*SCORE, *strict, "--save-every", 0)
     assert stopped.code == 1
     assert "a.jsonl:101: not JSON" in stopped.err
-    assert "what was scored before the error is saved in radscore.state" in stopped.err
-    assert cli(*SCORE, *OPTIONS, "--resume").json == whole
+    assert "everything scored before the error is saved in radscore.state" in stopped.err
+    assert cli(*SCORE, *OPTIONS).json == whole
 
 
 def test_an_interrupted_process(setup, tmp_path):
@@ -360,7 +386,7 @@ def test_an_interrupted_process(setup, tmp_path):
         assert "Traceback" not in err
         assert "radscore: interrupted after " in err
         n_interrupted += 1
-        process = start("--save-every", "0", "--resume")
+        process = start("--save-every", "0")
     assert process.returncode == 0, err
     assert n_interrupted >= 1
     resumed = json.loads(out)
@@ -383,12 +409,14 @@ def sharing_corpus(folder):
 
 
 @pytest.mark.parametrize("n_batches", [1, 5])
-def test_what_documents_share_is_known_after_a_resume(cli, setup, monkeypatch, tmp_path, n_batches):
+def test_what_documents_share_is_known_in_the_next_command(
+    cli, setup, monkeypatch, tmp_path, n_batches
+):
     docs = sharing_corpus(setup)
     command = (*SCORE, "--per-document", "rows.parquet", "--max-sharing", 5, "--json")
     whole = cli(*command)
     assert whole.code == 0, whole.err
-    table = pq.read_table("rows.parquet")
+    table = taken_away("rows.parquet")
     scheme = rs.Keyed(key=bytes.fromhex(KEY), vocab_size=60, gamma=0.25, context_width=1)
     alone = rs.score_documents(docs, scheme, max_sharing=5)
     for name in ("n_scored", "n_shared", "n_common", "copy_of", "statistic", "log10_pvalue"):
@@ -408,11 +436,11 @@ def test_a_batch_that_was_not_taken_in_shares_nothing(cli, setup, monkeypatch):
     sharing_corpus(setup)
     command = (*SCORE, "--per-document", "rows.parquet", "--json")
     whole = cli(*command)
-    table = pq.read_table("rows.parquet")
+    table = taken_away("rows.parquet")
     with monkeypatch.context() as patch:
         interrupting(patch, "add", before)
         assert cli(*command).code == 130
-    done = cli(*command, "--resume")
+    done = cli(*command)
     assert (done.code, done.json) == (0, whole.json)
     assert pq.read_table("rows.parquet").equals(table)
 
@@ -423,11 +451,11 @@ def test_another_sharing_or_a_table_that_is_lost_is_said(cli, setup, monkeypatch
     with monkeypatch.context() as patch:
         stop_after(patch, 3)
         assert cli(*command).code == 130
-    other = cli(*command, "--resume", "--max-sharing", 3)
+    other = cli(*command, "--max-sharing", 3)
     assert other.code == 2
-    assert "was made with another --max-sharing (8, now 3)" in other.err
+    assert "is of a command with another --max-sharing (8, now 3)" in other.err
     for path in tmp_path.glob("radscore.state.sharing.*"):
         path.unlink()
-    lost = cli(*command, "--resume")
+    lost = cli(*command)
     assert lost.code == 2
     assert "radscore.state.sharing.0 does not exist" in lost.err

@@ -7,7 +7,6 @@ import pytest
 import radscore as rs
 from radscore.corpus import inspect_corpus, open_corpus
 from radscore.corpus.base import Problems
-from radscore.corpus.registry import reader_of
 from radscore.errors import ArgumentError, CorpusError
 
 datasets = pytest.importorskip("datasets")
@@ -88,7 +87,7 @@ def test_readers_stop_where_they_are_told(name, first, last):
     dataset = MAKERS[name]()
     corpus = open_corpus(dataset, batch_tokens=100)
     (source,) = corpus.sources
-    reader = reader_of(source, corpus.options, Problems("raise"))
+    reader = source.format.open(source, corpus.options, Problems("raise"))
     found = [
         doc.tolist() for c in reader.chunks({"row": first}, {"row": last}) for doc in c.documents
     ]
@@ -134,9 +133,9 @@ def test_what_cannot_be_read_is_said():
     both = datasets.DatasetDict({"train": table(), "test": table()})
     with pytest.raises(ArgumentError, match="give one of them: 'train', 'test'"):
         open_corpus(both)
-    with pytest.raises(CorpusError, match=r"none of the fields .* of: a"):
+    with pytest.raises(CorpusError, match=r"no field input_ids, tokens or text.* one of: a"):
         open_corpus(datasets.Dataset.from_dict({"a": [[1]]}))
-    with pytest.raises(CorpusError, match="no field 'b'; there is: n, input_ids"):
+    with pytest.raises(CorpusError, match="no field 'b'; the fields are: n, input_ids"):
         open_corpus(table(), field="b")
     with pytest.raises(CorpusError, match="holds no documents"):
         ids_of(

@@ -47,7 +47,7 @@ def test_a_byte_order_mark_and_a_missing_last_newline_are_read(tmp_path):
 def test_lines_longer_than_a_block(jsonl, monkeypatch):
     import radscore.corpus.formats.jsonl as module
 
-    monkeypatch.setattr(module, "_PACKED_BLOCK", 7)
+    monkeypatch.setattr(module, "_COMPRESSED_BLOCK", 7)
     path = jsonl("x.jsonl.gz", [{"input_ids": doc} for doc in DOCS])
     assert ids_of(open_corpus(path)) == DOCS
 
@@ -240,9 +240,11 @@ def test_default_field_order_is_reported(jsonl):
     corpus = open_corpus(path)
     assert ids_of(corpus) == [[2]]
     assert corpus.field == "input_ids"
-    assert len(corpus.notes) == 1
-    assert "'input_ids'" in corpus.notes[0]
-    assert "tokens, text" in corpus.notes[0]
+    assert corpus.notes == (
+        "read field 'input_ids'; to read 'tokens' or 'text' instead, give field=",
+    )
+    two = open_corpus(jsonl("y.jsonl", [{"text": "x", "tokens": [1]}]))
+    assert two.notes == ("read field 'tokens'; to read 'text' instead, give field='text'",)
     assert open_corpus(path, field="tokens").notes == ()
 
 
@@ -269,7 +271,7 @@ def test_formats_are_told_by_content_where_the_name_says_nothing(tmp_path):
     (tmp_path / "lines").write_text(lines)
     assert ids_of(open_corpus(tmp_path / "lines")) == DOCS
     np.array([1, 2], dtype=np.uint16).tofile(tmp_path / "ids")
-    with pytest.raises(CorpusError, match=r"ids: the format cannot be told"):
+    with pytest.raises(CorpusError, match=r"ids: the format cannot be detected"):
         open_corpus(tmp_path / "ids")
     assert ids_of(open_corpus(tmp_path / "ids", format="bin", dtype="uint16")) == [[1, 2]]
 

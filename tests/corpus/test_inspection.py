@@ -44,7 +44,7 @@ def test_headerless_ids_under_every_dtype(tmp_path):
     found = inspect_corpus(path)
     assert found.n_documents is None
     assert found.warnings[1] == "as uint16: ids from 1 to 50256"
-    assert "6 bytes are no whole number of uint32 ids" in found.warnings[2]
+    assert "6 bytes are not a whole number of uint32 ids" in found.warnings[2]
     with_dtype = inspect_corpus(path, dtype="uint16", eod=2)
     assert (with_dtype.n_documents, with_dtype.n_tokens, with_dtype.largest_id) == (2, 3, 50_256)
 

@@ -34,7 +34,7 @@ def read_from(path, position, n_documents, **options):
         "position": position,
         "documents": n_documents,
         "bytes": 0,
-        "skipped": corpus.skipped.as_dict(),
+        "skipped": corpus.skipped.to_dict(),
     }
     return corpus, list(corpus.batches(cursor))
 

@@ -81,7 +81,7 @@ BAD_LINES = [
     ('{"tokens": [1, 2', "not JSON"),
     ("[1, 2]", "a record must be a JSON object, not list"),
     ("null", "a record must be a JSON object, not null"),
-    ('{"other": [1]}', "no field 'tokens'; there is: other"),
+    ('{"other": [1]}', "no field 'tokens'; the fields are: other"),
     ('{"tokens": null}', "field 'tokens' must hold text or a list of token ids, not null"),
     ('{"tokens": 5}', "not int"),
     ('{"tokens": {"a": 1}}', "not dict"),
@@ -219,13 +219,13 @@ def test_a_cut_file_does_not_end_the_reading_of_the_others(tmp_path, jsonl):
     corpus = open_corpus(tmp_path, on_error="skip")
     assert ids_of(corpus) == [[1], [4]]
     assert corpus.skipped.files == 2
-    assert "c.parquet: no field 'tokens'; there is: other" in corpus.skipped.examples[1]
+    assert "c.parquet: no field 'tokens'; the fields are: other" in corpus.skipped.examples[1]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.bin", b"\1\2\3", "3 bytes are no whole number of uint16 ids"),
+        ("x.bin", b"\1\2\3", "3 bytes are not a whole number of uint16 ids"),
         ("x.npy", b"\1\2\3\4", None),
         ("x.parquet", b"PAR1 nothing", "x.parquet: "),
         ("x.arrow", b"", "the file is empty"),
@@ -266,9 +266,11 @@ def test_missing_things_are_named(tmp_path, jsonl):
     with pytest.raises(CorpusError, match="no input was given"):
         open_corpus([])
     path = jsonl("x.jsonl", [{"a": 1, "b": 2}])
-    with pytest.raises(CorpusError, match=r"x\.jsonl:1: none of the fields input_ids.* of: a, b"):
+    with pytest.raises(
+        CorpusError, match=r"x\.jsonl:1: no field input_ids, tokens or text.* one of: a, b"
+    ):
         open_corpus(path)
-    with pytest.raises(CorpusError, match=r"x\.jsonl:1: no field 'c'; there is: a, b"):
+    with pytest.raises(CorpusError, match=r"x\.jsonl:1: no field 'c'; the fields are: a, b"):
         open_corpus(path, field="c")
     with pytest.raises(CorpusError, match=r"tokenizer\.json: no such file"):
         open_corpus(path, field="a", tokenizer=tmp_path)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import radscore as rs
 from radscore.corpus import open_corpus
-from radscore.corpus.formats.megatron import megatron_index, megatron_notes
-from radscore.corpus.sources import find_sources
+from radscore.corpus.detect import find_sources
+from radscore.corpus.formats import megatron as layout
+from radscore.corpus.formats.megatron import megatron_index
 from radscore.errors import CorpusError
 
 DOCS = [[5, 6, 7, 8], [], [9], [1, 2, 3, 4, 5, 6, 7, 70_000], [3, 3]]
@@ -123,7 +124,7 @@ def test_sequences_need_not_end_the_file(tmp_path):
     path = megatron(tmp_path / "a", first, [*LENGTHS, 0], places=places)
     corpus = open_corpus(path, vocab_size=70_001)
     assert ids_of(corpus) == [*DOCS, []]
-    assert megatron_notes(corpus.sources) == ()
+    assert layout.FORMAT.notes(corpus.sources, corpus.options) == ()
     assert sum(batch.n_bytes for batch in open_corpus(path, batch_tokens=3)) <= corpus.total_bytes
     padded = np.concatenate((IDS, np.zeros(64 - len(IDS))))
     path = megatron(tmp_path / "b", padded, LENGTHS)
@@ -132,7 +133,7 @@ def test_sequences_need_not_end_the_file(tmp_path):
     (source,) = corpus.sources
     assert megatron_index(source).extent() == (15, 60)
     assert megatron_index(source).n_tokens == 15
-    (note,) = megatron_notes([source])
+    (note,) = layout.FORMAT.notes([source], corpus.options)
     assert note == (
         f"{tmp_path / 'b.idx'}: 196 of the 256 bytes of b.bin are in no sequence and are not read; "
         "is this the index of another file?"
@@ -140,8 +141,8 @@ def test_sequences_need_not_end_the_file(tmp_path):
     megatron(tmp_path / "c", padded, LENGTHS)
     (tmp_path / "d.idx").write_bytes(b"damaged")
     (tmp_path / "d.bin").write_bytes(b"")
-    (note,) = megatron_notes(find_sources(tmp_path))
-    assert "b.bin are in no sequence and are not read (and 1 more file likewise)" in note
+    (note,) = layout.FORMAT.notes(find_sources(tmp_path), corpus.options)
+    assert "b.bin are in no sequence and are not read (and so in 1 more file)" in note
 
 
 def test_every_sequence_must_lie_in_the_file(tmp_path):
@@ -150,13 +151,13 @@ def test_every_sequence_must_lie_in_the_file(tmp_path):
     with pytest.raises(CorpusError, match=match):
         ids_of(open_corpus(path))
     path = megatron(tmp_path / "a", IDS[:-1], LENGTHS)
-    with pytest.raises(CorpusError, match=r"ends at byte 60, but a\.bin has 56: is this the index"):
+    with pytest.raises(CorpusError, match=r"ends at byte 60, but a\.bin has 56; is this the index"):
         open_corpus(path)
 
 
 def test_an_index_of_ids_of_another_size(tmp_path):
     """Padding is zeros; what else doubles the file is the same ids, twice as wide."""
-    match = r"a\.idx: its last sequence ends at byte 30, but a\.bin has 60: is this the index of"
+    match = r"a\.idx: its last sequence ends at byte 30, but a\.bin has 60; is this the index of"
     ids = np.minimum(IDS, 60_000)
     path = megatron(tmp_path / "a", ids, LENGTHS, dtype="<u2")
     path.write_bytes(ids.astype("<u4").tobytes())
@@ -165,7 +166,7 @@ def test_an_index_of_ids_of_another_size(tmp_path):
     path.write_bytes(ids.astype("<u2").tobytes() + bytes(30))
     assert [id_ for doc in ids_of(open_corpus(path)) for id_ in doc] == ids.tolist()
     path = megatron(tmp_path / "b", IDS, [])
-    with pytest.raises(CorpusError, match=r"ends at byte 0, but b\.bin has 60: is this the index"):
+    with pytest.raises(CorpusError, match=r"ends at byte 0, but b\.bin has 60; is this the index"):
         open_corpus(path)
     path.write_bytes(bytes(60))
     with pytest.raises(CorpusError, match="the corpus holds no documents"):

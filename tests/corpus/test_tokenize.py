@@ -333,7 +333,7 @@ def test_another_release_of_tokenizers_is_compared_first(monkeypatch):
             return real(json.dumps({**json.loads(text), "pre_tokenizer": stages}))
 
     monkeypatch.setattr("tokenizers.Tokenizer", Other)
-    with pytest.raises(ArgumentError, match=r"cuts .* at other places"):
+    with pytest.raises(ArgumentError, match=r"splits .* differently"):
         fast_module.fast_equal(tokenizer, other, add_special_tokens=False)
 
 

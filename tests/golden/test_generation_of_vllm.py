@@ -55,7 +55,7 @@ def test_scope_all():
         ids = torch.tensor([prompt + generated[:n]])
         last = near(ids, torch.zeros(1, 8))
     assert not torch.equal(last, torch.zeros(1, 8))  # the first 5 1 is four positions back
-    with pytest.raises(rs.ArgumentError, match="history has no effect with repeated='mark'"):
+    with pytest.raises(rs.errors.ArgumentError, match="history has no effect with repeated='mark'"):
         logits_processor(scheme, repeated="mark", history=3)
 
 

@@ -30,7 +30,7 @@ def test_transformers_green_lists(golden):
 def test_transformers_detector(golden):
     for case in golden("transformers_kgw")["detector"]:
         for dedup, counts in (("none", case["all"]), ("window", case["distinct"])):
-            result = rs.score([case["tokens"]], transformers_kgw(case), dedup)
+            result = rs.score([case["tokens"]], transformers_kgw(case), dedup=dedup)
             assert [result.n_scored, result.n_green] == counts
 
 
@@ -45,7 +45,7 @@ def test_transformers_synthid(golden):
         assert rows == case["g_values"]
         # Their detector has no padded contexts: it scores whole ones.
         start = scheme.context_width
-        positions = rs.score_positions([case["tokens"]], scheme, "context", start=start)
+        positions = rs.score_positions([case["tokens"]], scheme, dedup="context", start=start)
         first = (positions.status[case["ngram_len"] - 1 :] == 0).astype(int)
         assert first.tolist() == case["first_context"]
 
@@ -139,7 +139,7 @@ def test_vllm_detector(golden):
             else:
                 scheme = rs.VLLMDualKeyGumbel.from_vllm({**config, "alpha": case["alpha"]}, 2**18)
             theirs = case[algorithm]
-            scores = rs.score_documents([case["token_ids"]], scheme, dedup)
+            scores = rs.score_documents([case["token_ids"]], scheme, dedup=dedup)
             assert scores.n_scored.tolist() == [theirs["n_scored"]]
             assert scores.statistic[0] == pytest.approx(theirs["score"], rel=1e-12)
             if dedup == "context" and algorithm == "gumbel":
@@ -178,7 +178,7 @@ def test_sglang_detector(golden):
         scores = rs.score_documents(
             [case["token_ids"]],
             scheme,
-            "context",
+            dedup="context",
             prompts=[prompt],
             prompt_role="context",
             max_contexts=4096,

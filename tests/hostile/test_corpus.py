@@ -97,7 +97,7 @@ HOSTILE = [
     ("flip.jsonl.gz", None, {}, "flip.jsonl.gz: "),
     ("no.jsonl.zst", b"\x28\xb5\x2f\xfd\xff\xff", {}, "no.jsonl.zst: "),
     ("double.jsonl.gz", gzip.compress(gzip.compress(b'{"tokens": [1]}\n')), {}, "not UTF-8"),
-    ("packed.parquet.gz", gzip.compress(IDS_PARQUET), {}, "can hold JSON lines only"),
+    ("packed.parquet.gz", gzip.compress(IDS_PARQUET), {}, "cannot be read compressed"),
     ("empty.parquet", b"", {}, "empty.parquet: "),
     ("cut.parquet", IDS_PARQUET[:-9], {}, "cut.parquet: "),
     ("half.parquet", IDS_PARQUET[: len(IDS_PARQUET) // 2], {}, "half.parquet: "),
@@ -144,8 +144,8 @@ HOSTILE = [
             ]
         )
     ],
-    ("odd.bin", b"\1\2\3", {"dtype": "uint16"}, "3 bytes are no whole number of uint16 ids"),
-    ("odd4.bin", b"\1\2\3\4\5\6", {"dtype": "uint32"}, "6 bytes are no whole number"),
+    ("odd.bin", b"\1\2\3", {"dtype": "uint16"}, "3 bytes are not a whole number of uint16 ids"),
+    ("odd4.bin", b"\1\2\3\4\5\6", {"dtype": "uint32"}, "6 bytes are not a whole number"),
     ("empty.bin", b"", {"dtype": "uint16"}, "no documents"),
     ("minus.bin", b"\xff" * 4, {"dtype": "int32"}, "token id -1"),
     ("padding.bin", b"\xff" * 4, {"dtype": "uint32"}, "token id 4294967295"),
@@ -240,7 +240,7 @@ def test_folders_that_loop_and_links_that_lead_nowhere(tmp_path):
 def test_a_file_that_changes_its_mind_about_its_fields(tmp_path):
     rows = [{"tokens": [1]}, {"text": "x"}, {"tokens": "text"}, {"tokens": []}]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(CorpusError, match=r"x\.jsonl:2: no field 'tokens'; there is: text"):
+    with pytest.raises(CorpusError, match=r"x\.jsonl:2: no field 'tokens'; the fields are: text"):
         list(open_corpus(tmp_path / "x.jsonl"))
     corpus = open_corpus(tmp_path / "x.jsonl", on_error="skip")
     assert [doc.tolist() for batch in corpus for doc in batch.documents] == [[1], []]

@@ -51,11 +51,11 @@ def altered(path, at, new):
 # ---- Megatron ----------------------------------------------------------------------------------
 
 INDEXES = [
-    (0, b"XXIDIDX", r"u2\.idx: not an index of Megatron; to read u2\.bin without it give format"),
-    (0, b"TNTIDX\0\0", r"u2\.idx: not an index of Megatron \(the TNTIDX format"),
-    (9, b"\2", r"u2\.idx: version 2 of the index; only 1 is known"),
-    (17, b"\7", r"u2\.idx: dtype code 7 is no integer's; known are 1 \(uint8\)"),
-    (17, b"\0", r"u2\.idx: dtype code 0 is no integer's"),
+    (0, b"XXIDIDX", r"u2\.idx: not a Megatron index; to read u2\.bin without it give format"),
+    (0, b"TNTIDX\0\0", r"u2\.idx: not a Megatron index \(the TNTIDX format"),
+    (9, b"\2", r"u2\.idx: index version 2; only version 1 is supported"),
+    (17, b"\7", r"u2\.idx: dtype code 7 is not an integer type; known are 1 \(uint8\)"),
+    (17, b"\0", r"u2\.idx: dtype code 0 is not an integer type"),
     (17, b"\4", r"u2\.idx: .*(byte \d+, but u2\.bin has|its last sequence ends)"),
     (18, b"\xff" * 8, r"u2\.idx: its header says 18446744073709551615 sequences .* is it cut"),
     (26, b"\0" * 8, r"u2\.idx: its header says 13 sequences and 0 document indices"),
@@ -102,7 +102,7 @@ def test_a_file_that_could_be_of_two_tools(copy, tmp_path):
     folder = copy("megatron")
     header = np.array([20240520, 1, 0], "<i4").tobytes().ljust(1024, b"\0")
     (folder / "u2.bin").write_bytes(header)
-    fails(folder / "u2.bin", r"has the header of llm\.c, but beside it lies u2\.idx .* give format")
+    fails(folder / "u2.bin", r"u2\.bin: could be megatron or llmc; say which with format=")
     fails(folder / "u2.bin", "holds no documents", format="llmc")
 
 
@@ -120,7 +120,7 @@ def test_side_files_of_datatrove_that_do_not_fit(copy):
         fails(path, match, **options)
         file.write_bytes(before)
 
-    broken(index, good[:-1], r"u2\.ds\.index: 79 bytes are no whole number of 8-byte ends")
+    broken(index, good[:-1], r"u2\.ds\.index: 79 bytes are not a whole number of 8-byte ends")
     broken(index, good[:-8], r"u2\.ds\.index: its last document ends at token 400, but .* has 402")
     broken(index, b"", r"u2\.ds\.index: its last document ends at token 0, but u2\.ds has 402")
     jumps = good[:8] + struct.pack("<Q", 3) + good[16:]
@@ -139,7 +139,7 @@ def test_side_files_of_datatrove_that_do_not_fit(copy):
     broken(index, struct.pack("<Q", 100), r"ends at token 100, which does not fit the 804 bytes")
     fails(path, r"dtype= says uint32, but u2\.ds\.index says 2 bytes", dtype="uint32")
     index.unlink()
-    fails(path, r"neither u2\.ds\.metadata nor u2\.ds\.index tells the dtype of its ids")
+    fails(path, r"neither u2\.ds\.metadata nor u2\.ds\.index tells the dtype; give the")
     assert "give its dtype=" in inspect_corpus(path).warnings[0]
 
 
@@ -155,8 +155,8 @@ def test_tables_of_dolma_that_do_not_fit(copy):
         (side.read_bytes()[:-9], r"u2\.csv\.gz: .*[Tt]runcated"),
         (b"", r"u2\.csv\.gz: "),
         (b"start,end", r"u2\.csv\.gz: "),
-        (table(["0,7,a,b,1", "7,x,a,b,2"]), r"u2\.csv\.gz:2: no row of start,end,id,src,loc"),
-        (table(["0"]), r"u2\.csv\.gz:1: no row"),
+        (table(["0,7,a,b,1", "7,x,a,b,2"]), r"u2\.csv\.gz:2: not a row start,end,id,src,loc"),
+        (table(["0"]), r"u2\.csv\.gz:1: not a row"),
         (table(["0,7,a,b,1", "8,402,a,b,2"]), r"u2\.csv\.gz:2: the document runs from token 8 to"),
         (table(["0,7,a,b,1", "7,5,a,b,2"]), r"u2\.csv\.gz:2: the document runs from token 7 to 5"),
         (table([f"0,{2**70},a,b,1"]), r"u2\.csv\.gz:1: the document runs from token 0 to"),
@@ -170,11 +170,11 @@ def test_tables_of_dolma_that_do_not_fit(copy):
         fails(path, match)
     side.write_bytes(gzip.compress(rows.encode()))
     assert ids_of(open_corpus(path)) == DOCS
-    fails(path, r"dtype= says uint32, but u2\.csv\.gz says 2 bytes an id", dtype="uint32")
+    fails(path, r"dtype= says uint32, but u2\.csv\.gz says 2 bytes per id", dtype="uint32")
     path.write_bytes(path.read_bytes()[:-3])
     fails(path, r"u2\.csv\.gz: .* does not fit the 801 bytes of u2\.npy")
     side.unlink()
-    fails(path, r"u2\.npy: there is no u2\.csv\.gz to tell the dtype", format="dolma")
+    fails(path, r"u2\.npy: there is no u2\.csv\.gz; give the dtype", format="dolma")
 
 
 def test_a_true_numpy_file_beside_a_table_is_one(tmp_path):
@@ -189,9 +189,9 @@ def test_a_true_numpy_file_beside_a_table_is_one(tmp_path):
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        ((20240522, 1, 5), r"x\.bin: holds the questions of an evaluation of llm\.c"),
-        ((20240520, 2, 5), r"x\.bin: magic 20240520 and version 2 are none of llm\.c's"),
-        ((1, 1, 5), r"x\.bin: magic 1 and version 1"),
+        ((20240522, 1, 5), r"x\.bin: holds evaluation questions of llm\.c"),
+        ((20240520, 2, 5), r"x\.bin: magic 20240520 with version 2 is not llm\.c's"),
+        ((1, 1, 5), r"x\.bin: magic 1 with version 1"),
         (
             (20240520, 1, 6),
             r"header says 6 ids of uint16, which is 1036 bytes, but the file has 1034",
@@ -208,7 +208,7 @@ def test_headers_of_llm_c(tmp_path, words, match):
     (tmp_path / "x.bin").write_bytes(header + bytes(10))
     fails(tmp_path / "x.bin", match, format="llmc")
     (tmp_path / "x.bin").write_bytes(header[:100])
-    fails(tmp_path / "x.bin", r"x\.bin: 100 bytes, shorter than the header", format="llmc")
+    fails(tmp_path / "x.bin", r"x\.bin: 100 bytes, less than the header", format="llmc")
     (tmp_path / "x.bin").write_bytes(np.array([20240520, 1, 0], "<i4").tobytes().ljust(1024, b"\0"))
     match = r"has the 1024-byte header of llm\.c; read it with format='llmc'"
     fails(tmp_path / "x.bin", match, format="bin", dtype="uint16")
@@ -236,7 +236,7 @@ def test_indexes_of_mds(copy):
             r"00001\.mds: has \d+ bytes, but ind",
         ),
         (lambda i: i["shards"][0]["raw_data"].update(bytes="x"), r"index\.json: says 'x' bytes of"),
-        (lambda i: i["shards"].append(3), r"index\.json: a damaged index: a shard is 3"),
+        (lambda i: i["shards"].append(3), r"index\.json: damaged index: a shard is 3"),
         (lambda i: i["shards"][0].update(format="csv"), r"index\.json: a shard of format 'csv'"),
         (lambda i: i["shards"][0].update(version=1), r"of format 'mds' and version 1; only mds"),
         (
@@ -250,16 +250,16 @@ def test_indexes_of_mds(copy):
         (lambda i: i["shards"][0]["raw_data"].update(basename=None), r"names a file None"),
         (
             lambda i: i["shards"][0]["raw_data"].update(basename="y.mds"),
-            r"lists y\.mds, which is not",
+            r"lists y\.mds, which does not",
         ),
     ]
     for change, match in cases:
         changed(folder, change)
         fails(folder, match)
     (folder / "index.json").write_text('{"shards": [')
-    fails(folder, r"index\.json: a damaged index, not JSON: ")
+    fails(folder, r"index\.json: damaged index, not JSON: ")
     (folder / "index.json").write_text("[" * 100_000)
-    fails(folder, r"index\.json: a damaged index, not JSON: ")
+    fails(folder, r"index\.json: damaged index, not JSON: ")
     (folder / "index.json").write_text("{}")  # of something else: the files speak for themselves
     assert ids_of(open_corpus(folder)) == [doc for doc in DOCS if doc]
 
@@ -274,12 +274,15 @@ def test_shards_of_mds_that_are_damaged(copy):
     cases = [
         (b"", r"shard\.00000\.mds: says 0 samples, which 0 bytes cannot hold"),
         (good[:6], r"shard\.00000\.mds: says 2 samples, which 6 bytes"),
-        (good[:30], r"shard\.00000\.mds: no MDS shard"),
-        (good[:-1], r"shard\.00000\.mds: its 2 items run from byte \d+ to \d+, but they should"),
+        (good[:30], r"shard\.00000\.mds: not an MDS shard"),
+        (good[:-1], r"shard\.00000\.mds: its 2 items run from byte \d+ to \d+ rather than from"),
         (b"\xff" * 4 + good[4:], r"says 4294967295 samples, which"),
-        (good[:4] + b"\xff" * 4 + good[8:], r"no MDS shard: its first sample begins at byte 42949"),
+        (
+            good[:4] + b"\xff" * 4 + good[8:],
+            r"not an MDS shard: its first sample begins at byte 42949",
+        ),
         (good[:8] + b"\0" * 4 + good[12:], r"its 2 items run from byte"),
-        (good[:16] + b"x" + good[17:], r"its configuration is no JSON of columns"),
+        (good[:16] + b"x" + good[17:], r"its configuration is not JSON of columns"),
         (good.replace(b'"tokens"', b"12345678"), r"its configuration has a column 12345678"),
     ]
     for content, match in cases:
@@ -322,8 +325,8 @@ def test_indexes_and_chunks_of_litdata(copy):
         ),
         (lambda i: i["chunks"][0].update(chunk_bytes=None), r"index\.json: says None bytes of"),
         (lambda i: i["chunks"][0].update(filename="../x.bin"), r"names a file '\.\./x\.bin'"),
-        (lambda i: i["chunks"][0].update(filename="x.bin"), r"lists x\.bin, which is not there"),
-        (lambda i: i["chunks"].append(None), r"index\.json: a damaged index: a chunk is None"),
+        (lambda i: i["chunks"][0].update(filename="x.bin"), r"lists x\.bin, which does not exist"),
+        (lambda i: i["chunks"].append(None), r"index\.json: damaged index: a chunk is None"),
         (lambda i: i["config"].update(encryption={"a": 1}), r"the chunks are encrypted"),
         (lambda i: i["config"].update(data_spec="x"), r"its data_spec does not say what an item"),
         (lambda i: i["config"].update(data_spec=None), r"its data_spec does not say what an item"),
@@ -370,14 +373,14 @@ def test_indexes_and_chunks_of_litdata(copy):
 
 
 def test_a_bomb_in_a_shard_does_not_fill_the_memory(copy, monkeypatch):
-    import radscore.corpus.formats.items as module
+    import radscore.corpus.readers.items as module
 
-    monkeypatch.setattr(module, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
     folder = copy("mds/packed_zstd")
     (folder / "index.json").unlink()
     bomb = pa.Codec("zstd").compress(bytes(64 << 20), asbytes=True)
     (folder / "shard.00000.mds.zstd").write_bytes(bomb)
-    fails(folder / "shard.00000.mds.zstd", r"unpacks to more than 1048576 bytes")
+    fails(folder / "shard.00000.mds.zstd", r"decompresses to more than 1048576 bytes")
 
 
 # ---- Hugging Face ------------------------------------------------------------------------------
@@ -387,21 +390,27 @@ def test_lists_of_saved_folders(copy):
     folder = copy("hugging_face/picked")
     state = json.loads((folder / "state.json").read_text())
     for change, match in [
-        ({"_data_files": [{"filename": "x.arrow"}]}, r"state\.json: lists x\.arrow, which is not"),
+        (
+            {"_data_files": [{"filename": "x.arrow"}]},
+            r"state\.json: lists x\.arrow, which does not",
+        ),
         ({"_data_files": [{"filename": "../x"}]}, r"state\.json: names a file '\.\./x'"),
         ({"_data_files": ["x.arrow"]}, r"state\.json: names a file None"),
-        ({"_indices_data_files": [{"filename": "i"}]}, r"state\.json: lists i, which is not there"),
+        (
+            {"_indices_data_files": [{"filename": "i"}]},
+            r"state\.json: lists i, which does not exist",
+        ),
     ]:
         (folder / "state.json").write_text(json.dumps({**state, **change}))
         fails(folder, match)
     (folder / "state.json").write_text("{")
-    fails(folder, r"state\.json: a damaged index, not JSON")
+    fails(folder, r"state\.json: damaged index, not JSON")
     (folder / "state.json").write_text(json.dumps(state))
     for values, match in [
         (pa.array([0, 10], pa.uint64()), r"indices\.arrow: picks row 10 of 10"),
         (pa.array([0, -1]), r"indices\.arrow: picks row -1 of 10"),
-        (pa.array([1, None]), r"indices\.arrow: holds no list of rows"),
-        (pa.array(["a"]), r"indices\.arrow: holds no list of rows"),
+        (pa.array([1, None]), r"indices\.arrow: does not hold a list of rows"),
+        (pa.array(["a"]), r"indices\.arrow: does not hold a list of rows"),
     ]:
         with pa.ipc.new_stream(str(folder / "indices.arrow"), pa.schema({"i": values.type})) as out:
             out.write_table(pa.table({"i": values}))

@@ -59,9 +59,9 @@ def test_the_contrast_of_an_open_model(radioactive, clean, fresh):
     assert report.claim == "model"
     assert report.setting == "open, fresh text, contrast"
     assert report.would_help == "the recorded watermarked text (recorded=)"
-    assert report.unused == ()
+    assert report.unused == {}
     assert report.log10_pvalue < -8
-    assert report.alpha == pytest.approx(10**report.log10_pvalue)
+    assert report.pvalue == pytest.approx(10**report.log10_pvalue)
     assert report.radioactive(1e-6)
     assert [point.n_tokens for point in report.curve] == [300, 600]
     assert report.log10_pvalue == (
@@ -70,8 +70,9 @@ def test_the_contrast_of_an_open_model(radioactive, clean, fresh):
     control = rs.radioactivity(SCHEME, model=clean, fresh=fresh, reference=reference)
     assert not control.radioactive(1e-2)
     shown = repr(report)
-    assert "whether the suspect was trained on text with this key" in shown
-    assert "alpha" in shown
+    assert "tested: was the suspect trained on text marked with this key?" in shown
+    assert f"p-value: {report.pvalue:.3g}: strong evidence" in shown
+    assert control.verdict.endswith(": no evidence")
     assert bytes(range(16)).hex() not in shown
     assert json.loads(json.dumps(report.to_dict()))["setting"] == report.setting
 
@@ -102,7 +103,8 @@ def test_answers(recorded):
         SCHEME, answers=answers, reference_answers=written(None, 40, 30, seed=10), recorded=recorded
     )
     assert report.setting == "closed, contrast"
-    assert report.unused == ("recorded",)
+    assert report.unused == {"recorded": "the tests that use it are weaker"}
+    assert "unused: recorded: the tests that use it are weaker" in repr(report)
     assert report.log10_pvalue < -8
 
 

@@ -14,10 +14,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from radscore.answers.local import ask_local  # noqa: E402
-from radscore.answers.prompts import questions_of  # noqa: E402
 from radscore.cli import main  # noqa: E402
-from radscore.models.generating import Sampling, generate, write_texts  # noqa: E402
+from radscore.models.generating import generate, write_texts  # noqa: E402
 from radscore.models.loading import LanguageModel, load_model  # noqa: E402
+from radscore.models.questions import questions_of  # noqa: E402
+from radscore.models.writing import Sampling  # noqa: E402
+from radscore.progress import Progress  # noqa: E402
 from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer  # noqa: E402
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -55,10 +57,10 @@ def test_records(model, tmp_path):
         sampling=Sampling(max_tokens=30, delta=6.0),
         samples=3,
         batch_size=7,
-        progress=lambda *done: seen.append(done),
+        progress=seen.append,
     )
     assert (report.n_texts, report.n_written, report.n_tokens) == (18, 18, 540)
-    assert seen == [(7, 210), (7, 210), (4, 120)]
+    assert seen == [Progress(7, 18, 210), Progress(14, 18, 420), Progress(18, 18, 540)]
     rows = records(out)
     assert [row["prompt"] for row in rows] == [p for p in PROMPTS for _ in range(3)]
     for row in rows:
@@ -139,26 +141,34 @@ def test_other_settings_are_refused(model, tmp_path, change, name):
     out = tmp_path / "y.jsonl"
     plain = {"max_tokens": 10}
     generate(model, PROMPTS[:1], out, SCHEME, sampling=Sampling(**plain))
-    with pytest.raises(rs.ArgumentError, match=f"was made with {name}") as error:
+    with pytest.raises(rs.errors.ArgumentError, match=f"was made with {name}") as error:
         generate(model, PROMPTS, out, SCHEME, sampling=Sampling(**{**plain, **change}))
     assert "accept" not in str(error.value)
+
+
+def test_starting_over_drops_what_was_written(model, tmp_path):
+    out = tmp_path / "y.jsonl"
+    generate(model, PROMPTS, out, SCHEME, sampling=Sampling(max_tokens=10))
+    report = generate(model, PROMPTS[:2], out, SCHEME, sampling=Sampling(max_tokens=11), fresh=True)
+    assert (report.n_before, report.n_written, report.cut) == (0, 2, False)
+    assert [len(row["tokens"]) for row in records(out)] == [11, 11]
 
 
 def test_other_models_and_keys_are_refused(model, tmp_path):
     out = tmp_path / "y.jsonl"
     sampling = Sampling(max_tokens=5)
     generate(model, PROMPTS[:1], out, SCHEME, sampling=sampling)
-    with pytest.raises(rs.ArgumentError, match="was made with fingerprint"):
+    with pytest.raises(rs.errors.ArgumentError, match="was made with fingerprint"):
         generate(model, PROMPTS, out, SCHEME.decoys(1)[0], sampling=sampling)
-    with pytest.raises(rs.ArgumentError, match="was made with"):
+    with pytest.raises(rs.errors.ArgumentError, match="was made with"):
         generate(model, PROMPTS, out, sampling=sampling)
     network = tiny_llama(seed=1)
     other = LanguageModel(network, model.tokenizer, "other", VOCAB, None)
-    with pytest.raises(rs.ArgumentError, match="was made with model"):
+    with pytest.raises(rs.errors.ArgumentError, match="was made with model"):
         generate(other, PROMPTS, out, SCHEME, sampling=sampling)
     assert len(records(out)) == 1
     (tmp_path / "x.jsonl").write_text('{"text": "precious"}\n')
-    with pytest.raises(rs.StateError, match="no record of an answer"):
+    with pytest.raises(rs.errors.StateError, match="not a record of an answer"):
         generate(model, PROMPTS, tmp_path / "x.jsonl", SCHEME, sampling=sampling)
 
 
@@ -171,7 +181,7 @@ def test_other_tokenizers_are_refused(model, tmp_path):
         return generate(model, PROMPTS[:2], chats if how.chat else out, SCHEME, sampling=how)
 
     def refused(model, what, how=plain):
-        with pytest.raises(rs.ArgumentError, match=f"was made with {what}"):
+        with pytest.raises(rs.errors.ArgumentError, match=f"was made with {what}"):
             go(model, how)
 
     def words(change, template=False):
@@ -208,7 +218,7 @@ def test_the_same_weights_in_other_numbers_are_refused(model, tmp_path):
     before = whole.fingerprint
     half = LanguageModel(network.bfloat16(), model.tokenizer, "model", VOCAB, 256)
     assert half.fingerprint == before
-    with pytest.raises(rs.ArgumentError, match="made with dtype 'float32', not 'bfloat16'"):
+    with pytest.raises(rs.errors.ArgumentError, match="made with dtype 'float32', not 'bfloat16'"):
         generate(half, PROMPTS, out, SCHEME, **how)
 
 
@@ -243,7 +253,7 @@ def test_a_model_that_predicts_nan_is_refused(folder, tmp_path):
         broken.model.model.norm.weight[0] = torch.nan
     out = tmp_path / "y.jsonl"
     for how in (Sampling(max_tokens=3), Sampling(max_tokens=3, temperature=0)):
-        with pytest.raises(rs.ModelError, match=r"logits are no numbers \(NaN\)"):
+        with pytest.raises(rs.errors.ModelError, match=r"logits are no numbers \(NaN\)"):
             generate(broken, PROMPTS, out, SCHEME, sampling=how)
         assert out.read_bytes() == b""
 
@@ -272,7 +282,7 @@ def test_local_answers_have_the_same_records_and_checks(model, folder, tmp_path)
     words = word_tokenizer()
     words.chat_template = "{{ messages[0]['content'] }}"
     other = LanguageModel(model.model, words, "other", VOCAB, 256)
-    with pytest.raises(rs.ArgumentError, match="was made with tokenizer"):
+    with pytest.raises(rs.errors.ArgumentError, match="was made with tokenizer"):
         ask_local([*PROMPTS, "w9"], out, model=other, **name)
     assert len(records(out)) == len(rows)
     assert (
@@ -284,10 +294,10 @@ def test_local_answers_need_a_tokenizer(tmp_path):
     out = tmp_path / "a.jsonl"
     for api in ("chat", "completions"):
         with pytest.raises(
-            rs.ModelError, match=r"LlamaForCausalLM has no tokenizer, .* tokenizer="
+            rs.errors.ModelError, match=r"LlamaForCausalLM has no tokenizer, .* tokenizer="
         ):
             ask_local(["w1"], out, model=tiny_llama(), api=api)
-    with pytest.raises(rs.ArgumentError, match="temperature must be 0"):
+    with pytest.raises(rs.errors.ArgumentError, match="temperature must be 0"):
         ask_local(["w1"], out, model=load_model(save_folder(tmp_path, None, word_tokenizer())),
                   temperature=1e-9)  # fmt: skip
     assert not out.exists()
@@ -318,7 +328,7 @@ def test_out_of_memory(model, folder, tmp_path):
     nothing = load_model(folder)
     limited(nothing.model, 0)
     out = tmp_path / "none.jsonl"
-    with pytest.raises(rs.ModelError, match="out of memory with a single text of 8 tokens"):
+    with pytest.raises(rs.errors.ModelError, match="out of memory with a single text of 8 tokens"):
         generate(nothing, PROMPTS, out, SCHEME, sampling=sampling)
     assert out.read_bytes() == b""
     broken = load_model(folder)
@@ -380,20 +390,20 @@ def test_wrong_input(model, tmp_path):
         with pytest.raises(kind, match=match):
             generate(model, prompts, out, scheme, sampling=Sampling(**sampling))
 
-    fails(rs.ArgumentError, "prompts must not be empty", [])
-    fails(rs.ArgumentError, "a prompt is empty", ["w1", ""], max_tokens=5)
+    fails(rs.errors.ArgumentError, "prompts must not be empty", [])
+    fails(rs.errors.ArgumentError, "a prompt is empty", ["w1", ""], max_tokens=5)
     long = " ".join(["w1"] * 200)
-    fails(rs.ArgumentError, "has 200 tokens, and with 57 more .* 256", [long], max_tokens=57)
-    fails(rs.ArgumentError, "max_tokens must be from 1", max_tokens=0)
-    fails(rs.ArgumentError, "system has no effect without chat", system="w1")
-    fails(rs.ArgumentError, "delta has no effect", scheme=None, delta=1.0)
+    fails(rs.errors.ArgumentError, "has 200 tokens, and 57 more .* 256", [long], max_tokens=57)
+    fails(rs.errors.ArgumentError, "max_tokens must be from 1", max_tokens=0)
+    fails(rs.errors.ArgumentError, "system has no effect without chat", system="w1")
+    fails(rs.errors.ArgumentError, "delta has no effect", scheme=None, delta=1.0)
     large = rs.Keyed(key=bytes(16), vocab_size=VOCAB + 1)
-    fails(rs.ModelError, f"scores {VOCAB} tokens, fewer than", scheme=large)
-    fails(rs.ModelError, "has no tokenizer", model=tiny_llama())
+    fails(rs.errors.ModelError, f"scores {VOCAB} tokens, fewer than", scheme=large)
+    fails(rs.errors.ModelError, "has no tokenizer", model=tiny_llama())
     bare = LanguageModel(model.model, word_tokenizer(template=False), "bare", VOCAB, 256)
-    fails(rs.ModelError, "no chat template", model=bare, chat=True)
+    fails(rs.errors.ModelError, "no chat template", model=bare, chat=True)
     wide = LanguageModel(model.model, word_tokenizer(VOCAB + 50), "wide", VOCAB, 256)
-    fails(rs.ModelError, "the tokenizer is not the model's", ["w140"], wide)
+    fails(rs.errors.ModelError, "the tokenizer is not the model's", ["w140"], wide)
     assert not out.exists() or out.read_bytes() == b""
 
 
@@ -468,11 +478,11 @@ def test_widths_of_contexts_are_checked_before_models_are_loaded(place, capsys, 
         (["--out", "x.jsonl"], 2, "--out names the prompts: x.jsonl"),
         (["--prompts", "none.jsonl"], 2, "none.jsonl: no such file"),
         (["--prompt-field", "question"], 2, "question"),
-        (["--model", "nowhere"], 1, "nowhere: there is no such file or folder"),
+        (["--model", "nowhere"], 1, "nowhere: no such file or folder"),
         (["--temperature", "warm"], 2, "'warm' is not a number"),
         (["--temperature", "-1"], 2, "temperature must be a number from 0"),
         (["--system", "w1"], 2, "system has no effect without chat"),
-        (["--max-tokens", "255"], 2, "beyond the model's 256"),
+        (["--max-tokens", "255"], 2, "exceed the model's 256"),
     ],
 )
 def test_errors_of_the_command(place, capsys, change, code, message):

@@ -9,12 +9,12 @@ from radscore.audits.open import OpenResult
 from radscore.audits.open import test_open as open_test
 from radscore.errors import ArgumentError, ModelError, SchemeError, TokenError
 from radscore.models import LanguageModel, Weighting, predict
-from radscore.models.predictions import Reading
+from radscore.models.predicting import Reading
 from tiny import VOCAB, trained, word_tokenizer, written
 
 SCHEME = rs.Keyed(key=bytes(range(16)), vocab_size=64, gamma=0.5, context_width=1)
 KINDS = ("prediction", "mass", "contrast")
-_MASKED = "places whose seed came before in the text"
+_MASKED = "positions whose seed occurred before in the text"
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,10 @@ def test_watermarked_text(radioactive, clean, kind):
     assert found.removed[_MASKED] > 800
     assert "each seed counts at its first occurrence" in found.notes[0]
     assert open_test(trained(written(None, 320, 32, seed=6)), text, SCHEME, **how).log10_pvalue > -3
-    # read as if it were clean, the result says that it is not
-    wrong = open_test(radioactive, text, SCHEME, **how | {"text_watermarked": False})
+    # read as if it were clean, the result says that it is not, and compares no decoys
+    wrong = open_test(radioactive, text, SCHEME, **how | {"text_watermarked": False}, decoys=5)
+    assert wrong.decoys.n_decoys == 0
+    assert any("no decoys" in note for note in wrong.notes)
     assert any("there is no valid p-value: the text may carry" in note for note in wrong.notes)
     assert wrong.text_log10_pvalue < -6
     assert math.isnan(wrong.pvalue)
@@ -282,8 +284,8 @@ def test_vocabularies_that_fit(radioactive, fresh):
     smaller = rs.Keyed(key=bytes(16), vocab_size=60, context_width=1)
     result = open_test(radioactive, fresh, smaller, weighting="mass")
     beyond = sum(int((doc >= 60).sum()) for doc in fresh)
-    assert result.removed["places after ids outside of the scheme's vocabulary"] == beyond
-    assert result.removed["predictions outside of the scheme's vocabulary"] > 0
+    assert result.removed["positions after ids outside the scheme's vocabulary"] == beyond
+    assert result.removed["predictions outside the scheme's vocabulary"] > 0
     assert result.n_scored <= 60 * 60
     # a tokenizer says how many tokens there really are
     named = LanguageModel(radioactive.model, word_tokenizer(30), "named", 64, 256)
@@ -294,12 +296,12 @@ def test_vocabularies_that_fit(radioactive, fresh):
 def test_nothing_to_score(radioactive, fresh):
     for docs, match in (
         ([], "there are no documents"),
-        ([[]], "all 1 documents are shorter than a context of 1 tokens"),
+        ([[]], "the only document is shorter than a context of 1 tokens"),
         ([[], []], "all 2 documents are shorter"),
     ):
         with pytest.raises(TokenError, match=match):
             open_test(radioactive, docs, SCHEME, weighting="mass")
-    with pytest.raises(TokenError, match="every weight is 0"):
+    with pytest.raises(TokenError, match="no prediction has a weight above min_weight=2"):
         open_test(radioactive, fresh, SCHEME, weighting="mass", min_weight=2.0)
 
 

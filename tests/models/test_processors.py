@@ -402,7 +402,7 @@ def test_ids_beyond_the_vocabulary():
             torch.testing.assert_close(after[VOCAB:], probs, rtol=1e-4, atol=1e-7)
         unmarked = processor(torch.tensor([[4, 5, 6, VOCAB]]), scores)
         assert torch.equal(unmarked, scores)
-        with pytest.raises(rs.ModelError, match=f"vocab_size={VOCAB}"):
+        with pytest.raises(rs.errors.ModelError, match=f"vocab_size={VOCAB}"):
             logits_processor(scheme)(torch.tensor([[4]]), scores[:, :100])
 
 
@@ -505,12 +505,12 @@ def test_logits_that_are_no_numbers_are_refused(scheme, flaw):
     scores[1, slice(7, 8) if flaw != "-inf" else slice(None)] = float(flaw)
     match = "logits are no numbers .(NaN|infinite)"
     for options in ({}, {"seed": 1}, {"top_p": 0.9, "top_k": 5, "seed": 1}):
-        with pytest.raises(rs.ModelError, match=match):
+        with pytest.raises(rs.errors.ModelError, match=match):
             logits_processor(scheme, **options)(ids, scores)
     if scheme is None or scheme.core.score_kind == "green":
-        with pytest.raises(rs.ModelError, match=match):
+        with pytest.raises(rs.errors.ModelError, match=match):
             logits_processor(scheme, temperature=0)(ids, scores)
-    with pytest.raises(rs.ModelError, match="no token can be drawn"):
+    with pytest.raises(rs.errors.ModelError, match="no token can be drawn"):
         draw(scores, [0.5, 0.5])
 
 
@@ -522,7 +522,9 @@ def test_the_smallest_temperature():
         got = logits_processor(None, temperature=temperature, seed=4)(ids, scores)
         assert got.argmax(-1).tolist() == [1, 1]
     for temperature in (9e-7, 1e-30, 1e-50, 5e-324):
-        with pytest.raises(rs.ArgumentError, match=r"temperature must be 0 .* or from 1e-06"):
+        with pytest.raises(
+            rs.errors.ArgumentError, match=r"temperature must be 0 .* or from 1e-06"
+        ):
             logits_processor(None, temperature=temperature)
 
 
@@ -552,17 +554,19 @@ def test_half_precision():
     ],
 )
 def test_wrong_options(options, message):
-    with pytest.raises(rs.ArgumentError, match=message):
+    with pytest.raises(rs.errors.ArgumentError, match=message):
         logits_processor(**{"scheme": GREEN["keyed"], **options})
 
 
 def test_wrong_batches():
     ids, scores = torch.ones(3, 4, dtype=torch.long), torch.zeros(3, VOCAB)
-    with pytest.raises(rs.ArgumentError, match="prompt_lengths must have one entry a prompt"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match="prompt_lengths must have one entry a prompt"
+    ):
         logits_processor(GREEN["keyed"], prompt_lengths=[4, 4])(ids, scores)
-    with pytest.raises(rs.ArgumentError, match="prompt_lengths must be from 0 to 4"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompt_lengths must be from 0 to 4"):
         logits_processor(GREEN["keyed"], prompt_lengths=[4, 4, 5])(ids, scores)
-    with pytest.raises(rs.ArgumentError, match="seed must have one entry a row: 3, not 2"):
+    with pytest.raises(rs.errors.ArgumentError, match="seed must have one entry a row: 3, not 2"):
         logits_processor(GREEN["keyed"], seed=[4, 4])(ids, scores)
 
 
@@ -580,7 +584,7 @@ def test_synthid_is_marked_and_read_from_the_first_token_on(model):
     texts = write(model, random_prompts(60), 8, watermarking_config=config)[:, 8:]
     processor = SynthIDTextWatermarkLogitsProcessor(**config.to_dict(), device="cpu")
     g = processor.compute_g_values(torch.nn.functional.pad(texts, (3, 0))).double().mean(-1)
-    found = rs.score_positions(texts.tolist(), scheme, "none")
+    found = rs.score_positions(texts.tolist(), scheme, dedup="none")
     assert (found.status == 0).all()
     np.testing.assert_allclose(found.scores, g.flatten().numpy(), rtol=1e-12)
     # The first three tokens carry the mark, which scoring from position 3 on would leave out.

@@ -114,7 +114,7 @@ def test_more_than_a_batch():
         "none": (len(codes), (green * counts).sum()),
     }
     for dedup, (n_scored, n_green) in expected.items():
-        result = rs.score(text, public_of(twin), dedup, curve=[2**21, 2**21 + 1])
+        result = rs.score(text, public_of(twin), dedup=dedup, curve=[2**21, 2**21 + 1])
         assert (result.n_scored, result.n_green) == (n_scored, n_green)
         assert result.n_windows == len(codes)
         assert result.n_duplicates == len(codes) - n_scored

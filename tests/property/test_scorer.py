@@ -37,7 +37,7 @@ def options_of(twin, case):
 def scorer_of(twins, dedup, case, curve=()):
     options = options_of(twins[0], case)
     schemes = [public_of(twin) for twin in twins]
-    return rs.Scorer(schemes, dedup, combine=case.combine, curve=curve, **options)
+    return rs.Scorer(schemes, dedup=dedup, combine=case.combine, curve=curve, **options)
 
 
 def add(scorer, case, part=slice(None)):
@@ -160,7 +160,7 @@ def test_a_saved_state_continues(dedup, data, family):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "state"
         before.save(path)
-        after = rs.Scorer.load(path, before.schemes, filter=before.filter)
+        after = rs.Scorer.load(path, before.schemes, filter=before.rules.filter)
     add(after, case, slice(cut, None))
     assert after.tallies() == [tally_of(twin, dedup, case)]
 
@@ -228,8 +228,8 @@ def test_units_that_windows_share():
         ),
     ):
         whole = scheme.window_width - 1
-        assert rs.score(documents, scheme, "unit", start=whole).n_scored == n_units
-        assert rs.score(documents, scheme, "window", start=whole).n_scored == len(documents)
+        assert rs.score(documents, scheme, dedup="unit", start=whole).n_scored == n_units
+        assert rs.score(documents, scheme, dedup="window", start=whole).n_scored == len(documents)
 
 
 def test_ids_that_alias_are_one_residue():
@@ -298,7 +298,7 @@ def test_per_document(dedup, data, family):
     case = replace(case, combine="one")
     options = options_of(twin, case)
     found = rs.score_documents(
-        case.documents, public_of(twin), dedup, prompts=case.prompts, **options
+        case.documents, public_of(twin), dedup=dedup, prompts=case.prompts, **options
     )
     tallies = pipeline.per_document(case.documents, twin, rules_of(dedup, case), case.prompts)
     for name in (
@@ -321,7 +321,7 @@ def test_positions(dedup, data, family, max_contexts):
     twin, case = draw_case(data, family, dedup, weighted=False)
     scheme, options = public_of(twin), options_of(twin, case)
     options |= {"prompts": case.prompts, "max_contexts": max_contexts}
-    positions = rs.score_positions(case.documents, scheme, dedup, **options)
+    positions = rs.score_positions(case.documents, scheme, dedup=dedup, **options)
     status, scores = positions.status, positions.scores
     expected_status, expected_scores = [], []
     for i, document in enumerate(case.documents):

@@ -24,9 +24,9 @@ def windows_of(data, twin, n=12):
 def share(scheme, mine, others):
     """Which of `mine` can share a draw with any of `others`, by seeds alone."""
     near = {
-        row.tobytes() for draws in neighbours(scheme, window_draws(scheme, others)) for row in draws
+        row.tobytes() for draws in neighbours(window_draws(others, scheme), scheme) for row in draws
     }
-    return [row.tobytes() in near for row in window_draws(scheme, mine)]
+    return [row.tobytes() in near for row in window_draws(mine, scheme)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,5 +97,5 @@ def test_a_seed_is_met_once(family, data):
     half = len(contexts) // 2
     found = [seen.first(contexts[:half]), seen.first(contexts[half:])]
     assert np.concatenate(found).tolist() == expected
-    assert len(context_draws(scheme, contexts)) == len(contexts)
+    assert len(context_draws(contexts, scheme)) == len(contexts)
     assert core_of(twin).seed_kind == scheme.seed_kind

@@ -58,7 +58,7 @@ def test_core_is_the_twin(dedup, data, family, most):
     found = rs.score_documents(
         case.documents,
         public_of(twin),
-        dedup,
+        dedup=dedup,
         prompts=case.prompts,
         max_sharing=most,
         **options_of(twin, case),
@@ -87,7 +87,9 @@ def test_batches_are_the_whole(data, family, most, tmp_path_factory):
     def batch(first, last, sharing):
         prompts = None if case.prompts is None else case.prompts[first:last]
         documents = case.documents[first:last]
-        return score_batch(documents, scheme, "unit", prompts=prompts, sharing=sharing, **options)
+        return score_batch(
+            documents, scheme, dedup="unit", prompts=prompts, sharing=sharing, **options
+        )
 
     whole = batch(0, len(case.documents), _core.Sharing(most))
     sharing, at, parts = _core.Sharing(most), 0, []

@@ -11,8 +11,10 @@ import radscore as rs
 from radscore.cli import main
 from radscore.corpus import Corpus
 from radscore.errors import ArgumentError, StorageError
+from radscore.runs import score_run
+from radscore.runs.executors import Resources
 from radscore.runs.executors import ray as ray_executor
-from radscore.runs.manifest import prepare_in
+from radscore.runs.preparation import prepare_in
 from run_schemes import SCHEMES, VOCAB, keyed
 
 ray = pytest.importorskip("ray")
@@ -29,16 +31,19 @@ class Dying(Corpus):
         if os.getpid() != self.here and not (self.once and self.marker.exists()):
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().absolute()
+        found = Dying(super().absolute(), self.marker, once=self.once)
+        found.here = self.here
+        return found
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two workers; what tests define travels by value, since workers cannot import it."""
+    """Two workers. What tests define travels by value, since workers cannot import it."""
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with ray_executor.on_cluster("local") as connected:
-        assert ray_executor.n_cores(connected) == 2
-        yield connected
+    with ray_executor.Ray("local", Resources()) as executor:
+        assert executor.cores == 2
+        assert executor.buckets == 16
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,50 +70,52 @@ def test_gives_what_one_scorer_gives(cluster, opened, tmp_path, name):
 
 
 def run_of(corpus, folder):
-    return prepare_in([folder], corpus, keyed(), windows=1 << 18, parts=3)
+    return prepare_in([folder], corpus, keyed(), windows=1 << 18, buckets=3)
+
+
+def score_on_ray(run, corpus, progress=None):
+    options = {"executor": "ray", "memory": "64MiB", "progress": progress}
+    return score_run(run, corpus, keyed(), **options)
 
 
 def test_a_killed_worker_is_retried(cluster, opened, tmp_path):
     marker = tmp_path / "killed"
     corpus = Dying(opened(), marker, once=True)
     run, steps = run_of(corpus, tmp_path), []
-    found = ray_executor.run_ray(
-        cluster, run, corpus, keyed(), memory="64MiB", progress=lambda *step: steps.append(step)
-    )
+    found = score_on_ray(run, corpus, steps.append)
     assert marker.exists()
     assert found == rs.score(opened(), keyed())
-    total = len(run.units) + 3
-    assert steps == [(done, total) for done in range(1, total + 1)]
+    total = len(run.shards) + 3
+    assert [(step.done, step.total) for step in steps] == [(n, total) for n in range(total + 1)]
 
 
 def test_tasks_of_several_steps(cluster, opened, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_executor, "_TASKS", 1)  # as many as the cluster has cores
+    monkeypatch.setattr(ray_executor, "_SHARES", 1)  # as many as the cluster has cores
+    shares, result = [], ray_executor._result
+    monkeypatch.setattr(ray_executor, "_result", lambda *args: shares.append(1) or result(*args))
     corpus, steps = opened(), []
     run = run_of(corpus, tmp_path)
-    found = ray_executor.run_ray(
-        cluster, run, corpus, keyed(), memory="64MiB", progress=lambda *step: steps.append(step)
-    )
-    assert found == rs.score(corpus, keyed())
-    total = len(run.units) + 3
-    assert total > 4 == len(steps)
-    assert steps[-1] == (total, total)
+    assert score_on_ray(run, corpus, steps.append) == rs.score(corpus, keyed())
+    total = len(run.shards) + 3
+    assert total > 4 == len(shares)
+    assert steps[-1].done == steps[-1].total == total
 
 
-def test_workers_that_always_die(cluster, opened, tmp_path):
+def test_workers_that_always_die(cluster, opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_executor, "_RETRIES", 1)
     corpus = Dying(opened(), tmp_path / "killed", once=False)
     run = run_of(corpus, tmp_path)
-    with pytest.raises(StorageError, match="the same again goes on"):
-        ray_executor.run_ray(cluster, run, corpus, keyed(), memory="64MiB")
+    with pytest.raises(StorageError, match=r"died 2 times .*, so run the same again to continue"):
+        score_on_ray(run, corpus)
     healthy = opened()
-    found = ray_executor.run_ray(cluster, run, healthy, keyed(), memory="64MiB")
-    assert found == rs.score(healthy, keyed())
+    assert score_on_ray(run, healthy) == rs.score(healthy, keyed())
 
 
 def test_errors_of_a_task_come_out_as_they_are(cluster, files, opened, tmp_path):
     other = rs.open_corpus(files / "a.bin", dtype="uint16", eod=7, vocab_size=VOCAB)
     run = run_of(other, tmp_path)
     with pytest.raises(StorageError, match="the corpus has changed"):
-        ray_executor.run_ray(cluster, run, opened(), keyed(), memory="64MiB")
+        score_on_ray(run, opened())
 
 
 def test_the_command_line(cluster, files, tmp_path, monkeypatch, capsys):
@@ -122,11 +129,19 @@ def test_the_command_line(cluster, files, tmp_path, monkeypatch, capsys):
     assert main(options) == 0
     expected = capsys.readouterr().out
     (tmp_path / "shared").mkdir()
-    assert main([*options, "--ray", "local", "--tmp", "shared"]) == 0
+    assert main([*options, "--executor", "ray:local", "--tmp", "shared"]) == 0
     assert capsys.readouterr().out == expected
     assert not list((tmp_path / "shared").iterdir())
-    assert main([*options, "--ray", "local"]) == 2
-    assert "--ray needs --tmp" in capsys.readouterr().err
+    assert main([*options, "--executor", "ray"]) == 2
+    assert "--tmp must name folders that all nodes" in capsys.readouterr().err
+
+
+def test_text_is_tokenised_by_the_workers(cluster, tmp_path):
+    """A fast path does not travel: each worker makes its own."""
+    demo = Path(__file__).parents[2] / "demo"
+    corpus = rs.open_corpus(demo / "corpus.jsonl", field="text", tokenizer=demo / "tokenizer.json")
+    scheme = rs.Keyed(key=bytes(16), vocab_size=49_152, context_width=2)
+    assert rs.score(corpus, scheme, executor="ray", tmp=tmp_path) == rs.score(corpus, scheme)
 
 
 def test_relative_paths(cluster, files, tmp_path, monkeypatch):
@@ -138,9 +153,9 @@ def test_relative_paths(cluster, files, tmp_path, monkeypatch):
 
 
 def test_what_does_not_go_together(opened, tmp_path):
-    with pytest.raises(ArgumentError, match="executor must be one of ray"):
+    with pytest.raises(ArgumentError, match="executor must be one of local, processes, ray, not"):
         rs.score(opened(), keyed(), executor="dask", tmp=tmp_path)
-    with pytest.raises(ArgumentError, match="needs tmp"):
+    with pytest.raises(ArgumentError, match="tmp must name folders that all"):
         rs.score(opened(), keyed(), executor="ray")
-    with pytest.raises(ArgumentError, match="what open_corpus returns"):
+    with pytest.raises(ArgumentError, match="needs a corpus of files"):
         rs.score([[1, 2, 3]], keyed(), executor="ray", tmp=tmp_path)

@@ -11,14 +11,14 @@ import radscore as rs
 
 from tests.twin.schemes.families import FAMILIES
 
-CODE = "import radscore as rs; print(rs.kernel())"
+CODE = "import radscore as rs; print(rs.kernels.kernel())"
 
 
 @pytest.fixture(autouse=True)
 def kernel_in_force():
-    before = rs.kernel()
+    before = rs.kernels.kernel()
     yield
-    rs.set_kernel(before)
+    rs.kernels.set_kernel(before)
 
 
 def python(code, **environment):
@@ -44,44 +44,46 @@ def test_every_kernel_gives_the_same_result(scheme):
     ids = np.random.default_rng(5).integers(0, 5000, 1501)
 
     def result(kernel):
-        rs.set_kernel(kernel)
-        assert rs.kernel() == kernel
+        rs.kernels.set_kernel(kernel)
+        assert rs.kernels.kernel() == kernel
         scorer = rs.Scorer([scheme], dedup="window", threads=2)
         scorer.add([ids[:40], ids])
         found = scorer.results()[0]
         return found.n_scored, found.statistic, found.log10_pvalue
 
-    results = {kernel: result(kernel) for kernel in rs.available_kernels()}
+    results = {kernel: result(kernel) for kernel in rs.kernels.available_kernels()}
     assert all(found == results["scalar"] for found in results.values()), results
 
 
 def test_auto_is_the_fastest():
-    rs.set_kernel("scalar")
-    rs.set_kernel("auto")
-    assert rs.kernel() == rs.available_kernels()[-1]
+    rs.kernels.set_kernel("scalar")
+    rs.kernels.set_kernel("auto")
+    assert rs.kernels.kernel() == rs.kernels.available_kernels()[-1]
 
 
 def test_an_unknown_kernel():
-    with pytest.raises(rs.ArgumentError, match=r'kernel must be auto, .* not "sse9"'):
-        rs.set_kernel("sse9")
+    with pytest.raises(rs.errors.ArgumentError, match=r'kernel must be auto, .* not "sse9"'):
+        rs.kernels.set_kernel("sse9")
 
 
 @pytest.mark.parametrize("kernel", ["avx2", "avx512"])
 def test_a_kernel_that_the_machine_lacks(kernel):
-    if kernel in rs.available_kernels():
+    if kernel in rs.kernels.available_kernels():
         pytest.skip("the machine has it")
-    with pytest.raises(rs.ArgumentError, match=rf'kernel is "{kernel}", which this processor'):
-        rs.set_kernel(kernel)
+    with pytest.raises(
+        rs.errors.ArgumentError, match=rf'kernel is "{kernel}", which this processor'
+    ):
+        rs.kernels.set_kernel(kernel)
 
 
-@pytest.mark.parametrize("kernel", rs.available_kernels())
+@pytest.mark.parametrize("kernel", rs.kernels.available_kernels())
 def test_the_environment_forces_a_kernel(kernel):
     assert python(CODE, RADSCORE_KERNEL=kernel).stdout.strip() == kernel
 
 
 @pytest.mark.parametrize("name", ["", "auto"])
 def test_an_environment_that_does_not_ask(name):
-    assert python(CODE, RADSCORE_KERNEL=name).stdout.strip() == rs.available_kernels()[-1]
+    assert python(CODE, RADSCORE_KERNEL=name).stdout.strip() == rs.kernels.available_kernels()[-1]
 
 
 def test_an_environment_that_asks_for_nonsense():

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from radscore.errors import ArgumentError
 from radscore.stats import ResidueLaw
 from radscore.stats.residues import shift_sums
-from scipy.stats import beta
 
 M = 6364136223846793005
-LEVELS = (0.05, 0.01, 0.001)
 
 
 def sums_of(counts, table):
@@ -38,7 +36,7 @@ def test_every_choice_of_keys(data):
     size = data.draw(st.sampled_from([2, 4, 16]))
     steps = tuple(data.draw(st.lists(st.integers(1, 30), min_size=1, max_size=3)))
     table = table_of(size, data.draw(st.integers(0, 99)))
-    large = data.draw(st.sampled_from([3, 1000, 10**10]))
+    large = data.draw(st.sampled_from([3, 1000, 3, 1000, 10**10]))
     counts = data.draw(st.lists(st.integers(0, large), min_size=size, max_size=size))
     sums = sums_of(counts, table)
     assert shift_sums(np.array(counts), table).tolist() == sums
@@ -120,23 +118,6 @@ def test_what_no_table_has():
         shift_sums(np.zeros(8, dtype=np.int64), np.ones(4, dtype=bool))
     same = ResidueLaw.of_counts([5, 5, 5, 5], table_of(4, 1), (1, 1))
     assert same.log10_sf(same.mean) == 0.0
-
-
-@pytest.mark.parametrize("method", ["mean", "weighted_mean"])
-def test_null_over_random_keys(method):
-    """Text of few residues, repeated in many windows: no key finds it more often than it may."""
-    rng = np.random.default_rng(4)
-    text = rng.integers(0, 300, 20_000)
-    scheme = rs.SynthID(vocab_size=300, keys=tuple(range(1, 9)), context_width=1, method=method)
-    decoys = scheme.decoys(3000, seed=2)
-    scorer = rs.Scorer(decoys)
-    scorer.add(text)
-    pvalues = np.array([result.pvalue for result in scorer.results()])
-    for level in LEVELS:
-        k = int((pvalues <= level).sum())
-        low = beta.ppf(0.005, k, len(pvalues) - k + 1) if k else 0.0
-        high = beta.ppf(0.995, k + 1, len(pvalues) - k)
-        assert low <= level <= high * 1.05
 
 
 def marked(n, share, seed, table, keys):

@@ -84,9 +84,9 @@ def test_ties_make_it_conservative():
 
 
 def test_wrong_samples():
-    with pytest.raises(rs.ArgumentError, match="first must be a one-dimensional sample"):
+    with pytest.raises(rs.errors.ArgumentError, match="first must be a one-dimensional sample"):
         smirnov_test([], [1.0])
-    with pytest.raises(rs.ArgumentError, match="second must hold finite numbers"):
+    with pytest.raises(rs.errors.ArgumentError, match="second must hold finite numbers"):
         smirnov_test([1.0], [math.nan])
 
 

@@ -4,6 +4,7 @@ Exact tails come from enumeration of all outcomes in Python fractions, or from p
 whole (small) vocabulary; the approximations are held to them where they should be good.
 """
 
+from dataclasses import fields
 from fractions import Fraction
 from itertools import combinations
 from math import comb
@@ -21,7 +22,7 @@ from radscore.stats import (
     WeightedResult,
     weighted_test,
 )
-from radscore.stats.weighted import _Independent, _log_bound
+from radscore.stats.moments import Independent, log_bound
 from scipy import stats as scipy_stats
 
 QUARTER = BernoulliLaw(Fraction(1, 4))
@@ -49,8 +50,8 @@ def test_the_bound_is_never_below_the_exact_tail(weights, tenths, where):
     values, chances = outcomes(weights, float(law.share))
     statistic = float(np.sort(values)[int(where * (len(values) - 1))])
     exact = np.log(min(chances[values >= statistic].sum(), 1.0))
-    problem = _Independent(np.array(weights), law)
-    bound, _ = _log_bound(statistic, problem, statistic / problem.variance)
+    problem = Independent(np.array(weights), law)
+    bound, _ = log_bound(statistic, problem, statistic / problem.variance)
     assert bound >= exact - 1e-12
     # and so is the whole test, which is exact for so few
     result = weighted_test(statistic, weights, law)
@@ -65,7 +66,7 @@ def test_the_bound_is_never_below_the_exact_tail(weights, tenths, where):
 def test_the_bound_is_the_least_over_the_tilt(weights, statistic):
     # scipy's minimiser on the same function, written independently
     w = np.array(weights)
-    problem = _Independent(w, ExponentialLaw())
+    problem = Independent(w, ExponentialLaw())
     top = min(1 / w.max() if w.max() > 0 else np.inf, 600 / np.abs(w).max())
 
     def exponent(t):
@@ -78,7 +79,7 @@ def test_the_bound_is_the_least_over_the_tilt(weights, statistic):
     best = minimize_scalar(
         exponent, bounds=(0, top * (1 - 1e-12)), method="bounded", options={"xatol": 1e-10 * top}
     )
-    bound, _ = _log_bound(statistic, problem, statistic / problem.variance)
+    bound, _ = log_bound(statistic, problem, statistic / problem.variance)
     assert bound == pytest.approx(min(best.fun, 0.0), rel=1e-5, abs=1e-6)
 
 
@@ -267,7 +268,7 @@ def test_the_ends(law):
 
 def test_repr_shows_everything():
     text = repr(weighted_test(3.0, [1.0, -2.0, 0.5], QUARTER))
-    for name in WeightedResult.__dataclass_fields__:
+    for name in (field.name for field in fields(WeightedResult)):
         assert f" {name}: " in text
     assert "pvalue" in text
     with pytest.raises(AttributeError):

@@ -22,7 +22,10 @@ DEPTHS4 = rs.SynthID(keys=(1, 2, 3), vocab_size=2**20, context_width=3)
 
 def test_import_is_light():
     heavy = ("torch", "transformers", "scipy", "pyarrow", "tokenizers", "matplotlib")
-    code = f"import sys, radscore; print([m for m in {heavy} if m in sys.modules])"
+    code = (
+        "import sys, radscore; [getattr(radscore, name) for name in radscore.__all__]; "
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

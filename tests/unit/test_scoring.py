@@ -45,20 +45,8 @@ def test_gumbel_result_is_the_gamma_tail():
     result = scored(GUMBEL, text()).result()
     assert result.pvalue == pytest.approx(gamma.sf(result.statistic, result.n_scored), rel=1e-9)
     assert result.n_green is None
-    with pytest.raises(rs.ArgumentError, match="confidence interval"):
+    with pytest.raises(rs.errors.ArgumentError, match="confidence interval"):
         result.confidence_interval()
-
-
-def test_the_result_prints_and_is_json():
-    result = scored(KEYED, text(), curve=[1000, 2000]).result()
-    shown = repr(result)
-    for name in ("statistic", "n_scored", "log10_pvalue", "fingerprint", "dedup"):
-        assert f"{name}: " in shown
-    content = json.loads(json.dumps(result.to_dict()))
-    assert content["n_scored"] == result.n_scored
-    assert [point["n_tokens"] for point in content["curve"]] == [1000, 2000]
-    with pytest.raises(AttributeError):
-        result.n_scored = 7
 
 
 def test_the_curve_is_the_test_of_a_prefix():
@@ -71,11 +59,6 @@ def test_the_curve_is_the_test_of_a_prefix():
         prefix = scored(KEYED, rs.Documents(documents.values, offsets)).result()
         assert (point.n_scored, point.statistic) == (prefix.n_scored, prefix.n_green)
         assert point.log10_pvalue == prefix.log10_pvalue
-    # However the documents are split over calls.
-    pieces = rs.Scorer(KEYED, curve=steps)
-    for document in documents:
-        pieces.add([document])
-    assert pieces.result().curve == result.curve
 
 
 def test_no_rule_no_pvalue():
@@ -84,7 +67,7 @@ def test_no_rule_no_pvalue():
     assert math.isnan(result.pvalue)
     assert "no valid p-value" in result.notes[0]
     assert json.loads(json.dumps(result.to_dict()))["pvalue"] is None
-    scores = rs.score_documents(text(), KEYED, "none")
+    scores = rs.score_documents(text(), KEYED, dedup="none")
     assert np.isnan(scores.log10_pvalue).all()
 
 
@@ -108,39 +91,18 @@ def test_weights_of_one_are_the_plain_test():
 
 @pytest.mark.parametrize("scheme", [KEYED, GUMBEL, LISTS], ids=["keyed", "gumbel", "lists"])
 @pytest.mark.parametrize("combine", ["one", "sum"])
-def test_weighted_sums(scheme, combine):
-    documents, rng = text(), np.random.default_rng(1)
-    weights = rng.integers(-3, 6, documents.shape).astype(float)
+def test_weighted_sums_are_tested_as_such(scheme, combine):
+    """The test of the weighted units, which tests/property holds to the twin."""
     scorer = rs.Scorer(scheme, combine=combine)
-    scorer.add(documents, weights=weights.ravel())
-    width = scheme.window_width
-    combined: dict[tuple[int, ...], float] = {}
-    for row, row_weights in zip(documents.tolist(), weights.tolist(), strict=True):
-        for end in range(width, len(row) + 1):
-            window = tuple(row[end - width : end])
-            if combine == "sum":
-                combined[window] = combined.get(window, 0.0) + row_weights[end - 1]
-            else:
-                combined.setdefault(window, row_weights[end - 1])
-    kept = {window: weight for window, weight in combined.items() if weight}
-    scores = scheme.core.scores(np.array(list(kept), dtype=np.int64)).astype(float)
-    w = np.array(list(kept.values()))
-    tally = scorer.tally()
-    assert tally.n_scored == len(kept)
-    assert tally.n_zero_weight == len(combined) - len(kept)
-    assert tally.sum_weight == w.sum()
-    assert tally.sum_weight_squared == (w**2).sum()
-    assert tally.max_abs_weight == abs(w).max()
-    law = scheme.null_law
-    result = scorer.result()
-    assert result.statistic == pytest.approx((w * (scores - law.mean)).sum(), rel=1e-9)
-    assert result.expected == 0
-    assert result.n_green is None
-    if scheme is not LISTS:
-        again = weighted_test(result.statistic, w, law)
-        assert result.log10_pvalue == pytest.approx(again.log10_pvalue, rel=1e-6)
-    else:
-        assert result.weighted.grouped
+    scorer.add(text(), weights=np.random.default_rng(1).integers(-3, 6, 4000).astype(float))
+    weights, scores, groups, _ = scorer.core.weighted_units(0)
+    law, result = scheme.null_law, scorer.result()
+    statistic = (weights * (scores - law.mean)).sum()
+    assert result.statistic == pytest.approx(statistic, rel=1e-9)
+    assert (result.expected, result.n_green, result.n_scored) == (0, None, len(weights))
+    lists = {"groups": groups, "list_size": 125, "vocab_size": 500} if scheme is LISTS else {}
+    again = weighted_test(result.statistic, weights, law, **lists)
+    assert result.log10_pvalue == pytest.approx(again.log10_pvalue, rel=1e-6)
 
 
 def test_pairs_are_windows():
@@ -151,25 +113,25 @@ def test_pairs_are_windows():
     scorer.add_pairs(contexts, targets)
     assert scorer.tally().n_green == scored(KEYED, documents).tally().n_green
     scorer.add_pairs(np.empty((0, 2), int), [])
-    heavy = rs.Scorer(KEYED, "context", combine="sum")
+    heavy = rs.Scorer(KEYED, dedup="context", combine="sum")
     heavy.add_pairs([[1, 2], [1, 2], [1, 2]], [3, 4, 3], [0.5, 0.25, 9.0], occurrences=[0, 0, 1])
     assert heavy.tally().sum_weight == 0.75
-    with pytest.raises(rs.TokenError, match="token id 500 of pair 1"):
+    with pytest.raises(rs.errors.TokenError, match="token id 500 of pair 1"):
         scorer.add_pairs([[1, 2], [3, 500]], [4, 5])
-    with pytest.raises(rs.ArgumentError, match="windows have 2 tokens"):
+    with pytest.raises(rs.errors.ArgumentError, match="windows have 2 tokens"):
         scorer.add_pairs([[1]], [4])
-    with pytest.raises(rs.ArgumentError, match=r"\(2, 2\) and \(3,\)"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"\(2, 2\) and \(3,\)"):
         scorer.add_pairs([[1, 2], [3, 4]], [4, 5, 6])
 
 
 def test_bad_weights_change_nothing():
     scorer = rs.Scorer(KEYED)
-    with pytest.raises(rs.ArgumentError, match="3 weights for 4 tokens"):
+    with pytest.raises(rs.errors.ArgumentError, match="3 weights for 4 tokens"):
         scorer.add([[1, 2, 3, 4]], weights=[1.0, 2.0, 3.0])
-    with pytest.raises(rs.ArgumentError, match="weight 1 is inf"):
+    with pytest.raises(rs.errors.ArgumentError, match="weight 1 is inf"):
         scorer.add([[1, 2, 3, 4]], weights=[1.0, math.inf, 3.0, 4.0])
     scorer.add([[1, 2, 3, 4]])
-    with pytest.raises(rs.ArgumentError, match="from the first windows on"):
+    with pytest.raises(rs.errors.ArgumentError, match="from the first windows on"):
         scorer.add([[1, 2, 3, 4]], weights=[1.0] * 4)
     assert scorer.tally().n_scored == 2
 
@@ -177,11 +139,11 @@ def test_bad_weights_change_nothing():
 def test_an_id_outside_changes_nothing():
     scorer = scored(KEYED, text())
     before = scorer.tally()
-    with pytest.raises(rs.TokenError, match="token id 500 at position 2 of document 1"):
+    with pytest.raises(rs.errors.TokenError, match="token id 500 at position 2 of document 1"):
         scorer.add([[1, 2, 3], [4, 5, 500]])
-    with pytest.raises(rs.TokenError, match="in the prompts: token id -1 at position 0"):
+    with pytest.raises(rs.errors.TokenError, match="in the prompts: token id -1 at position 0"):
         scorer.add([[1, 2, 3]], prompts=[[-1]])
-    with pytest.raises(rs.ArgumentError, match="2 prompts for 1 documents"):
+    with pytest.raises(rs.errors.ArgumentError, match="2 prompts for 1 documents"):
         scorer.add([[1, 2, 3]], prompts=[[1], [2]])
     assert scorer.tally() == before
 
@@ -202,14 +164,6 @@ def test_states_resume_exactly(tmp_path):
         scorer = rs.Scorer.load(path, schemes, threads=1)
         scorer.add(documents[20:])
         assert list(map(repr, scorer.results())) == list(map(repr, whole))
-    for combine in ("one", "sum"):
-        scorer = rs.Scorer(KEYED, combine=combine)
-        scorer.add(documents[:13], weights=np.linspace(-1, 1, 1300))
-        scorer.save(path)
-        back = rs.Scorer.load(path, KEYED)
-        for one in (scorer, back):
-            one.add(documents[13:], weights=np.linspace(-1, 1, 2700))
-        assert back.tally() == scorer.tally()
 
 
 def test_foreign_states_are_refused(tmp_path):
@@ -218,21 +172,21 @@ def test_foreign_states_are_refused(tmp_path):
     scored(KEYED, text(), filter=phi).save(path)
     rs.Scorer.load(path, KEYED, filter=phi)
     other_key = KEYED.decoys(1)[0]
-    with pytest.raises(rs.StateError, match="made with another scheme or key"):
+    with pytest.raises(rs.errors.StateError, match="made with another scheme or key"):
         rs.Scorer.load(path, other_key, filter=phi)
-    with pytest.raises(rs.StateError, match="another filter"):
+    with pytest.raises(rs.errors.StateError, match="another filter"):
         rs.Scorer.load(path, KEYED)
-    with pytest.raises(rs.StateError, match="does not exist"):
+    with pytest.raises(rs.errors.StateError, match="does not exist"):
         rs.Scorer.load(tmp_path / "none", KEYED)
     whole = path.read_bytes()
     secret = bytes(range(16))
     assert secret not in whole
     assert secret.hex().encode() not in whole
     path.write_bytes(whole[:4] + b"\x63" + whole[5:])
-    with pytest.raises(rs.StateError, match="of version 99"):
+    with pytest.raises(rs.errors.StateError, match="of version 99"):
         rs.Scorer.load(path, KEYED, filter=phi)
     path.write_bytes(whole[:-1])
-    with pytest.raises(rs.StateError, match="damaged"):
+    with pytest.raises(rs.errors.StateError, match="damaged"):
         rs.Scorer.load(path, KEYED, filter=phi)
 
 
@@ -241,9 +195,9 @@ def test_merging():
     left, right = scored(KEYED, documents[:25]), scored(KEYED, documents[15:])
     left.merge(right)
     assert left.tally().n_green == scored(KEYED, documents).tally().n_green
-    with pytest.raises(rs.StateError, match="differ in dedup"):
-        left.merge(rs.Scorer(KEYED, "window"))
-    with pytest.raises(rs.StateError, match="differ in scheme or key"):
+    with pytest.raises(rs.errors.StateError, match="differ in dedup"):
+        left.merge(rs.Scorer(KEYED, dedup="window"))
+    with pytest.raises(rs.errors.StateError, match="differ in scheme or key"):
         left.merge(rs.Scorer(KEYED.decoys(1)[0]))
     half = scored(KEYED, documents[:20]).tally()
     whole = half.merge(rs.Scorer(KEYED).tally())
@@ -259,10 +213,10 @@ def test_tallies_of_different_windows_merge():
         for weights in (None, *weighted):
             parts = []
             for documents in (low, high):
-                scorer = rs.Scorer(scheme, "window")
+                scorer = rs.Scorer(scheme, dedup="window")
                 scorer.add(documents, weights=weights)
                 parts.append(scorer.tally())
-            whole = rs.Scorer(scheme, "window")
+            whole = rs.Scorer(scheme, dedup="window")
             for documents in (low, high):
                 whole.add(documents, weights=weights)
             assert parts[0].merge(parts[1]) == whole.tally()
@@ -272,7 +226,7 @@ def test_decoys_with_weights():
     """The same weights under every key; the decoys of random keys have the law of the test."""
     scorer = rs.Scorer([KEYED, *KEYED.decoys(199, seed=4)], combine="sum")
     scorer.add(text(), weights=np.random.default_rng(0).normal(size=4000))
-    result = rs.decoy_test(scorer)
+    result = scorer.decoy_test()
     results = scorer.results()
     assert result.statistic == pytest.approx(results[0].zscore, rel=1e-9)
     assert result.decoy_statistics == pytest.approx([r.zscore for r in results[1:]], rel=1e-9)
@@ -281,15 +235,15 @@ def test_decoys_with_weights():
 
 def test_decoys_have_their_law():
     scorer = scored([KEYED, *KEYED.decoys(199, seed=4)], text())
-    result = rs.decoy_test(scorer)
+    result = scorer.decoy_test()
     assert result.n_decoys == 199
     assert result.standard_deviation == pytest.approx(1, abs=0.25)
     assert result.pvalue == (1 + result.n_reached) / 200
     first = scorer.results()[0]
     assert result.statistic == pytest.approx(first.zscore, rel=1e-9)
     assert isinstance(KEYED.null_law, BernoulliLaw)
-    with pytest.raises(rs.ArgumentError, match="decoys"):
-        rs.decoy_test(scored(KEYED, text()))
+    with pytest.raises(rs.errors.ArgumentError, match="decoys"):
+        scored(KEYED, text()).decoy_test()
 
 
 @pytest.mark.parametrize(
@@ -306,7 +260,7 @@ def test_decoys_have_their_law():
     ],
 )
 def test_nothing_to_test_is_an_error(documents, options, says):
-    with pytest.raises(rs.TokenError, match=says):
+    with pytest.raises(rs.errors.TokenError, match=says):
         scored(KEYED, documents, **options).result()
 
 
@@ -316,11 +270,11 @@ def test_nothing_to_test_is_an_error(documents, options, says):
         (lambda: rs.Scorer([]), "at least one scheme"),
         (lambda: rs.Scorer("kgw"), "scheme must be a Scheme, not str"),
         (
-            lambda: rs.Scorer(KEYED, "units"),
+            lambda: rs.Scorer(KEYED, dedup="units"),
             "dedup must be one of unit, window, context, none, not 'units'",
         ),
         (lambda: rs.Scorer(None), "scheme must be a Scheme, not NoneType"),
-        (lambda: rs.Scorer(KEYED, None), "dedup must be one of .*, not None"),
+        (lambda: rs.Scorer(KEYED, dedup=None), "dedup must be one of .*, not None"),
         (lambda: rs.score_documents([[1]], KEYED, filter=7), "filter must be a KgramSet"),
         (lambda: rs.Scorer(KEYED, combine="add"), "combine must be"),
         (lambda: rs.Scorer(KEYED, prompt_role="skip"), "prompt_role must be"),
@@ -331,12 +285,12 @@ def test_nothing_to_test_is_an_error(documents, options, says):
         (lambda: rs.Scorer(KEYED, curve=[5, 5]), "curve steps"),
         (lambda: rs.Scorer([KEYED, rs.Keyed(vocab_size=9, key=bytes(16))]), "vocabularies"),
         (lambda: rs.score_documents([[1]], KEYED, max_contexts=0), "max_contexts"),
-        (lambda: rs.score_positions([[1]], KEYED, "all"), "dedup must be"),
+        (lambda: rs.score_positions([[1]], KEYED, dedup="all"), "dedup must be"),
         (lambda: rs.Scorer([KEYED, LISTS]).result(), "2 schemes; use results"),
     ],
 )
 def test_bad_arguments_are_named(call, says):
-    with pytest.raises(rs.ArgumentError, match=says):
+    with pytest.raises(rs.errors.ArgumentError, match=says):
         call()
 
 
@@ -358,8 +312,8 @@ def test_documents_and_positions_agree():
     places = rs.score_positions(documents, table)
     assert places.scored.reshape(40, 100).sum(1).tolist() == scores.n_scored.tolist()
     assert scores.n_scored.max() <= 64 < scored(table, [documents[0]]).result().n_scored
-    assert "n_documents=40" in repr(scores)
-    assert "duplicate=" in repr(places)
+    assert "n_documents: 40" in repr(scores)
+    assert "duplicate: " in repr(places)
 
 
 def test_max_contexts_and_prompts_per_document():
@@ -384,7 +338,7 @@ def test_what_weakens_a_result_is_said():
     assert (result.method, result.notes) == ("exact tail over random keys", ())
     assert "decoy keys" in rs.score_documents(text(), table).notes[0]
     public = rs.KGW(vocab_size=500)
-    assert "public constant" in scored(public, text()).result().notes[0]
+    assert "public default" in scored(public, text()).result().notes[0]
     assert "rank among all keys and not a frequency" in scored(public, text()).result().notes[0]
     assert scored(KEYED, text()).result().notes == ()
     result = scored(KEYED, text()).result()
@@ -396,17 +350,17 @@ def test_what_weakens_a_result_is_said():
     assert "grid" in scorer.result().notes[-1]
     weighted = rs.Scorer(rs.SynthID(vocab_size=500, keys=(1, 2), method="weighted_mean"))
     weighted.add(text(), weights=np.ones(4000))
-    with pytest.raises(rs.ArgumentError, match="method='mean'"):
+    with pytest.raises(rs.errors.ArgumentError, match="method='mean'"):
         weighted.result()
 
 
 def test_nothing_of_a_pvalue_without_a_rule():
-    scorer = rs.Scorer(KEYED, "none")
+    scorer = rs.Scorer(KEYED, dedup="none")
     scorer.add(text(), weights=np.ones(4000))
     result = scorer.result()
     assert result.weighted is None
     assert math.isnan(result.zscore)
-    with pytest.raises(rs.ArgumentError, match="confidence interval"):
+    with pytest.raises(rs.errors.ArgumentError, match="confidence interval"):
         scored(KEYED, text(), dedup="none").result().confidence_interval()
 
 
@@ -419,13 +373,13 @@ def test_documents_without_a_unit_are_no_tests():
 
 def test_keys_that_repeat_are_refused():
     for scheme in (rs.SynthID, rs.SynthIDDeepMind):
-        with pytest.raises(rs.SchemeError, match="keys must differ"):
+        with pytest.raises(rs.errors.SchemeError, match="keys must differ"):
             scheme(vocab_size=500, keys=(5, 6, 5))
     for bad in (
         lambda: rs.SBW(vocab_size=500, key=0),
         lambda: rs.KGW(vocab_size=500, seed=1, salt_key=0),
     ):
-        with pytest.raises(rs.SchemeError):
+        with pytest.raises(rs.errors.SchemeError):
             bad()
 
 
@@ -433,20 +387,20 @@ def test_decoys_are_the_same_scheme_under_other_keys():
     for schemes in ([KEYED, GUMBEL], [KEYED, KEYED]):
         scorer = rs.Scorer(schemes)
         scorer.add(text())
-        with pytest.raises(rs.ArgumentError, match="one scheme under different keys"):
-            rs.decoy_test(scorer)
+        with pytest.raises(rs.errors.ArgumentError, match="one scheme under different keys"):
+            scorer.decoy_test()
 
 
 def test_odd_input_is_refused():
-    with pytest.raises(rs.TokenError, match="masked"):
+    with pytest.raises(rs.errors.TokenError, match="masked"):
         rs.Documents.of(np.ma.array([1, 2], mask=[0, 1]))
-    with pytest.raises(rs.TokenError, match="beyond 2"):
+    with pytest.raises(rs.errors.TokenError, match="beyond 2"):
         rs.Documents.of([np.array([2**63 + 5], dtype=np.uint64), np.array([-1])])
-    with pytest.raises(rs.ArgumentError, match="plain JSON"):
+    with pytest.raises(rs.errors.ArgumentError, match="plain JSON"):
         rs.Scorer(KEYED).save("unused", extra={"a": math.nan})
-    with pytest.raises(rs.ArgumentError, match="only a Scorer"):
+    with pytest.raises(rs.errors.ArgumentError, match="only a Scorer"):
         rs.Scorer(KEYED).merge("x")
-    with pytest.raises(rs.ArgumentError, match="not 2"):
+    with pytest.raises(rs.errors.ArgumentError, match="not 2"):
         rs.score_documents([[1, 2, 3]], [KEYED, GUMBEL])
     assert len(rs.score_documents([[1, 2, 3]], [KEYED])) == 1
     rs.Scorer(KEYED).add_pairs([], [])
@@ -454,7 +408,7 @@ def test_odd_input_is_refused():
 
 @pytest.mark.parametrize("method", ["mean", "weighted_mean"])
 def test_residues_of_a_corpus_are_its_evidence(method, tmp_path):
-    """Split, merged, saved, spilled to files, under one key or many: one result."""
+    """Split, merged, saved, under one key or many: one result."""
     scheme = rs.SynthID(
         vocab_size=500, keys=(1, 2, 3), context_width=2, sampling_table_size=64, method=method
     )
@@ -476,15 +430,6 @@ def test_residues_of_a_corpus_are_its_evidence(method, tmp_path):
     first = rs.Scorer.load(tmp_path / "state", scheme)
     first.merge(second)
     assert first.tallies() == whole.tallies()[:1]
-    spilled = rs.Scorer([scheme, *decoys])
-    spilled.core.set_limit(1 << 14, [tmp_path])
-    for _ in range(3):
-        spilled.add(text())
-    assert list(tmp_path.glob("*.rsw"))
-    assert [one.log10_pvalue for one in spilled.results()] == [
-        one.log10_pvalue for one in whole.results()[:5]
-    ]
-    assert rs.decoy_test(spilled).n_decoys == 4
 
 
 def test_weights_of_residues_add_up():
@@ -514,10 +459,10 @@ def test_documents_have_no_pvalue_behind_a_filter_that_may_depend_on_the_key():
         assert np.isnan(found.log10_pvalue).all()
         assert found.method == "none: the filter may depend on the key"
         assert "make it from unmarked text" in found.notes[-1]
-        assert np.isnan(rs.decoy_test(decoyed(phi)).pvalue)
+        assert np.isnan(decoyed(phi).decoy_test().pvalue)
     phi = rs.KgramSet.from_documents(documents, 2, 500, watermarked=False)
     assert np.isfinite(rs.score_documents(documents, KEYED, filter=phi).log10_pvalue).all()
-    assert np.isfinite(rs.decoy_test(decoyed(phi)).pvalue)
+    assert np.isfinite(decoyed(phi).decoy_test().pvalue)
 
 
 def decoyed(phi):
@@ -547,7 +492,9 @@ def test_prompts_of_several_schemes_come_first_and_states_know(tmp_path):
     prompts = text()[:, :10]
     late = rs.Scorer(schemes)
     late.add(text())
-    with pytest.raises(rs.ArgumentError, match="prompts must be given from the first documents"):
+    with pytest.raises(
+        rs.errors.ArgumentError, match="prompts must be given from the first documents"
+    ):
         late.add(text(), prompts)
     first, second = rs.Scorer(schemes), rs.Scorer(schemes)
     first.add(text()[:20], prompts[:20])

@@ -58,7 +58,7 @@ def test_a_shared_header_is_evidence_in_the_first_documents_only():
     assert alone.false_discovery().n_rejected == 40
     expected = binom.sf(scores.statistic - 1, scores.n_scored, 0.5)
     np.testing.assert_allclose(scores.pvalue, expected, rtol=1e-9)
-    assert any("each p-value holds for its document alone" in note for note in alone.notes)
+    assert any("each p-value is valid for its document alone" in note for note in alone.notes)
     assert not any("max_sharing" in note for note in scores.notes)
 
 
@@ -80,19 +80,19 @@ def test_the_order_of_a_copy_does_not_matter_and_empty_documents_are_no_copies()
 
 def test_what_is_refused(tmp_path):
     for value in (0, 256, -1, 2.5, "8"):
-        with pytest.raises(rs.ArgumentError, match="max_sharing must be"):
+        with pytest.raises(rs.errors.ArgumentError, match="max_sharing must be"):
             rs.score_documents([[1, 2]], SCHEME, max_sharing=value)
-    with pytest.raises(rs.ArgumentError, match="max_sharing must be from 1 to 255"):
+    with pytest.raises(rs.errors.ArgumentError, match="max_sharing must be from 1 to 255"):
         _core.Sharing(0)
     path = tmp_path / "table"
     _core.Sharing(2).save(path)
     data = bytearray(path.read_bytes())
     data[20] ^= 1
     path.write_bytes(data)
-    with pytest.raises(rs.StateError, match="is damaged"):
+    with pytest.raises(rs.errors.errors.StateError, match="is damaged"):
         _core.Sharing.load(path)
     path.write_bytes(b"something else")
-    with pytest.raises(rs.StateError, match="not a table of shared units"):
+    with pytest.raises(rs.errors.StateError, match="not a radscore table of shared units"):
         _core.Sharing.load(path)
-    with pytest.raises(rs.StateError, match="does not exist"):
+    with pytest.raises(rs.errors.errors.StateError, match="does not exist"):
         _core.Sharing.load(tmp_path / "none")

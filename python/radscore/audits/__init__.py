@@ -1,1 +1,1 @@
-"""Tests of models: one file a test."""
+"""Tests of models, one file each: `open`, `closed`, `membership`, and `radioactivity` over them."""

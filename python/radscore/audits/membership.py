@@ -1,27 +1,42 @@
-"""Without a watermark: does the suspect know these documents better than those like them?"""
+"""`test_membership`: does the suspect know these documents better than others like them?
 
-# ruff: noqa: PT028 - `test_membership` is no test of pytest's
+No watermark is needed, but no key was drawn at random either: the p-value rests on the assumption
+that both sides come from one distribution.
+"""
+
+# ruff: noqa: PT028 - `test_membership` is not one of pytest's
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from radscore.audits.membership_plot import draw
+from radscore.audits.membership_sides import drop_copies, drop_repeated, mixed
 from radscore.checks import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, TokenError
-from radscore.results import _show, plain_value
+from radscore.models.loading import as_language_model
+from radscore.models.losses import (
+    Sentences,
+    as_documents,
+    cut,
+    document_losses,
+    zlib_lengths,
+)
+from radscore.progress import Progress
+from radscore.stats.result import Evidence
+from radscore.stats.smirnov import smirnov_test
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
     from radscore.models.loading import LanguageModel
-    from radscore.models.losses import Sentences
 
 __all__ = ["MembershipResult", "test_membership"]
 
@@ -29,81 +44,87 @@ Calibration: TypeAlias = Literal["zlib", "none"]
 Unit: TypeAlias = Literal["sentence", "document"]
 
 #: Below this p-value the sides are said to differ in something that they should share.
-_DIFFERENT = 0.01
-_MOST_BINS = 60
-#: Where even the best of all orders is not rarer than this, it is said.
-_FEWEST = 1e-6
+_DIFFERENT: Final = 0.01
+_MOST_BINS: Final = 60
+#: If even the rarest of all orders is more likely than this, the result says so.
+_FEWEST: Final = 1e-6
 
-_ASSUMES = (
-    "assumes that members and non-members are independent draws from one distribution of texts, so "
-    "that only training can set them apart; no key was drawn at random, so unlike a watermark's "
-    "p-value this one rests on that assumption"
+_ASSUMES: Final = (
+    "assumes that members and nonmembers are independent draws from one distribution of texts, so "
+    "only training can set them apart; no key was drawn at random, so unlike a watermark's p-value "
+    "this one rests on that assumption"
 )
-_LENGTHS = (
+_LENGTHS: Final = (
     "documents of the two sides differ in length (p = {p:.2g}): they may not come from one "
-    "distribution, and then the p-value says nothing of training"
+    "distribution, in which case the p-value says nothing about training"
 )
-_RATIOS = (
+_RATIOS: Final = (
     "sentences of the two sides compress differently (p = {p:.2g}): they may not come from one "
-    "distribution, and then the p-value says nothing of training"
+    "distribution, in which case the p-value says nothing about training"
 )
-_DEPENDENT = (
+_DEPENDENT: Final = (
     "sentences of one document resemble each other (up to {most} of one document here), so they "
-    "are no independent draws and there is no valid p-value; unit='document' counts each document "
+    "are not independent draws and there is no valid p-value; unit='document' counts each document "
     "once"
 )
-_NO_PVALUE = "none: sentences of one document are no independent draws"
-_BOTH = (
-    "{n} sentences of the non-members are also among the members: they are no fresh text, and hide "
-    "a difference"
+_NO_PVALUE: Final = "none: sentences of one document are not independent draws"
+_BOTH: Final = (
+    "{n} sentences of the nonmembers are among the members too: they are no fresh text, and hide a "
+    "difference"
 )
-_NO_TEXT = "the model has no tokenizer, so the ids in place of the text were compressed by zlib"
-_FEW = "with {m} and {n} values no p-value can be below {least:.2g}"
+_NO_TEXT: Final = "the model has no tokenizer, so zlib compressed the ids in place of the text"
+_FEW: Final = "with {m} and {n} values no p-value can be below {least:.2g}"
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class MembershipResult:
+class MembershipResult(Evidence):
     """Result of a membership test.
 
     Attributes
     ----------
     statistic : float
-        The largest difference of the two distribution functions of the calibrated loss, members'
-        less non-members': 0 where members' losses are not lower anywhere, 1 where they all are.
+        The largest difference between the distribution functions of the calibrated loss, members'
+        less nonmembers': 0 if members' losses are nowhere lower, 1 if they all are.
     log10_pvalue : float
-        Probability under H0 (members and non-members are alike to the model) of a statistic at
-        least as large. NaN for sentences as units where a document has several.
+        log10 of the probability under H0 (to the model, members and nonmembers are alike) of a
+        statistic at least as large. NaN if sentences are the units and a document has several.
     method : str
         How the p-value was computed.
     calibration, length, unit : str, int, str
         The rules.
     supervision : float
-        The degree d: the share of `members` that was in the suspect's training, as claimed.
+        The degree d: the share of `members` claimed to have been in the suspect's training.
     n_members, n_nonmembers : int
-        Sentences, or documents, that were compared.
+        Sentences or documents that were compared.
     member_loss, nonmember_loss : float
-        Mean losses, in nats a token.
+        Mean losses, in nats per token.
     member_score, nonmember_score : float
         Mean calibrated losses.
     implied_statistic : float
-        ``statistic / supervision``, at most 1: how far apart the true members would be, if the
-        claimed degree is right; a mixture with a share d of members can differ by d at most.
+        ``statistic / supervision``, at most 1: how far apart the true members would be if the
+        claimed degree is right, since a mixture with a share d of members differs by at most d.
     thresholds : ndarray of float64, shape (n_bins + 1,)
         Edges of the histogram's bins.
     member_counts, nonmember_counts : ndarray of int64, shape (n_bins,)
         The histogram of the calibrated losses of both sides.
     removed : dict
-        Documents shorter than a sentence, tokens of unfinished ones, and copies, by side.
+        Documents shorter than a sentence, tokens of unfinished sentences, and copies, by side.
     model : str
         The suspect's fingerprint.
     notes : tuple of str
         What the result assumes, and what speaks against that.
     member_scores, nonmember_scores : ndarray of float64
-        The calibrated losses themselves, in the order of the texts.
+        The calibrated losses themselves, in the order of the texts; not part of `to_dict`.
     """
 
-    statistic: float
-    log10_pvalue: float
+    _unsaved: ClassVar[tuple[str, ...]] = ("member_scores", "nonmember_scores")
+    _hidden: ClassVar[tuple[str, ...]] = (
+        *_unsaved,
+        "thresholds",
+        "member_counts",
+        "nonmember_counts",
+    )
+
     method: str
     calibration: str
     length: int
@@ -125,40 +146,39 @@ class MembershipResult:
     member_scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     nonmember_scores: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
-    @property
-    def pvalue(self) -> float:
-        """10 to the power of `log10_pvalue`."""
-        return float(10.0**self.log10_pvalue)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields but the single losses, ready for JSON (NaN as None)."""
-        names = [f.name for f in fields(self) if not f.name.endswith("_scores")]
-        values = {name: getattr(self, name) for name in names}
-        return plain_value(values | {"pvalue": self.pvalue})  # type: ignore[no-any-return]
-
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draws both histograms into a file; its name tells the format (.png, .svg, .pdf)."""
-        from radscore.audits.membership_plot import draw
-
-        draw(self, path)
-
-    def __repr__(self) -> str:
-        hidden = ("notes", "thresholds")
-        shown = {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if f.name not in hidden and not f.name.endswith(("_scores", "_counts"))
-        }
-        shown["pvalue"] = self.pvalue
-        width = max(map(len, shown))
-        lines = [f"{name:>{width}}: {_show(value)}" for name, value in shown.items()]
-        lines += [f"{'note':>{width}}: {note}" for note in self.notes]
-        return "\n".join([f"{type(self).__name__}:", *lines])
+        """Draws both histograms into a file; its suffix names the format (.png, .svg, .pdf)."""
+        shown = "no p-value"
+        if not math.isnan(self.log10_pvalue):
+            shown = f"log10 p = {self.log10_pvalue:.2f}"
+        calibrated = " / zlib bytes" if self.calibration == "zlib" else ""
+        of = "per sentence" if self.unit == "sentence" else "per document, mean over sentences"
+        draw(
+            path,
+            self.thresholds,
+            {
+                f"nonmembers ({self.n_nonmembers:,})": self.nonmember_counts,
+                f"candidate members ({self.n_members:,})": self.member_counts,
+            },
+            title=f"Kolmogorov-Smirnov, one-sided: {shown}",
+            xlabel=f"loss per token{calibrated}, {of}; {self.length} tokens per sentence",
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class _Side:
-    """One side's sentences, and what was measured of them."""
+    """One side's sentences, and what was measured of them.
+
+    Attributes
+    ----------
+    sentences : Sentences
+    losses : ndarray of float64, shape (n,)
+        The suspect's mean loss on each sentence.
+    sizes : ndarray of int64, shape (n, 2)
+        Bytes of each sentence, compressed and as text.
+    scores : ndarray of float64, shape (n,)
+        The calibrated losses.
+    """
 
     sentences: Sentences
     losses: npt.NDArray[np.float64]
@@ -167,6 +187,7 @@ class _Side:
 
     @property
     def ratios(self) -> npt.NDArray[np.float64]:
+        """How far each sentence compresses."""
         return self.sizes[:, 0] / np.maximum(self.sizes[:, 1], 1)
 
     @property
@@ -176,7 +197,7 @@ class _Side:
         return self.sentences.lengths[counted].astype(np.float64)
 
     def values(self, unit: str, numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """One number a sentence, or their mean over each document."""
+        """One number per sentence, or their means per document."""
         if unit == "sentence":
             return numbers
         owners, inverse = np.unique(self.sentences.documents, return_inverse=True)
@@ -195,46 +216,46 @@ def test_membership(
     length: int = 256,
     unit: Unit = "document",
     batch_tokens: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> MembershipResult:
-    """Tests whether a model was trained on documents, by its losses: no watermark is needed.
+    """Tests whether a model was trained on documents, by its losses; needs no watermark.
 
-    Texts are cut into sentences of `length` tokens. The suspect's mean loss on each, divided by
-    the bytes that zlib needs for it and averaged over each document, is compared between the
-    candidate members and texts that cannot have been in the training, by the one-sided two-sample
-    test of Kolmogorov and Smirnov: a model's losses are lower on what it was trained on.
+    Texts are cut into sentences of `length` tokens. The suspect's mean loss on each, divided by the
+    bytes that zlib needs for it and averaged over each document, is compared between the candidate
+    members and texts that cannot have been in the training, by the one-sided two-sample
+    Kolmogorov-Smirnov test: a model's losses are lower on what it was trained on.
 
     Parameters
     ----------
     model : LanguageModel, path or transformers model
         The suspect.
-    members : corpus, strings, or anything that `Documents.of` takes
+    members : Corpus, strings, or anything that `Documents.of` takes
         The candidates: documents that may have been in its training.
-    nonmembers : the same
-        Fresh documents of the same distribution that were certainly not.
+    nonmembers : like `members`
+        Fresh documents of the same distribution that certainly were not.
     supervision : float
-        The degree d: of the candidates, the share that was in the training, as is claimed. 1:
-        the very documents are known; 0.1: one in ten of those that could have been used was. The
-        p-value does not depend on it (it is valid whatever the share is, and small only if the
-        share is large enough); with `unseen` the candidates are made to have it.
-    unseen : the same as members, optional
-        For experiments, in which `members` are known to be in the training: further documents
-        that were not. So many of them join the candidates that members are the share
-        `supervision` of all units; where they do not suffice, members are left out instead. None
-        of them may be among `nonmembers`.
+        The degree d: the claimed share of candidates that were in the training. 1: the very
+        documents are known; 0.1: one in ten of the documents that could have been used was. The
+        p-value does not depend on it (it is valid for any share, and small only for a share that
+        is large enough); with `unseen`, the candidates are made to have it.
+    unseen : like `members`, optional
+        For experiments in which `members` are known to be in the training: further documents that
+        are not. As many of them join the candidates as make members a share `supervision` of all
+        units; if there are too few, members are left out instead. None of them may be among
+        `nonmembers`.
     calibration : {"zlib", "none"}
         Whether losses are divided by compressed lengths.
     length : int
-        Tokens of a sentence; what remains of a document is dropped.
+        Tokens of a sentence; the rest of a document is dropped.
     unit : {"document", "sentence"}
-        What counts as one draw. Sentences of one document resemble each other: with an
-        intra-class correlation of 0.3 and a model that knows neither side, p <= 0.001 comes in
-        3.7 % of all cases for 10 sentences of each of 100 documents a side, in 18 % for 40 of each
-        of 50. So ``"sentence"`` gives a p-value only where every document is a single sentence.
+        What counts as one draw. Sentences of one document resemble each other: with an intra-class
+        correlation of 0.3, a model that knows neither side gets p <= 0.001 in 3.7 % of all cases
+        with 10 sentences of each of 100 documents a side, and in 18 % with 40 of each of 50. So
+        ``"sentence"`` gives a p-value only if every document is a single sentence.
     batch_tokens : int, optional
         See `radscore.models.document_losses`.
     progress : callable, optional
-        Called with the number of sentences just read and that of all there are.
+        Called after each batch with a `radscore.progress.Progress` in sentences.
 
     Returns
     -------
@@ -245,20 +266,16 @@ def test_membership(
     ArgumentError
         If an argument is not allowed.
     TokenError
-        If a side has no sentence, or ids are outside of the model's vocabulary.
+        If a side has no sentence, or ids are outside the model's vocabulary.
     ModelError
-        If the model cannot be read with.
+        If the model cannot read the texts.
 
     Notes
     -----
-    Copies are not draws of their own: a document more than half of whose sentences earlier
-    documents of its side hold, token by token, is left out (with ``unit="sentence"`` each repeated
-    sentence is). Copies whose sentences begin elsewhere are not recognised.
+    Copies are not draws of their own: a document is left out if earlier documents of its side hold
+    more than half of its sentences, token by token (with ``unit="sentence"`` each repeated sentence
+    is left out). Copies whose sentences begin elsewhere are not recognised.
     """
-    from radscore.models.loading import as_language_model
-    from radscore.models.losses import as_documents, cut
-    from radscore.stats.smirnov import smirnov_test
-
     check_choice("calibration", calibration, get_args(Calibration))
     check_choice("unit", unit, get_args(Unit))
     check_width("length", length, 2, 2**31)
@@ -276,20 +293,17 @@ def test_membership(
                 f"{length} tokens (length)"
             )
     most = max(int(np.bincount(one.documents).max()) for one in pieces.values())
-    drop = _drop_copies if unit == "document" else _drop_repeated
-    dropped = {name: drop(pieces, name) for name in pieces}
+    drop = drop_copies if unit == "document" else drop_repeated
+    dropped = {}
+    for name, whole in pieces.items():
+        pieces[name], dropped[name] = drop(whole)
     candidates = pieces["members"]
     if unseen is not None:
         candidates = mixed(candidates, pieces["unseen"], degree, unit)
-    total = len(candidates) + len(pieces["nonmembers"])
-
-    def read(n: int, tokens: int) -> None:
-        del tokens
-        if progress is not None:
-            progress(n, total)
-
-    one = _measure(reader, candidates, calibration, batch_tokens, read)
-    other = _measure(reader, pieces["nonmembers"], calibration, batch_tokens, read)
+    fresh = pieces["nonmembers"]
+    relays = _relays(progress, len(candidates), len(fresh), length)
+    one = _measure(reader, candidates, calibration, batch_tokens, relays[0])
+    other = _measure(reader, fresh, calibration, batch_tokens, relays[1])
     x, y = one.values(unit, one.scores), other.values(unit, other.scores)
     test = smirnov_test(x, y)
     clustered = unit == "sentence" and most > 1
@@ -299,13 +313,14 @@ def test_membership(
     copies = (
         "copies among the documents of {}" if unit == "document" else "repeated sentences of {}"
     )
+    method = f"one-sided two-sample Kolmogorov-Smirnov, {test.method}"
+    if clustered:
+        method = _NO_PVALUE
     edges = np.histogram_bin_edges(np.concatenate([x, y]), bins=_bins(len(x) + len(y)))
     return MembershipResult(
         statistic=test.statistic,
         log10_pvalue=math.nan if clustered else test.log10_pvalue,
-        method=_NO_PVALUE
-        if clustered
-        else f"one-sided two-sample Kolmogorov-Smirnov, {test.method}",
+        method=method,
         calibration=calibration,
         length=length,
         unit=unit,
@@ -328,8 +343,22 @@ def test_membership(
     )
 
 
-# pytest takes it for a test, by its name.
-test_membership.__test__ = False  # type: ignore[attr-defined]
+test_membership.__test__ = False  # type: ignore[attr-defined] # not one of pytest's
+
+
+def _relays(
+    progress: Callable[[Progress], None] | None, n_one: int, n_other: int, length: int
+) -> list[Callable[[Progress], None] | None]:
+    """Callbacks for the two sides, of which `progress` hears as of one reading."""
+    if progress is None:
+        return [None, None]
+
+    def relay(before: int) -> Callable[[Progress], None]:
+        return lambda side: progress(
+            Progress(before + side.done, n_one + n_other, before * length + side.tokens)
+        )
+
+    return [relay(0), relay(n_one)]
 
 
 def _share(name: str, value: object) -> float:
@@ -342,53 +371,14 @@ def _bins(n: int) -> int:
     return int(min(_MOST_BINS, max(5, math.sqrt(n))))
 
 
-def mixed(members: Sentences, unseen: Sentences, degree: float, unit: str) -> Sentences:
-    """Sentences of which a share `degree` of the units are members, the first of both sides.
-
-    Documents keep together in numbering; nothing is drawn at random, so shuffle before if order
-    means something.
-    """
-    from radscore.models.losses import Sentences
-
-    own, others = _unit_numbers(members, unit), _unit_numbers(unseen, unit)
-    n, n_unseen = int(own[-1]) + 1, int(others[-1]) + 1
-    wanted = round(n * (1 - degree) / degree)
-    if wanted > n_unseen:
-        wanted = n_unseen
-        n = min(n, round(wanted * degree / (1 - degree)))
-        if n == 0:
-            least = math.ceil((1 - degree) / degree)
-            raise ArgumentError(
-                f"unseen has {n_unseen} {unit}s, too few for supervision={degree:g}: a single "
-                f"member needs {least}"
-            )
-    first, second = own < n, others < wanted
-    shift = len(members.lengths)
-    return Sentences(
-        np.concatenate([members.ids[first], unseen.ids[second]]),
-        np.concatenate([members.documents[first], unseen.documents[second] + shift]),
-        np.concatenate([members.lengths, unseen.lengths]),
-        members.n_short + unseen.n_short,
-        members.n_dropped + unseen.n_dropped,
-    )
-
-
-def _unit_numbers(sentences: Sentences, unit: str) -> npt.NDArray[np.int64]:
-    """Which unit each sentence belongs to, from 0."""
-    if unit == "sentence":
-        return np.arange(len(sentences))
-    return np.unique(sentences.documents, return_inverse=True)[1]
-
-
 def _measure(
     model: LanguageModel,
     sentences: Sentences,
     calibration: str,
     batch_tokens: int | None,
-    progress: Callable[[int, int], None],
+    progress: Callable[[Progress], None] | None,
 ) -> _Side:
-    from radscore.models.losses import document_losses, zlib_lengths
-
+    """Reads a side's sentences with the model."""
     losses = document_losses(model, sentences.ids, batch_tokens=batch_tokens, progress=progress)
     sizes = zlib_lengths(sentences, model)
     scores = losses / sizes[:, 0] if calibration == "zlib" else losses
@@ -407,35 +397,10 @@ def _named(reason: str, numbers: dict[str, int]) -> dict[str, int]:
     return {reason.format(name): number for name, number in numbers.items() if number}
 
 
-def _drop_repeated(pieces: dict[str, Sentences], name: str) -> int:
-    """Keeps the first of equal sentences of a side: copies are not draws of their own."""
-    ids = pieces[name].ids
-    first = np.sort(np.unique(ids, axis=0, return_index=True)[1])
-    pieces[name] = replace(pieces[name], ids=ids[first], documents=pieces[name].documents[first])
-    return len(ids) - len(first)
-
-
-def _drop_copies(pieces: dict[str, Sentences], name: str) -> int:
-    """Drops documents more than half of whose sentences earlier documents of the side hold."""
-    one = pieces[name]
-    seen: set[bytes] = set()
-    kept = np.zeros(len(one), dtype=np.bool_)
-    starts = np.flatnonzero(np.diff(one.documents, prepend=-1))
-    for first, last in zip(starts, [*starts[1:], len(one)], strict=True):
-        own = [row.tobytes() for row in one.ids[first:last]]
-        if 2 * sum(sentence in seen for sentence in own) <= len(own):
-            kept[first:last] = True
-            seen.update(own)
-    dropped = len(starts) - int(kept[starts].sum())
-    if dropped:
-        pieces[name] = replace(one, ids=one.ids[kept], documents=one.documents[kept])
-    return dropped
-
-
 def _notes(
     one: _Side, other: _Side, unit: str, calibration: str, *, with_text: bool
 ) -> tuple[str, ...]:
-    """What the result assumes, and what of the texts speaks against it."""
+    """What the result assumes, and what in the texts speaks against it."""
     notes = [_ASSUMES]
     lengths = _difference(one.lengths, other.lengths)
     if lengths < _DIFFERENT:
@@ -456,8 +421,6 @@ def _notes(
 
 
 def _difference(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:
-    """p-value of any difference of two samples."""
-    from radscore.stats.smirnov import smirnov_test
-
+    """Two-sided p-value for a difference of two samples."""
     sides = (smirnov_test(x, y).pvalue, smirnov_test(y, x).pvalue)
     return min(1.0, 2 * min(sides))

@@ -1,27 +1,28 @@
-"""The figure of a membership test."""
+"""The figure of a membership test: two histograms."""
 
 from __future__ import annotations
 
 import io
-import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from radscore.audits.membership import MembershipResult
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["check_format", "draw"]
 
-FORMATS = (".png", ".svg", ".pdf")
+FORMATS: Final = (".png", ".svg", ".pdf")
+_COLORS: Final = ("tab:gray", "tab:blue")
 
 
 def check_format(path: str | os.PathLike[str]) -> None:
-    """Raises `ArgumentError` unless the name says a format that figures have, and one can be drawn.
+    """Raises `ArgumentError` unless the suffix names a format and matplotlib can be imported.
 
-    It is asked before hours of work, so the library is looked for as well.
+    To be called before hours of work, not after.
     """
     suffix = Path(path).suffix
     if suffix not in FORMATS:
@@ -32,27 +33,37 @@ def check_format(path: str | os.PathLike[str]) -> None:
         raise ArgumentError("plot needs matplotlib: pip install 'radscore[report]'") from None
 
 
-def draw(result: MembershipResult, path: str | os.PathLike[str]) -> None:
-    """Histograms of the calibrated losses of both sides, as shares."""
+def draw(
+    path: str | os.PathLike[str],
+    edges: npt.NDArray[np.float64],
+    counts: dict[str, npt.NDArray[np.int64]],
+    *,
+    title: str,
+    xlabel: str,
+) -> None:
+    """Draws histograms over the same bins, as shares, into a file.
+
+    Parameters
+    ----------
+    path : path
+        The suffix names the format: .png, .svg or .pdf.
+    edges : ndarray of float64, shape (n_bins + 1,)
+        Edges of the bins.
+    counts : dict of str to ndarray of int64, shape (n_bins,)
+        The histograms by their names in the legend, two at most.
+    title, xlabel : str
+        Above the figure, and below its axis.
+    """
     check_format(path)
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes: Any = figure.add_subplot()
-    edges = result.thresholds
-    for counts, label, color in (
-        (result.nonmember_counts, f"non-members ({result.n_nonmembers:,})", "tab:gray"),
-        (result.member_counts, f"candidate members ({result.n_members:,})", "tab:blue"),
-    ):
-        axes.stairs(counts / counts.sum(), edges, fill=True, alpha=0.4, color=color, label=label)
-    calibrated = " / zlib bytes" if result.calibration == "zlib" else ""
-    of = "each sentence" if result.unit == "sentence" else "sentences, mean of each document"
-    axes.set_xlabel(f"loss per token{calibrated}, {of}; {result.length} tokens a sentence")
+    for (label, one), color in zip(counts.items(), _COLORS, strict=False):
+        axes.stairs(one / one.sum(), edges, fill=True, alpha=0.4, color=color, label=label)
+    axes.set_xlabel(xlabel)
     axes.set_ylabel("share")
-    shown = f"log10 p = {result.log10_pvalue:.2f}"
-    if math.isnan(result.log10_pvalue):
-        shown = "no p-value"
-    axes.set_title(f"Kolmogorov-Smirnov, one-sided: {shown}")
+    axes.set_title(title)
     axes.legend()
     drawn = io.BytesIO()
     figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)

@@ -1,6 +1,7 @@
-"""`test_open`: was a model whose logits can be read trained on watermarked text?"""
+"""`test_open`: was a model whose predictions can be read trained on watermarked text?"""
 
-# ruff: noqa: PT028 - the names of the functions are the interface's; pytest does not collect them
+# ruff: noqa: PT028 - `test_open` is not one of pytest's
+
 from __future__ import annotations
 
 import math
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from radscore.audits.shared import NO_DECOYS, Curve, curve_point
 from radscore.audits.text_check import TextCheck
 from radscore.checks import one_scheme
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
-from radscore.models.predictions import Predictions, Reading, plan
+from radscore.models.predicting import Reading, plan
+from radscore.models.predictions import Predictions
 from radscore.results import CurvePoint, ModelResult
 from radscore.scoring.draws import SeenDraws
-from radscore.scoring.evidence import decoy_test
 from radscore.scoring.scorer import Scorer
 from radscore.stats import DecoyResult
 
@@ -25,69 +27,57 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from radscore.models.batching import Pairs
     from radscore.models.predictions import Header, Totals
-    from radscore.models.teacher_forcing import Counts, Pairs
     from radscore.models.weighting import Weighting
+    from radscore.progress import Progress
     from radscore.schemes import Scheme
 
 __all__ = ["OpenResult", "test_open"]
 
-_SLACK: Final = 1.1
-_FIRST_STEP: Final = 64  # tokens
-_REPEATED: Final = "places whose seed came before in the text"
-_BEYOND: Final = "places after ids outside of the scheme's vocabulary"
-_UNSCORED: Final = "predictions outside of the scheme's vocabulary"
+_SLACK: Final = 1.1  # how much larger than the model's a vocabulary may be
+_REPEATED: Final = "positions whose seed occurred before in the text"
+_BEYOND: Final = "positions after ids outside the scheme's vocabulary"
+_UNSCORED: Final = "predictions outside the scheme's vocabulary"
 _CLEAN: Final = (
-    "valid for text that does not carry the watermark of the tested key; for text that does, say "
+    "valid for text that does not carry the tested key's watermark; for text that does, say "
     "text_watermarked=True (--text-watermarked)"
 )
 _STRICT: Final = (
     "each seed counts at its first occurrence in the text, which carries the tested watermark; "
-    "valid if everything that it was written from (prompts) was read too, or carries none"
+    "valid if everything that it was written from (prompts) was read too, or carries no watermark"
 )
 _SALTED: Final = (
     "there is no valid p-value: the text carries the tested watermark, and under this scheme it "
-    "does not tell which seeds it has shown (no seed is known before the target, or a part of a "
+    "does not tell which seeds it has shown (no seed is known before the target, or part of a "
     "context fixes it); read text without the watermark"
-)
-_NO_DECOYS: Final = (
-    "no decoys: what counts of the text may depend on the tested key but not on theirs, so that "
-    "they are no comparison"
 )
 
 
 @dataclass(frozen=True, repr=False)
 class OpenResult(ModelResult):
-    """Result of a test whether an open model was trained on watermarked text.
+    """Result of a test of whether an open model was trained on watermarked text.
+
+    Besides the fields of `ModelResult`:
 
     Attributes
     ----------
-    decoys : DecoyResult or None
-        The same statistic under decoy keys, where asked for.
     text : str or None
         Hash of the text that was read.
     text_log10_pvalue : float
-        Of the watermark in the text itself, NaN where it is not known: text that has it must be
+        Of the watermark in the text itself; NaN if it is not known. Text that carries it must be
         tested with ``text_watermarked=True``.
     copied_log10_pvalue : float
-        What a suspect would get that merely continues the text as it went on before; NaN where
-        the text is known to carry the watermark. See `radscore.audits.text_check`.
+        What a suspect would score that merely continues the text as it went on before; NaN if the
+        text is known to carry the watermark. See `radscore.audits.text_check`.
     n_text_documents_marked : int
         Documents of the text that carry the watermark, at a false discovery rate of 5 %.
     """
 
-    decoys: DecoyResult | None = None
     text: str | None = None
     text_log10_pvalue: float = math.nan
     copied_log10_pvalue: float = math.nan
     n_text_documents_marked: int = 0
-
-    def __repr__(self) -> str:
-        text = ModelResult.__repr__(replace(self, decoys=None))
-        if self.decoys is None:
-            return text
-        short = f"p-value {self.decoys.pvalue:.6g} against {self.decoys.n_decoys} keys"
-        return text.replace("decoys: None", f"decoys: {short}")
 
 
 def test_open(
@@ -109,14 +99,14 @@ def test_open(
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
     threads: int | None = None,
-    progress: Callable[[Counts], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
     from_file: str | os.PathLike[str] | None = None,
 ) -> OpenResult:
     """Tests whether a model learned a watermark, by what it predicts while it reads text.
 
-    Under H0 the model does not depend on the key, so that its predictions are as green as chance
-    has it. The p-value is a statement about keys, as everywhere in radscore: it needs no
-    assumption on the model or the text, but that the text does not depend on the key either (or
+    Under H0 the model does not depend on the key, so its predictions are as green as chance makes
+    them. The p-value is a statement about keys, as everywhere in radscore: it assumes nothing about
+    the model, and of the text only that it does not depend on the key either (or
     `text_watermarked`).
 
     Parameters
@@ -124,40 +114,40 @@ def test_open(
     model : LanguageModel, path or transformers model
         The suspect.
     documents : Corpus, strings, chats, or anything that `Documents.of` takes
-        What it reads: best fresh text of the kind that the watermarked text was, without its
+        What it reads: ideally fresh text of the same kind as the watermarked text, without its
         watermark. A chat is a list of messages, which goes through the model's template.
     scheme : Scheme
         The watermark and its key.
     reference : LanguageModel, path or transformers model, optional
         A model that was not trained on the watermarked text: the suspect's base, an earlier
-        checkpoint or, best, a model fine-tuned from the same base on the same kind of text
-        without the watermark. Natural language and the luck of the key cancel.
+        checkpoint or, best of all, a model fine-tuned from the same base on the same kind of text
+        without the watermark. Natural language and the luck of the key then cancel.
     weighting : {"prediction", "mass", "contrast"} or Weighting, optional
-        Score the `top` likeliest tokens, each context once in a sequence (the published reading
-        mode); weigh each token by its probability; or by a function of the suspect's and the
-        reference's probability (the default with a reference; else "mass").
+        Score the `top` likeliest tokens, each context once per sequence (the published reading
+        mode); weigh each token by its probability ("mass", the default); or by a function of the
+        suspect's and the reference's probability (the default with a reference).
     text_watermarked : bool, optional
-        Whether the text carries the watermark of the tested key. If it does, each seed counts at
-        its first occurrence only, and schemes under which a text does not tell its seeds
-        (`Scheme.tells_marked_seeds`) get no p-value; else the weights of all places are added. By
-        default it is taken not to, and there is no p-value where a document of the text, the text
-        itself, or a suspect that merely continues it, would be significant
-        (`radscore.audits.text_check`);
-        with False, which vouches for the text, only at .001.
+        Whether the text carries the tested key's watermark. If it does, each seed counts only at
+        its first occurrence, and schemes under which a text does not tell its seeds
+        (`Scheme.tells_marked_seeds`) get no p-value; otherwise the weights of all positions add up.
+        By default it is assumed not to, and the p-value is withheld if a document, the whole text
+        or a suspect that merely continues it would be significant (`radscore.audits.text_check`).
+        With False you vouch for the text, and only a significance of .001 withholds it.
     top, max_weights, min_weight, transform : optional
         Settings of the weighting; see `Weighting`.
     tokenizer : transformers tokenizer, optional
-        The watermark's, where it is not the model's; see `radscore.models.alignment`.
+        The watermark's, if it is not the model's; see `radscore.models.alignment`.
     batch_tokens, max_length : int, optional
         See `radscore.models.Reader`.
+    curve : int or sequence of int
+        Record the test after these numbers of tokens, or at about that many points, for display
+        only: do not use it to choose where to stop.
     decoys, decoy_seed : int
-        Compare with so many decoy keys.
-    curve : sequence of int, or int
-        Record the test after so many tokens of the text; or at about so many places.
+        Compare with this many decoy keys, drawn from this seed: `OpenResult.decoys`.
     threads : int, optional
-        Threads of the scoring.
+        Worker threads of the scoring; all cores by default.
     progress : callable, optional
-        Called with what was read so far after every batch.
+        Called with a `Progress` after every batch: bytes of a corpus, else documents.
     from_file : path, optional
         Predictions that `radscore.models.predict` wrote, in place of model and documents (both
         None).
@@ -176,21 +166,21 @@ def test_open(
 
     Notes
     -----
-    T. Sander et al., "Watermarking makes language models radioactive", 2024, for reading mode.
+    For reading mode: T. Sander et al., "Watermarking makes language models radioactive", 2024.
     """
     scheme = one_scheme(scheme)
     decoys = check_width("decoys", decoys, 0, 1_000_000)
-    points = _Curve(curve)
+    points = Curve(curve)
     settings: dict[str, Any] = {"top": top, "max_weights": max_weights, "min_weight": min_weight}
     settings["transform"] = transform
     given = {name: value for name, value in settings.items() if value is not None}
-    witness = TextCheck(scheme, threads=threads)
+    check = TextCheck(scheme, threads=threads)
     if from_file is not None:
         others = (model, documents, reference, weighting, text_watermarked or None, tokenizer)
         if any(one is not None for one in (*others, *given.values(), batch_tokens, max_length)):
             raise ArgumentError(
-                "from_file already says what was read and how: model, documents and the "
-                "settings of reading must not be given beside it"
+                "from_file already says what was read and how: give no model, documents or "
+                "settings of reading with it"
             )
         source: Predictions | Reading = Predictions(from_file)
     else:
@@ -205,21 +195,20 @@ def test_open(
             batch_tokens=batch_tokens,
             max_length=max_length,
             progress=progress,
-            on_document=witness.add,
+            on_document=check.add,
         )
     _check_fit(source.header, scheme, from_file)
     evidence = _Evidence(scheme, source.header, decoys, decoy_seed, threads)
-    evidence.take(source, points, witness if from_file is not None else None)
+    evidence.take(source, points, check if from_file is not None else None)
     vouched = text_watermarked is False
-    return _result(evidence, source.header, source.totals, points.points, witness, vouched=vouched)
+    return _result(evidence, source.header, source.totals, points.points, check, vouched=vouched)
 
 
-# pytest takes a function of this name for a test
-test_open.__test__ = False  # type: ignore[attr-defined]
+test_open.__test__ = False  # type: ignore[attr-defined] # not one of pytest's
 
 
 def _check_fit(header: Header, scheme: Scheme, path: Any) -> None:
-    """Raises unless scheme and predictions speak of the same contexts and tokens."""
+    """Raises unless scheme and predictions have the same contexts and tokens."""
     width = scheme.window_width - 1
     exact = header.text_watermarked or header.weighting.kind == "prediction"
     if header.context_width < width or (exact and header.context_width != width):
@@ -236,53 +225,25 @@ def _check_fit(header: Header, scheme: Scheme, path: Any) -> None:
         raise ModelError(
             f"the scheme has a vocabulary of {scheme.vocab_size}, but the model predicts "
             f"{header.vocab_size} tokens: allowed are {header.least_vocab_size} (the tokenizer's "
-            f"own) to {most} (output layers are padded); it must be that of the model that wrote "
-            "the watermark, and with another tokenizer that tokenizer must be given"
+            f"own) to {most} (output layers are padded). It must be the vocabulary of the model "
+            "that wrote the watermark; if that had another tokenizer, give it (tokenizer=)"
         )
 
 
-class _Curve:
-    """At which numbers of tokens the test is recorded: those given, or about so many.
-
-    How many tokens there are is not known before they were read: the points lie close at first,
-    and every second one is dropped whenever there are twice as many as wanted.
-    """
-
-    def __init__(self, curve: int | Sequence[int]) -> None:
-        self.points: list[CurvePoint] = []
-        self.number, self._every, self._steps = 0, _FIRST_STEP, list[int]()
-        if isinstance(curve, (int, np.integer)):
-            self.number = check_width("curve", int(curve), 0, 10_000)
-        else:
-            self._steps = sorted({check_width("curve", step, 1, 2**62) for step in curve})
-
-    @property
-    def step(self) -> int | None:
-        """The next number of tokens, None after the last."""
-        if self.number:
-            return (len(self.points) + 1) * self._every
-        return self._steps[len(self.points)] if len(self.points) < len(self._steps) else None
-
-    def add(self, point: CurvePoint) -> None:
-        """Records the test at `step`."""
-        self.points.append(point)
-        if self.number and len(self.points) >= 2 * self.number:
-            self._thin()
-
-    def end(self, point: CurvePoint) -> None:
-        """Records the test of everything."""
-        while len(self.points) > self.number:
-            self._thin()
-        if not self.points or self.points[-1].n_tokens < point.n_tokens:
-            self.points.append(point)
-
-    def _thin(self) -> None:
-        self.points = self.points[1::2]
-        self._every *= 2
-
-
 class _Evidence:
-    """Takes in pairs, by the rules that the text asks for."""
+    """Takes in pairs, by the rules that the text calls for.
+
+    Attributes
+    ----------
+    scorer : Scorer
+        Of the tested key.
+    decoys : Scorer or None
+        Of the tested key and the decoys; apart, so that points of a curve do not score all of them.
+    decoys_withheld : bool
+        Whether decoys were asked for but would be no comparison.
+    removed : dict
+        What did not count, by reason.
+    """
 
     def __init__(
         self, scheme: Scheme, header: Header, decoys: int, seed: int, threads: int | None
@@ -292,7 +253,6 @@ class _Evidence:
         self._plain = header.weighting.kind == "prediction"
         combine: Any = "one" if self._strict or self._plain else "sum"
         self.scorer = Scorer(scheme, combine=combine, threads=threads, predictable=self._strict)
-        # apart, since the points of a curve must not score all decoys each time
         self.decoys, self.decoys_withheld = None, bool(decoys) and self._strict
         if decoys and not self._strict:
             schemes = [scheme, *scheme.decoys(decoys, seed=seed)]
@@ -301,32 +261,26 @@ class _Evidence:
         self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)
 
     def take(
-        self, source: Predictions | Reading, curve: _Curve, witness: TextCheck | None = None
+        self, source: Predictions | Reading, curve: Curve, check: TextCheck | None = None
     ) -> None:
-        """Everything that was read; the points of the curve on the way."""
+        """Takes in everything that is read, and records the curve on the way."""
         for pairs in source:
-            if witness is not None:
-                witness.places(pairs)
+            if check is not None:
+                check.add_pairs(pairs)
             start = 0
             while (step := curve.step) is not None and len(pairs):
                 end = int(np.searchsorted(pairs.occurrences, step, side="left"))
                 if end >= len(pairs):
                     break
                 self.add(_part(pairs, start, end))
-                curve.add(self._point(step))
+                curve.add(curve_point(step, self.scorer))
                 start = end
             self.add(_part(pairs, start, len(pairs)))
         n_tokens = source.totals.n_tokens
         while (step := curve.step) is not None and step <= n_tokens:
-            curve.add(self._point(step))
+            curve.add(curve_point(step, self.scorer))
         if curve.number and n_tokens:
-            curve.end(self._point(n_tokens))
-
-    def _point(self, n_tokens: int) -> CurvePoint:
-        if not self.scorer.tally().n_scored:
-            return CurvePoint(n_tokens, 0, 0.0, math.nan)
-        result = self.scorer.result()
-        return CurvePoint(n_tokens, result.n_scored, result.statistic, result.log10_pvalue)
+            curve.end(curve_point(n_tokens, self.scorer))
 
     def add(self, pairs: Pairs) -> None:
         """Adds the pairs that count."""
@@ -343,8 +297,8 @@ class _Evidence:
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known & (pairs.weights != 0)
         contexts, targets = contexts[keep], pairs.targets[keep]
-        # predictions have weight 1 each, so that their count has its own exact law; where the
-        # text depends on the key so does their number, and the bound for martingales is needed
+        # predictions have weight 1 each, so their count has an exact law of its own; if the text
+        # depends on the key then so does their number, and the bound for martingales is needed
         counted = self._plain and not self._strict
         weights = None if counted else pairs.weights[keep]
         occurrences = None if counted else pairs.occurrences[keep]
@@ -355,13 +309,13 @@ class _Evidence:
     def _first(
         self, pairs: Pairs, contexts: npt.NDArray[np.uint32], inside: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.bool_]:
-        """Which pairs stand where what the scheme reads of their context was never read before."""
+        """Which pairs have a context whose seed was never read before."""
         lines = np.flatnonzero(inside)
         if not len(lines):
             return inside
-        places, starts = np.unique(pairs.occurrences[lines], return_index=True)
+        positions, starts = np.unique(pairs.occurrences[lines], return_index=True)
         there = contexts[lines[starts]]
-        if self._seen is None:  # no p-value; what is counted is what tokens tell
+        if self._seen is None:  # there is no p-value: compare tokens, for the counts alone
             _, first_rows = np.unique(there, axis=0, return_index=True)
             new = np.zeros(len(there), dtype=np.bool_)
             new[first_rows] = True
@@ -369,7 +323,7 @@ class _Evidence:
             new = self._seen.first(there)
         self._remove(_REPEATED, int((~new).sum()))
         first = np.zeros(len(pairs), dtype=np.bool_)
-        first[lines] = new[np.searchsorted(places, pairs.occurrences[lines])]
+        first[lines] = new[np.searchsorted(positions, pairs.occurrences[lines])]
         return first
 
     def _remove(self, reason: str, number: int) -> None:
@@ -394,15 +348,14 @@ def _result(
     header: Header,
     totals: Totals,
     points: list[CurvePoint],
-    witness: TextCheck,
+    check: TextCheck,
     *,
     vouched: bool,
 ) -> OpenResult:
     scorer = evidence.scorer
     if not scorer.tally().n_scored:
         raise TokenError(_nothing(header, totals, evidence))
-    score = replace(
-        scorer.result(),
+    score = scorer.result().replace(
         n_documents=totals.n_documents,
         n_short_documents=totals.n_short_documents,
         n_tokens=totals.n_tokens,
@@ -411,20 +364,21 @@ def _result(
     notes = [_STRICT if header.text_watermarked else _CLEAN, *totals.notes]
     if not totals.complete:
         notes.append(f"the reading was stopped after {totals.n_documents} documents")
-    checked = witness.result(copies=not header.text_watermarked)
-    decoys = None if evidence.decoys is None else decoy_test(evidence.decoys)
-    if evidence.decoys_withheld:
+    found = check.result(copies=not header.text_watermarked)
+    refused = not header.text_watermarked and found.is_marked(vouched=vouched)
+    decoys = None
+    if evidence.decoys_withheld or (refused and evidence.decoys is not None):
         decoys = DecoyResult.withheld()
-        notes.append(_NO_DECOYS)
+        notes.append(NO_DECOYS)
+    elif evidence.decoys is not None:
+        decoys = evidence.decoys.decoy_test()
     if header.text_watermarked and not scorer.schemes[0].tells_marked_seeds:
         notes.append(_SALTED)
         score = score.without_pvalue("watermarked text that does not tell which seeds it has shown")
     elif not header.text_watermarked:
-        found = checked.notes(vouched=vouched)
-        notes += found
-        if checked.is_marked(vouched=vouched):
-            decoys = None if decoys is None else DecoyResult.withheld()
-            score = score.without_pvalue("the text carries, or may carry, the watermark")
+        notes += found.notes(vouched=vouched)
+    if refused:
+        score = score.without_pvalue("the text carries, or may carry, the watermark")
     kind = "watermarked text" if header.text_watermarked else "text without the watermark"
     return OpenResult(
         setting=f"open, {kind}",
@@ -437,21 +391,24 @@ def _result(
         notes=tuple(notes),
         decoys=decoys,
         text=totals.text,
-        text_log10_pvalue=checked.log10_pvalue,
-        copied_log10_pvalue=checked.copied_log10_pvalue,
-        n_text_documents_marked=checked.n_documents_marked,
+        text_log10_pvalue=found.log10_pvalue,
+        copied_log10_pvalue=found.copied_log10_pvalue,
+        n_text_documents_marked=found.n_documents_marked,
     )
 
 
 def _nothing(header: Header, totals: Totals, evidence: _Evidence) -> str:
-    """Why there is nothing to test."""
+    """Why there is nothing to test, as an error message."""
     if not totals.n_documents:
         return "nothing was scored: there are no documents"
     if totals.n_short_documents == totals.n_documents:
+        one = totals.n_documents == 1
+        which = "the only document is" if one else f"all {totals.n_documents} documents are"
         return (
-            f"nothing was scored: all {totals.n_documents} documents are shorter than a context of "
-            f"{header.context_width} tokens"
+            f"nothing was scored: {which} shorter than a context of {header.context_width} tokens"
         )
     reasons = {**totals.removed, **evidence.removed}
-    listed = "; ".join(f"{why}: {number}" for why, number in reasons.items() if number)
-    return f"nothing was scored of {totals.n_tokens} tokens ({listed or 'every weight is 0'})"
+    why = "; ".join(f"{reason}: {number}" for reason, number in reasons.items() if number)
+    if not why:
+        why = f"no prediction has a weight above min_weight={header.weighting.min_weight:g}"
+    return f"nothing was scored of {totals.n_tokens} tokens ({why})"

@@ -1,36 +1,44 @@
 """`radioactivity`: from what is known of a model to the strongest valid test, chosen blindly.
 
-Two claims are told apart (T. Sander et al., "Watermarking makes language models radioactive",
+Two claims are distinguished (T. Sander et al., "Watermarking makes language models radioactive",
 2024). *Text radioactivity*: a given, recorded corpus D is alpha-radioactive for a model if a test
-whose null hypothesis is "the model was not trained on D" rejects at the level alpha. *Model
-radioactivity*: the outputs of a model A are radioactive, whichever of them the suspect took;
+of the null hypothesis "the model was not trained on D" rejects it at level alpha. *Model
+radioactivity*: the outputs of a model A are radioactive, whichever of them the suspect used;
 nothing was recorded.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from radscore.audits.closed import test_closed
+from radscore.audits.open import test_open
 from radscore.checks import one_scheme
+from radscore.documents import Documents
 from radscore.errors import ArgumentError, TokenError
-from radscore.results import ModelResult, plain_value
-from radscore.scoring.evidence import is_usable
+from radscore.kgrams import KgramCounts
+from radscore.scoring.notes import is_usable
+from radscore.stats.result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from radscore.kgrams import KgramSet
-    from radscore.results import CurvePoint
+    from radscore.results import CurvePoint, ModelResult
     from radscore.schemes import Scheme
 
 __all__ = ["RadioactivityReport", "radioactivity"]
 
+#: Up to these p-values a report speaks of strong and of weak evidence.
+_STRONG: Final = 1e-3
+_WEAK: Final = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class _Test:
-    """A test: what it needs to be given, and why it stands where it stands."""
+    """A test: what it must be given, and why it ranks where it does."""
 
     setting: str
     needs: frozenset[str]
@@ -55,20 +63,16 @@ _TESTS: Final = (
     _test(
         "open, recorded text",
         "model recorded",
-        "the model has met the contexts of the recorded text, each counts once",
+        "the model may have learned the contexts of the recorded text, and each counts once",
     ),
-    _test("open, fresh text", "model fresh", "all places of a context add their weights"),
+    _test("open, fresh text", "model fresh", "all positions of a context add their weights"),
     _test("closed, contrast", "answers reference_answers", _CONTRAST),
     _test(
         "closed, recorded text",
         "answers recorded",
         "only contexts of the recorded text can have been learned",
     ),
-    _test(
-        "closed, filter",
-        "answers filter",
-        "what is frequent in such text can have been learned",
-    ),
+    _test("closed, filter", "answers filter", "contexts frequent in such text can be learned"),
     _test("closed", "answers", "every context of the answers may have been learned"),
 )
 _HELPS: Final = {
@@ -81,57 +85,55 @@ _HELPS: Final = {
     "answers": "the suspect's answers (answers=)",
 }
 _CLAIMS: Final = {
-    "text": "whether the suspect was trained on the recorded corpus, or on other text with this "
-    "key (text radioactivity)",
-    "model": "whether the suspect was trained on text with this key (model radioactivity)",
+    "text": "was the suspect trained on the recorded text, or other text marked with this key?",
+    "model": "was the suspect trained on text marked with this key?",
 }
 
 
 @dataclass(frozen=True, repr=False)
-class RadioactivityReport:
-    """What was tested, why so, and what came out.
+class RadioactivityReport(Result):
+    """What was tested, why, and what came out.
 
     Attributes
     ----------
-    claim : str
-        "text" or "model": what a small p-value shows.
+    claim : {"text", "model"}
+        What a small p-value shows: text or model radioactivity.
     setting : str
         The test that was chosen.
     why : str
-        Why it is the strongest of those that were possible.
+        Why it is the strongest of those possible.
     would_help : str or None
         What a stronger test would have needed.
-    unused : tuple of str
-        What was given and is no part of this test.
+    unused : dict of str to str
+        What was given but is not part of this test, and why not.
     result : ModelResult
         The test's own result.
     """
+
+    _derived: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("pvalue", "log10_pvalue", "statistic", "n_scored", "removed"), "unused"
+    )
 
     claim: str
     setting: str
     why: str
     would_help: str | None
-    unused: tuple[str, ...]
+    unused: dict[str, str]
     result: ModelResult
 
     @property
-    def alpha(self) -> float:
-        """The least level at which the claim holds: the p-value."""
-        return self.result.pvalue
-
-    @property
     def pvalue(self) -> float:
-        """10 to the power of `log10_pvalue`."""
+        """That of the test: the least level at which the claim holds."""
         return self.result.pvalue
 
     @property
     def log10_pvalue(self) -> float:
-        """Of the test."""
+        """That of the test."""
         return self.result.log10_pvalue
 
     @property
     def statistic(self) -> float:
-        """Of the test."""
+        """That of the test."""
         return self.result.statistic
 
     @property
@@ -150,45 +152,33 @@ class RadioactivityReport:
         return self.result.removed
 
     @property
-    def _alpha(self) -> str:
-        """The p-value, or why there is none."""
+    def verdict(self) -> str:
+        """The p-value in words, or why there is none."""
         if math.isnan(self.log10_pvalue):
             return self.result.score.method
-        return f"{self.alpha:.6g} (log10 {self.log10_pvalue:.6g})"
+        strength = "strong" if self.pvalue <= _STRONG else "weak" if self.pvalue <= _WEAK else "no"
+        return f"{self.pvalue:.3g}: {strength} evidence"
 
-    def radioactive(self, level: float = 1e-3) -> bool:
+    def radioactive(self, level: float = _STRONG) -> bool:
         """Whether the claim holds at a level that was chosen beforehand."""
         if not 0 < level < 1:
             raise ArgumentError(f"level must be between 0 and 1, not {level}")
         return self.pvalue <= level
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, ready for JSON (NaN as None)."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "result"}
-        main = ("alpha", "log10_pvalue", "statistic", "n_scored", "removed")
-        return {
-            **own,
-            **{name: plain_value(getattr(self, name)) for name in main},
-            "result": self.result.to_dict(),
-        }
-
-    def __repr__(self) -> str:
-        lines = [
-            "RadioactivityReport:",
-            f"     tested: {_CLAIMS[self.claim]}",
-            f"    setting: {self.setting}",
-            f"        why: {self.why}",
-            f"      alpha: {self._alpha}",
-            f"  statistic: {self.statistic:.6g}",
-            f"   n_scored: {self.n_scored}",
-            *[f"    removed: {number} {why}" for why, number in self.removed.items() if number],
+    def _rows(self) -> list[tuple[str, Any]]:
+        return [
+            ("tested", _CLAIMS[self.claim]),
+            ("p-value", self.verdict),
+            ("setting", self.setting),
+            ("why", self.why),
+            *[row for row in self.result._rows() if row[0] in _SHOWN],  # noqa: SLF001 - a Result too
+            *[("unused", f"{name}: {why}") for name, why in self.unused.items()],
+            *([] if self.would_help is None else [("would help", self.would_help)]),
+            ("notes", (*self.result.notes, *self.result.score.notes)),
         ]
-        if self.unused:
-            lines.append(f"     unused: {', '.join(self.unused)}")
-        if self.would_help is not None:
-            lines.append(f"would help: {self.would_help}")
-        lines += [f"       note: {note}" for note in (*self.result.notes, *self.result.score.notes)]
-        return "\n".join(lines)
+
+
+_SHOWN: Final = ("log10_pvalue", "statistic", "n_scored", "removed")
 
 
 def radioactivity(
@@ -208,27 +198,27 @@ def radioactivity(
 ) -> RadioactivityReport:
     """Tests a suspect with the strongest valid test that what is known allows.
 
-    The test is chosen by what was given, before any score is looked at, so that its p-value needs
-    no correction. What has no valid test with the scheme (recorded text that does not tell which
-    seeds it has shown, see `Scheme.tells_marked_seeds`) is left unused.
+    The test is chosen by what was given, before any score is seen, so its p-value needs no
+    correction. What has no valid test with the scheme (recorded text that does not tell which seeds
+    it has shown, see `Scheme.tells_marked_seeds`) is left unused, and the report says so.
 
     Parameters
     ----------
     scheme : Scheme
         The watermark and its key.
     model : LanguageModel, path or transformers model, optional
-        The suspect, where its logits can be read.
+        The suspect, if its logits can be read.
     answers : Answers, Corpus, or anything that `Documents.of` takes, optional
-        The suspect's answers, where they cannot: `open_answers`.
+        The suspect's answers, if they cannot: `open_answers`.
     recorded : documents, optional
-        The watermarked corpus D that the suspect may have taken: the claim is about it then.
+        The watermarked corpus D that the suspect may have used; the claim is about it then.
     fresh : documents, optional
-        Text of the same kind that does not carry the watermark, to be read by the model.
+        Text of the same kind that does not carry the watermark, for the model to read.
     reference, reference_answers : optional
         A model that was not trained on the watermarked text, or its answers to the same prompts.
     filter : KgramSet, optional
-        Contexts that can have been learned, for answers, where nothing was recorded: the frequent
-        ones of unmarked text of the same kind (``watermarked=False``), or all of watermarked text.
+        Contexts that can have been learned, for answers, if nothing was recorded: the frequent ones
+        of unmarked text of the same kind (``watermarked=False``), or all of watermarked text.
     curve, decoys, threads
         As in `test_open` and `test_closed`.
     progress : callable, optional
@@ -241,15 +231,15 @@ def radioactivity(
     Raises
     ------
     ArgumentError
-        If neither a model with a text to read nor answers were given.
+        If neither a model with text to read nor answers were given.
 
     Examples
     --------
     >>> import radscore as rs
     >>> scheme = rs.Keyed(key=bytes(16), vocab_size=50, gamma=0.5, context_width=1)
     >>> report = rs.radioactivity(scheme, answers=[[1, 2, 3, 4, 1, 2]])
-    >>> report.claim, report.setting, report.n_scored
-    ('model', 'closed', 4)
+    >>> report.claim, report.setting, report.verdict
+    ('model', 'closed', '0.313: no evidence')
     """
     scheme = one_scheme(scheme)
     given = {
@@ -263,12 +253,10 @@ def radioactivity(
     }
     names = frozenset(name for name, value in given.items() if value is not None)
     useless = _without_pvalue(scheme, filter)
-    index = _choose(names - useless)
+    index = _choose(names - useless.keys())
     chosen = _TESTS[index]
     options: dict[str, Any] = {"curve": curve, "decoys": decoys, "threads": threads}
     if "model" in chosen.needs:
-        from radscore.audits.open import test_open
-
         watermarked = "fresh" not in chosen.needs
         result: ModelResult = test_open(
             model,
@@ -280,8 +268,6 @@ def radioactivity(
             **options,
         )
     else:
-        from radscore.audits.closed import test_closed
-
         phi = filter
         if "recorded" in chosen.needs:
             phi = _contexts(recorded, scheme)
@@ -292,22 +278,34 @@ def radioactivity(
             reference=reference_answers if "reference_answers" in chosen.needs else None,
             **options,
         )
+    unused = sorted(names - chosen.needs)
     return RadioactivityReport(
         claim="text" if "recorded" in chosen.needs else "model",
         setting=chosen.setting,
         why=chosen.why,
         would_help=_would_help(index, names, useless),
-        unused=tuple(sorted(names - chosen.needs)),
+        unused={name: useless.get(name) or _why_unused(name, names, useless) for name in unused},
         result=result,
     )
 
 
-def _without_pvalue(scheme: Scheme, phi: KgramSet | None) -> frozenset[str]:
-    """What no test can use with this scheme, since it depends on the key."""
-    useless = set() if scheme.tells_marked_seeds else {"recorded"}
+def _without_pvalue(scheme: Scheme, phi: KgramSet | None) -> dict[str, str]:
+    """What has no valid test with this scheme, and why not."""
+    useless = {}
+    if not scheme.tells_marked_seeds:
+        useless["recorded"] = "under this scheme marked text does not tell which seeds it has shown"
     if not is_usable(phi, scheme):
-        useless.add("filter")
-    return frozenset(useless)
+        useless["filter"] = "its text may carry the watermark, so its choice may depend on the key"
+    return useless
+
+
+def _why_unused(name: str, names: frozenset[str], useless: Collection[str]) -> str:
+    """Why something that was given, and is not useless, has no part in the chosen test."""
+    tests = [test for test in _TESTS if name in test.needs and test.needs.isdisjoint(useless)]
+    least = min((sorted(test.needs - names) for test in tests), key=len)
+    if not least:
+        return "the tests that use it are weaker"
+    return f"the tests that use it need {' and '.join(f'{one}=' for one in least)} too"
 
 
 def _choose(names: frozenset[str]) -> int:
@@ -323,9 +321,9 @@ def _choose(names: frozenset[str]) -> int:
     raise ArgumentError("nothing is known of the suspect: give model= or answers=")
 
 
-def _would_help(index: int, names: frozenset[str], useless: frozenset[str]) -> str | None:
-    """What the next stronger test that differs by the least lacks."""
-    usable = [test for test in _TESTS[:index] if not test.needs & useless]
+def _would_help(index: int, names: frozenset[str], useless: Collection[str]) -> str | None:
+    """What is missing for the stronger test that lacks the least."""
+    usable = [test for test in _TESTS[:index] if test.needs.isdisjoint(useless)]
     lacking = [sorted(test.needs - names) for test in usable]
     if not lacking:
         return None
@@ -335,9 +333,6 @@ def _would_help(index: int, names: frozenset[str], useless: frozenset[str]) -> s
 
 def _contexts(recorded: Any, scheme: Scheme) -> KgramSet:
     """All contexts of the recorded text."""
-    from radscore.documents import Documents
-    from radscore.kgrams import KgramCounts
-
     width = scheme.window_width - 1
     if width == 0:
         raise ArgumentError("recorded has no effect with a scheme that reads no context")

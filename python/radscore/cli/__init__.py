@@ -1,4 +1,4 @@
-"""The command line: ``score``, ``kgrams``, ``schemes``, ``inspect``; one file a command."""
+"""The command line: one file per command, registered in `entry`."""
 
 from __future__ import annotations
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
-from radscore.cli.models import add_loading_options, add_prompts_options
-from radscore.cli.options import add_command, add_progress_options, natural, number
-from radscore.cli.output import count, json_out, table
-from radscore.cli.parser import looks_like_key
+from radscore.cli.model_options import add_loading_options, add_prompts_options
+from radscore.cli.options import (
+    add_command,
+    add_fresh,
+    add_progress_options,
+    natural,
+    not_negative,
+    number,
+    positive,
+)
+from radscore.cli.output import count, json_out, note, table
+from radscore.cli.parser import looks_like_key, option
 from radscore.cli.paths import check_outputs
-from radscore.cli.progress import Progress
+from radscore.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
     from radscore.answers import AskReport
@@ -25,13 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DESCRIPTION = """\
-Sends each prompt to a model behind an OpenAI-compatible endpoint, or to a model of this machine
-(--local), and keeps the answers: what radscore test closed reads.
+Sends each prompt to a model behind an OpenAI-compatible endpoint, or to a model on this machine
+(--local), and keeps the answers for radscore test closed.
 
-The output is a journal: it only grows, and every answer is on the disk before the next question
-takes its place. After Ctrl-C, an error or kill -9 the same command asks only what is missing;
-questions that failed are asked again. The API key comes from the environment and is written
-nowhere."""
+The output is a journal: it only grows, and each answer is on disk before the next question is
+asked. After Ctrl-C, an error or kill -9, rerun the command to ask what is missing, including
+questions that failed. The API key comes from the environment and is never written anywhere."""
 _EXAMPLES = """\
   radscore ask --prompts prompts.jsonl --endpoint http://127.0.0.1:8000/v1 --model NAME \\
       --out answers.jsonl
@@ -65,7 +71,7 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "ask",
-        summary="ask a model, and keep its answers",
+        summary="ask a model and keep its answers",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -74,35 +80,48 @@ def register(commands: Any) -> None:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--endpoint", metavar="URL", help="base URL, such as http://HOST:PORT/v1")
     who.add_argument(
-        "--local", metavar="DIR", help="folder of a model or of a PEFT adapter, or a .gguf file"
+        "--local", metavar="DIR", help="folder of a model or PEFT adapter, or a .gguf file"
     )
     _add_asking(parser)
     _add_endpoint(parser)
     _add_local(parser)
     running = parser.add_argument_group("running")
+    add_fresh(running, "start over: discard all answers in --out")
     add_progress_options(running)
     running.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def _add_asking(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("how to ask (equal for all answers in a journal)")
+    group = parser.add_argument_group("how to ask (the same for all answers in a journal)")
     group.add_argument(
         "--api",
         choices=("chat", "completions"),
         default="chat",
-        help="send a prompt as a user's message (default), or as text to go on with",
+        help="send a prompt as a user message (default), or as text to complete",
     )
     group.add_argument("--system", metavar="TEXT", help="system prompt")
     group.add_argument(
-        "--temperature", type=_not_negative, metavar="T", help="default: the server's; locally 1"
+        "--temperature",
+        type=not_negative,
+        metavar="T",
+        help="sampling temperature (default: the server's; with --local 1)",
     )
-    group.add_argument("--top-p", type=_not_negative, metavar="P", help="default: the server's")
     group.add_argument(
-        "--max-tokens", type=natural, default=256, metavar="N", help="of an answer; default: 256"
+        "--top-p",
+        type=not_negative,
+        metavar="P",
+        help="nucleus sampling (default: the server's; with --local 1, all tokens)",
     )
     group.add_argument(
-        "--samples", type=natural, default=1, metavar="N", help="answers a prompt; default: 1"
+        "--max-tokens",
+        type=natural,
+        default=256,
+        metavar="N",
+        help="most tokens per answer (default: 256)",
+    )
+    group.add_argument(
+        "--samples", type=natural, default=1, metavar="N", help="answers per prompt (default: 1)"
     )
     seed = group.add_mutually_exclusive_group()
     seed.add_argument(
@@ -110,18 +129,18 @@ def _add_asking(parser: argparse.ArgumentParser) -> None:
         type=number,
         default=0,
         metavar="N",
-        help="the seed of each answer is drawn from it; default: 0",
+        help="derive the seed of each answer from N (default: 0)",
     )
     seed.add_argument(
-        "--no-seed", action="store_true", help="send none: some servers refuse the field"
+        "--no-seed", action="store_true", help="send no seed, which some servers reject"
     )
     group.add_argument(
-        "--extra", metavar="JSON", help="more fields of each request, such as '{\"top_k\": 50}'"
+        "--extra", metavar="JSON", help="further fields for each request, such as '{\"top_k\": 50}'"
     )
     group.add_argument(
         "--accept-changes",
         action="store_true",
-        help="go on although the journal was made with other settings",
+        help="add to the journal even if it was made with other settings",
     )
 
 
@@ -134,41 +153,48 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
         help=f"environment variable with the API key (default: {DEFAULT_API_KEY_ENV})",
     )
     group.add_argument(
-        "--concurrency", type=natural, metavar="N", help="requests at once; default: 8"
+        "--concurrency", type=natural, metavar="N", help="requests in flight (default: 8)"
     )
-    group.add_argument("--requests-per-minute", type=_positive, metavar="N", help="limit")
     group.add_argument(
-        "--tokens-per-minute", type=_positive, metavar="N", help="limit, prompts and answers"
+        "--requests-per-minute", type=positive, metavar="N", help="rate limit (default: none)"
+    )
+    group.add_argument(
+        "--tokens-per-minute",
+        type=positive,
+        metavar="N",
+        help="rate limit for prompts and answers together (default: none)",
     )
     group.add_argument(
         "--retries",
         type=_count,
         metavar="N",
-        help="further attempts after errors that pass (429, 5xx, connections, answers that are "
-        "none), each after a longer wait; default: 6",
+        help="retries after transient errors (429, 5xx, lost connections, empty answers), each "
+        "after a longer wait (default: 6)",
     )
     group.add_argument(
         "--timeout",
-        type=_positive,
+        type=positive,
         metavar="SECONDS",
-        help="of a request, to the last byte of its answer; default: 300",
+        help="time limit for a request, including its whole answer (default: 300)",
     )
-    budget = parser.add_argument_group("budgets (over all runs into one journal)")
-    budget.add_argument("--max-requests", type=natural, metavar="N", help="retries included")
+    budget = parser.add_argument_group("budgets (for everything that goes into one journal)")
     budget.add_argument(
-        "--max-tokens-total", type=natural, metavar="N", help="of prompts and answers"
+        "--max-requests", type=natural, metavar="N", help="most requests, including retries"
+    )
+    budget.add_argument(
+        "--max-tokens-total", type=natural, metavar="N", help="most tokens of prompts and answers"
     )
     budget.add_argument(
         "--max-cost",
-        type=_positive,
+        type=positive,
         metavar="X",
-        help="in the prices' currency; needs --price-in and --price-out",
+        help="most cost, in the currency of --price-in and --price-out, which it needs",
     )
     budget.add_argument(
-        "--price-in", type=_not_negative, metavar="X", help="of a million tokens of prompts"
+        "--price-in", type=not_negative, metavar="X", help="price per million tokens of prompts"
     )
     budget.add_argument(
-        "--price-out", type=_not_negative, metavar="X", help="of a million tokens of answers"
+        "--price-out", type=not_negative, metavar="X", help="price per million tokens of answers"
     )
 
 
@@ -177,28 +203,12 @@ def _add_local(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--base",
         metavar="DIR",
-        help="for an adapter: the model that it belongs to (default: the one that it names)",
+        help="for an adapter: the model it belongs to (default: the one it names)",
     )
     add_loading_options(group)
     group.add_argument(
-        "--batch-size", type=natural, metavar="N", help="answers made at once; default: 16"
+        "--batch-size", type=natural, metavar="N", help="answers per batch (default: 16)"
     )
-
-
-def _positive(text: str) -> float:
-    if (value := _not_negative(text)) == 0:
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < 1e15:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return value
 
 
 def _count(text: str) -> int:
@@ -213,16 +223,18 @@ def run(args: argparse.Namespace) -> int:
 
     _check(args)
     prompts = read_prompts(args.prompts, args.prompt_field)
-    progress = Progress(len(prompts) * args.samples, quiet=args.quiet, asked=args.progress)
+    bar = ProgressBar(quiet=args.quiet, asked=args.progress)
+    if Path(args.out).exists() and not args.fresh:
+        note(f"continuing {args.out}")
     try:
         with Interrupts() as interrupts:
-            report = _ask(args, prompts, progress, interrupts)
+            report = _ask(args, prompts, bar, interrupts)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"the answers until now are in {args.out}; the same command asks the rest"
+            f"the answers so far are in {args.out}; rerun the command to ask the rest"
         ) from None
     finally:
-        progress.close()
+        bar.close()
     _show(args, report)
     return _exit(report)
 
@@ -231,31 +243,27 @@ def _check(args: argparse.Namespace) -> None:
     """Refuses what does not go together, before anything is read or sent."""
     if args.local is None:
         if args.model is None:
-            raise UsageError("--endpoint needs the model's name there (--model)")
+            raise UsageError("--endpoint needs the model's name there: --model NAME")
         wrong = [name for name in _LOCAL_ONLY if getattr(args, name) is not None]
         if wrong:
-            raise UsageError(f"{_option(wrong[0])} has no effect without --local")
+            raise UsageError(f"{option(wrong[0])} has no effect without --local")
     else:
         wrong = [name for name in _REMOTE_ONLY if getattr(args, name) is not None]
         if wrong:
-            raise UsageError(f"{_option(wrong[0])} has no effect with --local")
+            raise UsageError(f"{option(wrong[0])} has no effect with --local")
     name = args.api_key_env
     if name is not None and name not in os.environ:
         if looks_like_key(name) or not name.isidentifier():
             raise UsageError(
-                "the value of --api-key-env looks like a key; put it into an environment variable "
-                "and name that"
+                "the value of --api-key-env looks like a key; put the key into an environment "
+                "variable and give its name"
             )
-        raise UsageError(f"--api-key-env: the environment has no variable {name}")
+        raise UsageError(f"--api-key-env: there is no environment variable {name}")
     check_outputs(args)
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _ask(
-    args: argparse.Namespace, prompts: list[str], progress: Progress, interrupts: Interrupts
+    args: argparse.Namespace, prompts: list[str], bar: ProgressBar, interrupts: Interrupts
 ) -> AskReport:
     common: dict[str, Any] = {
         "api": args.api,
@@ -266,7 +274,8 @@ def _ask(
         "samples": args.samples,
         "seed": None if args.no_seed else args.seed,
         "accept_changes": args.accept_changes,
-        "progress": progress.add,
+        "progress": bar.show,
+        "fresh": args.fresh,
         "stop": lambda: interrupts.asked,
     }
     if args.local is not None:
@@ -327,18 +336,14 @@ def _extra(text: str | None) -> dict[str, Any]:
 
 
 def _warn_open(args: argparse.Namespace) -> None:
-    """A key over plain HTTP can be read by everybody on the way."""
-    from radscore.answers.endpoint import api_key, endpoint_url
+    """Warns if a key travels over plain HTTP, which anybody on the way can read."""
+    from radscore.answers.settings import api_key, endpoint_url
 
     parts = urlsplit(endpoint_url(args.endpoint))
     name = args.api_key_env or DEFAULT_API_KEY_ENV
-    near = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme == "http" and not near and api_key(name):
-        print(
-            f"radscore: note: the key in {name} is sent over http, which anybody on the way can "
-            "read",
-            file=sys.stderr,
-        )
+    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme == "http" and not local and api_key(name):
+        note(f"warning: the key in {name} is sent over http, where anybody on the way can read it")
 
 
 def _exit(report: AskReport) -> Exit:
@@ -356,28 +361,21 @@ def _show(args: argparse.Namespace, report: AskReport) -> None:
     else:
         table(_rows(args, report))
     if report.cut:
-        print(
-            f"radscore: note: the last line of {args.out} was torn; its question was asked again",
-            file=sys.stderr,
-        )
+        note(f"the last line of {args.out} was incomplete; its question was asked again")
     if report.failures:
         reason, times = next(iter(report.failures.items()))
-        print(
-            f"radscore: {count(report.n_failed, 'question')} failed; {times} with: {reason}",
-            file=sys.stderr,
-        )
+        note(f"{count(report.n_failed, 'question')} failed, {times} of them with: {reason}")
     if report.n_left:
-        print(
-            f"radscore: {count(report.n_left, 'question')} left, because: {report.stopped}; the "
-            "same command asks the rest",
-            file=sys.stderr,
+        note(
+            f"{count(report.n_left, 'question')} left ({report.stopped}); rerun the command to "
+            "continue"
         )
 
 
 def _rows(args: argparse.Namespace, report: AskReport) -> list[tuple[str, str]]:
     answered = f"{count(report.n_answered)} of {count(report.n_questions, 'question')}"
     if report.n_before:
-        answered += f"; {count(report.n_before)} stood in the journal before"
+        answered += f"; {count(report.n_before)} were in the journal before"
     used = (
         f"{count(report.requests, 'request')}, {count(report.prompt_tokens, 'token')} of prompts "
         f"and {count(report.completion_tokens)} of answers"

@@ -1,4 +1,4 @@
-"""`main`: from arguments to an exit code."""
+"""`main`: from arguments to an exit code. Every command is registered here, by one line."""
 
 from __future__ import annotations
 
@@ -7,23 +7,12 @@ import os
 import sys
 import traceback
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli import (
-    ask,
-    cluster,
-    generate,
-    inspect,
-    kgrams,
-    plan,
-    predict,
-    schemes,
-    score,
-    test,
-)
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.cli.output import STDOUT
-from radscore.cli.parser import Parser, as_options
+from radscore.cli.parser import COMMAND, Parser, as_options
 from radscore.errors import ArgumentError, RadscoreError, SchemeError, StateError
 
 if TYPE_CHECKING:
@@ -31,9 +20,22 @@ if TYPE_CHECKING:
 
 __all__ = ["main", "make_parser"]
 
+#: The commands, in the order of --help: modules whose `register` adds one.
+COMMANDS = (
+    "score",
+    "test",
+    "predict",
+    "ask",
+    "generate",
+    "kgrams",
+    "schemes",
+    "inspect",
+    "plan",
+    "run",
+)
 _THREADS = "RAYON_NUM_THREADS"
 _MOST_TOKENIZER_THREADS = 256
-_DESCRIPTION = "Reads LLM watermarks in corpora and in models, with p-values that hold."
+_DESCRIPTION = "Finds LLM watermarks in corpora and models, with p-values that hold."
 _EXAMPLES = """\
 examples:
   radscore inspect corpus/
@@ -51,15 +53,14 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    modules = (score, test, predict, ask, generate, kgrams, schemes, inspect, plan, cluster)
-    for module in modules:
-        module.register(commands)
+    commands = parser.add_subparsers(title="commands", metavar=COMMAND)
+    for name in COMMANDS:
+        import_module(f"radscore.cli.{name}").register(commands)
     return parser
 
 
 class _Version(argparse.Action):
-    """Prints the version, which is looked up only then."""
+    """Prints the version, which is imported only then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from radscore import __version__
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _tokenizer_threads(threads: int | None) -> Iterator[None]:
-    """The tokenizer starts threads of its own, as many as this variable says."""
+    """Limits the tokenizer's own threads, whose number this variable sets."""
     before = os.environ.get(_THREADS)
     if threads:
         os.environ[_THREADS] = str(min(threads, _MOST_TOKENIZER_THREADS))
@@ -120,7 +121,7 @@ def _tokenizer_threads(threads: int | None) -> Iterator[None]:
 
 
 def _drop_output() -> None:
-    """Nobody reads: keeps the interpreter's own flush at exit from failing as well."""
+    """Nobody reads stdout any more: keeps the interpreter's flush at exit from failing too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -128,7 +129,7 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
         print(f"radscore: {', '.join(['interrupted', *error.args])}", file=sys.stderr)
         return Exit.INTERRUPTED
-    if isinstance(error, SchemeError):  # speaks of the scheme's parameters, not of options
+    if isinstance(error, SchemeError):  # about the scheme's parameters, not about options
         message = str(error)
     elif isinstance(error, RadscoreError):
         message = as_options(" ".join(str(error).split()), names)
@@ -141,7 +142,7 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
     elif isinstance(error, MemoryError):
         message = "out of memory"
     else:  # its text was not written with secrets in mind
-        message = f"internal fault ({type(error).__name__}); run with --debug and report it"
+        message = f"internal error ({type(error).__name__}); rerun with --debug and report it"
     print(f"radscore: error: {message}", file=sys.stderr)
     if isinstance(error, (ArgumentError, SchemeError, StateError, UsageError)):
         return Exit.USAGE

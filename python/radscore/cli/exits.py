@@ -1,4 +1,4 @@
-"""What the exit codes mean: the one place that says so."""
+"""What exit codes mean, and errors in how a command was given."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Exit(IntEnum):
 #: Shown at the end of every --help.
 EXIT_CODES = """\
 exit codes:
-  0    done
-  1    what is in the input is wrong, or nothing could be scored
-  2    the command line is wrong, or a file that it names (scheme, key, filter, state)
-  3    done, but records were left out (--on-error skip), or some questions failed
-  70   a fault of radscore itself
+  0    success
+  1    bad input, or nothing could be scored
+  2    bad command line, or a bad file named there (scheme, key, filter, state)
+  3    success, but records were skipped (--on-error skip) or questions failed
+  70   internal error: please report it
   130  interrupted (Ctrl-C)
-  141  the reader of the output went away"""
+  141  the reader of the output closed it"""
 
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """A file that cannot be written is no wrong file: the system's error, not the state's."""
+    """Reports a file that cannot be written as the system's error: the file itself is not wrong."""
     try:
         yield
     except StateError as error:
@@ -48,4 +48,4 @@ def writing() -> Iterator[None]:
 
 
 class UsageError(RadscoreError):
-    """The command line asks for something that does not go together."""
+    """The command line asks for things that do not go together."""

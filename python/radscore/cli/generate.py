@@ -1,40 +1,46 @@
-"""``radscore generate``: write text with a model, marked or not."""
+"""``radscore generate``: write text with a model, watermarked or not."""
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
-from radscore.cli.models import add_model_options, add_prompts_options, load_named_model
+from radscore.cli.model_options import add_model_options, add_prompts_options, load_named_model
 from radscore.cli.options import (
     add_command,
+    add_fresh,
     add_progress_options,
     add_scheme_options,
     natural,
     number,
+    real,
 )
-from radscore.cli.output import count, json_out, table
+from radscore.cli.output import count, json_out, note, table
+from radscore.cli.parser import option
 from radscore.cli.paths import check_outputs
-from radscore.cli.progress import Progress
+from radscore.cli.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from radscore.models.generating import GenerateReport, Sampling
+    import argparse
+
+    from radscore.models.generating import GenerateReport
+    from radscore.models.writing import Sampling
 
 __all__ = ["register"]
 
 _DESCRIPTION = """\
 Lets a model write a text after each prompt. With --scheme the text carries that watermark, which
-radscore score finds; without it the text is not marked.
+radscore score finds; without it the text is not watermarked.
 
-Every line of the output has the prompt, the text, its token ids, the fingerprints of the model and
-of the scheme, and how tokens were chosen; never the key. The file only grows: after Ctrl-C, an
-error or kill -9 the same command writes what is missing.
+Each line of the output has the prompt, the text, its token ids, the fingerprints of the model and
+the scheme, and how tokens were chosen; never the key. The file only grows: after Ctrl-C, an error
+or kill -9, rerun the command to write what is missing.
 
-Schemes of a single Gumbel-max key choose the token themselves, so that --samples writes the same
-text again and again, at least until a context repeats; give more prompts instead."""
+Schemes with a single Gumbel-max key choose each token themselves, so --samples would write the same
+text again, at least until a context repeats; give more prompts instead."""
 _EXAMPLES = """\
   radscore generate --model model/ --prompts prompts.jsonl --out unmarked.jsonl
   radscore generate --model model/ --prompts prompts.jsonl --scheme scheme.toml \\
@@ -49,45 +55,63 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "generate",
-        summary="write text with a model, with a watermark or without",
+        summary="write text with a model, watermarked or not",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
     add_prompts_options(parser)
-    parser.add_argument("--out", required=True, metavar="FILE", help="JSON lines to write")
+    parser.add_argument("--out", required=True, metavar="FILE", help="file of JSON lines to write")
     add_model_options(parser)
     add_scheme_options(parser, required=False)
     how = parser.add_argument_group("how tokens are chosen")
     how.add_argument(
         "--delta",
-        type=_real,
+        type=real,
         metavar="D",
-        help="what a green token's logit gains (default: 2; for schemes with green lists)",
+        help="for schemes with green lists: added to the logit of a green token (default: 2)",
     )
     how.add_argument(
-        "--temperature", type=_real, default=1.0, metavar="T", help="default: 1; 0 takes the best"
+        "--temperature",
+        type=real,
+        default=1.0,
+        metavar="T",
+        help="sampling temperature; 0 takes the likeliest token (default: 1)",
     )
-    how.add_argument("--top-p", type=_real, default=1.0, metavar="P", help="default: 1, all tokens")
-    how.add_argument("--top-k", type=natural, metavar="K", help="default: all tokens")
+    how.add_argument(
+        "--top-p",
+        type=real,
+        default=1.0,
+        metavar="P",
+        help="nucleus sampling (default: 1, all tokens)",
+    )
+    how.add_argument(
+        "--top-k", type=natural, metavar="K", help="sample from the K likeliest (default: all)"
+    )
     how.add_argument(
         "--repeated",
         choices=("engine", "mark", "skip", "all"),
         default="engine",
-        help="whether contexts that come again in a text are marked again: as the scheme's own "
-        "engine does (default), always, or never; all: nor those of the prompt (vLLM's 'all')",
+        help="whether to mark contexts that repeat in a text: as the scheme's own engine does "
+        "(default), mark or skip them; all also skips those of the prompt (vLLM's 'all')",
     )
-    how.add_argument("--seed", type=number, default=0, metavar="N", help="of all draws; default: 0")
+    how.add_argument(
+        "--seed", type=number, default=0, metavar="N", help="seed of all draws (default: 0)"
+    )
     text = parser.add_argument_group("texts")
     text.add_argument(
-        "--max-tokens", type=natural, default=256, metavar="N", help="of a text; default: 256"
+        "--max-tokens",
+        type=natural,
+        default=256,
+        metavar="N",
+        help="most tokens per text (default: 256)",
     )
     text.add_argument(
         "--samples",
         type=natural,
         default=1,
         metavar="N",
-        help="texts a prompt; default: 1. With Gumbel-max of a single key, and with temperature 0, "
-        "they are alike",
+        help="texts per prompt (default: 1); all the same with a single Gumbel-max key, or with "
+        "temperature 0",
     )
     text.add_argument(
         "--chat", action="store_true", help="put prompts into the tokenizer's chat template"
@@ -99,29 +123,24 @@ def register(commands: Any) -> None:
         type=natural,
         default=16,
         metavar="N",
-        help="texts at once (default: 16); halved where memory is short",
+        help="texts per batch (default: 16); halved if memory runs out",
     )
+    add_fresh(running, "start over: discard all texts in --out")
     add_progress_options(running)
     running.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
-def _real(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-
-
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.answers.prompts import read_prompts
-    from radscore.models.generating import Sampling, generate
+    from radscore.models.generating import generate
+    from radscore.models.writing import Sampling
 
     if args.scheme is None:
-        for option, value in (("--key-file", args.key_file), ("--key-env", args.key_env)):
-            if value is not None:
-                raise UsageError(f"{option} has no effect without --scheme")
+        for name in ("key_file", "key_env"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"{option(name)} has no effect without --scheme")
     check_outputs(args)
     scheme = None if args.scheme is None else load_scheme(args)
     sampling = Sampling(
@@ -135,10 +154,12 @@ def run(args: argparse.Namespace) -> int:
         system=args.system,
         seed=args.seed,
     )
-    sampling.processor(scheme, None, None)  # refuses what does not go together before loading
+    sampling.processor(scheme, None, None)  # refuses bad options before loading
     prompts = read_prompts(args.prompts, args.prompt_field)
     model = load_named_model(args)
-    progress = Progress(len(prompts) * args.samples, quiet=args.quiet, asked=args.progress)
+    bar = ProgressBar(quiet=args.quiet, asked=args.progress)
+    if Path(args.out).exists() and not args.fresh:
+        note(f"continuing {args.out}")
     try:
         with Interrupts() as interrupts:
             report = generate(
@@ -149,15 +170,16 @@ def run(args: argparse.Namespace) -> int:
                 sampling=sampling,
                 samples=args.samples,
                 batch_size=args.batch_size,
-                progress=progress.add,
+                fresh=args.fresh,
+                progress=bar.show,
                 stop=lambda: interrupts.asked,
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"what was written is in {args.out}; the same command goes on"
+            f"the texts so far are in {args.out}; rerun the command to continue"
         ) from None
     finally:
-        progress.close()
+        bar.close()
     _show(args, report, sampling, scheme, model)
     return Exit.INTERRUPTED if report.n_left else Exit.DONE
 
@@ -178,8 +200,8 @@ def _show(
     mark = "none" if scheme is None else f"{scheme.name} (fingerprint {scheme.fingerprint})"
     written = f"{count(report.n_written, 'text')} of {count(report.n_tokens, 'token')}"
     if report.n_before:
-        written += f"; {count(report.n_before)} stood in the file before"
-    left = f"{count(report.n_left, 'text')}; the same command goes on" if report.n_left else ""
+        written += f"; {count(report.n_before)} were in the file before"
+    left = f"{count(report.n_left, 'text')}; rerun to continue" if report.n_left else ""
     table(
         [
             ("model", f"{model.name} (fingerprint {model.fingerprint})"),

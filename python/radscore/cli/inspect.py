@@ -36,12 +36,12 @@ def register(commands: Any) -> None:
         "inspect",
         summary="show what is in a corpus",
         description="Reads a corpus and shows its format, dtype, documents, tokens, largest id and "
-        "three snippets. Bad records are counted.",
+        "three snippets. Bad records are skipped and counted.",
         examples=_EXAMPLES,
     )
     add_corpus_options(parser)
     parser.add_argument(
-        "--vocab-size", type=vocabulary, metavar="V", help="warn of ids that are not below V"
+        "--vocab-size", type=vocabulary, metavar="V", help="warn about ids of V or more"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -50,7 +50,7 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.corpus import inspect_corpus
-    from radscore.corpus.sources import find_sources
+    from radscore.corpus.detect import find_sources
 
     check_inputs(args)
     check_effect(args, find_sources(args.inputs, args.format))
@@ -67,18 +67,12 @@ def run(args: argparse.Namespace) -> int:
         tokenizer_engine=args.tokenizer_engine,
     )
     if args.json:
-        json_out(_fields(found))
+        json_out(found.to_dict())
     else:
         table((name, as_options(text, vars(args))) for name, text in _rows(found))
     if found.n_documents is None:
         return Exit.USAGE  # the dtype is missing
     return Exit.SKIPPED if found.skipped else Exit.DONE
-
-
-def _fields(found: Inspection) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {**asdict(found), "skipped": found.skipped.as_dict()}
 
 
 def _rows(found: Inspection) -> list[tuple[str, str]]:

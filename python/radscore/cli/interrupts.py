@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the work ends where it can be taken up again."""
+"""Ctrl-C and SIGTERM: work stops where it can be continued."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Interrupts", "term_as_interrupt"]
 
-_NOTICE = b"\nradscore: stopping; again to stop without saving\n"
+_NOTICE = b"\nradscore: stopping; interrupt again to stop without saving\n"
 
 
 class Interrupts:
-    """While entered, a first signal is only noted; a second one raises `KeyboardInterrupt`.
+    """While entered, the first signal is only noted; the second raises `KeyboardInterrupt`.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Interrupts:
 
     @contextmanager
     def raising(self) -> Iterator[None]:
-        """While entered, a first signal raises too: for what can be left at any time."""
+        """While entered, the first signal raises too: for work that can stop at any time."""
         self._raises = True
         try:
             yield
@@ -55,7 +55,7 @@ class Interrupts:
         self.again = self.asked
         self.asked = True
         if not self.again:
-            os.write(2, _NOTICE)  # not print(): the signal may have come in the middle of one
+            os.write(2, _NOTICE)  # not print(), which the signal may have interrupted
         if self.again or self._raises:
             raise KeyboardInterrupt
 

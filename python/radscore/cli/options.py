@@ -8,42 +8,47 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, UsageError
-from radscore.cli.parser import looks_like_key
+from radscore.cli.parser import COMMAND, Parser, looks_like_key
 from radscore.documents import MAX_VOCAB
+from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from radscore.corpus import Corpus
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
 
-__all__ = ["add_command", "add_corpus_options", "natural", "number", "open_inputs", "vocabulary"]
+__all__ = [
+    "add_command",
+    "add_corpus_options",
+    "add_fresh",
+    "add_group",
+    "add_on_error",
+    "add_progress_options",
+    "add_run_options",
+    "add_scheme_options",
+    "check_effect",
+    "check_inputs",
+    "natural",
+    "not_negative",
+    "number",
+    "open_inputs",
+    "positive",
+    "real",
+    "vocabulary",
+]
 
 DEFAULT_KEY_ENV = "RADSCORE_KEY"
 _DTYPES = ("uint16", "uint32", "int32", "int64")
 _ENGINES = ("auto", "fast", "reference")
-_FORMATS = (
-    "jsonl",
-    "parquet",
-    "arrow",
-    "npy",
-    "bin",
-    "megatron",
-    "datatrove",
-    "dolma",
-    "llmc",
-    "nanogpt",
-    "mds",
-    "litdata",
-)
-# Smaller than the library's: progress, Ctrl-C and states come between batches.
+# Smaller than the library's, since progress, Ctrl-C and saving come between batches.
 _BATCH_TOKENS = 2**20
 
 
 def add_command(
     commands: Any, name: str, *, summary: str, description: str, examples: str
 ) -> argparse.ArgumentParser:
-    """A subcommand whose --help ends with examples and exit codes."""
+    """Adds a command whose --help ends with examples and exit codes."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=summary,
@@ -51,10 +56,30 @@ def add_command(
         epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--debug", action="store_true", help="show where in the program an error arose"
-    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def add_group(
+    commands: Any,
+    name: str,
+    members: Iterable[Any],
+    *,
+    summary: str,
+    description: str,
+    examples: str,
+) -> None:
+    """Adds a command that only has subcommands; each member registers one."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(description, 79),
+        epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subcommands = parser.add_subparsers(title="commands", metavar=COMMAND)
+    for member in members:
+        member.register(subcommands)
 
 
 def number(text: str) -> int:
@@ -66,9 +91,31 @@ def number(text: str) -> int:
 
 
 def natural(text: str) -> int:
-    """A whole number from 1."""
+    """A whole number, at least 1."""
     if (value := number(text)) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def real(text: str) -> float:
+    """A number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def not_negative(text: str) -> float:
+    """A number, at least 0."""
+    if not 0 <= (value := real(text)) < 1e15:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    if (value := not_negative(text)) == 0:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
     return value
 
 
@@ -79,6 +126,22 @@ def vocabulary(text: str) -> int:
     return value
 
 
+def _format(text: str) -> str:
+    """The name of a format, which may be another package's."""
+    from radscore.corpus.registry import format_named
+
+    try:
+        return format_named(text).name
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("format ")) from None
+
+
+def _formats() -> str:
+    from radscore.corpus.registry import format_help
+
+    return format_help()
+
+
 def add_corpus_options(
     parser: argparse.ArgumentParser, *, prompts: bool = True, required: bool = True
 ) -> None:
@@ -87,15 +150,14 @@ def add_corpus_options(
         "inputs",
         nargs="+" if required else "*",
         metavar="INPUT",
-        help="file, folder (read recursively) or glob pattern: JSON lines (also .gz, .zst), "
-        "Parquet, Arrow, .npy, headerless .bin, Megatron's .bin with .idx, .ds, MDS, litdata, ...",
+        help="a file, a folder (read recursively) or a glob pattern, in any of the formats below",
     )
-    group = parser.add_argument_group("reading the input")
+    group = parser.add_argument_group("input")
     group.add_argument(
         "--field",
         metavar="NAME",
-        help="field with the text or the token ids (default: the first there is of input_ids, "
-        "tokens, text)",
+        help="field with the text or token ids (default: input_ids, tokens or text, whichever "
+        "comes first)",
     )
     if prompts:
         group.add_argument(
@@ -109,36 +171,39 @@ def add_corpus_options(
     group.add_argument(
         "--special-tokens",
         action="store_true",
-        help="let the tokenizer put its special tokens around each text",
+        help="let the tokenizer add its special tokens to each text",
     )
     group.add_argument(
         "--tokenizer-engine",
         choices=_ENGINES,
         default="auto",
-        help="what makes ids of text: radscore's fast path, which gives the ids of tokenizers, or "
-        "tokenizers itself (default: the fast path for the tokenizers that it covers)",
+        help="what turns text into ids: radscore's fast path, or the tokenizers library, which "
+        "gives the same ids (default: the fast path if it covers the tokenizer)",
     )
+    if isinstance(parser, Parser):
+        parser.late_help.append(_formats)
     group.add_argument(
         "--format",
-        choices=_FORMATS,
-        help="format of all inputs (default: told from names, side files and content)",
+        type=_format,
+        metavar="NAME",
+        help="format of all inputs (default: detected from names, side files and content)",
     )
     group.add_argument(
         "--dtype",
         choices=_DTYPES,
-        help="ids of headerless files (needed where no side file tells it)",
+        help="type of the ids in headerless files (required unless a side file says)",
     )
     group.add_argument(
         "--eod",
         type=number,
         metavar="ID",
-        help="id that ends a document: it stays its last token and is scored as such; without it "
-        "a headerless file is one document, unless a side file tells where documents end",
+        help="id that ends a document; it counts as the document's last token. Without it a "
+        "headerless file is one document, unless a side file says where documents end",
     )
 
 
 def open_inputs(args: argparse.Namespace, *, vocab_size: int | None, on_error: str) -> Corpus:
-    """The corpus that the arguments name; options that would have no effect are refused."""
+    """The corpus that the arguments name; refuses options that would have no effect."""
     from radscore.corpus import open_corpus
 
     check_inputs(args)
@@ -161,74 +226,81 @@ def open_inputs(args: argparse.Namespace, *, vocab_size: int | None, on_error: s
 
 
 def check_inputs(args: argparse.Namespace) -> None:
-    """Refuses a key in the place of an input, which a message would show."""
+    """Refuses a key in place of an input: a message about a missing file would show it."""
     if any(looks_like_key(path) and not os.path.lexists(path) for path in args.inputs):
         raise UsageError(
-            "an INPUT looks like a key; write it to a file and name the file with --key-file"
+            "an INPUT looks like a key; write the key to a file and give its name with --key-file"
         )
 
 
 def check_effect(args: argparse.Namespace, sources: Iterable[Source]) -> None:
-    """Refuses options that change nothing: who gives them expects something else."""
-    from radscore.corpus.formats.tokens import is_headerless
-    from radscore.corpus.registry import has_fields
-
+    """Refuses options that change nothing, since whoever gives them expects otherwise."""
     if args.special_tokens and args.tokenizer is None:
         raise UsageError("--special-tokens has no effect without --tokenizer")
     if args.tokenizer_engine != "auto" and args.tokenizer is None:
         raise UsageError("--tokenizer-engine has no effect without --tokenizer")
     sources = tuple(sources)
-    if args.dtype is not None and not any(map(is_headerless, sources)):
-        kinds = ", ".join(dict.fromkeys(source.format for source in sources))
+    if args.dtype is not None and not any(one.format.takes_dtype(one) for one in sources):
+        kinds = ", ".join(dict.fromkeys(source.format.name for source in sources))
         raise UsageError(f"--dtype has no effect: files of format {kinds} say what they hold")
-    if args.field is not None and not any(map(has_fields, sources)):
+    if args.field is not None and not any(one.format.has_fields(one) for one in sources):
         raise UsageError("--field has no effect: the files have no fields")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """What to do at bad records, and what to show meanwhile."""
+    """Threads, bad records and progress."""
     group = parser.add_argument_group("running")
     group.add_argument(
         "--threads",
         type=natural,
         metavar="N",
-        help="threads, the tokenizer's too (default: all cores)",
+        help="worker threads, including the tokenizer's (default: all cores)",
     )
+    add_on_error(group)
+    add_progress_options(group)
+
+
+def add_on_error(group: Any) -> None:
+    """What to do about a bad record."""
     group.add_argument(
         "--on-error",
         choices=("raise", "skip"),
         default="raise",
-        help="stop at a bad record, naming it, or count it and go on (default: raise)",
+        help="at a bad record, stop and name it, or skip and count it (default: raise)",
     )
-    add_progress_options(group)
+
+
+def add_fresh(group: Any, what: str) -> None:
+    """The option to start over. Commands that have it continue what is there without it."""
+    group.add_argument("--fresh", action="store_true", help=what)
 
 
 def add_progress_options(group: Any) -> None:
     """Whether to show progress."""
     group.add_argument("--quiet", action="store_true", help="show no progress")
     group.add_argument(
-        "--progress", action="store_true", help="show progress although stderr is no terminal"
+        "--progress", action="store_true", help="show progress even if stderr is not a terminal"
     )
 
 
 def add_scheme_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """The scheme file and where its secret comes from."""
+    """The scheme file, and where its key comes from."""
     group = parser.add_argument_group("scheme and key")
     group.add_argument(
         "--scheme",
         required=required,
         metavar="TOML",
-        help="file with the scheme and its parameters (see: radscore schemes)",
+        help="file with the scheme and its public parameters (see: radscore schemes)",
     )
     secret = group.add_mutually_exclusive_group()
     secret.add_argument(
         "--key-file",
         metavar="FILE",
-        help="file that holds the secret key: a number, or lines as seed = 3 (examples for each "
-        "scheme: radscore schemes NAME)",
+        help="file with the secret key: a number, or lines such as seed = 3 (see: radscore schemes "
+        "NAME)",
     )
     secret.add_argument(
         "--key-env",
         metavar="NAME",
-        help=f"environment variable that holds it (default: {DEFAULT_KEY_ENV}, where it is set)",
+        help=f"environment variable with the secret key (default: {DEFAULT_KEY_ENV}, if set)",
     )

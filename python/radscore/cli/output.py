@@ -1,4 +1,4 @@
-"""Tables and JSON on stdout."""
+"""Tables and JSON on stdout, notes on stderr."""
 
 from __future__ import annotations
 
@@ -12,15 +12,25 @@ if TYPE_CHECKING:
 
     from radscore.corpus import SkipReport
 
-__all__ = ["STDOUT", "count", "json_out", "power_of_ten", "share", "show", "skipped_text", "table"]
+__all__ = [
+    "STDOUT",
+    "count",
+    "json_out",
+    "note",
+    "power_of_ten",
+    "share",
+    "show",
+    "skipped_text",
+    "table",
+]
 
 
-#: What stands for a file's name where stdout cannot be written.
+#: Takes the place of a file's name if stdout cannot be written.
 STDOUT = "stdout"
 
 
 def show(text: str) -> None:
-    """Writes to stdout at once, so that a full disk is known to be stdout's."""
+    """Writes to stdout and flushes it, so that a full disk is reported as stdout's."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -30,8 +40,13 @@ def show(text: str) -> None:
         raise OSError(error.errno, error.strerror, STDOUT) from None
 
 
+def note(text: str) -> None:
+    """Tells the user something on stderr, in one line."""
+    print(f"radscore: {text}", file=sys.stderr, flush=True)
+
+
 def table(rows: Iterable[tuple[str, str]]) -> None:
-    """Prints names and values in two columns; long values go on below."""
+    """Prints names and values in two columns; further lines of a value go below it."""
     rows = [row for row in rows if row[1]]
     width = max((len(name) for name, _ in rows), default=0)
     lines = []
@@ -43,7 +58,7 @@ def table(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def json_out(value: Any) -> None:
-    """Prints JSON that every reader takes: what is no finite number is null or text."""
+    """Prints JSON that every reader accepts: numbers that are not finite become null or text."""
     show(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -60,19 +75,19 @@ def _finite(value: Any) -> Any:
 
 
 def count(number: int, thing: str = "") -> str:
-    """A number with its digits grouped, and what it counts."""
+    """A number with grouped digits, and what it counts."""
     if not thing:
         return f"{number:,}"
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def share(part: float, whole: float) -> str:
-    """A share in per cent."""
+    """A share as a percentage."""
     return f"{100 * part / whole:.3g} %" if whole else "0 %"
 
 
 def power_of_ten(log10: float) -> str:
-    """A probability from its logarithm, however small: 1.23e-4567."""
+    """A probability, given its logarithm, however small: 1.23e-4567."""
     if math.isnan(log10) or math.isinf(log10):
         return "0" if log10 < 0 else str(log10)
     if log10 > -4:
@@ -85,7 +100,7 @@ def power_of_ten(log10: float) -> str:
 
 
 def skipped_text(skipped: SkipReport, n_documents: int) -> str:
-    """What was left out of a corpus, "" where nothing was."""
+    """What was skipped in a corpus; "" if nothing was."""
     if not skipped:
         return ""
     parts = []

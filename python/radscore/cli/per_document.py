@@ -1,4 +1,4 @@
-"""One row a document: collected batch by batch, written at the end with q-values."""
+"""One row per document: collected batch by batch, written at the end with q-values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import hashlib
 import json
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from radscore.cli.exits import UsageError
 from radscore.errors import StateError
+from radscore.files import drafted
 from radscore.results import discoveries
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["DocumentRows", "Found", "check_suffix"]
 
 _SUFFIXES = (".parquet", ".jsonl", ".csv")
-_UNITS = ("line", "row", "token")
+_KINDS = ("line", "row", "token")
 _ROW = np.dtype(
     [
         ("source", "<i4"),
-        ("unit", "u1"),
+        ("kind", "u1"),
         ("number", "<i8"),
         ("n_scored", "<i8"),
         ("n_shared", "<i8"),
@@ -42,31 +42,31 @@ _ROW = np.dtype(
         ("log10_pvalue", "<f8"),
     ]
 )
-#: What a copy has of the document that it copies.
+#: What a copy takes over from the document it copies.
 _OF_A_TEST = ("n_scored", "n_shared", "n_common", "statistic", "log10_pvalue")
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Found:
-    """How many documents carry the watermark; not known where there are no p-values.
+    """How many documents carry the watermark, if there are p-values.
 
     Attributes
     ----------
     path : str
         Where the rows are.
     n_documents, n_tested, n_copies : int
-        Documents, those with a scored unit, and those of them that are copies of an earlier one
-        and share its test.
+        All documents; those with a scored unit; and, of these, copies of an earlier document, which
+        share its test.
     n_all_shared : int
         Documents without a scored unit because earlier ones hold all of theirs.
     n_significant, n_significant_copies, n_significant_common : int or None
-        Documents found, copies among them, and others of which more than half of the evidence is
-        in earlier documents too.
+        Significant documents; copies among them; and others that owe more than half of their
+        evidence to units of earlier documents.
     fdr : float
         The false discovery rate.
     max_sharing : int or None
-        Documents in which a unit is evidence.
+        In how many documents a unit is evidence; None for all.
     """
 
     path: str
@@ -82,68 +82,66 @@ class Found:
 
 
 def check_suffix(path: str) -> None:
-    """Raises unless the format can be told from the name."""
+    """Raises unless the name says which format is meant."""
     if Path(path).suffix not in _SUFFIXES:
         raise UsageError(f"--per-document must end in {', '.join(_SUFFIXES)}, not {path}")
 
 
 class DocumentRows:
-    """The scores of every document so far, 61 bytes each."""
+    """The scores of every document so far, 61 bytes each, in batches."""
 
     def __init__(self) -> None:
-        self._parts: list[npt.NDArray[Any]] = []
-        self._saved = 0  # parts that are in the file
+        self._batches: list[npt.NDArray[Any]] = []
+        self._saved = 0  # batches in the file
         self._digest = hashlib.blake2b(digest_size=16)  # of those
 
     def __len__(self) -> int:
-        return sum(map(len, self._parts))
+        return sum(map(len, self._batches))
 
     def add(self, batch: Batch, scores: DocumentScores) -> None:
         """Takes the scores of a batch."""
         rows = np.zeros(len(scores), dtype=_ROW)
         rows["source"] = batch.cursor["source"]
-        rows["unit"] = _UNITS.index(batch.where.unit)
-        rows["number"] = batch.where.numbers
+        rows["kind"] = _KINDS.index(batch.locations.kind)
+        rows["number"] = batch.locations.numbers
         for name in (*_OF_A_TEST, "copy_of"):
             rows[name] = getattr(scores, name)
-        self._parts.append(rows)
+        self._batches.append(rows)
 
     def save(self, path: Path) -> None:
-        """Appends what is not in the file yet."""
+        """Appends whatever the file does not hold yet."""
         with path.open("ab" if self._saved else "wb") as file:
-            for part in self._parts[self._saved :]:
-                data = part.tobytes()
+            for batch in self._batches[self._saved :]:
+                data = batch.tobytes()
                 file.write(data)
                 self._digest.update(data)
-        self._saved = len(self._parts)
+        self._saved = len(self._batches)
 
     @property
     def stamp(self) -> dict[str, Any]:
-        """Number and digest of the rows that were saved: by it they are known again."""
-        n_rows = sum(map(len, self._parts[: self._saved]))
+        """Number and digest of the saved rows, to recognise them by."""
+        n_rows = sum(map(len, self._batches[: self._saved]))
         return {"rows": n_rows, "digest": self._digest.hexdigest()}
 
     def load(self, path: Path, stamp: dict[str, Any]) -> None:
-        """Takes the rows that `stamp` tells; rows after them belong to a state never saved."""
+        """Takes the rows that `stamp` describes; any after them are of a state never saved."""
         try:
             with path.open("r+b") as file:
                 data = file.read(int(stamp["rows"]) * _ROW.itemsize)
                 file.truncate(len(data))
         except OSError as error:
-            raise StateError(f"{path}: {error.strerror}; it belongs to the state") from None
+            raise StateError(f"{path}: {error.strerror}, but the state needs it") from None
         self._digest.update(data)
-        self._parts = [np.frombuffer(data[: len(data) // _ROW.itemsize * _ROW.itemsize], _ROW)]
+        self._batches = [np.frombuffer(data[: len(data) // _ROW.itemsize * _ROW.itemsize], _ROW)]
         self._saved = 1
         if self.stamp != stamp:
-            raise StateError(
-                f"{path} is damaged: it does not hold the rows that belong to the state"
-            )
+            raise StateError(f"{path} is damaged: it does not hold the rows of the state")
 
     def write(
         self, path: str, corpus: Corpus, result: ScoreResult, fdr: float, max_sharing: int | None
     ) -> Found:
-        """Writes all rows and counts the significant ones."""
-        rows = np.concatenate(self._parts)
+        """Writes all rows, with q-values, and counts the significant ones."""
+        rows = np.concatenate(self._batches)
         copies = rows["copy_of"] >= 0
         for name in _OF_A_TEST:
             rows[name][copies] = rows[name][rows["copy_of"][copies]]
@@ -152,16 +150,8 @@ class DocumentRows:
         writer = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
         green = result.n_green is not None
         chunks = _chunks(rows, found, corpus, green=green)
-        temporary = Path(f"{path}.part")  # never half a table under the right name
-        try:
+        with drafted(Path(path)) as temporary:
             writer[Path(path).suffix](temporary, chunks)
-            temporary.replace(path)
-        except OSError as error:  # which may name the temporary file, or none
-            reason = str(error).replace(str(temporary), path)
-            raise OSError(error.errno, error.strerror or reason, path) from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
         common = found.rejected & ~copies & (2 * rows["n_common"] > rows["n_scored"])
         known = not math.isnan(result.log10_pvalue)
         return Found(
@@ -181,8 +171,8 @@ class DocumentRows:
 def _chunks(
     rows: npt.NDArray[Any], found: FalseDiscoveryResult, corpus: Corpus, *, green: bool
 ) -> Iterator[dict[str, Any]]:
-    """Columns of some rows at a time: their places are strings, which take memory."""
-    # A document without a window is no test: p-value and q-value 1.
+    """Columns of some rows at a time, since their locations are strings, which take memory."""
+    # A document without a window is not a test: p-value and q-value are 1.
     untested = rows["n_scored"] == 0
     log10_qvalues = np.where(untested, 0.0, found.log10_qvalues)
     for first in range(0, len(rows), _CHUNK):
@@ -192,7 +182,7 @@ def _chunks(
             name, score = "n_green", score.astype(np.int64)
         yield {
             "index": np.arange(first, first + len(part)),
-            "source": [_place(row, corpus) for row in part],
+            "source": [_location(row, corpus) for row in part],
             "n_scored": part["n_scored"],
             name: score,
             "statistic": part["statistic"],
@@ -205,10 +195,10 @@ def _chunks(
         }
 
 
-def _place(row: Any, corpus: Corpus) -> str:
-    from radscore.corpus import place
+def _location(row: Any, corpus: Corpus) -> str:
+    from radscore.corpus import location
 
-    return place(corpus.sources[row["source"]].path, int(row["number"]), _UNITS[row["unit"]])
+    return location(corpus.sources[row["source"]].path, int(row["number"]), _KINDS[row["kind"]])
 
 
 def _write_parquet(path: Path, chunks: Iterator[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""``radscore plan``: what scoring a corpus will cost."""
+"""``radscore plan``: estimate what scoring a corpus will cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from radscore.cli.options import (
     vocabulary,
 )
 from radscore.cli.output import count, json_out, table
-from radscore.cli.parser import as_options
+from radscore.cli.parser import as_options, option
 
 if TYPE_CHECKING:
     import argparse
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _DESCRIPTION = """\
-Looks at a corpus and scores a sample of it, to tell beforehand what scoring all of it will cost:
-tokens, documents, distinct windows, memory, disk and time. Sizes come from headers and indexes
-where these tell them, all else from the sample; rates are those of this machine.
+Reads and scores a sample of a corpus, to estimate what scoring all of it will cost: tokens,
+documents, distinct windows, memory, disk and time. Sizes come from headers and indexes if these
+have them, everything else from the sample; rates are those of this machine.
 
-The number of distinct windows is carried on from its growth along the sample, and kept between
-Chao and Lin's lower and Good and Turing's upper bound, which are shown with it."""
+The number of distinct windows is extrapolated from its growth along the sample, and kept between
+Chao and Lin's lower bound and Good and Turing's upper bound, which are shown with it."""
 _EXAMPLES = """\
   radscore plan tokens.bin --scheme scheme.toml --key-file alice.key
   radscore plan corpus/ --vocab-size 50257 --context-width 2
@@ -43,7 +43,7 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "plan",
-        summary="tell what scoring a corpus will cost",
+        summary="estimate what scoring a corpus will cost",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -54,21 +54,23 @@ def register(commands: Any) -> None:
         "--context-width",
         type=natural,
         metavar="K",
-        help="without --scheme: context tokens of a window (default: 1)",
+        help="without --scheme: context tokens per window (default: 1)",
     )
     group.add_argument(
         "--vocab-size",
         type=vocabulary,
         metavar="V",
-        help="without --scheme: size of the vocabulary (default: as the sample's ids need)",
+        help="without --scheme: size of the vocabulary (default: from the ids of the sample)",
     )
     group.add_argument(
         "--sample",
         type=natural,
         metavar="TOKENS",
-        help="about how many tokens are read (default: 4,194,304)",
+        help="about how many tokens to read (default: 4,194,304)",
     )
-    group.add_argument("--threads", type=natural, metavar="N", help="threads (default: all cores)")
+    group.add_argument(
+        "--threads", type=natural, metavar="N", help="worker threads (default: all cores)"
+    )
     group.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -81,11 +83,11 @@ def run(args: argparse.Namespace) -> int:
     if args.scheme is None:
         for name in ("key_file", "key_env"):
             if getattr(args, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')} has no effect without --scheme")
+                raise UsageError(f"{option(name)} has no effect without --scheme")
     else:
         for name in ("context_width", "vocab_size"):
             if getattr(args, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')} has no effect with --scheme")
+                raise UsageError(f"{option(name)} has no effect with --scheme")
         scheme = load_scheme(args)
     limit = args.vocab_size if scheme is None else scheme.vocab_size
     corpus = open_inputs(args, vocab_size=limit, on_error="raise")
@@ -123,8 +125,8 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("vocabulary", count(plan.vocab_size, "id")),
         ("distinct windows", known),
         ("memory", f"up to {_bytes(plan.memory_bytes)}; less with --memory"),
-        ("disk", f"about {_bytes(plan.spill_bytes)} for windows in files, with --memory"),
-        ("state", f"about {_bytes(plan.state_bytes)}, saved where a run in memory is interrupted"),
+        ("disk", f"about {_bytes(plan.spill_bytes)} with --memory, for windows in files"),
+        ("state", f"about {_bytes(plan.state_bytes)} without --memory, to continue from"),
         ("time", f"about {_duration(plan.seconds)} on this machine"),
         ("reading", _rate(plan.read_tokens_per_second)),
         ("scoring", _rate(plan.score_tokens_per_second)),

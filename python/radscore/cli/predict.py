@@ -1,4 +1,4 @@
-"""``radscore predict``: what a model predicts, in a file that a test needs no model for."""
+"""``radscore predict``: a model's predictions, in a file that is tested without the model."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli.corpus_input import Given, add_reading_options, load_given
-from radscore.cli.exits import Exit, UsageError
+from radscore.cli.exits import Exit
 from radscore.cli.interrupts import Interrupts
-from radscore.cli.options import add_command, add_run_options, natural
-from radscore.cli.output import count, json_out, skipped_text, table
+from radscore.cli.model_input import Given, add_reading_options, load_given
+from radscore.cli.options import add_command, add_fresh, add_run_options, natural
+from radscore.cli.output import count, json_out, note, skipped_text, table
 from radscore.cli.paths import check_outputs
 
 if TYPE_CHECKING:
-    import os
-
     from radscore.models.predictions import Predictions
     from radscore.models.weighting import Weighting
 
@@ -25,18 +23,18 @@ __all__ = ["plan_of", "register"]
 #: Contexts that predictions can have.
 _WIDEST = 64
 _DESCRIPTION = """\
-Lets a model read text and writes what it predicts after each context: for radscore test open
---from. So the holder of a model need not see the key, and the holder of the key needs neither the
-model nor a GPU. The key plays no part here.
+Lets a model read text and writes what it predicts after each context, for radscore test open
+--from. So whoever has the model need not see the key, and whoever has the key needs neither the
+model nor a GPU. No key is needed here.
 
-Ctrl-C, or SIGTERM, keeps what was read; the same command with --resume goes on there. After kill
--9 the file is as it was before."""
+Ctrl-C or SIGTERM keeps what was read in a file beside --out; rerun the command to continue. After
+kill -9 everything is as it was before the command."""
 _EXAMPLES = """\
   radscore predict fresh.jsonl --model suspect/ --context-width 2 --out suspect.arrow
   radscore predict fresh.jsonl --model suspect/ --reference base/ --context-width 2 \\
       --out suspect.arrow
   radscore predict fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
-      --context-width 4 --max-weights 64 --out suspect.arrow --resume
+      --context-width 4 --max-weights 64 --out suspect.arrow
   radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key
 """
 
@@ -46,7 +44,7 @@ def register(commands: Any) -> None:
     parser = add_command(
         commands,
         "predict",
-        summary="write what a model predicts, for radscore test open --from",
+        summary="write a model's predictions, for radscore test open --from",
         description=_DESCRIPTION,
         examples=_EXAMPLES,
     )
@@ -56,27 +54,25 @@ def register(commands: Any) -> None:
         type=_width,
         required=True,
         metavar="K",
-        help="tokens of a context, the scheme's",
+        help="tokens per context, as in the scheme",
     )
-    parser.add_argument("--out", required=True, metavar="FILE", help="where to write")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with what an interrupted run left in --out"
-    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="file of predictions to write")
+    add_fresh(parser, "start over: discard what was read before, and replace --out at the end")
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
 
 def _width(text: str) -> int:
-    """Tokens of a context; refused here, before models are loaded."""
+    """Tokens per context, checked before models are loaded."""
     if (value := natural(text)) > _WIDEST:
         raise argparse.ArgumentTypeError(f"must be at most {_WIDEST}, not {value}")
     return value
 
 
 def plan_of(args: argparse.Namespace) -> Weighting:
-    """The weighting that the arguments ask for; what has no effect is refused."""
-    from radscore.models.predictions import plan
+    """The weighting that the arguments ask for; refuses options that have no effect."""
+    from radscore.models.predicting import plan
 
     names = ("top", "max_weights", "min_weight", "transform")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -85,16 +81,17 @@ def plan_of(args: argparse.Namespace) -> Weighting:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from radscore.models.predictions import predict
+    from radscore.models.predicting import predict
+    from radscore.models.predictions import unfinished
 
     check_outputs(args)
     weighting = plan_of(args)
     out = Path(args.out)
-    if args.resume and not out.exists():
-        raise UsageError(f"--resume: {out} is not there; there is nothing to resume")
     given = load_given(args)
     check_outputs(args, given.corpus)
-    before = out.stat() if out.exists() else None
+    left = unfinished(out)
+    if left.exists() and not args.fresh:
+        note(f"continuing from {left}")
     try:
         with Interrupts() as interrupts, interrupts.raising():
             made = predict(
@@ -105,16 +102,18 @@ def run(args: argparse.Namespace) -> int:
                 reference=given.reference,
                 weighting=weighting,
                 text_watermarked=args.text_watermarked,
-                resume=args.resume,
+                fresh=args.fresh,
                 tokenizer=given.tokenizer,
                 batch_tokens=args.batch_tokens,
                 max_length=args.max_length,
-                progress=given.show,
+                progress=given.bar.show,
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_kept(out, before)) from None
+        raise KeyboardInterrupt(_kept(out)) from None
     finally:
-        given.progress.close()
+        given.bar.close()
+    if not args.fresh and made.n_before == made.totals.n_documents:
+        note(f"{out} is complete; there was nothing left to read")
     if args.json:
         json_out(_facts(made, given))
     else:
@@ -122,31 +121,21 @@ def run(args: argparse.Namespace) -> int:
     return Exit.SKIPPED if given.corpus is not None and given.corpus.skipped else Exit.DONE
 
 
-def _kept(out: Path, before: os.stat_result | None) -> str:
-    """What is left of an interrupted run."""
-    from radscore.models.predictions import Predictions, set_aside
+def _kept(out: Path) -> str:
+    """What an interrupted command has left."""
+    from radscore.models.predictions import Predictions, unfinished
 
-    if (aside := set_aside(out)).exists():
-        totals = Predictions(aside).totals
-        return (
-            f"after {count(totals.n_documents, 'document')}; {out} is as it was, what was read is "
-            f"in {aside}, and the same command with --resume goes on"
-        )
-    if not out.exists():
+    if not (aside := unfinished(out)).exists():
         return "nothing was read yet"
-    now = out.stat()
-    if before is not None and (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
-        return f"nothing was added; {out} is as it was"
-    totals = Predictions(out).totals
+    n = Predictions(aside).totals.n_documents
     return (
-        f"after {count(totals.n_documents, 'document')}; what was read is in {out}, the same "
-        "command with --resume goes on"
+        f"after {count(n, 'document')}; what was read is in {aside}, rerun the command to continue"
     )
 
 
 def _facts(made: Predictions, given: Given) -> dict[str, Any]:
     header, totals = asdict(made.header), asdict(made.totals)
-    skipped = None if given.corpus is None else given.corpus.skipped.as_dict()
+    skipped = None if given.corpus is None else given.corpus.skipped.to_dict()
     notes = [*given.notes, *totals.pop("notes")]
     return {"out": str(made.path), **header, **totals, "notes": notes, "skipped": skipped}
 
@@ -156,11 +145,12 @@ def _rows(made: Predictions, given: Given) -> list[tuple[str, str]]:
     corpus = given.corpus
     rows = [
         ("read", f"{count(totals.n_documents, 'document')}, {count(totals.n_tokens, 'token')}"),
+        ("before", f"{count(made.n_before, 'document')} read earlier" if made.n_before else ""),
         ("model", header.model),
         ("reference", header.reference or ""),
         ("weighting", header.weighting.words),
         ("contexts", f"of {count(header.context_width, 'token')}"),
-        ("weights", f"{count(totals.n_weights)} at {count(totals.n_scored_places, 'place')}"),
+        ("weights", f"{count(totals.n_weights)} at {count(totals.n_scored_positions, 'position')}"),
         *[("left out", f"{count(n)} {why}") for why, n in totals.removed.items() if n],
         *[("note", note) for note in (*given.notes, *totals.notes)],
         ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),

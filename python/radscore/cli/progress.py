@@ -1,66 +1,77 @@
-"""Progress on stderr: a bar on a terminal, else a line now and then where it was asked for."""
+"""`ProgressBar`: how far a command has come, on stderr."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Progress"]
+if TYPE_CHECKING:
+    from radscore.progress import Progress
+
+__all__ = ["ProgressBar"]
 
 _LINE_SECONDS = 10.0
 
 
-class Progress:
-    """Shows share, tokens a second and the time that is left.
+class ProgressBar:
+    """Shows the share that is done, tokens per second and the time left.
+
+    On a terminal it is a bar; elsewhere, if progress was asked for, a line every ten seconds.
 
     Parameters
     ----------
-    total_bytes : int
-        Size of all inputs.
-    done_bytes : int
-        What an earlier run has read.
     quiet, asked : bool
-        Whether nothing is wanted, and whether it is wanted although stderr is no terminal.
+        Whether to show nothing, and whether to show progress even if stderr is not a terminal.
     """
 
-    def __init__(
-        self, total_bytes: int, *, done_bytes: int = 0, quiet: bool = False, asked: bool = False
-    ) -> None:
-        self._total = max(total_bytes, 1)
-        self._first = self._done = done_bytes
-        self._tokens = 0
-        self._start = self._shown = time.monotonic()
+    def __init__(self, *, quiet: bool = False, asked: bool = False) -> None:
         terminal = sys.stderr.isatty()
-        self._lines = asked and not terminal and not quiet
-        self._bar = _bar(self._total, done_bytes) if terminal and not quiet else None
+        self._wants_bar = terminal and not quiet
+        self._wants_lines = asked and not terminal and not quiet
+        self._bar: Any = None
+        self._before: Progress | None = None
+        self._start = self._shown = time.monotonic()
 
-    def add(self, n_bytes: int, n_tokens: int) -> None:
-        """Counts a batch."""
-        self._done += n_bytes
-        self._tokens += n_tokens
+    def begin(self, progress: Progress) -> None:
+        """Takes what an earlier command has done; rates are counted from here."""
+        self._before, self._start = progress, time.monotonic()
+        if self._wants_bar:
+            self._bar = _bar(progress)
+
+    def show(self, progress: Progress) -> None:
+        """Shows how far it is now; what any `progress=` callback receives will do."""
+        if self._before is None:
+            self.begin(progress)
         now = time.monotonic()
         if self._bar is not None:
-            if self._tokens:
-                self._bar.set_postfix_str(f"{self._speed(now)} tokens/s", refresh=False)
-            self._bar.update(n_bytes)
-        elif self._lines and now - self._shown >= _LINE_SECONDS:
+            self._bar.total = progress.total
+            if rate := self._rate(progress, now):
+                self._bar.set_postfix_str(rate, refresh=False)
+            self._bar.update(progress.done - self._bar.n)
+        elif self._wants_lines and now - self._shown >= _LINE_SECONDS:
             self._shown = now
-            print(self._line(now), file=sys.stderr, flush=True)
+            print(f"radscore: {self._line(progress, now)}", file=sys.stderr, flush=True)
 
-    def _speed(self, now: float) -> str:
-        rate = self._tokens / max(now - self._start, 1e-9)
-        for unit in ("", "k", "M"):
+    def _rate(self, progress: Progress, now: float) -> str:
+        tokens = progress.tokens - (0 if self._before is None else self._before.tokens)
+        if not tokens:
+            return ""
+        rate = tokens / max(now - self._start, 1e-9)
+        for prefix in ("", "k", "M"):
             if rate < 1000:
-                return f"{rate:.3g}{unit}"
+                return f"{rate:.3g}{prefix} tokens/s"
             rate /= 1000
-        return f"{rate:.3g}G"
+        return f"{rate:.3g}G tokens/s"
 
-    def _line(self, now: float) -> str:
-        here = max(self._done - self._first, 1)
-        left = (self._total - self._done) * (now - self._start) / here
-        speed = f"{self._speed(now)} tokens/s, " if self._tokens else ""
-        return f"radscore: {100 * self._done / self._total:.1f} %, {speed}{_clock(left)} left"
+    def _line(self, progress: Progress, now: float) -> str:
+        parts = [self._rate(progress, now)]
+        if progress.total is not None:
+            here = progress.done - (0 if self._before is None else self._before.done)
+            left = (progress.total - progress.done) * (now - self._start) / max(here, 1)
+            share = 100 * progress.done / max(progress.total, 1)
+            parts = [f"{share:.1f} %", *parts, f"{_clock(left)} left"]
+        return ", ".join(filter(None, parts))
 
     def close(self) -> None:
         """Removes the bar."""
@@ -75,12 +86,12 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _bar(total: int, initial: int) -> Any:
+def _bar(progress: Progress) -> Any:
     from tqdm import tqdm
 
     return tqdm(
-        total=total,
-        initial=initial,
+        total=progress.total,
+        initial=progress.done,
         file=sys.stderr,
         leave=False,
         bar_format="{percentage:3.0f}%|{bar}|{postfix} [{elapsed}<{remaining}]",

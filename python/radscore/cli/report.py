@@ -3,48 +3,64 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.output import count, power_of_ten, share, skipped_text
 
 if TYPE_CHECKING:
-    from radscore.cli.memory import RunInput
     from radscore.cli.per_document import Found
-    from radscore.corpus import Corpus
+    from radscore.corpus.base import SkipReport
     from radscore.results import ScoreResult
 
-__all__ = ["json_fields", "table_rows"]
+__all__ = ["Input", "json_fields", "table_rows"]
 
 
-def json_fields(
-    result: ScoreResult, corpus: Corpus | RunInput, found: Found | None
-) -> dict[str, Any]:
-    """The result's fields, and what is known of the input."""
-    skipped = corpus.skipped
+@dataclass(frozen=True)
+class Input:
+    """What a report says about what was read.
+
+    Attributes
+    ----------
+    n_documents, n_files : int
+    field : str or None
+        The field that was read, if the files have fields.
+    skipped : SkipReport
+    notes : tuple of str
+        Notes that the result does not have.
+    """
+
+    n_documents: int
+    n_files: int
+    field: str | None
+    skipped: SkipReport
+    notes: tuple[str, ...] = ()
+
+
+def json_fields(result: ScoreResult, read: Input, found: Found | None) -> dict[str, Any]:
+    """The result's fields, and facts about the input."""
+    skipped = read.skipped
     fields = result.to_dict()
-    fields["notes"] = [*corpus.notes, *fields["notes"]]
-    fields["n_files"] = len(corpus.sources)
-    fields["field"] = corpus.field
-    fields["skipped"] = {**skipped.as_dict(), "share": skipped.share(corpus.n_documents)}
+    fields["notes"] = [*read.notes, *fields["notes"]]
+    fields["n_files"] = read.n_files
+    fields["field"] = read.field
+    fields["skipped"] = {**skipped.to_dict(), "share": skipped.share(read.n_documents)}
     if found is not None:
         fields["per_document"] = asdict(found)
     return fields
 
 
-def table_rows(
-    result: ScoreResult, corpus: Corpus | RunInput, found: Found | None
-) -> list[tuple[str, str]]:
+def table_rows(result: ScoreResult, read: Input, found: Found | None) -> list[tuple[str, str]]:
     """The result as names and values."""
     rows = [
-        ("input", _input(result, corpus)),
+        ("input", _input(result, read)),
         ("scheme", f"{result.scheme} (fingerprint {result.fingerprint})"),
         ("windows", _windows(result)),
         ("scored", f"{count(result.n_scored)} ({_rules(result)})"),
         *_score(result),
         ("p-value", _pvalue(result)),
-        *[("note", note) for note in (*corpus.notes, *result.notes)],
-        ("skipped", skipped_text(corpus.skipped, corpus.n_documents)),
+        *[("note", note) for note in (*read.notes, *result.notes)],
+        ("skipped", skipped_text(read.skipped, read.n_documents)),
     ]
     if found is not None:
         rows.append(("documents", f"{_documents(found)}; rows in {found.path}"))
@@ -62,7 +78,7 @@ def _documents(found: Found) -> str:
         f"{what}: {count(number)}"
         for number, what in (
             (found.n_significant_copies, "copies of others"),
-            (found.n_significant_common, "mostly by units of earlier documents"),
+            (found.n_significant_common, "mostly from units of earlier documents"),
         )
         if number
     ]
@@ -71,29 +87,29 @@ def _documents(found: Found) -> str:
     if found.n_all_shared:
         one, many = found.n_all_shared == 1, found.max_sharing != 1
         text += (
-            f"; {count(found.n_all_shared)} {'holds' if one else 'hold'} only what "
-            f"{found.max_sharing} earlier {'documents hold' if many else 'document holds'}, and "
+            f"; {count(found.n_all_shared)} {'holds' if one else 'hold'} only units of "
+            f"{found.max_sharing} earlier {'documents' if many else 'document'} and "
             f"{'was' if one else 'were'} not tested"
         )
     return text
 
 
-def _input(result: ScoreResult, corpus: Corpus | RunInput) -> str:
-    field = "" if corpus.field is None else f", field {corpus.field!r}"
+def _input(result: ScoreResult, read: Input) -> str:
+    field = "" if read.field is None else f", field {read.field!r}"
     return (
         f"{count(result.n_documents, 'document')} and {count(result.n_tokens, 'token')} in "
-        f"{count(len(corpus.sources), 'file')}{field}"
+        f"{count(read.n_files, 'file')}{field}"
     )
 
 
 def _windows(result: ScoreResult) -> str:
-    # Only the scorer's tally knows how many of the repetitions are other windows of one unit.
+    # Whether a repetition is the same window or another window of the same unit is not recorded.
     removed = [
         f"{count(number)} {why}"
         for number, why in (
             (result.n_excluded, "by prompts"),
             (result.n_filtered, "by the filter"),
-            (result.n_duplicates, "as repetitions or shared units"),
+            (result.n_duplicates, "as repeated windows or units"),
             (result.n_keyless, "as independent of the key"),
         )
         if number

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
-from radscore.cli.kgrams import load_kgrams
-from radscore.cli.memory import add_memory, check_memory, score_in_files
+from radscore.cli.kgrams.sets import load_kgrams
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
+    add_fresh,
     add_run_options,
     add_scheme_options,
     natural,
+    not_negative,
     number,
     open_inputs,
+    real,
 )
 from radscore.cli.output import json_out, table
-from radscore.cli.parser import as_options
-from radscore.cli.paths import check_outputs
+from radscore.cli.parser import as_options, option
+from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.per_document import check_suffix
-from radscore.cli.report import json_fields, table_rows
-from radscore.cli.run import Rules, ScoreRun
+from radscore.cli.progress import ProgressBar
+from radscore.cli.report import Input, json_fields, table_rows
+from radscore.cli.score_loop import ScoreLoop, ScoreOptions
+from radscore.cli.score_run import add_memory, check_memory, score_in_run
 from radscore.scoring.per_document import MAX_SHARING
 
 if TYPE_CHECKING:
+    from radscore.corpus import Corpus
     from radscore.kgrams import KgramSet
 
 __all__ = ["add_rules", "check_rules", "load_filter", "register"]
 
 _DESCRIPTION = """\
-Tests a corpus for a watermark: whether its text depends on the key. Prints how many windows were
-scored and the p-value of the whole corpus, and with --per-document those of each document.
+Tests a corpus for a watermark: does its text depend on the key? Prints how many windows were
+scored and the p-value of the whole corpus and, with --per-document, writes that of each document.
 
-Every distinct unit of evidence is scored once over the whole corpus (--dedup unit). Ctrl-C, or
-SIGTERM, saves the state; the same command with --resume goes on exactly there."""
+Each distinct unit of evidence counts once in the whole corpus (--dedup unit). Ctrl-C or SIGTERM
+saves the state; rerun the command to continue from there, or add --fresh to start over."""
 _EXAMPLES = """\
   radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
   radscore score docs.jsonl.gz --field text --tokenizer ./tokenizer --scheme scheme.toml
   radscore score train.bin --dtype uint16 --eod 50256 --scheme scheme.toml --json
   radscore score answers.jsonl --prompt-field prompt --filter phi.rkg --scheme scheme.toml
   radscore score corpus/ --scheme scheme.toml --per-document documents.parquet --on-error skip
-  radscore score corpus/ --scheme scheme.toml --state run.state --resume
   radscore score tokens/ --scheme scheme.toml --memory 8GiB --tmp /disk1,/disk2
 """
 DEFAULT_STATE = "radscore.state"
 DEFAULT_FDR = 0.05
+DEFAULT_SECONDS = 60.0
 
 
 def register(commands: Any) -> None:
@@ -62,86 +68,93 @@ def register(commands: Any) -> None:
     add_corpus_options(parser)
     add_scheme_options(parser)
     add_rules(parser)
-    out = parser.add_argument_group("output")
-    out.add_argument("--json", action="store_true", help="print JSON")
-    out.add_argument(
-        "--per-document",
-        metavar="FILE",
-        help="write one row a document to a .parquet, .jsonl or .csv file",
-    )
-    out.add_argument(
-        "--max-contexts",
-        type=natural,
-        metavar="N",
-        help="with --per-document: score the first N distinct contexts of a document only",
-    )
-    out.add_argument(
-        "--max-sharing",
-        type=_sharing,
-        metavar="N",
-        help="with --per-document: a unit is evidence in the first N documents that hold it, at "
-        f"most 255; 0: in all (default: {MAX_SHARING})",
-    )
-    out.add_argument(
-        "--fdr",
-        type=_level,
-        metavar="Q",
-        help=f"with --per-document: false discovery rate at which documents count as significant "
-        f"(default: {DEFAULT_FDR})",
-    )
+    _add_output(parser)
     add_run_options(parser)
-    state = parser.add_argument_group("interrupting and going on")
-    state.add_argument(
+    group = parser.add_argument_group("continuing")
+    group.add_argument(
         "--state",
         metavar="FILE",
-        default=DEFAULT_STATE,
-        help=f"where the state is saved, now and then and when interrupted (default: "
-        f"{DEFAULT_STATE}); removed at the end",
+        help="where to save the state, regularly and when interrupted (default: "
+        f"{DEFAULT_STATE}); deleted at the end",
+    )
+    group.add_argument(
+        "--save-every",
+        type=not_negative,
+        metavar="SECONDS",
+        help=f"how often to save the state (default: {DEFAULT_SECONDS:g}; less often if saving "
+        "takes long)",
+    )
+    add_fresh(
+        group,
+        "start over: delete the state, or run, of an interrupted command, and replace the file of "
+        "--per-document",
     )
     add_memory(parser)
-    state.add_argument("--resume", action="store_true", help="go on from the saved state")
-    state.add_argument(
-        "--save-every",
-        type=_seconds,
-        default=60.0,
-        metavar="SECONDS",
-        help="how often the state is saved (default: 60; less often where that takes long)",
-    )
     parser.set_defaults(run=run)
 
 
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--json", action="store_true", help="print JSON")
+    group.add_argument(
+        "--per-document",
+        metavar="FILE",
+        help="write one row per document to a .parquet, .jsonl or .csv file",
+    )
+    group.add_argument(
+        "--max-contexts",
+        type=natural,
+        metavar="N",
+        help="with --per-document: score only the first N distinct contexts of each document",
+    )
+    group.add_argument(
+        "--max-sharing",
+        type=_sharing,
+        metavar="N",
+        help="with --per-document: count a unit as evidence in only the first N documents that "
+        f"hold it, at most 255; 0 for all (default: {MAX_SHARING})",
+    )
+    group.add_argument(
+        "--fdr",
+        type=_level,
+        metavar="Q",
+        help="with --per-document: false discovery rate for significant documents (default: "
+        f"{DEFAULT_FDR})",
+    )
+
+
 def add_rules(parser: argparse.ArgumentParser) -> None:
-    """The options that say which windows count."""
-    rules = parser.add_argument_group("which windows count")
-    rules.add_argument(
+    """The options that decide which windows count."""
+    group = parser.add_argument_group("which windows count")
+    group.add_argument(
         "--dedup",
         choices=("unit", "window", "context", "none"),
         default="unit",
-        help="what counts once over the whole corpus (default: unit, what the scheme's random "
+        help="what counts once in the whole corpus (default: unit, what the scheme's random "
         "function reads); none gives no p-value",
     )
-    rules.add_argument(
+    group.add_argument(
         "--filter",
         metavar="PHI",
-        help="score contexts of this set only (of radscore kgrams build, or .json, .jsonl)",
+        help="score only contexts in this set (from radscore kgrams build, or .json, .jsonl)",
     )
-    rules.add_argument(
+    group.add_argument(
         "--start",
         type=number,
         metavar="N",
-        help="first position of a document that is scored (default: 0 for the schemes of vLLM and "
-        "SynthID, whose contexts are padded, otherwise the context width)",
+        help="first position to score in each document (default: 0 for the schemes of vLLM and "
+        "SynthID, which pad contexts, otherwise the context width)",
     )
-    rules.add_argument(
+    group.add_argument(
         "--prompt-role",
         choices=("exclude", "context"),
-        help="with --prompt-field: leave out windows whose random draw the document's own prompt "
-        "can have shown (default), or let the first contexts reach into the prompt",
+        help="with --prompt-field: exclude windows whose random draw the document's own prompt may "
+        "have shown (default), or let the first contexts reach into the prompt",
     )
 
 
 def _level(text: str) -> float:
-    value = _seconds(text)
+    value = real(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"must be between 0 and 1, not {text}")
     return value
@@ -154,16 +167,6 @@ def _sharing(text: str) -> int:
     return value
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return value
-
-
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     _check(args)
@@ -172,9 +175,17 @@ def run(args: argparse.Namespace) -> int:
     corpus = open_inputs(args, vocab_size=scheme.vocab_size, on_error=args.on_error)
     check_outputs(args, corpus)
     if args.memory is not None:
-        return score_in_files(args, corpus, scheme, phi)
+        return score_in_run(args, corpus, scheme, phi)
+    if not Path(args.state).exists():  # else the command that left it may replace the rows
+        check_new(args, "per_document")
+    return _score_in_memory(args, corpus, scheme, phi)
+
+
+def _score_in_memory(
+    args: argparse.Namespace, corpus: Corpus, scheme: Any, phi: KgramSet | None
+) -> int:
     sharing = MAX_SHARING if args.max_sharing is None else args.max_sharing or None
-    rules = Rules(
+    options = ScoreOptions(
         dedup=args.dedup,
         filter=phi,
         start=args.start,
@@ -184,24 +195,26 @@ def run(args: argparse.Namespace) -> int:
         per_document=args.per_document is not None,
         max_sharing=None if args.per_document is None else sharing,
     )
-    with ScoreRun(corpus, scheme, rules, args.state, resume=args.resume) as work:
-        finished = work.score(
-            save_every=args.save_every, quiet=args.quiet, show_progress=args.progress
-        )
-        result = work.result() if finished else None
+    bar = ProgressBar(quiet=args.quiet, asked=args.progress)
+    seconds = DEFAULT_SECONDS if args.save_every is None else args.save_every
+    with ScoreLoop(corpus, scheme, options, args.state, fresh=args.fresh) as loop:
+        result = loop.result() if loop.score(bar, save_every=seconds) else None
         if result is None:
             return Exit.INTERRUPTED
         found = None
-        if work.documents is not None:
+        if loop.documents is not None:
             level = DEFAULT_FDR if args.fdr is None else args.fdr
-            found = work.documents.write(
-                args.per_document, corpus, result, level, rules.max_sharing
+            found = loop.documents.write(
+                args.per_document, corpus, result, level, options.max_sharing
             )
-        work.discard_state()
+        loop.discard_state()
+    read = Input(
+        corpus.n_documents, len(corpus.sources), corpus.field, corpus.skipped, corpus.notes
+    )
     if args.json:
-        json_out(json_fields(result, corpus, found))
+        json_out(json_fields(result, read, found))
     else:
-        rows = table_rows(result, corpus, found)
+        rows = table_rows(result, read, found)
         table((name, as_options(text, vars(args))) for name, text in rows)
     return Exit.SKIPPED if corpus.skipped else Exit.DONE
 
@@ -213,20 +226,22 @@ def _check(args: argparse.Namespace) -> None:
     if args.per_document is None:
         if args.max_contexts is not None:
             raise UsageError(
-                "--max-contexts is for --per-document; the corpus counts every context"
+                "--max-contexts is for --per-document; the whole corpus counts every context"
             )
         for name in ("fdr", "max_sharing"):
             if getattr(args, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')} has no effect without --per-document")
+                raise UsageError(f"{option(name)} has no effect without --per-document")
     else:
         check_suffix(args.per_document)
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
+    if args.memory is None:
+        args.state = args.state or DEFAULT_STATE
     check_outputs(args)
 
 
 def check_rules(args: argparse.Namespace) -> None:
-    """Refuses rules that cannot be or have no effect."""
+    """Refuses rules that are impossible or have no effect."""
     if args.start is not None and args.start < 0:
         raise UsageError(f"--start must be 0 or more, not {args.start}")
     if args.prompt_role is not None and args.prompt_field is None:
@@ -234,7 +249,7 @@ def check_rules(args: argparse.Namespace) -> None:
 
 
 def load_filter(path: str, scheme: Any) -> KgramSet:
-    """The filter, which must be over the scheme's contexts."""
+    """The filter, which must hold contexts of the scheme."""
     phi = load_kgrams(path, "--filter", scheme.vocab_size)
     width = scheme.window_width - 1
     if (phi.width, phi.vocab_size) != (width, scheme.vocab_size):

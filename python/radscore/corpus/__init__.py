@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from radscore.corpus.base import DamagedFileError, SkipReport, Where, place
+from radscore.corpus.base import (
+    Chunk,
+    DamagedFileError,
+    Locations,
+    Position,
+    Problems,
+    Reader,
+    SkipReport,
+    location,
+)
 from radscore.corpus.corpus import Batch, Corpus
+from radscore.corpus.format import Format, Known, Options, Preview, Source
 from radscore.corpus.inspection import Inspection, inspect_corpus
 from radscore.corpus.opening import open_corpus
-from radscore.corpus.registry import Known
-from radscore.corpus.sources import Source
+from radscore.corpus.registry import all_formats, register_format
 
 __all__ = [
     "Batch",
+    "Chunk",
     "Corpus",
     "DamagedFileError",
+    "Format",
     "Inspection",
     "Known",
+    "Locations",
+    "Options",
+    "Position",
+    "Preview",
+    "Problems",
+    "Reader",
     "SkipReport",
     "Source",
-    "Where",
+    "all_formats",
     "inspect_corpus",
+    "location",
     "open_corpus",
-    "place",
+    "register_format",
 ]

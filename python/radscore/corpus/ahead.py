@@ -1,4 +1,4 @@
-"""Reading ahead in a thread of its own."""
+"""Reading ahead in a background thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 
 class ReadAhead(Generic[T]):
-    """Runs an iterator in a thread, one item ahead; its errors come out where it is iterated."""
+    """Runs an iterator in a thread, one item ahead of its consumer.
+
+    An error of the iterator is raised where the items are consumed.
+    """
 
     def __init__(self, items: Iterator[T]) -> None:
         self._queue: queue.Queue[T | BaseException] = queue.Queue(maxsize=1)
@@ -50,6 +53,6 @@ class ReadAhead(Generic[T]):
             yield item
 
     def close(self) -> None:
-        """Stops the thread after the item it is reading, and waits for it a while."""
+        """Stops the thread after the item it is reading; waits up to ten seconds for that."""
         self._stop.set()
         self._thread.join(timeout=10.0)  # a read from a dead file server may never return

@@ -1,11 +1,12 @@
-"""What the readers of all formats share: chunks, places, and what becomes of a bad record."""
+"""What every reader shares: documents in chunks, their locations, and bad records."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,35 +23,43 @@ __all__ = [
     "Chunk",
     "DamagedFileError",
     "InputOptionError",
+    "Kind",
+    "Locations",
     "OnError",
     "Position",
     "Problems",
     "Reader",
     "SkipReport",
-    "Where",
-    "count_parts",
-    "damage_named",
+    "counted",
     "even_edges",
+    "joined",
+    "keep",
+    "location",
+    "n_shards",
+    "reading",
+    "select",
 ]
 
 OnError: TypeAlias = Literal["raise", "skip"]
-#: Where a reader stands in its file: a small JSON-able dict, {} at the start.
+#: How far a reader has got in its file: a small JSON-able dict, {} at the beginning.
 Position: TypeAlias = dict[str, int]
+#: What a location counts: lines from 1; rows, tokens and documents from 0.
+Kind: TypeAlias = Literal["line", "row", "token", "document"]
 
-_EXAMPLES = 5
+_MAX_EXAMPLES = 5
 
 
 class InputOptionError(CorpusError, ArgumentError):
-    """Not the data, but what was asked of them is wrong: a path, a field, an option."""
+    """The request is wrong rather than the data: a path, a field or an option."""
 
 
 class DamagedFileError(CorpusError):
-    """A file cannot be read any further, so what is left of it is lost."""
+    """A file cannot be read any further; the rest of it is lost."""
 
 
 @contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Turns what pyarrow and the system raise about a broken file into one line naming it."""
+def reading(path: Path) -> Iterator[None]:
+    """Turns what pyarrow and the system raise while reading `path` into one line naming it."""
     import pyarrow as pa
 
     try:
@@ -60,9 +69,12 @@ def damage_named(path: Path) -> Iterator[None]:
         raise DamagedFileError(f"{path}: {reason}") from error
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, noun: str) -> str:
     """`1 record`, `2 records`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# ---- bad records -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -72,9 +84,9 @@ class SkipReport:
     Attributes
     ----------
     count : int
-        Records (lines, rows, documents) that were left out.
+        Records (lines, rows, documents) left out.
     files : int
-        Files of which the rest, or all, could not be read.
+        Files that could not be read to their end, or at all.
     examples : tuple of str
         The first few of both, as ``file:line: reason``.
 
@@ -92,11 +104,11 @@ class SkipReport:
         return bool(self.count or self.files)
 
     def __str__(self) -> str:
-        parts = ((self.count, "record"), (self.files, "file"))
-        return " and ".join(counted(n, what) for n, what in parts if n) or "nothing"
+        counts = ((self.count, "record"), (self.files, "file"))
+        return " and ".join(counted(n, noun) for n, noun in counts if n) or "nothing"
 
     def share(self, n_documents: int) -> float:
-        """Skipped records as a share of all records, where `n_documents` were read."""
+        """Skipped records as a share of all records, if `n_documents` were read."""
         total = self.count + n_documents
         return self.count / total if total else 0.0
 
@@ -105,25 +117,25 @@ class SkipReport:
         return SkipReport(
             self.count + other.count,
             self.files + other.files,
-            (*self.examples, *other.examples)[:_EXAMPLES],
+            (*self.examples, *other.examples)[:_MAX_EXAMPLES],
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report as JSON-able values."""
         return {"count": self.count, "files": self.files, "examples": list(self.examples)}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> SkipReport:
-        """The inverse of :meth:`as_dict`."""
+        """The inverse of :meth:`to_dict`."""
         return cls(int(value["count"]), int(value["files"]), tuple(map(str, value["examples"])))
 
 
-#: What is left out of a corpus where nothing is.
+#: The report of a corpus of which nothing was left out.
 NOTHING_SKIPPED = SkipReport()
 
 
 class Problems:
-    """Raises at the first bad record, or counts the bad ones, as `on_error` says."""
+    """Raises at the first bad record, or counts bad records, as `on_error` says."""
 
     def __init__(self, on_error: OnError) -> None:
         if on_error not in ("raise", "skip"):
@@ -131,9 +143,9 @@ class Problems:
         self.on_error = on_error
         self._pending = SkipReport()
 
-    def record(self, place: str, reason: str) -> None:
-        """One bad record at `place` (file and line)."""
-        line = f"{place}: {reason}"
+    def record(self, where: str, reason: str) -> None:
+        """A bad record at a location (file and line)."""
+        line = f"{where}: {reason}"
         if self.on_error == "raise":
             raise CorpusError(line)
         self._pending = self._pending.plus(SkipReport(1, 0, (line,)))
@@ -150,18 +162,21 @@ class Problems:
         return taken
 
     def put_back(self, taken: SkipReport) -> None:
-        """Counts `taken` again: it belongs to what comes next."""
+        """Counts `taken` again, before what was counted since."""
         self._pending = taken.plus(self._pending)
 
 
-def place(path: Path, number: int, unit: str) -> str:
-    """A place of a file, for a person to read: x.jsonl:17, x.parquet:row 17."""
-    return f"{path}:{number}" if unit == "line" else f"{path}:{unit} {number}"
+# ---- locations ---------------------------------------------------------------------------------
+
+
+def location(path: Path, number: int, kind: str) -> str:
+    """A location in a file as people read it: x.jsonl:17, x.parquet:row 17."""
+    return f"{path}:{number}" if kind == "line" else f"{path}:{kind} {number}"
 
 
 @dataclass(frozen=True, eq=False)
-class Where:
-    """Which place of which file each document of a batch came from.
+class Locations:
+    """Where in which file each document of a batch came from.
 
     Attributes
     ----------
@@ -169,42 +184,46 @@ class Where:
         The file.
     numbers : ndarray of int64, shape (n_documents,)
         Line number, row, first token or number of each document.
-    unit : {"line", "row", "token", "document"}
-        What the numbers count: lines from 1; rows, tokens and documents of an index from 0.
+    kind : {"line", "row", "token", "document"}
+        What the numbers count: lines from 1; rows, tokens and documents from 0.
     before : callable, optional
-        Where the numbers count from the middle of a file only: finds out how many come before.
+        Counts what comes before, if the numbers count from the middle of a file only. Called when
+        a location is asked for, as it may read the file up to there.
 
     Examples
     --------
     >>> from pathlib import Path
-    >>> Where(Path("x.jsonl"), np.array([17]), "line").locate(0)
+    >>> Locations(Path("x.jsonl"), np.array([17]), "line").locate(0)
     'x.jsonl:17'
-    >>> Where(Path("x.parquet"), np.array([17]), "row").locate(0)
+    >>> Locations(Path("x.parquet"), np.array([17]), "row").locate(0)
     'x.parquet:row 17'
     """
 
     path: Path
     numbers: npt.NDArray[np.int64]
-    unit: Literal["line", "row", "token", "document"]
+    kind: Kind
     before: Callable[[], int] | None = None
 
     def locate(self, index: int) -> str:
-        """The place of document `index`, for a person to read."""
+        """The location of document `index`, as people read it."""
         before = 0 if self.before is None else self.before()
-        return place(self.path, before + int(self.numbers[index]), self.unit)
+        return location(self.path, before + int(self.numbers[index]), self.kind)
 
-    def take(self, indices: npt.NDArray[Any]) -> Where:
-        """The places of some of the documents."""
+    def take(self, indices: npt.NDArray[Any]) -> Locations:
+        """The locations of some of the documents."""
         return replace(self, numbers=self.numbers[indices])
+
+
+# ---- readers -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """What a reader hands on: some documents, and where to go on after them."""
+    """What a reader hands on: some whole documents, and where to continue after them."""
 
     documents: Documents
     prompts: Documents | None
-    where: Where
+    locations: Locations
     position: Position
     #: Bytes of the file read up to here, for the progress bar.
     bytes_read: int
@@ -213,38 +232,49 @@ class Chunk:
     skipped: SkipReport = field(default_factory=SkipReport)
 
 
-class Reader(Protocol):
-    """Reads one file; one class a format."""
+class Reader(ABC):
+    """Reads one file; made by :meth:`~radscore.corpus.format.Format.open`."""
 
     #: Whether the reader itself cuts documents after every end-of-document id.
-    cuts: bool
-    #: Whether what is damaged in a file shows before its first document is read, if at all. Else
-    #: it may show in the middle, and what comes after is lost.
-    sound: bool
+    cuts_at_eod: bool = False
+    #: Whether damage to a file shows before its first document is read, if at all. Otherwise it
+    #: may show in the middle, and what comes after is lost.
+    fails_early: bool = False
+    #: How many tokens a file has that can be cut between any two of them: `read_range` is there,
+    #: and `end` may be any ``{"token": n}``. None if it can be cut at its `edges` only.
+    n_tokens: int | None = None
 
+    @abstractmethod
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
-        """The documents from `position` to `end`, one of its edges (or all), in file order.
+        """The documents from `position` to `end`, one of the edges (default: all), in file order.
 
-        Raises `DamagedFileError` where the file ends too early or is not what it seems.
+        Raises `DamagedFileError` if the file ends too early or is not what it claims to be.
         """
-        ...
 
-    def edges(self, size: int) -> Iterator[Position]:  # noqa: ARG002 - of those that can be cut
-        """Where documents begin, about `size` bytes apart; nothing where a file cannot be cut.
+    def edges(self, size: int) -> Iterator[Position]:  # noqa: ARG002 - for files that can be cut
+        """Positions where documents begin, about `size` bytes apart; none in an uncuttable file.
 
-        The beginning and the end of the file are not among them. Not for files with a codec.
+        The beginning and the end of the file are not among them. Not for compressed files.
         """
         return iter(())
 
+    def read_range(self, first: int, last: int, reach: int) -> tuple[Chunk, int]:
+        """The tokens `first` to `last`, and up to `reach` on either side.
 
-def count_parts(n_bytes: int, size: int) -> int:
-    """Parts of at most `size` bytes that so many are divided into."""
+        Documents that begin or end outside are cut there. The second value is how many of the
+        tokens come before `first`. Only where `n_tokens` is known.
+        """
+        raise NotImplementedError
+
+
+def n_shards(n_bytes: int, size: int) -> int:
+    """How many shards of at most `size` bytes so many bytes make."""
     return -(-n_bytes // size)
 
 
-def even_edges(total: int, n_parts: int) -> Iterator[int]:
-    """Where parts of about one size meet, between 0 and `total`; each once, ascending."""
-    edges = (total * part // n_parts for part in range(1, n_parts))
+def even_edges(total: int, number: int) -> Iterator[int]:
+    """Where `number` shards of about one size meet, between 0 and `total`; ascending, distinct."""
+    edges = (total * shard // number for shard in range(1, number))
     return (edge for edge, _ in groupby(edges) if edge)
 
 
@@ -256,7 +286,7 @@ def keep(chunk: Chunk, kept: npt.NDArray[np.bool_]) -> Chunk:
         chunk,
         documents=select(chunk.documents, indices),
         prompts=prompts,
-        where=chunk.where.take(indices),
+        locations=chunk.locations.take(indices),
     )
 
 
@@ -265,13 +295,13 @@ def select(documents: Documents, indices: npt.NDArray[Any]) -> Documents:
     lengths = np.diff(documents.offsets)[indices]
     offsets = np.zeros(len(indices) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    parts = [documents[int(i)] for i in indices]
-    values = np.concatenate(parts) if parts else documents.values[:0].copy()
+    chosen = [documents[int(i)] for i in indices]
+    values = np.concatenate(chosen) if chosen else documents.values[:0].copy()
     return Documents(values, offsets)
 
 
-def joined(parts: list[npt.NDArray[Any]]) -> Documents:
-    """Documents of one array each."""
-    offsets = np.zeros(len(parts) + 1, dtype=np.int64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return Documents(np.concatenate(parts) if parts else np.empty(0, np.uint32), offsets)
+def joined(arrays: list[npt.NDArray[Any]]) -> Documents:
+    """One document per array."""
+    offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
+    np.cumsum([len(array) for array in arrays], out=offsets[1:])
+    return Documents(np.concatenate(arrays) if arrays else np.empty(0, np.uint32), offsets)

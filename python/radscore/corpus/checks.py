@@ -1,4 +1,4 @@
-"""Checks and cuts that are the same for every format."""
+"""Checks and cuts that every format's documents go through."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["check_ids", "cut_after", "without"]
 
 
 def check_ids(chunk: Chunk, limit: int | None, problems: Problems) -> Chunk:
-    """Every id of every document is held against the vocabulary."""
+    """`chunk` without documents that have an id outside the vocabulary; every id is checked."""
     kept = np.ones(len(chunk.documents), dtype=bool)
     for documents, name in ((chunk.documents, ""), (chunk.prompts, " of the prompt")):
         if documents is None or _in_range(documents, limit):
@@ -28,7 +28,7 @@ def check_ids(chunk: Chunk, limit: int | None, problems: Problems) -> Chunk:
             if kept[document]:
                 kept[document] = False
                 reason = f"{_bad_id(documents[document], name, limit)}{_hint(chunk)}"
-                problems.record(chunk.where.locate(document), reason)
+                problems.record(chunk.locations.locate(document), reason)
     return chunk if kept.all() else keep(chunk, kept)
 
 
@@ -43,20 +43,20 @@ def _bad_id(ids: npt.NDArray[Any], name: str, limit: int | None) -> str:
 def _hint(chunk: Chunk) -> str:
     if chunk.from_text:
         return "; is this the tokenizer of the scheme?"
-    return "; is the dtype right?" if chunk.where.unit in ("token", "document") else ""
+    return "; is the dtype right?" if chunk.locations.kind in ("token", "document") else ""
 
 
 def _in_range(documents: Documents, limit: int | None) -> bool:
     top = MAX_ID + 1 if limit is None else limit
     dtype = documents.values.dtype
     if dtype.kind == "u" and np.iinfo(dtype).max < top:
-        return True  # no need to look
+        return True  # whatever they are
     low, high = documents.id_range
     return low >= 0 and high < top
 
 
 def _offenders(documents: Documents, limit: int | None) -> Iterator[int]:
-    """Indices of the documents with an id outside of the vocabulary."""
+    """Indices of the documents with an id outside the vocabulary."""
     top = MAX_ID + 1 if limit is None else limit
     first, last = int(documents.offsets[0]), int(documents.offsets[-1])
     used = documents.values[first:last]
@@ -66,26 +66,25 @@ def _offenders(documents: Documents, limit: int | None) -> Iterator[int]:
 
 
 def cut_after(chunk: Chunk, eod: int) -> Chunk:
-    """The documents of `chunk` also cut after each `eod`; the ids are not copied."""
+    """The documents of `chunk`, cut after each `eod` as well; the ids are not copied."""
     documents = chunk.documents
     first, last = int(documents.offsets[0]), int(documents.offsets[-1])
     ends = np.flatnonzero(documents.values[first:last] == eod) + (first + 1)
     new = np.setdiff1d(ends, documents.offsets)
     if len(new) == 0:
         return chunk
-    # Equal offsets (empty documents) must stay, so the new cuts are merged, not united.
+    # Equal offsets (empty documents) must stay, so the new cuts are inserted, not united.
     owners = np.searchsorted(documents.offsets, new, side="right") - 1
     offsets = np.insert(documents.offsets, owners + 1, new)
     parents = np.insert(np.arange(len(documents)), owners + 1, owners)
-    where = chunk.where.take(parents)
+    locations = chunk.locations.take(parents)
     prompts = None if chunk.prompts is None else select(chunk.prompts, parents)
-    return replace(
-        chunk, documents=Documents(documents.values, offsets), prompts=prompts, where=where
-    )
+    cut = Documents(documents.values, offsets)
+    return replace(chunk, documents=cut, prompts=prompts, locations=locations)
 
 
 def without(documents: Documents, eod: int) -> Documents:
-    """The documents with every `eod` taken out, copied."""
+    """The documents without any `eod`, copied."""
     first, last = int(documents.offsets[0]), int(documents.offsets[-1])
     used = documents.values[first:last]
     kept = used != eod

@@ -1,7 +1,8 @@
-"""`Corpus`: the batches of many files, one after the other, read ahead of who uses them."""
+"""`Corpus`: the batches of many files, one after the other, read ahead of their consumer."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,42 +11,27 @@ from radscore.corpus.base import (
     NOTHING_SKIPPED,
     Chunk,
     DamagedFileError,
+    Locations,
     Problems,
-    Reader,
     SkipReport,
-    Where,
     counted,
 )
 from radscore.corpus.checks import check_ids, cut_after, without
-from radscore.corpus.registry import Known, boundaries, known, reader_of, shortened
+from radscore.corpus.format import Known, Options
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
     from pathlib import Path
 
-    import numpy as np
-
-    from radscore.corpus.records import Fields
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
     from radscore.corpus.text.tokenizer import Tokenised
     from radscore.documents import Documents
 
-__all__ = ["Batch", "Corpus", "Options", "listed_now"]
+__all__ = ["Batch", "Corpus", "boundaries_of", "listed_now"]
 
 _CURSOR_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the files of a corpus are read; see `open_corpus`."""
-
-    fields: Fields | None
-    dtype: np.dtype[Any] | None
-    eod: int | None
-    vocab_size: int | None
-    batch_tokens: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +41,17 @@ class Batch:
     Attributes
     ----------
     documents : Documents
-        The token ids; a window into the memory-mapped file where its format allows that.
+        The token ids; a view of the memory-mapped file if its format allows that.
     prompts : Documents or None
-        The prompt of each document, where `prompt_field` was given.
+        The prompt of each document, if `prompt_field` was given.
     first_document : int
         Number of documents of the corpus before this batch.
     from_text : bool
-        Whether the tokenizer made the ids of text.
-    where : Where
-        The places the documents came from.
+        Whether a tokenizer made the ids from text.
+    locations : Locations
+        Where the documents came from.
     cursor : dict
-        Where the corpus goes on after this batch, JSON-able: for :meth:`Corpus.batches`.
+        Where to continue after this batch, JSON-able: for :meth:`Corpus.batches`.
     n_bytes : int
         Bytes of the files that were read for this batch; over all batches at most
         :attr:`Corpus.total_bytes`.
@@ -75,7 +61,7 @@ class Batch:
     prompts: Documents | None
     first_document: int
     from_text: bool
-    where: Where
+    locations: Locations
     cursor: dict[str, Any]
     n_bytes: int
 
@@ -83,16 +69,16 @@ class Batch:
         return len(self.documents)
 
     def locate(self, index: int) -> str:
-        """File and line (or row, or token) of document `index` of this batch.
+        """File and line (or row, token or document) of document `index` of this batch.
 
-        Lines count from 1; rows and tokens from 0.
+        Lines count from 1; rows, tokens and documents from 0.
         """
-        return self.where.locate(index)
+        return self.locations.locate(index)
 
 
 @dataclass
 class _Progress:
-    """Totals of what was handed on; what a cursor remembers."""
+    """What has been handed on so far; what a cursor remembers."""
 
     source: int = 0
     position: dict[str, int] | None = None
@@ -108,7 +94,7 @@ class _Progress:
             "position": dict(self.position or {}),
             "documents": self.documents,
             "bytes": self.bytes,
-            "skipped": self.skipped.as_dict(),
+            "skipped": self.skipped.to_dict(),
         }
 
 
@@ -116,17 +102,18 @@ class Corpus:
     """Documents in files, read batch by batch; made by :func:`open_corpus`.
 
     Iterating gives every :class:`Batch`; a corpus can be iterated again. One batch is read ahead
-    in a thread of its own.
+    in a background thread.
 
     Attributes
     ----------
     sources : tuple of Source
         The files, in reading order.
+    formats : tuple of str
+        Names of their formats, each once.
     field, prompt_field : str or None
-        The fields that are read, where the files have fields.
+        The fields that are read, if the files have fields.
     notes : tuple of str
-        What was decided that the caller may want to know, as which of several fields is read and
-        what tokenised the text.
+        What the caller may want to know: the field chosen among several, what tokenised the text.
     total_bytes : int
         Size of all files.
     """
@@ -144,33 +131,34 @@ class Corpus:
         self._doubt = IdDoubt(options.vocab_size)
 
     @property
+    def formats(self) -> tuple[str, ...]:
+        """The names of the files' formats, each once, in reading order."""
+        return tuple(dict.fromkeys(source.format.name for source in self.sources))
+
+    @property
     def field(self) -> str | None:
-        """The field that is read, where the files have fields."""
+        """The field that is read, if the files have fields."""
         return None if self._options.fields is None else self._options.fields.main
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was decided that the caller may want to know.
+        """What the caller may want to know.
 
-        As which of several fields is read and, once text was read, what tokenised it, and
-        whether the ids look like those of another tokenizer.
+        Such as the field chosen among several and, once the corpus has been read, what tokenised
+        the text and whether the ids look like another tokenizer's.
         """
         note = None if self.tokenised is None else self.tokenised.note
         notes = (note, self._doubt.note)
         return (*self._notes, *(one for one in notes if one is not None))
 
-    def take_doubt(self, doubt: IdDoubt) -> None:
-        """Has what somebody saw who read the corpus in units of work."""
-        self._doubt = doubt
-
     @property
     def notes_of_opening(self) -> tuple[str, ...]:
-        """The notes without what tokenised the text."""
+        """The notes that were known before the corpus was read."""
         return self._notes
 
     @property
     def tokenised(self) -> Tokenised | None:
-        """What has made ids of text so far, where there is a tokenizer."""
+        """What has made ids from text so far, if there is a tokenizer."""
         fields = self._options.fields
         encoder = None if fields is None else fields.encoder
         return None if encoder is None else encoder.tokenised
@@ -187,12 +175,12 @@ class Corpus:
 
     @property
     def skipped(self) -> SkipReport:
-        """What the latest reading has left out so far (``on_error="skip"``)."""
+        """What the latest pass has left out so far (``on_error="skip"``)."""
         return self._skipped
 
     @property
     def n_documents(self) -> int:
-        """Documents that the latest reading has handed on so far."""
+        """Documents that the latest pass has handed on so far."""
         return self._n_documents
 
     @property
@@ -214,7 +202,7 @@ class Corpus:
         }
 
     def absolute(self) -> Corpus:
-        """The same corpus by absolute paths, for processes that run in another folder."""
+        """The same corpus with absolute paths, for processes in other folders."""
         sources = [
             replace(
                 source,
@@ -228,19 +216,19 @@ class Corpus:
         return Corpus(sources, self._options, self._on_error, self._notes)
 
     def manifest(self) -> list[dict[str, Any]]:
-        """Path, format, size and time of change of every file, JSON-able: to see changes by.
+        """Path, format, size and modification time of every file, JSON-able, to detect changes.
 
-        Files beside it that tell how it is cut into documents are listed with it.
+        Index and metadata files are listed with their file.
         """
         return [_listed(source) for source in self.sources]
 
     @property
     def boundaries(self) -> str | None:
-        """What tells where documents end, in a line; None where each is a record of its own."""
-        return boundaries(self.sources, self._options.eod)
+        """What tells where documents end, in a line; None if each is a record of its own."""
+        return boundaries_of(self.sources, self._options.eod)
 
     def known(self) -> Known:
-        """Tokens and documents of all files, as far as headers and indexes tell them.
+        """Tokens and documents of all files, as far as headers and indexes tell.
 
         Only headers, footers and indexes are read. Records that turn out to be bad are counted.
 
@@ -250,9 +238,11 @@ class Corpus:
             If a header or an index is damaged (unless ``on_error="skip"``: nothing is known then).
         """
         total = Known(0, 0)
+        if self._options.eod is not None:  # it may cut documents once more
+            total = Known(0, None)
         for source in self.sources:
             try:
-                total = total.plus(known(source, self._options))
+                total = total.plus(source.format.known(source, self._options))
             except CorpusError:
                 if self._on_error == "raise":
                     raise
@@ -274,14 +264,13 @@ class Corpus:
         ----------
         start : dict, optional
             The `cursor` of a batch of a corpus that was opened on the same files with the same
-            settings. Reading goes on exactly after it; how the documents are cut into batches
-            may differ.
+            settings. Reading continues exactly after it; the batches may be of another size.
 
         Raises
         ------
         CorpusError
-            If a file is damaged or a record is bad (unless ``on_error="skip"``), if there is no
-            document in any file, or `start` does not belong to these files.
+            If a file is damaged or a record is bad (unless ``on_error="skip"``), if no file has a
+            document, or if `start` does not belong to these files.
         """
         progress = self._progress(start)
         self._skipped, self._n_documents = progress.skipped, progress.documents
@@ -304,18 +293,17 @@ class Corpus:
     def chunks_from(
         self, source: Source, position: dict[str, int], batch_tokens: int, room: int
     ) -> Iterator[Chunk]:
-        """The documents of one file after a reader's position, to look at; in small batches.
+        """The documents of one file after a reader's position, in small batches, for a sample.
 
-        Of bare ids of which no index tells the documents, only `room` are read: one document may
-        be as large as the file. Neither `skipped` nor `n_documents` change.
+        If one document may be as large as the file, only `room` tokens are read. Neither `skipped`
+        nor `n_documents` change.
         """
         fields = self._options.fields
         small = None if fields is None else replace(fields, batch_tokens=batch_tokens)
         options = replace(self._options, batch_tokens=batch_tokens, fields=small)
-        part = Corpus([source], options, self._on_error)
+        alone = Corpus([source], options, self._on_error)
         problems = Problems(self._on_error)
-        reader = None if room > 2**40 else shortened(source, options, position, room)
-        return part.checked_chunks(source, position, problems, reader)
+        return alone.checked_chunks(source, position, problems, room=room)
 
     def _progress(self, start: dict[str, Any] | None) -> _Progress:
         if start is None:
@@ -336,7 +324,7 @@ class Corpus:
         if not 0 <= progress.source < len(self.sources) or path != str(
             self.sources[progress.source].path
         ):
-            raise CorpusError(f"start points into {path}, which is not this corpus's file there")
+            raise CorpusError(f"start points into {path}, which is not that file of this corpus")
         return progress
 
     def _read(self, progress: _Progress) -> Iterator[_Item | _End]:
@@ -361,7 +349,7 @@ class Corpus:
                     prompts=chunk.prompts,
                     first_document=before,
                     from_text=chunk.from_text,
-                    where=chunk.where,
+                    locations=chunk.locations,
                     cursor=progress.cursor(str(source.path)),
                     n_bytes=progress.bytes - bytes_before,
                 )
@@ -388,19 +376,22 @@ class Corpus:
         source: Source,
         position: dict[str, int],
         problems: Problems,
-        reader: Reader | None = None,
         end: dict[str, int] | None = None,
+        room: int | None = None,
     ) -> Iterator[Chunk]:
-        """The chunks of one file, cut at `eod` and free of ids outside of the vocabulary.
+        """The chunks of one file, cut at `eod`, with all ids inside the vocabulary.
 
-        `end` is where the reader stops, if not at the end of the file.
+        `end` is where the reader stops; by default at the end of the file, or after `room` tokens
+        of a file that can be cut anywhere.
         """
         try:
-            reader = reader_of(source, self._options, problems) if reader is None else reader
+            reader = source.format.open(source, self._options, problems)
+            if room is not None and reader.n_tokens is not None:
+                end = {"token": min(position.get("token", 0) + room, reader.n_tokens)}
             for chunk in reader.chunks(position, end):
                 cut = chunk
                 if self._options.eod is not None:
-                    if not reader.cuts:
+                    if not reader.cuts_at_eod:
                         cut = cut_after(chunk, self._options.eod)
                     limit = self._options.vocab_size
                     if limit is not None and self._options.eod >= limit:
@@ -411,10 +402,17 @@ class Corpus:
             problems.file(error)
 
 
+def boundaries_of(sources: Sequence[Source], eod: int | None) -> str | None:
+    """What tells where documents end, in a line; None if each is a record of its own."""
+    found = Counter(source.format.boundaries(source, eod) for source in sources)
+    told = [f"{what} ({counted(n, 'file')})" for what, n in found.items() if what is not None]
+    return f"document boundaries: {'; '.join(told)}" if told else None
+
+
 def _listed(source: Source) -> dict[str, Any]:
     return {
         "path": str(source.path),
-        "format": source.format,
+        "format": source.format.name,
         "size": source.size,
         "mtime_ns": source.mtime_ns,
         **({"sides": _changes(source.sides)} if source.sides else {}),
@@ -426,13 +424,13 @@ def listed_now(source: Source) -> dict[str, Any]:
     if not source.is_file:
         return _listed(source)
     [[_, size, mtime_ns]] = _changes((source.path,))
-    if source.format == "datasets":  # its size is that of its sides
+    if source.format.data_in_sides:
         size = source.size
     return _listed(replace(source, size=size, mtime_ns=mtime_ns))
 
 
 def _changes(paths: tuple[Path, ...]) -> list[list[Any]]:
-    """Path, size and time of change of some files; -1 for those that are gone."""
+    """Path, size and modification time of some files; -1 for those that are gone."""
     found: list[list[Any]] = []
     for path in paths:
         try:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from radscore.corpus.base import NOTHING_SKIPPED, SkipReport
-from radscore.corpus.formats.tokens import BIN_DTYPES
+from radscore.corpus.detect import find_sources
 from radscore.corpus.opening import open_corpus
-from radscore.corpus.sources import Source, find_sources
+from radscore.corpus.readers.ids import HEADERLESS_DTYPES
 from radscore.corpus.text.tokenizer import Engine, Utf8Encoder, load_encoder
 from radscore.documents import MAX_VOCAB
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from radscore.corpus.corpus import Batch, Corpus
+    from radscore.corpus.format import Source
 
 __all__ = ["Inspection", "inspect_corpus"]
 
 _SNIPPETS = 3
 _SNIPPET_TOKENS = 24
-#: Values of a byte: what text is where there is no tokenizer.
+#: Values of a byte, which text is read as without a tokenizer.
 _BYTES = 256
-# As many documents of one length, and that long, are rows rather than documents.
+# So many documents of one length, of so many tokens, are rows rather than documents.
 _PACKED_ROWS = 4
 _PACKED_TOKENS = 128
 
@@ -40,23 +41,23 @@ class Inspection:
     formats : tuple of str
         Formats of the files.
     field : str or None
-        The field that is read, where the files have fields.
+        The field that is read, if the files have fields.
     dtype : str or None
-        Integer type of the ids as stored or made.
+        Integer type of the ids, as stored or as made by the tokenizer.
     boundaries : str or None
-        What tells where documents end: an index, an end-of-document id or nothing; None where
-        each is a record of its own.
+        What tells where documents end: an index, an end-of-document id or nothing; None if each
+        is a record of its own.
     n_documents, n_tokens : int or None
-        How many there are; None where the ids cannot be read without a dtype. Text without a
-        tokenizer has no tokens: `n_tokens` is None and `n_bytes_of_text` counts instead.
+        How many there are; None if the ids cannot be read without a dtype. Text without a
+        tokenizer has no tokens: `n_tokens` is None, and `n_bytes_of_text` counts instead.
     n_bytes_of_text : int or None
-        Bytes of text, where there was no tokenizer to make tokens of it.
+        Bytes of text, if there was no tokenizer.
     shortest, longest : int or None
         Tokens (bytes of text) of the shortest and the longest document.
     largest_id : int or None
         The largest token id.
     snippets : tuple of str
-        The beginnings of three documents: decoded, or as ids where there is no tokenizer.
+        The beginnings of three documents: decoded, or as ids if there is no tokenizer.
     skipped : SkipReport
         Records that cannot be read.
     warnings : tuple of str
@@ -79,6 +80,10 @@ class Inspection:
     skipped: SkipReport = NOTHING_SKIPPED
     warnings: tuple[str, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as JSON-able values."""
+        return {**asdict(self), "skipped": self.skipped.to_dict()}
+
 
 def inspect_corpus(
     paths: Any,
@@ -93,11 +98,11 @@ def inspect_corpus(
     add_special_tokens: bool = False,
     tokenizer_engine: Engine = "auto",
 ) -> Inspection:
-    r"""Looks through a corpus: format, documents, tokens, largest id, three snippets.
+    r"""Reads all of a corpus and tells its format, documents, tokens, largest id, three snippets.
 
-    All of it is read, and bad records are counted. The parameters are those of `open_corpus`;
-    ids outside of `vocab_size` become a warning. A headerless file without `dtype` is looked at
-    under every dtype.
+    Bad records are counted. The parameters are those of `open_corpus`, but ids outside
+    `vocab_size` only give a warning, and a headerless file without `dtype` is tried with every
+    dtype.
 
     Raises
     ------
@@ -115,9 +120,9 @@ def inspect_corpus(
     (1, 3, 7)
     """
     sources = find_sources(paths, format)
-    formats = tuple(dict.fromkeys(source.format for source in sources))
-    unknown = [source for source in sources if dtype is None and _lacks_dtype(source)]
-    if unknown:
+    unknown = [source for source in sources if not source.format.tells_dtype(source)]
+    if dtype is None and unknown:
+        formats = tuple(dict.fromkeys(source.format.name for source in sources))
         warnings = tuple(line for source in unknown for line in _guess(source))
         return Inspection(
             len(sources), sum(source.size for source in sources), formats, warnings=warnings
@@ -137,12 +142,11 @@ def inspect_corpus(
         eod=eod,
         on_error="skip",
     )
-    return _look_through(corpus, formats, encoder, vocab_size, eod, as_text=tokenizer is None)
+    return _inspected(corpus, encoder, vocab_size, eod, as_text=tokenizer is None)
 
 
-def _look_through(
+def _inspected(
     corpus: Corpus,
-    formats: tuple[str, ...],
     encoder: Any,
     vocab_size: int | None,
     eod: int | None,
@@ -171,7 +175,7 @@ def _look_through(
     warnings = [note for note in corpus.notes if note != corpus.boundaries]
     if n_documents >= _PACKED_ROWS and shortest == longest >= _PACKED_TOKENS and not is_text:
         warnings.append(
-            f"all documents have {longest} tokens, as where documents were cut into rows: windows "
+            f"all documents have {longest} tokens, as if documents had been cut into rows; windows "
             "across the ends of rows are lost"
         )
     if is_text and largest >= _BYTES:
@@ -187,13 +191,13 @@ def _look_through(
         warnings.append(f"the largest id, {largest}, is beyond any vocabulary; is the dtype right?")
     by_id = eod is not None and "end-of-document id" in (corpus.boundaries or "")
     if by_id and n_documents == len(corpus.sources):
-        warnings.append(f"no file is cut at id {eod}: is that what documents end with?")
+        warnings.append(f"no file is cut at id {eod}; is that the id that ends documents?")
     if corpus.skipped:
         warnings.append(f"{corpus.skipped} cannot be read, first {corpus.skipped.examples[0]}")
     return Inspection(
         files=len(corpus.sources),
         total_bytes=corpus.total_bytes,
-        formats=formats,
+        formats=corpus.formats,
         field=corpus.field,
         dtype=None if is_text else ", ".join(dtypes),
         boundaries=corpus.boundaries,
@@ -222,21 +226,14 @@ def _add_snippets(snippets: list[str], batch: Batch, encoder: Any, *, decode: bo
             snippets.append(" ".join(map(str, head[:_SNIPPET_TOKENS])))
 
 
-def _lacks_dtype(source: Source) -> bool:
-    """Whether nothing in a file of bare ids, nor beside it, tells their dtype."""
-    if source.format == "datatrove":
-        return not source.sides
-    return source.format == "bin"
-
-
 def _guess(source: Source) -> list[str]:
-    """What a headerless file would hold under each dtype."""
-    if all(source.size % np.dtype(name).itemsize for name in BIN_DTYPES):
-        return [f"{source.path}: {source.size} bytes are no whole number of ids: is the file cut?"]
-    lines = [f"{source.path}: headerless; give its dtype= ({', '.join(BIN_DTYPES)})"]
-    for name in BIN_DTYPES:
+    """What a headerless file would hold with each dtype."""
+    if all(source.size % np.dtype(name).itemsize for name in HEADERLESS_DTYPES):
+        return [f"{source.path}: {source.size} bytes are not a whole number of ids; is it cut off?"]
+    lines = [f"{source.path}: headerless; give its dtype= ({', '.join(HEADERLESS_DTYPES)})"]
+    for name in HEADERLESS_DTYPES:
         try:
-            corpus = open_corpus(source.path, format="bin", dtype=name)
+            corpus = open_corpus(source.path, format=source.format.name, dtype=name)
             ranges = [batch.documents.id_range for batch in corpus]
         except CorpusError as error:
             lines.append(f"as {name}: {str(error).partition(': ')[2]}")

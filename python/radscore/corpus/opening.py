@@ -5,21 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from radscore.corpus.base import InputOptionError, OnError, Problems
-from radscore.corpus.corpus import Corpus, Options
-from radscore.corpus.formats.columns import column_names
-from radscore.corpus.formats.jsonl import first_record
-from radscore.corpus.formats.tokens import check_dtype, doubt_of, token_layout
-from radscore.corpus.records import Fields, choose_field, flaw_without_encoder, missing_field
-from radscore.corpus.registry import boundaries, end_of_document, has_fields
-from radscore.corpus.sources import find_sources
+from radscore.corpus.base import DamagedFileError, InputOptionError, OnError, Problems
+from radscore.corpus.corpus import Corpus, boundaries_of
+from radscore.corpus.detect import find_sources
+from radscore.corpus.format import Options
+from radscore.corpus.readers.ids import check_dtype
+from radscore.corpus.records import Fields, choose_field, missing_field, needs_tokenizer
+from radscore.corpus.registry import broken_formats
 from radscore.corpus.text.tokenizer import Encoder, Engine, check_engine, load_encoder
 from radscore.documents import MAX_VOCAB, check_width
 from radscore.doubts import doubt_of_tokenizer
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
 
 __all__ = ["open_corpus"]
 
@@ -44,36 +43,34 @@ def open_corpus(
     Parameters
     ----------
     paths : path, iterable of paths, or data set
-        Files, folders (read recursively, sorted by name) and glob patterns (``**`` too). Formats:
-        JSON lines (``.jsonl``, ``.ndjson``, ``.json``; also ``.gz``, ``.zst``), Parquet
-        (``.parquet``), Arrow IPC file or stream (``.arrow``), numpy (``.npy``: one document, or
-        one a row), headerless ids (``.bin``), and those of Megatron (``.bin`` with ``.idx``),
-        datatrove (``.ds``), dolma (headerless ``.npy`` with ``.csv.gz``), llm.c, nanoGPT, MDS and
-        litdata (folders with an ``index.json``), and folders that Hugging Face saved. A `Dataset`
-        or `IterableDataset` of the library `datasets` is read as it is.
+        Files, folders (read recursively, sorted by name) and glob patterns (``**`` too) of any
+        format that `radscore.corpus.all_formats` lists: JSON lines, Parquet, Arrow, numpy,
+        headerless ids, Megatron, datatrove, dolma, llm.c, nanoGPT, MDS, litdata, folders saved by
+        Hugging Face, and formats that other packages add. A `Dataset` or `IterableDataset` of the
+        library `datasets` can be read as well.
     field : str, optional
         The field or column that holds a document: text, or a list of token ids. By default the
         first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
-        so where there was a choice.
+        so if there was a choice.
     tokenizer : path or tokenizer, optional
         For text: a Hugging Face folder, the path of a tokenizer.json, a `tokenizers.Tokenizer`
         or a fast tokenizer of transformers. Truncation and padding are switched off.
     prompt_field : str, optional
         The field that holds the prompt of each document (text or ids). A record without one is
         bad; an empty prompt is not.
-    format : {"jsonl", "parquet", "arrow", "npy", "bin", "megatron", "datatrove", "dolma", "llmc", \
-"nanogpt", "mds", "litdata"}, optional
-        The format of all files; by default told from their names, the files beside them and their
-        content. ``"nanogpt"`` must be named: nothing tells these files from other ids.
+    format : str, optional
+        The name of a format, for all files; by default each file's is detected from its name, the
+        files beside it and its content. ``"nanogpt"`` must be named: nothing tells these files
+        from other ids.
     dtype : {"uint16", "uint32", "int32", "int64"}, optional
-        What headerless files hold (little-endian); required for those of which no index tells it.
+        What headerless files hold (little-endian); required if no index tells.
     eod : int, optional
         The id that ends a document. Documents are cut after it, in every format, so that no
         window crosses it. It stays the last token of its document, unless it is outside the
-        vocabulary; then it is taken out. Without it, a headerless file is one document, unless an
+        vocabulary; then it is removed. Without it, a headerless file is one document, unless an
         index beside it tells where documents end.
     vocab_size : int, optional
-        All ids must be below it; every id is looked at.
+        All ids must be below it; every id is checked.
     on_error : {"raise", "skip"}
         What becomes of a bad record, and of the rest of a damaged file: an error naming file and
         line, or left out and counted in `Corpus.skipped`.
@@ -81,13 +78,13 @@ def open_corpus(
         About how many tokens a batch holds. A document is never cut: a batch with a larger one
         is larger.
     add_special_tokens : bool
-        Whether the tokenizer puts its special tokens around each text. Not by default: they are
+        Whether the tokenizer adds its special tokens to each text. Not by default: they are
         in no generated text, so they only make windows that were never watermarked.
     tokenizer_engine : {"auto", "fast", "reference"}
-        What makes ids of text. ``"fast"`` is radscore's own implementation, which gives the ids
-        of `tokenizers` for byte-pair tokenizers with the usual settings and refuses all others;
-        ``"reference"`` is `tokenizers` itself; ``"auto"`` is the first where it can be, else the
-        second. `Corpus.notes` says which one it was.
+        What tokenises text. ``"fast"`` is radscore's own implementation, which gives the ids of
+        `tokenizers` for byte-pair tokenizers with the usual settings and refuses all others;
+        ``"reference"`` is `tokenizers` itself; ``"auto"`` is the first if it covers the tokenizer,
+        else the second. `Corpus.notes` says which one it was.
 
     Returns
     -------
@@ -96,8 +93,8 @@ def open_corpus(
     Raises
     ------
     CorpusError
-        If a path names nothing, a format is not known, or the first file is damaged or lacks the
-        field.
+        If a path names nothing, a format cannot be detected, or the first file is damaged or
+        lacks the field.
     ArgumentError
         If an option is not one of those allowed.
 
@@ -119,94 +116,86 @@ def open_corpus(
     if eod is not None:
         check_width("eod", eod, 0, 2**32 - 1)
     sources = find_sources(paths, format)
-    encoder = (
-        None
-        if tokenizer is None
-        else load_encoder(tokenizer, add_special_tokens=add_special_tokens, engine=tokenizer_engine)
-    )
-    eod = end_of_document(sources, eod)
+    encoder = None
+    if tokenizer is not None:
+        encoder = load_encoder(
+            tokenizer, add_special_tokens=add_special_tokens, engine=tokenizer_engine
+        )
+    if eod is None:
+        eod = _default_eod(sources)
     options = Options(None, check_dtype(dtype), eod, vocab_size, batch_tokens)
-    notes: tuple[str, ...] = ()
-    with_fields: list[Source] = []
+    notes = list(broken_formats())
+    records: list[Source] = []
     bare: list[Source] = []
     for source in sources:
-        (with_fields if has_fields(source) else bare).append(source)
+        (records if source.format.has_fields(source) else bare).append(source)
     if bare:
         if prompt_field is not None:
             raise ArgumentError(
                 f"prompt_field needs files with named fields, which {bare[0].path} lacks"
             )
-        if on_error == "raise" or bare[0].format in ("bin", "nanogpt"):
-            _look_at(bare[0], options.dtype)
-    if with_fields:
-        name, note = _field(with_fields, (field, prompt_field), encoder, on_error)
-        notes = () if note is None else (note,)
+        _check(bare[0], options, on_error)
+    if records:
+        name, note = _field(records, field, prompt_field, encoder, on_error)
         options = replace(options, fields=Fields(name, prompt_field, encoder, batch_tokens))
-        known = None if encoder is None else encoder.vocab_size
-        if known is not None and vocab_size is not None:
-            doubt = doubt_of_tokenizer(known, vocab_size)
-            notes = notes if doubt is None else (*notes, doubt)
-    first_bin = next((source for source in sources if source.format == "bin"), None)
-    if first_bin is not None and (note := doubt_of(first_bin, options.dtype, vocab_size)):
-        notes = (*notes, note)
-    if any(source.format == "megatron" for source in sources):
-        from radscore.corpus.formats.megatron import megatron_notes
-
-        notes = (*notes, *megatron_notes(sources))
-    if (cut_by := boundaries(sources, options.eod)) is not None:
-        notes = (*notes, cut_by)
-    return Corpus(sources, options, on_error, notes)
+        notes += [] if note is None else [note]
+        size = None if encoder is None else encoder.vocab_size
+        if size is not None and vocab_size is not None:
+            doubt = doubt_of_tokenizer(size, vocab_size)
+            notes += [] if doubt is None else [doubt]
+    for kind in dict.fromkeys(source.format for source in sources):
+        notes += kind.notes([source for source in sources if source.format == kind], options)
+    boundaries = boundaries_of(sources, eod)
+    notes += [] if boundaries is None else [boundaries]
+    return Corpus(sources, options, on_error, tuple(notes))
 
 
-def _look_at(source: Source, dtype: Any) -> None:
-    """Raises now what is wrong with the header or index of a file."""
-    if source.format == "megatron":
-        from radscore.corpus.formats.megatron import megatron_index
+def _check(source: Source, options: Options, on_error: str) -> None:
+    """Raises now what is wrong with the header or the index of a file of ids."""
+    try:
+        source.format.open(source, options, Problems("raise"))
+    except DamagedFileError:
+        if on_error == "raise" or source.format.always_checked:
+            raise
 
-        megatron_index(source)
-    elif source.format != "litdata":
-        token_layout(source, dtype)
+
+def _default_eod(sources: list[Source]) -> int | None:
+    """The end-of-document id of the files' format, if they all have the same."""
+    ids = {source.format.eod for source in sources}
+    return ids.pop() if len(ids) == 1 else None
 
 
 def _field(
     sources: list[Source],
-    wanted: tuple[str | None, str | None],
+    field: str | None,
+    prompt_field: str | None,
     encoder: Encoder | None,
     on_error: str,
 ) -> tuple[str, str | None]:
-    """The field to read; looked up, with the prompt's, in the first file that can be read."""
-    field, prompt_field = wanted
-    flaw = ""
+    """The field to read and a note; checked, with the prompt's, in the first readable file."""
     if field is not None and on_error == "skip":
         return field, None
+    flaw = ""
     for source in sources:
         try:
-            names, record, place = _names(source)
+            found = source.format.preview(source)
         except CorpusError as error:
             if on_error == "raise":
                 raise
             flaw = flaw or str(error)
             continue
-        if names is None:
-            flaw = flaw or place
-            continue  # nothing in it; the others may hold something
+        if found.names is None:
+            flaw = flaw or found.where
+            continue  # there is nothing in it, but there may be in others
         if field is None:
-            name, note = choose_field(names, place)
+            name, note = choose_field(found.names, found.where)
         else:
             name, note = field, None
-            if name not in names:
-                raise InputOptionError(f"{place}: {missing_field(name, names)}")
-        if prompt_field is not None and prompt_field not in names and on_error == "raise":
-            raise InputOptionError(f"{place}: {missing_field(prompt_field, names)}")
-        if encoder is None and record is not None and isinstance(record.get(name), str):
-            raise ArgumentError(f"{place}: {flaw_without_encoder(name)}")
+            if name not in found.names:
+                raise InputOptionError(f"{found.where}: {missing_field(name, found.names)}")
+        if prompt_field is not None and prompt_field not in found.names and on_error == "raise":
+            raise InputOptionError(f"{found.where}: {missing_field(prompt_field, found.names)}")
+        if encoder is None and found.record is not None and isinstance(found.record.get(name), str):
+            raise ArgumentError(f"{found.where}: {needs_tokenizer(name)}")
         return name, note
     raise CorpusError(flaw or f"the corpus holds no documents: {sources[0].path}")
-
-
-def _names(source: Source) -> tuple[list[str] | None, dict[str, Any] | None, str]:
-    """Field names, a record to look at, and its place; or None and what is wrong."""
-    if source.format != "jsonl":
-        return column_names(source), None, str(source.path)
-    record, place = first_record(source)
-    return (None if record is None else list(record)), record, place

@@ -1,4 +1,4 @@
-"""Records with named fields: which field is read, and how its value becomes token ids."""
+"""Records with named fields: choosing a field, and turning its values into token ids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus.base import joined
+from radscore.corpus.base import DamagedFileError, InputOptionError, joined
 from radscore.corpus.text.tokenizer import Encoder, flaw_of_text
 from radscore.errors import CorpusError
 
@@ -18,18 +18,45 @@ if TYPE_CHECKING:
 
     from radscore.documents import Documents
 
-__all__ = ["DEFAULT_FIELDS", "Fields", "ValueColumn", "choose_field", "read_value"]
+__all__ = [
+    "DEFAULT_FIELDS",
+    "MAX_ID",
+    "Fields",
+    "Item",
+    "NoTokenizerError",
+    "RecordColumns",
+    "ValueColumn",
+    "choose_field",
+    "missing_field",
+    "needs_tokenizer",
+    "read_value",
+]
 
-#: Read in this order of preference where no field is named.
+#: The fields that are read if none is named, the first of them that is present.
 DEFAULT_FIELDS = ("input_ids", "tokens", "text")
+#: The largest token id; 2^32 - 1 pads documents in the core.
 MAX_ID = 2**32 - 2
 #: A document on its way to token ids: its ids, or its text.
 Item: TypeAlias = npt.NDArray[np.uint32] | str
 
 
+class NoTokenizerError(DamagedFileError, InputOptionError):
+    """A file holds text, but no tokenizer was given."""
+
+
 @dataclass(frozen=True)
 class Fields:
-    """What a reader of records takes out of each."""
+    """What a reader takes from each record.
+
+    Attributes
+    ----------
+    main, prompt : str
+        The fields with the document and with its prompt, if there are prompts.
+    encoder : Encoder or None
+        Turns text into ids; without one, text is a flaw.
+    batch_tokens : int
+        About how many tokens make a batch.
+    """
 
     main: str
     prompt: str | None
@@ -43,48 +70,48 @@ class Fields:
         return list(dict.fromkeys(wanted))
 
 
-def choose_field(available: Iterable[str], place: str) -> tuple[str, str | None]:
-    """The field to read where none was named, and a note where there was a choice."""
+def choose_field(available: Iterable[str], where: str) -> tuple[str, str | None]:
+    """The field to read if none was named, and a note if there was a choice."""
     names = list(available)
     candidates = [name for name in DEFAULT_FIELDS if name in names]
     if not candidates:
+        *first, last = DEFAULT_FIELDS
         raise CorpusError(
-            f"{place}: none of the fields {', '.join(DEFAULT_FIELDS)} is there; "
-            f"name one with field= of: {_list(names)}"
+            f"{where}: no field {', '.join(first)} or {last}; give field=, one of: {_list(names)}"
         )
-    chosen = candidates[0]
-    if len(candidates) == 1:
+    chosen, *others = candidates
+    if not others:
         return chosen, None
-    return chosen, (
-        f"reading field {chosen!r}; {_list(candidates[1:])} would do as well, name it to read it"
-    )
+    choice = " or ".join(map(repr, others))
+    how = f"field={others[0]!r}" if len(others) == 1 else "field="
+    return chosen, f"read field {chosen!r}; to read {choice} instead, give {how}"
 
 
 def missing_field(name: str, available: Iterable[str]) -> str:
-    """The reason given for a record without the field `name`."""
-    return f"no field {name!r}; there is: {_list(list(available))}"
+    """The flaw of a record without the field `name`."""
+    return f"no field {name!r}; the fields are: {_list(list(available))}"
 
 
 def _list(names: list[str]) -> str:
     shown = ", ".join(names[:12])
-    return f"{shown}, ..." if len(names) > 12 else shown or "nothing"
+    return f"{shown}, ..." if len(names) > 12 else shown or "none"
 
 
-def flaw_without_encoder(name: str) -> str:
-    """The reason given for text where there is no tokenizer."""
+def needs_tokenizer(name: str) -> str:
+    """The flaw of a field that holds text, without a tokenizer."""
     return f"field {name!r} holds text; give a tokenizer (tokenizer=) to read it"
 
 
 def read_value(value: Any, name: str, encoder: Encoder | None) -> tuple[Item | None, str | None]:
-    """The text or ids of a field's value, or what is wrong with it."""
+    """The text or the ids that a field holds, or its flaw."""
     if isinstance(value, str):
         if encoder is None:
-            return None, flaw_without_encoder(name)
+            return None, needs_tokenizer(name)
         return value, flaw_of_text(value)
     if not isinstance(value, list):
         kind = "null" if value is None else type(value).__name__
         return None, f"field {name!r} must hold text or a list of token ids, not {kind}"
-    if set(map(type, value)) - {int}:  # a bool is no id either
+    if set(map(type, value)) - {int}:  # a bool is not an id either
         index = next(i for i, item in enumerate(value) if type(item) is not int)
         return None, f"token id {index} of field {name!r} is {_short(value[index])}, not an integer"
     try:
@@ -109,24 +136,25 @@ def _short(value: Any) -> str:
 
 @dataclass
 class ValueColumn:
-    """Values of one field, one a record, on their way to token ids."""
+    """The values of one field, one per record, on their way to token ids."""
 
     encoder: Encoder | None
     items: list[Item] = field(default_factory=list)
-    weight: int = 0  # about how many tokens are in it
+    #: About how many tokens it holds.
+    weight: int = 0
 
     def add(self, item: Item) -> None:
-        """Takes the text or ids of one record."""
+        """Appends the text or the ids of one record."""
         self.items.append(item)
         self.weight += 1 + (len(item) // 4 if isinstance(item, str) else len(item))
 
     @property
     def from_text(self) -> bool:
-        """Whether a tokenizer makes ids of some of the values."""
+        """Whether some of the values are text."""
         return any(isinstance(item, str) for item in self.items)
 
     def documents(self) -> Documents:
-        """The token ids, texts tokenised together."""
+        """The token ids; all texts go through the tokenizer together."""
         texts = [item for item in self.items if isinstance(item, str)]
         if self.encoder is None or not texts:
             return joined([item for item in self.items if not isinstance(item, str)])
@@ -138,7 +166,7 @@ class ValueColumn:
 
 
 class RecordColumns:
-    """The wanted fields of some records; records with a flaw are left out."""
+    """The wanted fields of some records, and the number of each record."""
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
@@ -148,7 +176,7 @@ class RecordColumns:
         self.numbers: list[int] = []
 
     def add(self, record: Any, number: int) -> str | None:
-        """Takes one record, a dict, or says what is wrong with it."""
+        """Appends a record, or returns its flaw and leaves it out."""
         if not isinstance(record, dict):
             kind = "null" if record is None else type(record).__name__
             return f"a record must be a JSON object, not {kind}"
@@ -168,6 +196,6 @@ class RecordColumns:
 
     @property
     def full(self) -> bool:
-        """Whether the records are enough for a batch."""
+        """Whether there is enough for a batch."""
         weight = self.main.weight + (0 if self.prompt is None else self.prompt.weight)
         return weight >= self._fields.batch_tokens

@@ -1,4 +1,4 @@
-"""The files of parts: the sums of some partitions under one key, and what is handed on."""
+"""The files of buckets: their sums under one key, and the files they hand on."""
 
 from __future__ import annotations
 
@@ -20,35 +20,32 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Stage",
-    "folder_of",
-    "path_of",
-    "read_part",
-    "read_parts",
+    "bucket_path",
+    "missing_buckets",
+    "read_bucket",
+    "read_buckets",
     "tallies_of",
-    "write_part",
+    "write_bucket",
 ]
 
 #: Windows are reduced first; schemes whose units are not windows then reduce their units.
 Stage: TypeAlias = Literal["windows", "units"]
+_VERSION = 2
 
 
-def folder_of(run: Run, scheme: Scheme) -> Path:
-    """Where the parts under a key lie."""
-    return run.folder / "parts" / scheme.fingerprint
+def bucket_path(run: Run, scheme: Scheme, bucket: int, stage: Stage) -> Path:
+    """The file of a bucket."""
+    return run.buckets_folder(scheme) / f"{stage}-{bucket:05d}.json"
 
 
-def path_of(run: Run, scheme: Scheme, part: int, stage: Stage) -> Path:
-    """The file of a part."""
-    return folder_of(run, scheme) / f"{stage}-{part:05d}.json"
-
-
-def _header(run: Run, scheme: Scheme, part: int, stage: Stage) -> dict[str, Any]:
-    """What its file must say of itself."""
+def _header(run: Run, scheme: Scheme, bucket: int, stage: Stage) -> dict[str, Any]:
+    """What its file must say about itself."""
     return {
+        "version": _VERSION,
         "configuration": run.content["configuration"],
         "scheme": scheme.fingerprint,
-        "part": part,
-        "range": list(run.part_range(part)),
+        "bucket": bucket,
+        "partitions": list(run.partitions_of(bucket)),
         "stage": stage,
     }
 
@@ -57,60 +54,66 @@ def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def write_part(
+def write_bucket(
     run: Run,
     scheme: Scheme,
-    part: int,
+    bucket: int,
     stage: Stage,
     *,
     tallies: Iterable[_core.Tally],
     exchange: Iterable[tuple[int, Path]],
 ) -> None:
-    """Says that a part is done: its sums, and the files that it hands on, with their frames."""
+    """Says that a bucket is reduced: its sums, and the files it hands on, with their groups."""
     content = {
-        **_header(run, scheme, part, stage),
+        **_header(run, scheme, bucket, stage),
         "tallies": [base64.b64encode(tally.to_bytes()).decode() for tally in tallies],
-        "exchange": [[frame, Path(path).name] for frame, path in exchange],
+        "exchange": [[group, Path(path).name] for group, path in exchange],
     }
     content["checksum"] = _checksum(content)
-    write_atomically(path_of(run, scheme, part, stage), json.dumps(content))
+    write_atomically(bucket_path(run, scheme, bucket, stage), json.dumps(content))
 
 
-def read_part(run: Run, scheme: Scheme, part: int, stage: Stage) -> dict[str, Any] | None:
-    """What a part's file says, if it is there; one that is damaged or foreign is not."""
-    path = path_of(run, scheme, part, stage)
+def read_bucket(run: Run, scheme: Scheme, bucket: int, stage: Stage) -> dict[str, Any] | None:
+    """What a bucket's file says; None if there is none, or it is damaged or of another run."""
+    path = bucket_path(run, scheme, bucket, stage)
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         checksum = content.pop("checksum")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    header = _header(run, scheme, part, stage)
+    header = _header(run, scheme, bucket, stage)
     if checksum != _checksum(content) or not header.items() <= content.items():
         return None
     exchanged = [path.parent / name for _, name in content["exchange"]]
     return content if all(path.exists() for path in exchanged) else None
 
 
-def read_parts(run: Run, scheme: Scheme, stage: Stage) -> list[dict[str, Any]]:
-    """What the files of all parts say.
+def read_buckets(run: Run, scheme: Scheme, stage: Stage) -> list[dict[str, Any]]:
+    """What the files of all buckets say.
 
     Raises
     ------
     StorageError
-        If one is not there.
+        If a bucket is not reduced.
     """
-    parts = []
-    for part in range(run.n_parts):
-        content = read_part(run, scheme, part, stage)
+    buckets = []
+    for bucket in range(run.n_buckets):
+        content = read_bucket(run, scheme, bucket, stage)
         if content is None:
             raise StorageError(
-                f"part {part} ({stage}) of {run.folder} is not reduced under this scheme and key; "
-                "do that first"
+                f"bucket {bucket} ({stage}) of {run.folder} is not reduced yet under this scheme "
+                "and key"
             )
-        parts.append(content)
-    return parts
+        buckets.append(content)
+    return buckets
+
+
+def missing_buckets(run: Run, scheme: Scheme, stage: Stage) -> list[int]:
+    """Buckets that are not reduced in this stage, under this key."""
+    every = range(run.n_buckets)
+    return [bucket for bucket in every if read_bucket(run, scheme, bucket, stage) is None]
 
 
 def tallies_of(content: dict[str, Any]) -> list[_core.Tally]:
-    """The sums that a part's file holds."""
+    """The sums that a bucket's file holds."""
     return [_core.Tally.from_bytes(base64.b64decode(packed)) for packed in content["tallies"]]

@@ -1,4 +1,4 @@
-"""What scoring a corpus will cost, from a sample of it: `plan_corpus`."""
+"""`plan_corpus`: what scoring a corpus will cost, estimated from a sample."""
 
 from __future__ import annotations
 
@@ -24,33 +24,34 @@ if TYPE_CHECKING:
 __all__ = ["DistinctEstimate", "Plan", "estimate_distinct", "plan_corpus", "window_keys"]
 
 SAMPLE_TOKENS = 1 << 22
-#: Bytes of a window in memory, in files and in a saved state: for windows that pack into 64 bits,
-#: into 128, and longer ones (tests/runs/test_planning.py holds them against the core).
+#: Bytes of a window, in memory, in files and in a saved state, by how many bits it packs into: 64,
+#: 128, 384 or more (tests/runs/test_planning.py holds these numbers against the core).
 WINDOW_BYTES = (8, 16, 48, 176)
-#: Repetitions wait in memory with the distinct windows, until they fill this, or as often as that.
+#: Repeated windows wait in memory beside the distinct ones, until all fill so many bytes and are
+#: so many times the distinct ones.
 _WAITING_BYTES, _REPEATED = 1 << 30, 2.2
-#: Memory beyond the windows' own: tables, blocks that are larger than what they hold.
+#: Memory relative to the windows' own: tables, and blocks larger than what they hold.
 _SLACK = 1.1
-#: Memory of the process beside its windows: libraries, batches that wait, buffers of readers.
+#: Memory of the process beside its windows: libraries, waiting batches, buffers of readers.
 BASE_BYTES = 300 << 20
-# Growth is fitted over this factor of tokens, at two points a doubling.
+# Growth is fitted over this factor of tokens, at two points per doubling.
 _FITTED = 64
 _FEWEST = 64
 
 
 @dataclass(frozen=True)
 class DistinctEstimate:
-    """How many distinct windows there are among all.
+    """How many of all windows are distinct.
 
     Attributes
     ----------
     value : int
         The estimate.
     low, high : int
-        Chao and Lin's lower bound of what the sample has not seen, and Good and Turing's upper
-        bound: a share (windows seen once) / (windows) of what follows is new at first, and less
-        and less. Both are in expectation, and for windows sampled one by one; here they come in
-        runs, so the bounds are about right rather than strict.
+        Chao and Lin's lower bound, which counts what the sample has not seen, and Good and
+        Turing's upper bound: at first a share (windows seen once) / (windows) of what follows is
+        new, then less and less. Both hold in expectation, for windows sampled one by one; here
+        they come in stretches, so the bounds are approximate.
     """
 
     value: int
@@ -63,20 +64,19 @@ def estimate_distinct(
 ) -> DistinctEstimate:
     """Distinct windows among `n_windows`, from those of a sample.
 
-    The number of distinct windows is counted along the sample. Its logarithm is fitted as a
-    quadratic function of the logarithm of the number of windows, that bends down only, through
-    the last point; and carried on to `n_windows`. The result is kept between the bounds that
-    `DistinctEstimate` names. Text that is copied more rarely than the sample can show makes the
-    estimate too high.
+    Distinct windows are counted along the sample. The logarithm of their number is fitted by a
+    quadratic function of the logarithm of the number of windows, which may only bend down and goes
+    through the last point, and extrapolated to `n_windows`. The result is kept between the bounds
+    in `DistinctEstimate`. Copies too rare to show in the sample make it too high.
 
     Parameters
     ----------
     keys : ndarray of uint64, shape (n,)
-        The windows of the sample, in random order of its pieces.
+        The windows of the sample, whose pieces are in random order.
     n_windows : int
-        Windows in all.
+        Number of all windows.
     support : float
-        There can be no more distinct windows than this.
+        Number of windows that are possible at all.
 
     References
     ----------
@@ -95,11 +95,11 @@ def estimate_distinct(
 class _Seen:
     """The distinct windows of a sample."""
 
-    #: Windows in all.
+    #: Number of all windows.
     n: int
-    #: The places where each distinct one was seen first, sorted.
+    #: The index at which each distinct one first appears, sorted.
     first: npt.NDArray[np.int64]
-    #: How many were seen once, and twice.
+    #: How many appear once, and twice.
     once: int
     twice: int
 
@@ -116,7 +116,7 @@ def _estimate(sample: _Seen, n_windows: int, support: float) -> DistinctEstimate
         return DistinctEstimate(seen, seen, seen)
     more = n_windows - n
     high = min(seen + more * once / n, support, float(n_windows))
-    # Chao and Lin, for samples without replacement: undetected windows of the whole.
+    # Chao and Lin, for samples without replacement: windows that the sample has missed.
     hidden = once**2 / (2 * twice * n / max(n - 1, 1) + once * n / more) if once else 0.0
     low = min(seen + hidden, high)
     value = seen * math.exp(_growth(sample.first, n, math.log(n_windows / n)))
@@ -124,9 +124,9 @@ def _estimate(sample: _Seen, n_windows: int, support: float) -> DistinctEstimate
 
 
 def _growth(first: npt.NDArray[np.int64], n: int, step: float) -> float:
-    """Growth of the logarithm of the number of distinct windows when that of all grows by `step`.
+    """How much the log number of distinct windows grows while that of all windows grows by `step`.
 
-    `first` are the places where each distinct window was seen first, sorted.
+    `first` holds the index at which each distinct window first appears, sorted.
     """
     sizes = n * 2.0 ** (-np.arange(1, 2 * math.log2(_FITTED) + 1) / 2)
     sizes = np.floor(sizes[sizes >= _FEWEST])
@@ -139,16 +139,16 @@ def _growth(first: npt.NDArray[np.int64], n: int, step: float) -> float:
         slope, bend = (x @ y) / (x @ x), 0.0
     slope = min(max(float(slope), 0.0), 1.0)
     if bend < 0:
-        step = min(step, -slope / (2 * bend))  # beyond its top the curve does not fall
+        step = min(step, -slope / (2 * bend))  # flat beyond its maximum
     return float(slope * step + bend * step * step)
 
 
 def window_keys(
     documents: Sequence[Documents], width: int, vocab_size: int
 ) -> npt.NDArray[np.uint64]:
-    """A number for each window of some documents; equal windows have equal ones.
+    """A number for each window of some documents, equal for equal windows.
 
-    Windows that do not pack into 64 bits are hashed to them: of a million distinct ones two meet
+    Windows that do not pack into 64 bits are hashed: among a million distinct ones, any two collide
     with probability 3e-8.
     """
     packs = width * math.log2(vocab_size) <= 64
@@ -165,9 +165,9 @@ def _keys(
     if count <= 0:
         return np.empty(0, dtype=np.uint64)
     keys = np.zeros(count, dtype=np.uint64)
-    for place in range(width):
+    for offset in range(width):
         keys *= np.uint64(vocab_size if packs else 0x9E3779B97F4A7C15)
-        keys += ids[place : place + count]
+        keys += ids[offset : offset + count]
         if not packs:  # the finaliser of SplitMix64
             keys ^= keys >> np.uint64(30)
             keys *= np.uint64(0xBF58476D1CE4E5B9)
@@ -176,7 +176,7 @@ def _keys(
             keys ^= keys >> np.uint64(31)
     offsets = documents.offsets - first
     lengths = np.diff(offsets)
-    # A window belongs to the document of its first token if it ends in it.
+    # A window counts if it ends in the document in which it begins.
     left = np.repeat(offsets[1:], lengths) - np.arange(len(ids))
     return keys[left[:count] >= width]
 
@@ -188,30 +188,29 @@ class Plan:
     Attributes
     ----------
     n_files, total_bytes, formats, dtype, boundaries
-        What is there; `boundaries` tells what documents are cut by.
+        The files, and what tells where documents end.
     n_tokens, n_documents : int
-        Tokens and documents; exact where `exact_tokens` and `exact_documents` say so, else from
-        the sample.
+        Tokens and documents: exact if `exact_tokens` and `exact_documents` are set, else estimated.
     window_width, vocab_size : int
         Of the windows.
     n_windows : int
-        Windows of that width, from the sample.
+        Windows of that width, estimated.
     distinct : DistinctEstimate
         Distinct windows among them.
     memory_bytes : int
-        Of a run in memory, at most.
+        Most memory that scoring in memory takes.
     spill_bytes : int
-        On disk, for windows in files, where memory is limited.
+        Disk space for windows in files, with a memory limit.
     state_bytes : int
-        On disk, where a run in memory is interrupted or saves its state.
+        Disk space for a saved state, without one.
     read_tokens_per_second, score_tokens_per_second : float
-        Measured with the sample, on this machine.
+        Measured on the sample, on this machine.
     seconds : float
-        Of reading and scoring one after the other; they overlap in part.
+        For reading and then scoring everything; in fact the two overlap.
     sample_tokens : int
-        Tokens that were read for this.
+        Tokens that were read to find out.
     notes : tuple of str
-        What the caller may want to know.
+        What the caller should know.
     """
 
     n_files: int
@@ -250,20 +249,20 @@ def plan_corpus(
     sample_tokens: int = SAMPLE_TOKENS,
     threads: int | None = None,
 ) -> Plan:
-    r"""Reads a sample of a corpus, scores it, and tells what all of it will cost.
+    r"""Reads and scores a sample of a corpus, and estimates what scoring all of it will cost.
 
     Parameters
     ----------
     corpus : Corpus
         What `open_corpus` returns.
     scheme : Scheme, optional
-        What will be scored; by default a keyed scheme with a key made up for it.
+        What to plan for; by default a keyed scheme with a made-up key.
     context_width, vocab_size : int, optional
-        Of that scheme, where none is given; the vocabulary is as large as the sample's ids need.
+        Of that scheme; the vocabulary is by default as large as the ids of the sample require.
     sample_tokens : int
-        About how many tokens are read; a corpus that is no larger is read in whole.
+        About how many tokens to read; a corpus that is no larger is read completely.
     threads : int, optional
-        Worker threads, as in `Scorer`.
+        Worker threads, as for `Scorer`.
 
     Raises
     ------
@@ -282,7 +281,7 @@ def plan_corpus(
     (5, 4, 3)
     """
     from radscore.corpus.sampling import sample_corpus
-    from radscore.runs.shards import UNIT_BYTES
+    from radscore.runs.shards import SHARD_BYTES
 
     check_width("sample_tokens", sample_tokens, 1, 2**32)
     sample = sample_corpus(corpus, sample_tokens)
@@ -293,26 +292,26 @@ def plan_corpus(
         if vocab_size is None:
             if largest >= MAX_VOCAB:
                 raise TokenError(
-                    f"{corpus.sources[0].path}: the largest id of the sample, {largest}, is beyond "
-                    "any vocabulary; is the dtype right?"
+                    f"{corpus.sources[0].path}: the largest id of the sample, {largest}, is too "
+                    "large for any vocabulary; is the dtype right?"
                 )
             vocab_size = max(largest + 1, 2)
-            notes.append(f"the vocabulary is taken to have {vocab_size} ids, as the sample has")
+            notes.append(f"assuming a vocabulary of {vocab_size} ids, from those of the sample")
         scheme = _any_scheme(vocab_size, context_width)
     adding, scoring = _score(documents, scheme, threads)
     width, size = scheme.window_width, scheme.vocab_size
-    # The growth of distinct windows is that of pieces which come in no order.
+    # Growth is measured on pieces in random order.
     order = np.random.default_rng(0).permutation(len(documents))
     pieces = [documents[int(i)] for i in order]
     padding = None if scheme.reaches_prompt else scheme.padding
-    if padding is not None:  # what is padded has one window a token; -1 is one more id
+    if padding is not None:  # with padding every token ends a window; -1 is one more id
         size += padding < 0
         pieces = [padded_left(one, width - 1, padding % size) for one in pieces]
     keys = window_keys(pieces, width, size)
     if len(keys) == 0:
         raise TokenError(
-            f"{corpus.sources[0].path}: no document of the sample has the {width} tokens of a "
-            "window"
+            f"{corpus.sources[0].path}: no document of the sample is as long as a window "
+            f"({width} tokens)"
         )
     n_tokens, exact_tokens, n_documents, exact_documents = _totals(corpus, sample)
     n_windows = max(round(n_tokens * len(keys) / sample.n_tokens), len(keys))
@@ -321,17 +320,17 @@ def plan_corpus(
     size_of_window = WINDOW_BYTES[_kind(width, size)]
     held = min(n_windows, max(round(_REPEATED * distinct.value), _WAITING_BYTES // size_of_window))
     by_unit = 0 if scheme.core.has_distinct_units else distinct.value
-    # A work unit writes each of its windows once.
-    n_units = max(round(corpus.total_bytes / UNIT_BYTES), 1)
-    a_unit = _estimate(seen, max(n_windows // n_units, 1), support).value
+    # A shard's file holds each of its windows once.
+    n_shards = max(round(corpus.total_bytes / SHARD_BYTES), 1)
+    per_shard = _estimate(seen, max(n_windows // n_shards, 1), support).value
     reading = sample.n_tokens / max(sample.seconds, 1e-9)
-    # Windows that come again are added, and not scored again.
+    # Repeated windows are added, but not scored again.
     more = distinct.value / len(seen.first)
     work = adding * n_tokens / sample.n_tokens + scoring * max(more, 1.0)
     return Plan(
         n_files=len(corpus.sources),
         total_bytes=corpus.total_bytes,
-        formats=tuple(dict.fromkeys(source.format for source in corpus.sources)),
+        formats=corpus.formats,
         dtype=", ".join(dict.fromkeys(one.values.dtype.name for one in documents)),
         boundaries=corpus.boundaries,
         n_tokens=n_tokens,
@@ -343,7 +342,7 @@ def plan_corpus(
         n_windows=n_windows,
         distinct=distinct,
         memory_bytes=BASE_BYTES + round(_SLACK * size_of_window * (held + by_unit)),
-        spill_bytes=size_of_window * (n_units * a_unit + by_unit),
+        spill_bytes=size_of_window * (n_shards * per_shard + by_unit),
         state_bytes=size_of_window * distinct.value,
         read_tokens_per_second=reading,
         score_tokens_per_second=n_tokens / max(work, 1e-9),
@@ -360,7 +359,7 @@ def _any_scheme(vocab_size: int, context_width: int) -> Scheme:
 
 
 def _kind(width: int, vocab_size: int) -> int:
-    """Whether windows pack into 64 bits (0), 128 (1), 384 (2), or are longer (3)."""
+    """Index into `WINDOW_BYTES`: whether a window packs into 64, 128 or 384 bits, or none."""
     bits = width * max((vocab_size - 1).bit_length(), 1)
     return sum(bits > most for most in (64, 128, 384))
 
@@ -368,7 +367,7 @@ def _kind(width: int, vocab_size: int) -> int:
 def _score(
     documents: Sequence[Documents], scheme: Scheme, threads: int | None
 ) -> tuple[float, float]:
-    """Seconds that a scorer takes to add the sample, and to score what is distinct in it."""
+    """Seconds it takes to add the sample to a scorer, and to score its distinct windows."""
     from radscore.scoring.scorer import Scorer
 
     scorer = Scorer(scheme, threads=threads)
@@ -381,7 +380,7 @@ def _score(
 
 
 def _totals(corpus: Corpus, sample: Sample) -> tuple[int, bool, int, bool]:
-    """Tokens and documents in all, and whether each is exact."""
+    """Number of tokens and of documents, and whether each is exact."""
     if sample.whole:
         return sample.n_tokens, True, sample.n_documents, True
     known = corpus.known()
@@ -392,7 +391,7 @@ def _totals(corpus: Corpus, sample: Sample) -> tuple[int, bool, int, bool]:
             n_tokens = round(n_documents * each)
         elif sample.n_bytes:
             n_tokens = round(corpus.total_bytes * sample.n_tokens / sample.n_bytes)
-        else:  # a stream of unknown length: what was read is all that is known
+        else:  # a stream of unknown length: only what was read is known
             n_tokens = sample.n_tokens
     if n_documents is None:
         n_documents = max(round(n_tokens / each), 1)

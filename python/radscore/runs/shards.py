@@ -1,20 +1,20 @@
-"""Work units: stretches of a corpus of a size that one worker reads at one go.
+"""Shards: stretches of a corpus, each of a size that one worker reads in one go.
 
-Files of ids without an index are cut anywhere, in the middle of documents too: a unit reads some
-tokens before and after its own, so that every window has its context and every document its length.
-All other files are cut where their readers say that documents begin: JSON lines between lines,
-Parquet between row groups, Arrow between record batches, shards between items, files with an index
-between documents. So are files of ids whose documents must be looked at as a whole: where the
-end-of-document id is none of the vocabulary and so is taken out, and where bad records are skipped.
-What is packed as a whole is one unit.
+Files of ids without an index are cut anywhere, even inside documents: a shard also reads a few
+tokens before and after its own, so that every window has its context and every document its
+length. Other files are cut where their readers know that documents begin: JSON lines between
+lines, Parquet between row groups, Arrow between record batches, MDS and litdata between items,
+files with an index between documents. So are files of ids whose documents must be seen whole:
+where the end-of-document id is outside the vocabulary, and so is dropped, and where bad records
+are skipped. A compressed stream is one shard.
 
-Small files that follow one another are one unit, as many as are no larger than a unit together: the
-number of units depends on the size of a corpus, hardly on the number of its files.
+Neighbouring small files share a shard, as many as fit its size, so the number of shards depends
+on the size of a corpus rather than on the number of its files.
 
-Of a file that is damaged, what comes after the damage is skipped, and counted as one file. Where
-damage may show in the middle of a file (Parquet, Arrow, data sets, indexes, items that are packed),
-units after it would be read all the same, and the result would depend on how the file is cut. So
-where bad records are skipped, these files are not cut.
+Of a damaged file everything after the damage is skipped, and counted as one file. Where damage can
+surface in the middle of a file (Parquet, Arrow, data sets, indexes, compressed items), later shards
+of it would still be read, and the result would depend on the cuts. So where bad records are skipped
+these files are not cut.
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ from radscore.corpus.base import (
     Position,
     Problems,
     SkipReport,
-    count_parts,
     even_edges,
+    n_shards,
 )
 from radscore.corpus.checks import check_ids
-from radscore.corpus.formats.tokens import TokenReader
-from radscore.corpus.registry import reader_of
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
@@ -42,31 +40,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from radscore.corpus import Corpus
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
     from radscore.documents import Documents
 
-__all__ = ["Part", "WorkUnit", "cut_units", "read_unit"]
+__all__ = ["SHARD_BYTES", "Shard", "ShardReading", "Slice", "cut_shards"]
 
-#: Bytes of files that are one unit.
-UNIT_BYTES = 256_000_000
+#: Bytes of files that make up one shard.
+SHARD_BYTES = 256_000_000
 
 
 @dataclass(frozen=True)
-class WorkUnit:
-    """A stretch of one file, or several whole files.
+class Shard:
+    """A stretch of one file, or several whole files in a row.
 
     Attributes
     ----------
     source : int
-        Which file of the corpus, or the first of several.
+        Index of the file in the corpus, or of the first of several.
     start : dict
-        Where its reader begins; {} for the beginning.
+        Position at which its reader begins; {} for the beginning.
     end : dict or None
-        Where its reader stops; None for the end of the file.
+        Position at which its reader stops; None for the end of the file.
     tokens : bool
         Whether it is cut by tokens, so that documents may begin before it and end after it.
     n_sources : int
-        How many files it holds, one after the other.
+        Number of files.
     """
 
     source: int
@@ -77,121 +75,136 @@ class WorkUnit:
 
     @property
     def sources(self) -> range:
-        """The numbers of its files."""
+        """Indices of its files."""
         return range(self.source, self.source + self.n_sources)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able values."""
+        """JSON-able values; `Shard(**values)` is the same shard."""
         return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Documents of a unit, of which only the windows with targets in a range of tokens count."""
+class Slice:
+    """Some documents, of which only the windows that end in a range of tokens count.
+
+    Attributes
+    ----------
+    documents, prompts : Documents
+        The documents, possibly cut at either end, and a prompt for each.
+    tokens : tuple of int, optional
+        The range, counted from the first token of `documents`; None for all. What lies around it
+        completes contexts and shows how long a document is.
+    """
 
     documents: Documents
     prompts: Documents | None = None
-    #: The range, counted from the first token; None for all.
-    span: tuple[int, int] | None = None
+    tokens: tuple[int, int] | None = None
 
 
-def cut_units(corpus: Corpus, unit_bytes: int = UNIT_BYTES) -> list[WorkUnit]:
-    """The units of a corpus, in reading order."""
-    units: list[WorkUnit] = []
+def cut_shards(corpus: Corpus, shard_bytes: int = SHARD_BYTES) -> list[Shard]:
+    """The shards of a corpus, in reading order. Only headers and indexes are read."""
+    shards: list[Shard] = []
     skip = corpus.settings["on_error"] == "skip"
-    room = -1  # bytes that the last unit may still take; -1 where it is closed
+    room = -1  # bytes that still fit the last shard; -1 if it is closed
     for number, source in enumerate(corpus.sources):
-        if source.format == "datasets" and source.size == 0:  # an object that tells no size
-            units.append(WorkUnit(number))
+        if source.size == 0 and not source.is_file:  # an object of unknown size
+            shards.append(Shard(number))
             room = -1
         elif source.size <= room:
-            units[-1] = replace(units[-1], n_sources=units[-1].n_sources + 1)
+            shards[-1] = replace(shards[-1], n_sources=shards[-1].n_sources + 1)
             room -= source.size
-        elif source.size <= unit_bytes:
-            units.append(WorkUnit(number))
-            room = unit_bytes - source.size
+        elif source.size <= shard_bytes:
+            shards.append(Shard(number))
+            room = shard_bytes - source.size
         else:
-            units.extend(_cut(corpus, number, source, unit_bytes, skip=skip))
+            shards.extend(_cut(corpus, number, source, shard_bytes, skip=skip))
             room = -1
-    return units
+    return shards
 
 
 def _cut(
-    corpus: Corpus, number: int, source: Source, unit_bytes: int, *, skip: bool
-) -> list[WorkUnit]:
+    corpus: Corpus, number: int, source: Source, shard_bytes: int, *, skip: bool
+) -> list[Shard]:
     if source.codec is not None:
-        return [WorkUnit(number)]
+        return [Shard(number)]
     try:
-        reader = reader_of(source, corpus.options, Problems("raise"))
-        if (
-            isinstance(reader, TokenReader)
-            and reader.bare
-            and not (skip or _outside(corpus.options))
-        ):
-            total = reader.layout.n_tokens
-            tokens = [0, *even_edges(total, count_parts(source.size, unit_bytes)), total]
+        reader = source.format.open(source, corpus.options, Problems("raise"))
+        total = reader.n_tokens
+        if total is not None and not (skip or _drops_ends(corpus.options)):
+            tokens = [0, *even_edges(total, n_shards(source.size, shard_bytes)), total]
             return [
-                WorkUnit(number, {"token": first}, {"token": last}, tokens=True)
+                Shard(number, {"token": first}, {"token": last}, tokens=True)
                 for first, last in pairwise(tokens)
             ]
-        edges = [] if skip and not reader.sound else list(reader.edges(unit_bytes))
+        edges = [] if skip and not reader.fails_early else list(reader.edges(shard_bytes))
     except DamagedFileError:
         if not skip:
             raise
-        edges = []  # its reader will count it
+        edges = []  # reading it will count the damage
     bounds = zip([{}, *edges], [*edges, None], strict=True)
-    return [WorkUnit(number, start, end) for start, end in bounds]
+    return [Shard(number, start, end) for start, end in bounds]
 
 
-class UnitReading:
-    """Reads a unit part by part; `skipped` and `doubt` tell of what was read so far."""
+class ShardReading:
+    """Reads a shard slice by slice.
 
-    def __init__(self, corpus: Corpus, unit: WorkUnit, reach: int) -> None:
+    Parameters
+    ----------
+    corpus, shard
+        What to read.
+    reach : int
+        Tokens to read around a range of tokens: as many as the longest context, or the first
+        position that counts, can need.
+
+    Attributes
+    ----------
+    skipped : SkipReport
+        Records left out so far.
+    doubt : IdDoubt
+        What the ids so far say about the vocabulary.
+    """
+
+    def __init__(self, corpus: Corpus, shard: Shard, reach: int) -> None:
         self.skipped: SkipReport = NOTHING_SKIPPED
         self.doubt = IdDoubt(corpus.options.vocab_size)
         self._corpus = corpus
-        self._unit = unit
+        self._shard = shard
         self._reach = reach
 
-    def __iter__(self) -> Iterator[Part]:
-        return self._tokens() if self._unit.tokens else self._documents()
+    def __iter__(self) -> Iterator[Slice]:
+        return self._tokens() if self._shard.tokens else self._documents()
 
-    def _documents(self) -> Iterator[Part]:
-        corpus, unit = self._corpus, self._unit
+    def _documents(self) -> Iterator[Slice]:
+        corpus, shard = self._corpus, self._shard
         problems = Problems(corpus.settings["on_error"])
-        for number in unit.sources:
+        for number in shard.sources:
             source = corpus.sources[number]
-            for chunk in corpus.checked_chunks(source, unit.start, problems, end=unit.end):
+            for chunk in corpus.checked_chunks(source, shard.start, problems, end=shard.end):
                 self.skipped = self.skipped.plus(chunk.skipped)
                 if len(chunk.documents):
                     self.doubt.take(chunk.documents)
-                    yield Part(chunk.documents, chunk.prompts)
+                    yield Slice(chunk.documents, chunk.prompts)
             self.skipped = self.skipped.plus(problems.take())
 
-    def _tokens(self) -> Iterator[Part]:
-        corpus, unit = self._corpus, self._unit
-        source, options = corpus.sources[unit.source], corpus.options
+    def _tokens(self) -> Iterator[Slice]:
+        corpus, shard = self._corpus, self._shard
+        source, options = corpus.sources[shard.source], corpus.options
         problems = Problems("raise")
-        reader = reader_of(source, options, problems)
-        if not isinstance(reader, TokenReader) or unit.end is None:
-            raise CorpusError(f"{source.path} is not a file of ids any more")
-        end = unit.end["token"]
-        for first in range(unit.start["token"], end, options.batch_tokens):
+        reader = source.format.open(source, options, problems)
+        if reader.n_tokens is None or shard.end is None:
+            raise CorpusError(f"{source.path} is no longer a file of ids")
+        end = shard.end["token"]
+        for first in range(shard.start["token"], end, options.batch_tokens):
             last = min(first + options.batch_tokens, end)
-            chunk, before = reader.stretch(first, last, self._reach)
+            chunk, before = reader.read_range(first, last, self._reach)
             check_ids(chunk, options.vocab_size, problems)
-            documents, span = chunk.documents, (before, before + last - first)
+            documents = chunk.documents
             self.doubt.take(documents, last - first)
-            yield Part(documents, None, span)
+            yield Slice(documents, None, (before, before + last - first))
 
 
-def read_unit(corpus: Corpus, unit: WorkUnit, reach: int) -> UnitReading:
-    """The parts of a unit; `reach` tokens before and after a stretch are read with it."""
-    return UnitReading(corpus, unit, reach)
-
-
-def _outside(options: Any) -> bool:
-    """Whether the end-of-document id is none of the vocabulary, and so is taken out."""
+def _drops_ends(options: Any) -> bool:
+    """Whether the end-of-document id is outside the vocabulary, and so is dropped."""
     return (
         options.eod is not None
         and options.vocab_size is not None

@@ -1,28 +1,32 @@
-"""Sizes of memory: ``"1GiB"``, ``"512 MB"``, or bytes; and what a limit is divided into."""
+"""Memory limits and the folders that hold what does not fit: ``"1GiB"``, ``"512 MB"``, bytes."""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Budget", "budget_of", "folders_of", "parse_size"]
+__all__ = ["DEFAULT_MEMORY", "Budget", "budget_of", "folders_of", "parse_size"]
 
+#: Memory of a step unless something else is asked for.
+DEFAULT_MEMORY = "1GiB"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _LEAST = 1 << 26
-#: Bytes of a process beside its windows: libraries, tables, buffers, what is mapped of the input.
-_BESIDE = 192 << 20
+#: Bytes a process needs beside its windows: libraries, tables, buffers, mapped input.
+_OVERHEAD = 192 << 20
 
 
 def parse_size(value: Any, name: str = "memory") -> int:
-    """Bytes of a number or of a text as ``"1GiB"``, ``"500MB"``.
+    """Bytes, from a number or a text such as ``"1GiB"`` or ``"500MB"``.
 
     Examples
     --------
@@ -43,14 +47,14 @@ def parse_size(value: Any, name: str = "memory") -> int:
 
 @dataclass(frozen=True)
 class Budget:
-    """A memory limit, of which windows may fill most; the rest is for what is done with them."""
+    """A memory limit. Windows may take most of it; the rest is for working on them."""
 
     memory: int
 
     @property
     def windows(self) -> int:
-        """Bytes of windows that are held at once."""
-        return max(self.memory // 2, self.memory - _BESIDE)
+        """Bytes of windows that may be held at once."""
+        return max(self.memory // 2, self.memory - _OVERHEAD)
 
 
 def budget_of(memory: Any) -> Budget:
@@ -59,7 +63,7 @@ def budget_of(memory: Any) -> Budget:
     Raises
     ------
     ArgumentError
-        If it is no size, or below 64 MiB.
+        If it is not a size, or below 64 MiB.
     """
     size = parse_size(memory)
     if size < _LEAST:
@@ -68,9 +72,17 @@ def budget_of(memory: Any) -> Budget:
 
 
 def folders_of(tmp: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    """The folders for files of windows: one, several, or the system's for temporary files."""
+    """The folders for files of windows: one, several, or this user's own in the system's.
+
+    Raises
+    ------
+    ArgumentError
+        If one of them does not exist.
+    StorageError
+        If the system's temporary folder holds one of that name that is not this user's.
+    """
     if tmp is None:
-        return [Path(tempfile.gettempdir())]
+        return [_own_folder()]
     folders = [Path(tmp)] if isinstance(tmp, (str, Path)) else [Path(one) for one in tmp]
     if not folders:
         raise ArgumentError("tmp names no folder")
@@ -78,3 +90,13 @@ def folders_of(tmp: str | Path | Sequence[str | Path] | None) -> list[Path]:
         if not folder.is_dir():
             raise ArgumentError(f"tmp: there is no folder {folder}")
     return folders
+
+
+def _own_folder() -> Path:
+    """A folder that only this user can use: others write to the system's temporary folder too."""
+    folder = Path(tempfile.gettempdir(), f"radscore-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StorageError(f"{folder} belongs to another user; name a folder with tmp=")
+    return folder

@@ -1,88 +1,82 @@
-"""The steps of a run: map a unit, reduce a part, merge. Each can be repeated."""
+"""The steps of a run: map a shard, reduce a bucket, merge. Each can be repeated."""
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-from radscore.checks import check_choice, check_threads
+from radscore.checks import check_choice
 from radscore.corpus.ahead import ReadAhead
-from radscore.corpus.base import NOTHING_SKIPPED
 from radscore.corpus.corpus import listed_now
-from radscore.doubts import IdDoubt
 from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
 from radscore.files import make_folder
 from radscore.runs.buckets import (
     Stage,
-    folder_of,
-    path_of,
-    read_part,
-    read_parts,
+    bucket_path,
+    read_bucket,
+    read_buckets,
     tallies_of,
-    write_part,
+    write_bucket,
 )
-from radscore.runs.shards import cut_units, read_unit
-from radscore.runs.sizes import budget_of
+from radscore.runs.collector import Collector, core_scorer
+from radscore.runs.markers import Marker, reading_notes, total_skipped
+from radscore.runs.shards import ShardReading
+from radscore.runs.sizes import DEFAULT_MEMORY, budget_of
 from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from radscore import _core
     from radscore.corpus import Corpus
-    from radscore.corpus.base import SkipReport
     from radscore.results import ScoreResult
     from radscore.runs.manifest import Run
-    from radscore.runs.shards import Part, UnitReading
+    from radscore.runs.shards import Slice
     from radscore.schemes import Scheme
 
-__all__ = ["map_unit", "merge", "reduce_part", "score_run"]
+__all__ = ["BucketReducer", "ShardMapper", "map_shard", "merge", "reduce_bucket", "stages_of"]
 
-DEFAULT_MEMORY = 1 << 30
-#: Tokens of the widest window.
-_WIDEST = 65
-#: Files that a process has open beside those of units.
+#: Files that a process opens beside those of shards.
 _OTHER_FILES = 256
 
 
-def map_unit(
+def map_shard(
     run: Run,
-    unit: int,
+    shard: int,
     corpus: Corpus,
     *,
     memory: int | str = DEFAULT_MEMORY,
     threads: int | None = None,
-    redo: bool = False,
+    fresh: bool = False,
 ) -> bool:
-    """Reads a work unit and writes its windows by partition; False where that was done before.
+    """Reads a shard and writes its windows by partition; False if that was already done.
 
     Parameters
     ----------
-    run, unit
-        Which unit of which run.
+    run, shard
+        Which shard of which run.
     corpus : Corpus
-        The corpus of the run, opened as it was.
+        The run's corpus, opened in the same way.
     memory : int or str
-        How much memory may be used.
+        How much memory to use.
     threads : int, optional
         Worker threads; all cores by default.
-    redo : bool
-        Whether to do it again although it was done.
+    fresh : bool
+        Whether to do it even if it was done before.
 
     Raises
     ------
     StorageError
-        If the corpus is not the run's, or the disk is full; what was finished is kept.
+        If the corpus is not the run's, or the disk is full; finished work is kept.
     """
-    return Mapping(run, corpus, memory=memory, threads=threads).unit(unit, redo=redo)
+    return ShardMapper(run, corpus, memory=memory, threads=threads).map(shard, fresh=fresh)
 
 
-class Mapping:
-    """`map_unit` for several units: whether the corpus is the run's is looked at once."""
+class ShardMapper:
+    """`map_shard` for several shards, which compares the corpus with the run's only once."""
 
     def __init__(
         self,
@@ -99,29 +93,39 @@ class Mapping:
         self._sources = absolute.sources
         self._memory = budget_of(memory).windows
 
-    def unit(self, unit: int, *, redo: bool = False) -> bool:
-        """Maps a unit; False where that was done before."""
+    def map(self, shard: int, *, fresh: bool = False) -> bool:
+        """Maps a shard; False if that was already done."""
         run = self._run
-        if not 0 <= unit < len(run.units):
-            raise ArgumentError(f"unit must be from 0 to {len(run.units) - 1}, not {unit}")
-        if redo:
-            run.marker_path(unit).unlink(missing_ok=True)
-        elif run.is_done(unit):
+        if not 0 <= shard < len(run.shards):
+            raise ArgumentError(f"shard must be from 0 to {len(run.shards) - 1}, not {shard}")
+        if fresh:
+            run.marker_path(shard).unlink(missing_ok=True)
+        elif run.is_mapped(shard):
             return False
         reach = max(run.content["windows"]["width"], (run.rules["start"] or 0) + 1)
         before = self._corpus.tokenised
-        reading = read_unit(self._corpus, run.units[unit], reach)
-        length, digest = self._write(unit, reading)
-        for number in run.units[unit].sources:
+        reading = ShardReading(self._corpus, run.shards[shard], reach)
+        collector = Collector(run, self._memory, self._threads)
+        length, digest = collector.write_all(_ahead(reading), run.shard_path(shard), shard)
+        for number in run.shards[shard].sources:
             self._check_file(number)
         tokenised = self._corpus.tokenised
         if tokenised is not None and before is not None:
             tokenised = tokenised.plus(before, -1)
-        run.mark(unit, length, digest, reading.skipped, tokenised, seen=reading.doubt.seen)
+        Marker(
+            shard=shard,
+            configuration=run.content["configuration"],
+            length=length,
+            checksum=digest.hex(),
+            tokens=collector.n_tokens,
+            skipped=reading.skipped,
+            tokenised=tokenised,
+            seen=reading.doubt.seen,
+        ).write(run.marker_path(shard))
         return True
 
     def _check_file(self, number: int) -> None:
-        """Raises if a file, or one beside it, has changed until now, when it was read."""
+        """Raises if a file, or one beside it, has changed by now, when it has been read."""
         source, folder = self._corpus.sources[number], self._run.folder
         if listed_now(self._sources[number]) != self._run.content["files"][number]:
             beside = ", or a file beside it," if source.sides else ""
@@ -129,134 +133,54 @@ class Mapping:
                 f"{source.path}{beside} has changed since the run in {folder} was prepared"
             )
 
-    def _write(self, unit: int, reading: UnitReading) -> tuple[int, bytes]:
-        """Writes the file of a unit, by way of several where its windows outgrow the memory."""
-        scorer = _collector(self._run, self._threads)
-        path, configuration = self._run.unit_path(unit), self._run.configuration
-        pieces: list[Path] = []
-        attempt = uuid.uuid4().hex
 
-        def write_piece() -> None:
-            pieces.append(path.with_suffix(f".{attempt}.{len(pieces)}.piece"))
-            scorer.write_unit(pieces[-1], configuration, unit)
-
-        try:
-            for part in _ahead(reading):
-                _add(scorer, part)
-                if scorer.n_bytes > self._memory:
-                    write_piece()
-            if not pieces:
-                return scorer.write_unit(path, configuration, unit)
-            write_piece()
-            limits = (self._memory, [path.parent])
-            return scorer.join_units(pieces, path, configuration, unit, *limits)
-        finally:
-            for piece in pieces:
-                piece.unlink(missing_ok=True)
-
-
-def add_corpus(
-    scorer: _core.Scorer, corpus: Corpus, start: int | None, progress: Callable[[Any], None] | None
-) -> SkipReport:
-    """Adds a corpus in parts, so that no document must be held as a whole; what was left out."""
-    skipped, doubt = NOTHING_SKIPPED, IdDoubt(corpus.options.vocab_size)
-    for unit in cut_units(corpus):
-        reading = read_unit(corpus, unit, max(_WIDEST, (start or 0) + 1))
-        for part in _ahead(reading):
-            _add(scorer, part)
-            if progress is not None:
-                progress(part)
-        skipped = skipped.plus(reading.skipped)
-        doubt.add(*reading.doubt.seen)
-    corpus.take_doubt(doubt)
-    if scorer.partial()[0].n_documents == 0 == scorer.n_tokens:
-        raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
-    return skipped
-
-
-def _ahead(reading: UnitReading) -> Iterator[Part]:
-    """The parts of a unit, one of them read ahead."""
-    ahead: ReadAhead[Part | None] = ReadAhead(chain(reading, [None]))
+def _ahead(reading: ShardReading) -> Iterator[Slice]:
+    """The slices of a shard, one of them read ahead."""
+    ahead: ReadAhead[Slice | None] = ReadAhead(chain(reading, [None]))
     try:
-        for part in ahead:
-            if part is None:
+        for some in ahead:
+            if some is None:
                 return
-            yield part
+            yield some
     finally:
         ahead.close()
 
 
-def _add(scorer: _core.Scorer, part: Part) -> None:
-    documents, prompts = part.documents, part.prompts
-    first, last = part.span or (0, documents.n_tokens)
-    scorer.add_part(
-        (documents.values, documents.offsets),
-        None if prompts is None else (prompts.values, prompts.offsets),
-        first,
-        last,
-    )
-
-
-def _collector(run: Run, threads: int | None) -> _core.Scorer:
-    """A scorer that only cuts windows: any scheme that cuts the same ones does, under any key."""
-    from radscore.schemes import SBW, Key, Keyed, SynthIDDeepMind, VLLMGumbel
-
-    shape = run.content["windows"]
-    common = {"vocab_size": shape["vocab_size"], "context_width": shape["width"] - 1}
-    if shape["padding"] is None:
-        key = Key.from_hex(bytes(16).hex())
-        scheme: Scheme = Keyed(key=key, gamma=0.5, **common)
-    elif shape["padding"] == 0:
-        scheme = SynthIDDeepMind(keys=(1,), **common)
-    elif run.rules["prompt_role"] == "exclude":
-        scheme = VLLMGumbel(key=1, **common)  # prompts exclude by contexts
-    else:
-        scheme = SBW(key=1, seeding="additive", self_salt=False, **common)
-    scorer = _scorer(scheme, run, threads, start=shape["start"])
-    scorer.collect_only(run.bits)
-    return scorer
-
-
-def _scorer(
-    scheme: Scheme | Sequence[Scheme], run: Run, threads: int | None, **changed: Any
-) -> _core.Scorer:
-    rules = {**run.rules, **changed}
-    return Scorer(scheme, **rules, filter=run.filter(), threads=check_threads(threads)).core
-
-
-def reduce_part(
+def reduce_bucket(
     run: Run,
-    part: int,
+    bucket: int,
     scheme: Scheme,
     *,
     stage: Stage = "windows",
     memory: int | str = DEFAULT_MEMORY,
     threads: int | None = None,
+    fresh: bool = False,
 ) -> bool:
-    """Deduplicates and scores a part of the partitions; False where that was done before.
+    """Deduplicates and scores a bucket; False if that was already done.
 
     Parameters
     ----------
-    run, part
-        Which part of which run. All units must be mapped.
+    run, bucket
+        Which bucket of which run. All shards must be mapped.
     scheme : Scheme
-        The watermark and its key; it need not be known when the units are mapped.
+        The watermark and its key, which mapping did not need.
     stage : {"windows", "units"}
-        ``"units"`` follows once all parts of ``"windows"`` are done, for schemes whose units are
-        not windows.
-    memory, threads
-        As in `map_unit`.
+        ``"units"`` comes after all buckets of ``"windows"``, for schemes whose units are not
+        windows.
+    memory, threads, fresh
+        As for `map_shard`.
 
     Raises
     ------
     StorageError
-        If a unit is not mapped, or its file is damaged; the message says what to redo.
+        If a shard is not mapped, or its file is damaged; the message says what to do again.
     """
-    return Reduction(run, scheme, stage, memory=memory, threads=threads).part(part)
+    reducer = BucketReducer(run, scheme, stage, memory=memory, threads=threads)
+    return reducer.reduce(bucket, fresh=fresh)
 
 
-class Reduction:
-    """`reduce_part` for several parts: whether all that they read is there is looked at once."""
+class BucketReducer:
+    """`reduce_bucket` for several buckets, which looks only once whether its input is there."""
 
     def __init__(
         self,
@@ -271,64 +195,64 @@ class Reduction:
         run.check_scheme(scheme)
         if stage not in stages_of(run, scheme):
             raise ArgumentError(
-                f"stage {stage!r} is for schemes whose units are not windows (and dedup 'unit'); "
-                "here all is done when the parts of 'windows' are"
+                f"stage {stage!r} is for schemes whose units are not windows (with dedup 'unit'); "
+                "this one is done after stage 'windows'"
             )
         self._run, self._scheme, self._stage, self._threads = run, scheme, stage, threads
         self._memory = budget_of(memory).windows
 
-    def part(self, part: int) -> bool:
-        """Reduces a part; False where that was done before."""
+    def reduce(self, bucket: int, *, fresh: bool = False) -> bool:
+        """Reduces a bucket; False if that was already done."""
         run, scheme, stage = self._run, self._scheme, self._stage
-        first, last = run.part_range(part)
-        if read_part(run, scheme, part, stage) is not None:
+        first, last = run.partitions_of(bucket)
+        if not fresh and read_bucket(run, scheme, bucket, stage) is not None:
             return False
-        core = _scorer(scheme, run, self._threads)
-        target = path_of(run, scheme, part, stage)
+        core = core_scorer(scheme, run, self._threads)
+        target = bucket_path(run, scheme, bucket, stage)
         make_folder(target.parent)
         limits = (self._memory, [target.parent])
         written: list[tuple[int, Path]] = []
         if stage == "windows":
             prefix = target.with_suffix("")
             try:
-                written = core.reduce(self._units, run.configuration, first, last, prefix, *limits)
+                written = core.reduce(self._shards, run.configuration, first, last, prefix, *limits)
             except DamagedWindowsError as error:
-                if error.path in self._units:
+                if error.path in self._shards:
                     raise self._unmarked(error) from None
                 raise
         else:
             core.reduce_units(self._exchange, first, last, *limits)
-        write_part(run, scheme, part, stage, tallies=core.partial(), exchange=written)
+        write_bucket(run, scheme, bucket, stage, tallies=core.partial(), exchange=written)
         return True
 
     def _unmarked(self, error: DamagedWindowsError) -> StorageError:
-        """Unmarks the unit whose file is damaged, so that it is mapped again."""
-        unit, run = self._units.index(error.path), self._run
-        run.marker_path(unit).unlink(missing_ok=True)
+        """Removes the marker of a shard whose file is damaged, so that it is mapped again."""
+        shard, run = self._shards.index(error.path), self._run
+        run.marker_path(shard).unlink(missing_ok=True)
         return StorageError(
-            f"{error.path} is damaged: {error.what}; run the same again, which makes work unit "
-            f"{unit} anew (of a run in steps: radscore map {run.folder} --unit {unit} --redo)"
+            f"{error.path} is damaged: {error.what}; run the same again to rebuild shard {shard} "
+            f"(step by step: radscore run map {run.folder} --shard {shard})"
         )
 
     @cached_property
-    def _units(self) -> list[Path]:
-        """The files of all units; the core looks into them."""
-        paths = [self._run.unit_path(unit) for unit in range(len(self._run.markers()))]
+    def _shards(self) -> list[Path]:
+        """The files of all shards; the core looks inside."""
+        paths = [self._run.shard_path(shard) for shard in range(len(self._run.markers()))]
         _allow_open_files(len(paths))
         return paths
 
     @cached_property
     def _exchange(self) -> list[tuple[int, Path]]:
-        """What all parts of the first stage have handed on."""
-        folder = folder_of(self._run, self._scheme)
-        parts = read_parts(self._run, self._scheme, "windows")
-        files = [(frame, folder / name) for part in parts for frame, name in part["exchange"]]
+        """Everything that the buckets of the first stage hand on."""
+        folder = self._run.buckets_folder(self._scheme)
+        buckets = read_buckets(self._run, self._scheme, "windows")
+        files = [(group, folder / name) for one in buckets for group, name in one["exchange"]]
         _allow_open_files(len(files))
         return files
 
 
 def _allow_open_files(count: int) -> None:
-    """Raises this process's limit of open files, as far as it may, where it is too low."""
+    """Raises this process's limit on open files where it is too low, as far as it may."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -338,19 +262,19 @@ def _allow_open_files(count: int) -> None:
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if most < count:
         raise StorageError(
-            f"a reduction opens {count} files at once, but a process here may open {hard} "
-            "(ulimit -Hn): allow more, or prepare a run of larger units"
+            f"a reduction opens {count} files at once, but a process may open only {hard} here "
+            "(ulimit -Hn): raise the limit, or prepare the run with larger shards"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def merge(run: Run, scheme: Scheme) -> ScoreResult:
-    """Adds up all parts: the result of the whole corpus.
+    """Adds up all buckets: the result for the whole corpus.
 
     Raises
     ------
     StorageError
-        If a part is not reduced yet.
+        If a bucket is not reduced.
     TokenError
         If not a single window was scored.
     """
@@ -358,62 +282,23 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
     total: _core.Tally | None = None
     exchange: set[str] = set()
     for stage in stages_of(run, scheme):
-        for part in read_parts(run, scheme, stage):
-            exchange.update(name for _, name in part["exchange"])
-            for tally in tallies_of(part):
+        for bucket in read_buckets(run, scheme, stage):
+            exchange.update(name for _, name in bucket["exchange"])
+            for tally in tallies_of(bucket):
                 total = tally if total is None else total.merge(tally)
     if total is None:
-        raise StorageError(f"{run.folder} has no parts")
-    skipped, notes = run.read()
-    run.tidy(folder_of(run, scheme), exchange)
-    if total.n_documents == 0:
-        raise CorpusError(f"the corpus holds no documents that can be read (skipped {skipped})")
-    scorer = Scorer(scheme, **run.rules, filter=run.filter())
-    result = scorer.result_of(total)
+        raise StorageError(f"{run.folder} has no buckets")
+    markers = run.markers()
+    skipped = total_skipped(markers)
+    run.clean_up(scheme, exchange)
+    if total.n_documents == 0 and run.content["files"]:
+        raise CorpusError(f"the corpus holds no readable documents (skipped {skipped})")
+    result = Scorer(scheme, **run.rules, filter=run.filter()).result_of(total)
+    notes = [*run.content["notes"], *reading_notes(markers, run.content["settings"]["vocab_size"])]
     return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes))
 
 
 def stages_of(run: Run, scheme: Scheme) -> tuple[Stage, ...]:
-    """How the parts are reduced: where units are not windows, by unit too, after all windows."""
+    """The stages of reducing: windows and, if units are not windows, units after all windows."""
     by_unit = run.rules["dedup"] == "unit" and not scheme.core.has_distinct_units
     return ("windows", "units") if by_unit else ("windows",)
-
-
-def score_run(
-    run: Run,
-    corpus: Corpus,
-    scheme: Scheme,
-    *,
-    memory: int | str = DEFAULT_MEMORY,
-    threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> ScoreResult:
-    """Does in this process whatever of a run is not done yet, and merges.
-
-    Parameters
-    ----------
-    run, corpus, scheme, memory, threads
-        As in `map_unit` and `reduce_part`.
-    progress : callable, optional
-        Called with the number of steps that are done, and of all.
-    """
-    stages = stages_of(run, scheme)
-    total = len(run.units) + len(stages) * run.n_parts
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, total)
-
-    mapping = Mapping(run, corpus, memory=memory, threads=threads)
-    for unit in range(len(run.units)):
-        mapping.unit(unit)
-        step()
-    for stage in stages:
-        reduction = Reduction(run, scheme, stage, memory=memory, threads=threads)
-        for part in range(run.n_parts):
-            reduction.part(part)
-            step()
-    return merge(run, scheme)

@@ -75,7 +75,7 @@ class Tournament(Scheme):
     @property
     def null_law(self) -> NullLaw:
         """Law of the mean or weighted mean: bits of the exact null share, one a depth."""
-        from radscore.stats.laws import SynthIDLaw
+        from radscore.stats import SynthIDLaw
 
         return SynthIDLaw(self.share, self.weights)
 

@@ -109,8 +109,8 @@ class TextSeal(Threshold):
         if self.method == "green":
             return ""
         return (
-            "scores lie on a grid whose mean is 0.99934, not 1: with negative weights the p-value "
-            "is approximate"
+            "scores lie on a grid with a mean of 0.99934, not 1, so with negative weights the "
+            "p-value is approximate"
         )
 
     def _decoy(self, draws: Draws) -> dict[str, Any]:

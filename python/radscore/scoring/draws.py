@@ -1,9 +1,9 @@
-"""What a scheme's random function reads, so that draws and not tokens are compared.
+"""What a scheme's random function reads, so that draws are compared and not tokens.
 
-Two windows share a random draw when their *units* are equal. Before the target is known there is
-the *seed*: windows of different seeds share no draw, whatever their targets are. It is the context
-itself, or a hash of it; self-salted seedings and tables that a hash of the whole window reads have
-none (`Scheme.seed_kind`), and there windows are compared by their units.
+Two windows share a random draw if their *units* are equal. What is read before the target is known
+is the *seed*: windows of different seeds share no draw, whatever their targets. It is the context
+itself or a hash of it. Self-salted seedings, and tables read by a hash of the whole window, have no
+seed (`Scheme.seed_kind`); there windows are compared by their units.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["SeenDraws", "context_draws", "neighbours", "tail_draws", "window_draws"]
 
-#: One row a window; equal rows, one seed (or unit).
+#: One row per window; equal rows mean one seed (or unit).
 Draws: TypeAlias = npt.NDArray[np.uint32]
 Tokens: TypeAlias = npt.NDArray[np.uint32]
 
 
-def window_draws(scheme: Scheme, windows: Tokens) -> Draws:
+def window_draws(windows: Tokens, scheme: Scheme) -> Draws:
     """The seed of each window, or its unit where no seed is known before the target.
 
     Parameters
     ----------
-    scheme : Scheme
-        What reads them.
     windows : ndarray of uint32, shape (n, window_width)
         Token ids, oldest first, the target last.
+    scheme : Scheme
+        Whose random function reads them.
 
     Returns
     -------
@@ -43,15 +43,15 @@ def window_draws(scheme: Scheme, windows: Tokens) -> Draws:
     return _in_words(scheme.core.seeds(np.ascontiguousarray(windows, dtype=np.uint32)))
 
 
-def tail_draws(scheme: Scheme, tails: Tokens) -> Draws:
-    """The same of windows of which only the last tokens are known, as far as these fix it.
+def tail_draws(tails: Tokens, scheme: Scheme) -> Draws:
+    """The same for windows of which only the last tokens are known, if these fix it.
 
     Parameters
     ----------
-    scheme : Scheme
-        What reads them; its seed is not the context.
     tails : ndarray of uint32, shape (n, own + 1)
-        The last `own` tokens of a context, from `scheme.core.least_own` on, and the target.
+        The last `own` tokens of a context (at least `scheme.core.least_own`), and the target.
+    scheme : Scheme
+        Whose random function reads them; its seed is not the context.
     """
     rows = np.ascontiguousarray(tails, dtype=np.uint32)
     return _in_words(scheme.core.seeds_of_tails(rows, rows.shape[1] - 1))
@@ -62,14 +62,14 @@ def _in_words(words: npt.NDArray[np.uint64]) -> Draws:
     return np.column_stack([half & 0xFFFF_FFFF for half in halves]).astype(np.uint32)
 
 
-def context_draws(scheme: Scheme, contexts: Tokens) -> Draws:
-    """The seed of each context; not for schemes that have none before the target is known."""
+def context_draws(contexts: Tokens, scheme: Scheme) -> Draws:
+    """The seed of each context, for schemes that have one before the target is known."""
     assert scheme.seed_kind != "target"
-    return window_draws(scheme, np.column_stack([contexts, np.zeros(len(contexts), np.uint32)]))
+    return window_draws(np.column_stack([contexts, np.zeros(len(contexts), np.uint32)]), scheme)
 
 
-def neighbours(scheme: Scheme, draws: Draws) -> list[Draws]:
-    """The draws, and beside them those of seeds one above and below that can share a draw too."""
+def neighbours(draws: Draws, scheme: Scheme) -> list[Draws]:
+    """The draws, and those of the seeds one above and below if these can share a draw too."""
     if not scheme.core.seeds_reach_neighbours:
         return [draws]
     seeds = (draws[:, 2].astype(np.uint64) << np.uint64(32)) | draws[:, 3]
@@ -82,14 +82,17 @@ def neighbours(scheme: Scheme, draws: Draws) -> list[Draws]:
 
 
 class SeenDraws:
-    """The seeds that were met so far, in reading order; for schemes that have seeds."""
+    """The seeds met so far, in reading order, for schemes that have seeds.
+
+    It grows by one entry per distinct seed.
+    """
 
     def __init__(self, scheme: Scheme) -> None:
         self._scheme = scheme
         self._seen: set[bytes] = set()
 
     def first(self, contexts: Tokens) -> npt.NDArray[np.bool_]:
-        """Which contexts, one after the other, share no draw with one before; they are met now.
+        """Which contexts share no draw with an earlier one; all of them count as met afterwards.
 
         Parameters
         ----------
@@ -100,9 +103,9 @@ class SeenDraws:
         -------
         ndarray of bool, shape (n,)
         """
-        draws = context_draws(self._scheme, contexts)
+        draws = context_draws(contexts, self._scheme)
         new = np.empty(len(draws), dtype=np.bool_)
-        for i, names in enumerate(zip(*map(_names, neighbours(self._scheme, draws)), strict=True)):
+        for i, names in enumerate(zip(*map(_names, neighbours(draws, self._scheme)), strict=True)):
             new[i] = names[0] not in self._seen
             self._seen.update(names)
         return new

@@ -19,13 +19,8 @@ from radscore.checks import (
 )
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.results import DocumentScores, Positions
-from radscore.scoring.evidence import (
-    depth_weights,
-    filter_notes,
-    filter_reason,
-    notes_of,
-    prompt_notes,
-)
+from radscore.scoring.evidence import depth_weights
+from radscore.scoring.notes import filter_notes, notes_of, prompt_notes, why_no_pvalue
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
@@ -33,20 +28,20 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_SHARING", "check_sharing", "score_batch", "score_documents", "score_positions"]
 
-#: Documents in which a unit is evidence, unless another number is asked for.
+#: Number of documents in which a unit is evidence, by default.
 MAX_SHARING = 8
 
 _EACH = (
-    "max_sharing=None counts a unit in every document that holds it: each p-value holds for its "
-    "document alone, but under an unlucky key all documents with one header are found at once"
+    "max_sharing=None counts a unit in every document that holds it: each p-value is valid for its "
+    "document alone, but an unlucky key finds all documents with one header at once"
 )
 
 
 def score_documents(
     documents: DocumentsLike,
     scheme: Scheme,
-    dedup: Dedup = "unit",
     *,
+    dedup: Dedup = "unit",
     prompts: DocumentsLike | None = None,
     filter: KgramSet | None = None,
     start: int | None = None,
@@ -57,20 +52,20 @@ def score_documents(
 ) -> DocumentScores:
     """Tests each document on its own: repetitions count once within a document.
 
-    Under one key a unit has one score wherever it stands, so documents that share text are not
-    independent: what they share is evidence in the first `max_sharing` of them only, and documents
-    with exactly the same units are one test, whose result all of them have (`copy_of`).
+    Under one key a unit has the same score wherever it occurs, so documents that share text are not
+    independent. What they share is evidence in the first `max_sharing` of them only, and documents
+    with exactly the same units are one test, whose result they all have (`copy_of`).
 
     Parameters
     ----------
-    max_sharing : int or None, default 8
-        In how many documents, in reading order, a unit is evidence: from 1 (no two documents have
-        evidence in common, so their p-values are independent) to 255. None counts it in all.
-    max_contexts : int, optional
-        Score only the first so many distinct contexts of a document (SGLang forces at most the
-        first 4,096 of one generation).
     documents, scheme, dedup, prompts, filter, start, threads, prompt_role
         As in `score`.
+    max_contexts : int, optional
+        Score only this many distinct contexts of a document, the first ones (SGLang marks at most
+        the first 4,096 of one generation).
+    max_sharing : int or None, default 8
+        In how many documents, in reading order, a unit is evidence: from 1 (no two documents have
+        evidence in common, so their p-values are independent) to 255; None for all.
 
     Returns
     -------
@@ -83,11 +78,11 @@ def score_documents(
 
     Notes
     -----
-    Which units are kept depends on the text and on which units are equal (where a seeding takes the
-    minimum of hashes, say, that depends on the key), never on a score: the law of each document is
-    that of the units that it keeps. Units are compared by 56 bits of a
-    fingerprint; of n distinct units two are taken for one with probability n^2 / 2^57, which drops
-    evidence and invents none. The comparison takes about 10 bytes a distinct unit.
+    Which units a document keeps depends on the text and on which units are equal (where a seeding
+    takes the minimum of hashes, say, that depends on the key), never on a score; so its law is that
+    of the units it keeps. Units are compared by 56 bits of a fingerprint: of n distinct units two
+    are taken for one with probability n^2 / 2^57, which drops evidence and invents none. The
+    comparison takes about 10 bytes per distinct unit.
 
     Examples
     --------
@@ -103,7 +98,7 @@ def score_documents(
     found = score_batch(
         documents,
         scheme,
-        dedup,
+        dedup=dedup,
         prompts=prompts,
         filter=filter,
         start=start,
@@ -115,28 +110,22 @@ def score_documents(
     )
     copies = found.copy_of >= 0
     first = found.copy_of[copies]
-    for column in (
-        found.n_shared,
-        found.n_scored,
-        found.n_common,
-        found.statistic,
-        found.pvalue,
-        found.log10_pvalue,
-    ):
+    for name in ("n_shared", "n_scored", "n_common", "statistic", "log10_pvalue"):
+        column = getattr(found, name)
         column[copies] = column[first]
     return found
 
 
 def check_sharing(max_sharing: int | None) -> int | None:
-    """In how many documents a unit is evidence; None for all."""
+    """`max_sharing`, if it is a number of documents or None for all."""
     return None if max_sharing is None else check_width("max_sharing", max_sharing, 1, 255)
 
 
 def score_batch(
     documents: DocumentsLike,
     scheme: Scheme,
-    dedup: Dedup,
     *,
+    dedup: Dedup,
     prompts: DocumentsLike | None,
     filter: KgramSet | None,
     start: int | None,
@@ -146,10 +135,10 @@ def score_batch(
     max_sharing: int | None,
     sharing: _core.Sharing | None,
 ) -> DocumentScores:
-    """Scores some documents of a corpus after those that `sharing` has seen.
+    """Scores some documents of a corpus, after those that `sharing` has seen.
 
-    `copy_of` counts from the first document that `sharing` saw, and copies have no units here: who
-    collects the rows gives them what the document has that they copy.
+    `copy_of` counts from the first document that `sharing` saw. Copies have no units here: the
+    caller fills in the numbers of the document that they copy.
     """
     scheme = one_scheme(scheme)
     check_rules(dedup, prompt_role, filter)
@@ -173,7 +162,7 @@ def score_batch(
         statistic = (depths.reshape(len(n_scored), len(weights)) * weights).sum(axis=1)
     log10_pvalue = np.zeros(len(n_scored))
     some = n_scored > 0
-    why = "repetitions were counted" if dedup == "none" else filter_reason(filter)
+    why = why_no_pvalue(dedup, filter)
     if why is not None:
         log10_pvalue[:] = math.nan
     elif some.any():
@@ -198,7 +187,6 @@ def score_batch(
         n_common=columns["n_common"],
         copy_of=columns["copy_of"],
         statistic=statistic,
-        pvalue=10.0**log10_pvalue,
         log10_pvalue=log10_pvalue,
         method=method,
         notes=notes,
@@ -216,8 +204,8 @@ def score_batch(
 def score_positions(
     documents: DocumentsLike,
     scheme: Scheme,
-    dedup: Dedup = "unit",
     *,
+    dedup: Dedup = "unit",
     prompts: DocumentsLike | None = None,
     filter: KgramSet | None = None,
     start: int | None = None,
@@ -225,9 +213,9 @@ def score_positions(
     prompt_role: PromptRole = "exclude",
     max_contexts: int | None = None,
 ) -> Positions:
-    """Why each token is scored or not, and its score; each document on its own.
+    """Why each token is scored or not, and its score, in each document on its own.
 
-    Parameters are those of `score_documents`, whatever other documents hold; the arrays of the
+    Parameters are those of `score_documents`; other documents make no difference. The arrays of the
     result follow the tokens of the documents, one after the other.
 
     Examples
@@ -269,4 +257,5 @@ def _arguments(
 
 
 def _most(max_contexts: int | None) -> int | None:
+    """`max_contexts`, if it is a number of contexts or None for all."""
     return None if max_contexts is None else check_width("max_contexts", max_contexts, 1, 2**62)

@@ -1,4 +1,4 @@
-"""Tests of schemes whose windows are counted by residue: SynthID with a sampling table."""
+"""Tests of windows counted by residue: SynthID with a sampling table."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from radscore.stats.residues import ResidueLaw
 from radscore.stats.sums import SumResult
+from radscore.stats.tails import LN10
 from radscore.stats.weighted import WeightedResult
 
 if TYPE_CHECKING:
@@ -21,20 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["counted_test", "weighed_test"]
 
 _LARGEST = 2.0**53
-#: Laws of the last counts: decoy keys share them.
+#: So many laws are kept: decoy keys share the counts, and so the law.
 _KEPT = 4
 _laws: dict[bytes, ResidueLaw] = {}
 
 
-def counted_test(scheme: Scheme, tally: _core.Tally) -> SumResult:
+def counted_test(tally: _core.Tally, scheme: Scheme) -> SumResult:
     """The test of distinct windows against the law of their sum over random keys.
 
     Parameters
     ----------
-    scheme : Scheme
-        One that counts residues: SynthID with a table whose size is a power of two.
     tally : Tally
         With at least one scored window.
+    scheme : Scheme
+        One that counts residues: SynthID with a table whose size is a power of two.
     """
     counts = tally.residue_counts
     steps, table = _shape(scheme)
@@ -44,33 +45,33 @@ def counted_test(scheme: Scheme, tally: _core.Tally) -> SumResult:
     scale = sum(steps)
     return SumResult(
         statistic=total / scale,
+        log10_pvalue=law.log10_sf(total),
         n_scored=tally.n_scored,
         expected=law.mean / scale,
         zscore=_zscore(total - law.mean, law),
-        log10_pvalue=law.log10_sf(total),
         method=law.method,
         law=scheme.null_law,
     )
 
 
 def weighed_test(
-    scheme: Scheme,
     statistic: float,
     weights: npt.NDArray[np.float64],
     residues: npt.NDArray[np.uint64],
+    scheme: Scheme,
 ) -> WeightedResult:
     """The test of windows whose weights add up by residue.
 
     Parameters
     ----------
-    scheme : Scheme
-        One that counts residues, with equal weights of its depths.
     statistic : float
-        ``sum w (s - share)``, s being a window's mean g-value.
+        ``sum w (s - share)``, where s is a window's mean g-value.
     weights : ndarray of float64, shape (n,)
         Sum of the weights of each residue.
     residues : ndarray of uint64, shape (n,)
         All different.
+    scheme : Scheme
+        With equal weights of its depths.
     """
     from scipy.special import log_ndtr
 
@@ -94,11 +95,11 @@ def weighed_test(
     zscore = _zscore(depth * statistic, law)
     return WeightedResult(
         statistic=statistic,
+        log10_pvalue=law.log10_sf(total),
         n_units=len(weights),
         variance=variance,
         zscore=zscore,
-        log10_pvalue=law.log10_sf(total),
-        log10_normal=float(log_ndtr(-zscore)) / float(np.log(10.0)) + 0.0,
+        log10_normal=float(log_ndtr(-zscore)) / LN10 + 0.0,
         log10_saddlepoint=float("nan"),
         method=law.method,
         tilt=0.0,
@@ -127,7 +128,7 @@ def _law(
     steps: tuple[int, ...],
     make: Callable[[], ResidueLaw],
 ) -> ResidueLaw:
-    """The law of these counts under this table, made once."""
+    """The law of these counts under this table, from the last few if it is among them."""
     digest = hashlib.blake2b(f"{content.dtype}{steps}".encode())
     digest.update(np.packbits(table).tobytes())
     digest.update(np.ascontiguousarray(content).tobytes())

@@ -1,100 +1,80 @@
-"""Scoring: documents in, evidence out."""
+"""`Scorer`: documents in, evidence out."""
 
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from radscore import _core
-from radscore.checks import (
-    Dedup,
-    PromptRole,
-    check_choice,
-    check_reach,
-    check_rules,
-    check_schemes,
-    check_start,
-    check_threads,
-)
+from radscore.checks import Dedup, PromptRole, check_reach, check_schemes, check_threads
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError
-from radscore.results import CurvePoint, ScoreResult
-from radscore.scoring.evidence import (
-    PUBLIC_KEY,
-    falls_below_mean,
-    filter_notes,
-    filter_reason,
-    list_shape,
-    notes_of,
-    nothing_scored,
-    prompt_notes,
-    statistic_of,
-    weighted_law,
-)
+from radscore.scoring.evidence import Combine, Rules, score_result, zscore_of
+from radscore.scoring.notes import depends_on_key, nothing_scored
+from radscore.stats.decoys import DecoyResult, decoy_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from radscore.kgrams import KgramSet
+    from radscore.results import ScoreResult
     from radscore.schemes import Scheme
-    from radscore.stats import SumResult, WeightedResult
 
 __all__ = ["Scorer"]
-
-Combine: TypeAlias = Literal["one", "sum"]
 
 
 class Scorer:
     """Scores documents under one scheme, or under many schemes or keys at once.
 
-    Every window is packed, filtered and deduplicated once for all schemes; each distinct unit is
-    scored once. Results depend neither on the number of threads nor on how the documents are
-    split over calls of `add`.
+    Every window is packed, filtered and deduplicated once for all schemes, and each distinct unit
+    is scored once. Results depend neither on the number of threads nor on how the documents are
+    split over calls of `add`. Memory grows with the distinct windows; `radscore.score` with
+    ``memory=`` scores a corpus within a limit.
 
     Parameters
     ----------
     scheme : Scheme or sequence of Scheme
-        What to test for. Several schemes must have one vocabulary; `results` has one result each.
+        What to test for. Several schemes must share one vocabulary; `results` has one result each.
     dedup : {"unit", "window", "context", "none"}
-        What counts once over everything added: the unit (what the scheme's random function
-        reads; the default, always valid), the window (the published rule), the context (with the
-        target of its first occurrence; the engines' own rule), or nothing (reproduction only, no
-        p-value).
+        What counts once over everything added: the unit (what the scheme's random function reads;
+        always valid), the window (the published rule), the context (with the target of its first
+        occurrence; the serving engines' own rule), or nothing (to reproduce others' counts; there
+        is no p-value).
     filter : KgramSet, optional
-        Only windows whose context is in the set are scored (closed model). There is a p-value
-        where the set is from text without the tested watermark (``watermarked=False``); for sets
-        from watermarked text see `radscore.test_closed`.
+        Score only windows whose context is in the set. There is a p-value if the set is from text
+        without the tested watermark (``watermarked=False``); for sets from watermarked text see
+        `radscore.test_closed`.
     start : int, optional
         First position of a document that is scored; by default each scheme's `first_position`: 0
-        for vLLM's schemes and SynthID's, whose contexts are padded on the left, for others the
-        first with a whole context. A smaller one needs a scheme with `padding`.
+        for the schemes of vLLM and SynthID, whose contexts are padded on the left, else the first
+        position with a whole context. An earlier one needs a scheme with `padding`.
     threads : int, optional
         Worker threads; all cores by default.
     combine : {"one", "sum"}
-        With weights: whether equal units count once with the weight of their first occurrence,
-        or their weights add.
+        With weights: whether equal units count once, with the weight of their first occurrence, or
+        their weights add up.
     prompt_role : {"exclude", "context"}
         Whether a document's prompt excludes the windows whose context it contains (a padded
-        context: whose own tokens it contains), or stands before the document, so that the first
-        contexts reach into it. The latter needs schemes that do so (`reaches_prompt`).
+        context: whose own tokens it contains), or precedes the document, so that the first contexts
+        reach into it. The latter needs schemes that do so (`reaches_prompt`).
     curve : sequence of int, optional
         Record the test after these numbers of tokens.
-    memory : int or str, optional
-        How much memory may be used, as ``"1GiB"``; windows beyond it go to files. The result is
-        the same. Every result then reads all files, and the scorer can be neither saved nor merged
-        nor take weights.
-    tmp : path or sequence of paths, optional
-        Folders for those files, which are removed with the scorer; by default the system's.
     predictable : bool
-        Whether weights depend on the key after all, but each only on what stands before it in
-        reading order (a model read text that carries the tested watermark); see
-        `radscore.stats.weighted_test`. Needs weights; with ``combine="sum"`` all weights of a unit
-        must be fixed before its first score was.
+        Whether weights may depend on the key, but each only on what precedes it in reading order (a
+        model read text that carries the tested watermark); see `radscore.stats.weighted_test`. With
+        ``combine="sum"`` all weights of a unit must be fixed before its first score.
+
+    Attributes
+    ----------
+    schemes : tuple of Scheme
+    rules : Rules
+        The options above that decide what counts.
+    extra : dict
+        What `save` was given beside the state, after `load`.
 
     Examples
     --------
@@ -110,47 +90,31 @@ class Scorer:
     def __init__(
         self,
         scheme: Scheme | Sequence[Scheme],
-        dedup: Dedup = "unit",
         *,
+        dedup: Dedup = "unit",
         filter: KgramSet | None = None,
         start: int | None = None,
         threads: int | None = None,
         combine: Combine = "one",
         prompt_role: PromptRole = "exclude",
         curve: Sequence[int] = (),
-        memory: int | str | None = None,
-        tmp: str | Path | Sequence[str | Path] | None = None,
         predictable: bool = False,
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
-        check_rules(dedup, prompt_role, filter)
+        self.rules = Rules(dedup, combine, prompt_role, start, filter, predictable)
         check_reach(self.schemes, prompt_role)
-        check_choice("combine", combine, get_args(Combine))
-        self.dedup: Dedup = dedup
-        self.combine: Combine = combine
-        self.predictable = predictable
-        self.prompt_role: PromptRole = prompt_role
-        self.filter = filter
-        self.start = check_start(start)
-        self.curve_steps = [check_width("curve", step, 1, 2**62) for step in curve]
-        #: What `save` was given beside the state, after `load`.
         self.extra: dict[str, Any] = {}
+        self._steps = [check_width("curve", step, 1, 2**62) for step in curve]
         self._core = _core.Scorer(
             [one.core for one in self.schemes],
             dedup,
             "first" if predictable else combine,
-            self.start,
+            self.rules.start,
             prompt_role,
             None if filter is None else filter.core,
             check_threads(threads),
-            self.curve_steps,
+            self._steps,
         )
-        if memory is not None:
-            from radscore.runs.sizes import budget_of, folders_of
-
-            self._core.set_limit(budget_of(memory).windows, folders_of(tmp))
-        elif tmp is not None:
-            raise ArgumentError("tmp has no effect without memory")
 
     @property
     def core(self) -> _core.Scorer:
@@ -169,21 +133,20 @@ class Scorer:
         ----------
         documents : Documents, Arrow lists, lists of ids, arrays, tensors
             Anything that `Documents.of` takes.
-        prompts : the same, optional
-            One prompt a document (possibly empty); see `prompt_role`.
+        prompts : like `documents`, optional
+            One prompt per document, possibly empty; see `prompt_role`.
         weights : array_like of float64, shape (n_tokens,), optional
-            Weight of the window that ends at each token. Weights must not depend on the key. They
-            must be given from the first call on (1 is assumed in later calls without them).
+            Weight of the window that ends at each token, which must not depend on the key. If any
+            call has weights, the first one must; later calls without them have weight 1.
 
         Raises
         ------
         TokenError
-            If an id is outside the vocabulary (nothing is added then) or the input is malformed.
+            If an id is outside the vocabulary, or the input is malformed; nothing is added then.
 
         Notes
         -----
-        After Ctrl-C up to 2**24 tokens of one call have been taken in whole nevertheless;
-        `n_tokens` tells.
+        Ctrl-C may leave up to 2**24 tokens of a call added; `n_tokens` tells how many.
         """
         ragged = Documents.of(documents)
         before = None if prompts is None else Documents.of(prompts)
@@ -201,53 +164,47 @@ class Scorer:
         *,
         occurrences: npt.ArrayLike | None = None,
     ) -> None:
-        """Adds (context, target) pairs with their weights, without a document.
+        """Adds (context, target) pairs and their weights, without a document.
 
         Parameters
         ----------
         contexts : array_like of int, shape (n, window_width - 1)
-            Context tokens, oldest first; -1 where that is the scheme's padding.
+            Context tokens, oldest first; -1 stands for the scheme's padding, if that is -1.
         targets : array_like of int, shape (n,)
             Target tokens.
         weights : array_like of float64, shape (n,), optional
             As in `add`.
         occurrences : array_like of int, shape (n,), optional
-            Place of reading of each pair, from 0; pairs of one place (several targets after one
-            context) share it. By default each pair is a place of its own, in the order given.
-            It decides which pairs come first under ``combine="one"`` and ``dedup="context"``.
+            Position of each pair in reading order, from 0; several targets after one context share
+            it. By default each pair has its own, in the order given. It decides which pairs come
+            first under ``combine="one"`` and ``dedup="context"``.
         """
-        before = np.asarray(contexts)
-        after = np.asarray(targets)
+        before, after = np.asarray(contexts), np.asarray(targets)
         if not before.size and not after.size:
             return
         if before.ndim != 2 or after.ndim != 1 or len(before) != len(after):
             raise ArgumentError(
                 f"contexts must be (n, k) and targets (n,), not {before.shape} and {after.shape}"
             )
-        for name, ids in (("contexts", before), ("targets", after)):
-            if not np.issubdtype(ids.dtype, np.integer):
-                raise TokenError(f"{name} must be integers, not {ids.dtype}")
-            padded = name == "contexts" and all(one.padding == -1 for one in self.schemes)
-            low = -1 if padded else 0
-            if ids.size and (ids.min() < low or ids.max() >= 2**32):
-                found = ids.min() if ids.min() < low else ids.max()
-                raise TokenError(f"{name} hold the id {found}")
+        padded = all(one.padding == -1 for one in self.schemes)
+        _check_ids("contexts", before, -1 if padded else 0)
+        _check_ids("targets", after, 0)
         windows = np.column_stack([before.astype(np.uint32), after.astype(np.uint32)])
-        places = None
+        order = None
         if occurrences is not None:
-            places = np.asarray(occurrences)
-            if not np.issubdtype(places.dtype, np.integer) or (len(places) and places.min() < 0):
-                raise ArgumentError("occurrences must be integers from 0 on")
-            places = np.ascontiguousarray(places, dtype=np.uint64)
-            if weights is None:  # several targets of one place are a matter of weights
+            order = np.asarray(occurrences)
+            if not np.issubdtype(order.dtype, np.integer) or (len(order) and order.min() < 0):
+                raise ArgumentError("occurrences must be integers, none negative")
+            order = np.ascontiguousarray(order, dtype=np.uint64)
+            if weights is None:  # several targets at one position need weights
                 weights = np.ones(len(windows))
         self._core.add_windows(
-            np.ascontiguousarray(windows, dtype=np.uint32), _weights(weights), places
+            np.ascontiguousarray(windows, dtype=np.uint32), _weights(weights), order
         )
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all documents that were added."""
+        """Tokens of all documents added."""
         return self._core.n_tokens
 
     def tally(self) -> _core.Tally:
@@ -271,114 +228,57 @@ class Scorer:
         return self.results()[0]
 
     def results(self) -> list[ScoreResult]:
-        """The test of each scheme, in their order."""
-        tallies = self.tallies()
-        curve = self._core.curve()
+        """The test of each scheme, in order."""
+        tallies, curve = self.tallies(), self._core.curve()
         return [
-            self._result(index, tally, [(n, points[index]) for n, points in curve])
-            for index, tally in enumerate(tallies)
+            score_result(
+                tally,
+                scheme,
+                self.rules,
+                units=self._core.weighted_units(index),
+                curve=[(n_tokens, points[index]) for n_tokens, points in curve],
+            )
+            for index, (scheme, tally) in enumerate(zip(self.schemes, tallies, strict=True))
         ]
 
     def result_of(self, tally: _core.Tally) -> ScoreResult:
-        """The test of the only scheme by sums that were made elsewhere, under the same rules."""
+        """The test of the only scheme by sums made elsewhere, under the same rules."""
         self._only()
-        return self._result(0, tally, [])
+        return score_result(tally, self.schemes[0], self.rules)
 
     def _only(self) -> None:
         if len(self.schemes) != 1:
             raise ArgumentError(f"the scorer has {len(self.schemes)} schemes; use results()")
 
-    def _result(
-        self, index: int, tally: _core.Tally, curve: list[tuple[int, _core.Tally]]
-    ) -> ScoreResult:
-        scheme = self.schemes[index]
-        if tally.n_scored == 0:
-            raise TokenError(nothing_scored(scheme, tally, self.start))
-        from radscore.stats import WeightedResult
+    def decoy_test(self) -> DecoyResult:
+        """The first scheme against the others, taken as decoy keys.
 
-        test, statistic, notes = self._test(index, tally)
-        weighted = test if isinstance(test, WeightedResult) else None
-        log10_pvalue, method = test.log10_pvalue, test.method
-        assumed = prompt_notes(scheme, self.prompt_role, tally.n_excluded)
-        if self.dedup == "none":
-            log10_pvalue, method, weighted = math.nan, "none: repetitions were counted", None
-        elif set(notes) - {PUBLIC_KEY}:
-            method = f"approximate: {method}"
-        result = ScoreResult(
-            statistic=statistic,
-            n_scored=tally.n_scored,
-            n_green=tally.n_green if scheme.core.score_kind == "green" and not weighted else None,
-            pvalue=10.0**log10_pvalue,
-            log10_pvalue=log10_pvalue,
-            method=method,
-            expected=0.0 if isinstance(test, WeightedResult) else test.expected,
-            zscore=math.nan if self.dedup == "none" else test.zscore,
-            scheme=scheme.name,
-            fingerprint=scheme.fingerprint,
-            parameters=scheme.to_dict(),
-            version=_core.__version__,
-            dedup=self.dedup,
-            combine=self.combine,
-            start=self.start,
-            prompt_role=self.prompt_role,
-            filter=None if self.filter is None else self.filter.fingerprint,
-            n_documents=tally.n_documents,
-            n_short_documents=tally.n_short_documents,
-            n_tokens=tally.n_tokens,
-            n_windows=tally.n_windows,
-            n_excluded=tally.n_excluded,
-            n_filtered=tally.n_filtered,
-            n_duplicates=tally.n_duplicates,
-            n_keyless=tally.n_keyless,
-            notes=(*notes, *filter_notes(self.filter), *assumed),
-            curve=tuple(self._point(index, *point) for point in curve),
-            weighted=weighted,
-        )
-        why = filter_reason(self.filter)
-        return result if why is None else result.without_pvalue(why)
+        The scorer must have been made with ``[scheme, *scheme.decoys(n, seed=...)]``. Nothing is
+        compared (`DecoyResult.withheld`) if the filter may depend on the tested key.
 
-    def _test(
-        self, index: int, tally: _core.Tally
-    ) -> tuple[SumResult | WeightedResult, float, tuple[str, ...]]:
-        from radscore.scoring.residues import counted_test, weighed_test
-        from radscore.stats import sum_test, weighted_test
-
-        scheme = self.schemes[index]
-        counted = scheme.core.residues > 0 and self.dedup != "none" and not self.predictable
-        notes = notes_of(scheme, self.dedup, counted=counted)
-        units = self._core.weighted_units(index)
-        if units is None:
-            if self.predictable:
-                raise ArgumentError("predictable=True needs windows with weights")
-            if counted:
-                plain = counted_test(scheme, tally)
-                return plain, plain.statistic, notes
-            total = statistic_of(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
-            return sum_test(total, tally.n_scored, scheme.null_law), total, notes
-        weights, _, groups, residues = units
-        law = weighted_law(scheme)
-        total = tally.sum_weight_score - law.mean * tally.sum_weight
-        if counted and residues is not None:
-            return weighed_test(scheme, total, weights, residues), total, notes
-        if falls_below_mean(scheme, weights):
-            notes = (*notes, scheme.low_mean)
-        shape = list_shape(scheme, groups)
-        test = weighted_test(total, weights, law, **shape, predictable=self.predictable)
-        return test, total, notes
-
-    def _point(self, index: int, n_tokens: int, tally: _core.Tally) -> CurvePoint:
-        if tally.weighted or not tally.n_scored:
-            return CurvePoint(n_tokens, tally.n_scored, tally.sum_weight_score, math.nan)
-        scheme = self.schemes[index]
-        total = statistic_of(scheme, tally.n_green, tally.score_sum, tally.depth_counts)
-        log10_pvalue = math.nan
-        if self.dedup != "none" and scheme.core.residues:
-            from radscore.scoring.residues import counted_test
-
-            log10_pvalue = counted_test(scheme, tally).log10_pvalue
-        elif self.dedup != "none":
-            log10_pvalue = float(scheme.null_law.log10_sf(total, tally.n_scored))
-        return CurvePoint(n_tokens, tally.n_scored, total, log10_pvalue)
+        Raises
+        ------
+        ArgumentError
+            If the schemes are not one scheme under different keys.
+        TokenError
+            If not a single window was scored.
+        """
+        if depends_on_key(self.rules.filter):
+            return DecoyResult.withheld()
+        first, *decoys = self.schemes
+        kin = all(decoy.to_dict() == first.to_dict() for decoy in decoys)
+        distinct = len({scheme.fingerprint for scheme in self.schemes}) == len(self.schemes)
+        if not (decoys and kin and distinct):
+            raise ArgumentError(
+                "a decoy test needs a scorer of one scheme under different keys: "
+                "[scheme, *scheme.decoys(n)]"
+            )
+        scores = []
+        for scheme, tally in zip(self.schemes, self.tallies(), strict=True):
+            if tally.n_scored == 0:
+                raise TokenError(nothing_scored(tally, scheme, self.rules.start))
+            scores.append(zscore_of(tally, scheme))
+        return decoy_test(scores[0], scores[1:])
 
     def merge(self, other: Scorer) -> None:
         """Takes in what `other` has read, as if it had been added here afterwards.
@@ -396,23 +296,25 @@ class Scorer:
         self._core.merge(other._core)
 
     def _config(self) -> dict[str, Any]:
+        """What decides the result, as a state holds it."""
+        rules = self.rules
         return {
             "schemes": [scheme.fingerprint for scheme in self.schemes],
-            "dedup": self.dedup,
-            "combine": self.combine,
-            "predictable": self.predictable,
-            "prompt_role": self.prompt_role,
-            "start": self.start,
+            "dedup": rules.dedup,
+            "combine": rules.combine,
+            "predictable": rules.predictable,
+            "prompt_role": rules.prompt_role,
+            "start": rules.start,
             "first_positions": [scheme.first_position for scheme in self.schemes],
-            "filter": None if self.filter is None else self.filter.fingerprint,
-            "curve": self.curve_steps,
+            "filter": None if rules.filter is None else rules.filter.fingerprint,
+            "curve": self._steps,
         }
 
     def save(self, path: str | Path, *, extra: dict[str, Any] | None = None) -> None:
         """Saves the state, replacing `path` at once; `load` continues exactly there.
 
-        The file (format ``RSST``, version 3, with a checksum) holds the distinct windows, sums
-        and fingerprints, never a key. `extra` is kept beside it (JSON).
+        The file (format ``RSST``, version 3, with a checksum) holds the distinct windows, sums and
+        fingerprints, never a key. `extra` is kept beside them as JSON.
         """
         try:
             header = json.dumps({"config": self._config(), "extra": extra or {}}, allow_nan=False)
@@ -434,7 +336,7 @@ class Scorer:
         Raises
         ------
         StateError
-            If the file is damaged, of another version, or was made under another scheme, key or
+            If the file is damaged or of another version, or was made with another scheme, key or
             filter.
         """
         header, state = _core.Scorer.read_state(Path(path))
@@ -457,7 +359,15 @@ class Scorer:
     def __repr__(self) -> str:
         names = ", ".join(scheme.name for scheme in self.schemes[:3])
         more = f", ... {len(self.schemes)} in all" if len(self.schemes) > 3 else ""
-        return f"Scorer({names}{more}; dedup='{self.dedup}', n_tokens={self.n_tokens})"
+        return f"Scorer({names}{more}; dedup='{self.rules.dedup}', n_tokens={self.n_tokens})"
+
+
+def _check_ids(name: str, ids: npt.NDArray[Any], low: int) -> None:
+    """Raises `TokenError` unless these are ids, from `low` on."""
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise TokenError(f"{name} must be integers, not {ids.dtype}")
+    if ids.size and (ids.min() < low or ids.max() >= 2**32):
+        raise TokenError(f"{name} hold the id {ids.min() if ids.min() < low else ids.max()}")
 
 
 def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
@@ -473,6 +383,7 @@ def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
 
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """What two configurations differ in, for an error message."""
     names = [name for name in mine if mine[name] != theirs.get(name)]
     words = {"schemes": "scheme or key", "first_positions": "first position"}
     return ", ".join(words.get(name, name) for name in names)

@@ -1,6 +1,6 @@
-"""From statistics to evidence: null laws, tests, false discoveries.
+"""Null laws, and the tests, intervals and false discovery rates that build on them.
 
-Everything is computed and reported as log10 of a p-value, which never underflows.
+P-values are computed and reported as log10, which never underflows.
 """
 
 from __future__ import annotations
@@ -13,22 +13,25 @@ from radscore.stats.laws import (
     DualExponentialLaw,
     ExponentialLaw,
     NullLaw,
-    SynthIDLaw,
     moment_matched_dual_log10_sf,
 )
 from radscore.stats.residues import ResidueLaw
+from radscore.stats.result import Evidence, Result
 from radscore.stats.smirnov import SmirnovResult, smirnov_test
 from radscore.stats.sums import SumResult, sum_test
+from radscore.stats.synthid import SynthIDLaw
 from radscore.stats.weighted import WeightedResult, weighted_test
 
 __all__ = [
     "BernoulliLaw",
     "DecoyResult",
     "DualExponentialLaw",
+    "Evidence",
     "ExponentialLaw",
     "FalseDiscoveryResult",
     "NullLaw",
     "ResidueLaw",
+    "Result",
     "ShareInterval",
     "SmirnovResult",
     "SumResult",

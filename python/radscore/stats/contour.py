@@ -1,16 +1,15 @@
-"""Tails of laws known by their cumulant function, by integration in the complex plane.
+"""Tails of laws with a known cumulant function, by integration in the complex plane.
 
 For a law with moments M(t) = exp K(t), and any c > 0 where M is finite,
 
     P(S >= s) = 1/(2 pi i) * int_{c - i inf}^{c + i inf} exp(K(t) - t s) / t dt,
 
-and for whole-numbered S, with 1 - e^-t instead of t, over one period of 2 pi. For c < 0 the same
-integral is -P(S < s). The path crosses the real axis at the saddle point of the *whole*
-integrand, its pole included, which therefore is never near; there the integrand is a bell, and
-the trapezoidal rule converges geometrically. This is not the saddle-point approximation: it is
-the exact tail. As everywhere, the tail that does not hold the mean is computed, and the distance
-from the mean and the centred cumulant function K(t) - mean t are taken as such, never as
-differences of large numbers.
+and for integer-valued S, over one period of 2 pi with 1 - e^-t in place of t. For c < 0 the same
+integral is -P(S < s). The path crosses the real axis at the saddle point of the *whole* integrand,
+pole included, so the pole is never near; there the integrand is a bell, and the trapezoidal rule
+converges geometrically. This is the exact tail, not the saddlepoint approximation. As everywhere,
+it is the tail without the mean that is computed, and the distance from the mean and the centred
+cumulant function K(t) - mean t are computed directly, never as differences of large numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _CHUNK = 1024
 _STEP = 0.13  # of the bell's width; the pole is at least 0.8 widths away: error below e^-38
 _HALF_NODES = 128
 _TINY, _FAR = 1e-150, 1e12
-_FEW = 1e5  # units, up to which n |log(1 - t)| loses less than 1e-12
+_FEW = 1e5  # units up to which n |log(1 - t)| loses less than 1e-12
 
 
 def dual_log_sf(statistic: FloatArray, n: FloatArray, alpha: float) -> FloatArray:
@@ -51,11 +50,11 @@ def dual_log_sf(statistic: FloatArray, n: FloatArray, alpha: float) -> FloatArra
     big, small = max(alpha, 1.0 - alpha), min(alpha, 1.0 - alpha)
     if small == 0.0:
         return gamma_log_sf(statistic, n)
-    # below 1e-150 the lower tail, of the order of the square, is no double
+    # below 1e-150 the lower tail, of the order of its square, is too small for a double
     result = np.where(statistic <= _TINY, 0.0, -np.inf)
     inside = (statistic > _TINY) & (statistic < np.inf) & (n > 0)
     far = inside & (statistic > _FAR * n)
-    if far.any():  # only the larger scale matters; the rest is a factor of at most e^(40 n)
+    if far.any():  # only the larger scale matters; the other adds a factor of at most e^(40 n)
         rest = max(np.log1p(-small / big), -40.0) if small < big else -40.0
         result[far] = gamma_log_sf(statistic[far] / big, n[far]) - n[far] * rest
     inside &= ~far
@@ -69,8 +68,8 @@ def dual_log_sf(statistic: FloatArray, n: FloatArray, alpha: float) -> FloatArra
 def _dual_saddle(s: FloatArray, n: FloatArray, a: float, b: float) -> FloatArray:
     """Where `n k(t) - d t - log|t|` is stationary: t > 0 for d >= 0, else t < 0.
 
-    `n t^2 (a^2/(1 - a t) + b^2/(1 - b t)) - d t - 1 = 0` is convex on either side, so Newton's
-    steps converge from the outer side, where the roots of simpler bounds start them.
+    `n t^2 (a^2/(1 - a t) + b^2/(1 - b t)) - d t - 1 = 0` is convex on either side, so Newton steps
+    converge from the outer side, where they start at the roots of simpler bounds.
     """
     d = s - n
     big = max(a, b)
@@ -93,20 +92,20 @@ def _dual_inside(statistic: FloatArray, n: FloatArray, a: float, b: float) -> Fl
     d = statistic - n
     t = _dual_saddle(statistic, n, a, b)
     a1, b1 = a / (1.0 - a * t), b / (1.0 - b * t)
-    # far below the mean the centred forms would subtract n from n
+    # far below the mean the centred forms would subtract numbers near n
     low = statistic < 0.5 * n
     centred = -n * (log1pmx(-a * t) + log1pmx(-b * t)) - d * t
     plain = -n * (np.log1p(-a * t) + np.log1p(-b * t)) - statistic * t
     height = np.where(low, plain, centred) - np.log(np.abs(t))
     linear = np.where(low, n * (a1 + b1) - statistic, n * t * (a * a1 + b * b1) - d)
     second = n * (a1**2 + b1**2) + 1.0 / t**2
-    # bent like the path of steepest descent, so that the integrand dies off for small n too
+    # bent like the path of steepest descent, so that the integrand decays for small n too
     bend = (a1**3 + b1**3) / (a1**2 + b1**2) / 3.0
     y = (np.arange(_HALF_NODES) * _STEP) / np.sqrt(second)[:, None]
     z = 1j * y + bend[:, None] * y * y
     az: ComplexArray = a1[:, None] * z
     bz: ComplexArray = b1[:, None] * z
-    if n.max() < _FEW:  # nothing to cancel: one logarithm will do
+    if n.max() < _FEW:  # nothing cancels, so one logarithm will do
         exponent = -n[:, None] * complex_log((1.0 - az) * (1.0 - bz)) - statistic[:, None] * z
     else:
         exponent = -n[:, None] * (log1pmx(-az) + log1pmx(-bz)) + linear[:, None] * z

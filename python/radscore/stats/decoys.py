@@ -10,33 +10,35 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
-from radscore.stats.result import result_repr
+from radscore.stats.result import Evidence
+from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from radscore.stats.tails import FloatArray
 
 __all__ = ["DecoyResult", "decoy_test"]
 
-_LN10 = 2.302585092994045684
 _FEWEST_FOR_TAIL = 1000
 _TAIL_SHARE = 0.1
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class DecoyResult:
-    """What the comparison with decoy keys found; inputs echoed.
+class DecoyResult(Evidence):
+    """A statistic compared with the same statistic under decoy keys.
 
     Attributes
     ----------
     statistic : float
+        Under the tested key.
+    log10_pvalue : float
+        log10 of `(1 + n_reached) / (n_decoys + 1)`, valid whatever the law of the statistic; NaN
+        without decoys.
     n_decoys, n_reached : int
         Decoys, and those whose statistic is at least as large.
-    log10_pvalue : float
-        `(1 + n_reached) / (n_decoys + 1)`: valid whatever the law of the statistic is.
     log10_tail : float
-        Extrapolation by a generalised Pareto law fitted to the top tenth of the decoys, an
-        approximation (see `decoy_test`); NaN below 1,000 decoys. Where the statistic is not beyond
-        the threshold, the plain share.
+        Extrapolation by a generalised Pareto law fitted to the top tenth of the decoys; an
+        approximation (see `decoy_test`), NaN below 1,000 decoys. Up to the threshold of the fit it
+        is the plain share.
     extrapolated : bool
         Whether the statistic is beyond every decoy, so that `log10_tail` rests on its model alone.
     mean, standard_deviation : float
@@ -44,15 +46,14 @@ class DecoyResult:
     tail_threshold, tail_shape, tail_scale : float
         The fitted tail; a shape of 0 is an exponential tail.
     tail_fit : float
-        p-value of the Kolmogorov-Smirnov test of the fitted tail. The parameters come from the
-        same data, so that it is too large: a small value rejects, a large one does not confirm.
+        p-value of the Kolmogorov-Smirnov test of the fitted tail. It is too large, since the
+        parameters come from the same data: a small value rejects the fit, a large one does not
+        confirm it.
     decoy_statistics : ndarray of float64
     """
 
-    statistic: float
     n_decoys: int
     n_reached: int
-    log10_pvalue: float
     log10_tail: float
     extrapolated: bool
     mean: float
@@ -65,31 +66,28 @@ class DecoyResult:
 
     @property
     def pvalue(self) -> float:
-        """10 to the power of `log10_pvalue`."""
+        """`(1 + n_reached) / (n_decoys + 1)`; NaN without decoys."""
         return (1 + self.n_reached) / (self.n_decoys + 1) if self.n_decoys else math.nan
 
     @classmethod
     def withheld(cls) -> DecoyResult:
-        """No comparison, where what is compared was chosen by the tested key: everything is NaN."""
+        """No comparison, where the tested key decided what is compared: every number is NaN."""
         values: dict[str, Any] = {one.name: math.nan for one in fields(cls)}
-        return cls(
-            **{
-                **values,
-                "n_decoys": 0,
-                "n_reached": 0,
-                "extrapolated": False,
-                "decoy_statistics": np.empty(0),
-            }
-        )
+        values |= {"n_decoys": 0, "n_reached": 0, "extrapolated": False}
+        return cls(**values | {"decoy_statistics": np.empty(0)})
 
-    def __repr__(self) -> str:
-        tail = [f.name for f in fields(self) if "tail" in f.name]
-        hidden = tail if np.isnan(self.log10_tail) else []
-        return result_repr(self, {"log10_pvalue": ("pvalue", self.pvalue)}, hidden)
+    def _rows(self) -> list[tuple[str, Any]]:
+        no_tail = math.isnan(self.log10_tail)
+        return [row for row in super()._rows() if not (no_tail and "tail" in row[0])]
+
+    def _brief(self) -> str:
+        if not self.n_decoys:
+            return "withheld"
+        return f"p-value {self.pvalue:.6g} against {self.n_decoys:,} keys"
 
 
 def decoy_test(statistic: float, decoy_statistics: npt.ArrayLike) -> DecoyResult:
-    """Compare a statistic with the same statistic, same weights, under M decoy keys.
+    """Compares a statistic with the same statistic, with the same weights, under M decoy keys.
 
     Parameters
     ----------
@@ -101,27 +99,27 @@ def decoy_test(statistic: float, decoy_statistics: npt.ArrayLike) -> DecoyResult
     Returns
     -------
     DecoyResult
-        Its p-value needs no law of the statistic, only that the tested key is as random as the
-        decoys; it cannot be below `1 / (M + 1)`. From 1,000 decoys on a fitted tail goes on from
-        there. It is a model: a generalised Pareto law whose shape is kept from below 0, so that
-        its tail never ends and is no lighter than exponential.
+        Its p-value needs no law of the statistic, only a tested key that is as random as the
+        decoys; it cannot be below `1 / (M + 1)`. From 1,000 decoys on, a fitted tail goes further.
+        That tail is a model: a generalised Pareto law whose shape is at least 0, so that the tail
+        never ends and is no lighter than exponential.
 
     Raises
     ------
     ArgumentError
-        If there is no decoy or a number is not finite.
+        If there are no decoys, or a number is not finite.
 
     Notes
     -----
-    How accurate the tail is with 1,000 decoys: where it says 0.05, the true probability was on
-    average 1.02 to 1.13 times that (at most 1.6 times, over 300 to 400 sets of decoys for each of
-    8 laws: counts of greens over 60 and 2,000 units and over text by people, Gumbel sums, sums
-    with weights of very different sizes, normal and exponential values); at 0.01 it was 0.65 to
-    1.03 times (2.1), at 0.001 0.10 to 0.96 times (3.4), and below that ever smaller, but for an
-    exponential law, at whose 1e-6 single fits were up to 23 times too small. Elsewhere it is
-    cautious: the further out, the more too large. With 100 decoys it was 1.2 to 2.8 times too small
-    on average at 0.001 and 0.0001, so it is not given; a normal law fitted to the decoys is up to
-    4.4 times too small at 0.001 where the statistic is skewed, and is not given at all.
+    Accuracy of the tail with 1,000 decoys, measured with 300 to 400 sets of decoys for each of 8
+    laws (counts of greens over 60 and 2,000 units and over human text, Gumbel sums, sums with
+    weights of very different sizes, normal and exponential values). Where it says 0.05, the true
+    probability was 1.02 to 1.13 times that on average (1.6 times at most); at 0.01, 0.65 to 1.03
+    times (2.1); at 0.001, 0.10 to 0.96 times (3.4). Further out it errs more and more on the safe
+    side, except for an exponential law, where single fits at 1e-6 were up to 23 times too small.
+    With 100 decoys it was 1.2 to 2.8 times too small on average at 0.001 and 0.0001, so it is not
+    given. A normal law fitted to the decoys is up to 4.4 times too small at 0.001 if the statistic
+    is skewed, and is not given at all.
 
     B. Phipson and G. Smyth, "Permutation p-values should never be zero", 2010; J. Pickands,
     "Statistical inference using extreme order statistics", 1975.
@@ -181,15 +179,15 @@ def _tail(statistic: float, decoys: FloatArray) -> tuple[float, float, float, fl
     else:
         y = (statistic - threshold) / scale
         log_sf = -y if shape == 0.0 else -np.log1p(shape * y) / shape
-        log10_p = float(np.log10(k / m) + log_sf / _LN10)
+        log10_p = float(np.log10(k / m) + log_sf / LN10)
     return log10_p, threshold, shape, scale, fit
 
 
 def _pareto(excess: FloatArray) -> tuple[float, float]:
     """Maximum likelihood of shape >= 0 and scale, by Grimshaw's one-dimensional profile.
 
-    For a ratio r = shape / scale the best shape is the mean of log(1 + r x); what is left is a
-    search over r >= 0, where r = 0 is the exponential law.
+    For a given ratio r = shape / scale the best shape is the mean of log(1 + r x), which leaves a
+    search over r >= 0; r = 0 is the exponential law.
     """
     from scipy.optimize import minimize_scalar
 

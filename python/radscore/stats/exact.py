@@ -1,23 +1,26 @@
-"""Exact tails of weighted sums, where they are cheap."""
+"""Exact tails of weighted sums, where they are cheap.
+
+Three ways: equal weights reduce to the plain law, few Bernoulli units are enumerated, and weights
+that are whole multiples of a unit over a short range are convolved.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from radscore.stats.laws import BernoulliLaw, DualExponentialLaw, ExponentialLaw, NullLaw
-from radscore.stats.tails import FloatArray, log_complement
+from radscore.stats.tails import LN10, FloatArray, log_complement
 
 __all__ = ["exact_log_sf"]
 
-_LN10 = 2.302585092994045684
 _ENUMERATED_UNITS = 16
 _CONVOLVED_LENGTH = 20_000
 _CONVOLVED_WEIGHTS = 64
-_SMALLEST = 1e-280  # sums of products of shares are trusted down to here
+_SMALLEST = 1e-280  # below it sums of products of shares are not trusted
 
 
 def exact_log_sf(statistic: float, w: FloatArray, law: NullLaw) -> tuple[float, str] | None:
-    """`log P(sum w (s - mean) >= statistic)` for independent scores and how, or None.
+    """`log P(sum w (s - mean) >= statistic)` for independent scores, and how; None if it is costly.
 
     A sum that misses the statistic by no more than rounding counts as reaching it.
 
@@ -26,7 +29,7 @@ def exact_log_sf(statistic: float, w: FloatArray, law: NullLaw) -> tuple[float, 
     statistic : float
         Centred, as in :func:`radscore.stats.weighted_test`.
     w : ndarray of float64, shape (n_units,)
-        None of them 0.
+        None is 0.
     law : NullLaw
         The law of one unit's score.
     """
@@ -49,15 +52,15 @@ def _equal(statistic: float, weight: float, n: int, law: NullLaw) -> tuple[float
         if weight > 0:
             count = np.ceil(total - min(slack, 0.01))
             log10 = law.log10_sf(count, n)
-        else:  # at most so many green are at least so many red
+        else:  # at most this many green is at least that many red
             count = np.floor(total + min(slack, 0.01))
             log10 = BernoulliLaw(1 - law.share).log10_sf(n - count, n)
-        return log10 * _LN10, "exact binomial tail (equal weights)"
+        return log10 * LN10, "exact binomial tail (equal weights)"
     if isinstance(law, (ExponentialLaw, DualExponentialLaw)):
-        log = np.array([law.log10_sf(total, n) * _LN10])
+        log = np.array([law.log10_sf(total, n) * LN10])
         if weight < 0:
             if total > 0 and log[0] > -1e-300:
-                return None  # the tail below is beyond the reach of the one above
+                return None  # the lower tail is too small to tell from the upper one
             log = log_complement(log)
         return float(log[0]), "exact gamma tail (equal weights)"
     return None
@@ -74,7 +77,7 @@ def _enumerated(threshold: float, w: FloatArray, law: BernoulliLaw) -> tuple[flo
 
 
 def _convolved(threshold: float, w: FloatArray, law: BernoulliLaw) -> tuple[float, str] | None:
-    """Whole multiples of a unit, of a short range: binomial laws, convolved."""
+    """Binomial laws convolved, for whole multiples of a unit over a short range."""
     unit = float(np.abs(w).min())
     whole = np.rint(w / unit)
     if (whole * unit != w).any() or np.abs(whole).sum() > _CONVOLVED_LENGTH:
@@ -89,7 +92,7 @@ def _convolved(threshold: float, w: FloatArray, law: BernoulliLaw) -> tuple[floa
     for value, count in zip(values.tolist(), counts.tolist(), strict=True):
         stretched = np.zeros(abs(value) * count + 1)
         stretched[:: abs(value)] = binom.pmf(np.arange(count + 1), count, law.mean)
-        # not by Fourier transforms: their errors are absolute
+        # no Fourier transform: its errors are absolute
         pmf = np.convolve(pmf, stretched[::-1] if value < 0 else stretched)
         lowest += min(value, 0) * count
     sums = (np.arange(len(pmf)) + lowest) * unit

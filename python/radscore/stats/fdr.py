@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
-from radscore.stats.result import result_repr
+from radscore.stats.result import Result
 
 if TYPE_CHECKING:
     from radscore.stats.tails import FloatArray
@@ -18,19 +18,19 @@ __all__ = ["FalseDiscoveryResult", "false_discovery"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class FalseDiscoveryResult:
-    """Benjamini and Hochberg's q-values.
+class FalseDiscoveryResult(Result):
+    """q-values of Benjamini and Hochberg, and what is rejected.
 
     Attributes
     ----------
     level : float
-        The share of false discoveries that was asked for.
+        The false discovery rate asked for.
     n_tests, n_rejected : int
         p-values given, and those rejected at the level.
     log10_threshold : float
-        The largest rejected log10 p-value; -inf where there is none.
+        The largest rejected log10 p-value; -inf if nothing is rejected.
     log10_pvalues, log10_qvalues : ndarray of float64
-        As given, and the adjusted ones; NaN where no p-value was given.
+        As given, and adjusted; NaN where no p-value was given.
     rejected : ndarray of bool
         Where the q-value is at most the level.
     """
@@ -48,9 +48,6 @@ class FalseDiscoveryResult:
         """10 to the power of `log10_qvalues`; underflows to 0 where the logarithm does not."""
         return np.asarray(10.0**self.log10_qvalues)
 
-    def __repr__(self) -> str:
-        return result_repr(self)
-
 
 def false_discovery(log10_pvalues: npt.ArrayLike, level: float = 0.05) -> FalseDiscoveryResult:
     """Benjamini and Hochberg's procedure on log10 p-values, which may be beyond any float.
@@ -58,9 +55,9 @@ def false_discovery(log10_pvalues: npt.ArrayLike, level: float = 0.05) -> FalseD
     Parameters
     ----------
     log10_pvalues : array of float, shape (n_documents,)
-        At most 0. NaN stands for a document without a test and stays NaN; it is not counted.
+        At most 0. NaN stands for a document without a test: it is not counted, and stays NaN.
     level : float, default 0.05
-        Between 0 and 1: the expected share of false ones among the rejected.
+        Between 0 and 1: the expected share of false discoveries among all discoveries.
 
     Returns
     -------
@@ -74,9 +71,9 @@ def false_discovery(log10_pvalues: npt.ArrayLike, level: float = 0.05) -> FalseD
     Notes
     -----
     Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", 1995; the same numbers
-    as `scipy.stats.false_discovery_control`. Valid for independent documents and for positively
-    dependent ones, as an expectation over keys: where documents share units, most keys find
-    nothing false, and an unlucky one many documents at once (`score_documents` limits that).
+    as `scipy.stats.false_discovery_control`. Valid for independent and for positively dependent
+    documents, as an expectation over keys: where documents share units, most keys find nothing
+    false, while an unlucky one finds many documents at once (`score_documents` limits that).
 
     Examples
     --------
@@ -99,7 +96,7 @@ def false_discovery(log10_pvalues: npt.ArrayLike, level: float = 0.05) -> FalseD
     adjusted = np.minimum.accumulate(adjusted[::-1])[::-1]
     log10_q = np.full_like(log10_p, np.nan)
     log10_q[order] = np.minimum(adjusted, 0.0)
-    # half an ulp of the logarithm must not turn "equal to the level" into "above"
+    # half an ulp in the logarithm must not turn "equal to the level" into "above it"
     rejected = np.zeros(len(log10_p), dtype=np.bool_)
     rejected[tested] = log10_q[tested] <= np.log10(level) + 1e-14
     return FalseDiscoveryResult(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from radscore.errors import ArgumentError
-from radscore.stats.result import result_repr
+from radscore.stats.result import Result
 from radscore.stats.tails import binomial_log_sf
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["ShareInterval", "share_interval"]
 
@@ -17,19 +21,21 @@ _ASSUMES = "given the key, units are green independently with one probability"
 
 
 @dataclass(frozen=True, repr=False)
-class ShareInterval:
-    """Clopper and Pearson's interval; inputs echoed.
+class ShareInterval(Result):
+    """Clopper and Pearson's interval, with its inputs.
 
     Attributes
     ----------
     low, high : float
-        The interval contains the share with at least the confidence level, over texts whose units
-        are green independently with that one probability (see `share_interval`).
+        The interval covers the share with at least the confidence level, over texts whose units are
+        green independently with one probability (see `share_interval`).
     share : float
         `n_green / n_scored`.
     n_green, n_scored : int
     confidence_level : float
     """
+
+    _derived: ClassVar[Mapping[str, str]] = {"assumes": "confidence_level"}
 
     low: float
     high: float
@@ -43,8 +49,8 @@ class ShareInterval:
         """The sampling model; `share_interval` says what it does not cover."""
         return _ASSUMES
 
-    def __repr__(self) -> str:
-        return result_repr(self, after={"confidence_level": ("assumes", _ASSUMES)})
+    def _brief(self) -> str:
+        return f"{self.low:.6g} to {self.high:.6g}"
 
 
 def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) -> ShareInterval:
@@ -53,7 +59,7 @@ def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) 
     Parameters
     ----------
     n_green, n_scored : int
-        `0 <= n_green <= n_scored` and at least one scored.
+        `0 <= n_green <= n_scored`, and at least one scored.
     confidence_level : float, default 0.95
         Between 0 and 1.
 
@@ -64,27 +70,27 @@ def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) 
     Raises
     ------
     ArgumentError
-        If the counts or the level are outside of that.
+        If the counts or the level are outside that range.
 
     Notes
     -----
-    What is random here is the text, not the key: given the key, each of `n_scored` distinct units
-    is taken to be green independently of the others, all with one probability, which the interval
-    covers. That is another model than the p-value's, in which the text is fixed and the key
-    random. Not covered are the luck of the key (the share of a text without a watermark is near
-    gamma over all keys, not under each), tokens that depend on each other, other texts of the same
-    source, and units with different probabilities (for whose mean it is a fair guide only).
+    The text is random here, not the key: given the key, each of `n_scored` distinct units is taken
+    to be green independently of the others, all with one probability, and the interval covers that
+    probability. The p-value has another model: there the text is fixed and the key random. The
+    interval does not cover the luck of the key (without a watermark the share is near gamma over
+    all keys, not under each one), tokens that depend on each other, other texts from the same
+    source, or units with different probabilities (for their mean it is only a fair guide).
 
-    C. Clopper and E. Pearson, "The use of confidence or fiducial limits", 1934. scipy's inverse
-    of the incomplete beta function starts the search; Newton's steps on our own binomial tail,
-    which is exact for any count, finish it.
+    C. Clopper and E. Pearson, "The use of confidence or fiducial limits", 1934. The search starts
+    from scipy's inverse of the incomplete beta function and ends with Newton steps on our own
+    binomial tail, which is exact for any count.
 
     Examples
     --------
     >>> share_interval(30, 100)
     ShareInterval
-                   low: 0.2124064205
-                  high: 0.3998146762
+                   low: 0.212406
+                  high: 0.399815
                  share: 0.3
                n_green: 30
               n_scored: 100
@@ -106,12 +112,12 @@ def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) 
 
 
 def _limit(green: int, n: int, tail: float, *, lower: bool) -> float:
-    """The share q with P(S >= green) = tail (the lower end) or P(S <= green) = tail."""
+    """The share q with P(S >= green) = tail (lower end) or P(S <= green) = tail (upper end)."""
     from scipy.special import betaincinv
 
     if lower:
         s, q = green, float(betaincinv(green, n - green + 1, tail))
-    else:  # so many are not green; q itself is sought, since 1 - q may have few digits
+    else:  # count the units that are not green; solve for q itself, since 1 - q may have few digits
         s, q = n - green, float(betaincinv(green + 1, n - green, 1.0 - tail))
     successes, trials = np.array([float(s)]), np.array([float(n)])
 

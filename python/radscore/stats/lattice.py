@@ -1,13 +1,13 @@
-"""Exact tails of weighted sums of green bits, whose weights are whole numbers.
+"""Exact tails of sums of bits with whole-number weights.
 
-The law of `S = sum_d steps[d] * Bin_d(n, share)` lives on whole numbers. Its tail is the contour
-integral of :mod:`radscore.stats.contour` over one period. Two ways to take it, both exact:
+`S = sum_d steps[d] * Bin_d(n, share)` takes whole values. Its tail is the contour integral of
+:mod:`radscore.stats.contour` over one period, which is taken in one of two ways, both exact:
 
-- *Centre*: the characteristic function of many units is negligible outside of its central bell,
-  up to where the largest step has gone half round. How large it can be outside is looked up on
-  a grid of the period, for the smallest variance that a bit has at the saddle point.
-- *Period*: else (few units, or an extreme tail, where only few values are left) the trapezoidal
-  rule over the whole period, with as many nodes as the tilted law is wide.
+- *Centre*: with many units the characteristic function is negligible outside its central bell,
+  which ends where the largest step has turned by half. How large it can be outside is looked up on
+  a grid over the period, for the smallest variance that a bit has at the saddle point.
+- *Period*: with few units, or so far out that few values are left, the trapezoidal rule over the
+  whole period, with as many nodes as the tilted law is wide.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = ["Lattice", "bernoulli_cumulants"]
 
 _CHUNK = 256
 _NEGLIGIBLE = 34.0  # minus the logarithm of what is left out
-_SWEEP_ROWS = 40  # from which on a table is worth its making
+_SWEEP_ROWS = 40  # from so many rows on, a table pays off
 _SWEEP_LENGTH = 1 << 20
 _STEP = 0.15  # of the bell's width
-_MANY = 1e4  # units, from which on logarithms are centred before they are multiplied by n
+_MANY = 1e4  # from so many units on, logarithms are centred before they are multiplied by n
 
 
 def _expm1mx(y: FloatArray) -> FloatArray:
@@ -56,8 +56,8 @@ def bernoulli_cumulants(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """`k(x) = log(1 + q (e^x - 1)) - q x` with its first two derivatives, for q = share.
 
-    All three to full relative accuracy for any x: a positive x is a negative one of the
-    opposite bit.
+    All three have full relative accuracy for any x: a positive x is a negative one of the opposite
+    bit.
     """
     y = -np.abs(x)
     e = np.expm1(y)
@@ -71,7 +71,10 @@ def bernoulli_cumulants(
 
 @dataclass(frozen=True)
 class Lattice:
-    """The law of `sum_d steps[d] * Bin_d(n, share)` with positive whole steps."""
+    """The law of `sum_d steps[d] * Bin_d(n, share)` with positive whole steps.
+
+    Many thresholds at once cost less: those of few units share one table.
+    """
 
     steps: tuple[int, ...]
     share: Fraction
@@ -101,10 +104,10 @@ class Lattice:
         return result
 
     def _sweep(self, s: FloatArray, n: FloatArray, result: FloatArray) -> None:
-        """Fill what is nan in `result` and has few units, by adding one unit after the other.
+        """Fills the NaN of `result` that have few units, by adding one unit after another.
 
-        Sums of positive numbers only, hence of full relative accuracy; where they come near the
-        smallest double the nan stays.
+        Only positive numbers are added, so the sums have full relative accuracy; NaN stays where
+        they come near the smallest double.
         """
         top = sum(self.steps)
         open_rows = np.isnan(result) & (n * top <= _SWEEP_LENGTH)
@@ -172,15 +175,15 @@ class Lattice:
         levels = np.ceil(-8.0 * np.log2(np.maximum(4.0 * smallest, 1e-30))).astype(int)
         outside = np.array([_outside(self.steps, int(level)) for level in levels])
         centre: npt.NDArray[np.bool_] = n * outside < -_NEGLIGIBLE
-        # the variances of the bits may differ much: look closer where few units are not the cause
+        # bits may differ much in variance: check again where few units are not the reason
         for i in np.flatnonzero(~centre & (n * _outside(self.steps, 0) < -_NEGLIGIBLE)):
             centre[i] = n[i] * _largest_outside(self.steps, tuple(second[i])) < -_NEGLIGIBLE
         return centre
 
     def _saddle(self, n: FloatArray, d: FloatArray, share: float, rest: float) -> FloatArray:
-        """Where `n k(t) - d t - log(1 - e^-t)` is least, or nearly: any t > 0 gives the tail."""
+        """Where `n k(t) - d t - log(1 - e^-t)` is about least; any t > 0 gives the tail."""
         k = self._k
-        # there, nearly all bits are 1, even the least likely ones
+        # at this tilt nearly all bits are 1, even the least likely ones
         last = (40.0 - np.log(share)) / k.min()
         low, high = np.zeros_like(d), np.full_like(d, last)
         spread = n * (share * rest) * (k @ k)
@@ -203,7 +206,7 @@ class Lattice:
     def _integrand(
         self, y: FloatArray, n: FloatArray, t: FloatArray, tilted: FloatArray, linear: FloatArray
     ) -> FloatArray:
-        """Real part of the integrand over its value at y = 0, times `1/(1 - e^-t)`'s ratio."""
+        """Real part of the integrand over its value at y = 0, with the pole's own ratio."""
         if n.max() < _MANY:
             product = np.ones(y.shape, dtype=np.complex128)
             phase = np.zeros_like(n)
@@ -233,7 +236,7 @@ class Lattice:
     def _period(
         self, n: float, t: float, tilted: FloatArray, linear: float, spread: float
     ) -> float:
-        # Bernstein's inequality for the tilted law; on its left the tail grows like e^(t s)
+        # Bernstein's inequality for the tilted law; to its left the tail grows like e^(t s)
         b = 2.0 * _NEGLIGIBLE / 6.0 * float(self._k.max())
         right = b + np.sqrt(b * b + 2.0 * _NEGLIGIBLE * spread)
         half = int(np.ceil((right + max(right, _NEGLIGIBLE / t)) / 2.0)) + 1
@@ -268,25 +271,25 @@ def _centred_log(q: FloatArray, angle: FloatArray) -> ComplexArray:
 
 @lru_cache(maxsize=8)
 def _grid(steps: tuple[int, ...]) -> FloatArray:
-    """`4 sin(k y / 2)^2` for y outside of the central bell, up to half a period."""
+    """`4 sin(k y / 2)^2` for y outside the central bell, up to half a period."""
     k = np.array(steps, dtype=np.float64)
     y = np.linspace(np.pi / k.max(), np.pi, 16 * int(k.max()))
     return np.asarray(4.0 * np.sin(0.5 * y[:, None] * k) ** 2)
 
 
 def _largest_outside(steps: tuple[int, ...], variances: tuple[float, ...]) -> float:
-    """Largest `log |phi(y)|` of one unit outside of the central bell, given its bits' variances."""
+    """Largest `log |phi(y)|` of one unit outside the central bell, given its bits' variances."""
     grid = _grid(steps)
     product = np.ones(len(grid))
     for d, variance in enumerate(variances):
         product *= np.maximum(1.0 - variance * grid[:, d], 1e-5)
-    # the grid may miss the summit by a little
+    # the grid may just miss the maximum
     return 0.5 * float(np.log(product.max())) * 0.97
 
 
 @lru_cache(maxsize=512)
 def _outside(steps: tuple[int, ...], level: int) -> float:
-    """The same where all bits have the variance 2^(-level/8) / 4."""
+    """The same if all bits have the variance 2^(-level/8) / 4."""
     if level > 120:
         return 0.0
     return _largest_outside(steps, (0.25 * 2.0 ** (-level / 8.0),) * len(steps))

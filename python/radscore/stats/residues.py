@@ -1,24 +1,23 @@
 """The law of a SynthID score over random keys, given how many windows have each residue.
 
-With a sampling table of 2^m entries the g-value of depth d of a window is
+With a sampling table of 2^m entries, a window's g-value at depth d is
 ``table[((r + k_d) M + 1) mod 2^m]``: r is a residue of the window's hash, which no key enters, and
-k_d the key's. So the ones of depth d over all windows are
+k_d that of the key. So the number of ones at depth d over all windows is
 
     T(k) = sum_r n_r table[((r + k) M + 1) mod 2^m],    k = k_d,
 
-n_r being the number of windows with residue r: one of 2^m numbers, all of which are known. Under
-random keys the k_d are independent and uniform, whatever the text and however many windows share a
-residue, so the law of ``sum_d a_d T(k_d)`` is a convolution of known laws. Nothing is assumed
-of the table or of the text.
+where n_r windows have residue r: one of 2^m numbers, all known. Under random keys the k_d are
+independent and uniform, whatever the text and however many windows share a residue, so the law of
+``sum_d a_d T(k_d)`` is a convolution of known laws. Nothing is assumed about table or text.
 
 How it is computed:
 
 - T is a circular correlation. Counts are split into limbs of 16 bits, whose Fourier transforms
-  round to the right integers; how far they were off is checked.
-- The tail of the convolution is taken from a tilted law (of which the statistic is about the mean),
-  so that its logarithm is accurate as far as the law goes, down to ``2^(-m depth)``.
-- Where the range of the sum is longer than a few million, or weights are real, each term is
-  rounded up to a grid: the p-value is then an upper bound. `ResidueLaw.bracket` gives a lower one.
+  round to the right integers; how far off they were is checked.
+- The tail of the convolution comes from a tilted law with its mean near the statistic, so its
+  logarithm is accurate as far as the law reaches, down to ``2^(-m depth)``.
+- If the range of the sum is longer than a few million, or weights are real, each term is rounded up
+  to a grid. The p-value is then an upper bound; `ResidueLaw.bracket` gives a lower one.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
+from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from radscore.stats.tails import FloatArray
@@ -41,22 +41,21 @@ __all__ = ["MULTIPLIER", "ResidueLaw", "shift_sums"]
 #: The factor of SynthID's linear congruential hash.
 MULTIPLIER = 6364136223846793005
 
-_LN10 = 2.302585092994045684
 _LIMB_BITS = 16
 _MOST_POINTS = 1 << 22  # of a law that is raised to a power at once
-_MANY_POINTS = 1 << 20  # where each depth has a law of its own
-_BINS = 2048  # that look for the tilt; any tilt is valid
-_PLAIN = 1e-5  # tails that need no tilt
+_MANY_POINTS = 1 << 20  # if each depth has a law of its own
+_BINS = 2048  # in the search for the tilt; any tilt is valid
+_PLAIN = 1e-5  # larger tails need no tilt
 _NOISE = 1e-14  # what Fourier transforms of probabilities may miss of a tail
 
 
 def _order(table: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
-    """Where the table is read for each value of residue plus key."""
+    """The table's entry for each value of residue plus key."""
     size = len(table)
     if size < 2 or size & (size - 1):
         raise ArgumentError(f"the table must have a power of two of entries, not {size}")
-    places: npt.NDArray[np.intp] = (np.arange(size) * (MULTIPLIER % size) + 1) % size
-    return places
+    entries: npt.NDArray[np.intp] = (np.arange(size) * (MULTIPLIER % size) + 1) % size
+    return entries
 
 
 def shift_sums(
@@ -67,7 +66,7 @@ def shift_sums(
     Parameters
     ----------
     counts : ndarray of int64, shape (size,)
-        Windows of each residue, or whole weights; the sum of their absolute values is at most 2^62.
+        Windows of each residue, or whole weights; absolute values add up to at most 2^62.
     table : ndarray of bool, shape (size,)
         The sampling table; its size is a power of two.
 
@@ -78,7 +77,7 @@ def shift_sums(
     Raises
     ------
     ArgumentError
-        If the shapes differ or the size is no power of two.
+        If the shapes differ, or the size is not a power of two.
 
     Examples
     --------
@@ -116,9 +115,14 @@ class ResidueLaw:
     sums : ndarray of int64 or float64, shape (size,)
         T(k) for each k.
     steps : tuple of int
-        What each depth weighs, above 0.
+        The weight of each depth, above 0.
     error : float
         How far real sums may be off.
+
+    Notes
+    -----
+    The first tail takes a Fourier transform or two of up to 2^22 points; further ones that need no
+    tilt are looked up.
 
     Examples
     --------
@@ -138,7 +142,7 @@ class ResidueLaw:
     def of_counts(
         cls, counts: npt.ArrayLike, table: npt.NDArray[np.bool_], steps: tuple[int, ...]
     ) -> ResidueLaw:
-        """Of windows, by their residues."""
+        """The law for windows counted by residue."""
         return cls(shift_sums(np.asarray(counts).astype(np.int64), table), steps)
 
     @classmethod
@@ -149,7 +153,7 @@ class ResidueLaw:
         table: npt.NDArray[np.bool_],
         depth: int,
     ) -> ResidueLaw:
-        """Of weights of distinct residues. T is centred: ``sum_r w_r (g_r - share)``."""
+        """The law for weights of distinct residues. T is centred: ``sum_r w_r (g_r - share)``."""
         from scipy.fft import irfft, rfft
 
         size = len(table)
@@ -163,7 +167,7 @@ class ResidueLaw:
 
     @cached_property
     def _values(self) -> tuple[npt.NDArray[Any], FloatArray]:
-        """The distinct sums over their mean (whole numbers: over one near it), and their shares."""
+        """The distinct sums less their mean (whole sums: an integer near it), and their shares."""
         values, times = np.unique(self.sums, return_counts=True)
         return values - self._centre, times / len(self.sums)
 
@@ -192,7 +196,7 @@ class ResidueLaw:
 
     @cached_property
     def _grid(self) -> tuple[float, dict[int, npt.NDArray[np.int64]], Counter[int], bool]:
-        """Step of the grid, places of each weight, depths of each weight, and if it is exact."""
+        """Step of the grid; per weight its grid points and depths; whether the grid is exact."""
         values, _ = self._values
         times = Counter(self.steps)
         length = float(values[-1] - values[0]) * sum(self.steps)
@@ -201,36 +205,36 @@ class ResidueLaw:
         step = 1.0
         if not exact:
             step = max(length / (most - 4 * len(self.steps)), 2.0 * self.error, 1e-300)
-        places: dict[int, npt.NDArray[np.int64]] = {}
+        points: dict[int, npt.NDArray[np.int64]] = {}
         for weight in times:
             if exact:
-                places[weight] = values.astype(np.int64) * weight
+                points[weight] = values.astype(np.int64) * weight
             else:
-                places[weight] = np.ceil((values + self.error) * (weight / step)).astype(np.int64)
-        return step, places, times, exact
+                points[weight] = np.ceil((values + self.error) * (weight / step)).astype(np.int64)
+        return step, points, times, exact
 
     def _tilted(self, tilt: float) -> tuple[FloatArray, float, int]:
-        """The tilted law on the grid, the logarithm of its divisor, and the place of its start."""
+        """The tilted law on the grid, the logarithm of its divisor, and its first grid point."""
         from scipy.fft import irfft, next_fast_len, rfft
 
-        step, places, times, _ = self._grid
+        step, points, times, _ = self._grid
         _, shares = self._values
-        length = 1 + sum(n * int(places[a][-1] - places[a][0]) for a, n in times.items())
-        points = next_fast_len(length, real=True)
+        length = 1 + sum(n * int(points[a][-1] - points[a][0]) for a, n in times.items())
+        size = next_fast_len(length, real=True)
         spectrum: Any = 1.0
         log_divisor, start = 0.0, 0
         for weight, n in times.items():
-            at = places[weight]
+            at = points[weight]
             mass = shares * np.exp(tilt * step * (at - at[-1]))
             divisor = float(mass.sum())
             log_divisor += n * (float(np.log(divisor)) + tilt * step * float(at[-1]))
             start += n * int(at[0])
             law = np.bincount(at - at[0], weights=mass / divisor)
-            spectrum = spectrum * rfft(law, points) ** n
-        return np.maximum(irfft(spectrum, points)[:length], 0.0), log_divisor, start
+            spectrum = spectrum * rfft(law, size) ** n
+        return np.maximum(irfft(spectrum, size)[:length], 0.0), log_divisor, start
 
     def _tilt(self, target: float) -> float:
-        """About where the tilted law has the mean `target`; from 0 on."""
+        """About where the tilted law has the mean `target`; at least 0."""
         values, shares = self._values
         low, high = float(values[0]), float(values[-1])
         width = max(high - low, 1e-300) / _BINS
@@ -259,8 +263,8 @@ class ResidueLaw:
             below, above = (middle, above) if mean(middle) < target else (below, middle)
         return float(min(above, most))
 
-    def _place(self, total: float) -> tuple[int, float]:
-        """The first place on the grid that counts, and the total over the centre."""
+    def _first_point(self, total: float) -> tuple[int, float]:
+        """The first grid point that counts, and the total less the centre."""
         step, _, _, exact = self._grid
         over = total - self._centre * sum(self.steps)
         if exact:
@@ -268,11 +272,10 @@ class ResidueLaw:
         return int(np.ceil(over / step - 1e-6)), float(over)
 
     def bracket(self, total: float) -> tuple[float, float]:
-        """log10 of a lower and an upper bound of ``P(sum >= total)``.
+        """log10 of a lower and an upper bound of ``P(sum >= total)``; the upper one is the p-value.
 
-        They are equal where the sum is a whole number of a range that needs no grid; the upper
-        one is the p-value. Neither is below the share of one choice of all keys, ``size^-depth``:
-        what was observed is one.
+        They are equal if sums are whole and their range needs no grid. Neither is below
+        ``size^-depth``, the share of a single choice of all keys: the observed one is among them.
 
         Parameters
         ----------
@@ -283,7 +286,7 @@ class ResidueLaw:
         values, _ = self._values
         if values[0] == values[-1]:
             return 0.0, 0.0
-        place, over = self._place(total)
+        point, over = self._first_point(total)
         spread = 0 if self._grid[3] else len(self.steps) + 1
         tails = self._tails
         if not tails:
@@ -292,7 +295,7 @@ class ResidueLaw:
             tails["start"] = np.array([start])
         start = int(tails["start"][0])
         logs = []
-        for at in (place + spread, place):
+        for at in (point + spread, point):
             index = at - start
             if index <= 0:
                 logs.append(0.0)
@@ -300,17 +303,18 @@ class ResidueLaw:
             tail = float(tails["plain"][index]) if index < len(tails["plain"]) else 0.0
             logs.append(float(np.log(tail)) if tail > _PLAIN else np.nan)
         if np.isnan(logs).any():
-            logs = self._far((place + spread, place), self._tilt(over))
-        low, high = (float(min(0.0, max(log, least))) / _LN10 + 0.0 for log in logs)
+            logs = self._far((point + spread, point), self._tilt(over))
+        low, high = (float(min(0.0, max(log, least))) / LN10 + 0.0 for log in logs)
         return low, high
 
-    def _far(self, places: tuple[int, int], tilt: float) -> list[float]:
+    def _far(self, points: tuple[int, int], tilt: float) -> list[float]:
+        """Logs of the tails from two grid points on, by the tilted law."""
         step, _, _, _ = self._grid
         law, log_divisor, start = self._tilted(tilt)
         logs = []
-        for place, noise in zip(places, (-_NOISE, _NOISE), strict=True):
-            first = max(place - start, 0)
-            # beyond 750 the factors underflow
+        for point, noise in zip(points, (-_NOISE, _NOISE), strict=True):
+            first = max(point - start, 0)
+            # beyond exponents of 750 the factors underflow
             last = len(law) if tilt == 0 else first + int(min(750.0 / (tilt * step), len(law))) + 1
             rest = law[first:last]
             tail = float(rest @ np.exp(-tilt * step * np.arange(len(rest)))) + noise
@@ -319,12 +323,12 @@ class ResidueLaw:
         return logs
 
     def log10_sf(self, total: float) -> float:
-        """`log10 P(sum >= total)`, or the least upper bound of it that the grid gives."""
+        """`log10 P(sum >= total)`, or the least upper bound that the grid gives."""
         return self.bracket(total)[1]
 
     @property
     def method(self) -> str:
-        """How the tail is computed, in words."""
+        """How the tail is computed, in words for a report."""
         if self._values[0][0] == self._values[0][-1] or self._grid[3]:
             return "exact tail over random keys"
         return "exact tail over random keys, rounded up to a grid"

@@ -1,46 +1,146 @@
-"""How results print: one field a line, arrays in short."""
+"""`Result`: the base of everything that a test returns.
+
+A result is a frozen dataclass. It prints as aligned rows, shows as a table in a notebook, and
+becomes plain JSON by `Result.to_dict`. A subclass says with three class variables what differs from
+"one row and one key per field"; one that summarises its fields overrides `_rows`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+import html
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-__all__ = ["result_repr"]
+__all__ = ["Evidence", "Result", "plain_value"]
 
 
-def result_repr(
-    result: Any,
-    after: Mapping[str, tuple[str, Any]] | None = None,
-    hide: Collection[str] = (),
-) -> str:
-    """Name and fields of a dataclass, aligned.
+@dataclass(frozen=True, repr=False, eq=False)
+class Result:
+    """Base class of results.
 
-    `after` adds (name, value) after a field; the fields in `hide` are left out.
+    Subclasses are decorated with ``dataclass(frozen=True, repr=False)``, and with ``eq=False`` if a
+    field is an array, which has no single truth value.
     """
-    rows: list[tuple[str, Any]] = []
-    for entry in fields(result):
-        if entry.name in hide:
-            continue
-        value = getattr(result, entry.name)
-        rows.append((entry.name, value))
-        if after and entry.name in after:
-            rows.append(after[entry.name])
-    width = max(len(name) for name, _ in rows)
-    lines = [f"  {name:>{width}}: {_short(value)}" for name, value in rows]
-    return "\n".join([type(result).__name__, *lines])
+
+    #: Properties to show and save as well, each with the field that it follows.
+    _derived: ClassVar[Mapping[str, str]] = {}
+    #: Fields that are not shown.
+    _hidden: ClassVar[tuple[str, ...]] = ()
+    #: Fields that `to_dict` leaves out.
+    _unsaved: ClassVar[tuple[str, ...]] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain JSON values.
+
+        Arrays become lists, NaN becomes None, infinities the strings ``"Infinity"`` and
+        ``"-Infinity"``, nested results dictionaries, and what JSON lacks (fractions, say) text.
+        """
+        names = (name for name in self._names() if name not in self._unsaved)
+        return {name: plain_value(getattr(self, name)) for name in names}
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def _names(self) -> list[str]:
+        """Fields in order, each followed by the properties derived from it."""
+        names = []
+        for field in fields(self):
+            names.append(field.name)
+            names += [name for name, after in self._derived.items() if after == field.name]
+        return names
+
+    def _rows(self) -> list[tuple[str, Any]]:
+        """What is shown, in order."""
+        return [(name, getattr(self, name)) for name in self._names() if name not in self._hidden]
+
+    def _brief(self) -> str:
+        """In a few words, where this is a field of another result."""
+        return type(self).__name__
+
+    def _texts(self) -> list[tuple[str, str]]:
+        """Names and texts of the rows; empty collections are left out, notes come last."""
+        rows, notes = [], []
+        for name, value in self._rows():
+            if name == "notes":
+                notes += [("note", note) for note in value]
+            elif not (isinstance(value, (tuple, dict)) and not value):
+                rows.append((name, _text(value)))
+        return rows + notes
+
+    def __repr__(self) -> str:
+        rows = self._texts()
+        width = max((len(name) for name, _ in rows), default=0)
+        lines = [f"  {name:>{width}}: {text}" for name, text in rows]
+        return "\n".join([type(self).__name__, *lines])
+
+    def _repr_html_(self) -> str:
+        """A table without colours of its own, so that it suits light and dark pages."""
+        cell = 'style="text-align: left; vertical-align: top"'
+        rows = "".join(
+            f"<tr><th {cell}>{html.escape(name)}</th><td {cell}>{html.escape(text)}</td></tr>"
+            for name, text in self._texts()
+        )
+        return f"<table><caption>{type(self).__name__}</caption><tbody>{rows}</tbody></table>"
 
 
-def _short(value: Any) -> str:
+@dataclass(frozen=True, repr=False, eq=False)
+class Evidence(Result):
+    """Base class of results that have one statistic and its p-value.
+
+    Attributes
+    ----------
+    statistic : float
+    log10_pvalue : float
+        log10 of the probability under H0 of a statistic at least as large; at most 0, NaN where no
+        p-value can be given. It never underflows.
+    """
+
+    _derived: ClassVar[Mapping[str, str]] = {"pvalue": "statistic"}
+
+    statistic: float
+    log10_pvalue: float
+
+    @property
+    def pvalue(self) -> float:
+        """10 to the power of `log10_pvalue`; underflows to 0 where the logarithm does not."""
+        return float(10.0**self.log10_pvalue)
+
+
+def plain_value(value: Any) -> Any:
+    """A value as JSON knows it: see `Result.to_dict`."""
+    if isinstance(value, Result):
+        return value.to_dict()
+    if is_dataclass(value):
+        return {field.name: plain_value(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain_value(inner) for key, inner in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return plain_value(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [plain_value(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _text(value: Any) -> str:
+    """A value as a row shows it."""
+    if isinstance(value, Result):
+        return value._brief()  # noqa: SLF001 - its own class
     if isinstance(value, np.ndarray):
         shown = np.array2string(value.ravel(), threshold=6, edgeitems=2, precision=5)
         return f"{shown} (shape {value.shape})"
     if isinstance(value, float):
-        return f"{value:.10g}"
+        return f"{value:.6g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {_text(inner)}" for key, inner in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
     return str(value)

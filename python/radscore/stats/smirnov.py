@@ -1,4 +1,4 @@
-"""The one-sided two-sample test of Kolmogorov and Smirnov, with p-values as logarithms."""
+"""The one-sided two-sample Kolmogorov-Smirnov test, with p-values as logarithms."""
 
 from __future__ import annotations
 
@@ -7,58 +7,47 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
 
 from radscore.errors import ArgumentError
-from radscore.stats.result import result_repr
+from radscore.stats.result import Evidence
+from radscore.stats.tails import LN10
 
 __all__ = ["SmirnovResult", "smirnov_test"]
 
-_LN10 = 2.302585092994045684
-#: Steps of the recursion over all paths; a second or so.
+#: Steps of the recursion over all paths: about a second.
 _MOST_STEPS = 2e7
 
 
 @dataclass(frozen=True, repr=False)
-class SmirnovResult:
-    """What `smirnov_test` found; inputs echoed.
+class SmirnovResult(Evidence):
+    """Result of `smirnov_test`.
 
     Attributes
     ----------
     statistic : float
         The largest ``F(t) - G(t)`` of the two empirical distribution functions, at least 0.
-    location : float
-        A point t where it is reached.
     log10_pvalue : float
-        0 where `statistic` is 0.
+        0 if `statistic` is 0.
+    location : float
+        A point t where the largest difference is reached.
     method : str
-        How it was computed: exactly, or by an approximation for large samples.
+        Whether the p-value is exact, or approximated for large samples.
     n_first, n_second : int
         Sizes of the samples.
     """
 
-    statistic: float
     location: float
-    log10_pvalue: float
     method: str
     n_first: int
     n_second: int
 
-    @property
-    def pvalue(self) -> float:
-        """10 to the power of `log10_pvalue`."""
-        return float(10.0**self.log10_pvalue)
-
-    def __repr__(self) -> str:
-        return result_repr(self, after={"log10_pvalue": ("pvalue", self.pvalue)})
-
 
 def smirnov_test(first: npt.ArrayLike, second: npt.ArrayLike) -> SmirnovResult:
-    """Whether the first sample lies below the second: whether its values are smaller.
+    """Tests whether the values of the first sample are smaller than those of the second.
 
     Under H0 all values are independent draws from one distribution. The p-value is exact for
-    samples of equal size, and for others up to about 4,500 values each; ties make it larger than
-    need be, never smaller.
+    samples of equal size, and for unequal sizes up to about 4,500 values each; ties can only make
+    it larger than necessary.
 
     Parameters
     ----------
@@ -72,15 +61,15 @@ def smirnov_test(first: npt.ArrayLike, second: npt.ArrayLike) -> SmirnovResult:
     Raises
     ------
     ArgumentError
-        If a sample is empty or holds what is no finite number.
+        If a sample is empty or holds a value that is not finite.
 
     Notes
     -----
     The same test as ``scipy.stats.ks_2samp(first, second, alternative="greater")``, whose p-values
-    end at 1e-308. Equal sizes: Gnedenko and Korolyuk (1951). Others: a walk over all orders of
-    the pooled sample, killed at the boundary, where the product of the sizes is at most 2e7. Large
-    ones: Hodges (1958), equation 5.3, which was at most 0.2 % too small (0.22 to 1e-3, for sizes
-    from 50 and 400,001 to 4,400 and 4,700) and ever more too large below.
+    end at 1e-308. Equal sizes: Gnedenko and Korolyuk (1951). Unequal sizes with a product of at
+    most 2e7: a walk over all orders of the pooled sample, stopped at the boundary. Larger samples:
+    Hodges (1958), equation 5.3, which was at most 0.2 % too small between 0.22 and 1e-3 (sizes from
+    50 and 400,001 to 4,400 and 4,700) and increasingly too large below.
 
     Examples
     --------
@@ -98,7 +87,12 @@ def smirnov_test(first: npt.ArrayLike, second: npt.ArrayLike) -> SmirnovResult:
     reached = max(int(excess[best]), 0)
     log, method = _log_tail(reached, m, n)
     return SmirnovResult(
-        reached / (m * n), float(points[best]), min(log, 0.0) / _LN10, method, m, n
+        statistic=reached / (m * n),
+        log10_pvalue=min(log, 0.0) / LN10,
+        location=float(points[best]),
+        method=method,
+        n_first=m,
+        n_second=n,
     )
 
 
@@ -120,7 +114,7 @@ def _log_tail(reached: int, m: int, n: int) -> tuple[float, str]:
         return float(_log_choose(2 * n, n + h) - _log_choose(2 * n, n)), "exact (equal sizes)"
     if m * n <= _MOST_STEPS:
         return _walk(reached, m, n), "exact (all orders of the pooled sample)"
-    # As an expansion for large samples; without its second term it would be too large.
+    # without its second term the expansion would be too large
     large, small = max(m, n), min(m, n)
     d = reached / (m * n)
     z = math.sqrt(m * n / (m + n)) * d
@@ -129,19 +123,21 @@ def _log_tail(reached: int, m: int, n: int) -> tuple[float, str]:
 
 
 def _log_choose(n: int, k: int) -> float:
+    from scipy.special import gammaln
+
     return float(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1))
 
 
 def _walk(reached: int, m: int, n: int) -> float:
     """Adds up the probabilities of all orders at their first step beyond the boundary.
 
-    An order of the pooled sample is a path from (0, 0) to (m, n), all equally likely: from (i, j)
-    the next value is of the first sample with probability (m - i) / (m + n - i - j). Nothing is
-    subtracted, so small probabilities are as precise as large ones, and logarithms hold them all.
+    An order of the pooled sample is a path from (0, 0) to (m, n). All are equally likely: from
+    (i, j) the next value belongs to the first sample with probability (m - i) / (m + n - i - j).
+    Nothing is subtracted, so small probabilities are as precise as large ones.
     """
     alive = np.full(m + 1, -np.inf)  # by i; j is the step less i
     alive[0] = 0.0
-    killed = -np.inf
+    stopped = -np.inf
     index = np.arange(m + 1)
     with np.errstate(divide="ignore"):
         for step in range(m + n):
@@ -161,7 +157,7 @@ def _walk(reached: int, m: int, n: int) -> float:
                 out = after[beyond]
                 top = out.max()
                 if top > -np.inf:
-                    killed = np.logaddexp(killed, top + np.log(np.exp(out - top).sum()))
+                    stopped = np.logaddexp(stopped, top + np.log(np.exp(out - top).sum()))
                 after[beyond] = -np.inf
             alive = after
-    return float(killed)
+    return float(stopped)

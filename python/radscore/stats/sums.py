@@ -5,70 +5,43 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from radscore.errors import ArgumentError
-from radscore.stats.intervals import ShareInterval, share_interval
 from radscore.stats.laws import BernoulliLaw, NullLaw
-from radscore.stats.result import result_repr
+from radscore.stats.result import Evidence
 
 __all__ = ["SumResult", "sum_test"]
 
 
 @dataclass(frozen=True, repr=False)
-class SumResult:
-    """What the plain test found; inputs echoed.
+class SumResult(Evidence):
+    """Result of `sum_test`.
 
     Attributes
     ----------
     statistic : float
         Sum of the scores of distinct units.
+    log10_pvalue : float
+        log10 of the probability under H0 of a sum at least as large.
     n_scored : int
+        Distinct units.
     expected : float
         The statistic's mean under H0.
     zscore : float
-        Distance from it in standard deviations; a summary, the p-value does not use it.
-    log10_pvalue : float
-        log10 of the probability under H0 of a sum at least as large.
+        Distance from that mean in standard deviations; a summary, not used for the p-value.
     method : str
-        How it was computed.
+        How the p-value was computed.
     law : NullLaw
+        The law of the sum under H0.
     """
 
-    statistic: float
     n_scored: int
     expected: float
     zscore: float
-    log10_pvalue: float
     method: str
     law: NullLaw
 
-    def interval(self, confidence_level: float = 0.95) -> ShareInterval | None:
-        """Interval of the green share, given the key and were units green independently.
-
-        None for other laws and where n_scored is 0; see `share_interval` for what it covers.
-        """
-        if not isinstance(self.law, BernoulliLaw) or not self.n_scored:
-            return None
-        return share_interval(int(self.statistic), self.n_scored, confidence_level)
-
-    @property
-    def pvalue(self) -> float:
-        """10 to the power of `log10_pvalue`; underflows to 0 where the logarithm does not."""
-        return float(10.0**self.log10_pvalue)
-
-    def __repr__(self) -> str:
-        after: dict[str, tuple[str, object]] = {"log10_pvalue": ("pvalue", self.pvalue)}
-        interval = self.interval()
-        if interval is not None:
-            level = 100 * interval.confidence_level
-            text = (
-                f"share {interval.low:.10g} to {interval.high:.10g} ({level:g} %, given the key, "
-                "were units green independently)"
-            )
-            after["law"] = ("interval", text)
-        return result_repr(self, after=after)
-
 
 def sum_test(statistic: float, n_scored: int, law: NullLaw) -> SumResult:
-    """Test a sum of the scores of `n_scored` distinct units against its null law.
+    """Tests a sum of the scores of `n_scored` distinct units against its null law.
 
     Parameters
     ----------
@@ -86,14 +59,21 @@ def sum_test(statistic: float, n_scored: int, law: NullLaw) -> SumResult:
     Raises
     ------
     ArgumentError
-        If `n_scored` is negative, or more are green than scored.
+        If `n_scored` is negative, or more units are green than were scored.
 
     Examples
     --------
     >>> from fractions import Fraction
-    >>> result = sum_test(300, 1000, BernoulliLaw(Fraction(8000, 32000)))
-    >>> print(round(result.log10_pvalue, 6), round(result.interval().low, 4))
-    -3.713116 0.2717
+    >>> sum_test(300, 1000, BernoulliLaw(Fraction(8000, 32000)))
+    SumResult
+         statistic: 300
+            pvalue: 0.00019359
+      log10_pvalue: -3.71312
+          n_scored: 1,000
+          expected: 250
+            zscore: 3.65148
+            method: exact binomial tail
+               law: BernoulliLaw(share=Fraction(1, 4))
     """
     if n_scored != int(n_scored):
         raise ArgumentError(f"n_scored must be a whole number, not {n_scored}")
@@ -102,15 +82,15 @@ def sum_test(statistic: float, n_scored: int, law: NullLaw) -> SumResult:
     expected = n_scored * law.mean
     spread = (n_scored * law.variance) ** 0.5
     if isinstance(law, BernoulliLaw) and statistic != int(statistic):
-        raise ArgumentError(f"a number of green units is whole, not {statistic}")
+        raise ArgumentError(f"a number of green units must be whole, not {statistic}")
     if isinstance(law, BernoulliLaw) and not 0 <= statistic <= n_scored:
         raise ArgumentError(f"n_green must be from 0 to n_scored={n_scored}, not {statistic}")
     return SumResult(
         statistic=statistic,
+        log10_pvalue=log10_pvalue,
         n_scored=n_scored,
         expected=expected,
         zscore=(statistic - expected) / spread if spread else 0.0,
-        log10_pvalue=log10_pvalue,
         method=law.method,
         law=law,
     )

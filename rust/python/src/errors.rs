@@ -1,10 +1,10 @@
-//! The one map from errors of the core to Python's exceptions, and the one way to run detached.
+//! The map from errors of the core to Python's exceptions, and the way to run without the interpreter.
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::False;
 use pyo3::{PyClass, PyRef, PyRefMut};
-use radscore_core::{Error, Result};
+use radscore_core::{Check, Error, Result};
 
 mod classes {
     #![allow(missing_docs)]
@@ -50,8 +50,8 @@ pub fn is_ours(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<classes::RadscoreError>(py)
 }
 
-/// An empty vector with room for `factors` (their product) values; a `MemoryError` that says what is
-/// too large where there is none.
+/// An empty vector with room for as many values as the product of `factors`; a `MemoryError` that says
+/// what is too large if there is no room.
 pub fn reserve<T>(what: &str, factors: &[(usize, &str)]) -> PyResult<Vec<T>> {
     let mut out = Vec::new();
     let length = factors
@@ -73,7 +73,7 @@ pub fn reserve<T>(what: &str, factors: &[(usize, &str)]) -> PyResult<Vec<T>> {
     }
 }
 
-/// Mutable access to an object; an `ArgumentError` while another call on it has not ended.
+/// Mutable access to an object; an `ArgumentError` while another call uses it.
 pub fn borrow_mut<'py, T>(object: &Bound<'py, T>, what: &str) -> PyResult<PyRefMut<'py, T>>
 where
     T: PyClass<Frozen = False>,
@@ -88,16 +88,16 @@ pub fn borrow<'py, T: PyClass>(object: &Bound<'py, T>, what: &str) -> PyResult<P
 
 fn busy(what: &str) -> PyErr {
     argument_error(format!(
-        "the {what} is busy: another call on it (of a thread, or that a signal interrupted) has \
-         not ended"
+        "the {what} is busy: another call on it, from a thread or interrupted by a signal, has not \
+         ended"
     ))
 }
 
-/// Runs `work` without holding the interpreter. The function that `work` gets lets Python's signal
-/// handlers run, and fails once one of them raised; that exception is what is raised here then.
+/// Runs `work` without holding the interpreter. Its interrupt check lets Python's signal handlers run,
+/// and fails once one of them has raised; then that exception is raised here.
 pub fn detached<R: Send>(
     py: Python<'_>,
-    work: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<R> + Send,
+    work: impl FnOnce(&mut Check<'_>) -> Result<R> + Send,
 ) -> PyResult<R> {
     detached_unless(py, |_| Ok(()), work)
 }

@@ -11,13 +11,11 @@ use numpy::{
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use radscore_core::key::PADDING;
 use radscore_core::schemes::registry::{self, Params, Value};
 use radscore_core::schemes::{
-    Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
+    Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores, windows_per_check,
 };
-use radscore_core::threads::Pool;
-use radscore_core::{Error, Result};
+use radscore_core::{Error, PADDING, Pool, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -191,7 +189,7 @@ impl Scheme {
         let rows = windows.check("windows", width)?;
         let mut words = reserve::<u64>(what, &[(rows, "windows"), (2, "words")])?;
         let ids = windows.read(py, "windows", scheme)?;
-        let slice = slice_len([scheme].into_iter());
+        let slice = windows_per_check([scheme].into_iter());
         let words = watch.detached(py, |check| {
             let mut values = Vec::new();
             for ids in ids.chunks(slice * width) {
@@ -351,7 +349,7 @@ impl Scheme {
     /// Whether distinct windows are always distinct units.
     #[getter]
     fn unit_is_window(&self) -> bool {
-        self.scheme().unit_is_window()
+        self.scheme().unit_kind() == UnitKind::Window
     }
 
     /// Whether distinct windows are distinct units under this key.
@@ -486,7 +484,7 @@ impl Scheme {
         let scheme = self.watched(py, &watch);
         let ids = windows.read(py, "windows", scheme.as_ref())?;
         let words = watch.detached(py, |check| {
-            patient_scores(scheme.as_ref(), &ids, Pool::shared(), check)
+            interruptible_scores(scheme.as_ref(), &ids, Pool::shared(), check)
         })?;
         Ok(match self.scheme().score_kind() {
             ScoreKind::Green => {
@@ -512,7 +510,7 @@ impl Scheme {
         py: Python<'py>,
         windows: Rows<'py>,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        if self.scheme().unit_is_window() {
+        if self.scheme().unit_kind() == UnitKind::Window {
             return Err(to_py(Error::Argument(
                 "units: the unit of this scheme is the window itself".into(),
             )));

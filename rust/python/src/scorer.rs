@@ -8,14 +8,11 @@ use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use radscore_core::dedup::rule::Rule;
-use radscore_core::input::windows::PromptRole;
-use radscore_core::io::files;
-use radscore_core::io::records::{Reader, put_u64};
 use radscore_core::score::weighted::Combine;
 use radscore_core::score::{options::Options, tally};
 use radscore_core::scorer::outofcore::Limits;
 use radscore_core::spill::shard_file::UnitFile;
-use radscore_core::{Result, scorer};
+use radscore_core::{PromptRole, Reader, Result, put_u64, scorer};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -408,7 +405,7 @@ impl Scorer {
             put_u64(&mut payload, header.len() as u64);
             payload.extend_from_slice(header);
             payload.extend(inner.state()?);
-            files::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
+            radscore_core::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
         })
     }
 
@@ -418,7 +415,8 @@ impl Scorer {
         path: PathBuf,
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let read = || -> Result<(Vec<u8>, Vec<u8>)> {
-            let payload = files::read_file(&path, STATE_MAGIC, STATE_VERSION, "scorer state")?;
+            let payload =
+                radscore_core::read_file(&path, STATE_MAGIC, STATE_VERSION, "scorer state")?;
             let mut reader = Reader::new(&payload);
             let length = reader.u64()? as usize;
             let header = reader.take(length)?.to_vec();

@@ -1,1 +1,1 @@
-"""Layouts of corpora: one module each."""
+"""The layouts radscore reads, one module each with a `FORMAT`; registered in `corpus.registry`."""

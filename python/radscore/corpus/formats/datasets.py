@@ -1,12 +1,14 @@
-"""Data sets of the library `datasets`: objects, and saved folders whose rows a list picks.
+"""Data sets of the library `datasets`: objects, and the folders that it saves.
 
-A folder without such a list is read as the Arrow files that its state.json names; the library is
-needed for neither. Of an object only the wanted columns are read, in its own order of rows.
+A saved folder is read as the Arrow files that its state.json lists, unless a list of indices picks
+its rows; the library is needed for neither. Of an object only the wanted columns are read, in its
+own order of rows.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,97 +19,160 @@ import numpy.typing as npt
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
+    InputOptionError,
+    Locations,
     Position,
     Problems,
     Reader,
-    Where,
-    count_parts,
-    damage_named,
     even_edges,
-    place,
+    location,
+    n_shards,
+    reading,
 )
-from radscore.corpus.formats.columns import MAX_ROWS, ColumnReader, MappedFile, open_arrow
+from radscore.corpus.format import Known, Preview, Source
+from radscore.corpus.formats import arrow
+from radscore.corpus.readers.columns import MAX_ROWS, ColumnReader, MappedFile, open_arrow
+from radscore.corpus.readers.listing import listed_file, read_index
 from radscore.corpus.records import Fields, RecordColumns
-from radscore.corpus.sources import Source
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["dataset_names", "dataset_reader", "dataset_rows", "object_source"]
+    from radscore.corpus.format import Codec, Options, Record
+
+__all__ = ["FORMAT"]
+
+_STATE = "state.json"
 
 
-def object_source(dataset: Any) -> Source:
-    """A source of a `Dataset` or `IterableDataset`.
+class Datasets(arrow.Arrow):
+    """Saved folders and objects; Arrow files as well, so that format="arrow" finds folders too."""
 
-    Raises
-    ------
-    ArgumentError
-        If it is neither of them.
-    """
-    kind = type(dataset).__name__
-    if kind in ("DatasetDict", "IterableDatasetDict"):
-        splits = ", ".join(map(repr, dataset))
-        raise ArgumentError(f"a {kind} holds several data sets; give one of them: {splits}")
-    if kind == "Dataset":
-        path = Path(f"Dataset({dataset._fingerprint})")  # noqa: SLF001 - it has no public name
-        # nbytes of a table is that of its buffers, also where rows are picked of them.
-        return Source(path, "datasets", None, int(dataset.data.nbytes), 0, (), dataset)
-    if hasattr(dataset, "skip") and hasattr(dataset, "iter"):
-        name = getattr(dataset.info, "dataset_name", None) or "unnamed"
-        return Source(Path(f"{kind}({name})"), "datasets", None, 0, 0, (), dataset)
-    raise ArgumentError(f"a Dataset or IterableDataset can be read, not {kind}")
+    name = "datasets"
+    title = "Hugging Face data sets"
+    files = "a folder of `save_to_disk`"
+    content = (
+        "the Arrow files that `state.json` lists, in its order; a list of picked rows is followed"
+    )
+    documents = "one per row"
+    remarks = "cache files that `map` leaves beside them are not read"
+
+    suffixes = ()
+    magic = ()
+    not_data = frozenset({_STATE})
+    data_in_sides = True
+    position_key = "row"
+
+    def folder_sources(self, folder: Path, names: set[str]) -> list[Source] | None:
+        """The Arrow files in the order of the rows; one source if a list of indices picks rows."""
+        if _STATE not in names:
+            return None
+        index = folder / _STATE
+        state = read_index(index, required=any(".arrow" in name for name in names))
+        if not isinstance(state, dict) or not isinstance(state.get("_data_files"), list):
+            return None
+        data = _listed(index, state["_data_files"])
+        indices = _listed(index, state.get("_indices_data_files") or [])
+        if not indices:
+            return [Source.of_file(path, arrow.FORMAT, entry=state) for path in data]
+        source = Source.of_file(index, self, sides=(*data, *indices), entry=state)
+        return [replace(source, size=sum(path.stat().st_size for path in data))]
+
+    def takes_object(self, value: object) -> bool:
+        """Objects of the library, which is not imported for that."""
+        return type(value).__module__.partition(".")[0] == "datasets"
+
+    def object_source(self, value: Any) -> Source:
+        """A `Dataset` or an `IterableDataset`."""
+        kind = type(value).__name__
+        if kind in ("DatasetDict", "IterableDatasetDict"):
+            splits = ", ".join(map(repr, value))
+            raise ArgumentError(f"a {kind} holds several data sets; give one of them: {splits}")
+        if kind == "Dataset":
+            path = Path(f"Dataset({value._fingerprint})")  # noqa: SLF001 - it has no public name
+            # nbytes of a table counts its buffers, even if rows are picked from them.
+            size = int(value.data.nbytes)
+            return Source(path, self, None, size, 0, dataset=value)
+        if hasattr(value, "skip") and hasattr(value, "iter"):
+            name = getattr(value.info, "dataset_name", None) or "unnamed"
+            return Source(Path(f"{kind}({name})"), self, None, 0, 0, dataset=value)
+        raise ArgumentError(f"a Dataset or IterableDataset can be read, not {kind}")
+
+    def source(self, path: Path, codec: Codec | None) -> Source:  # noqa: ARG002 - never
+        """None of a single file."""
+        raise InputOptionError(f"{path}: format 'datasets' is a folder with a state.json")
+
+    def preview(self, source: Source) -> Preview:
+        """The names of the columns; of untyped records, those of the first."""
+        if source.is_file:
+            names = _SavedReader(source, None, Problems("raise")).names
+        else:
+            names = source.dataset.column_names
+            if names is None:
+                names = list(next(iter(source.dataset), ()))
+        return Preview(list(names), str(source.path))
+
+    def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - rows are rows
+        """The number of rows, except of a stream."""
+        return Known(None, _n_rows(source))
+
+    def open(self, source: Source, options: Options, problems: Problems) -> Reader:
+        """Reads Arrow tables if the columns are typed, else records."""
+        assert options.fields is not None
+        dataset = source.dataset
+        if source.is_file:
+            return _SavedReader(source, options.fields, problems)
+        if hasattr(dataset, "data"):
+            return _TableReader(source, options.fields, problems)
+        if dataset.features is not None:
+            return _StreamReader(source, options.fields, problems)
+        return _ExamplesReader(source, options.fields, problems)
+
+    def records(self, source: Source) -> Iterator[Record]:
+        """None: prompts and answers are read from files."""
+        raise ArgumentError(f"{source.path}: prompts and answers cannot be read from a data set")
 
 
-def dataset_names(source: Source) -> list[str]:
-    """The names of the columns."""
-    if isinstance(source.entry, dict):
-        return _SavedReader(source, None, Problems("raise")).names
-    names = source.entry.column_names
-    if names is None:  # as a generator's: its first record tells
-        record = next(iter(source.entry), None)
-        names = [] if record is None else list(record)
-    return list(names)
+FORMAT = Datasets()
 
 
-def dataset_rows(source: Source) -> int | None:
-    """How many rows there are, where that is known without reading."""
-    if isinstance(source.entry, dict):
+def _listed(index: Path, entries: list[Any]) -> list[Path]:
+    names = (entry.get("filename") if isinstance(entry, dict) else None for entry in entries)
+    return [listed_file(index, name) for name in names]
+
+
+def _n_rows(source: Source) -> int | None:
+    """How many rows there are, if that is known without reading."""
+    if source.is_file:
         return _SavedReader(source, None, Problems("raise")).n_rows
-    if not hasattr(source.entry, "__len__"):
+    if not hasattr(source.dataset, "__len__"):
         return None
-    n_rows: int = len(source.entry)
+    n_rows: int = len(source.dataset)
     return n_rows
 
 
-def dataset_reader(source: Source, fields: Fields, problems: Problems) -> Reader:
-    """Reads a data set, by Arrow tables where its columns are typed."""
-    if isinstance(source.entry, dict):
-        return _SavedReader(source, fields, problems)
-    if hasattr(source.entry, "data"):
-        return _TableReader(source, fields, problems)
-    if source.entry.features is not None:
-        return _StreamReader(source, fields, problems)
-    return _ExamplesReader(source, fields, problems)
+#: Rows that are asked of a stream at once.
+_STREAM_ROWS = 1000
 
 
 class _TableReader(ColumnReader):
-    """Reads a `Dataset`: slices of its table, mapped where the library maps it."""
+    """Reads a `Dataset`: slices of its table, which are mapped if the library maps it."""
 
     def edges(self, size: int) -> Iterator[Position]:
         """Rows (``row``)."""
-        return _even_rows(self._source, len(self._source.entry), size)
+        return _even_rows(self._source, len(self._source.dataset), size)
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The rows after `position` (``row`` rows)."""
-        dataset, fields = self._source.entry, self.fields
+        dataset, fields = self._source.dataset, self.fields
         self._check_names(list(dataset.column_names))
         wanted = dataset.select_columns(fields.names).with_format("arrow")
         n_rows, start = len(wanted), position.get("row", 0)
         last = n_rows if end is None else end["row"]
         step = _rows_a_batch(fields, int(wanted.data.nbytes), len(wanted.data))
         while start < last:
-            with damage_named(self._source.path):
+            with reading(self._source.path):
                 table = wanted[start : min(start + step, last)]
             for batch in table.to_batches():
                 after = start + batch.num_rows
@@ -121,11 +186,11 @@ class _StreamReader(ColumnReader):
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:  # noqa: ARG002 - it has no edges
         """The rows after `position` (``row`` rows)."""
-        dataset, fields = self._source.entry, self.fields
+        dataset, fields = self._source.dataset, self.fields
         self._check_names(list(dataset.column_names or dataset.features))
         start = position.get("row", 0)
         wanted = dataset.select_columns(fields.names).skip(start).with_format("arrow")
-        for table in wanted.iter(batch_size=_ROWS):
+        for table in wanted.iter(batch_size=_STREAM_ROWS):
             for batch in table.to_batches():
                 after = start + batch.num_rows
                 yield self._chunk(batch, start, {"row": after}, 0)
@@ -133,10 +198,7 @@ class _StreamReader(ColumnReader):
 
 
 class _ExamplesReader(Reader):
-    """Reads an `IterableDataset` of records that are typed nowhere, one by one."""
-
-    cuts = False
-    sound = False
+    """Reads an `IterableDataset` of untyped records, one by one."""
 
     def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
         self._source = source
@@ -147,12 +209,12 @@ class _ExamplesReader(Reader):
         """The records after `position` (``row`` records)."""
         columns = RecordColumns(self._fields)
         number = position.get("row", 0)
-        # Not `skip`, which some sources of records lack.
-        for record in islice(iter(self._source.entry), number, None):
+        # Not `skip`, which some data sets lack.
+        for record in islice(iter(self._source.dataset), number, None):
             values = {name: _plain(value) for name, value in record.items()}
             flaw = columns.add(values, number)
             if flaw is not None:
-                self._problems.record(place(self._source.path, number, "row"), flaw)
+                self._problems.record(location(self._source.path, number, "row"), flaw)
             number += 1
             if columns.full:
                 yield self._chunk(columns, number)
@@ -160,31 +222,29 @@ class _ExamplesReader(Reader):
         yield self._chunk(columns, number)
 
     def _chunk(self, columns: RecordColumns, number: int) -> Chunk:
-        where = Where(self._source.path, np.array(columns.numbers, dtype=np.int64), "row")
+        numbers = np.array(columns.numbers, dtype=np.int64)
+        locations = Locations(self._source.path, numbers, "row")
         prompts = None if columns.prompt is None else columns.prompt.documents()
         documents, from_text = columns.main.documents(), columns.main.from_text
-        return Chunk(documents, prompts, where, {"row": number}, 0, from_text)
-
-
-_ROWS = 1000
+        return Chunk(documents, prompts, locations, {"row": number}, 0, from_text)
 
 
 def _plain(value: Any) -> Any:
-    """Arrays and tensors as lists."""
+    """A value, with arrays and tensors as lists."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _rows_a_batch(fields: Fields, size: int, n_rows: int) -> int:
-    """About `batch_tokens` tokens of rows, by the size of all."""
+    """Rows of about `batch_tokens` tokens, by the size of all."""
     return int(min(max(fields.batch_tokens * 4 * max(n_rows, 1) // max(size, 1), 1), MAX_ROWS))
 
 
 def _even_rows(source: Source, n_rows: int, size: int) -> Iterator[Position]:
-    return ({"row": row} for row in even_edges(n_rows, count_parts(source.size, size)))
+    return ({"row": row} for row in even_edges(n_rows, n_shards(source.size, size)))
 
 
 class _SavedReader(ColumnReader):
-    """Reads the rows that the list of a saved folder picks, in its order."""
+    """Reads the rows that the list of a saved folder picks, in the order of the list."""
 
     def __init__(self, source: Source, fields: Fields | None, problems: Problems) -> None:
         super().__init__(source, fields, problems)
@@ -202,7 +262,7 @@ class _SavedReader(ColumnReader):
 
     def _read(self, path: Path) -> list[Any]:
         """The record batches of a file; their values stay in it."""
-        with damage_named(path):
+        with reading(path):
             mapped = MappedFile(path, 0, path.stat().st_size)
             stream = self._stack.enter_context(mapped.stream())
             reader = self._stack.enter_context(open_arrow(stream))
@@ -237,7 +297,7 @@ class _SavedReader(ColumnReader):
 
         column = indices.column(0)
         if not pa.types.is_integer(column.type) or column.null_count:
-            raise DamagedFileError(f"{self._source.sides[-1]}: holds no list of rows")
+            raise DamagedFileError(f"{self._source.sides[-1]}: does not hold a list of rows")
         rows: npt.NDArray[Any] = column.to_numpy()
         total = int(self._starts[-1])
         wrong = np.flatnonzero((rows < 0) | (rows >= total))
@@ -248,7 +308,7 @@ class _SavedReader(ColumnReader):
         return rows.astype(np.int64)
 
     def _take(self, rows: npt.NDArray[np.int64]) -> Any:
-        """Some rows, in their order: of one record batch after the other, then put in order."""
+        """Some rows: taken from one record batch after the other, then put in order."""
         import pyarrow as pa
 
         owners = np.searchsorted(self._starts, rows, side="right") - 1
@@ -260,7 +320,7 @@ class _SavedReader(ColumnReader):
             parts.append(batch.take(pa.array(inside)))
         back = np.empty(len(rows), dtype=np.int64)
         back[order] = np.arange(len(rows))
-        with damage_named(self._source.path):
+        with reading(self._source.path):
             table = pa.Table.from_batches(parts).combine_chunks()
         rows_in_order: Any = pa.array(back)
         return table.to_batches()[0].take(rows_in_order)

@@ -1,8 +1,8 @@
 """datatrove's `.ds` files (also nanotron's Nanosets): bare ids, an index and a line of metadata.
 
 ``X.ds`` holds uint16 or uint32 ids, ``X.ds.index`` the end of each document in tokens (uint64, no
-header), ``X.ds.metadata`` three lines of which the first ends in ``|<bytes an id>`` and the second
-is the number of tokens. Both side files are optional. ``X.ds.loss`` is not read.
+header), ``X.ds.metadata`` three lines: the first ends in ``|<bytes per id>``, the second is the
+number of tokens. Both side files are optional. ``X.ds.loss`` is not read.
 """
 
 from __future__ import annotations
@@ -12,23 +12,76 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus.base import DamagedFileError, InputOptionError, damage_named
-from radscore.corpus.formats.tokens import BIN_DTYPES, TokenLayout, map_ids, whole_ids
-from radscore.corpus.sources import side_file
+from radscore.corpus.base import DamagedFileError, reading
+from radscore.corpus.readers.ids import (
+    IdFormat,
+    TokenLayout,
+    check_given,
+    dtype_by_end,
+    headerless,
+    map_ids,
+    n_ids,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
 
-__all__ = ["datatrove_layout"]
+__all__ = ["FORMAT"]
 
 _BY_SIZE: dict[int, np.dtype[Any]] = {2: np.dtype("<u2"), 4: np.dtype("<u4")}
 _END = np.dtype("<u8")
 
 
+class Datatrove(IdFormat):
+    """Ids whose index and metadata lie beside them, or not."""
+
+    name = "datatrove"
+    title = "datatrove, nanotron"
+    files = "`.ds`"
+    content = "uint16 or uint32, by `.ds.metadata` or `.ds.index`, else `--dtype`"
+    documents = "by `.ds.index`, else at `--eod`"
+
+    suffixes = (".ds",)
+    headerless = True
+    side_names = ("{name}.index", "{name}.metadata", "{name}.loss")
+
+    def side_files(self, path: Path) -> tuple[Path, ...]:
+        """The index and the metadata; losses are not read."""
+        return super().side_files(path)[:2]
+
+    def tells_dtype(self, source: Source) -> bool:
+        """If there is a side file."""
+        return bool(source.sides)
+
+    def layout(self, source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
+        """By the side files, which must fit each other and the file."""
+        path = source.path
+        index, metadata = self.side_files(path)
+        has_index = index in source.sides
+        ends, last = _index(index) if has_index else (None, 0)
+        if metadata in source.sides:
+            kind = _dtype(metadata, source)
+            check_given(source, metadata, kind, dtype)
+        elif has_index:
+            kind = dtype_by_end(source, index, last, _BY_SIZE, dtype)
+        else:
+            why = f"neither {metadata.name} nor {index.name} tells the dtype; "
+            return headerless(source, dtype, why)
+        total = n_ids(source, kind)
+        if has_index and last != total:
+            raise DamagedFileError(
+                f"{index}: its last document ends at token {last}, but {path.name} has {total}"
+            )
+        return TokenLayout(path, kind, 0, total, ends=ends, index=index if has_index else None)
+
+
+FORMAT = Datatrove()
+
+
 class _IndexFile:
-    """Ends of documents, mapped piece by piece."""
+    """Ends of documents, mapped block by block."""
 
     def __init__(self, path: Path, n_documents: int) -> None:
         self._path = path
@@ -43,66 +96,25 @@ class _IndexFile:
         return found.astype(np.int64)
 
 
-def datatrove_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
-    """Where the ids and the documents of a `.ds` file lie.
-
-    Raises
-    ------
-    CorpusError
-        If the side files do not fit the file, or nothing tells the dtype.
-    """
-    path = source.path
-    index, metadata = side_file(path, ".index"), side_file(path, ".metadata")
-    size, n_tokens = _metadata(metadata) if metadata in source.sides else (None, None)
-    ends, last = _index(index) if index in source.sides else (None, None)
-    if n_tokens is not None and size is not None and n_tokens * size != source.size:
-        raise DamagedFileError(
-            f"{metadata}: says {n_tokens} ids of {size} bytes, but {path.name} has {source.size} "
-            "bytes"
-        )
-    if size is None and last == source.size == 0:  # a shard without a token: any dtype will do
-        return TokenLayout(path, dtype or _BY_SIZE[2], 0, 0, ends=ends, index=index)
-    if size is None and last is not None:
-        size = source.size // last if last else 0
-        if size not in _BY_SIZE or size * last != source.size:
-            raise DamagedFileError(
-                f"{index}: its last document ends at token {last}, which does not fit the "
-                f"{source.size} bytes of {path.name}"
-            )
-    if size is None and dtype is None:
-        raise InputOptionError(
-            f"{path}: neither {metadata.name} nor {index.name} tells the dtype of its ids; give "
-            f"it with dtype= ({', '.join(BIN_DTYPES)})"
-        )
-    if size is not None and dtype is not None and dtype.itemsize != size:
-        teller = index if n_tokens is None else metadata
-        raise InputOptionError(
-            f"{path}: dtype= says {dtype.name}, but {teller.name} says {size} bytes an id"
-        )
-    kind = dtype if size is None else _BY_SIZE[size]
-    assert kind is not None
-    total = whole_ids(source, kind)
-    if ends is not None and (last or 0) != total:
-        raise DamagedFileError(
-            f"{index}: its last document ends at token {last or 0}, but {path.name} has {total}"
-        )
-    return TokenLayout(path, kind, 0, total, ends=ends, index=None if ends is None else index)
-
-
-def _metadata(path: Path) -> tuple[int, int]:
-    """Bytes an id, and number of ids."""
-    with damage_named(path), path.open("rb") as file:
+def _dtype(path: Path, source: Source) -> np.dtype[Any]:
+    """The dtype that the metadata tells; its number of ids must fit the file."""
+    with reading(path), path.open("rb") as file:
         lines = file.read(1 << 16).splitlines()
     try:
         size, n_tokens = int(lines[0].rpartition(b"|")[2]), int(lines[1])
     except (IndexError, ValueError):
         raise DamagedFileError(
-            f"{path}: not the metadata of a .ds file: no line tokenizer|bytes an id, and one with "
-            "the number of ids"
+            f"{path}: not the metadata of a .ds file: no line tokenizer|bytes per id followed by "
+            "one with the number of ids"
         ) from None
     if size not in _BY_SIZE or n_tokens < 0:
         raise DamagedFileError(f"{path}: says {n_tokens} ids of {size} bytes; ids have 2 or 4")
-    return size, n_tokens
+    if n_tokens * size != source.size:
+        raise DamagedFileError(
+            f"{path}: says {n_tokens} ids of {size} bytes, but {source.path.name} has "
+            f"{source.size} bytes"
+        )
+    return _BY_SIZE[size]
 
 
 def _index(path: Path) -> tuple[_IndexFile, int]:
@@ -110,7 +122,8 @@ def _index(path: Path) -> tuple[_IndexFile, int]:
     size = path.stat().st_size
     if size % _END.itemsize:
         raise DamagedFileError(
-            f"{path}: {size} bytes are no whole number of {_END.itemsize}-byte ends: is it cut?"
+            f"{path}: {size} bytes are not a whole number of {_END.itemsize}-byte ends; "
+            "is it cut off?"
         )
     index = _IndexFile(path, size // _END.itemsize)
     return index, int(index.ends(index.n_documents - 1, 1)[0]) if index.n_documents else 0

@@ -1,8 +1,8 @@
 """Token files of dolma and OLMo: headerless `.npy`, and a table of the documents beside it.
 
-``X.npy`` is no numpy file: bare ids, uint16 unless the tool was told otherwise. The rows of
-``X.csv.gz`` are ``start,end,id,src,loc`` of each document, in tokens. The table tells the dtype:
-its last end times the bytes of an id is the size of the file.
+``X.npy`` is not a numpy file but bare ids, uint16 by default. The rows of ``X.csv.gz`` are
+``start,end,id,src,loc`` of each document, in tokens. The table tells the dtype: its last end times
+the bytes per id is the size of the file.
 """
 
 from __future__ import annotations
@@ -16,17 +16,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus.base import DamagedFileError, InputOptionError, damage_named
-from radscore.corpus.formats.tokens import BIN_DTYPES, TokenLayout, whole_ids
-from radscore.corpus.sources import side_file
+from radscore.corpus.base import DamagedFileError, reading
+from radscore.corpus.formats import npy
+from radscore.corpus.readers.ids import (
+    EndsInMemory,
+    IdFormat,
+    TokenLayout,
+    dtype_by_end,
+    headerless,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Source
 
-__all__ = ["dolma_layout"]
+__all__ = ["FORMAT"]
 
 _BY_SIZE: dict[int, np.dtype[Any]] = {
     1: np.dtype("u1"),
@@ -36,50 +42,42 @@ _BY_SIZE: dict[int, np.dtype[Any]] = {
 }
 
 
-class _Table:
-    """Ends of documents, in memory: 8 bytes a document."""
+class Dolma(IdFormat):
+    """Headerless ids with a table of the documents."""
 
-    def __init__(self, ends: npt.NDArray[np.int64]) -> None:
-        self._ends = ends
-        self.n_documents = len(ends)
+    name = "dolma"
+    title = "dolma, OLMo"
+    files = "headerless `.npy` with `.csv.gz`"
+    content = "ids of the width that the table's last end tells"
+    documents = "by the table"
+    remarks = "without a table: `--dtype` and `--eod`"
 
-    def ends(self, first: int, count: int) -> npt.NDArray[np.int64]:
-        """Ends, in tokens, of the documents from `first`, at most `count` of them."""
-        return self._ends[first : first + count]
+    suffixes = (".npy",)
+    suffix_suffices = False
+    headerless = True
+    side_names = ("{stem}.csv.gz",)
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """By the table, if it is not a numpy file after all."""
+        return not head.startswith(npy.MAGIC) and self.side_files(path)[0].exists()
+
+    def tells_dtype(self, source: Source) -> bool:
+        """If there is a table."""
+        return bool(source.sides)
+
+    def layout(self, source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
+        """By the table, which must fit the file."""
+        (table,) = self.side_files(source.path)
+        if table not in source.sides:
+            return headerless(source, dtype, f"there is no {table.name}; ")
+        ends = _read_table(table)
+        total = int(ends[-1]) if len(ends) else 0
+        told = dtype_by_end(source, table, total, _BY_SIZE, dtype)
+        kind = told if dtype is None else dtype
+        return TokenLayout(source.path, kind, 0, total, ends=EndsInMemory(ends), index=table)
 
 
-def dolma_layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
-    """Where the ids and the documents of a headerless `.npy` lie.
-
-    Raises
-    ------
-    CorpusError
-        If the table is damaged or does not fit the file, or nothing tells the dtype.
-    """
-    path, table = source.path, side_file(source.path, ".csv.gz")
-    if table not in source.sides:
-        if dtype is None:
-            raise InputOptionError(
-                f"{path}: there is no {table.name} to tell the dtype of its ids; give it with "
-                f"dtype= ({', '.join(BIN_DTYPES)})"
-            )
-        return TokenLayout(path, dtype, 0, whole_ids(source, dtype))
-    ends = _read_table(table)
-    total = int(ends[-1]) if len(ends) else 0
-    if total == source.size == 0:  # a shard without a token: any dtype will do
-        return TokenLayout(path, dtype or _BY_SIZE[2], 0, 0, ends=_Table(ends), index=table)
-    size = source.size // total if total else 0
-    if size not in _BY_SIZE or size * total != source.size:
-        raise DamagedFileError(
-            f"{table}: its last document ends at token {total}, which does not fit the "
-            f"{source.size} bytes of {path.name}"
-        )
-    if dtype is not None and dtype.itemsize != size:
-        raise InputOptionError(
-            f"{path}: dtype= says {dtype.name}, but {table.name} says {size} bytes an id"
-        )
-    kind = _BY_SIZE[size] if dtype is None else dtype
-    return TokenLayout(path, kind, 0, total, ends=_Table(ends), index=table)
+FORMAT = Dolma()
 
 
 def _read_table(path: Path) -> npt.NDArray[np.int64]:
@@ -90,7 +88,7 @@ def _read_table(path: Path) -> npt.NDArray[np.int64]:
         try:
             start, stop = int(cells[0]), int(cells[1])
         except (IndexError, ValueError):
-            raise DamagedFileError(f"{path}:{number}: no row of start,end,id,src,loc") from None
+            raise DamagedFileError(f"{path}:{number}: not a row start,end,id,src,loc") from None
         if start != end or stop < start or stop >= 2**62:
             raise DamagedFileError(
                 f"{path}:{number}: the document runs from token {start} to {stop}, but the one "
@@ -102,10 +100,10 @@ def _read_table(path: Path) -> npt.NDArray[np.int64]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells of a packed table."""
+    """Line numbers and cells of a compressed table."""
     import pyarrow as pa
 
-    with damage_named(path), ExitStack() as stack:
+    with reading(path), ExitStack() as stack:
         stream: Any = stack.enter_context(pa.input_stream(str(path), compression="gzip"))
         text = io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
         rows = csv.reader(stack.enter_context(text))

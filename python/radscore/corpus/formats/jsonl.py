@@ -1,4 +1,4 @@
-"""JSON lines, also compressed: one record a line."""
+"""JSON lines, also compressed: one record per line."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ import numpy as np
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
+    Locations,
     Position,
     Problems,
+    Reader,
     SkipReport,
-    Where,
-    count_parts,
-    damage_named,
     even_edges,
-    place,
+    location,
+    n_shards,
+    reading,
 )
+from radscore.corpus.format import Format, Preview
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.errors import CorpusError
 
@@ -31,24 +33,106 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Options, Record, Source
 
-__all__ = ["JsonLinesReader", "first_record"]
+__all__ = ["FORMAT", "JsonLinesReader"]
 
 _BLOCK = 1 << 22
-# Where a packed file breaks off, the block that is being unpacked is lost: so a small one.
-_PACKED_BLOCK = 1 << 16
-#: A longer line is a bad record: what is expected of memory must not depend on the input.
+# Small, since a cut-off file loses the block that is being decompressed.
+_COMPRESSED_BLOCK = 1 << 16
+#: A longer line is a bad record: memory must not depend on the input.
 MAX_LINE = 1 << 28
+_TOO_LONG = "the line is longer than {} bytes"
+# Lines that are searched for the first good record.
+_PREVIEW_LINES = 1000
+# Where a sample begins, the rest of a line of at most this length is skipped.
+_MAX_SKIPPED = 1 << 24
 
 
-class JsonLinesReader:
+class JsonLines(Format):
+    """Lines of JSON objects."""
+
+    name = "jsonl"
+    title = "JSON lines"
+    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`"
+    content = "a field with text, or with a list of ids"
+    documents = "one per line"
+    remarks = "a broken line is named; `--on-error skip` counts it and continues"
+
+    suffixes = (".jsonl", ".ndjson", ".json")
+    magic = (b"{",)
+    codecs = ("gzip", "zstd")
+    # JSON that lies beside data sets and tokenizers.
+    not_data = frozenset(
+        {
+            "config.json",
+            "dataset_dict.json",
+            "dataset_info.json",
+            "dataset_infos.json",
+            "special_tokens_map.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        }
+    )
+    takes_any_suffix = True
+
+    def preview(self, source: Source) -> Preview:
+        """The first good record among the first lines, else what is wrong with the first."""
+        first_flaw = ""
+        with _Stream(source) as stream:
+            for number, (line, _) in enumerate(stream.lines(0), start=1):
+                if number > _PREVIEW_LINES:
+                    break
+                if not line or line.isspace():
+                    continue
+                where = location(source.path, number, "line")
+                record, flaw = _parse(line, first=number == 1)
+                if isinstance(record, dict):
+                    return Preview(list(record), where, record)
+                reason = flaw or "a record must be a JSON object"
+                first_flaw = first_flaw or f"{where}: {reason}"
+        return Preview(None, first_flaw)
+
+    def open(self, source: Source, options: Options, problems: Problems) -> Reader:
+        """Reads nothing yet."""
+        assert options.fields is not None
+        return JsonLinesReader(source, options.fields, problems)
+
+    def records(self, source: Source) -> Iterator[Record]:
+        """The record of every line that is not blank."""
+        with _Stream(source) as stream:
+            for number, (line, _) in enumerate(stream.lines(0), start=1):
+                where = location(source.path, number, "line")
+                if line is None:
+                    yield where, None, _TOO_LONG.format(MAX_LINE)
+                elif line and not line.isspace():
+                    yield where, *_parse(line, first=number == 1)
+
+    def positions(self, source: Source, options: Options, shares: list[float]) -> list[Position]:
+        """Beginnings of lines; the beginning only of a compressed file."""
+        if source.codec is not None:
+            return super().positions(source, options, shares)
+        return [_line_after(source, int(share * source.size)) for share in shares]
+
+
+FORMAT = JsonLines()
+
+
+def _line_after(source: Source, byte: int) -> Position:
+    """The beginning of the first line after a byte."""
+    if byte == 0:
+        return {}
+    with reading(source.path), source.path.open("rb") as file:
+        file.seek(byte)
+        rest = file.readline(_MAX_SKIPPED)
+    return {"line": 1, "byte": byte + len(rest)} if rest.endswith(b"\n") else {}
+
+
+class JsonLinesReader(Reader):
     """Reads JSON lines of text or token ids as a stream, never a whole file."""
 
-    #: End-of-document ids inside of a record are not looked for here.
-    cuts = False
-    #: Lines are bad one by one; a packed file may break off, but has no edges.
-    sound = True
+    #: Lines are bad one by one; a compressed file may be cut off, but has no edges.
+    fails_early = True
 
     def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
         self._source = source
@@ -56,14 +140,14 @@ class JsonLinesReader:
         self._problems = problems
 
     def edges(self, size: int) -> Iterator[Position]:
-        """Beginnings of lines (``byte``); to count them, all before would have to be read."""
+        """Beginnings of lines (``byte``), not counted: that would read all lines before them."""
         path, total, byte = self._source.path, self._source.size, 0
-        with damage_named(path), path.open("rb") as file:
-            for edge in even_edges(total, count_parts(total, size)):
-                if edge <= byte:  # inside of a line that was passed
+        with reading(path), path.open("rb") as file:
+            for edge in even_edges(total, n_shards(total, size)):
+                if edge <= byte:  # inside a line that has been passed
                     continue
                 file.seek(edge - 1)
-                while (part := file.readline(_BLOCK)) and not part.endswith(b"\n"):
+                while (block := file.readline(_BLOCK)) and not block.endswith(b"\n"):
                     pass
                 byte = file.tell()
                 if byte >= total:
@@ -71,14 +155,14 @@ class JsonLinesReader:
                 yield {"byte": byte}
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
-        """The documents after `position` (``line`` lines and ``byte`` bytes of unpacked text).
+        """The documents after `position` (``line`` lines and ``byte`` uncompressed bytes).
 
-        Without ``line``, lines before it are counted when the place of a line is asked for.
+        Without ``line``, the lines before it are counted when a location is asked for.
         """
         if self._fields.encoder is None:
             yield from map(self._chunk, self._cuts(position, end))
             return
-        # The tokenizer works on all cores, and needs not wait for the next records to be parsed.
+        # The tokenizer uses all cores, and need not wait for the next records to be parsed.
         error: BaseException | None = None
         cuts = self._cuts(position, end)
         pending: Future[Chunk] | None = None
@@ -87,7 +171,7 @@ class JsonLinesReader:
                 cut = None
                 try:
                     cut = next(cuts, None)
-                except CorpusError as raised:  # only after what stands before it
+                except CorpusError as raised:  # raised after the records before it
                     error = raised
                 if pending is not None:
                     after = self._problems.take()
@@ -116,7 +200,7 @@ class JsonLinesReader:
                 byte += length
                 if flaw is not None:
                     at = number if before is None else before() + number
-                    self._problems.record(place(path, at, "line"), flaw)
+                    self._problems.record(location(path, at, "line"), flaw)
                 if columns.full:
                     after = _position(number, byte, before)
                     yield _Cut(columns, after, before, stream.tell(), self._problems.take())
@@ -127,12 +211,12 @@ class JsonLinesReader:
     def _chunk(self, cut: _Cut) -> Chunk:
         columns = cut.columns
         numbers = np.array(columns.numbers, dtype=np.int64)
-        where = Where(self._source.path, numbers, "line", cut.before)
+        locations = Locations(self._source.path, numbers, "line", cut.before)
         prompts = None if columns.prompt is None else columns.prompt.documents()
         return Chunk(
             columns.main.documents(),
             prompts,
-            where,
+            locations,
             cut.position,
             cut.bytes_read,
             columns.main.from_text,
@@ -146,7 +230,7 @@ class _Cut:
 
     columns: RecordColumns
     position: Position
-    #: Counts the lines before the first, where they are not known.
+    #: Counts the lines before the first, if they are not known.
     before: Callable[[], int] | None
     bytes_read: int
     skipped: SkipReport
@@ -157,9 +241,9 @@ def _position(number: int, byte: int, before: Callable[[], int] | None) -> Posit
 
 
 def _lines(path: Path, stop: int) -> int:
-    """Lines in the first `stop` bytes of a file that is not packed."""
+    """Lines in the first `stop` bytes of an uncompressed file."""
     count = 0
-    with damage_named(path), path.open("rb", buffering=0) as file:
+    with reading(path), path.open("rb", buffering=0) as file:
         while stop and (block := file.read(min(stop, _BLOCK))):
             count += block.count(b"\n")
             stop -= len(block)
@@ -167,17 +251,17 @@ def _lines(path: Path, stop: int) -> int:
 
 
 def _take(columns: RecordColumns, line: bytes | None, number: int, *, first: bool) -> str | None:
-    """Adds the record of a line, if there is one; or says what is wrong with it."""
+    """Appends the record of a line, if there is one, or returns its flaw."""
     if line is None:
-        return f"the line is longer than {MAX_LINE} bytes"
+        return _TOO_LONG.format(MAX_LINE)
     if not line or line.isspace():
         return None
-    record, flaw = parse(line, first=first)
+    record, flaw = _parse(line, first=first)
     return columns.add(record, number) if flaw is None else flaw
 
 
 class _Stream:
-    """The unpacked bytes of a file, by lines."""
+    """The uncompressed bytes of a file, by lines."""
 
     def __init__(self, source: Source) -> None:
         self._path = source.path
@@ -187,7 +271,7 @@ class _Stream:
     def __enter__(self) -> Self:
         import pyarrow as pa
 
-        with damage_named(self._path):
+        with reading(self._path):
             self._file: BinaryIO = self._stack.enter_context(self._path.open("rb", buffering=0))
             self._stream: Any = self._file
             if self._codec is not None:
@@ -208,46 +292,48 @@ class _Stream:
             self._file.seek(start)
             return
         while start > 0:
-            block = self._stream.read(min(start, _PACKED_BLOCK))
+            block = self._stream.read(min(start, _COMPRESSED_BLOCK))
             if not block:
-                raise DamagedFileError(f"{self._path}: the file ends before where it was left")
+                raise DamagedFileError(
+                    f"{self._path}: the file ends before the point to continue from"
+                )
             start -= len(block)
 
     def lines(self, start: int) -> Iterator[tuple[bytes | None, int]]:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
-        with damage_named(self._path):
+        with reading(self._path):
             self._skip(start)
-        size = _BLOCK if self._codec is None else _PACKED_BLOCK
-        parts: list[bytes] = []  # of the line that has not ended yet
+        size = _BLOCK if self._codec is None else _COMPRESSED_BLOCK
+        pieces: list[bytes] = []  # of the line that has not ended yet
         length = 0
         while True:
-            with damage_named(self._path):
+            with reading(self._path):
                 block = self._stream.read(size)
             if not block:
                 break
             begin = 0
             while (end := block.find(b"\n", begin)) >= 0:
                 length += end + 1 - begin
-                parts.append(block[begin:end])
-                yield (b"".join(parts) if length <= MAX_LINE else None), length
-                parts, length, begin = [], 0, end + 1
+                pieces.append(block[begin:end])
+                yield (b"".join(pieces) if length <= MAX_LINE else None), length
+                pieces, length, begin = [], 0, end + 1
             length += len(block) - begin
             if length <= MAX_LINE:
-                parts.append(block[begin:])
+                pieces.append(block[begin:])
             else:
-                parts = []
+                pieces = []
         if length:
-            yield (b"".join(parts) if length <= MAX_LINE else None), length
+            yield (b"".join(pieces) if length <= MAX_LINE else None), length
 
 
-def parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
-    """The record of a line, or what is wrong with it."""
+def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
+    """The record of a line, or its flaw."""
     try:
         text = line.decode("utf-8-sig" if first else "utf-8")
     except UnicodeDecodeError as error:
         return None, f"not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x})"
     if first and text.lstrip().startswith("["):
-        return None, "this is a JSON array; radscore reads JSON lines, one record a line"
+        return None, "this is a JSON array; radscore reads JSON lines, one record per line"
     try:
         return json.loads(text), None
     except json.JSONDecodeError as error:
@@ -256,23 +342,3 @@ def parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
         return None, "not a record: the JSON is nested too deeply"
     except ValueError as error:  # integers of thousands of digits
         return None, f"not JSON: {error}"
-
-
-def first_record(source: Source, limit: int = 1000) -> tuple[dict[str, Any] | None, str]:
-    """The first good record among the first `limit` lines of a file, and its place.
-
-    Where there is none: None, and what is wrong with the first line ("" for an empty file).
-    """
-    first_flaw = ""
-    with _Stream(source) as stream:
-        for number, (line, _) in enumerate(stream.lines(0), start=1):
-            if number > limit:
-                break
-            if not line or line.isspace():
-                continue
-            at = place(source.path, number, "line")
-            record, flaw = parse(line, first=number == 1)
-            if isinstance(record, dict):
-                return record, at
-            first_flaw = first_flaw or f"{at}: {flaw or 'a record must be a JSON object'}"
-    return None, first_flaw

@@ -1,9 +1,9 @@
 """litdata's chunks, ``chunk-R-I[.zstd].bin``, listed by an index.json.
 
-A chunk is a count, the places of the items and the items. Of a chunk made for its TokensLoader the
-items are bare ids, which are mapped as they lie. Else an item begins with the sizes of its leaves;
-rows of plain values lie as an Arrow file at the end of the chunk instead. Items may be packed one
-by one, by frames of many, or the whole chunk at once.
+A chunk is a count, the offsets of the items and the items. In a chunk made for litdata's
+TokensLoader the items are bare ids, which are mapped. Otherwise an item begins with the sizes of
+its leaves; rows of plain values lie as an Arrow file at the end of the chunk instead. Items may be
+compressed one by one, in frames of many, or as a whole chunk.
 """
 
 from __future__ import annotations
@@ -18,34 +18,39 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, Problems, Reader
-from radscore.corpus.formats.columns import ArrowReader
-from radscore.corpus.formats.items import (
+from radscore.corpus.format import Known, Preview, Scale, Source
+from radscore.corpus.formats.arrow import ArrowReader
+from radscore.corpus.readers.ids import EndsInMemory, TokenLayout, TokenReader, map_ids
+from radscore.corpus.readers.items import (
     Bytes,
+    Decoder,
+    ItemFormat,
     ItemReader,
     Leaf,
     Shard,
+    decompressed,
     held_shard,
     mapped_shard,
     plain_ids,
     read_offsets,
-    unpacked,
 )
-from radscore.corpus.formats.tokens import TokenLayout, TokenReader, map_ids
+from radscore.corpus.readers.listing import listed_file, shortened
 from radscore.corpus.records import Fields
+from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-    from radscore.corpus.sources import Source
+    from radscore.corpus.format import Codec, Options
 
-__all__ = ["litdata_counts", "litdata_is_bare", "litdata_names", "litdata_reader"]
+__all__ = ["FORMAT"]
 
-_ANY = np.dtype(np.uint8)
+_BYTE = np.dtype(np.uint8)
 _ROWS_MAGIC = b"LDARW01\0"
 _FRAMES_MAGIC = b"LDFZ01\0\0"
 _FRAMES = struct.Struct("<8sHHIII")
 _FRAME = struct.Struct("<IIQII")
-# Of the library's lists of dtypes, which only grow at their ends, those of integers.
+# The integers in the library's lists of dtypes, which only grow at their ends.
 _OF_TORCH: dict[int, np.dtype[Any]] = {
     11: np.dtype("u1"),
     12: np.dtype("i1"),
@@ -67,18 +72,105 @@ _OF_NUMPY: dict[int, np.dtype[Any]] = {
     6: np.dtype("<u4"),
     7: np.dtype("<u8"),
 }
-#: The name of the only leaf of items that are no records.
+#: The name of the only leaf of items that are not records.
 _ONLY = "item"
 
 
-def litdata_names(source: Source) -> list[str] | None:
-    """The names of an item's leaves; None where an item is one value."""
+class Litdata(ItemFormat):
+    """Chunks of bare ids, or of records; only the index says which."""
+
+    name = "litdata"
+    title = "litdata"
+    files = "`chunk-*.bin`, listed by `index.json`"
+    content = "bare ids, tensors, arrays, text or rows; compressed in any of litdata's ways"
+    documents = "one per item"
+
+    suffixes = (".bin",)
+    suffix_suffices = False
+    codecs = ("zstd",)
+    items = "the items of chunks"
+
+    def recognises(self, path: Path, head: bytes) -> bool:  # noqa: ARG002 - ids may be anything
+        """By the index."""
+        return self.listed_source(path) is not None
+
+    def needs_index(self, names: set[str]) -> bool:
+        """Whether there are chunks."""
+        return any(name.startswith("chunk-") and name.endswith(".bin") for name in names)
+
+    def listed(self, index: Path, content: dict[str, Any]) -> list[Source] | None:
+        """The chunks."""
+        chunks, config = content.get("chunks"), content.get("config")
+        if not isinstance(chunks, list) or not isinstance(config, dict):
+            return None
+        return [_source(index, chunk, config) for chunk in chunks]
+
+    def has_fields(self, source: Source) -> bool:
+        """Whether an item has several leaves."""
+        return _names(source) is not None
+
+    def preview(self, source: Source) -> Preview:
+        """The names of an item's leaves."""
+        return Preview(_names(source) or [], str(source.path))
+
+    def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
+        """What the index says."""
+        return _counts(source)
+
+    def scale(self, source: Source, options: Options) -> Scale | None:  # noqa: ARG002
+        """Items; none of a compressed chunk."""
+        items = _counts(source).n_documents
+        if items is None or source.codec is not None:
+            return None
+        return Scale("document" if _is_bare(source) else "item", items)
+
+    def open(self, source: Source, options: Options, problems: Problems) -> Reader:
+        """Reads the header, and all of a chunk that is compressed as a whole."""
+        fields, names = options.fields, _names(source)
+        leaves = _leaves(source, [_ONLY] if names is None else names)
+        tail = b""
+        if source.codec is None and source.size > 20:
+            tail = map_ids(source.path, _BYTE, source.size - 12, 12).tobytes()
+        if tail.endswith(_ROWS_MAGIC):
+            if names is None or fields is None:
+                raise DamagedFileError(f"{source.path}: holds rows, but the index names no fields")
+            return _RowsReader(source, fields, problems, int.from_bytes(tail[:4], "little"))
+        shard = _shard(source)
+        if _is_bare(source):
+            return _bare_reader(source, shard, leaves[0], options)
+        wanted = fields if names is not None else Fields(_ONLY, None, None, options.batch_tokens)
+        if wanted is None:
+            raise DamagedFileError(f"{source.path}: holds other items than the files before it")
+        return ItemReader(source, shard, leaves, wanted, problems)
+
+
+FORMAT = Litdata()
+
+
+def _source(index: Path, chunk: Any, config: dict[str, Any]) -> Source:
+    """The chunk that an entry of the index lists."""
+    if not isinstance(chunk, dict):
+        raise CorpusError(f"{index}: damaged index: a chunk is {shortened(chunk)}")
+    if config.get("encryption"):
+        raise InputOptionError(f"{index}: the chunks are encrypted; write them without encryption")
+    path = listed_file(index, chunk.get("filename"))
+    whole = config.get("compression_level") in (None, "", "chunk") and config.get("compression")
+    name = str(config.get("compression")).partition(":")[0]
+    # Rows of plain values are compressed inside the file, so its name decides.
+    codec: Codec | None = "zstd" if whole and f".{name}" in path.suffixes[:-1] else None
+    if codec is not None and name != "zstd":
+        raise CorpusError(f"{index}: unknown compression {shortened(name)}")
+    return Source.of_file(path, FORMAT, codec, sides=(index,), entry=(chunk, config))
+
+
+def _names(source: Source) -> list[str] | None:
+    """The names of an item's leaves; None if an item is one value."""
     _, config = _entry(source)
     try:
         spec = json.loads(config["data_spec"])[1]
         children = spec["children_spec"]
         if any(child["children_spec"] for child in children):
-            raise InputOptionError(f"{source.sides[0]}: items in items are not read")
+            raise InputOptionError(f"{source.sides[0]}: nested items are not supported")
         if not children and spec["type"] is None:
             return None
         if str(spec["type"]).rpartition(".")[2] in ("dict", "OrderedDict", "defaultdict"):
@@ -94,39 +186,11 @@ def litdata_names(source: Source) -> list[str] | None:
         ) from None
 
 
-def litdata_counts(source: Source) -> tuple[int | None, int | None]:
-    """Tokens and items of a chunk, where the index says them."""
+def _counts(source: Source) -> Known:
+    """Tokens and items of a chunk, if the index says them."""
     chunk, _ = _entry(source)
     dim, size = chunk.get("dim"), chunk.get("chunk_size")
-    return dim if isinstance(dim, int) else None, size if isinstance(size, int) else None
-
-
-def litdata_reader(
-    source: Source, eod: int | None, batch_tokens: int, fields: Fields | None, problems: Problems
-) -> Reader:
-    """Reads one chunk.
-
-    Raises
-    ------
-    CorpusError
-        If the chunk is damaged, does not fit its index, or holds neither ids nor text.
-    """
-    names = litdata_names(source)
-    leaves = _leaves(source, [_ONLY] if names is None else names)
-    tail = b""
-    if source.codec is None and source.size > 20:
-        tail = map_ids(source.path, _ANY, source.size - 12, 12).tobytes()
-    if tail.endswith(_ROWS_MAGIC):
-        if names is None or fields is None:
-            raise DamagedFileError(f"{source.path}: rows of which the index names no fields")
-        return _RowsReader(source, fields, problems, int.from_bytes(tail[:4], "little"))
-    shard = _shard(source)
-    if litdata_is_bare(source):
-        return _bare_reader(source, shard, leaves[0], eod, batch_tokens)
-    wanted = fields if names is not None else Fields(_ONLY, None, None, batch_tokens)
-    if wanted is None:
-        raise DamagedFileError(f"{source.path}: other items than in the files before")
-    return ItemReader(source, shard, leaves, wanted, problems)
+    return Known(dim if isinstance(dim, int) else None, size if isinstance(size, int) else None)
 
 
 def _entry(source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -138,12 +202,12 @@ def _entry(source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
     return chunk, config
 
 
-def litdata_is_bare(source: Source) -> bool:
-    """Whether the items are ids and nothing else, not even their size."""
+def _is_bare(source: Source) -> bool:
+    """Whether an item is ids and nothing else, not even its size."""
     chunk, config = _entry(source)
     if "item_loader" in config:
         return bool(config["item_loader"] == "TokensLoader")
-    return chunk.get("dim") is not None  # what other loaders leave empty
+    return chunk.get("dim") is not None  # other loaders leave it empty
 
 
 def _leaves(source: Source, names: list[str]) -> tuple[Leaf, ...]:
@@ -155,32 +219,37 @@ def _leaves(source: Source, names: list[str]) -> tuple[Leaf, ...]:
 
 
 def _decoder(kind: str) -> Any:
-    name, _, code = kind.partition(":")
+    """What decodes the values of a leaf; None if they are neither ids nor text."""
+    name = kind.partition(":")[0]
     if name == "str":
         return "text"
     if name == "tensor":
         return _with_shape(">", _OF_TORCH)
     if name == "numpy":
         return _with_shape("<", _OF_NUMPY)
-    tables = {"no_header_tensor": _OF_TORCH, "no_header_numpy": _OF_NUMPY}
-    dtype = tables.get(name, {}).get(int(code) if code.isdigit() else -1)
+    dtype = _headerless_dtype(kind)
     return None if dtype is None else plain_ids(dtype)
 
 
-def _with_shape(
-    order: str, dtypes: dict[int, np.dtype[Any]]
-) -> Callable[[Bytes], tuple[npt.NDArray[Any] | None, str | None]]:
-    """Reads arrays of several dimensions, of which one may be larger than 1."""
+def _headerless_dtype(kind: str) -> np.dtype[Any] | None:
+    """The dtype of values that are stored as their bytes alone."""
+    name, _, code = kind.partition(":")
+    tables = {"no_header_tensor": _OF_TORCH, "no_header_numpy": _OF_NUMPY}
+    return tables.get(name, {}).get(int(code) if code.isdigit() else -1)
+
+
+def _with_shape(order: str, dtypes: dict[int, np.dtype[Any]]) -> Decoder:
+    """Decodes arrays of any rank, of which one dimension may be larger than 1."""
 
     def decode(data: Bytes) -> tuple[npt.NDArray[Any] | None, str | None]:
         words = np.frombuffer(data[: len(data) // 4 * 4].tobytes(), f"{order}u4")
         if len(words) < 2 or len(words) < 2 + int(words[1]):
-            return None, "an array that is cut inside of its header"
+            return None, "an array that is cut off inside its header"
         dtype, rank = dtypes.get(int(words[0])), int(words[1])
         shape = words[2 : 2 + rank].tolist()
         values = data[8 + 4 * rank :].tobytes()
         if dtype is None:
-            return None, "an array of no integers"
+            return None, "not an array of integers"
         if math.prod(shape) != max(shape, default=1):
             return None, f"an array of shape {shape}; token ids have one dimension"
         if math.prod(shape) * dtype.itemsize != len(values):
@@ -191,29 +260,29 @@ def _with_shape(
 
 
 def _shard(source: Source) -> Shard:
-    """The items of a chunk, however they are packed."""
+    """The items of a chunk, however they are compressed."""
     path, (chunk, config) = source.path, _entry(source)
     size = chunk.get("chunk_bytes")
     if not isinstance(size, int) or size < 0:
         raise DamagedFileError(f"{source.sides[0]}: says {size!r} bytes of {path.name}")
     if source.codec is not None:
-        data = unpacked(source, map_ids(path, _ANY, 0, source.size), size)
+        data = decompressed(source, map_ids(path, _BYTE, 0, source.size), size)
         shard = held_shard(data, read_offsets(path, data, len(data), 0))
     else:
         if source.size != size:
             raise DamagedFileError(
-                f"{path}: has {source.size} bytes, but {source.sides[0].name} says {size}: is it "
-                "cut?"
+                f"{path}: has {source.size} bytes, but {source.sides[0].name} says {size}; is it "
+                "cut off?"
             )
-        head = map_ids(path, _ANY, 0, min(_FRAMES.size, size))
+        head = map_ids(path, _BYTE, 0, min(_FRAMES.size, size))
         if head[:8].tobytes() == _FRAMES_MAGIC:
             shard = _framed(source, head.tobytes())
         else:
             count = int.from_bytes(head[:4].tobytes(), "little")
-            data = map_ids(path, _ANY, 0, min(8 + 4 * count, size))
+            data = map_ids(path, _BYTE, 0, min(8 + 4 * count, size))
             shard = mapped_shard(path, read_offsets(path, data, size, 0))
             if config.get("compression_level") == "sample" and config.get("compression"):
-                shard = Shard(shard.offsets, shard.read, packed=True)
+                shard = Shard(shard.offsets, shard.read, compressed=True)
     count = len(shard.offsets) - 1
     if chunk.get("chunk_size") != count:
         raise DamagedFileError(
@@ -225,7 +294,7 @@ def _shard(source: Source) -> Shard:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Items that are packed together."""
+    """Items `first` to `last`, compressed together: `packed` bytes from `begin`, to `size`."""
 
     first: int
     last: int
@@ -235,23 +304,24 @@ class _Frame:
 
 
 def _framed(source: Source, head: bytes) -> Shard:
+    """Items in frames; reading some decompresses only their frames."""
     path = source.path
     if len(head) < _FRAMES.size:
-        raise DamagedFileError(f"{path}: cut inside of its header")
+        raise DamagedFileError(f"{path}: cut off inside its header")
     _, version, _, count, _, n_frames = _FRAMES.unpack(head)
     start = _FRAMES.size + 4 * (count + 1)
     end = start + _FRAME.size * n_frames
     if version != 1 or end > source.size:
         raise DamagedFileError(
-            f"{path}: frames of version {version}, {count} items in {n_frames}; only version 1 is "
-            "read, or the file is cut"
+            f"{path}: frames of version {version}, {count} items in {n_frames}: the file is cut "
+            "off, or not of version 1"
         )
-    data = map_ids(path, _ANY, 0, end).tobytes()
+    data = map_ids(path, _BYTE, 0, end).tobytes()
     offsets = np.frombuffer(data[_FRAMES.size : start], "<u4").astype(np.int64)
     frames: list[_Frame] = []
     item = 0
-    for place in range(start, end, _FRAME.size):
-        first, items, begin, packed, size = _FRAME.unpack_from(data, place)
+    for entry in range(start, end, _FRAME.size):
+        first, items, begin, packed, size = _FRAME.unpack_from(data, entry)
         fits = first == item and items > 0 and first + items <= count
         if not fits or begin < end or begin + packed > source.size:
             raise DamagedFileError(f"{path}: its table of frames is damaged at frame {len(frames)}")
@@ -261,52 +331,37 @@ def _framed(source: Source, head: bytes) -> Shard:
     if item != count or offsets[0] != 0 or [frame.size for frame in frames] != sizes:
         raise DamagedFileError(f"{path}: its table of frames does not fit its {count} items")
     if (np.diff(offsets) < 0).any():
-        raise DamagedFileError(f"{path}: the places of its items decrease")
+        raise DamagedFileError(f"{path}: the offsets of its items decrease")
 
     def read(first: int, last: int) -> Bytes:
         inside = [frame for frame in frames if frame.last > first and frame.first < last]
-        parts = [
-            unpacked(source, map_ids(path, _ANY, frame.begin, frame.packed), frame.size)
+        blocks = [
+            decompressed(source, map_ids(path, _BYTE, frame.begin, frame.packed), frame.size)
             for frame in inside
         ]
-        data = np.concatenate(parts) if parts else np.empty(0, np.uint8)
+        data = np.concatenate(blocks) if blocks else np.empty(0, np.uint8)
         begin = int(offsets[inside[0].first]) if inside else 0
         return data[offsets[first] - begin : offsets[last] - begin]
 
     return Shard(offsets, read)
 
 
-class _Places:
-    """The items as documents of a file of ids."""
-
-    def __init__(self, offsets: npt.NDArray[np.int64], size: int) -> None:
-        self._ends: npt.NDArray[np.int64] = (offsets[1:] - offsets[0]) // size
-        self.n_documents = len(self._ends)
-
-    def ends(self, first: int, count: int) -> npt.NDArray[np.int64]:
-        """Ends, in tokens, of the documents from `first`, at most `count` of them."""
-        return self._ends[first : first + count]
-
-
-def _bare_reader(
-    source: Source, shard: Shard, leaf: Leaf, eod: int | None, batch_tokens: int
-) -> Reader:
-    tables = {"no_header_tensor": _OF_TORCH, "no_header_numpy": _OF_NUMPY}
-    name, _, code = leaf.encoding.partition(":")
-    dtype = tables.get(name, {}).get(int(code) if code.isdigit() else -1)
+def _bare_reader(source: Source, shard: Shard, leaf: Leaf, options: Options) -> Reader:
+    """Reads the items as documents of a file of ids."""
+    dtype = _headerless_dtype(leaf.encoding)
     if dtype is None:
         raise DamagedFileError(f"{source.path}: its items are {leaf.encoding!r}, not token ids")
     offsets = shard.offsets
     wrong = np.flatnonzero((offsets - offsets[0]) % dtype.itemsize)
     if len(wrong):
         raise DamagedFileError(
-            f"{source.path}: item {int(wrong[0]) - 1} is no whole number of {dtype.name} ids"
+            f"{source.path}: item {int(wrong[0]) - 1} is not a whole number of {dtype.name} ids"
         )
     total = int(offsets[-1] - offsets[0]) // dtype.itemsize
-    places = _Places(offsets, dtype.itemsize)
-    layout = TokenLayout(source.path, dtype, int(offsets[0]), total, ends=places, index=source.path)
+    ends = EndsInMemory((offsets[1:] - offsets[0]) // dtype.itemsize)
+    layout = TokenLayout(source.path, dtype, int(offsets[0]), total, ends=ends, index=source.path)
     held = None if source.codec is None else (shard.read(0, len(offsets) - 1), source.size)
-    return TokenReader(layout, eod, batch_tokens, held)
+    return TokenReader(layout, options.eod, options.batch_tokens, held)
 
 
 class _RowsReader(ArrowReader):
@@ -316,7 +371,9 @@ class _RowsReader(ArrowReader):
         super().__init__(source, fields, problems)
         self._size = size
         if not 0 < size <= source.size - 12:
-            raise DamagedFileError(f"{source.path}: its rows should have {size} bytes: is it cut?")
+            raise DamagedFileError(
+                f"{source.path}: its rows should have {size} bytes; is it cut off?"
+            )
 
     def _bytes(self) -> tuple[int, int]:
         return self._source.size - 12 - self._size, self._size

@@ -1,8 +1,8 @@
-"""MosaicML's streaming shards, `.mds`: self-describing, also packed, listed by an index.json.
+"""MosaicML's streaming shards, `.mds`: self-describing, maybe compressed, listed by an index.json.
 
-A shard is a count, the places of the samples, its configuration as JSON, and the samples: the
-sizes of the columns that have no fixed one, then the columns in the order of their names. Only the
-wanted columns are looked at; a pickled one is never loaded.
+A shard is a count, the offsets of the samples, its configuration as JSON, and the samples: the
+sizes of the columns without a fixed size, then the columns in the order of their names. Only the
+wanted columns are decoded; a pickled column is never loaded.
 """
 
 from __future__ import annotations
@@ -14,31 +14,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus.base import DamagedFileError, InputOptionError, Problems, damage_named
-from radscore.corpus.formats.items import (
+from radscore.corpus.base import DamagedFileError, InputOptionError, Problems, reading
+from radscore.corpus.format import Known, Preview, Source
+from radscore.corpus.readers.ids import HEADERLESS_DTYPES, map_ids
+from radscore.corpus.readers.items import (
     Bytes,
+    Decoder,
+    ItemFormat,
     ItemReader,
     Leaf,
+    decompressed,
     held_shard,
     mapped_shard,
     plain_ids,
     read_offsets,
-    unpacked,
 )
-from radscore.corpus.formats.tokens import BIN_DTYPES, map_ids
+from radscore.corpus.readers.listing import listed_file, path_in_folder, shortened
+from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
-    from radscore.corpus.formats.items import Shard
-    from radscore.corpus.records import Fields
-    from radscore.corpus.sources import Source
+    from radscore.corpus.base import Reader
+    from radscore.corpus.format import Codec, Options
+    from radscore.corpus.readers.items import Shard
 
-__all__ = ["mds_names", "mds_reader", "mds_samples"]
+__all__ = ["FORMAT"]
 
-_ANY = np.dtype(np.uint8)
-#: The codes that arrays of no fixed dtype begin with; those of floats are left out.
-_CODES: dict[int, np.dtype[Any]] = {
+_BYTE = np.dtype(np.uint8)
+#: What an index calls the codecs.
+_CODECS: dict[str, Codec] = {
+    "zstd": "zstd",
+    "gz": "gzip",
+    "br": "brotli",
+    "bz2": "bz2",
+    "snappy": "snappy",
+}
+#: The dtype codes that arrays of no fixed dtype begin with; those of floats are left out.
+_DTYPES: dict[int, np.dtype[Any]] = {
     8: np.dtype("u1"),
     9: np.dtype("i1"),
     16: np.dtype("<u2"),
@@ -48,42 +61,88 @@ _CODES: dict[int, np.dtype[Any]] = {
     64: np.dtype("<u8"),
     65: np.dtype("<i8"),
 }
-_NAMES = {kind.name: kind for kind in _CODES.values()}
-_MOST_CONFIGURATION = 1 << 22
+_BY_NAME = {kind.name: kind for kind in _DTYPES.values()}
+_MAX_CONFIGURATION = 1 << 22
 
 
-def mds_names(source: Source) -> list[str]:
-    """The names of a shard's columns."""
-    return [leaf.name for leaf in _open(source, None)[1]]
+class MDS(ItemFormat):
+    """Shards that describe themselves; the index adds sizes and codecs."""
+
+    name = "mds"
+    title = "MosaicML MDS"
+    files = "`.mds`; also `.zstd`, `.gz`, `.br`, `.bz2`, `.snappy`"
+    content = "a column of `ndarray`s, of text, or of `bytes` with `--dtype`"
+    documents = "one per sample"
+    remarks = "an `index.json` lists the shards; pickled columns are not loaded"
+
+    suffixes = (".mds",)
+    codecs = ("gzip", "zstd", "brotli", "bz2", "snappy")
+    headerless = True
+    items = "the samples of shards"
+    position_key = "item"
+
+    def needs_index(self, names: set[str]) -> bool:
+        """Whether there are shards."""
+        return any(".mds" in name for name in names)
+
+    def listed(self, index: Path, content: dict[str, Any]) -> list[Source] | None:
+        """The shards, compressed or not."""
+        shards = content.get("shards")
+        return [_source(index, shard) for shard in shards] if isinstance(shards, list) else None
+
+    def preview(self, source: Source) -> Preview:
+        """The names of the columns."""
+        return Preview([leaf.name for leaf in _open(source, None)[1]], str(source.path))
+
+    def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
+        """The number of samples."""
+        return Known(None, _n_samples(source))
+
+    def open(self, source: Source, options: Options, problems: Problems) -> Reader:
+        """Reads the header, and all of a compressed shard."""
+        assert options.fields is not None
+        shard, leaves = _open(source, options.dtype)
+        for leaf in leaves:
+            is_read = leaf.name in options.fields.names
+            if is_read and leaf.encoding == "bytes" and options.dtype is None:
+                raise InputOptionError(
+                    f"{source.path}: field {leaf.name!r} is stored as bytes, so nothing tells the "
+                    f"dtype of its ids; give it with dtype= ({', '.join(HEADERLESS_DTYPES)})"
+                )
+        return ItemReader(source, shard, leaves, options.fields, problems)
 
 
-def mds_samples(source: Source) -> int | None:
-    """How many samples the index says that a shard has."""
+FORMAT = MDS()
+
+
+def _source(index: Path, shard: Any) -> Source:
+    """The shard that an entry of the index lists."""
+    if not isinstance(shard, dict) or not isinstance(shard.get("raw_data"), dict):
+        raise CorpusError(f"{index}: damaged index: a shard is {shortened(shard)}")
+    if shard.get("format") != "mds" or shard.get("version") != 2:
+        raise CorpusError(
+            f"{index}: a shard of format {shortened(shard.get('format'))} and version "
+            f"{shortened(shard.get('version'))}; only mds of version 2 is supported"
+        )
+    name, packed = shard["raw_data"].get("basename"), shard.get("zip_data")
+    if not path_in_folder(index, name).exists() and isinstance(packed, dict):
+        path = path_in_folder(index, packed.get("basename"))
+        codec = str(shard.get("compression")).partition(":")[0]
+        if path.exists():
+            if codec not in _CODECS:
+                raise CorpusError(f"{index}: unknown compression {shortened(codec)}")
+            return Source.of_file(path, FORMAT, _CODECS[codec], sides=(index,), entry=shard)
+    return Source.of_file(listed_file(index, name), FORMAT, sides=(index,), entry=shard)
+
+
+def _n_samples(source: Source) -> int | None:
+    """The number of samples that the index says a shard has."""
     samples = source.entry.get("samples") if isinstance(source.entry, dict) else None
     return samples if isinstance(samples, int) else None
 
 
-def mds_reader(
-    source: Source, dtype: np.dtype[Any] | None, fields: Fields, problems: Problems
-) -> ItemReader:
-    """Reads one shard.
-
-    Raises
-    ------
-    CorpusError
-        If the shard is damaged, does not fit its index, or holds neither ids nor text.
-    """
-    shard, leaves = _open(source, dtype)
-    for leaf in leaves:
-        if leaf.name in fields.names and leaf.encoding == "bytes" and dtype is None:
-            raise InputOptionError(
-                f"{source.path}: field {leaf.name!r} is stored as bytes, so nothing tells the "
-                f"dtype of its ids; give it with dtype= ({', '.join(BIN_DTYPES)})"
-            )
-    return ItemReader(source, shard, leaves, fields, problems)
-
-
 def _open(source: Source, dtype: np.dtype[Any] | None) -> tuple[Shard, tuple[Leaf, ...]]:
+    """The samples and the columns of a shard, checked against its index."""
     path = source.path
     size = source.size
     raw = source.entry["raw_data"].get("bytes") if isinstance(source.entry, dict) else None
@@ -91,23 +150,23 @@ def _open(source: Source, dtype: np.dtype[Any] | None) -> tuple[Shard, tuple[Lea
         raise DamagedFileError(f"{source.sides[0]}: says {raw!r} bytes of {path.name}")
     data: Bytes | None = None
     if source.codec is not None:
-        data = unpacked(source, map_ids(path, _ANY, 0, size), raw)
+        data = decompressed(source, map_ids(path, _BYTE, 0, size), raw)
         size = len(data)
     elif raw is not None and raw != size:
         raise DamagedFileError(
-            f"{path}: has {size} bytes, but {source.sides[0].name} says {raw}: is it cut?"
+            f"{path}: has {size} bytes, but {source.sides[0].name} says {raw}; is it cut off?"
         )
-    head = _part(source, data, 0, min(8, size))
+    head = _slice(source, data, 0, min(8, size))
     count = int.from_bytes(head[:4].tobytes(), "little")
     begin = 8 + 4 * count
     if len(head) < 8 or begin > size:
         raise DamagedFileError(f"{path}: says {count} samples, which {size} bytes cannot hold")
     end = int.from_bytes(head[4:8].tobytes(), "little")
-    if not begin < end <= min(size, begin + _MOST_CONFIGURATION):
-        raise DamagedFileError(f"{path}: no MDS shard: its first sample begins at byte {end}")
-    leaves = _leaves(source, _part(source, data, begin, end), dtype)
-    offsets = read_offsets(path, _part(source, data, 0, begin), size, end - begin)
-    samples = mds_samples(source)
+    if not begin < end <= min(size, begin + _MAX_CONFIGURATION):
+        raise DamagedFileError(f"{path}: not an MDS shard: its first sample begins at byte {end}")
+    leaves = _leaves(source, _slice(source, data, begin, end), dtype)
+    offsets = read_offsets(path, _slice(source, data, 0, begin), size, end - begin)
+    samples = _n_samples(source)
     if samples is not None and samples != count:
         raise DamagedFileError(
             f"{path}: has {count} samples, but {source.sides[0].name} says {samples}"
@@ -115,21 +174,23 @@ def _open(source: Source, dtype: np.dtype[Any] | None) -> tuple[Shard, tuple[Lea
     return (mapped_shard(path, offsets) if data is None else held_shard(data, offsets)), leaves
 
 
-def _part(source: Source, data: Bytes | None, begin: int, end: int) -> Bytes:
+def _slice(source: Source, data: Bytes | None, begin: int, end: int) -> Bytes:
+    """Bytes of what was decompressed, or of the file."""
     if data is not None:
         return data[begin:end]
-    with damage_named(source.path):
-        return map_ids(source.path, _ANY, begin, end - begin)
+    with reading(source.path):
+        return map_ids(source.path, _BYTE, begin, end - begin)
 
 
 def _leaves(source: Source, text: Bytes, dtype: np.dtype[Any] | None) -> tuple[Leaf, ...]:
+    """The columns, by the configuration of the shard."""
     try:
         found = json.loads(text.tobytes())
         names, encodings = found["column_names"], found["column_encodings"]
         sizes = found["column_sizes"]
         columns = list(zip(names, encodings, sizes, strict=True))
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise DamagedFileError(f"{source.path}: its configuration is no JSON of columns") from None
+        raise DamagedFileError(f"{source.path}: its configuration is not JSON of columns") from None
     for name, encoding, size in columns:
         sized = size is None or (isinstance(size, int) and 0 <= size < 2**32)
         if not (isinstance(name, str) and isinstance(encoding, str) and sized):
@@ -142,31 +203,29 @@ def _leaves(source: Source, text: Bytes, dtype: np.dtype[Any] | None) -> tuple[L
 
 
 def _decoder(encoding: str, dtype: np.dtype[Any] | None) -> Any:
-    """How the values of a column are read; None where they are neither ids nor text."""
+    """What decodes the values of a column; None if they are neither ids nor text."""
     if encoding == "str":
         return "text"
     if encoding == "bytes":
         return plain_ids(dtype or np.dtype(np.int64))
-    parts = encoding.split(":")
-    if parts[0] != "ndarray" or len(parts) > 3 or (len(parts) > 1 and parts[1] not in _NAMES):
+    kind, *rest = encoding.split(":")
+    if kind != "ndarray" or len(rest) > 2 or (rest and rest[0] not in _BY_NAME):
         return None
-    if len(parts) == 3:
-        return plain_ids(_NAMES[parts[1]])
-    return _array(_NAMES[parts[1]] if len(parts) == 2 else None)
+    if len(rest) == 2:  # the shape is fixed, too
+        return plain_ids(_BY_NAME[rest[0]])
+    return _array(_BY_NAME[rest[0]] if rest else None)
 
 
-def _array(
-    fixed: np.dtype[Any] | None,
-) -> Callable[[Bytes], tuple[npt.NDArray[Any] | None, str | None]]:
-    """Reads arrays that begin with their shape, and with their dtype where none is `fixed`."""
+def _array(fixed: np.dtype[Any] | None) -> Decoder:
+    """Decodes arrays that begin with their shape, and with their dtype if none is `fixed`."""
 
     def decode(data: Bytes) -> tuple[npt.NDArray[Any] | None, str | None]:
         kind, rest = fixed, data
         if kind is None:
-            kind = _CODES.get(int(data[0])) if len(data) else None
+            kind = _DTYPES.get(int(data[0])) if len(data) else None
             rest = data[1:]
         if kind is None or len(rest) == 0:
-            return None, "an array of no integers" if len(data) else "an array without a header"
+            return None, "not an array of integers" if len(data) else "an array without a header"
         dimensions, width = int(rest[0]) >> 2, 1 << (int(rest[0]) & 3)
         end = 1 + dimensions * width
         shape = np.frombuffer(
@@ -178,7 +237,7 @@ def _array(
         if math.prod(shape.tolist()) != max(shape.tolist(), default=0):
             return None, f"an array of shape {shape.tolist()}; token ids have one dimension"
         ids = np.frombuffer(values, kind)
-        # Arrays of several dtypes may lie in one column, so they get a common one.
+        # A column may hold arrays of several dtypes, so they get a common one.
         return (ids if fixed is not None else _common(ids)), None
 
     return decode

@@ -1,13 +1,14 @@
 """Megatron-LM's, NeMo's and GPT-NeoX's pairs of `.bin` and `.idx`.
 
 The index begins with its magic, a version, the code of a dtype, S sequences and D + 1 document
-indices; then int32 lengths of the sequences in tokens, int64 places of the sequences in bytes, and
+indices; then int32 lengths of the sequences in tokens, int64 offsets of the sequences in bytes, and
 int64 numbers of the sequence that each document begins with. A document may have many sequences,
-which may lie anywhere in the `.bin`; what no sequence takes in is not read.
+which may lie anywhere in the `.bin`; bytes that are in no sequence are not read.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,30 +19,32 @@ from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
     InputOptionError,
+    Locations,
     Position,
-    Where,
-    count_parts,
+    Reader,
     counted,
-    damage_named,
     even_edges,
+    n_shards,
+    reading,
 )
-from radscore.corpus.formats.tokens import MOST_DOCUMENTS, batches_of, map_ids
-from radscore.corpus.sources import side_file
+from radscore.corpus.format import Known, Scale
+from radscore.corpus.readers.ids import MAX_DOCUMENTS, IdFormat, batches_of, map_ids
 from radscore.documents import Documents
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from radscore.corpus.sources import Source
+    from radscore.corpus.base import Problems
+    from radscore.corpus.format import Options, Source
 
-__all__ = ["MegatronIndex", "MegatronReader", "megatron_index", "megatron_notes"]
+__all__ = ["FORMAT", "MegatronIndex", "MegatronReader", "megatron_index"]
 
 _MAGIC = b"MMIDIDX\0\0"
 _LEGACY = b"TNTIDX\0\0"
 _HEADER = 34
-#: The codes that index files use; there is none for uint32.
+#: The dtype codes of index files; there is none for uint32.
 _DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype("u1"),
     2: np.dtype("i1"),
@@ -50,36 +53,102 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     5: np.dtype("<i8"),
     8: np.dtype("<u2"),
 }
-# Sequences of a batch that are looked at together.
-_MOST_SEQUENCES = 1 << 18
-# Bytes after the last sequence that tell whether they only pad the file.
+# Sequences of which lengths and offsets are read at once.
+_MAX_SEQUENCES = 1 << 18
+# So many bytes after the last sequence tell whether they only pad the file.
 _PADDING = 1 << 16
+
+
+class Megatron(IdFormat):
+    """Ids in sequences and documents, as an index lists them; named by file, index or prefix."""
+
+    name = "megatron"
+    title = "Megatron-LM, NeMo, GPT-NeoX"
+    files = "`.bin` with `.idx`"
+    content = "ids of the index's dtype; give the `.bin`, the `.idx` or their prefix"
+    documents = "by the index; a document may have many sequences"
+    remarks = "the index must end where its file does"
+
+    suffixes = (".bin",)
+    suffix_suffices = False
+    side_names = ("{stem}.idx",)
+
+    def recognises(self, path: Path, head: bytes) -> bool:  # noqa: ARG002 - ids may be anything
+        """By the index."""
+        return self.side_files(path)[0].exists()
+
+    def data_file(self, path: Path) -> Path | None:
+        """The `.bin` of an index, or of the prefix by which Megatron's tools name a pair."""
+        if os.path.lexists(path):
+            return path.with_suffix(".bin") if path.suffix == ".idx" else None
+        data, index = (path.with_name(f"{path.name}{suffix}") for suffix in (".bin", ".idx"))
+        return data if data.is_file() and index.is_file() else None
+
+    def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
+        """Both, exactly; all lengths are read if the last sequence does not end the file."""
+        index = megatron_index(source)
+        whole = index.last_byte() == source.size
+        n_tokens = source.size // index.dtype.itemsize if whole else index.n_tokens
+        return Known(n_tokens, index.n_documents)
+
+    def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:  # noqa: ARG002
+        """Bytes of the files that are in no sequence; damaged files are left to their readers."""
+        found = []
+        for source in sources:
+            try:
+                index = megatron_index(source)
+                rest = 0
+                if index.last_byte() != source.size:
+                    rest = source.size - index.n_tokens * index.dtype.itemsize
+            except CorpusError:
+                continue
+            if rest > 0:
+                found.append((index.path, source, rest))
+        if not found:
+            return ()
+        path, source, rest = found[0]
+        more = f" (and so in {counted(len(found) - 1, 'more file')})" if len(found) > 1 else ""
+        note = (
+            f"{path}: {rest} of the {source.size} bytes of {source.path.name} are in no sequence "
+            f"and are not read{more}; is this the index of another file?"
+        )
+        return (note,)
+
+    def open(self, source: Source, options: Options, problems: Problems) -> Reader:  # noqa: ARG002
+        """Reads the index, and maps the ids."""
+        return MegatronReader(source, options.batch_tokens)
+
+    def scale(self, source: Source, options: Options) -> Scale | None:  # noqa: ARG002
+        """Documents."""
+        return Scale("document", megatron_index(source).n_documents)
+
+
+FORMAT = Megatron()
 
 
 @dataclass(frozen=True)
 class MegatronIndex:
-    """What an index says of its `.bin`; its arrays stay in the file."""
+    """What an index says of its `.bin`; its arrays stay in the file and are mapped when read."""
 
     path: Path
     dtype: np.dtype[Any]
     n_sequences: int
     n_documents: int
-    has_modes: bool
 
     def lengths(self, first: int, last: int) -> npt.NDArray[np.int64]:
-        """Tokens of some sequences."""
+        """Tokens of each of some sequences."""
         found = map_ids(self.path, np.dtype("<i4"), _HEADER + 4 * first, last - first)
         return found.astype(np.int64)
 
-    def places(self, first: int, last: int) -> npt.NDArray[np.int64]:
-        """First bytes of some sequences."""
+    def offsets(self, first: int, last: int) -> npt.NDArray[np.int64]:
+        """First byte of each of some sequences."""
         before = _HEADER + 4 * self.n_sequences
         return map_ids(self.path, np.dtype("<i8"), before + 8 * first, last - first).astype(
             np.int64
         )
 
     def firsts(self, first: int, last: int) -> npt.NDArray[np.int64]:
-        """Numbers of the first sequences of some documents; that of the last + 1 is the end."""
+        """Number of the first sequence of some documents; the documents end with one more."""
         before = _HEADER + 12 * self.n_sequences
         return map_ids(self.path, np.dtype("<i8"), before + 8 * first, last - first).astype(
             np.int64
@@ -87,56 +156,56 @@ class MegatronIndex:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all sequences; their lengths are read for that."""
+        """Tokens of all sequences; reads their lengths."""
         return self.extent()[0]
 
     def extent(self) -> tuple[int, int]:
         """Tokens of all sequences, and the byte after the one that ends last."""
         n_tokens, end = 0, 0
-        for first in range(0, self.n_sequences, _MOST_SEQUENCES):
-            last = min(first + _MOST_SEQUENCES, self.n_sequences)
+        for first in range(0, self.n_sequences, _MAX_SEQUENCES):
+            last = min(first + _MAX_SEQUENCES, self.n_sequences)
             lengths = self.lengths(first, last)
             n_tokens += int(lengths.sum())
-            end = max(end, int((self.places(first, last) + lengths * self.dtype.itemsize).max()))
+            end = max(end, int((self.offsets(first, last) + lengths * self.dtype.itemsize).max()))
         return n_tokens, end
 
     def last_byte(self) -> int:
-        """The byte after the sequence that the index lists last; where it ends the file, mostly."""
+        """The byte after the sequence that the index lists last; usually the end of the file."""
         if self.n_sequences == 0:
             return 0
         last = self.n_sequences - 1, self.n_sequences
-        return int(self.places(*last)[0]) + int(self.lengths(*last)[0]) * self.dtype.itemsize
+        return int(self.offsets(*last)[0]) + int(self.lengths(*last)[0]) * self.dtype.itemsize
 
 
 def megatron_index(source: Source) -> MegatronIndex:
-    """Reads the header of an index and holds it against the sizes of both files.
+    """Reads the header of an index and checks it against the sizes of both files.
 
     Raises
     ------
     CorpusError
         If there is no index, it is damaged, holds no integers, or belongs to another file.
     """
-    path = side_file(source.path, ".idx")
+    path = FORMAT.side_files(source.path)[0]
     if path not in source.sides:
         raise InputOptionError(f"{source.path}: format 'megatron' needs {path.name} beside it")
-    with damage_named(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         head = file.read(_HEADER)
         size = file.seek(0, 2)
     if not head.startswith(_MAGIC):
-        old = " (the TNTIDX format of before 2020, which is not read)"
+        old = " (the TNTIDX format used until 2020 is not supported)"
         raise DamagedFileError(
-            f"{path}: not an index of Megatron{old if head.startswith(_LEGACY) else ''}; to read "
+            f"{path}: not a Megatron index{old if head.startswith(_LEGACY) else ''}; to read "
             f"{source.path.name} without it give format='bin'"
         )
     if len(head) < _HEADER:
-        raise DamagedFileError(f"{path}: cut after {len(head)} bytes, inside of its header")
+        raise DamagedFileError(f"{path}: cut off inside its header, after {len(head)} bytes")
     version = int.from_bytes(head[9:17], "little")
     if version != 1:
-        raise DamagedFileError(f"{path}: version {version} of the index; only 1 is known")
+        raise DamagedFileError(f"{path}: index version {version}; only version 1 is supported")
     dtype = _DTYPES.get(head[17])
     if dtype is None:
         raise DamagedFileError(
-            f"{path}: dtype code {head[17]} is no integer's; known are "
+            f"{path}: dtype code {head[17]} is not an integer type; known are "
             f"{', '.join(f'{code} ({kind.name})' for code, kind in _DTYPES.items())}"
         )
     sequences, indices = (int.from_bytes(head[i : i + 8], "little") for i in (18, 26))
@@ -144,15 +213,15 @@ def megatron_index(source: Source) -> MegatronIndex:
     if size not in (expected, expected + sequences) or indices < 1:
         raise DamagedFileError(
             f"{path}: its header says {sequences} sequences and {indices} document indices, which "
-            f"is {expected} bytes, but it has {size}: is it cut?"
+            f"is {expected} bytes, but it has {size}; is it cut off?"
         )
-    index = MegatronIndex(path, dtype, sequences, indices - 1, sequences > 0 and size > expected)
+    index = MegatronIndex(path, dtype, sequences, indices - 1)
     _check_ends(index, source)
     return index
 
 
 def _check_ends(index: MegatronIndex, source: Source) -> None:
-    """Whether the index ends inside of its file; readers look at every sequence."""
+    """Raises if the index ends outside its file. Readers check every sequence."""
     total = index.n_sequences
     firsts = index.firsts(0, 1), index.firsts(index.n_documents, index.n_documents + 1)
     if firsts[0][0] != 0 or firsts[1][0] != total:
@@ -164,12 +233,12 @@ def _check_ends(index: MegatronIndex, source: Source) -> None:
     if end > source.size or (end < source.size and _is_of_another(index, source)):
         raise DamagedFileError(
             f"{index.path}: its last sequence ends at byte {end}, but {source.path.name} has "
-            f"{source.size}: is this the index of another file?"
+            f"{source.size}; is this the index of another file?"
         )
 
 
 def _is_of_another(index: MegatronIndex, source: Source) -> bool:
-    """Whether a file holds more than its index lists, as where its ids are of another size.
+    """Whether a file holds more than its index lists, as if its ids were of another size.
 
     Zeros after the last sequence only pad the file.
     """
@@ -181,42 +250,8 @@ def _is_of_another(index: MegatronIndex, source: Source) -> bool:
     return rest > 0 and bool(map_ids(source.path, np.dtype(np.uint8), end, rest).any())
 
 
-def megatron_notes(sources: Iterable[Source]) -> tuple[str, ...]:
-    """Says in a line where bytes are left over that no sequence takes in.
-
-    They are looked for in files that the last sequence does not end; damaged ones are left to
-    their readers.
-    """
-    found = []
-    for source in sources:
-        if source.format != "megatron":
-            continue
-        try:
-            index = megatron_index(source)
-            rest = 0
-            if index.last_byte() != source.size:
-                rest = source.size - index.n_tokens * index.dtype.itemsize
-        except CorpusError:
-            continue
-        if rest > 0:
-            found.append((index.path, source, rest))
-    if not found:
-        return ()
-    path, source, rest = found[0]
-    more = f" (and {counted(len(found) - 1, 'more file')} likewise)" if len(found) > 1 else ""
-    note = (
-        f"{path}: {rest} of the {source.size} bytes of {source.path.name} are in no sequence and "
-        f"are not read{more}; is this the index of another file?"
-    )
-    return (note,)
-
-
-class MegatronReader:
-    """Reads the documents of an index; without copying, where their sequences lie back to back."""
-
-    #: End-of-document ids inside of a document are not looked for here.
-    cuts = False
-    sound = False
+class MegatronReader(Reader):
+    """Reads the documents of an index; only sequences that do not lie back to back are copied."""
 
     def __init__(self, source: Source, batch_tokens: int) -> None:
         self._source = source
@@ -225,7 +260,7 @@ class MegatronReader:
 
     def edges(self, size: int) -> Iterator[Position]:
         """Documents (``document``)."""
-        documents = even_edges(self._index.n_documents, count_parts(self._source.size, size))
+        documents = even_edges(self._index.n_documents, n_shards(self._source.size, size))
         return ({"document": document} for document in documents)
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
@@ -234,25 +269,25 @@ class MegatronReader:
         first = position.get("document", 0)
         n_documents = index.n_documents if end is None else end["document"]
         while first < n_documents:
-            last = min(first + MOST_DOCUMENTS, n_documents)
+            last = min(first + MAX_DOCUMENTS, n_documents)
             firsts = index.firsts(first, last + 1)
             self._check_order(firsts, first)
             # Few enough sequences; a document is never cut.
-            few = int(np.searchsorted(firsts, firsts[0] + _MOST_SEQUENCES, side="right")) - 1
+            few = int(np.searchsorted(firsts, firsts[0] + _MAX_SEQUENCES, side="right")) - 1
             firsts = firsts[: max(few, 1) + 1]
             begin = int(firsts[0])
             lengths = index.lengths(begin, int(firsts[-1]))
-            places = index.places(begin, int(firsts[-1]))
-            self._check_places(lengths, places, begin)
+            starts = index.offsets(begin, int(firsts[-1]))
+            self._check_sequences(lengths, starts, begin)
             ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
             offsets = ends[firsts - begin]
             for low, high in batches_of(offsets[1:], 0, self._batch_tokens):
                 used = slice(int(firsts[low]) - begin, int(firsts[high]) - begin)
-                values, byte = self._values(lengths[used], places[used])
+                values, byte = self._values(lengths[used], starts[used])
                 documents = Documents(values, offsets[low : high + 1] - offsets[low])
                 numbers = np.arange(first + low, first + high, dtype=np.int64)
-                where = Where(path, numbers, "document")
-                yield Chunk(documents, None, where, {"document": first + high}, byte)
+                locations = Locations(path, numbers, "document")
+                yield Chunk(documents, None, locations, {"document": first + high}, byte)
             first += len(firsts) - 1
 
     def _check_order(self, firsts: npt.NDArray[np.int64], document: int) -> None:
@@ -264,32 +299,32 @@ class MegatronReader:
                 f"{firsts[i + 1]} of {self._index.n_sequences}"
             )
 
-    def _check_places(
-        self, lengths: npt.NDArray[np.int64], places: npt.NDArray[np.int64], sequence: int
+    def _check_sequences(
+        self, lengths: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], sequence: int
     ) -> None:
         size, total = self._index.dtype.itemsize, self._source.size
         wrong = np.flatnonzero(
-            (lengths < 0) | (places < 0) | (places > total - lengths * size) | (places % size != 0)
+            (lengths < 0) | (starts < 0) | (starts > total - lengths * size) | (starts % size != 0)
         )
         if len(wrong):
             i = int(wrong[0])
             raise DamagedFileError(
                 f"{self._index.path}: sequence {sequence + i} has {lengths[i]} tokens from byte "
-                f"{places[i]}, but {self._source.path.name} has {total} bytes"
+                f"{starts[i]}, but {self._source.path.name} has {total} bytes"
             )
 
     def _values(
-        self, lengths: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+        self, lengths: npt.NDArray[np.int64], starts: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[Any], int]:
         """The ids of some sequences one after the other, and the byte after the last."""
         dtype = self._index.dtype
         some = np.flatnonzero(lengths)
         if len(some) == 0:
             return np.empty(0, dtype), 0
-        starts, stops = places[some], places[some] + lengths[some] * dtype.itemsize
+        starts, stops = starts[some], starts[some] + lengths[some] * dtype.itemsize
         breaks = np.flatnonzero(starts[1:] != stops[:-1]) + 1
-        parts = []
+        runs = []
         for low, high in zip([0, *breaks], [*breaks, len(some)], strict=True):
             begin, end = int(starts[low]), int(stops[high - 1])
-            parts.append(map_ids(self._source.path, dtype, begin, (end - begin) // dtype.itemsize))
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts)), int(stops[-1])
+            runs.append(map_ids(self._source.path, dtype, begin, (end - begin) // dtype.itemsize))
+        return (runs[0] if len(runs) == 1 else np.concatenate(runs)), int(stops[-1])

@@ -1,1 +1,1 @@
-"""Text: tokenizers that make ids of it."""
+"""From text to token ids."""

@@ -1,4 +1,4 @@
-"""Which tokenizers have a fast equal, and whether it agrees with the `tokenizers` at hand."""
+"""The fast path of a tokenizer, if it has one that agrees with the installed `tokenizers`."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ def fast_equal(tokenizer: Any, state: str, *, add_special_tokens: bool) -> FastT
     Raises
     ------
     ArgumentError
-        If there is none; the text names what is not covered.
+        If there is none; the message names what is not covered.
     """
     if getattr(tokenizer, "encode_special_tokens", False):
         raise ArgumentError("special tokens that are encoded as text")
     fast = FastTokenizer(state, add_special_tokens)
     installed = version("tokenizers")
     if installed != FastTokenizer.TOKENIZERS_VERSION and (odd := _differing_text(state)):
-        raise ArgumentError(f"tokenizers {installed}, which cuts {odd!r} at other places")
+        raise ArgumentError(f"tokenizers {installed}, which splits {odd!r} differently")
     return fast
 
 
 def _differing_text(state: str) -> str | None:
-    """A text that the installed `tokenizers` cuts otherwise, as one of other Unicode tables would.
+    """A text that the installed `tokenizers` splits differently, as with other Unicode tables.
 
-    The texts hold the borders of all character classes; the model is one whose ids show each cut.
+    The texts contain the borders of all character classes; the ids of the model show each split.
     """
     from tokenizers import Tokenizer
 
     settings = json.loads(state)
     if "ByteLevel" not in json.dumps(settings["pre_tokenizer"]):
-        return None  # characters are not cut by class
+        return None  # text is not split by character class
     settings.update(model=sensitive_model(), added_tokens=[], post_processor=None)
     probed = json.dumps(settings)
     texts = FastTokenizer.probe()
@@ -54,7 +54,7 @@ def _differing_text(state: str) -> str | None:
 def sensitive_model() -> dict[str, Any]:
     """A byte-level model in which any byte merges with a letter, digit, space or dot beside it.
 
-    Whether a text was cut between two characters then shows in its ids.
+    So the ids of a text show where it was split.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]

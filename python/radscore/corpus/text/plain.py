@@ -1,4 +1,4 @@
-"""A tokenizer as it reads text: without what belongs to training or to batches of a model."""
+"""A tokenizer for reading text: without what belongs to training or to batches of a model."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from radscore.errors import ArgumentError
 
 __all__ = ["plain_tokenizer"]
 
-#: Settings of a tokenizer's model that draw one of several ways to cut a text, at random.
+#: Settings of a tokenizer's model that split a text at random.
 _RANDOM = ("dropout", "alpha", "nbest_size")
 
 
 def plain_tokenizer(tokenizer: Any) -> Any:
-    """The same tokenizer without truncation, padding and random cuts.
+    """The same tokenizer without truncation, padding and dropout.
 
-    A tokenizer.json may hold all of them. Truncation would drop the end of a text, padding would
-    add tokens that nobody wrote, and dropout cuts the same text in other ways each time.
+    A tokenizer.json may ask for all of them. Truncation would drop the end of a text, padding would
+    add tokens that nobody wrote, and dropout would split the same text differently each time.
 
     Parameters
     ----------
     tokenizer : tokenizers.Tokenizer or transformers fast tokenizer
-        Whose backend is taken.
+        The tokenizer, or what holds it as its backend.
 
     Returns
     -------
     tokenizers.Tokenizer
-        The one that was given where nothing is to be switched off, else a copy: the caller's own
+        The one that was given if there is nothing to switch off, else a copy: the caller's own
         is not changed.
 
     Raises
     ------
     ArgumentError
-        If it is no tokenizer of the tokenizers library.
+        If it is not a tokenizer of the tokenizers library.
     """
     from tokenizers import Tokenizer
 
@@ -45,7 +45,7 @@ def plain_tokenizer(tokenizer: Any) -> Any:
     random = [name for name in _RANDOM if getattr(tokenizer.model, name, None)]
     if tokenizer.truncation is None and tokenizer.padding is None and not random:
         return tokenizer
-    special = tokenizer.encode_special_tokens  # no part of the state
+    special = tokenizer.encode_special_tokens  # not part of the state
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.no_truncation()
     copy.no_padding()

@@ -1,7 +1,7 @@
 """From text to token ids, in parallel.
 
-Where a tokenizer's configuration is wholly covered by the fast path (`rust/tokenize`),
-that makes the ids; `tokenizers` encodes what the fast path hands back, and all text of other
+The fast path (`rust/tokenize`) encodes the text of tokenizers whose configuration it covers
+wholly; `tokenizers` encodes the single texts that the fast path hands back, and all text of other
 tokenizers. The ids are the same.
 """
 
@@ -42,27 +42,27 @@ __all__ = [
     "load_encoder",
 ]
 
-#: What makes ids of text: the fast path where it can, always that, or always `tokenizers`.
+#: What encodes text: the fast path if it covers the tokenizer, always that, or always `tokenizers`.
 Engine: TypeAlias = Literal["auto", "fast", "reference"]
 ENGINES: tuple[str, ...] = get_args(Engine)
-# Encodings hold about 100 bytes a token until their ids are taken, so texts go in by portions.
+# Characters encoded at once: encodings take about 100 bytes per token until their ids are copied.
 _PORTION = 1 << 18
-#: Portions that are encoded at the same time; the ids of one more are copied, or it waits.
+#: Portions encoded at the same time; the ids of one more are being copied, or it waits.
 _AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """What made ids of how many texts.
+    """What tokenised how many texts.
 
     Attributes
     ----------
     by : str
-        What they were given to.
+        The engine that they were given to.
     rest : str
-        What that handed on the others to.
+        The engine to which that one handed over some.
     n_texts, n_referred : int
-        How many there were, and how many of them were handed on.
+        Number of texts, and how many of them were handed over.
     """
 
     by: str
@@ -72,14 +72,14 @@ class Tokenised:
 
     @property
     def note(self) -> str | None:
-        """The same in words; None where there were no texts."""
+        """The same in words; None if there were no texts."""
         if not self.n_texts:
             return None
         referred = f"; {self.n_referred} of {self.n_texts} texts by {self.rest}"
         return f"the text was tokenised by {self.by}{referred if self.n_referred else ''}"
 
     def plus(self, other: Tokenised, times: int = 1) -> Tokenised:
-        """With the texts of another, or (`times` -1) without them."""
+        """With the texts of another added, or (`times` -1) subtracted."""
         return replace(
             self,
             n_texts=self.n_texts + times * other.n_texts,
@@ -90,14 +90,14 @@ class Tokenised:
 class Encoder(Protocol):
     """Turns texts into token ids."""
 
-    #: Names the tokenizer by its content, so that a resumed run is not given another one.
+    #: Identifies the tokenizer by its content, so that a run is not resumed with another one.
     fingerprint: str
-    #: Tokens that it has, where that tells whether it is the right one.
+    #: Number of its tokens, if that can show that it is the wrong one.
     vocab_size: int | None
 
     @property
     def tokenised(self) -> Tokenised | None:
-        """What encoded the texts so far, where the caller may want to know."""
+        """What encoded the texts so far, if the caller may want to know."""
         ...
 
     def documents(self, texts: Sequence[str]) -> Documents:
@@ -110,12 +110,12 @@ class Encoder(Protocol):
 
 
 class TokenizerEncoder:
-    """A `tokenizers.Tokenizer` without truncation, padding and dropout, or its fast equal.
+    """A `tokenizers.Tokenizer` without truncation, padding and dropout, or its fast path.
 
     Attributes
     ----------
     engine : {"fast", "reference"}
-        What encodes: radscore's own fast path, or `tokenizers`.
+        What encodes: radscore's fast path, or `tokenizers`.
     """
 
     def __init__(
@@ -142,10 +142,15 @@ class TokenizerEncoder:
                     ) from None
                 self._reason = f"the fast path does not cover {error}"
         self.engine: Literal["fast", "reference"] = "reference" if self._fast is None else "fast"
+        self._asked: Engine = engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process builds its own fast path, and counts its own texts."""
+        return _rebuilt, (self._tokenizer, self._special, self._asked)
 
     @property
     def tokenised(self) -> Tokenised:
-        """What made ids of the texts so far."""
+        """What encoded the texts so far."""
         name = f"tokenizers {version('tokenizers')}"
         by = "the fast path" if self._fast is not None else f"{name} ({self._reason})"
         return Tokenised(by, name, self._n_texts, self._n_referred)
@@ -168,8 +173,8 @@ class TokenizerEncoder:
     def _by_reference(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         ids: list[npt.NDArray[np.uint32]] = []
         waiting: deque[Future[list[Any]]] = deque()
-        # While the ids of one portion are copied, which only one core can do, others are encoded;
-        # two at once, so that no core waits for the last text of one.
+        # While the ids of one portion are copied, on one core, others are encoded; two at once, so
+        # that no core waits for the last text of a portion.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for portion in _portions(texts):
                 if len(waiting) > _AT_ONCE:
@@ -197,13 +202,13 @@ def _ids(encodings: Sequence[Any]) -> Iterator[npt.NDArray[np.uint32]]:
 
 
 def check_engine(engine: str) -> None:
-    """Refuses what is no engine."""
+    """Raises `ArgumentError` unless `engine` is one."""
     if engine not in ENGINES:
         raise ArgumentError(f"tokenizer_engine must be one of {', '.join(ENGINES)}, not {engine!r}")
 
 
 def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The texts in runs of about `_PORTION` characters."""
+    """The texts in portions of about `_PORTION` characters."""
     first, size = 0, 0
     for i, text in enumerate(texts):
         size += len(text)
@@ -213,7 +218,7 @@ def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 class Utf8Encoder:
-    """The bytes of a text as its ids: to look at text for which no tokenizer was given."""
+    """The bytes of a text as its ids, to inspect text without a tokenizer."""
 
     fingerprint = "utf-8"
     vocab_size: int | None = None
@@ -262,9 +267,13 @@ def load_encoder(
 
 
 def flaw_of_text(text: str) -> str | None:
-    """What is wrong with a text that no tokenizer can read, if anything."""
+    """The flaw of a text that no tokenizer can read; None if there is none."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        return f"the text holds a lone surrogate (\\u{ord(text[error.start]):04x}), so is no text"
+        return f"not valid text: it contains a lone surrogate (\\u{ord(text[error.start]):04x})"
     return None
+
+
+def _rebuilt(tokenizer: Any, special: bool, engine: Engine) -> TokenizerEncoder:
+    return TokenizerEncoder(tokenizer, add_special_tokens=special, engine=engine)

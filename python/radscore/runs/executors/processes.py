@@ -1,148 +1,149 @@
-"""A run by processes of this machine: each runs the same commands as a cluster's."""
+"""The executor ``processes:N``: N processes at a time, on this machine."""
 
 from __future__ import annotations
 
+import base64
+import os
+import pickle
+import selectors
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, TypeAlias
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING, Any
 
-from radscore.errors import RadscoreError, StorageError
-from radscore.runs.steps import merge, stages_of
+from radscore.errors import ArgumentError, StorageError
+from radscore.runs.executors.base import Executor, Resources, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Generator
 
-    from radscore.results import ScoreResult
-    from radscore.runs.manifest import Run
-    from radscore.schemes import Scheme
+__all__ = ["Processes"]
 
-__all__ = ["run_local"]
-
-#: How often a step that was killed is tried again.
+#: How often a step is tried whose process was killed.
 _TRIES = 3
-#: Processes of a stage for each worker, at most: each looks at all files of the corpus once.
-_SHARES = 8
-#: Steps of a process, at most: the length of its command is limited.
-_STEPS = 10_000
-_POLL = 0.05
-_ERROR = "radscore: error: "
-#: The words of a command.
-_Step: TypeAlias = list[str]
 
 
-def run_local(
-    run: Run,
-    scheme: Scheme,
-    secret: Sequence[str],
-    *,
-    workers: int,
-    memory: int | str = "1GiB",
-    threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> ScoreResult:
-    """Maps, reduces and merges with `workers` processes at a time.
+class Processes(Executor):
+    """Does the steps in processes of this machine, which end when this one does.
 
-    Parameters
-    ----------
-    run, scheme
-        Which run is scored, for which watermark.
-    secret : sequence of str
-        The options that name scheme and key, as ``--scheme s.toml --key-file k``.
-    workers : int
-        Processes at a time.
-    memory, threads
-        Of each of them.
-    progress : callable, optional
-        Called with the number of steps that are done, and of all.
-
-    Raises
-    ------
-    RadscoreError
-        If a step fails for a reason of its own. One that is killed is tried again.
+    The target is their number, by default one per core. Each gets the task, which may hold the key,
+    through a pipe, and then one step after another. A step whose process is killed, for want of
+    memory say, is given to a new one.
     """
-    resources = ["--memory", str(memory), "--threads", str(threads or 1)]
-    folder = str(run.folder)
 
-    def steps(command: str, what: str, numbers: Sequence[int], options: list[str]) -> list[_Step]:
-        count = min(len(numbers), max(_SHARES * workers, -(-len(numbers) // _STEPS)))
-        shares = (numbers[first::count] for first in range(count))
-        named = ([word for one in share for word in (what, str(one))] for share in shares)
-        return [[command, folder, *words, *options, *resources] for words in named]
+    def __init__(self, target: str | None, resources: Resources) -> None:
+        number = os.cpu_count() or 1 if target is None else _number(target)
+        super().__init__(target, replace(resources, threads=resources.threads or 1))
+        self._workers = number
 
-    rounds = [steps("map", "--unit", run.missing(), [])]
-    for stage in stages_of(run, scheme):
-        options = ["--stage", stage, *secret]
-        rounds.append(steps("reduce", "--part", range(run.n_parts), options))
-    total, done = sum(map(len, rounds)), 0
-    for each in rounds:
-        for _ in _all(each, workers):
-            done += 1
-            if progress is not None:
-                progress(done, total)
-    return merge(run, scheme)
+    def carry_out(self, task: Task) -> Generator[int]:
+        """As in `Executor`."""
+        waiting, tries = deque(task.numbers), Counter[int]()
+        workers: dict[int, _Worker] = {}
+        with selectors.DefaultSelector() as selector:
+            try:
+                while waiting or workers:
+                    while waiting and len(workers) < self._workers:
+                        worker = _start(task)
+                        workers[selector.register(worker.output, selectors.EVENT_READ).fd] = worker
+                        worker.give(waiting)
+                    for key, _ in selector.select():
+                        worker = workers[key.fd]
+                        if line := worker.output.readline():
+                            number = worker.take(line)
+                            worker.give(waiting)
+                            yield number
+                            continue
+                        selector.unregister(key.fileobj)
+                        if workers.pop(key.fd).end() and worker.step is not None:
+                            tries[worker.step] += 1
+                            if tries[worker.step] == _TRIES:
+                                raise worker.failure(
+                                    f"its process was killed {_TRIES} times; out of memory, perhaps"
+                                )
+                            waiting.appendleft(worker.step)
+            finally:
+                for worker in workers.values():
+                    worker.process.terminate()
+                for worker in workers.values():
+                    worker.close()
+
+
+def _number(target: str) -> int:
+    if not target.isascii() or not target.isdigit() or int(target) < 1:
+        raise ArgumentError(
+            f"executor='processes:{target}' must have a number of processes after the colon"
+        )
+    return int(target)
 
 
 @dataclass
-class _Running:
-    """A step at work; what it says on stderr goes to a file, which takes any length."""
+class _Worker:
+    """A process and the step it is doing, None once it has been told to stop.
 
-    step: _Step
-    attempt: int
-    errors: IO[str]
-    process: subprocess.Popen[str]
+    It writes errors to a file, which takes any length.
+    """
+
+    task: Task
+    process: subprocess.Popen[bytes]
+    errors: IO[bytes]
+    step: int | None = None
+
+    @property
+    def output(self) -> IO[bytes]:
+        """What it says, a line at a time: see `radscore.runs.executors.worker`."""
+        assert self.process.stdout is not None
+        return self.process.stdout
+
+    def send(self, message: Any) -> None:
+        """Sends it the task, or a step."""
+        assert self.process.stdin is not None
+        with (
+            suppress(BrokenPipeError),  # it was killed, as the end of its output will show
+            open(self.process.stdin.fileno(), "wb", closefd=False) as pipe,
+        ):
+            pickle.dump(message, pipe)
+
+    def give(self, waiting: deque[int]) -> None:
+        """Gives it the next step, or lets it end if there is none."""
+        self.step = waiting.popleft() if waiting else None
+        self.send(self.step)
+
+    def take(self, line: bytes) -> int:
+        """The step that a line says is done; raises the error that it tells of instead."""
+        if not line[:1].isdigit():
+            raise pickle.loads(base64.b64decode(line[1:]))  # noqa: S301 - from our own worker
+        return int(line)
+
+    def end(self) -> bool:
+        """Whether it was killed, now that it has ended; raises if it failed in another way."""
+        code = self.process.wait()
+        self.errors.seek(0)
+        last = self.errors.read().decode(errors="replace").rstrip().rpartition("\n")[2]
+        self.close()
+        if code > 0:
+            raise self.failure(f"internal fault ({last.partition(':')[0] or f'exit code {code}'})")
+        return code < 0
+
+    def close(self) -> None:
+        """Waits for its end and closes its files."""
+        with self.errors, self.process:
+            pass
+
+    def failure(self, reason: str) -> StorageError:
+        """The error to raise about the step it was doing."""
+        return StorageError(f"{self.task.words} {self.step} of {self.task.run.folder}: {reason}")
 
 
-def _all(steps: Iterable[_Step], workers: int) -> Iterator[_Step]:
-    """Runs all steps, `workers` at a time; each comes out when it is done."""
-    waiting = [(step, 1) for step in steps]
-    running: list[_Running] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                running.append(_begin(*waiting.pop(0)))
-            time.sleep(_POLL)
-            for one in [one for one in running if one.process.poll() is not None]:
-                running.remove(one)
-                code = one.process.returncode
-                with one.errors, one.process:
-                    if code < 0 and one.attempt < _TRIES:  # killed by a signal
-                        waiting.append((one.step, one.attempt + 1))
-                    elif code != 0:
-                        raise _failure(one, code)
-                    else:
-                        yield one.step
-    finally:
-        for one in running:
-            with one.errors, one.process:
-                one.process.terminate()
-
-
-def _begin(step: _Step, attempt: int) -> _Running:
-    errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed by `_all`
-    return _Running(step, attempt, errors, _start(step, errors))
-
-
-def _start(step: _Step, errors: IO[str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "radscore.runs.executors.step", *step]
-    return subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-        command,
-        stdin=subprocess.PIPE,  # by its end it sees that this process has ended
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        text=True,
+def _start(task: Task) -> _Worker:
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+    command = [sys.executable, "-m", "radscore.runs.executors.worker"]
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, bufsize=0
     )
-
-
-def _failure(one: _Running, code: int) -> RadscoreError:
-    one.errors.seek(0)
-    said = [line for line in one.errors.read().splitlines() if line.startswith(_ERROR)]
-    if code < 0:
-        reason = f"signal {-code} has killed it {_TRIES} times; perhaps memory is short"
-    else:
-        reason = said[-1].removeprefix(_ERROR) if said else f"exit code {code}"
-    command, folder, what, first = one.step[:4]
-    more = " ..." if one.step.count(what) > 1 else ""
-    return StorageError(f"radscore {command} {folder} {what} {first}{more} failed: {reason}")
+    worker = _Worker(task, process, errors)
+    worker.send(task.share(()))
+    return worker

@@ -1,4 +1,4 @@
-"""A Slurm script for a run: arrays of map and reduce steps, each waiting for the one before."""
+"""The script ``slurm:TASKS``: job arrays of map and reduce steps, each waiting for the last."""
 
 from __future__ import annotations
 
@@ -6,52 +6,51 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from radscore.errors import ArgumentError
 from radscore.runs.sizes import budget_of
 from radscore.runs.steps import stages_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from radscore.runs.executors.base import Resources
     from radscore.runs.manifest import Run
     from radscore.schemes import Scheme
 
 __all__ = ["slurm_script"]
 
+#: Bytes that a job asks for beyond the memory limit of its steps.
 _SLACK = 1 << 29
+#: Most tasks of an array, and cores of a job, unless something else is asked for.
+_TASKS, _CPUS = 500, 2
 
 
 def slurm_script(
-    run: Run,
-    scheme: Scheme,
-    secret: Sequence[str],
-    *,
-    memory: int | str = "1GiB",
-    cpus: int = 2,
-    tasks: int = 500,
+    run: Run, scheme: Scheme, secret: Sequence[str], target: str | None, resources: Resources
 ) -> str:
-    """A shell script that submits a run; submitting it again does only what is not done.
+    """A shell script that submits a run. Submitting it again does only what is not done.
 
     Parameters
     ----------
     run, scheme
         Which run is scored, for which watermark.
     secret : sequence of str
-        The options that name scheme and key, as ``--scheme s.toml --key-file k``.
-    memory : int or str
-        Memory of windows in each step; a job asks for half a GiB more.
-    cpus : int
-        Cores of each step.
-    tasks : int
-        Most tasks of an array: a task does several steps where there are more of them. Slurm allows
-        1,001 where nothing else is configured (``MaxArraySize``), and often only so many jobs of
-        a user (``MaxSubmitJobs``).
+        The options that name scheme and key, such as ``--scheme s.toml --key-file k``.
+    target : str, optional
+        Most tasks of an array; a task does several steps if there are more. Slurm allows 1,001
+        unless configured otherwise (``MaxArraySize``), and often only so many jobs per user
+        (``MaxSubmitJobs``).
+    resources : Resources
+        Of each step; a job asks for half a GiB more.
     """
-    folder, limit = run.folder.absolute(), budget_of(memory).memory
+    tasks = _TASKS if target is None else _number(target)
+    cpus = resources.threads or _CPUS
+    folder, limit = run.folder.absolute(), budget_of(resources.memory).memory
     megabytes = (limit + _SLACK) >> 20
-    logs = str(folder / "logs").replace("%", "%%")  # of Slurm's placeholders
+    logs = str(folder / "logs").replace("%", "%%")  # which Slurm would expand
     common = f"--parsable --mem={megabytes}M --cpus-per-task={cpus} --requeue"
-    resources = f"--memory {limit} --threads {cpus}"
-    call = f"{shlex.quote(sys.executable)} -m radscore"
+    usage = f"--memory {limit} --threads {cpus}"
+    call = f"{shlex.quote(sys.executable)} -m radscore run"
     name = shlex.quote(str(folder))
     options = " ".join(shlex.quote(word) for word in secret)
 
@@ -65,7 +64,7 @@ def slurm_script(
             # For the job's own shell, not for the one that submits.
             work += f' --share "$SLURM_ARRAY_TASK_ID/{last + 1}"'
         waits = ""
-        if after is not None:  # where several clusters are one, sbatch adds ";" and their name
+        if after is not None:  # in a federation sbatch appends ";" and the name of the cluster
             waits = f" --dependency=afterok:${{{after}%%;*}} --kill-on-invalid-dep=yes"
         return (
             f"{job}=$(sbatch {common} --job-name=radscore-{job}{array}{waits} "
@@ -74,18 +73,24 @@ def slurm_script(
 
     lines = [
         "#!/bin/sh",
-        "# Submits a radscore run. Every step can be repeated: what is done is not done again.",
+        "# Submits a radscore run. Submit it again at any time: finished steps are skipped.",
         "set -eu",
         f"mkdir -p {shlex.quote(str(folder / 'logs'))}",
-        submit("map", None, len(run.units), f"{call} map {name} {resources}"),
+        submit("map", None, len(run.shards), f"{call} map {name} {usage}"),
     ]
     last = "map"
     for stage in stages_of(run, scheme):
-        work = f"{call} reduce {name} --stage {stage} {resources} {options}"
-        lines.append(submit(stage, last, run.n_parts, work))
+        work = f"{call} reduce {name} --stage {stage} {usage} {options}"
+        lines.append(submit(stage, last, run.n_buckets, work))
         last = stage
-    # That records were skipped (exit code 3, and a line of the result) is no failure of the job.
+    # Skipped records (exit code 3, and a line in the result) do not make the job a failure.
     work = f"{call} merge {name} --json {options} || [ $? -eq 3 ]"
     lines.append(submit("merge", last, None, work))
     lines.append('echo "submitted; the result will be in the log of job ${merge%%;*}"')
     return "\n".join(lines) + "\n"
+
+
+def _number(target: str) -> int:
+    if not target.isascii() or not target.isdigit() or int(target) < 1:
+        raise ArgumentError(f"script='slurm:{target}' must have a number of tasks after the colon")
+    return int(target)

@@ -2,7 +2,7 @@
 //! that distinct windows are independent under H0 and one token costs one hash.
 
 use super::params::Params;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::prng::siphash::SipHash24;
 use crate::prng::siphash_lanes::SipHashes;
@@ -92,7 +92,7 @@ impl Keyed {
         })
     }
 
-    /// Asks about each vocabulary entry after each context; `write` answers from its hash.
+    /// Asks about every vocabulary entry after each context; `write` answers from its hash.
     fn all<A: Ask>(
         &self,
         contexts: &[u32],
@@ -176,8 +176,8 @@ impl Scheme for Keyed {
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Context
     }
-    fn unit_is_window(&self) -> bool {
-        true
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Window
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         // Never asked for; a hash of the window keeps the contract all the same.

@@ -2,7 +2,7 @@
 //! the context, then of key, context hash and target.
 
 use super::params::Params;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
 use crate::error::Result;
 use crate::prng::murmur::{Murmur, MurmurLanes, murmur3_words};
 use crate::prng::philox::{high, low};
@@ -102,7 +102,7 @@ fn middle(hash: u32) -> f64 {
     (f64::from(hash) + 0.5) * INTERVAL
 }
 
-/// The contexts' hashes, and what a target continues.
+/// The contexts' hashes, and the hashes that a target continues.
 #[derive(Clone, Copy)]
 pub struct Prefixes {
     hashes: Lanes<u32>,
@@ -174,14 +174,11 @@ impl Scheme for SglangGumbel {
     fn nanoseconds(&self) -> f64 {
         20.0
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::SeedAndTarget
     }
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Hash
-    }
-    fn unit_is_seed_and_target(&self) -> bool {
-        true
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {

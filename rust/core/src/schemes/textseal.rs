@@ -2,7 +2,7 @@
 //! arithmetic, one xor-shift, and a remainder mod 8191.
 
 use super::params::Params;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::schemes::rows::{self, Mask, Scores, SideBySide, Tokens, Uniforms, Units};
 use crate::simd::lanes::Lanes;
@@ -192,8 +192,8 @@ impl Scheme for TextSeal {
             Mode::Gumbel => None,
         }
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Hashed
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {

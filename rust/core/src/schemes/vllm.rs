@@ -2,7 +2,7 @@
 //! the context, one more call for the target.
 
 use super::params::Params;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential, par_map};
 use crate::error::Result;
 use crate::key::PADDING;
 use crate::prng::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
@@ -242,8 +242,8 @@ impl Scheme for VllmGumbel {
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Context
     }
-    fn unit_is_window(&self) -> bool {
-        true
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Window
     }
     fn padding(&self) -> Option<u32> {
         Some(PADDING)

@@ -11,9 +11,10 @@ use numpy::{
 };
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use radscore_core::key::PADDING;
-use radscore_core::schemes::{Scheme as CoreScheme, ScoreKind, SeedKind, Share, registry};
-use radscore_core::{Error, Result};
+use radscore_core::schemes::{
+    Scheme as CoreScheme, ScoreKind, SeedKind, Share, UnitKind, registry,
+};
+use radscore_core::{Error, PADDING, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -323,8 +324,11 @@ impl CoreScheme for Foreign {
     fn share(&self) -> Option<Share> {
         self.shape.share
     }
-    fn unit_is_window(&self) -> bool {
-        !self.has_units
+    fn unit_kind(&self) -> UnitKind {
+        match self.has_units {
+            true => UnitKind::Hashed,
+            false => UnitKind::Window,
+        }
     }
     fn nanoseconds(&self) -> f64 {
         f64::from_bits(self.nanoseconds.load(Ordering::Relaxed))

@@ -1,0 +1,236 @@
+"""What ``predict`` and ``test open`` share: the models, and the text they read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import UsageError
+from radscore.cli.model_options import add_model_options
+from radscore.cli.options import add_corpus_options, natural, open_inputs, real
+from radscore.cli.parser import option
+from radscore.cli.progress import ProgressBar
+from radscore.doubts import is_doubt
+from radscore.errors import CorpusError
+
+if TYPE_CHECKING:
+    from radscore.corpus import Corpus
+    from radscore.models.loading import LanguageModel
+
+__all__ = ["Given", "add_reading_options", "load_given", "set_options"]
+
+#: Options that say what a model reads, and how; a file of predictions has settled that.
+_READING = (
+    "model",
+    "base",
+    "reference",
+    "reference_base",
+    "device",
+    "model_dtype",
+    "weighting",
+    "top",
+    "max_weights",
+    "min_weight",
+    "transform",
+    "text_watermarked",
+    "batch_tokens",
+    "max_length",
+    "messages_field",
+    "field",
+    "prompt_field",
+    "tokenizer",
+    "special_tokens",
+    "format",
+    "dtype",
+    "eod",
+)
+
+
+def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """The text, the models, and how predictions become weights."""
+    add_corpus_options(parser, required=required)
+    parser.add_argument(
+        "--messages-field",
+        metavar="NAME",
+        help="read chats from .jsonl files: the field with the messages, which go through the "
+        "model's chat template",
+    )
+    add_model_options(parser, tokenizer=False, required=required)
+    group = parser.add_argument_group("reading")
+    group.add_argument(
+        "--reference",
+        metavar="DIR",
+        help="a model to compare with that was not trained on the watermarked text: ideally one "
+        "fine-tuned like the suspect on similar text without the watermark, else the suspect's "
+        "base",
+    )
+    group.add_argument(
+        "--reference-base",
+        metavar="DIR",
+        help="if the reference is an adapter: the model it belongs to",
+    )
+    group.add_argument(
+        "--weighting",
+        choices=("prediction", "mass", "contrast"),
+        help="score the likeliest tokens (prediction), or weight all tokens by their probability "
+        "(mass) or by their gain over the reference (contrast); default: contrast with "
+        "--reference, else mass",
+    )
+    group.add_argument(
+        "--top",
+        type=natural,
+        metavar="N",
+        help="with prediction: the N likeliest tokens (default: 1)",
+    )
+    group.add_argument(
+        "--max-weights",
+        type=natural,
+        metavar="N",
+        help="keep the N largest weights after each context (default: 256)",
+    )
+    group.add_argument(
+        "--min-weight",
+        type=real,
+        metavar="W",
+        help="drop weights up to W (default: 0.0001)",
+    )
+    group.add_argument("--transform", metavar="NAME", help="with contrast: the function to use")
+    group.add_argument(
+        "--text-watermarked",
+        action="store_true",
+        help="the text carries the tested watermark: count each seed only once",
+    )
+    group.add_argument(
+        "--batch-tokens",
+        type=natural,
+        metavar="N",
+        help="tokens per forward pass (default: depends on the vocabulary)",
+    )
+    group.add_argument(
+        "--max-length",
+        type=natural,
+        metavar="N",
+        help="read longer documents in overlapping segments of N tokens (default: the model's "
+        "context window)",
+    )
+
+
+def set_options(args: argparse.Namespace) -> list[str]:
+    """The options of reading that were given."""
+    return [option(name) for name in _READING if getattr(args, name) not in (None, False)]
+
+
+class Given:
+    """The models and the text that the arguments name.
+
+    Attributes
+    ----------
+    model, reference : LanguageModel or None
+    text : Corpus or list of chats
+    corpus : Corpus or None
+        For its notes and what was skipped; None for chats.
+    bar : ProgressBar
+    """
+
+    def __init__(
+        self, model: LanguageModel, reference: LanguageModel | None, args: argparse.Namespace
+    ) -> None:
+        self.model, self.reference = model, reference
+        self.corpus: Corpus | None = None
+        self.tokenizer: Any = None
+        if args.messages_field is not None:
+            self.text: Any = _chats(args)
+        else:
+            if args.tokenizer is not None:
+                self.tokenizer = _watermark_tokenizer(args.tokenizer)
+            words = args.tokenizer if self.tokenizer is None else self.tokenizer
+            named = argparse.Namespace(**vars(args))
+            named.tokenizer = words if words is not None else _usable(model.tokenizer)
+            size = model.vocab_size if self.tokenizer is None else len(self.tokenizer)
+            self.corpus = open_inputs(named, vocab_size=size, on_error=args.on_error)
+            self.text = self.corpus
+        self.bar = ProgressBar(quiet=args.quiet, asked=args.progress)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The notes of the corpus, except doubts, which the results have too."""
+        if self.corpus is None:
+            return ()
+        return tuple(note for note in self.corpus.notes if not is_doubt(note))
+
+
+def load_given(args: argparse.Namespace) -> Given:
+    """Loads what the arguments name, cheap things first."""
+    from radscore.models.loading import load_model
+
+    if args.reference is None and args.reference_base is not None:
+        raise UsageError("--reference-base has no effect without --reference")
+    if args.messages_field is not None:
+        for name in ("field", "prompt_field", "tokenizer", "format", "dtype", "eod"):
+            if getattr(args, name) is not None:
+                raise UsageError(f"{option(name)} has no effect with --messages-field")
+        _chat_files(args.inputs)
+    else:
+        from radscore.corpus.detect import find_sources
+
+        find_sources(args.inputs, args.format)  # finds a wrong path before a model is loaded
+    if args.threads is not None:
+        import torch
+
+        torch.set_num_threads(args.threads)
+    how = {"device": args.device, "dtype": args.model_dtype}
+    model = load_model(args.model, base=args.base, **how)
+    reference = None
+    if args.reference is not None:
+        reference = load_model(args.reference, base=args.reference_base, **how)
+    return Given(model, reference, args)
+
+
+def _usable(tokenizer: Any) -> Any:
+    """The tokenizer if corpora can use it, else None."""
+    return tokenizer if getattr(tokenizer, "is_fast", False) else None
+
+
+def _watermark_tokenizer(path: str) -> Any:
+    """The watermark's tokenizer, from a folder or a tokenizer.json."""
+    from radscore.models.tokenizer import load_tokenizer
+
+    return load_tokenizer(path)
+
+
+def _chat_files(paths: list[str]) -> list[Path]:
+    from radscore.corpus.formats import jsonl
+
+    files = [Path(path) for path in paths]
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"--messages-field: {file}: no such file (it reads no folders)")
+        if file.suffix not in jsonl.FORMAT.suffixes:
+            raise UsageError(f"--messages-field reads .jsonl files, not {file}")
+    return files
+
+
+def _chats(args: argparse.Namespace) -> list[Any]:
+    """The chats in files of JSON lines."""
+    chats = []
+    for file in _chat_files(args.inputs):
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    chats.append(_chat(line, f"{file}:{number}", args.messages_field))
+    if not chats:
+        raise CorpusError(f"there are no chats in {args.inputs[0]}")
+    return chats
+
+
+def _chat(line: str, location: str, name: str) -> Any:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise CorpusError(f"{location}: not JSON ({error})") from None
+    chat = record.get(name) if isinstance(record, dict) else None
+    if not isinstance(chat, list) or not all(isinstance(one, dict) for one in chat) or not chat:
+        raise CorpusError(f"{location}: field {name!r} is not a list of messages")
+    return chat

@@ -1,0 +1,177 @@
+"""``radscore score --memory`` and ``--executor``: a run, which the same command continues."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from radscore.cli.exits import Exit, UsageError
+from radscore.cli.interrupts import term_as_interrupt
+from radscore.cli.output import json_out, note, table
+from radscore.cli.parser import as_options, option
+from radscore.cli.paths import check_run_folders, named_folders
+from radscore.cli.progress import ProgressBar
+from radscore.cli.report import Input, json_fields, table_rows
+from radscore.runs.sizes import DEFAULT_MEMORY
+
+if TYPE_CHECKING:
+    import argparse
+
+    from radscore.corpus import Corpus
+    from radscore.kgrams import KgramSet
+    from radscore.progress import Progress
+    from radscore.results import ScoreResult
+    from radscore.runs import Run
+    from radscore.schemes import Scheme
+
+__all__ = [
+    "RunBar",
+    "add_executor",
+    "add_memory",
+    "check_memory",
+    "interrupted",
+    "opening_of",
+    "print_result",
+    "score_in_run",
+]
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """The options for a corpus with more windows than fit the memory."""
+    group = parser.add_argument_group("more windows than memory")
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="use about this much memory (such as 1GiB), and files for the rest",
+    )
+    group.add_argument(
+        "--tmp",
+        metavar="DIR[,DIR]",
+        help="folders for those files (default: one of your own in the system's temporary folder, "
+        "which may be small, or emptied when the machine restarts)",
+    )
+    add_executor(group, f"--memory (default: {DEFAULT_MEMORY}) and --threads (default: 1) are then")
+    group.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the files, so that the same command with another key need not read the corpus",
+    )
+
+
+def add_executor(group: Any, resources: str) -> None:
+    """Where the steps of a run are carried out."""
+    group.add_argument(
+        "--executor",
+        metavar="NAME[:TARGET]",
+        help="what does the work: processes:N, that many processes here; ray:ADDRESS, tasks of a "
+        "Ray cluster (HOST:PORT, auto for one that runs here, local for a new one here) whose "
+        f"nodes all see the inputs and the folders; {resources} those of each worker (default: "
+        "local, this process alone)",
+    )
+
+
+def check_memory(args: argparse.Namespace) -> None:
+    """Refuses what does not go together with a run."""
+    if args.executor is not None and args.memory is None:
+        args.memory = DEFAULT_MEMORY
+    if args.memory is None:
+        for name in ("tmp", "keep"):
+            if getattr(args, name):
+                raise UsageError(f"{option(name)} has no effect without --memory or --executor")
+        return
+    for name in ("per_document", "state", "save_every"):
+        if getattr(args, name) is not None:
+            raise UsageError(f"{option(name)} does not go together with --memory or --executor")
+    if args.tmp is not None:
+        check_run_folders(named_folders(args.tmp), args.inputs)
+
+
+class RunBar:
+    """The progress of a run, and a note on what was done before."""
+
+    def __init__(self, run: Run, bar: ProgressBar) -> None:
+        self._run, self._bar = run, bar
+        self._begun = False
+
+    def show(self, progress: Progress) -> None:
+        """Takes what `execute` calls its `progress` with."""
+        if self._begun:
+            self._bar.show(progress)
+            return
+        self._begun = True
+        if progress.done:
+            steps = f"{progress.done} of {progress.total} steps are already done"
+            note(f"continuing the run in {self._run.folder}: {steps}")
+        self._bar.begin(progress)
+
+
+def opening_of(args: argparse.Namespace) -> dict[str, Any]:
+    """How `open_inputs` opens the same corpus again, wherever that is."""
+    names = (
+        "field",
+        "prompt_field",
+        "format",
+        "dtype",
+        "eod",
+        "special_tokens",
+        "tokenizer_engine",
+        "on_error",
+    )
+    return {
+        "inputs": [str(Path(path).absolute()) for path in args.inputs],
+        "tokenizer": None if args.tokenizer is None else str(Path(args.tokenizer).absolute()),
+        **{name: getattr(args, name) for name in names},
+    }
+
+
+def score_in_run(
+    args: argparse.Namespace, corpus: Corpus, scheme: Scheme, phi: KgramSet | None
+) -> int:
+    """Scores a corpus as a run; what an earlier run of the same command has done is not redone."""
+    from radscore.runs.executors import Resources, executor_of
+    from radscore.runs.scoring import execute, run_in
+
+    rules = {
+        "dedup": args.dedup,
+        "filter": phi,
+        "start": args.start,
+        "prompt_role": args.prompt_role or "exclude",
+        "opening": opening_of(args),
+        "fresh": args.fresh,
+        "keep": args.keep,
+    }
+    tmp = None if args.tmp is None else named_folders(args.tmp)
+    bar = ProgressBar(quiet=args.quiet, asked=args.progress)
+    where: Any = args.tmp or "the temporary folder"
+    try:
+        with (
+            term_as_interrupt(),
+            executor_of(args.executor, Resources(args.memory, args.threads)) as executor,
+            run_in(tmp, corpus, scheme, executor, **rules) as run,
+        ):
+            where = run.folder
+            result = execute(run, corpus, scheme, executor, RunBar(run, bar).show)
+            bar.close()
+            return print_result(run, result, args)
+    except KeyboardInterrupt:
+        return interrupted(where)
+    finally:
+        bar.close()
+
+
+def interrupted(folder: Any) -> int:
+    """Says where an interrupted run has left what is finished."""
+    note(f"interrupted; finished work is kept in {folder}, rerun the command to continue")
+    return Exit.INTERRUPTED
+
+
+def print_result(run: Run, result: ScoreResult, args: argparse.Namespace) -> int:
+    """Prints the result of a run."""
+    files, field = run.content["files"], run.content["settings"]["field"]
+    read = Input(result.n_documents, len(files), field, run.skipped())
+    if getattr(args, "json", False):
+        json_out(json_fields(result, read, None))
+    else:
+        rows = table_rows(result, read, None)
+        table((name, as_options(text, vars(args))) for name, text in rows)
+    return Exit.SKIPPED if read.skipped else Exit.DONE

@@ -1,0 +1,158 @@
+"""Arrow IPC, both the file and the stream format: a column of lists of ids, or of text."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from radscore.corpus.base import Chunk, DamagedFileError, Position, location, n_shards, reading
+from radscore.corpus.format import Format, Preview
+from radscore.corpus.readers.columns import ColumnReader, MappedFile, first_groups, open_arrow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from radscore.corpus.base import Problems, Reader
+    from radscore.corpus.format import Options, Record, Source
+
+__all__ = ["FORMAT", "Arrow", "ArrowReader"]
+
+
+class Arrow(Format):
+    """Record batches, memory-mapped."""
+
+    name = "arrow"
+    title = "Arrow"
+    files = "`.arrow`, `.feather`, `.ipc`"
+    content = "a column of text, or of lists of integers; batch by batch, file or stream"
+    documents = "one per row"
+
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
+    magic: ClassVar[tuple[bytes, ...]] = (b"ARROW1", b"\xff\xff\xff\xff")
+    takes_any_suffix = True
+
+    def preview(self, source: Source) -> Preview:
+        """The columns of the schema."""
+        import pyarrow as pa
+
+        with reading(source.path):
+            if source.size == 0:
+                raise DamagedFileError(f"{source.path}: the file is empty")
+            with pa.memory_map(str(source.path)) as mapped, open_arrow(mapped) as reader:
+                return Preview(list(reader.schema.names), str(source.path))
+
+    def open(self, source: Source, options: Options, problems: Problems) -> Reader:
+        """Maps the file when the first batch is asked for."""
+        return ArrowReader(source, options.fields, problems)
+
+    def records(self, source: Source) -> Iterator[Record]:
+        """All rows, held in memory."""
+        import pyarrow as pa
+
+        with reading(source.path), pa.memory_map(str(source.path)) as mapped:
+            rows = open_arrow(mapped).read_all().to_pylist()
+        for number, row in enumerate(rows):
+            yield location(source.path, number, "row"), row, None
+
+
+FORMAT = Arrow()
+
+
+class ArrowReader(ColumnReader):
+    """Reads Arrow IPC, both the file and the stream format, memory-mapped."""
+
+    def edges(self, size: int) -> Iterator[Position]:
+        """Record batches (``group``, ``rows`` rows before it), by their sizes in the file."""
+        import pyarrow as pa
+
+        sizes = []
+        with self._opened() as (mapped, _, reader), reading(self._source.path):
+            for message in _batch_messages(mapped.stream(), reader):
+                # Everything before a batch of a compressed stream would have to be decompressed.
+                if _is_stream(reader) and _is_compressed(message):
+                    return
+                no_columns = pa.ipc.read_record_batch(message, pa.schema([]))
+                sizes.append((message.body.size, no_columns.num_rows))
+        for group, rows in first_groups(sizes, n_shards(self._source.size, size)):
+            yield {"group": group, "rows": rows}
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
+        """The documents after `position` (record batch ``group``, ``rows`` rows before it)."""
+        with self._opened() as (mapped, stream, reader):
+            self._check_names(reader.schema.names)
+            first, base = position.get("group", 0), position.get("rows", 0)
+            for group, batch in self._batches(reader, first):
+                if end is not None and group == end["group"]:
+                    return
+                if group >= first:
+                    after = {"group": group + 1, "rows": base + batch.num_rows}
+                    yield self._chunk(batch, base, after, self._bytes()[0] + stream.tell())
+                    base = after["rows"]
+                mapped.passed(batch.get_total_buffer_size())
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[MappedFile, Any, Any]]:
+        """The file as it is mapped, as pyarrow sees it, and its reader."""
+        path = self._source.path
+        if self._source.size == 0:
+            raise DamagedFileError(f"{path}: the file is empty")
+        mapped = MappedFile(path, *self._bytes())
+        with ExitStack() as stack:
+            with reading(path):
+                stream = stack.enter_context(mapped.stream())
+                reader = stack.enter_context(open_arrow(stream))
+            yield mapped, stream, reader
+
+    def _bytes(self) -> tuple[int, int]:
+        """First byte and size of the Arrow file."""
+        return 0, self._source.size
+
+    def _batches(self, reader: Any, first: int) -> Iterator[tuple[int, Any]]:
+        """Record batches and their numbers: of a file from `first`, of a stream all."""
+        if not _is_stream(reader):
+            for group in range(first, reader.num_record_batches):
+                with reading(self._source.path):
+                    batch = reader.get_batch(group)
+                yield group, batch
+            return
+        for group in count():
+            try:
+                with reading(self._source.path):
+                    batch = reader.read_next_batch()
+            except StopIteration:
+                return
+            yield group, batch
+
+
+def _is_stream(reader: Any) -> bool:
+    """Whether record batches can only be read one after the other."""
+    return not hasattr(reader, "num_record_batches")
+
+
+def _batch_messages(stream: Any, reader: Any) -> Iterator[Any]:
+    """The messages of record batches, without those of dictionaries; decompresses nothing."""
+    import pyarrow as pa
+
+    if not _is_stream(reader):
+        stream.seek(8)  # a file is a stream between magic and footer
+    messages = pa.ipc.MessageReader.open_stream(stream)
+    batches = (message for message in messages if message.type == "record batch")
+    return islice(batches, None if _is_stream(reader) else reader.num_record_batches)
+
+
+def _is_compressed(message: Any) -> bool:
+    """Whether the message of a record batch names a codec; pyarrow does not tell."""
+    data = message.metadata.to_pybytes()  # a flatbuffer that pyarrow has verified
+
+    def field(table: int, number: int) -> int:
+        """Where a field of a table begins, counted from the table; 0 if it is not set."""
+        entries = table - int.from_bytes(data[table : table + 4], "little", signed=True)
+        entry = entries + 4 + 2 * number
+        end = entries + int.from_bytes(data[entries : entries + 2], "little")
+        return int.from_bytes(data[entry : entry + 2], "little") if entry < end else 0
+
+    root = int.from_bytes(data[:4], "little")
+    header = root + field(root, 2)  # Message.header, a RecordBatch
+    batch = header + int.from_bytes(data[header : header + 4], "little")
+    return field(batch, 3) != 0  # RecordBatch.compression

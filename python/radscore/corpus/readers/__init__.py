@@ -1,0 +1,1 @@
+"""Readers that several layouts share; none of them knows which."""

@@ -1,0 +1,359 @@
+"""Shards of items: a count, the offsets of the items, the items; MDS and litdata have them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.corpus.base import (
+    Chunk,
+    DamagedFileError,
+    Locations,
+    Position,
+    Problems,
+    Reader,
+    even_edges,
+    joined,
+    location,
+    n_shards,
+    reading,
+)
+from radscore.corpus.format import Format, Source
+from radscore.corpus.readers.ids import also_cut, map_ids
+from radscore.corpus.readers.listing import read_index
+from radscore.corpus.records import (
+    Fields,
+    Item,
+    NoTokenizerError,
+    ValueColumn,
+    missing_field,
+    needs_tokenizer,
+)
+from radscore.corpus.text.tokenizer import flaw_of_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from radscore.corpus.format import Codec
+    from radscore.documents import Documents
+
+__all__ = [
+    "Bytes",
+    "Decoder",
+    "ItemFormat",
+    "ItemReader",
+    "Leaf",
+    "Shard",
+    "decompressed",
+    "held_shard",
+    "mapped_shard",
+    "plain_ids",
+    "read_offsets",
+]
+
+_INDEX = "index.json"
+# An item may not decompress to more: memory must not depend on the input.
+MAX_BYTES = 1 << 28
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+#: Makes ids of the bytes of a value, or says what is wrong with them.
+Decoder: TypeAlias = Callable[[Bytes], tuple[npt.NDArray[Any] | None, str | None]]
+
+
+class ItemFormat(Format):
+    """Files of items that the `index.json` of their folder lists."""
+
+    codec_by_name = True
+    not_data = frozenset({_INDEX})
+    #: What its items are called, for the boundaries of documents.
+    items: ClassVar[str]
+
+    @abstractmethod
+    def listed(self, index: Path, content: dict[str, Any]) -> list[Source] | None:
+        """The sources that an index lists; None if it is not an index of this format.
+
+        Raises
+        ------
+        CorpusError
+            If it is damaged, or lists files that are not there.
+        """
+
+    @abstractmethod
+    def needs_index(self, names: set[str]) -> bool:
+        """Whether the files of a folder show that its index should be of this format."""
+
+    def folder_sources(self, folder: Path, names: set[str]) -> list[Source] | None:
+        """The files that the index lists."""
+        if _INDEX not in names:
+            return None
+        index = folder / _INDEX
+        content = read_index(index, required=self.needs_index(names))
+        return self.listed(index, content) if isinstance(content, dict) else None
+
+    def source(self, path: Path, codec: Codec | None) -> Source:
+        """The file as the index beside it lists it, or by itself."""
+        return self.listed_source(path) or super().source(path, codec)
+
+    def listed_source(self, path: Path) -> Source | None:
+        """The file as the index beside it lists it; None if there is no such index."""
+        try:
+            index, now = path.with_name(_INDEX).stat(), path.stat()
+        except OSError:
+            return None
+        found = _listing(self, path.parent, index.st_size, index.st_mtime_ns).get(path)
+        return found and replace(found, size=now.st_size, mtime_ns=now.st_mtime_ns)
+
+    def boundaries(self, source: Source, eod: int | None) -> str | None:  # noqa: ARG002 - always so
+        """The items."""
+        return f"{self.items}{also_cut(eod)}"
+
+
+@lru_cache(maxsize=4)
+def _listing(kind: ItemFormat, folder: Path, *_stamp: int) -> dict[Path, Source]:
+    """The files that an index lists; it is read once for all of them."""
+    return {source.path: source for source in kind.folder_sources(folder, {_INDEX}) or ()}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One column of the items.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    size : int or None
+        Bytes of a value, if all have the same number, which then is not stored.
+    decode : "text", function or None
+        How its bytes become text or ids; None if it holds neither.
+    encoding : str
+        What the file calls that, for messages.
+    """
+
+    name: str
+    size: int | None
+    decode: Decoder | Literal["text"] | None
+    encoding: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The items of one file, read when they are asked for.
+
+    Attributes
+    ----------
+    offsets : ndarray of int64, shape (n_items + 1,)
+        First byte of each item, and the end of the last.
+    read : function
+        The bytes of the items from one to another.
+    compressed : bool
+        Whether each item must be decompressed by itself.
+    plain : bool
+        Whether the items lie in the file as they are, so that reading one cannot fail.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    read: Callable[[int, int], Bytes]
+    compressed: bool = False
+    plain: bool = False
+
+
+def mapped_shard(path: Path, offsets: npt.NDArray[np.int64]) -> Shard:
+    """The items of an uncompressed file; each batch maps its own range of it."""
+
+    def read(first: int, last: int) -> Bytes:
+        begin, end = int(offsets[first]), int(offsets[last])
+        return map_ids(path, np.dtype(np.uint8), begin, end - begin)
+
+    return Shard(offsets, read, plain=True)
+
+
+def held_shard(data: Bytes, offsets: npt.NDArray[np.int64]) -> Shard:
+    """The items of a file that was decompressed into memory."""
+    return Shard(offsets, lambda first, last: data[offsets[first] : offsets[last]])
+
+
+def read_offsets(path: Path, data: Bytes, end: int, first: int) -> npt.NDArray[np.int64]:
+    """The offsets of the items, by the count that `data` begins with.
+
+    `first` bytes lie between the offsets and the first item; the last item ends at `end`.
+    """
+    count = int.from_bytes(data[:4].tobytes(), "little")
+    header = 8 + 4 * count
+    if len(data) < min(8, end) or header > end:
+        raise DamagedFileError(f"{path}: says {count} items, which {end} bytes cannot hold")
+    found = np.frombuffer(data[4:header].tobytes(), "<u4").astype(np.int64)
+    if len(found) != count + 1:
+        raise DamagedFileError(f"{path}: cut off inside its header")
+    if found[0] != header + first or found[-1] != end or (np.diff(found) < 0).any():
+        raise DamagedFileError(
+            f"{path}: its {count} items run from byte {found[0]} to {found[-1]} rather than from "
+            f"{header + first} to {end}"
+        )
+    return found
+
+
+def decompressed(source: Source, data: Bytes, size: int | None) -> Bytes:
+    """Some bytes of a file, decompressed; to `size` bytes, if that is known."""
+    import pyarrow as pa
+
+    path, codec = source.path, source.codec or "zstd"
+    held: Any = data
+    buffer = pa.py_buffer(held)
+    limit = MAX_BYTES if size is None else size
+    with reading(path):
+        if codec == "snappy":
+            if size is None or size > MAX_BYTES:
+                raise DamagedFileError(f"{path}: its index does not say its uncompressed size")
+            found = pa.Codec("snappy").decompress(buffer, size, asbytes=True)
+        else:
+            with pa.CompressedInputStream(pa.BufferReader(buffer), codec) as stream:
+                found = stream.read(limit + 1)
+    if len(found) > limit or (size is not None and len(found) != size):
+        more = "more than " if len(found) > limit else ""
+        raise DamagedFileError(
+            f"{path}: decompresses to {more}{min(len(found), limit)} bytes, not to {limit}"
+        )
+    return np.frombuffer(found, dtype=np.uint8)
+
+
+class ItemReader(Reader):
+    """Reads the wanted columns of the items of a shard, batch by batch."""
+
+    def __init__(
+        self,
+        source: Source,
+        shard: Shard,
+        leaves: tuple[Leaf, ...],
+        wanted: Fields,
+        problems: Problems,
+    ) -> None:
+        self._source = source
+        self._shard = shard
+        self._leaves = leaves
+        self._fields = wanted
+        self._problems = problems
+        self._columns = [self._column(name) for name in wanted.names]
+        self.fails_early = shard.plain
+
+    def _column(self, name: str) -> int:
+        path, names = self._source.path, [leaf.name for leaf in self._leaves]
+        if name not in names:
+            raise DamagedFileError(f"{path}: {missing_field(name, names)}")
+        leaf = self._leaves[names.index(name)]
+        if leaf.decode is None:
+            raise DamagedFileError(
+                f"{path}: field {name!r} is stored as {leaf.encoding!r}, which is neither text "
+                "nor token ids"
+            )
+        if leaf.decode == "text" and self._fields.encoder is None:
+            raise NoTokenizerError(f"{path}: {needs_tokenizer(name)}")
+        return names.index(name)
+
+    def edges(self, size: int) -> Iterator[Position]:
+        """Items (``item``)."""
+        offsets, count = self._shard.offsets, len(self._shard.offsets) - 1
+        begin, end = int(offsets[0]), int(offsets[-1])
+        number = n_shards(self._source.size, size)
+        bytes_at = [begin + at for at in even_edges(end - begin, number)]
+        for item in np.unique(np.searchsorted(offsets, bytes_at)).tolist():
+            if 0 < item < count:
+                yield {"item": item}
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
+        """The items after `position` (``item`` items)."""
+        offsets = self._shard.offsets
+        count = len(offsets) - 1 if end is None else end["item"]
+        first = position.get("item", 0)
+        while first < count:
+            room = offsets[first] + 4 * self._fields.batch_tokens
+            last = max(int(np.searchsorted(offsets, room, side="right")) - 1, first + 1)
+            last = min(last, count)
+            yield self._chunk(first, last)
+            first = last
+
+    def _chunk(self, first: int, last: int) -> Chunk:
+        offsets, path = self._shard.offsets, self._source.path
+        data = self._shard.read(first, last)
+        bounds = offsets[first : last + 1] - offsets[first]
+        columns: list[list[Item | npt.NDArray[Any]]] = [[] for _ in self._columns]
+        numbers = []
+        for row, (begin, end) in enumerate(pairwise(bounds.tolist()), start=first):
+            item = data[begin:end]
+            if self._shard.compressed:
+                item = decompressed(self._source, item, None)
+            values, flaw = self._values(item)
+            if flaw is not None:
+                self._problems.record(location(path, row, "row"), flaw)
+                continue
+            for column, value in zip(columns, values, strict=True):
+                column.append(value)
+            numbers.append(row)
+        documents = [self._documents(column) for column in columns]
+        locations = Locations(path, np.array(numbers, dtype=np.int64), "row")
+        from_text = self._leaves[self._columns[0]].decode == "text"
+        prompts = None if self._fields.prompt is None else documents[-1]
+        # Offsets in what was decompressed, as a share of the file.
+        end = self._source.size * int(offsets[last]) // max(int(offsets[-1]), 1)
+        return Chunk(documents[0], prompts, locations, {"item": last}, end, from_text)
+
+    def _values(self, item: Bytes) -> tuple[list[Any], str | None]:
+        """The wanted values of an item, or its flaw."""
+        varying = sum(leaf.size is None for leaf in self._leaves)
+        start = 4 * varying
+        if len(item) < start:
+            return [], "the item is shorter than the sizes it begins with"
+        sizes = iter(np.frombuffer(item[:start].tobytes(), "<u4").tolist())
+        spans = []
+        for leaf in self._leaves:
+            size = next(sizes) if leaf.size is None else leaf.size
+            spans.append((start, start + size))
+            start += size
+        if start != len(item):
+            return [], f"its fields add up to {start} bytes, but the item has {len(item)}"
+        values = []
+        for column in self._columns:
+            leaf, (begin, end) = self._leaves[column], spans[column]
+            value, flaw = _decoded(leaf, item[begin:end])
+            if flaw is not None:
+                return [], f"field {leaf.name!r}: {flaw}"
+            values.append(value)
+        return values, None
+
+    def _documents(self, values: list[Any]) -> Documents:
+        if values and isinstance(values[0], str):
+            texts = ValueColumn(self._fields.encoder)
+            for text in values:
+                texts.add(text)
+            return texts.documents()
+        return joined(values)
+
+
+def _decoded(leaf: Leaf, data: Bytes) -> tuple[Any, str | None]:
+    if leaf.decode != "text":
+        assert callable(leaf.decode)
+        return leaf.decode(data)
+    try:
+        text = data.tobytes().decode()
+    except UnicodeDecodeError as error:
+        return None, f"not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
+    return text, flaw_of_text(text)
+
+
+def plain_ids(dtype: np.dtype[Any]) -> Decoder:
+    """Decodes bytes that hold nothing but ids."""
+
+    def decode(data: Bytes) -> tuple[npt.NDArray[Any] | None, str | None]:
+        if len(data) % dtype.itemsize:
+            return None, f"{len(data)} bytes are not a whole number of {dtype.name} ids"
+        return np.frombuffer(data.tobytes(), dtype), None
+
+    return decode

@@ -1,0 +1,80 @@
+"""Folders whose files a JSON index lists."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from radscore.corpus.base import DamagedFileError, reading
+from radscore.errors import CorpusError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["listed_file", "path_in_folder", "read_index", "shortened"]
+
+
+def read_index(path: Path, *, required: bool) -> Any:
+    """What an index holds; None if it is not JSON, unless it is `required` to be.
+
+    Cached by the file's size and time, since every file that it lists asks for it.
+
+    Raises
+    ------
+    DamagedFileError
+        If it is required and damaged.
+    """
+    status = path.stat()
+    try:
+        return _json_of(path, status.st_size, status.st_mtime_ns)
+    except DamagedFileError:
+        if required:
+            raise
+        return None
+
+
+@lru_cache(maxsize=8)
+def _json_of(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 - part of the key
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise DamagedFileError(f"{path}: damaged index, not JSON: {reason}") from None
+
+
+def listed_file(index: Path, name: Any) -> Path:
+    """The file of an index's folder that the index names.
+
+    Raises
+    ------
+    CorpusError
+        If it does not exist, or would lie outside the folder.
+    """
+    path = path_in_folder(index, name)
+    if not path.exists():
+        raise CorpusError(f"{index}: lists {path.relative_to(index.parent)}, which does not exist")
+    return path
+
+
+def path_in_folder(index: Path, name: Any) -> Path:
+    """The path that an index means by a name.
+
+    Raises
+    ------
+    CorpusError
+        If it lies outside the folder of the index.
+    """
+    posix = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
+    if not posix.parts or ".." in posix.parts or posix.is_absolute() or "\0" in str(posix):
+        raise CorpusError(f"{index}: names a file {shortened(name)}, which is not in its folder")
+    return index.parent.joinpath(*posix.parts)
+
+
+def shortened(value: Any) -> str:
+    """A value of an index for a message, at most 60 characters."""
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."

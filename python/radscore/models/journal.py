@@ -1,0 +1,272 @@
+"""The journal: an append-only file of texts that survives being killed.
+
+`generate`, `ask` and `ask_local` write one. Every answer is one line of JSON, and on the disk
+before its question counts as answered. A killed process leaves at most a torn last line, whose
+question is simply asked again; a last record that only lacks its newline gets one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from radscore.errors import ArgumentError, StateError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from radscore.models.questions import Question
+
+__all__ = ["Journal", "Usage"]
+
+#: How every record begins.
+_FIRST = b'{"prompt_id": '
+
+
+@dataclass
+class Usage:
+    """What the records of a journal have cost.
+
+    Attributes
+    ----------
+    requests : int
+        Requests sent, failed ones included.
+    prompt_tokens, completion_tokens : int
+        As the server counted them; where it did not say, an upper bound.
+    """
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Counts a record."""
+        usage = record.get("usage") or {}
+        self.requests += int(record.get("attempts") or 0)
+        self.prompt_tokens += int(usage.get("prompt_tokens") or 0)
+        self.completion_tokens += int(usage.get("completion_tokens") or 0)
+
+
+@dataclass
+class _Content:
+    """What a journal holds."""
+
+    answered: set[tuple[str, int]] = field(default_factory=set)
+    settings: dict[str, Any] | None = None
+    usage: Usage = field(default_factory=Usage)
+    end: int = 0  #: bytes of whole records
+    unended: bool = False  #: whether the last record lacks its newline
+
+
+class Journal:
+    """Answers in a JSON lines file that has one writer at a time.
+
+    Opening reads the whole file once; every answer then costs one `fsync`.
+
+    Parameters
+    ----------
+    path : path
+        Created if it does not exist. Its records stay and new ones are appended, except that a
+        torn last line is cut off.
+    settings : dict
+        How the model is asked. Every record carries them.
+    fresh : bool
+        Whether to start over: drops all records. A file that is not a journal is still refused.
+    accept_changes : bool, optional
+        Whether to append to records that were made with other settings. None is False, for
+        callers that cannot mix settings: the error message then does not offer it.
+
+    Attributes
+    ----------
+    answered : set
+        Keys of the questions that have an answer.
+    usage : Usage
+        Of all records.
+    cut : bool
+        Whether a torn last line was cut off.
+
+    Raises
+    ------
+    ArgumentError
+        If the records were made with other settings.
+    StateError
+        If the file is not a journal, is damaged, or another process is writing to it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from radscore.models.questions import questions_of
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     (question,) = questions_of(["Who?"])
+    ...     with Journal(f"{folder}/answers.jsonl", {"model": "m"}) as journal:
+    ...         journal.answer(question, {"text": "I."})
+    ...     with Journal(f"{folder}/answers.jsonl", {"model": "m"}) as journal:
+    ...         print(question.key in journal.answered)
+    True
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        settings: dict[str, Any],
+        *,
+        fresh: bool = False,
+        accept_changes: bool | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.settings = settings
+        self.cut = False
+        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            _lock(self._fd, self.path)
+            content = self._read()
+            if fresh:
+                content = _Content()
+            elif content.settings is not None and not accept_changes:
+                offered = accept_changes is not None
+                _check_same(self.path, content.settings, settings, offer_changes=offered)
+            if content.end < os.fstat(self._fd).st_size:
+                os.ftruncate(self._fd, content.end)
+                self.cut = not content.unended and not fresh
+            if content.unended:
+                self._write(b"\n")
+            _sync_folder(self.path)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self.answered = content.answered
+        self.usage = content.usage
+
+    def _read(self) -> _Content:
+        content = _Content()
+        with open(os.dup(self._fd), "rb") as file:  # noqa: PTH123 - a descriptor
+            file.seek(0)
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    self._take_last(content, line, number)
+                    break
+                content.end += len(line)
+                if not line.isspace():
+                    self._take(content, line, number)
+        return content
+
+    def _take_last(self, content: _Content, line: bytes, number: int) -> None:
+        """Takes a line without a newline: a whole record, or what a killed writer left of one."""
+        written = line.rstrip(b"\0")  # a power failure can leave these
+        if not written.startswith(_FIRST[: len(written)]):
+            raise self._not_a_record(number)
+        try:
+            json.loads(written)
+        except (ValueError, RecursionError):
+            return  # torn: the caller cuts it off
+        self._take(content, written, number)
+        content.end += len(written)
+        content.unended = True
+
+    def _not_a_record(self, number: int) -> StateError:
+        return StateError(
+            f"{self.path}:{number}: not a record of an answer, so the file is left as it is; name "
+            "another one"
+        )
+
+    def _take(self, content: _Content, line: bytes, number: int) -> None:
+        try:
+            record = json.loads(line)
+            key = (str(record["prompt_id"]), int(record["sample"]))
+            settings = dict(record["settings"])
+            content.usage.add(record)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise self._not_a_record(number) from None
+        content.settings = content.settings or settings
+        if "text" in record:
+            content.answered.add(key)
+
+    def answer(self, question: Question, content: dict[str, Any]) -> None:
+        """Appends an answer (with ``text``) or a failure (with ``error``); on disk on return."""
+        self.answers([(question, content)])
+
+    def answers(self, items: list[tuple[Question, dict[str, Any]]]) -> None:
+        """Appends several at once, in one write."""
+        lines = []
+        for question, content in items:
+            record = {
+                "prompt_id": question.prompt_id,
+                "sample": question.sample,
+                "seed": question.seed,
+                "prompt": question.prompt,
+                **content,
+                "settings": self.settings,
+            }
+            lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        self._write("".join(lines).encode("utf-8", errors="backslashreplace"))
+        for question, content in items:
+            self.usage.add(content)
+            if "text" in content:
+                self.answered.add(question.key)
+
+    def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._fd, left) :]
+        os.fsync(self._fd)
+
+    def missing(self, questions: list[Question]) -> list[Question]:
+        """The questions without an answer, failed ones included."""
+        return [question for question in questions if question.key not in self.answered]
+
+    def close(self) -> None:
+        """Closes the file, which lets others write to it."""
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _check_same(
+    path: Path, then: dict[str, Any], now: dict[str, Any], *, offer_changes: bool
+) -> None:
+    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    if changed:
+        name = changed[0]
+        more = f" (also changed: {', '.join(changed[1:])})" if changed[1:] else ""
+        mix = ", or accept_changes= to keep answers of both kinds" if offer_changes else ""
+        raise ArgumentError(
+            f"{path} was made with {name} {then.get(name)!r}, not {now.get(name)!r}{more}: name "
+            f"another file, or use fresh= to start over{mix}"
+        )
+
+
+def _lock(fd: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # this system has no such locks
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise StateError(f"{path}: another process is writing its answers to this file") from None
+
+
+def _sync_folder(path: Path) -> None:
+    """Puts a new file's name on the disk too."""
+    try:
+        fd = os.open(path.absolute().parent, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError:  # not every file system can
+        pass
+    finally:
+        os.close(fd)

@@ -1,0 +1,247 @@
+"""Exponential moments of weighted sums, and the bounds and approximations that follow from them.
+
+`T = sum_u w_u (s_u - mean)` has the log moments ``K(l) = log E exp(l T)``. `Independent` and
+`Grouped` evaluate K and its derivatives for independent scores and for scores drawn without
+replacement; `log_bound`, `log_mixture` and `log_saddlepoint` turn them into tails.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.stats.exact import exact_log_sf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from radscore.stats.laws import NullLaw
+    from radscore.stats.tails import FloatArray
+
+__all__ = ["TILTS", "Grouped", "Independent", "log_bound", "log_mixture", "log_saddlepoint"]
+
+_CHUNK = 1 << 16
+_LARGEST_EXPONENT = 600.0
+
+#: Tilts of the mixture for predictable weights, fixed before any weight is seen: for weights of
+#: about 1 they reach from a few standard deviations of 1e12 units to those of single units.
+TILTS: Final = 2.0 ** np.arange(-18.0, 6.0625, 0.125)
+#: Every so many are tried first, then those near the best; leaving terms out only enlarges p-values
+_COARSE = 4
+
+#: K, K' and K'' of T at one point.
+Moments: TypeAlias = tuple[float, float, float]
+
+
+class Independent:
+    """Moments of T if all scores are independent.
+
+    Each evaluation passes over all weights once, and those of `bound` are remembered.
+
+    Attributes
+    ----------
+    variance : float
+        Of T under H0.
+    largest : float
+        The largest value that T can take.
+    """
+
+    def __init__(self, w: FloatArray, law: NullLaw) -> None:
+        self.w, self.law = w, law
+        self.sum_squares = float(w @ w)
+        self.variance = law.variance * self.sum_squares
+        self.exact_ok = True
+        self._known: dict[float, Moments] = {}
+        self.bound_method = "exponential-moment bound"
+        low, high = law.bounds
+        positive, negative = float(w[w > 0].sum()), float(w[w < 0].sum())
+        self.largest = positive * (high - law.mean) if positive else 0.0
+        if negative:
+            self.largest += negative * (low - law.mean)
+        largest = float(np.abs(w).max()) if len(w) else 1.0
+        self.limits = (-_LARGEST_EXPONENT / largest, _LARGEST_EXPONENT / largest)
+
+    def bound(self, t: float) -> Moments:
+        """K, K', K'' of a law whose exponential moments are at least those of T."""
+        if t not in self._known:  # the approximation retraces the bound's steps
+            self._known[t] = self._sum(self.w, t)
+        return self._known[t]
+
+    def approximate(self, t: float) -> Moments:
+        """K, K', K'' for approximations."""
+        return self.bound(t)
+
+    def _sum(self, w: FloatArray, t: float) -> Moments:
+        k0 = k1 = k2 = 0.0
+        for start in range(0, len(w), _CHUNK):
+            part = w[start : start + _CHUNK]
+            log, first, second = self.law.cumulants(part * t)
+            with np.errstate(invalid="ignore"):
+                k0 += float(log.sum())
+                k1 += float(part @ first)
+                k2 += float((part * part) @ second)
+        return (k0, k1, k2) if np.isfinite(k0) else (np.inf, np.inf, np.inf)
+
+    def log_exact(self, statistic: float) -> tuple[float, str] | None:
+        """The exact `log P(T >= statistic)` and how it was computed, where that is cheap."""
+        return exact_log_sf(statistic, self.w, self.law) if self.exact_ok else None
+
+
+class Grouped(Independent):
+    """Moments of T if the scores of each group are drawn without replacement."""
+
+    def __init__(
+        self, w: FloatArray, law: NullLaw, index: npt.NDArray[np.intp], size: int, vocab: int
+    ) -> None:
+        super().__init__(w, law)
+        n_groups = int(index.max()) + 1 if len(index) else 0
+        counts = np.bincount(index, minlength=n_groups)
+        sums = np.bincount(index, weights=w, minlength=n_groups)
+        squares = np.bincount(index, weights=w * w, minlength=n_groups)
+        self.variance = law.variance * float(((vocab * squares - sums**2) / (vocab - 1)).sum())
+        self.exact_ok = bool((counts <= 1).all())
+        mixed = (np.bincount(index, weights=w > 0, minlength=n_groups) % np.maximum(counts, 1)) > 0
+        inside = mixed[index]
+        self.one_sign, self.mixed = w[~inside], w[inside]
+        _, self.index = np.unique(index[inside], return_inverse=True)
+        self.sums = sums[mixed]
+        self.size, self.vocab = size, vocab
+        if len(self.mixed):
+            self.bound_method = "exponential-moment bound (Hoeffding's for lists of both signs)"
+        # the true variance over that of independent scores, for the approximations
+        self.shrink = self.variance / (law.variance * self.sum_squares) if len(w) else 1.0
+
+    def bound(self, t: float) -> Moments:
+        """As for independent scores; groups of both signs are bounded by Hoeffding's theorem 4."""
+        k0, k1, k2 = self._sum(self.one_sign, t)
+        if not len(self.mixed):
+            return k0, k1, k2
+        e = np.expm1(self.mixed * t)
+        weighted = self.mixed * (1.0 + e)
+
+        def mean(values: FloatArray) -> FloatArray:
+            return np.bincount(self.index, weights=values) / self.vocab
+
+        m0, m1, m2 = mean(e), mean(weighted), mean(self.mixed * weighted)
+        ratio = m1 / (1.0 + m0)
+        share = self.size / self.vocab
+        k0 += float((self.size * np.log1p(m0) - (share * t) * self.sums).sum())
+        k1 += float((self.size * ratio - share * self.sums).sum())
+        k2 += float((self.size * (m2 / (1.0 + m0) - ratio * ratio)).sum())
+        return k0, k1, k2
+
+    def approximate(self, t: float) -> Moments:
+        """Those of the independent law, stretched so that its variance at 0 is the true one."""
+        root = np.sqrt(self.shrink)
+        k0, k1, k2 = self._sum(self.w, t * root)
+        return k0, k1 * root, k2 * self.shrink
+
+
+def _solve(
+    moments: Callable[[float], Moments], target: float, start: float, limits: tuple[float, float]
+) -> tuple[float, Moments]:
+    """The t with K'(t) near target, by Newton steps inside a shrinking bracket.
+
+    K' increases. K(t) - t target is flat at its minimum, so a rough solution suffices; any t
+    gives a valid bound.
+    """
+    low, high = (0.0, limits[1]) if target > 0 else (limits[0], 0.0)
+    t = min(max(start, 0.999 * low), 0.999 * high)
+    value = moments(t)
+    for _ in range(60):
+        k0, k1, k2 = value
+        if np.isfinite(k0):
+            gap = target - k1
+            if abs(gap) <= 1e-5 * np.sqrt(max(k2, 0.0)) or abs(gap) <= 1e-12 * abs(target):
+                break
+            low, high = (t, high) if gap > 0 else (low, t)
+            following = t + gap / k2 if k2 > 0 else np.inf
+        else:
+            low, high = (low, t) if t > 0 else (t, high)
+            following = np.inf
+        if not low < following < high:
+            following = 0.5 * (low + high)
+        if following == t or high - low <= 1e-12 * max(abs(low), abs(high)):
+            break
+        t = following
+        value = moments(t)
+    return t, value
+
+
+def _limits(problem: Independent) -> tuple[float, float]:
+    """The open interval of t in which the moments of T are finite, or as far as floats reach."""
+    low, high = problem.limits
+    if np.isfinite(problem.law.bounds[1]) or not len(problem.w):
+        return low, high
+    # a score's moments end at the pole of its law, at 1 for e = -log(1 - u)
+    scale = max(1.0 - getattr(problem.law, "alpha", 0.0), getattr(problem.law, "alpha", 1.0))
+    w_max, w_min = float(problem.w.max()), float(problem.w.min())
+    if w_max > 0:
+        high = 1.0 / (scale * w_max)
+    if w_min < 0:
+        low = 1.0 / (scale * w_min)
+    return low, high
+
+
+def log_bound(statistic: float, problem: Independent, tilt0: float) -> tuple[float, float]:
+    """The exponential-moment bound of `log P(T >= statistic)`, and the l at which it is least."""
+    if statistic <= 0:
+        return 0.0, 0.0
+    t, (k0, _, _) = _solve(problem.bound, statistic, tilt0, _limits(problem))
+    if not np.isfinite(k0):
+        return 0.0, 0.0
+    # rounding must not make the bound smaller than it is
+    slack = 1e-13 * (abs(k0) + abs(t * statistic))
+    return min(0.0, k0 - t * statistic + slack), t
+
+
+def log_mixture(statistic: float, problem: Independent) -> tuple[float, float]:
+    """The log of one over the mixture of ``exp(l T - K(l))``, and the l that contributes most."""
+    if statistic <= 0:
+        return 0.0, 0.0
+    limit = _limits(problem)[1]
+    logs = np.full(len(TILTS), -np.inf)
+
+    def term(i: int) -> float:
+        t = float(TILTS[i])
+        k0 = problem.bound(t)[0]
+        # rounding must not make the bound smaller than it is
+        return t * statistic - k0 - 1e-13 * (abs(k0) + abs(t * statistic))
+
+    for i in range(0, len(TILTS), _COARSE):
+        if TILTS[i] < limit:
+            logs[i] = term(i)
+            if logs[i] < logs.max() - 40:  # concave in t: the rest adds nothing
+                break
+    best = int(logs.argmax())
+    for i in range(max(0, best - 3 * _COARSE), min(len(TILTS), best + 3 * _COARSE + 1)):
+        if i % _COARSE and TILTS[i] < limit:
+            logs[i] = term(i)
+    best = int(logs.argmax())
+    if not logs[best] > 0:
+        return 0.0, 0.0
+    log_sum = logs[best] + np.log(np.exp(logs - logs[best]).sum())
+    return min(0.0, float(np.log(len(TILTS)) - log_sum)), float(TILTS[best])
+
+
+def log_saddlepoint(statistic: float, problem: Independent, tilt0: float) -> float:
+    """`log P(T >= statistic)` by Lugannani and Rice's formula; NaN if it gives no probability."""
+    from scipy.special import erfcx, log_ndtr
+
+    t, (k0, _, k2) = _solve(problem.approximate, statistic, tilt0, _limits(problem))
+    r = float(np.sign(t) * np.sqrt(max(0.0, 2.0 * (t * statistic - k0))))
+    u = t * np.sqrt(k2)
+    normal = float(log_ndtr(-statistic / np.sqrt(problem.variance)))
+    if abs(r) < 1e-3 or not np.isfinite(u) or u == 0:
+        return normal  # both terms of the correction cancel, and hardly matter here
+    # P(T >= t) ~ phi(|r|) (Mills(|r|) + 1/|u| - 1/|r|), and its complement below the mean
+    mills = float(np.sqrt(np.pi / 2.0) * erfcx(abs(r) / np.sqrt(2.0)))
+    tail = mills + 1.0 / abs(u) - 1.0 / abs(r)
+    if tail <= 0:
+        return normal
+    log_tail = -0.5 * r * r - 0.5 * np.log(2.0 * np.pi) + np.log(tail)
+    if log_tail >= 0:
+        return float("nan")  # no probability: one weight dominates, and the formula fails
+    return log_tail if r > 0 else float(np.log1p(-np.exp(log_tail)))
