@@ -79,6 +79,14 @@ def model_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def language(model_folder):
+    """The model of that folder, loaded once."""
+    from radscore.models import load_model
+
+    return load_model(model_folder)
+
+
 class Server:
     """``transformers serve`` on loopback, in a process group of its own."""
 

@@ -1,7 +1,7 @@
 """Adapters: all of a file goes into the network, or the adapter is refused by name."""
 
-import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -11,10 +11,9 @@ from radscore.errors import ModelError
 from radscore.models import as_language_model, load_model
 from radscore.models.adapters import READABLE_KINDS
 from safetensors.torch import load_file, save_file
-from tiny import save_folder, tiny_llama
+from tiny import altered, logits, renamed, save_folder, tiny_llama
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 TARGETS = {"target_modules": ["q_proj", "v_proj"]}
 #: What a kind needs beside its targets, at this size.
 OPTIONS = {
@@ -47,11 +46,6 @@ CONFIGS = {str(kind.value): made for kind, made in PEFT_TYPE_TO_CONFIG_MAPPING.i
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return save_folder(tmp_path_factory.mktemp("base"))
-
-
 def trained(base, config):
     """An adapter as training leaves it: every weight that is learned has moved."""
     torch.manual_seed(1)
@@ -62,11 +56,6 @@ def trained(base, config):
             if parameter.requires_grad:
                 parameter.add_(torch.randn_like(parameter) * 0.3)
     return adapted
-
-
-def logits(network):
-    with torch.inference_mode():
-        return network(input_ids=IDS, use_cache=False).logits
 
 
 def config_of(kind):
@@ -135,17 +124,7 @@ def adapter(base, tmp_path_factory):
     return path
 
 
-def altered(adapter, path, change=lambda weights: weights, **settings):
-    shutil.copytree(adapter, path)
-    file = path / "adapter_model.safetensors"
-    save_file({k: v.contiguous() for k, v in change(load_file(file)).items()}, file)
-    config = json.loads((path / "adapter_config.json").read_text())
-    (path / "adapter_config.json").write_text(json.dumps(config | settings))
-    return path
-
-
-def renamed(old, new, where=""):
-    return lambda w: {k.replace(old, new, 1) if where in k else k: v for k, v in w.items()}
+altered = partial(altered, config="adapter_config.json")
 
 
 LOST = {

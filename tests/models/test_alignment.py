@@ -11,8 +11,8 @@ from radscore.audits.open import test_open as open_test
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting
 from radscore.models.alignment import Alignment, surfaces
-from radscore.models.predicting import Reading
-from tiny import VOCAB, tiny_llama, word_tokenizer
+from radscore.models.live import Reading
+from tiny import VOCAB, listed, tiny_llama, word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 DEMO = Path(__file__).parents[2] / "demo"
@@ -186,12 +186,8 @@ def test_predictions_are_the_models_whatever_ids_the_watermark_has(top):
         weighting=Weighting("prediction", top=top),
         tokenizer=fewer,
     )
-    found = [
-        (int(o), int(c[0]), int(t))
-        for p in reading
-        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
-        if w  # places without a prediction are told by a weight of 0
-    ]
+    # positions without a prediction have a weight of 0
+    found = [(number, context, target) for number, (context,), target, w in listed(reading) if w]
     expected, n_removed = [], 0
     for number, doc in enumerate(docs):
         logits = model.model(input_ids=torch.tensor(doc)[None]).logits[0]

@@ -14,10 +14,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from radscore.answers.local import ask_local  # noqa: E402
-from radscore.models.questions import questions_of  # noqa: E402
 from radscore.cli import main  # noqa: E402
 from radscore.models.generating import generate, write_texts  # noqa: E402
 from radscore.models.loading import LanguageModel, load_model  # noqa: E402
+from radscore.models.questions import questions_of  # noqa: E402
 from radscore.models.writing import Sampling  # noqa: E402
 from radscore.progress import Progress  # noqa: E402
 from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer  # noqa: E402

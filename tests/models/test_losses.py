@@ -6,18 +6,7 @@ import torch
 from radscore.errors import ModelError
 from radscore.models import LanguageModel
 from radscore.models.losses import document_losses
-from tiny import VOCAB, tiny_llama, word_tokenizer
-
-
-def starting():
-    """A model whose tokenizer puts <user> before every text."""
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = word_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
-    )
-    return LanguageModel(tiny_llama(), tokenizer, "starting", VOCAB, 256)
+from tiny import VOCAB, starting, tiny_llama
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 30, 1000])

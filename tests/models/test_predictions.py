@@ -7,38 +7,20 @@ import pyarrow as pa
 import pytest
 import radscore as rs
 from radscore.errors import ArgumentError, ModelError, StateError
-from radscore.models import LanguageModel, Predictions, Weighting, as_language_model, predict
-from radscore.models.predicting import Reading
+from radscore.models import LanguageModel, Predictions, Weighting, predict
+from radscore.models.live import Reading
 from radscore.models.predictions import unfinished
 from radscore.progress import Progress
-from tiny import VOCAB, tiny_llama, word_tokenizer
+from tiny import VOCAB, listed, tiny_llama, word_tokenizer
 
 WIDTH = 2
 MASS = Weighting("mass", max_weights=8, min_weight=0.0)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return as_language_model(tiny_llama())
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return as_language_model(tiny_llama(seed=1))
-
-
-@pytest.fixture(scope="module")
 def docs():
     rng = np.random.default_rng(1)
     return [rng.integers(0, 120, size=rng.integers(0, 40)) for _ in range(60)]
-
-
-def listed(source):
-    return [
-        (int(o), *c.tolist(), int(t), float(w))
-        for p in source
-        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
-    ]
 
 
 def write(model, docs, path, **options):
@@ -92,7 +74,7 @@ def test_the_file_is_arrow_with_documented_columns(model, docs, tmp_path):
     # by hand, from the columns alone
     columns = file.read_all()
     assert columns["targets"].to_pylist() == [
-        one[3] for one in listed(Predictions(tmp_path / "p.arrow"))
+        one[2] for one in listed(Predictions(tmp_path / "p.arrow"))
     ]
 
 

@@ -8,20 +8,10 @@ from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting, as_language_model
 from radscore.models.batching import Piece, batches
 from radscore.models.texts import passages, prefix_of
-from tiny import VOCAB, tiny_llama, word_tokenizer
+from tiny import VOCAB, listed, logits, starting, tiny_llama, word_tokenizer
 
 MASS = Weighting("mass", max_weights=12, min_weight=1e-3)
 WIDTH = 2
-
-
-@pytest.fixture(scope="module")
-def model():
-    return as_language_model(tiny_llama())
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return as_language_model(tiny_llama(seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +31,16 @@ def read(model, text, weighting=MASS, *, width=WIDTH, reference=None, **options)
     reader = Reader(model, reference, weighting, limit=options.pop("limit", VOCAB), **options)
     portions = list(reader.read(passages(text, model, width)))
     assert portions[-1].last
-    listed = [
-        (int(o), tuple(c.tolist()), int(t), float(w))
-        for p in portions
-        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
-    ]
-    return listed, reader.counts
+    return listed(portions), reader.counts
 
 
 def logits_of(model, ids):
-    with torch.inference_mode():
-        return model.model(input_ids=torch.tensor(np.asarray(ids, dtype=np.int64))[None]).logits[0]
+    return logits(model.model, np.asarray(ids, dtype=np.int64)[None])[0]
 
 
 def one_by_one(model, docs, weighting=MASS, width=WIDTH, reference=None):
     """The oracle: each document alone, no batches, no pieces."""
-    listed, base, first = [], 0, max(width - 1, 0)
+    found, base, first = [], 0, max(width - 1, 0)
     for doc in docs:
         if len(doc) >= max(width, 1):
             given = [logits_of(model, doc)[first:].clone()]
@@ -66,9 +50,9 @@ def one_by_one(model, docs, weighting=MASS, width=WIDTH, reference=None):
             for row, target, weight in zip(rows, ids, weights, strict=True):
                 place = int(row) + first
                 context = tuple(int(x) for x in doc[place - width + 1 : place + 1])
-                listed.append((base + place, context, int(target), float(weight)))
+                found.append((base + place, context, int(target), float(weight)))
         base += len(doc)
-    return listed
+    return found
 
 
 def assert_same(ours, expected):
@@ -230,8 +214,8 @@ def test_messages_are_not_taken_for_the_templates_own_words():
     whole += [assistant, 1, 2, 1, 2, 2, 1]
     ours, counts = read(model, [chat], width=1)
     assert {one[0] for one in ours} == {10, 23, 24}
-    listed = one_by_one(model, [np.array(whole)], width=1)
-    assert_same(ours, [one for one in listed if one[0] in (10, 23, 24)])
+    whole = one_by_one(model, [np.array(whole)], width=1)
+    assert_same(ours, [one for one in whole if one[0] in (10, 23, 24)])
     assert counts.removed == {}
     ours, _ = read(model, [chat[:1]], width=1)
     assert {one[0] for one in ours} == {4}
@@ -259,23 +243,12 @@ def test_the_tokenizers_own_first_token_is_attended_to_and_not_scored():
     expected = []
     base = 0
     for doc, one in zip(docs, whole, strict=True):
-        listed = one_by_one(model, [one])
-        expected += [(o - 1 + base, c, t, w) for o, c, t, w in listed if o >= WIDTH]
+        alone = one_by_one(model, [one])
+        expected += [(o - 1 + base, c, t, w) for o, c, t, w in alone if o >= WIDTH]
         base += len(doc)
     assert_same(read(model, docs, batch_tokens=100)[0], expected)
     # where it stands in the ids already it is not put there again
     assert_same(read(model, whole)[0], one_by_one(model, whole))
-
-
-def starting():
-    """A model whose tokenizer puts <user> before every text."""
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = word_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
-    )
-    return LanguageModel(tiny_llama(), tokenizer, "bos", VOCAB, 256)
 
 
 @pytest.mark.parametrize("kind", ["mass", "prediction"])
@@ -454,11 +427,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(error):
     expected = one_by_one(model, docs)
     short = Short(network, 150, error)
     reader = Reader(model, None, MASS, limit=VOCAB, batch_tokens=1200)
-    ours = [
-        (int(o), tuple(c.tolist()), int(t), float(w))
-        for p in reader.read(passages(docs, model, WIDTH))
-        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
-    ]
+    ours = listed(reader.read(passages(docs, model, WIDTH)))
     assert max(short.sizes) > 150
     assert_same(ours, expected)
     assert reader.batch_tokens < 1200  # and later batches are small from the start
