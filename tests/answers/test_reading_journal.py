@@ -1,4 +1,4 @@
-"""Reading answers, journals and what is wrong with them; answers of a local model; commands."""
+"""Reading answers and journals, also damaged ones; a local model's answers; the commands."""
 
 import copy
 import functools
@@ -116,7 +116,7 @@ def test_failures_are_counted_once_and_not_after_an_answer(tmp_path):
 # Prompts
 
 
-def test_prompts_that_are_none(tmp_path):
+def test_bad_prompts(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text("\n\n")
     with pytest.raises(rs.CorpusError, match=r"no prompts in .*p\.jsonl"):
@@ -137,7 +137,7 @@ def test_prompts_that_are_none(tmp_path):
         read_prompts(tmp_path / "missing.jsonl")
 
 
-def test_questions_do_not_depend_on_their_place():
+def test_questions_do_not_depend_on_their_order():
     first = {q.key: q.seed for q in questions_of(["a", "b", "a"], samples=2)}
     other = {q.key: q.seed for q in questions_of(["c", "a", "a", "b"], samples=3)}
     assert len(first) == 6
@@ -168,7 +168,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path, tail):
 
 @pytest.mark.parametrize("tail", [b"", b"\0\0\0"])
 @pytest.mark.parametrize("content", [{"text": "B"}, {"error": "500", "attempts": 2}])
-def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
+def test_a_last_record_without_a_newline_is_kept(tmp_path, tail, content):
     path = tmp_path / "j"
     one, two, three = questions_of(["a", "b", "c"])
     with Journal(path, {"m": 1}) as journal:
@@ -257,7 +257,7 @@ def test_each_answer_is_on_the_disk_before_the_next(tmp_path, monkeypatch):
     assert len(synced) == 2
 
 
-# A model of this machine
+# A model on this machine
 
 
 def test_local_answers_depend_on_their_seed_alone(language, tmp_path):
@@ -387,7 +387,7 @@ def test_ask_without_prompts(cli, tmp_path):
 
 @pytest.fixture
 def answers_file(tmp_path):
-    """What the demonstration's texts would be as answers."""
+    """The demonstration's texts, as answers."""
     lines = (DEMO / "corpus.jsonl").read_text().splitlines()[:40]
     rows = [{"prompt": "Go on.", "text": json.loads(line)["text"]} for line in lines]
     return write(tmp_path / "answers.jsonl", rows)

@@ -42,12 +42,12 @@ OPTIONS = {
 CONFIGS = {str(kind.value): made for kind, made in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
 
 
-# peft uses what transformers has given a new name, and tells of what it saves
+# peft uses names that transformers has changed, and warns about what it saves
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def trained(base, config):
-    """An adapter as training leaves it: every weight that is learned has moved."""
+    """An adapter as training leaves it: all its weights have moved."""
     torch.manual_seed(1)
     network = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     adapted = get_peft_model(network, config).eval()
@@ -63,10 +63,10 @@ def config_of(kind):
 
 
 @pytest.mark.parametrize("kind", sorted(READABLE_KINDS & set(CONFIGS)))
-def test_kinds_that_are_read_predict_what_was_trained(kind, base, tmp_path):
+def test_supported_kinds_predict_what_was_trained(kind, base, tmp_path):
     adapted = trained(base, config_of(kind))
     adapted.save_pretrained(tmp_path)
-    torch.manual_seed(2)  # nothing is drawn anew
+    torch.manual_seed(2)  # nothing is drawn again
     model = load_model(tmp_path)
     got, right = logits(model.model), logits(adapted)
     assert got.shape == (1, 8, 128)
@@ -84,7 +84,7 @@ def test_all_other_kinds_of_the_installed_peft_are_refused(kind, base, tmp_path)
         load_model(tmp_path)
 
 
-def test_networks_made_elsewhere_are_of_kinds_that_are_read(base):
+def test_networks_made_elsewhere_are_of_supported_kinds(base):
     for kind in ("PREFIX_TUNING", "PROMPT_TUNING", "POLY"):
         adapted = get_peft_model(tiny_llama(), config_of(kind))
         with pytest.raises(ModelError, match=f"PeftModelForCausalLM has an adapter of kind {kind}"):
@@ -168,7 +168,7 @@ def test_adapters_of_another_base(adapter, base, tmp_path):
         load_model(both)
 
 
-def test_files_that_are_lacking_or_not_read(adapter, tmp_path):
+def test_files_that_are_missing_or_not_supported(adapter, tmp_path):
     path = shutil.copytree(adapter, tmp_path / "more")
     torch.save({"embed": torch.ones(2)}, path / "non_lora_trainables.bin")
     with pytest.raises(ModelError, match=r"with non_lora_trainables\.bin beside it"):

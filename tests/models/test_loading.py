@@ -57,7 +57,7 @@ def test_fingerprints_are_of_the_weights_alone(base, tmp_path):
     with torch.no_grad():
         other.model.norm.weight[3] += 1e-6
     assert as_language_model(other).fingerprint != first
-    # values that bfloat16 holds exactly: the same model in both types
+    # bfloat16 holds these values exactly: the same model in both types
     rounded = tiny_llama().to(torch.bfloat16)
     bf16 = as_language_model(rounded).fingerprint
     assert as_language_model(rounded.to(torch.float32)).fingerprint == bf16 != first
@@ -134,7 +134,7 @@ def test_what_is_wrong_is_said_in_one_line(base, adapter, tmp_path):
 
 
 def test_weights_that_are_not_all_there(base, tmp_path):
-    # transformers goes on with random numbers in place of what is missing
+    # transformers puts random numbers in place of what is missing
     model = tiny_llama(num_hidden_layers=1)
     path = save_folder(tmp_path / "short", model)
     config = json.loads((path / "config.json").read_text())

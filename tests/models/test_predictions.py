@@ -1,4 +1,4 @@
-"""Files of predictions: the same as live, checked when read, kept when interrupted."""
+"""Files of predictions: equal to live ones, checked when read, kept when interrupted."""
 
 import json
 
@@ -71,7 +71,7 @@ def test_the_file_is_arrow_with_documented_columns(model, docs, tmp_path):
     header = json.loads(metadata[b"radscore.header"])
     assert header["weighting"]["kind"] == "mass"
     assert header["context_width"] == WIDTH
-    # by hand, from the columns alone
+    # read from the columns alone
     columns = file.read_all()
     assert columns["targets"].to_pylist() == [
         one[2] for one in listed(Predictions(tmp_path / "p.arrow"))
@@ -109,7 +109,7 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
     refused(data[:-1], "is not a file of predictions, or is cut off")
     refused(b"", "is not a file of predictions")
     refused(b"hello" * 100, "is not a file of predictions")
-    # damage within is found, wherever it is
+    # damage is found wherever it is
     rng = np.random.default_rng(2)
     for place in rng.integers(0, len(data), 60):
         changed = bytearray(data)
@@ -119,7 +119,7 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
             same = listed(Predictions(bad)) == listed(Predictions(whole))
         except (StateError, ArgumentError):
             continue
-        assert same  # padding, or what a reader does not look at
+        assert same  # padding, or bytes that no reader uses
 
     with pytest.raises(ArgumentError, match="no such file"):
         Predictions(tmp_path / "nowhere")
@@ -142,7 +142,7 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
 
 
 class Interrupt:
-    """A progress that interrupts after so many batches."""
+    """A progress callback that interrupts after `after` batches."""
 
     def __init__(self, after, error=KeyboardInterrupt):
         self.left, self.error = after, error

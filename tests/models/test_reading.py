@@ -1,4 +1,4 @@
-"""Reading: every place against one document at a time, whatever the batches; nothing lost."""
+"""Reading: batched results equal those of reading one document at a time; nothing is lost."""
 
 import numpy as np
 import pytest
@@ -118,7 +118,7 @@ def test_documents_beyond_the_window_are_read_in_pieces_that_overlap(model):
     places = [one[0] for one in ours]
     assert len(set(places)) == counts.n_scored_positions == sum(len(doc) - 1 for doc in docs)
     assert counts.n_forward - counts.n_padding > counts.n_tokens  # the overlap was read twice
-    # pieces of 32 that begin every 24 tokens: a place is read in the first piece that holds it
+    # pieces of 32 that begin every 24 tokens: a position is read in the first piece that holds it
     doc, by_place = docs[0], {}
     for start in (0, 24, 48, 72):
         p = logits_of(model, doc[start : start + 32]).softmax(-1)
@@ -171,7 +171,7 @@ def test_strings_and_chats(words):
     expected = [one for one in one_by_one(words, [np.array(whole)]) if one[0] in (6, 7, 13)]
     assert_same(read(words, [chat])[0], expected)
     assert_same(read(words, chat)[0], expected)
-    # what users say counts where nobody answers
+    # what users say counts if nobody answers
     alone = read(words, [chat[:1]])[0]
     assert {one[1] for one in alone} == {(1, 2), (2, 3)}
     for bad, match in (
@@ -229,7 +229,7 @@ def test_messages_that_the_template_changes_are_counted():
     said = ["w1 w2", "w9 w3", "w5 w0 w6 w7", "w8 w4"]
     chat = [{"role": "assistant", "content": one} for one in said]
     ours, counts = read(model, [chat, chat[:1]], width=1)
-    # what is cut off was not read, and the rest is the assistant's own; what is changed is not
+    # what was cut off was not read; what remains is the assistant's own, unless it was changed
     places = dict.fromkeys(one[:2] for one in ours)
     assert [context for _, (context,) in places] == [1, 2, 6, 7, 8, 4, 1, 2]
     assert counts.removed == {"messages that the chat template changes or leaves out": 1}
@@ -247,7 +247,7 @@ def test_the_tokenizers_own_first_token_is_attended_to_and_not_scored():
         expected += [(o - 1 + base, c, t, w) for o, c, t, w in alone if o >= WIDTH]
         base += len(doc)
     assert_same(read(model, docs, batch_tokens=100)[0], expected)
-    # where it stands in the ids already it is not put there again
+    # if the ids begin with it already, it is not added again
     assert_same(read(model, whole)[0], one_by_one(model, whole))
 
 
@@ -260,7 +260,7 @@ def test_every_piece_has_the_first_token_that_a_document_brings(kind):
     whole = [np.concatenate([[VOCAB - 2], doc]) for doc in docs]
     ours, again = read(model, whole, weighting, max_length=32)
     assert again.n_forward == counts.n_forward
-    # the same, and the places whose context holds the first token
+    # the same, and the positions whose context holds the first token
     starts = np.cumsum([0, *map(len, whole)])
     shifted, extra = [], []
     for place, *rest in ours:
@@ -268,7 +268,7 @@ def test_every_piece_has_the_first_token_that_a_document_brings(kind):
         (extra if rest[0][0] == VOCAB - 2 else shifted).append((place - 1 - number, *rest))
     assert_same(shifted, plain)
     assert {one[0] for one in extra} == {0, 100, 131, 163}
-    # of nothing but that token
+    # a document that is nothing but that token
     assert read(model, [[VOCAB - 2]], weighting, width=1)[1].n_scored_positions == 1
 
 
@@ -279,8 +279,8 @@ def damaged(change):
     return LanguageModel(network, None, "broken", VOCAB, 256)
 
 
-def no_number(network):
-    """After token 125, and only there."""
+def spoiled(network):
+    """NaN after token 125, and only there."""
 
     def spoil(module, args, kwargs, output):
         output.last_hidden_state[kwargs["input_ids"] == 125] = torch.nan
@@ -294,10 +294,10 @@ def too_large(network):
 
 @pytest.mark.parametrize("kind", ["mass", "prediction", "contrast"])
 @pytest.mark.parametrize("batch_tokens", [1, 400])
-def test_logits_that_are_no_numbers_are_an_error(model, kind, batch_tokens):
+def test_logits_that_are_nan_or_infinite_are_an_error(model, kind, batch_tokens):
     docs = documents(12, longest=30)
     docs[7] = np.array([1, 2, 3, 125, 4, 5, 6])  # the only one with the damaged token
-    broken = damaged(no_number)
+    broken = damaged(spoiled)
     where = r"logits that are NaN at position 3 of document 7; its weights are damaged, or"
     how = {"weighting": Weighting(kind), "batch_tokens": batch_tokens}
     other = {"reference": model} if kind == "contrast" else {}
@@ -307,14 +307,14 @@ def test_logits_that_are_no_numbers_are_an_error(model, kind, batch_tokens):
         reference = LanguageModel(broken.model, None, "the base", VOCAB, 256)
         with pytest.raises(ModelError, match=f"the base gives {where}"):
             read(model, docs, **how, reference=reference)
-    # what is not wanted may be anything
+    # logits that are not needed may be anything
     read(broken, [[125, 1, 2]], **how, **other)
     with pytest.raises(ModelError, match=r"logits that are (NaN|infinite) at position \d+ of doc"):
         read(damaged(too_large), docs, **how, **other)
 
 
-def test_logits_that_are_no_numbers_in_segments():
-    broken = damaged(no_number)
+def test_logits_that_are_nan_in_segments():
+    broken = damaged(spoiled)
     doc = np.random.default_rng(8).integers(0, 120, size=200)
     doc[150] = 125
     Short(broken.model, 40, torch.OutOfMemoryError("CUDA out of memory"))
@@ -322,7 +322,7 @@ def test_logits_that_are_no_numbers_in_segments():
         read(broken, [[1, 2], doc])
 
 
-def test_tokens_that_are_never_predicted_are_no_error(reference):
+def test_tokens_that_are_never_predicted_are_fine(reference):
     def forbid(module, args, output):
         output.logits[..., 5:15] = -torch.inf
 
@@ -367,14 +367,14 @@ def test_predictions_count_where_their_context_is_new_in_the_sequence(model):
     assert counts.removed == {"positions whose context came before in the sequence": 3}
 
 
-def test_targets_are_below_the_limit_and_places_can_be_marked(model):
+def test_targets_are_below_the_limit_and_positions_can_be_marked(model):
     docs = documents(6)
     full, _ = read(model, docs)
     limited, counts = read(model, docs, limit=100)
     assert_same(limited, [one for one in full if one[2] < 100])
     dropped = sum(one[2] >= 100 for one in full)
     assert counts.removed == {"predictions outside of the vocabulary": dropped}
-    # predictions are the best of those that are allowed
+    # predictions are the best of those allowed
     best, _ = read(model, docs, Weighting("prediction"), limit=100)
     place, _, target, _ = best[0]
     assert target == int(logits_of(model, docs[0])[place, :100].argmax())
@@ -401,7 +401,7 @@ def test_bfloat16(model):
 
 
 class Short:
-    """Makes a real network run out of memory at batches of more than so many tokens."""
+    """Makes a real network run out of memory on batches of more than `most` tokens."""
 
     def __init__(self, network, most, error):
         self.sizes, self.most, self.error = [], most, error

@@ -1,4 +1,4 @@
-"""Folders: every weight of the files is in the network, and nothing else is."""
+"""Folders: every weight in the files is in the network, and nothing else is."""
 
 import math
 import shutil
@@ -89,7 +89,7 @@ def test_weights_that_are_not_those_of_the_network(kind, base, tmp_path):
         load_model(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
-    # the same of a file of torch.save
+    # the same with a torch.save file
     torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
     (path / "model.safetensors").unlink()
     match = match.replace("I8", "int8").replace("I64", "int64").replace("BOOL", "bool")
@@ -110,7 +110,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("kind", HARMLESS)
-def test_what_holds_nothing_but_the_network_passes(kind, base, tmp_path):
+def test_harmless_extras_pass(kind, base, tmp_path):
     path = altered(base, tmp_path / "m", HARMLESS[kind])
     assert torch.equal(output(path), output(base))
 
@@ -155,7 +155,7 @@ def test_tied_weights(base, tmp_path):
         tied, tmp_path / "same", lambda w: w | {"lm_head.weight": w["model.embed_tokens.weight"]}
     )
     assert torch.equal(output(same), right)
-    # the folder's own output layer is used, or it is refused; never the embeddings instead
+    # the folder's own output layer is used or refused, never replaced by the embeddings
     other = altered(base, tmp_path / "other", tie_word_embeddings=True)
     try:
         got = output(other)
@@ -164,7 +164,7 @@ def test_tied_weights(base, tmp_path):
     assert got is None or torch.equal(got, output(base))
 
 
-def test_numbers_that_a_quantization_explains(base, tmp_path):
+def test_weights_that_a_quantization_explains(base, tmp_path):
     config = {"quant_method": "fp8", "weight_block_size": [32, 32]}
     right = altered(base, tmp_path / "right", fp8, quantization_config=config)
     plain = AutoModelForCausalLM.from_pretrained(right, dtype=torch.float32)

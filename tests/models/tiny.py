@@ -37,7 +37,7 @@ def tiny_llama(vocab_size=VOCAB, seed=0, scale=4.0, **changes):
 
 
 def word_tokenizer(vocab_size=VOCAB, template=True):
-    """A tokenizer of words: w0 w1 w2 ..., one id each; offsets as the Rust library gives them."""
+    """A tokenizer of words: w0 w1 w2 ..., one id each."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -101,7 +101,7 @@ def renamed(old, new, where=""):
 
 
 def save_folder(path, model=None, tokenizer=None):
-    """A model's folder as transformers writes it."""
+    """Saves a model's folder as transformers does."""
     (tiny_llama() if model is None else model).save_pretrained(path)
     if tokenizer is not None:
         tokenizer.save_pretrained(path)
@@ -109,7 +109,7 @@ def save_folder(path, model=None, tokenizer=None):
 
 
 def save_adapter(path, base, seed=1):
-    """A LoRA adapter on the model of the folder `base`, with weights that do something."""
+    """Saves a LoRA adapter for the model in the folder `base`, with weights that matter."""
     import warnings
 
     import torch
@@ -118,7 +118,7 @@ def save_adapter(path, base, seed=1):
 
     network = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     torch.manual_seed(seed)
-    with warnings.catch_warnings():  # peft uses what transformers has given a new name
+    with warnings.catch_warnings():  # peft uses names that transformers has changed
         warnings.simplefilter("ignore", FutureWarning)
         adapted = get_peft_model(
             network, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
@@ -132,7 +132,7 @@ def save_adapter(path, base, seed=1):
 
 
 def written(scheme, n, length, seed, share=1.0):
-    """Documents of random tokens below 64; a `share` of them is drawn from the green lists."""
+    """Documents of random tokens below 64, a `share` of them drawn from the green lists."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
