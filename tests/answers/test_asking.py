@@ -20,7 +20,7 @@ KEY = "sk-test-0123456789abcdef"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Retries wait milliseconds; no key but what a test sets."""
-    monkeypatch.setattr("radscore.answers.asking._FIRST_WAIT", 0.005)
+    monkeypatch.setattr("radscore.answers.workers._FIRST_WAIT", 0.005)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -114,7 +114,7 @@ def test_what_does_not_pass_is_recorded_and_asked_again_later(stub, tmp_path, na
     assert times == 1
     (record,) = [one for one in records(out) if "error" in one]
     assert (record["error"], record["attempts"], record["prompt"]) == (failed, 3, "bad")
-    assert open_answers(out, text_field="text", tokenizer=DEMO_TOKENIZER).n_failed == 1
+    assert open_answers(out, field="text", tokenizer=DEMO_TOKENIZER).n_failed == 1
     stub.script.clear()
     again = run(stub, ["bad", "good"], out)
     assert (again.n_before, again.n_answered) == (1, 1)
@@ -332,7 +332,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr("radscore.answers.asking.Rate", made.rate)
+    monkeypatch.setattr("radscore.answers.workers.Rate", made.rate)
     return made
 
 
@@ -467,6 +467,9 @@ def test_changed_settings_are_refused_unless_told(stub, tmp_path):
     report = run(stub, ["a", "b"], out, max_tokens=11, accept_changes=True)
     assert (report.n_before, report.n_answered) == (1, 1)
     assert [one["settings"]["max_tokens"] for one in records(out)] == [10, 11]
+    report = run(stub, ["a"], out, max_tokens=12, fresh=True)
+    assert (report.n_before, report.n_answered, report.requests) == (0, 1, 1)
+    assert [one["settings"]["max_tokens"] for one in records(out)] == [12]
 
 
 @pytest.mark.parametrize(
@@ -521,7 +524,7 @@ def test_arguments_that_are_not_allowed(stub, tmp_path, options, match):
 
 
 def test_text_that_is_no_text_and_no_prompts(stub, tmp_path):
-    with pytest.raises(rs.errors.ArgumentError, match="prompt 1 is no text"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompt 1 is not text"):
         run(stub, ["a", "\ud800"], tmp_path / "a.jsonl")
     with pytest.raises(rs.errors.ArgumentError, match="prompts must not be empty"):
         run(stub, [], tmp_path / "a.jsonl")
@@ -549,6 +552,6 @@ def test_a_full_disk_is_told_as_it_is(stub, tmp_path, monkeypatch):
     def full(fd, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("radscore.answers.journal.os.write", full)
+    monkeypatch.setattr("radscore.models.journal.os.write", full)
     with pytest.raises(OSError, match="No space left"):
         run(stub, ["a", "b", "c"], tmp_path / "a.jsonl")

@@ -272,7 +272,7 @@ def test_answers_bring_what_is_known_of_them(scheme):
     result = closed(answers, scheme, reference=reference)
     assert (result.n_failed, result.model, result.reference) == (3, "m", "r")
     assert any("different prompts" in note for note in result.notes)
-    with pytest.raises(rs.errors.ArgumentError, match="bring their own prompts"):
+    with pytest.raises(rs.errors.ArgumentError, match="come with prompts of their own"):
         closed(answers, scheme, prompts=text(5, 5, 2))
 
 
@@ -326,7 +326,7 @@ def test_every_kind_of_scheme(other):
         ({"both": True}, "both=True needs a filter"),
         ({"filter": {(1, 2)}}, "filter must be a KgramSet"),
         ({"filter": rs.KgramSet.from_kgrams([[1]], VOCAB)}, "1-grams over 60"),
-        ({"prompts": [[1, 2], [3]]}, "the answers are 1, but their prompts 2"),
+        ({"prompts": [[1, 2], [3]]}, "there are 1 answers, but 2 prompts"),
         ({"decoys": -1}, "decoys must be from 0"),
         ({"curve": -1}, "curve must be from 0"),
     ],

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import radscore as rs
-from radscore.answers import Journal, ask, open_answers, read_prompts
+from radscore.answers import ask, open_answers, read_prompts
 from radscore.answers.local import ask_local
-from radscore.answers.prompts import questions_of
+from radscore.models.journal import Journal
+from radscore.models.questions import questions_of
 from tokenizers import Tokenizer
 
 from .conftest import DEMO, records
@@ -54,9 +55,9 @@ def test_text_and_ids_of_jsonl_and_parquet_are_the_same(tmp_path):
     assert len(both) == 6
     as_ids = [{"q": ids(p), "a": ids(t)} for p, t in zip(prompts, texts, strict=True)]
     path = write(tmp_path / "ids.jsonl", as_ids)
-    read = open_answers(path, prompt_field="q", text_field="a")
+    read = open_answers(path, prompt_field="q", field="a")
     assert [document.tolist() for document in read.documents] == [ids(t) for t in texts]
-    assert open_answers(path, prompt_field=None, text_field="a").prompts is None
+    assert open_answers(path, prompt_field=None, field="a").prompts is None
 
 
 def test_which_field_is_read(tmp_path):
@@ -65,7 +66,7 @@ def test_which_field_is_read(tmp_path):
     assert open_answers(path, tokenizer=TOKENIZER).documents[0].tolist() == ids("Who?")
     no_text = write(tmp_path / "y.jsonl", [{"prompt": [7], "tokens": [1, 2]}])
     assert open_answers(no_text).documents[0].tolist() == [1, 2]
-    assert "as it stands" in open_answers(no_text, tokenizer=TOKENIZER).notes[0]
+    assert "there is no text" in open_answers(no_text, tokenizer=TOKENIZER).notes[0]
     for path, match in (
         (write(tmp_path / "z.jsonl", [{"prompt": "p", "text": "t"}]), "give a tokenizer"),
         (write(tmp_path / "w.jsonl", [{"prompt": "p"}]), "no field 'token_ids'"),
@@ -86,7 +87,7 @@ def test_bad_records_are_named_or_counted(tmp_path):
     with pytest.raises(
         rs.errors.CorpusError, match=r"x\.jsonl:1: no field 'nix'; the fields are: prompt, text"
     ):
-        open_answers(path, tokenizer=TOKENIZER, text_field="nix")
+        open_answers(path, tokenizer=TOKENIZER, field="nix")
     empty = tmp_path / "e.jsonl"
     empty.write_text("")
     with pytest.raises(rs.errors.CorpusError, match="no answers in"):
@@ -182,7 +183,7 @@ def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
         assert path.read_bytes() == whole
         left = [three] if "text" in content else [two, three]
         assert journal.missing([one, two, three]) == left
-        assert journal.totals.requests == content.get("attempts", 0)
+        assert journal.usage.requests == content.get("attempts", 0)
         journal.answer(three, {"text": "C"})
     assert path.read_bytes().startswith(whole)
     assert len(records(path)) == 3
@@ -200,12 +201,27 @@ def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
         '{"a": 1}\n{',
     ],
 )
-def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path, content):
+def test_a_file_that_is_not_a_journal_stays_as_it_is(tmp_path, content):
     path = tmp_path / "j"
     path.write_text(content)
-    with pytest.raises(rs.errors.StateError, match="j:1: this is no record of an answer"):
-        Journal(path, {})
+    for fresh in (False, True):
+        with pytest.raises(rs.errors.StateError, match="j:1: not a record of an answer"):
+            Journal(path, {}, fresh=fresh)
     assert path.read_text() == content
+
+
+def test_starting_over_drops_the_records(tmp_path):
+    path = tmp_path / "j"
+    one, two = questions_of(["a", "b"])
+    with Journal(path, {"m": 1}) as journal:
+        journal.answer(one, {"text": "A", "attempts": 1})
+    with path.open("a") as file:
+        file.write('{"prompt_id": "torn')
+    with Journal(path, {"m": 2}, fresh=True) as journal:
+        assert (journal.cut, journal.usage.requests) == (False, 0)
+        assert journal.missing([one, two]) == [one, two]
+        journal.answer(two, {"text": "B"})
+    assert [(row["text"], row["settings"]) for row in records(path)] == [("B", {"m": 2})]
 
 
 def test_a_damaged_line_in_the_middle_is_not_passed_over(tmp_path):
@@ -291,23 +307,24 @@ def test_a_model_without_a_chat_template_says_so(model_folder, tmp_path):
 
 
 def test_ask_exit_codes(stub, cli, prompts_file, monkeypatch, tmp_path):
-    monkeypatch.setattr("radscore.answers.asking._FIRST_WAIT", 0.001)
+    monkeypatch.setattr("radscore.answers.workers._FIRST_WAIT", 0.001)
     prompts = prompts_file(["a", "b"])
     common = ["ask", "--prompts", prompts, "--endpoint", stub.url, "--model", "m", "--retries", 1]
     stub.script["b"] = [{"status": 500, "body": "down"}]
     some = cli(*common, "--out", "x.jsonl")
     assert some.code == 3
-    assert "1 question failed; 1 with: 500: down" in some.err
+    assert "1 question failed, 1 of them with: 500: down" in some.err
     assert "1 of 2 questions" in some.out
     stub.script["*"] = [{"status": 500, "body": "down"}]
     assert cli(*common, "--out", "y.jsonl").code == 1
     stub.script.clear()
     mended = cli(*common, "--out", "x.jsonl", "--json")
+    assert mended.err == "radscore: continuing x.jsonl\n"
     assert mended.code == 0
     assert (mended.json["n_before"], mended.json["n_answered"]) == (1, 1)
     limited = cli(*common, "--out", "z.jsonl", "--max-requests", 1)
     assert limited.code == 3
-    assert "1 question left, because: max_requests=1 is used up" in limited.err
+    assert "1 question left (--max-requests 1 is used up); rerun" in limited.err
 
 
 def test_ask_shows_progress_with_the_time_that_is_left(stub, cli, prompts_file, monkeypatch):
@@ -332,14 +349,14 @@ def test_ask_shows_progress_with_the_time_that_is_left(stub, cli, prompts_file, 
         (["--endpoint", "http://h/v1", "--model", "m", "--api-key-env", "sk-0123456789abcdef"],
          "looks like a key"),
         (["--endpoint", "http://h/v1", "--model", "m", "--api-key-env", "NOT_THERE"],
-         "no variable NOT_THERE"),
+         "no environment variable NOT_THERE"),
         (["--endpoint", "http://h/v1", "--model", "m", "--extra", "[1]"], "--extra must be"),
         (["--endpoint", "http://h/v1", "--model", "m", "--extra", '{"a": NaN}'],
          "--extra must be a JSON object"),
         (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1"],
-         "--max-cost needs --price-in and --price-out, each of"),
+         "--max-cost needs --price-in and --price-out, each per"),
         (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1", "--price-in", "1"],
-         "--max-cost needs --price-in and --price-out, each of"),
+         "--max-cost needs --price-in and --price-out, each per"),
         (["--endpoint", "http://h:99999/v1", "--model", "m"], "--endpoint must be a URL"),
         (["--endpoint", "http://[::1/v1", "--model", "m"], "--endpoint must be a URL"),
     ],
@@ -424,10 +441,10 @@ def test_closed_command_counts_failures_and_bad_records(cli, answers_file):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--both"], "--both needs a filter"),
+        (["--both"], "--both needs --filter"),
         (["--curve", "5"], "--curve has no effect without --json"),
         (["--weighting", "contrast"], "needs a reference"),
-        (["--reference-answers", "answers.jsonl"], "names the suspect's answers"),
+        (["--reference-answers", "answers.jsonl"], "names the suspect's own answers"),
         (["--weighting", "counts", "--transform", "x"], "--transform must be one of count"),
         (["--filter", "missing.rkg"], "--filter: missing.rkg"),
     ],

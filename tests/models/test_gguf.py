@@ -282,7 +282,7 @@ def test_what_is_no_whole_model(llama, tmp_path):
     path = write_gguf(tmp_path / "m.gguf", llama)
     other = tmp_path / "mamba.gguf"
     other.write_bytes(path.read_bytes().replace(b"llama", b"mamba"))
-    with pytest.raises(ModelError, match="is of architecture mamba; settings of GGUF files"):
+    with pytest.raises(ModelError, match="is of architecture mamba; supported are"):
         loaded(other)
     for settings, why in (
         ({"general.type": "adapter"}, "a GGUF file of type adapter"),

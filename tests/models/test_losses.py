@@ -51,5 +51,5 @@ def test_losses_that_are_no_finite_numbers_are_an_error():
         document_losses(model, [*docs, [1, 0, 2]])
     with torch.no_grad():
         network.model.embed_tokens.weight[9] = torch.nan
-    with pytest.raises(ModelError, match="forbidding gives a loss that is no number"):
+    with pytest.raises(ModelError, match="forbidding gives a loss that is NaN"):
         document_losses(model, [*docs[:1], [9, 1, 2]])

@@ -151,7 +151,7 @@ def test_predicting_and_testing_apart(cli, folder, kind):
     assert facts["n_tokens"] == live.json["score"]["n_tokens"]
 
 
-def test_ctrl_c_keeps_what_was_read_and_resume_goes_on(cli, folder):
+def test_ctrl_c_keeps_what_was_read_and_the_same_command_continues(cli, folder):
     rng = np.random.default_rng(4)
     docs = [{"tokens": rng.integers(0, 120, size=200).tolist()} for _ in range(150)]
     write(folder / "long.jsonl", docs)
@@ -174,15 +174,19 @@ def test_ctrl_c_keeps_what_was_read_and_resume_goes_on(cli, folder):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "what was read is in part.arrow, the same command with --resume goes on" in err
+    assert "what was read is in part.arrow.incomplete, rerun the command to continue" in err
     assert not list(folder.glob(".part.arrow.*"))
-    kept = Predictions(folder / "part.arrow")
+    kept = Predictions(folder / "part.arrow.incomplete")
     assert not kept.totals.complete
     assert 0 < kept.totals.n_documents < 150
-    part_test = cli("test", "open", "--from", "part.arrow", *KEYED)
+    part_test = cli("test", "open", "--from", "part.arrow.incomplete", *KEYED)
     assert "the reading was stopped after" in part_test.out
-    done = cli(*arguments, "--out", "part.arrow", "--resume")
+    done = cli(*arguments, "--out", "part.arrow")
     assert done.code == 0, done.err
+    assert "documents read earlier" in done.out
+    assert done.err == "radscore: continuing from part.arrow.incomplete\n"
+    again = cli(*arguments, "--out", "part.arrow")
+    assert again.err == "radscore: part.arrow is complete; there was nothing left to read\n"
     assert cli(*arguments, "--out", "whole.arrow").code == 0
     one, other = (Predictions(folder / name) for name in ("part.arrow", "whole.arrow"))
     assert one.totals == other.totals
@@ -203,15 +207,14 @@ def test_what_is_wrong_with_the_command_line(fails, cli, folder):
     fails(*OPEN, "--messages-field", "m", "--field", "text", match="--field has no effect with")
     fails("test", "open", "nowhere.jsonl", "--model", "suspect", *KEYED, match="nowhere.jsonl")
     fails("test", "open", "x.jsonl", "--model", "nowhere", *KEYED, code=1, match="no such file")
-    fails("test", "open", "x.jsonl", "--model", "x.jsonl", *KEYED, code=1, match="is no model")
+    fails("test", "open", "x.jsonl", "--model", "x.jsonl", *KEYED, code=1, match="is not a model")
     fails(*PREDICT, "--out", "x.jsonl", match="--out names an input: x.jsonl")
     fails(*PREDICT, "--out", "nowhere/p", match="--out: there is no folder")
-    fails(*PREDICT, "--out", "new.arrow", "--resume", match="there is nothing to resume")
     cli(*PREDICT, "--out", "p.arrow", "--weighting", "prediction")
-    fails("test", "open", "x.jsonl", "--from", "p.arrow", *KEYED, match="x.jsonl is not read")
+    fails("test", "open", "x.jsonl", "--from", "p.arrow", *KEYED, match="so x.jsonl has no effect")
     fails("test", "open", "--from", "p.arrow", *KEYED, "--top", 3, match="--top has no effect with")
-    fails(*PREDICT, "--out", "p.arrow", "--resume", match="is whole: there is nothing to resume")
-    fails("test", "open", "--from", "x.jsonl", *KEYED, match="no file of predictions")
+    fails(*PREDICT, "--out", "p.arrow", match="use --fresh to start over")
+    fails("test", "open", "--from", "x.jsonl", *KEYED, match="not a file of predictions")
     cut = folder / "cut.arrow"
     cut.write_bytes((folder / "p.arrow").read_bytes()[:-100])
     fails("test", "open", "--from", "cut.arrow", *KEYED, match="cut off")
@@ -229,9 +232,9 @@ def test_what_is_wrong_with_the_input(fails, folder):
     chats = ("test", "open", "bad.jsonl", "--model", "suspect", *KEYED, "--messages-field", "chat")
     for content, match in (
         ("", "there are no chats in bad.jsonl"),
-        ('{"chat": [{"role": "user", "content": "w1"}]}\n{"chat": 5}\n', "bad.jsonl:2: the field"),
+        ('{"chat": [{"role": "user", "content": "w1"}]}\n{"chat": 5}\n', "bad.jsonl:2: field"),
         ("{\n", "bad.jsonl:1: not JSON"),
-        ('{"chat": [{"role": "user"}]}\n', "document 0 is no chat"),
+        ('{"chat": [{"role": "user"}]}\n', "document 0 is not a chat"),
     ):
         (folder / "bad.jsonl").write_text(content)
         fails(*chats, code=1, match=match)

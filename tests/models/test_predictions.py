@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+import radscore as rs
 from radscore.errors import ArgumentError, ModelError, StateError
 from radscore.models import LanguageModel, Predictions, Weighting, as_language_model, predict
-from radscore.models.predictions import Reading, set_aside
+from radscore.models.predicting import Reading
+from radscore.models.predictions import unfinished
+from radscore.progress import Progress
 from tiny import VOCAB, tiny_llama, word_tokenizer
 
 WIDTH = 2
@@ -82,7 +85,7 @@ def test_the_file_is_arrow_with_documented_columns(model, docs, tmp_path):
     assert file.schema.types == [pa.list_(pa.uint32(), 2), pa.uint32(), pa.float64(), pa.uint64()]
     metadata = file.schema.metadata
     assert metadata[b"radscore.magic"] == b"RSPR"
-    assert metadata[b"radscore.version"] == b"2"
+    assert metadata[b"radscore.version"] == b"3"
     header = json.loads(metadata[b"radscore.header"])
     assert header["weighting"]["kind"] == "mass"
     assert header["context_width"] == WIDTH
@@ -120,10 +123,10 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
         assert "\n" not in str(caught.value)
 
     for share in (0.1, 0.5, 0.9):
-        refused(data[: int(len(data) * share)], "no file of predictions, or is cut off")
-    refused(data[:-1], "no file of predictions, or is cut off")
-    refused(b"", "no file of predictions")
-    refused(b"hello" * 100, "no file of predictions")
+        refused(data[: int(len(data) * share)], "is not a file of predictions, or is cut off")
+    refused(data[:-1], "is not a file of predictions, or is cut off")
+    refused(b"", "is not a file of predictions")
+    refused(b"hello" * 100, "is not a file of predictions")
     # damage within is found, wherever it is
     rng = np.random.default_rng(2)
     for place in rng.integers(0, len(data), 60):
@@ -136,23 +139,23 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
             continue
         assert same  # padding, or what a reader does not look at
 
-    with pytest.raises(ArgumentError, match="there is no such file"):
+    with pytest.raises(ArgumentError, match="no such file"):
         Predictions(tmp_path / "nowhere")
     table = pa.table({"x": [1]})
     with pa.ipc.new_file(bad, table.schema) as file:
         file.write_table(table)
-    with pytest.raises(StateError, match="is an Arrow file, but not of predictions"):
+    with pytest.raises(StateError, match="is an Arrow file, but not one of predictions"):
         Predictions(bad)
     schema = pa.ipc.open_file(whole).schema
     metadata = dict(schema.metadata)
-    later = schema.with_metadata(metadata | {b"radscore.version": b"3"})
+    later = schema.with_metadata(metadata | {b"radscore.version": b"2"})
     with pa.ipc.new_file(bad, later):
         pass
-    with pytest.raises(StateError, match="is of version 3, and this radscore reads 2"):
+    with pytest.raises(StateError, match="is of version 2, but this radscore reads 3"):
         Predictions(bad)
     with pa.ipc.new_file(bad, schema):  # no last batch
         pass
-    with pytest.raises(StateError, match=r"damaged|was not finished"):
+    with pytest.raises(StateError, match=r"damaged|was never finished"):
         Predictions(bad)
 
 
@@ -162,123 +165,142 @@ class Interrupt:
     def __init__(self, after, error=KeyboardInterrupt):
         self.left, self.error = after, error
 
-    def __call__(self, counts):
+    def __call__(self, progress):
         self.left -= 1
         if self.left < 0:
             raise self.error
 
 
+def names(folder):
+    return sorted(one.name for one in folder.iterdir())
+
+
 @pytest.mark.parametrize("after", [12, 20])
 @pytest.mark.parametrize("marked", [False, True])
-def test_an_interrupted_run_keeps_whole_documents_and_goes_on(model, docs, tmp_path, after, marked):
+def test_an_interrupted_call_keeps_whole_documents_and_the_next_continues(
+    model, docs, tmp_path, after, marked
+):
     path, whole = tmp_path / "p.arrow", tmp_path / "whole.arrow"
     expected = write(model, docs, whole, text_watermarked=marked)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         write(model, docs, path, text_watermarked=marked, progress=Interrupt(after))
-    part = Predictions(path)
+    assert names(tmp_path) == ["p.arrow.incomplete", "whole.arrow"]
+    assert unfinished(path) == tmp_path / "p.arrow.incomplete"
+    assert caught.value.__notes__ == [
+        f"what was read so far is in {unfinished(path)}: call again to continue"
+    ]
+    part = Predictions(unfinished(path))
     n = part.totals.n_documents
     assert not part.totals.complete
     assert "incomplete" in repr(part)
     assert 0 < n < len(docs)
     # exactly the first documents
-    assert listed(part) == listed(
-        Reading(
+    how = {"context_width": WIDTH, "weighting": MASS, "text_watermarked": marked}
+    assert listed(part) == listed(Reading(model, docs[:n], batch_tokens=64, **how))
+    # interrupted once more, with an error of another kind
+    with pytest.raises(ZeroDivisionError):
+        write(
             model,
-            docs[:n],
-            context_width=WIDTH,
-            weighting=MASS,
+            docs,
+            path,
             text_watermarked=marked,
-            batch_tokens=64,
+            progress=Interrupt(12, ZeroDivisionError),
         )
-    )
-    made = write(model, docs, path, text_watermarked=marked, resume=True)
+    more = Predictions(unfinished(path)).totals.n_documents
+    assert more > n
+    seen = []
+    made = write(model, docs, path, text_watermarked=marked, progress=seen.append)
+    assert (made.path, made.n_before) == (path, more)
     assert listed(made) == listed(expected)
     assert made.totals == expected.totals
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["p.arrow", "whole.arrow"]
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-def test_an_interrupted_run_does_not_replace_a_whole_file(model, docs, tmp_path, error):
-    path = tmp_path / "p.arrow"
-    expected = write(model, docs, path)
-    before = path.read_bytes()
-    with pytest.raises(error) as caught:
-        write(model, docs, path, progress=Interrupt(12, error))
-    assert path.read_bytes() == before
-    aside = set_aside(path)
-    assert aside == tmp_path / "p.arrow.incomplete"
-    assert caught.value.__notes__ == [
-        f"what was read so far is in {aside}; resume=True goes on there"
-    ]
-    n = Predictions(aside).totals.n_documents
-    assert 0 < n < len(docs)
-    assert not Predictions(aside).totals.complete
-    # it goes on there, interrupted once more, to the end
-    with pytest.raises(error):
-        write(model, docs, path, resume=True, progress=Interrupt(12, error))
-    assert path.read_bytes() == before
-    assert Predictions(aside).totals.n_documents > n
-    made = write(model, docs, path, resume=True)
-    assert made.path == path
-    assert made.totals == expected.totals
-    assert listed(made) == listed(expected)
-    assert [one.name for one in tmp_path.iterdir()] == ["p.arrow"]
-
-
-def test_an_interrupted_run_does_not_replace_what_another_has_read(model, docs, tmp_path):
-    path = tmp_path / "p.arrow"
-    with pytest.raises(KeyboardInterrupt):
-        write(model, docs, path, progress=Interrupt(20))
-    before = path.read_bytes()
-    with pytest.raises(KeyboardInterrupt):
-        write(model, docs, path, progress=Interrupt(12), weighting="prediction")
-    assert path.read_bytes() == before
-    assert Predictions(set_aside(path)).header.weighting.kind == "prediction"
-    path.write_text("mine")
-    set_aside(path).unlink()
-    with pytest.raises(KeyboardInterrupt):
-        write(model, docs, path, progress=Interrupt(12))
-    assert path.read_text() == "mine"
-    assert not Predictions(set_aside(path)).totals.complete
+    assert names(tmp_path) == ["p.arrow", "whole.arrow"]
+    # progress counts what earlier calls have read
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert seen[0].done >= more
+    assert seen[-1] == Progress(len(docs), len(docs), sum(map(len, docs)))
 
 
 def test_interrupted_before_anything_was_read(model, docs, tmp_path):
-    path = tmp_path / "p.arrow"
-    path.write_text("mine")
     with pytest.raises(KeyboardInterrupt):
-        write(model, docs, path, progress=Interrupt(0))
-    assert path.read_text() == "mine"
-    assert [one.name for one in tmp_path.iterdir()] == ["p.arrow"]
+        write(model, docs, tmp_path / "p.arrow", progress=Interrupt(0))
+    assert names(tmp_path) == []
 
 
-def test_an_error_keeps_what_was_read_too(model, docs, tmp_path):
+def test_a_whole_file_is_not_made_again(model, docs, tmp_path):
     path = tmp_path / "p.arrow"
-    with pytest.raises(ZeroDivisionError):
-        write(model, docs, path, progress=Interrupt(12, ZeroDivisionError))
-    assert Predictions(path).totals.n_documents > 0
+    first = write(model, docs, path)
+    before = path.stat()
+    again = write(model, docs, path, progress=Interrupt(0))  # nothing is read
+    assert (again.n_before, first.n_before) == (len(docs), 0)
+    assert again.totals == first.totals
+    assert path.stat() == before
 
 
-def test_resuming_something_else_is_refused(model, reference, docs, tmp_path):
+def test_starting_over(model, docs, tmp_path):
+    """A whole file stands until the new one is whole, and what was interrupted is not used."""
     path = tmp_path / "p.arrow"
-    with pytest.raises(KeyboardInterrupt):
-        write(model, docs, path, progress=Interrupt(12))
+    write(model, docs, path)
     before = path.read_bytes()
+    how = {"weighting": "prediction", "fresh": True}
+    with pytest.raises(KeyboardInterrupt):
+        write(model, docs, path, progress=Interrupt(12), **how)
+    assert path.read_bytes() == before
+    n = Predictions(unfinished(path)).totals.n_documents
+    with pytest.raises(KeyboardInterrupt):
+        write(model, docs, path, progress=Interrupt(8), **how)
+    assert Predictions(unfinished(path)).totals.n_documents <= n
+    # without `fresh` it continues where the later call was interrupted
+    made = write(model, docs, path, weighting="prediction")
+    assert made.n_before > 0
+    assert made.header.weighting.kind == "prediction"
+    assert write(model, docs, path, fresh=True).n_before == 0
+    assert names(tmp_path) == ["p.arrow"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_is_not_a_file_of_predictions_is_left_as_it_is(model, docs, tmp_path, fresh):
+    path = tmp_path / "mine"
+    path.write_text("mine")
+    with pytest.raises(StateError, match="mine is not a file of predictions"):
+        write(model, docs, path, fresh=fresh)
+    assert path.read_text() == "mine"
+    assert names(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_predictions_of_something_else_are_not_continued(model, reference, docs, tmp_path, whole):
+    path = left = tmp_path / "p.arrow"
+    if whole:
+        write(model, docs, path)
+    else:
+        left = unfinished(path)
+        with pytest.raises(KeyboardInterrupt):
+            write(model, docs, path, progress=Interrupt(12))
+    before = left.read_bytes()
     for change, match in (
-        ({"docs": [docs[0][:-1], *docs[1:]]}, "the predictions are of another text"),
-        ({"docs": docs[:3]}, "the predictions are of another text"),
+        ({"docs": [docs[0][:-1], *docs[1:]]}, "holds predictions of another text"),
+        ({"docs": docs[:3]}, "holds predictions of another text"),
         ({"model": reference}, "was made with another model"),
         ({"context_width": 3}, "was made with another context_width"),
         ({"weighting": "prediction"}, "was made with another weighting"),
         ({"text_watermarked": True}, "was made with another text_watermarked"),
         ({"max_length": 16}, r"was made with another max_length \(256, now 16\)"),
+        *([({"docs": [*docs, [1, 2, 3]]}, "holds predictions of another text")] if whole else []),
     ):
-        given = {"model": model, "docs": docs, "path": path, "resume": True} | change
-        with pytest.raises(StateError, match=match):
+        given = {"model": model, "docs": docs, "path": path} | change
+        with pytest.raises(StateError, match=f"{match}.*; name another file, or use fresh="):
             write(**given)
-        assert path.read_bytes() == before
-    write(model, docs, path, resume=True)
-    with pytest.raises(StateError, match="is whole: there is nothing to resume"):
-        write(model, docs, path, resume=True)
+        assert left.read_bytes() == before
+
+
+def test_progress_is_in_bytes_of_a_corpus(model, docs, tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"tokens": doc.tolist()}) + "\n" for doc in docs))
+    corpus, seen = rs.open_corpus(path, batch_tokens=200), []
+    write(model, corpus, tmp_path / "p.arrow", progress=seen.append)
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert {p.total for p in seen} == {corpus.total_bytes}
+    assert (seen[-1].done, seen[-1].tokens) == (corpus.total_bytes, sum(map(len, docs)))
 
 
 def test_resuming_with_other_first_tokens_is_refused(model, docs, tmp_path):
@@ -292,7 +314,7 @@ def test_resuming_with_other_first_tokens_is_refused(model, docs, tmp_path):
         single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
     )
     with pytest.raises(StateError, match=r"was made with another prefix \(\(\), now \(126,\)\)"):
-        write(words, docs, path, resume=True)
+        write(words, docs, path)
     assert write(words, docs, tmp_path / "q").header.prefix == (VOCAB - 2,)
 
 

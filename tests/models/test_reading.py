@@ -6,7 +6,7 @@ import radscore as rs
 import torch
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting, as_language_model
-from radscore.models.teacher_forcing import Piece, batches
+from radscore.models.batching import Piece, batches
 from radscore.models.texts import passages, prefix_of
 from tiny import VOCAB, tiny_llama, word_tokenizer
 
@@ -88,7 +88,7 @@ def test_batches_do_not_matter(model, batch_tokens):
     assert counts.n_documents == len(docs)
     assert counts.n_tokens == sum(map(len, docs))
     assert counts.n_short_documents == sum(len(doc) < WIDTH for doc in docs)
-    assert counts.n_scored_places == len(set(occurrences))
+    assert counts.n_scored_positions == len(set(occurrences))
     assert counts.n_weights == len(ours)
     assert counts.n_padding <= counts.n_forward / 16
 
@@ -132,7 +132,7 @@ def test_documents_beyond_the_window_are_read_in_pieces_that_overlap(model):
     docs = [rng.integers(0, 120, size=n) for n in (100, 31, 32, 33, 7)]
     ours, counts = read(model, docs, max_length=32, batch_tokens=64)
     places = [one[0] for one in ours]
-    assert len(set(places)) == counts.n_scored_places == sum(len(doc) - 1 for doc in docs)
+    assert len(set(places)) == counts.n_scored_positions == sum(len(doc) - 1 for doc in docs)
     assert counts.n_forward - counts.n_padding > counts.n_tokens  # the overlap was read twice
     # pieces of 32 that begin every 24 tokens: a place is read in the first piece that holds it
     doc, by_place = docs[0], {}
@@ -147,7 +147,7 @@ def test_documents_beyond_the_window_are_read_in_pieces_that_overlap(model):
     with pytest.raises(ArgumentError, match="max_length must be at most the 256 tokens"):
         read(model, docs, max_length=300)
     long = [rng.integers(0, 120, size=600)]
-    assert read(model, long)[1].n_scored_places == 599  # the model's own window is 256
+    assert read(model, long)[1].n_scored_positions == 599  # the model's own window is 256
 
 
 def test_prompts_are_read_and_not_scored(model, tmp_path):
@@ -191,7 +191,7 @@ def test_strings_and_chats(words):
     alone = read(words, [chat[:1]])[0]
     assert {one[1] for one in alone} == {(1, 2), (2, 3)}
     for bad, match in (
-        ([[{"role": "user"}]], "document 0 is no chat"),
+        ([[{"role": "user"}]], "document 0 is not a chat"),
         (["w1", 5], "document 1 is not a string but int"),
     ):
         with pytest.raises(TokenError, match=match):
@@ -296,7 +296,7 @@ def test_every_piece_has_the_first_token_that_a_document_brings(kind):
     assert_same(shifted, plain)
     assert {one[0] for one in extra} == {0, 100, 131, 163}
     # of nothing but that token
-    assert read(model, [[VOCAB - 2]], weighting, width=1)[1].n_scored_places == 1
+    assert read(model, [[VOCAB - 2]], weighting, width=1)[1].n_scored_positions == 1
 
 
 def damaged(change):
@@ -391,7 +391,7 @@ def test_predictions_count_where_their_context_is_new_in_the_sequence(model):
         doc, row = (docs[0], place) if place < 8 else (docs[1], place - 8)
         assert target == int(logits_of(model, doc)[row].argmax())
         assert weight == 1.0
-    assert counts.removed == {"places whose context came before in the sequence": 3}
+    assert counts.removed == {"positions whose context came before in the sequence": 3}
 
 
 def test_targets_are_below_the_limit_and_places_can_be_marked(model):
@@ -490,11 +490,8 @@ def test_progress_comes_with_every_batch(model):
     docs = documents()
     reader = Reader(model, None, MASS, limit=VOCAB, batch_tokens=100)
     seen = []
-    for _ in reader.read(
-        passages(docs, model, WIDTH), lambda c: seen.append(c.n_forward - c.n_padding)
-    ):
+    for _ in reader.read(passages(docs, model, WIDTH), lambda p: seen.append(p.tokens)):
         pass
     assert seen == sorted(seen)
     assert len(seen) > 5
-    # single tokens make no context of two, so are not read
-    assert seen[-1] == sum(len(doc) for doc in docs if len(doc) >= WIDTH)
+    assert seen[-1] == sum(map(len, docs))

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,8 +10,8 @@ from gguf_files import write_gguf
 from radscore.corpus.text.tokenizer import load_encoder
 from radscore.errors import ModelError
 from radscore.models import load_model
-from radscore.models.loading import load_tokenizer
 from radscore.models.texts import encode, prefix_of
+from radscore.models.tokenizer import load_tokenizer
 from tiny import save_adapter, save_folder, tiny_llama
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, processors, trainers
 from tokenizers import pre_tokenizers as pre
@@ -97,7 +95,8 @@ def test_transformers_itself_reads_other_tokens(tmp_path):
     assert theirs != trained().encode(TEXT, add_special_tokens=False).ids
 
 
-def test_commands_agree_on_the_ids_of_a_text(tmp_path):
+def test_commands_agree_on_the_ids_of_a_text(run_command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     folder_with(tmp_path / "m", trained(), CONFIGURATIONS["another class"])
     (tmp_path / "x.jsonl").write_text(json.dumps({"text": TEXT, "prompt": "In 2023"}))
     scheme = 'scheme = "keyed"\nvocab_size = 400\ncontext_width = 1\ngamma = 0.25\n'
@@ -106,10 +105,9 @@ def test_commands_agree_on_the_ids_of_a_text(tmp_path):
     rule = ["--scheme", "s.toml", "--key-file", "key", "--json"]
 
     def run(*command):
-        command = [sys.executable, "-m", "radscore", *command]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        done = run_command(*command)
+        assert done.code == 0, done.err
+        return done.json
 
     n = len(trained().encode(TEXT, add_special_tokens=False).ids)
     assert run("score", "x.jsonl", "--tokenizer", "m", *rule)["n_tokens"] == n
@@ -134,7 +132,9 @@ def test_what_lies_beside_an_adapter_and_a_gguf_file(tmp_path):
 
 def test_a_gguf_file_that_cuts_text_in_an_unknown_way(tmp_path):
     path = write_gguf(tmp_path / "m.gguf", tiny_llama(), pre="someone's own")
-    with pytest.raises(ModelError, match=r"cuts text as \"someone's own\", which is not known"):
+    with pytest.raises(
+        ModelError, match=r"splits text in the way \"someone's own\", which is unknown"
+    ):
         load_tokenizer(path)
     model = load_model(path)  # ids can be read
     assert model.tokenizer is None

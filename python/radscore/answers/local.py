@@ -1,4 +1,4 @@
-"""Answers of a model on this machine, into the same journal."""
+"""`ask_local`: answers of a model on this machine, in a journal like those of `ask`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from radscore.answers.asking import AskReport
-from radscore.answers.endpoint import Api, Settings
-from radscore.answers.journal import Journal
-from radscore.answers.prompts import questions_of
+from radscore.answers.settings import Api, Settings
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
+from radscore.models.journal import Journal
+from radscore.models.loading import as_language_model
+from radscore.models.questions import questions_of
+from radscore.models.writing import Sampling, TextWriter, check_tokenizer, identity
+from radscore.progress import Progress
 
 if TYPE_CHECKING:
     import os
@@ -33,33 +36,36 @@ def ask_local(
     samples: int = 1,
     seed: int | None = 0,
     batch_size: int = 16,
+    fresh: bool = False,
     accept_changes: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> AskReport:
-    """Lets a model of this machine answer prompts; as `ask`, with nothing sent anywhere.
+    """Has a model on this machine answer prompts; like `ask`, with nothing sent anywhere.
 
-    An answer depends on its question's seed alone, not on the batch that it was made in (but for
-    the rounding of the model's arithmetic).
+    An answer depends on its question's seed, not on the batch that it was made in (except for
+    rounding).
 
     Parameters
     ----------
-    prompts, out, samples, accept_changes, progress, stop
+    prompts, out, samples, fresh, accept_changes, progress
         As in `ask`.
     model : LanguageModel, path or transformers model
         With its tokenizer.
     name : str, optional
         What the records call the model; by default its path.
     api : {"chat", "completions"}
-        Whether the tokenizer's chat template is put around a prompt.
+        Whether to put prompts into the tokenizer's chat template.
     system, top_p, max_tokens
         See `Settings`.
     temperature : float, optional
         1 by default; 0 takes the likeliest token.
     seed : int, optional
-        Seeds of all answers are drawn from it; without one they are drawn at random.
+        The seed of each answer is derived from it; without one, from a random one.
     batch_size : int
-        Answers made at once; halved where memory does not suffice.
+        Answers made at once; halved whenever memory runs out.
+    stop : callable, optional
+        Asked between batches; once it returns True, the rest is left.
 
     Returns
     -------
@@ -70,18 +76,9 @@ def ask_local(
     ModelError
         If the model has no tokenizer, or no chat template where one is needed.
     ArgumentError
-        If the journal was made with other settings, another model, tokenizer, chat template or
-        numbers (float32, bfloat16) among them.
+        If the journal was made with other settings, which includes another model, tokenizer, chat
+        template or precision (float32, bfloat16).
     """
-    from radscore.models.generating import (
-        Sampling,
-        check_tokenizer,
-        identity,
-        record_of,
-        write_texts,
-    )
-    from radscore.models.loading import as_language_model
-
     if not prompts:
         raise ArgumentError("prompts must not be empty")
     language = as_language_model(model)
@@ -98,7 +95,7 @@ def ask_local(
     check_tokenizer(language)
     if api == "chat" and not getattr(language.tokenizer, "chat_template", None):
         raise ModelError(
-            f"model: {language.name} has no chat template; with api='completions' it goes on with "
+            f"model: {language.name} has no chat template; with api='completions' it continues "
             "each prompt as it stands"
         )
     sampling = Sampling(
@@ -108,33 +105,31 @@ def ask_local(
         chat=api == "chat",
         system=system,
     )
-    sampling.processor(None, None, None)  # refuses what is out of range before a file is made
+    writer = TextWriter(language, None, sampling, batch_size)
     whole = {**settings.to_dict(), **identity(language, chat=sampling.chat)}
     drawn = secrets.randbits(31) if seed is None else seed
     questions = questions_of(prompts, samples=check_width("samples", samples, 1, 10**6), seed=drawn)
     n_answered = 0
-    with Journal(out, whole, accept_changes=accept_changes) as journal:
+    with Journal(out, whole, fresh=fresh, accept_changes=accept_changes) as journal:
         missing = journal.missing(questions)
-        # Of one length or nearly so: what is padded is computed for nothing.
+        before = len(questions) - len(missing)
+        # similar lengths next to each other: padding costs time
         ordered = sorted(missing, key=lambda question: len(question.prompt))
-        for texts in write_texts(
-            language, ordered, sampling=sampling, batch_size=batch_size, stop=stop
-        ):
-            journal.answers([(one.question, record_of(one)) for one in texts])
+        for texts in writer.write(ordered, stop):
+            journal.answers([(one.question, one.record()) for one in texts])
             n_answered += len(texts)
             if progress is not None:
-                progress(len(texts), sum(len(one.tokens) for one in texts))
+                done = before + n_answered
+                progress(Progress(done, len(questions), journal.usage.completion_tokens))
         return AskReport(
             n_questions=len(questions),
-            n_before=len(questions) - len(missing),
+            n_before=before,
             n_answered=n_answered,
             n_failed=0,
             n_left=len(missing) - n_answered,
-            requests=journal.totals.requests,
-            prompt_tokens=journal.totals.prompt_tokens,
-            completion_tokens=journal.totals.completion_tokens,
-            cost=None,
+            requests=journal.usage.requests,
+            prompt_tokens=journal.usage.prompt_tokens,
+            completion_tokens=journal.usage.completion_tokens,
             stopped="interrupted" if n_answered < len(missing) else None,
-            failures={},
             cut=journal.cut,
         )

@@ -1,4 +1,4 @@
-"""`open_answers`: from a journal, or any file of answers, to token ids."""
+"""`open_answers`: reads a journal, or any other file of answers, as token ids."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ class Answers:
     Attributes
     ----------
     documents : Documents
-        One an answer.
+        One per answer.
     prompts : Documents or None
-        The prompt of each, a system prompt before it; None where the files name none.
+        The prompt of each, preceded by the system prompt if there was one; None if the files name
+        no prompts. If there are prompts, there is one per answer.
     n_failed : int
-        Records of questions that got no answer.
+        Questions that got no answer.
     skipped : SkipReport
         Records that could not be read (``on_error="skip"``).
     models : tuple of str
-        Names of the models that answered, where the records tell.
+        Names of the models that answered, if the records tell.
     prompt_ids : frozenset of str
-        Which prompts were answered, where the records tell: see `Question`.
+        Which prompts were answered, if the records tell; see `Question`.
     field : str
         The field that was read.
     notes : tuple of str
-        What one may want to know about the reading.
+        What is good to know about how they were read.
     """
 
     documents: Documents
@@ -75,12 +76,14 @@ def open_answers(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     tokenizer: Any = None,
+    field: str | None = None,
     prompt_field: str | None = "prompt",
-    text_field: str | None = None,
     on_error: OnError = "raise",
     add_special_tokens: bool = False,
 ) -> Answers:
-    r"""Answers in a journal of `ask`, or in any JSON lines, Parquet or Arrow files.
+    r"""Reads the answers in a journal of `ask`, or in any JSON lines, Parquet or Arrow files.
+
+    All answers are held in memory, as token ids.
 
     Parameters
     ----------
@@ -88,15 +91,15 @@ def open_answers(
         As `open_corpus` takes them.
     tokenizer : path or tokenizer, optional
         The watermark's: a Hugging Face folder, a tokenizer.json, or a tokenizer. Needed for text.
+    field : str, optional
+        The field with the answer, text or ids. By default the first that the first record has: of
+        ``text``, ``answer``, ``completion``, ``response``, ``output`` with a tokenizer, of
+        ``token_ids``, ``input_ids``, ``tokens`` without one.
     prompt_field : str or None
         The field with the prompt of each answer, text or ids; None if there is none.
-    text_field : str, optional
-        The field with the answer, text or ids. By default, with a tokenizer, the first of
-        ``text``, ``answer``, ``completion``, ``response``, ``output`` that the first record has,
-        and of ``token_ids``, ``input_ids``, ``tokens`` without one.
     on_error : {"raise", "skip"}
-        What becomes of a record that cannot be read: an error naming file and line, or left out
-        and counted in `Answers.skipped`. Questions that a journal says have failed are no such
+        Whether a record that cannot be read is an error naming file and line, or left out and
+        counted in `Answers.skipped`. Questions that a journal says have failed are not such
         records; they are counted in `Answers.n_failed`.
     add_special_tokens : bool
         Whether the tokenizer puts its special tokens around each text.
@@ -128,26 +131,26 @@ def open_answers(
         else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
     )
     sources = find_sources(paths)
-    reading = _Reading(encoder, text_field, prompt_field, Problems(on_error))
+    collector = _Collector(encoder, field, prompt_field, Problems(on_error))
     for source in sources:
-        reading.read(source)
-    return reading.answers(", ".join(str(source.path) for source in sources))
+        collector.read(source)
+    return collector.answers(", ".join(str(source.path) for source in sources))
 
 
-class _Reading:
-    """Takes records, and in the end has answers."""
+class _Collector:
+    """Takes records, and turns them into answers."""
 
     def __init__(
         self,
         encoder: Encoder | None,
-        text_field: str | None,
+        field: str | None,
         prompt_field: str | None,
         problems: Problems,
     ) -> None:
         from radscore.corpus.records import ValueColumn
 
         self._encoder = encoder
-        self._field = text_field
+        self._field = field
         self._prompt_field = prompt_field
         self._problems = problems
         self._columns = [ValueColumn(encoder), ValueColumn(encoder)]
@@ -155,7 +158,7 @@ class _Reading:
         self._skipped = NOTHING_SKIPPED
         self._models: dict[str, None] = {}
         self._prompt_ids: set[str] = set()
-        self._failed: dict[Any, None] = {}  # by question, where the record tells
+        self._failed: dict[Any, None] = {}  # by question, if the record tells
         self._notes: dict[str, None] = {}
 
     def read(self, source: Source) -> None:
@@ -167,29 +170,29 @@ class _Reading:
                 self._take(record, where)
         self._skipped = self._skipped.plus(self._problems.take())
 
-    def _take(self, record: Any, place: str) -> None:
+    def _take(self, record: Any, location: str) -> None:
         from radscore.corpus.records import missing_field, read_value
 
         if not isinstance(record, dict):
-            self._problems.record(place, "a record must be a JSON object")
+            self._problems.record(location, "a record must be a JSON object")
             return
         if record.get("error") is not None and not any(record.get(name) for name in _TEXTS):
-            self._failed[_question(record) or place] = None
+            self._failed[_question(record) or location] = None
             return
-        name = self._name(record, place)
+        name = self._name(record, location)
         items = []
         for wanted in (name, self._prompt_field):
             if wanted is None:
                 continue
             if wanted not in record:
-                self._problems.record(place, missing_field(wanted, record))
+                self._problems.record(location, missing_field(wanted, record))
                 return
             value = record[wanted]
             if wanted == self._prompt_field:
                 value = _whole_prompt(value, record)
             item, flaw = read_value(value, wanted, self._encoder)
             if item is None or flaw is not None:
-                self._problems.record(place, flaw or "unreadable")
+                self._problems.record(location, flaw or "unreadable")
                 return
             items.append(item)
         self._about(record)
@@ -198,20 +201,22 @@ class _Reading:
         if sum(column.weight for column in self._columns) > _AT_ONCE:
             self._encode()
 
-    def _name(self, record: dict[str, Any], place: str) -> str:
-        """The field with the answer; that of the first record holds for all."""
+    def _name(self, record: dict[str, Any], location: str) -> str:
+        """The field with the answer; the first record decides for all."""
         from radscore.corpus.records import missing_field
 
         if self._field is None:
             order = _IDS if self._encoder is None else (*_TEXTS, *_IDS)
             found = [name for name in order if record.get(name) is not None]
             if not found and self._encoder is None:
-                found = [name for name in _TEXTS if name in record]  # which asks for a tokenizer
+                found = [
+                    name for name in _TEXTS if name in record
+                ]  # read_value then asks for a tokenizer
             if not found:
-                raise InputOptionError(f"{place}: {missing_field(order[0], record)}")
+                raise InputOptionError(f"{location}: {missing_field(order[0], record)}")
             self._field = found[0]
             if self._encoder is not None and found[0] in _IDS:
-                self._notes[f"the field {found[0]!r} was read, as it stands"] = None
+                self._notes[f"read the token ids in field {found[0]!r}; there is no text"] = None
         return self._field
 
     def _about(self, record: dict[str, Any]) -> None:
@@ -231,7 +236,7 @@ class _Reading:
         self._columns = [ValueColumn(self._encoder), ValueColumn(self._encoder)]
 
     def answers(self, paths: str) -> Answers:
-        """What was read."""
+        """Everything that was read."""
         self._encode()
         documents, prompts = (_joined(parts) for parts in self._parts)
         if not len(documents):
@@ -239,7 +244,7 @@ class _Reading:
             raise CorpusError(f"there are no answers in {paths}{failed}")
         if len(self._models) > 1:
             names = ", ".join(self._models)
-            self._notes[f"the answers are of several models: {names}"] = None
+            self._notes[f"the answers come from several models: {names}"] = None
         return Answers(
             documents=documents,
             prompts=None if self._prompt_field is None else prompts,
@@ -258,7 +263,7 @@ def _question(record: dict[str, Any]) -> tuple[str, Any] | None:
 
 
 def _whole_prompt(prompt: Any, record: dict[str, Any]) -> Any:
-    """With the system prompt before it: the model copies from either."""
+    """The prompt with the system prompt before it: a model copies from either."""
     settings = record.get("settings")
     system = settings.get("system") if isinstance(settings, dict) else None
     if isinstance(system, str) and isinstance(prompt, str):

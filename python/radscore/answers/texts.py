@@ -1,4 +1,4 @@
-"""Answers as a test takes them: their documents, prompts, and what is known of them."""
+"""Answers as a test takes them, whatever they were given as."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ __all__ = ["AnswerTexts", "texts_of"]
 
 @dataclass(frozen=True, eq=False)
 class AnswerTexts:
-    """Answers, their prompts, and what is known of them."""
+    """Answers and their prompts, with what a test reports about them.
+
+    If there are prompts, there is one per answer. See `Answers` for the attributes; `n_skipped` is
+    the number of records that could not be read.
+    """
 
     documents: Documents
     prompts: Documents | None
@@ -26,19 +30,19 @@ class AnswerTexts:
     notes: tuple[str, ...] = ()
 
     def check(self, vocab_size: int) -> None:
-        """Raises unless all ids are in the vocabulary."""
+        """Raises `TokenError` unless all ids are in the vocabulary."""
         self.documents.check_vocab(vocab_size)
         if self.prompts is not None:
             self.prompts.check_vocab(vocab_size)
 
 
 def texts_of(name: str, answers: Any, prompts: DocumentsLike | None) -> AnswerTexts:
-    """The texts of what a caller gave as `name`, with the prompts given beside it.
+    """What a caller gave as argument `name`, with the prompts given beside it.
 
     Raises
     ------
     ArgumentError
-        If prompts are given twice, or are not as many as the answers.
+        If prompts are given twice, or there are more or fewer than answers.
     """
     own = getattr(answers, "prompts", None)
     if hasattr(answers, "documents"):  # Answers
@@ -64,10 +68,10 @@ def texts_of(name: str, answers: Any, prompts: DocumentsLike | None) -> AnswerTe
         found = AnswerTexts(Documents.of(answers), None)
     if prompts is not None:
         if found.prompts is not None:
-            raise ArgumentError(f"the {name} bring their own prompts; give none beside them")
+            raise ArgumentError(f"the {name} come with prompts of their own; give no others")
         found = replace(found, prompts=Documents.of(prompts))
     if found.prompts is not None and len(found.prompts) != len(found.documents):
         raise ArgumentError(
-            f"the {name} are {len(found.documents)}, but their prompts {len(found.prompts)}"
+            f"there are {len(found.documents)} {name}, but {len(found.prompts)} prompts"
         )
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
-from radscore.answers.grouping import Counts, Kept, count_windows, in_filter, kept_windows
+from radscore.answers.grouping import Kept, WindowCounts, count_windows, in_filter, kept_windows
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.audits.shared import curve_point, with_decoys
 from radscore.corpus.base import joined
@@ -219,7 +219,7 @@ class AnswerScorer:
 
 
 def add_weighted(
-    scorer: Scorer, counts: Counts, weighting: str, transform: str | None = None
+    scorer: Scorer, counts: WindowCounts, weighting: str, transform: str | None = None
 ) -> npt.NDArray[np.float64]:
     """Adds every distinct window with its weight to a scorer.
 
@@ -227,7 +227,7 @@ def add_weighted(
     ----------
     scorer : Scorer
         Of one scheme or many, made with ``combine="sum"``.
-    counts : Counts
+    counts : WindowCounts
         See `radscore.answers.grouping.count_windows`.
     weighting : {"counts", "contrast"}
         Which family of weights.

@@ -16,7 +16,8 @@ from radscore.audits.text_check import TextCheck
 from radscore.checks import one_scheme
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
-from radscore.models.predictions import Predictions, Reading, plan
+from radscore.models.predicting import Reading, plan
+from radscore.models.predictions import Predictions
 from radscore.results import ModelResult
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.scorer import Scorer
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from radscore.models.batching import Pairs
     from radscore.models.predictions import Header, Totals
-    from radscore.models.teacher_forcing import Pairs
     from radscore.models.weighting import Weighting
+    from radscore.progress import Progress
     from radscore.results import CurvePoint
     from radscore.schemes import Scheme
 
@@ -98,7 +100,7 @@ def test_open(
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
     threads: int | None = None,
-    progress: Callable[[Any], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
     from_file: str | os.PathLike[str] | None = None,
 ) -> OpenResult:
     """Tests whether a model learned a watermark, by what it predicts while it reads text.
@@ -146,7 +148,7 @@ def test_open(
     threads : int, optional
         Worker threads of the scoring; all cores by default.
     progress : callable, optional
-        Called after each batch with a `radscore.progress.Progress`.
+        Called with a `Progress` after every batch: bytes of a corpus, else documents.
     from_file : path, optional
         Predictions that `radscore.models.predict` wrote, in place of model and documents (both
         None).

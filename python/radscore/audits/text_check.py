@@ -26,7 +26,7 @@ from radscore.stats.result import Result
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from radscore.models.teacher_forcing import Pairs
+    from radscore.models.batching import Pairs
     from radscore.schemes import Scheme
 
 __all__ = ["TextCheck", "TextCheckResult", "continued"]

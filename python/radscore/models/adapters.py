@@ -1,4 +1,8 @@
-"""PEFT adapters: which kinds are read, and whether all of the file went into the network."""
+"""PEFT adapters: which kinds are supported, and whether all of a file went into the network.
+
+peft goes on with a warning if weights have no place in the network, or the network has places that
+nothing fills. Here what peft would save of the loaded network must be what the file holds.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["READABLE_KINDS", "base_of", "check_network", "load_adapter"]
 
-#: Kinds of which a test shows that a saved adapter predicts what the adapter in training did.
+#: Kinds for which a test shows that a saved adapter predicts what it did in training.
 # fmt: off
 READABLE_KINDS: Final = frozenset(
     [
@@ -25,30 +29,30 @@ READABLE_KINDS: Final = frozenset(
     ]
 )
 # fmt: on
-#: Their predictions are of virtual tokens too, or depend on a cache or a prefix that is not text.
+#: Their predictions depend on virtual tokens, or on a cache or a prefix that is not text.
 _VIRTUAL: Final = frozenset(
     ["CARTRIDGE", "CPT", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "PROMPT_TUNING"]
 )
 _OTHERS: Final = {
-    "POLY": "needs the number of a task with every text",
-    "XLORA": "mixes other adapters, which lie elsewhere",
+    "POLY": "needs a task's number with every text",
+    "XLORA": "mixes other adapters, which are stored elsewhere",
 }
-#: Options of LoRA by which an adapter works on some tokens only, or with others.
+#: LoRA options that make an adapter depend on certain tokens, or on other adapters.
 _ROUTED: Final = {
     "alora_invocation_tokens": "switches itself on at certain tokens of a prompt",
-    "arrow_config": "mixes other adapters, which lie elsewhere",
+    "arrow_config": "mixes other adapters, which are stored elsewhere",
 }
-#: Ways to begin that change the base by data or by chance, so that it cannot be had again.
+#: Initialisations that change the base by data or at random, in a way that cannot be repeated.
 _CHANGED_BASE: Final = ("pissa_niter", "corda", "lora_ga", "loftq")
 _FILES: Final = ("adapter_model.safetensors", "adapter_model.bin")
-#: What some trainers save of weights that no adapter holds.
+#: Where some trainers save further weights that changed.
 _BESIDE: Final = ("trainable_params.bin", "non_lora_trainables.bin", "new_embeddings.safetensors")
-#: What peft writes without being an option of the kind.
+#: Entries that peft writes but that are not options of the kind.
 _NOT_OPTIONS: Final = ("peft_version", "auto_mapping")
 
 
 def base_of(adapter: Path, base: Any) -> Path:
-    """Where the adapter's base is.
+    """The path of the adapter's base: the one given, or the one that the adapter names.
 
     Raises
     ------
@@ -59,7 +63,7 @@ def base_of(adapter: Path, base: Any) -> Path:
 
     if base is not None:
         if not Path(base).exists():
-            raise ModelError(f"base: {base}: there is no such file or folder")
+            raise ModelError(f"base: {base}: no such file or folder")
         return Path(base)
     named = read_json(adapter / "adapter_config.json").get("base_model_name_or_path")
     places = [Path(str(named)), adapter / str(named)] if named else []
@@ -71,13 +75,13 @@ def base_of(adapter: Path, base: Any) -> Path:
 
 
 def load_adapter(path: Path, base: Path, network: Any) -> Any:
-    """An adapter on the network of its base.
+    """Puts an adapter onto the network of its base.
 
     Raises
     ------
     ModelError
-        If it is of a kind that is not read, does not fit the base, or not all of its weights went
-        into the network, or the network has places for more.
+        If its kind is not supported, it does not fit the base, not all of its weights went into
+        the network, or the network has places for more.
     """
     import torch
     from peft import PeftModel
@@ -89,14 +93,14 @@ def load_adapter(path: Path, base: Path, network: Any) -> Any:
         raise
     except Exception as error:
         raise ModelError(
-            f"model: the adapter {path} does not go onto {base}: {line_of(error)}"
+            f"model: the adapter {path} does not fit {base}: {line_of(error)}"
         ) from error
     _check_placed(path, base, adapted)
     return adapted
 
 
 def check_network(network: Any, name: str) -> None:
-    """Raises where a network that was made elsewhere has an adapter of a kind that is not read."""
+    """Raises if a network that was made elsewhere has an adapter of an unsupported kind."""
     for config in (getattr(network, "peft_config", None) or {}).values():
         kind = str(getattr(config.peft_type, "value", config.peft_type))
         _check_readable(kind, f"{name} has an adapter")
@@ -104,7 +108,7 @@ def check_network(network: Any, name: str) -> None:
 
 
 def _check_kind(path: Path) -> None:
-    """Raises unless the configuration is of a kind that is read, and peft knows all of it."""
+    """Raises unless the configuration is of a supported kind, and peft knows all of it."""
     from dataclasses import fields
 
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -114,13 +118,13 @@ def _check_kind(path: Path) -> None:
     if both := own_weights(path):
         raise ModelError(
             f"model: {path} holds an adapter and {both[0]}: it is not clear which of them is the "
-            "model; put them into two folders"
+            "model; put them into separate folders"
         )
     names = {file.name for file in path.iterdir()}
     if not names & set(_FILES):
-        raise ModelError(f"model: {what} without weights: there is no {_FILES[0]} in it")
+        raise ModelError(f"model: {what} without weights: it lacks {_FILES[0]}")
     if beside := names & set(_BESIDE):
-        raise ModelError(f"model: {what} with {some_of(beside)} beside it, which is not read")
+        raise ModelError(f"model: {what} with {some_of(beside)} beside it, which is not supported")
     kind = str(content.get("peft_type"))
     _check_readable(kind, what)
     task = content.get("task_type")
@@ -130,46 +134,46 @@ def _check_kind(path: Path) -> None:
     _check_start(content, what)
     by_name = {str(known.value): config for known, config in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
     if kind not in by_name:
-        raise ModelError(f"model: {what} of kind {kind}, which the installed peft does not have")
+        raise ModelError(f"model: {what} of kind {kind}, which the installed peft does not know")
     known = {field.name for field in fields(by_name[kind])}
     strange = {name for name in content if name not in known and content[name]}
     if strange := strange - set(_NOT_OPTIONS):
         raise ModelError(
-            f"model: {what} made with {some_of(strange)}, which the installed peft would ignore: "
-            "a newer one is needed"
+            f"model: {what} made with {some_of(strange)}, which the installed peft would ignore; "
+            "install a newer one"
         )
 
 
 def _check_readable(kind: str, what: str) -> None:
     if kind in READABLE_KINDS:
         return
-    reason = "is not among the kinds whose predictions were checked"
+    reason = "has not been checked to predict what it did in training"
     if kind in _VIRTUAL:
         reason = "puts virtual tokens before the text"
     raise ModelError(
-        f"model: {what} of kind {kind}, which {_OTHERS.get(kind, reason)}, so is not read"
+        f"model: {what} of kind {kind}, which {_OTHERS.get(kind, reason)}, so is not supported"
     )
 
 
 def _check_routes(content: Any, what: str) -> None:
-    """Raises where what the network computes depends on more than the tokens before."""
+    """Raises if what the network computes depends on more than the preceding tokens."""
     for name, reason in _ROUTED.items():
         if content.get(name):
-            raise ModelError(f"model: {what} with {name}, which {reason}, so is not read")
+            raise ModelError(f"model: {what} with {name}, which {reason}, so is not supported")
 
 
 def _check_start(content: Any, what: str) -> None:
-    """Raises where the base was changed before the training in a way that cannot be had again."""
+    """Raises if the base was changed before training, in a way that cannot be repeated."""
     start = content.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGED_BASE):
         raise ModelError(
-            f"model: {what} on a base that was changed in a way which cannot be repeated "
+            f"model: {what} on a base that was changed in a way that cannot be repeated "
             f"(init_lora_weights={start!r}); save it as a plain LoRA, or merged into its base"
         )
 
 
 def _check_placed(path: Path, base: Path, adapted: Any) -> None:
-    """Raises unless what peft would save of the network is what the file holds."""
+    """Raises unless what peft would save of the network is exactly what the file holds."""
     from peft.utils.save_and_load import get_peft_model_state_dict, load_peft_weights
 
     stored = load_peft_weights(str(path), device="cpu")
@@ -187,7 +191,7 @@ def _check_placed(path: Path, base: Path, adapted: Any) -> None:
     if empty:
         raise ModelError(
             f"model: the adapter {path} lacks weights that {base} has a place for: "
-            f"{some_of(empty)} (another base, or saved in part?)"
+            f"{some_of(empty)} (another base, or only partly saved?)"
         )
     for name, value in stored.items():
         place = held.get(name, state.get(name))
@@ -204,7 +208,7 @@ def _check_placed(path: Path, base: Path, adapted: Any) -> None:
 
 
 def _equal(place: Any, value: Any) -> bool:
-    """Whether a weight was filled with a value, up to the type that it is held in."""
+    """Whether a parameter holds a value, up to the parameter's own type."""
     import torch
 
     return torch.equal(place.detach().cpu(), value.to(place.dtype).cpu())

@@ -1,13 +1,14 @@
-"""A model whose tokenizer is not the watermark's: where both cut a text at the same characters.
+"""Two tokenizers: whether they are the same, and where both cut a text at the same characters.
 
-The watermark's windows are made of its own tokenizer's tokens. A place counts where one of these
-ends at a character at which a token of the model ends too: there the model has read exactly the
-text of the context, and no more. Its prediction counts if the text of the predicted token is one
-token of the watermark's tokenizer as well.
+The watermark's windows are made of its own tokenizer's tokens. If the model has another tokenizer,
+a position counts if one of these ends at a character at which a token of the model ends too: there
+the model has read exactly the text of the context, and no more. Its prediction counts if the text
+of the predicted token is a single token of the watermark's tokenizer as well.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,18 +23,55 @@ if TYPE_CHECKING:
 
     from radscore.models.loading import LanguageModel
 
-__all__ = ["Alignment", "surfaces"]
+__all__ = ["Alignment", "check_same_tokenizer", "same_vocabulary", "surfaces", "vocabulary_hash"]
 
 _STRINGS_AT_ONCE: Final = 256
-_UNALIGNED: Final = "places where the model's tokens end elsewhere"
+_UNALIGNED: Final = "positions where the model's tokens end elsewhere"
 _CHANGED: Final = "documents whose tokens are not those of their text"
+
+
+def vocabulary_hash(tokenizer: Any) -> str:
+    """16 hexadecimal digits of a SHA-256 over a tokenizer's tokens and ids."""
+    digest = hashlib.sha256()
+    for token, index in sorted(tokenizer.get_vocab().items(), key=lambda one: one[1]):
+        digest.update(f"{index} {len(token)} {token}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def same_vocabulary(one: Any, other: Any) -> bool:
+    """Whether two tokenizers give each token the same id."""
+    return other is not None and (one is other or one.get_vocab() == other.get_vocab())
+
+
+def check_same_tokenizer(model: LanguageModel, reference: LanguageModel) -> None:
+    """Raises `ModelError` if a text would be other ids to the reference than to the model."""
+    mine, theirs = model.tokenizer, reference.tokenizer
+    if mine is not None and theirs is not None:
+        if same_vocabulary(mine, theirs):
+            return
+        ours, others = mine.get_vocab(), theirs.get_vocab()
+        n = sum(others.get(token) != index for token, index in ours.items())
+        # padding, and tokens that fine-tuning appended, do no harm
+        if n <= len(ours) // 100 and abs(len(ours) - len(others)) <= len(ours) // 100:
+            return
+        raise ModelError(
+            f"the reference {reference.name} has another tokenizer than {model.name}: {n} of "
+            f"{len(ours)} tokens have other ids there; a reference must read the same ids (the "
+            "suspect's base, an earlier checkpoint, or a model trained from the same base)"
+        )
+    small, large = sorted((model.vocab_size, reference.vocab_size))
+    if small < 0.9 * large:
+        raise ModelError(
+            f"the reference {reference.name} predicts {reference.vocab_size} tokens and "
+            f"{model.name} {model.vocab_size}, so they do not share a tokenizer"
+        )
 
 
 def surfaces(tokenizer: Any) -> dict[str, int]:
     """The text that each token stands for, with the smallest id that stands for it.
 
-    Byte-level tokens are kept as the bytes' characters, so that parts of a character are told
-    apart; a leading space is part of a token. Special tokens stand for no text.
+    Text is spelt in the characters that byte-level tokenizers use for bytes, so parts of a
+    character are told apart; a leading space is part of a token. Special tokens stand for no text.
     """
     special = set(tokenizer.all_special_ids)
     level = _bytes_to_characters()
@@ -46,7 +84,7 @@ def surfaces(tokenizer: Any) -> dict[str, int]:
             text = token
         elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             text = level[int(token[3:5], 16)]
-        else:  # SentencePiece's sign of a space
+        else:  # ▁ is SentencePiece's space
             text = "".join(level[byte] for byte in token.replace("▁", " ").encode())
         found.setdefault(text, index)
     return found
@@ -59,7 +97,7 @@ def _is_byte_level(tokenizer: Any) -> bool:
 
 
 def _bytes_to_characters() -> dict[int, str]:
-    """The printable character that byte-level tokenizers write for each byte."""
+    """The printable character that byte-level tokenizers use for each byte."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     names = {byte: chr(byte) for byte in printable}
     others = [byte for byte in range(256) if byte not in names]
@@ -67,7 +105,9 @@ def _bytes_to_characters() -> dict[int, str]:
 
 
 class Alignment:
-    """Reads text with a model in the places that its tokenizer and the watermark's share.
+    """Reads text with a model at the positions that its tokenizer and the watermark's share.
+
+    Every string is tokenised once by each tokenizer.
 
     Parameters
     ----------
@@ -81,7 +121,7 @@ class Alignment:
     translate : ndarray of int64, shape (V,)
         The watermark's id of each of the model's, -1 where there is none.
     removed : dict
-        What could not be scored, by reason.
+        What was not scored, by reason.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Any) -> None:
@@ -91,8 +131,8 @@ class Alignment:
         for one in (self._own, tokenizer):
             if not getattr(one, "is_fast", False):
                 raise ModelError(
-                    "aligning two tokenizers needs those of the tokenizers library, which know "
-                    f"where in the text a token stands; {type(one).__name__} is none"
+                    "aligning two tokenizers needs fast ones (of the tokenizers library), which "
+                    f"know a token's offset in the text; {type(one).__name__} is not"
                 )
         known = surfaces(tokenizer)
         self.translate = np.full(model.vocab_size, -1, dtype=np.int64)
@@ -101,45 +141,45 @@ class Alignment:
                 self.translate[index] = known.get(text, -1)
         if not (self.translate >= 0).any():
             raise ModelError(
-                f"{model.name} and the watermark's tokenizer have not one token in common"
+                f"{model.name} and the watermark's tokenizer do not have a single token in common"
             )
         self.removed: dict[str, int] = {_UNALIGNED: 0, _CHANGED: 0}
-        self._n_places = 0
+        self._n_positions = 0
 
     @property
     def usable_share(self) -> float:
-        """The share of places at which both tokenizers end a token."""
+        """The share of positions at which both tokenizers end a token."""
         unaligned = self.removed[_UNALIGNED]
-        return 1.0 - unaligned / self._n_places if self._n_places else 0.0
+        return 1.0 - unaligned / self._n_positions if self._n_positions else 0.0
 
     def notes(self) -> tuple[str, ...]:
-        """What was usable, in words."""
+        """How much was usable, in words."""
         common = int((self.translate >= 0).sum())
         text = (
             f"the model has another tokenizer than the watermark: {100 * self.usable_share:.3g} % "
-            f"of the places end a token of both, and {common} of the model's "
-            f"{len(self.translate)} tokens are one token of the watermark's"
+            f"of the positions end a token of both, and {common} of the model's "
+            f"{len(self.translate)} tokens are a single token of the watermark's"
         )
         return (text,)
 
-    def passages(self, text: Any, width: int) -> Iterator[Passage]:
+    def passages(self, documents: Any, width: int) -> Iterator[Passage]:
         """The passages of strings, or of documents and corpora of the watermark's token ids.
 
-        Ids are decoded, and tokenised anew; documents that do not come out the same are left out.
+        Ids are decoded and tokenised again; documents that come out differently are left out.
         """
-        if hasattr(text, "batches"):
-            for batch in text:
+        if hasattr(documents, "batches"):
+            for batch in documents:
                 if batch.prompts is not None:
-                    raise TokenError("with another tokenizer documents cannot have prompts")
+                    raise TokenError("with another tokenizer, documents cannot have prompts")
                 yield from self._documents(batch.documents, width)
             return
-        kind = kind_of(text)
+        kind = kind_of(documents)
         if kind == "chat":
-            raise TokenError("with another tokenizer chats cannot be read; give strings or ids")
+            raise TokenError("with another tokenizer, chats cannot be read; give strings or ids")
         if kind == "ids":
-            yield from self._documents(Documents.of(text), width)
+            yield from self._documents(Documents.of(documents), width)
             return
-        strings = [text] if isinstance(text, str) else text
+        strings = [documents] if isinstance(documents, str) else documents
         for first in range(0, len(strings), _STRINGS_AT_ONCE):
             yield from self._strings(strings[first : first + _STRINGS_AT_ONCE], None, width)
 
@@ -167,7 +207,7 @@ class Alignment:
             ids = np.array(theirs["input_ids"][i], dtype=np.int64)
             if expected is not None and expected[i] != theirs["input_ids"][i]:
                 self.removed[_CHANGED] += 1
-                # its contexts were read nevertheless, by whoever wrote the text
+                # whoever wrote the text has read its contexts nevertheless
                 given = np.array(expected[i], dtype=np.int64)
                 yield _unread(given, width)
                 continue
@@ -175,37 +215,37 @@ class Alignment:
             contexts = windows_of(ids, width)
             first = max(width - 1, 0)
             rows = rows[first : first + len(contexts)]
-            self._n_places += len(rows)
+            self._n_positions += len(rows)
             self.removed[_UNALIGNED] += int((rows < 0).sum())
-            places = np.arange(first, first + len(contexts), dtype=np.int64)
+            positions = np.arange(first, first + len(contexts), dtype=np.int64)
             own = np.array(mine["input_ids"][i], dtype=np.int64)
             if len(own) and own.max() >= self._model.vocab_size:
                 raise ModelError(
                     f"{self._model.name}'s tokenizer gives the id {own.max()}, but the model has "
-                    f"{self._model.vocab_size}"
+                    f"only {self._model.vocab_size}"
                 )
-            yield Passage(own, contexts, rows, places, len(ids), ids)
+            yield Passage(own, contexts, rows, positions, len(ids), ids)
 
 
 def _unread(ids: npt.NDArray[np.int64], width: int) -> Passage:
     """A document of which nothing is scored."""
     contexts = windows_of(ids, width)
     first = max(width - 1, 0)
-    places = np.arange(first, first + len(contexts), dtype=np.int64)
+    positions = np.arange(first, first + len(contexts), dtype=np.int64)
     nothing = np.full(len(contexts), -1, dtype=np.int64)
-    return Passage(np.empty(0, np.int64), contexts, nothing, places, len(ids), ids)
+    return Passage(np.empty(0, np.int64), contexts, nothing, positions, len(ids), ids)
 
 
 def _ends_together(
     theirs: list[tuple[int, int]], mine: list[tuple[int, int]]
 ) -> npt.NDArray[np.int64]:
-    """For each of the watermark's tokens the model's token that ends with it, else -1."""
+    """For each of the watermark's tokens, the model's token that ends with it, else -1."""
     if not theirs or not mine:
         return np.full(len(theirs), -1, dtype=np.int64)
     ends, own = np.array(theirs)[:, 1], np.array(mine)[:, 1]
-    # Several tokens can end at one character (parts of it): only the last of them has read it all.
+    # Several tokens can end at one character, being parts of it: only the last has read it all.
     last = np.append(ends[1:] != ends[:-1], [True])
-    places = np.searchsorted(own, ends, side="right") - 1
-    together = last & (places >= 0)
-    together[together] = own[places[together]] == ends[together]
-    return np.where(together, places, -1).astype(np.int64)
+    at = np.searchsorted(own, ends, side="right") - 1
+    together = last & (at >= 0)
+    together[together] = own[at[together]] == ends[together]
+    return np.where(together, at, -1).astype(np.int64)

@@ -23,17 +23,20 @@ class Pairs:
     contexts : ndarray of uint32, shape (n, k)
     targets : ndarray of uint32, shape (n,)
     weights : ndarray of float64, shape (n,)
-        A place without any weight can be there with one weight of 0, as a sign that it was read.
+        A position without any weight may appear with a single weight of 0, to show that it was
+        read.
     occurrences : ndarray of uint64, shape (n,)
-        The number of the context's last token among all that were read: pairs of one place share
-        it, and it never decreases.
+        The number of the context's last token among all tokens read: the pairs of one position
+        share it, and it never decreases.
+    last : bool
+        Whether this portion completes the documents read so far: `Counts` then describes exactly
+        what has been handed out.
     """
 
     contexts: npt.NDArray[np.uint32]
     targets: npt.NDArray[np.uint32]
     weights: npt.NDArray[np.float64]
     occurrences: npt.NDArray[np.uint64]
-    #: Whether it is the last portion of some documents: all that were counted are handed on then.
     last: bool = True
 
     def __len__(self) -> int:
@@ -42,14 +45,27 @@ class Pairs:
 
 @dataclass
 class Counts:
-    """What was read so far, and what of it was not scored."""
+    """What was read so far, and what of it was not scored.
+
+    Attributes
+    ----------
+    n_documents, n_short_documents : int
+        Documents read, and those among them without a single whole context.
+    n_tokens : int
+        In the watermark's vocabulary.
+    n_scored_positions, n_weights : int
+        Positions whose predictions count, and the weights other than 0 that they have.
+    n_forward, n_padding : int
+        Tokens that went through the model, padding included, and padding alone.
+    removed : dict
+        What was left out, by reason.
+    """
 
     n_documents: int = 0
     n_short_documents: int = 0
     n_tokens: int = 0
-    n_scored_places: int = 0
+    n_scored_positions: int = 0
     n_weights: int = 0
-    #: Tokens that went through the model, those of padding included, and these alone.
     n_forward: int = 0
     n_padding: int = 0
     removed: dict[str, int] = field(default_factory=dict)
@@ -62,21 +78,27 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """What goes through the model at once: a document, or a part of one with what precedes it.
+    """What goes through the model as one row: a document, or part of one and what precedes it.
 
-    `columns` are the positions of `ids` whose predictions are wanted, and `places` the numbers of
-    the pool's places that they belong to.
+    Attributes
+    ----------
+    ids : ndarray of int64
+        What the model reads.
+    columns : ndarray of int64, shape (n,)
+        The positions in `ids` whose predictions are wanted, in rising order.
+    indices : ndarray of int64, shape (n,)
+        The context that each belongs to, numbered through the documents that are read together.
     """
 
     ids: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
 
 
 def batches(pieces: list[Piece], batch_tokens: int) -> list[list[Piece]]:
-    """The pieces, longest first, in batches of at most so many tokens, padding included.
+    """Packs pieces, longest first, into batches of at most `batch_tokens`, padding included.
 
-    A batch also ends where one more piece would make padding a sixteenth of it.
+    A batch also ends before a piece that would raise its share of padding above a sixteenth.
     """
     made: list[list[Piece]] = []
     current: list[Piece] = []

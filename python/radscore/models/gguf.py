@@ -1,8 +1,8 @@
-"""Whether a GGUF file's tensors and settings are those of the network that was made of it.
+"""GGUF files: whether a file's tensors and settings are those of the network made from it.
 
-transformers reads a part of a file's settings and drops tensors that it has no place for. Here all
-of them are compared with the network: what is the same passes, the scaling of rotary frequencies is
-applied, and the rest is refused by name.
+transformers reads some of a file's settings and drops tensors that it has no place for. Here all of
+them are compared with the network: what agrees passes, the scaling of rotary frequencies is
+applied, and everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GgufFile", "read_gguf"]
 
-#: Architectures whose settings are compared; others have settings of their own kinds.
+#: Architectures whose settings are compared; others have settings of their own.
 # fmt: off
 _ARCHITECTURES: Final = frozenset(
     [
@@ -28,9 +28,9 @@ _ARCHITECTURES: Final = frozenset(
     ]
 )
 # fmt: on
-#: Settings that describe or that the shapes of the tensors show.
+#: Settings that only describe, or that the shapes of the tensors show anyway.
 _NO_MATTER: Final = ("context_length", "tensor_data_layout", "feed_forward_length", "vocab_size")
-#: What a configuration calls a setting, and the values that change nothing where it has none.
+#: What configurations call a setting, and the values that change nothing if they have none.
 _SAME: Final[dict[str, tuple[tuple[str, ...], tuple[float, ...]]]] = {
     "embedding_length": (("hidden_size",), ()),
     "block_count": (("num_hidden_layers",), ()),
@@ -52,20 +52,21 @@ _SAME: Final[dict[str, tuple[tuple[str, ...], tuple[float, ...]]]] = {
     "attention.max_alibi_bias": ((), (0,)),
     "attention.sliding_window_pattern": (("_sliding_window_pattern", "sliding_window_pattern"), ()),
 }
-#: Sizes whose attention is scaled by the width over the heads, not by a head's width: by layers.
+#: Numbers of layers of the sizes whose attention is scaled by the width over the heads, not by a
+#: head's own width.
 _WIDE_SCALE: Final = {"gemma2": 46, "gemma3": 62}
 _FREQUENCIES: Final = "rope_freqs.weight"
-#: Rotary base where a file states none, as llama.cpp has it.
+#: llama.cpp's rotary base for files that state none.
 _BASE: Final = 10_000.0
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """The settings and tensors of a file.
+    """Reads the settings of a file, and maps its tensors.
 
     Raises
     ------
     ModelError
-        If it is no GGUF file, no whole model, or of an architecture that is not compared.
+        If it is not a GGUF file, not a whole model, or of an unsupported architecture.
     """
     from gguf import GGUFReader
 
@@ -82,23 +83,25 @@ def read_gguf(path: Path) -> GgufFile:
         raise ModelError(f"model: {path} cannot be loaded: {line_of(error)}") from error
     kind = settings.get("general.type", "model")
     if kind != "model" or "adapter.type" in settings:
-        raise ModelError(f"model: {path} is a GGUF file of type {kind}, not of a whole model")
+        raise ModelError(f"model: {path} is a GGUF file of type {kind}, not a whole model")
     if int(settings.get("split.count") or 1) > 1:
         raise ModelError(
-            f"model: {path} is one of {settings['split.count']} parts of a model; merge them "
+            f"model: {path} is one of {settings['split.count']} parts of a model; merge them first "
             "(llama-gguf-split --merge)"
         )
     architecture = str(settings.get("general.architecture"))
     if architecture not in _ARCHITECTURES:
         raise ModelError(
-            f"model: {path} is of architecture {architecture}; settings of GGUF files are checked "
-            f"for {', '.join(sorted(_ARCHITECTURES))}"
+            f"model: {path} is of architecture {architecture}; supported are "
+            f"{', '.join(sorted(_ARCHITECTURES))}"
         )
     return GgufFile(path, architecture, settings, {t.name: t for t in reader.tensors})
 
 
 class GgufFile:
-    """What a file says, to be compared with a network.
+    """What a file states, to be compared with a network.
+
+    Every setting has to be used up by a comparison: one that nothing looked at is refused.
 
     Parameters
     ----------
@@ -127,7 +130,7 @@ class GgufFile:
         self._left = set(self._settings) - set(_NO_MATTER)
 
     def fit(self, network: Any) -> None:
-        """Compares everything with a network, and applies the scaling of rotary frequencies.
+        """Compares everything with a network, and scales its rotary frequencies as the file says.
 
         Raises
         ------
@@ -146,7 +149,7 @@ class GgufFile:
             raise self._refusal(min(self._left), "which is not applied here")
 
     def _take(self, name: str, otherwise: Any = None) -> Any:
-        """A setting, which counts as looked at then."""
+        """A setting, which is then used up."""
         self._left.discard(name)
         return self._settings.get(name, otherwise)
 
@@ -156,14 +159,14 @@ class GgufFile:
         return ModelError(f"model: {self._path} has {stated}, {why}")
 
     def _check_tensors(self, network: Any) -> None:
-        """Raises where a tensor went nowhere."""
+        """Raises if a tensor has no place in the network."""
         from transformers import modeling_gguf_pytorch_utils as legacy
 
         kind = legacy.TENSOR_PROCESSORS.get(self._architecture, legacy.TensorProcessor)
         places_of: Any = legacy.get_gguf_hf_weights_map
         processor: Any = kind
         places = places_of(network, processor(config=network.config.to_dict()))
-        # of experts that are held as one parameter, which has no suffix
+        # experts that are held as one parameter have no suffix
         known = {*places, *(f"{name}.weight" for name in places if name.endswith("_exps"))}
         lost = set(self._tensors) - known - {_FREQUENCIES}
         tied = network.config.get_text_config(decoder=True).tie_word_embeddings
@@ -190,7 +193,7 @@ class GgufFile:
             )
 
     def _check_named(self, config: Any) -> None:
-        """Raises where a setting is not what the configuration has under its own name for it."""
+        """Raises if a setting differs from the one that the configuration has for it."""
         for name, (attributes, harmless) in _SAME.items():
             if name not in self._settings:
                 continue
@@ -234,7 +237,7 @@ class GgufFile:
                     raise self._refusal(name, f"but the network has {held:g}")
 
     def _check_window(self, config: Any) -> None:
-        """Raises where a window of attention that is shorter than the context is not the same."""
+        """Raises if attention windows differ, unless both are as long as the context."""
         stated = int(self._take("attention.sliding_window", 0) or 0)
         held = int(getattr(config, "sliding_window", None) or 0)
         if held and getattr(config, "use_sliding_window", True) is False:
@@ -245,7 +248,7 @@ class GgufFile:
             raise self._refusal("attention.sliding_window", f"but the network has {held or 'none'}")
 
     def _check_scale(self, network: Any, config: Any) -> None:
-        """Raises where attention is not scaled as the file, or llama.cpp for this size, does it."""
+        """Raises unless attention is scaled as the file says, or as llama.cpp does at this size."""
         stated = float(self._take("attention.scale", 0) or 0)
         held = {float(m.scaling) for m in network.modules() if isinstance(_scaling(m), float)}
         if not stated:
@@ -261,9 +264,7 @@ class GgufFile:
             )
 
     def _fit_rotary(self, network: Any, config: Any) -> None:
-        """Raises unless the rotary frequencies are the file's; scales them where it says so."""
-        import torch
-
+        """Raises unless the rotary frequencies are the file's; scales them if it says so."""
         factor = self._linear_factor()
         divisors = self._divisors()
         scaled = factor != 1 or divisors is not None
@@ -285,22 +286,14 @@ class GgufFile:
             for name, held in module.named_buffers(recurse=False):
                 if name.endswith("original_inv_freq") or not name.endswith("inv_freq"):
                     continue
-                mine = local if name.startswith("sliding_attention") else base
-                powers = torch.arange(0, width, 2, dtype=torch.float64) / width
-                right = float(mine) ** -powers
-                if held.shape != right.shape:
-                    raise self._refusal(
-                        "rope.dimension_count", f"but the network rotates {2 * len(held)}"
-                    )
-                if not torch.allclose(held.double().cpu(), right, rtol=1e-5, atol=0):
-                    which = "rope.freq_base" + ("_swa" if mine is local is not base else "")
-                    raise self._refusal(which, f"{float(mine):g}, but the network has another base")
+                sliding = name.startswith("sliding_attention")
+                right = self._frequencies(held, float(local if sliding else base), width, sliding)
                 if not scaled:
                     continue
                 if name != "inv_freq" or len(found) != 1:
                     raise self._refusal(
                         "rope.scaling.factor" if divisors is None else _FREQUENCIES,
-                        "which is not applied to a network of several kinds of attention",
+                        "which is not applied to a network with several kinds of attention",
                     )
                 if divisors is not None:
                     if divisors.shape != right.shape:
@@ -310,18 +303,31 @@ class GgufFile:
                 if hasattr(module, "original_inv_freq"):
                     module.original_inv_freq = held.clone()
 
+    def _frequencies(self, held: Any, base: float, width: int, sliding: bool) -> Any:
+        """The unscaled rotary frequencies; raises unless the network holds them."""
+        import torch
+
+        powers = torch.arange(0, width, 2, dtype=torch.float64) / width
+        right = base**-powers
+        if held.shape != right.shape:
+            raise self._refusal("rope.dimension_count", f"but the network rotates {2 * len(held)}")
+        if not torch.allclose(held.double().cpu(), right, rtol=1e-5, atol=0):
+            name = "rope.freq_base_swa" if sliding else "rope.freq_base"
+            raise self._refusal(name, f"{base:g}, but the network has another base")
+        return right
+
     def _linear_factor(self) -> float:
-        """By what positions are divided, as llama.cpp reads it: linearly unless said otherwise."""
+        """What positions are divided by, as llama.cpp reads it: linear unless stated."""
         kind = self._take("rope.scaling.type", "linear")
         factor = float(self._take("rope.scaling.factor", self._take("rope.scale_linear", 1)) or 1)
         for name in ("original_context_length", "finetuned", "yarn_beta_fast", "yarn_beta_slow"):
-            self._take(f"rope.scaling.{name}")  # of scalings that are refused
+            self._take(f"rope.scaling.{name}")  # matters only to scalings that are refused
         if kind not in ("linear", "none"):
             raise self._refusal("rope.scaling.type", "which is not applied here")
         return 1.0 if kind == "none" else factor
 
     def _divisors(self) -> Any:
-        """By what each frequency is divided, of Llama 3.1 and its like; None where by nothing."""
+        """What each frequency is divided by, in Llama 3.1 and the like; None for nothing."""
         import torch
         from gguf import dequantize
 
@@ -343,19 +349,19 @@ class GgufFile:
 
 
 def _single(value: Any) -> Any:
-    """A setting; one value where it is the same for all layers."""
+    """A setting; a single value if it is the same for all layers."""
     if isinstance(value, (list, tuple)) and value and all(one == value[0] for one in value):
         return value[0]
     return value
 
 
 def _scaling(module: Any) -> Any:
-    """By what a module of attention scales, as transformers' modules call it."""
+    """The scale of an attention module, under its name in transformers."""
     return getattr(module, "scaling", None) if "Attention" in type(module).__name__ else None
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values of a setting are equal, as numbers of 32 bits."""
+    """Whether two values of a setting are equal, up to 32-bit rounding."""
     if isinstance(one, (list, tuple)) or other is None:
         return _listed(one) == _listed(other) and other is not None
     try:

@@ -1,4 +1,4 @@
-"""What the libraries of models say, in one line; and these libraries, for modules that load."""
+"""What modules that load models share: one-line messages, JSON files, the libraries."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ __all__ = ["line_of", "read_json", "some_of", "transformers_library"]
 
 
 def line_of(error: BaseException) -> str:
-    """What an error says, in one line of bearable length."""
+    """An error's message, in one line of reasonable length."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
 def some_of(names: Iterable[str], shown: int = 3) -> str:
-    """The first few of some names, and how many more there are."""
+    """The first few names, and how many more there are."""
     every = sorted(names)
     more = len(every) - shown
     return f"{', '.join(every[:shown])}{f' and {more} more' if more > 0 else ''}"
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A configuration.
+    """A configuration file.
 
     Raises
     ------
     ModelError
-        If the file holds none.
+        If the file is missing, or not a JSON object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"model: {file} cannot be read: {line_of(error)}") from None
     if not isinstance(content, dict):
-        raise ModelError(f"model: {file} holds no configuration")
+        raise ModelError(f"model: {file} is not a configuration (a JSON object)")
     return content
 
 
 def transformers_library() -> Any:
-    """The library, whose types are not all known to a checker."""
+    """transformers, untyped: its stubs are incomplete."""
     import transformers
 
     return transformers

@@ -1,4 +1,8 @@
-"""Loading a causal language model: a folder, a PEFT adapter on its base, or a GGUF file."""
+"""Loading a causal language model: a folder, a PEFT adapter on its base, or a GGUF file.
+
+The libraries go on with a warning if a file does not fit; here that is an error (`weights`,
+`adapters`, `gguf`).
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,13 @@ from radscore.errors import ArgumentError, ModelError
 from radscore.models.adapters import base_of, check_network, load_adapter
 from radscore.models.gguf import read_gguf
 from radscore.models.library import line_of, read_json, some_of, transformers_library
-from radscore.models.tokenizer import find_tokenizer, load_tokenizer
+from radscore.models.tokenizer import find_tokenizer
 from radscore.models.weights import check_class, check_settings, check_weights, checkpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LanguageModel", "as_language_model", "load_model", "load_tokenizer"]
+__all__ = ["LanguageModel", "as_language_model", "load_model"]
 
 _CAUSAL = ("CausalLM", "LMHead", "ConditionalGeneration")
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -32,25 +36,28 @@ _HASHED_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LanguageModel:
-    """A causal language model that is ready to read or write: evaluation mode, no gradients.
+    """A causal language model, ready to read or write: evaluation mode, no gradients.
 
     Attributes
     ----------
     model : transformers.PreTrainedModel or peft.PeftModel
         The network.
     tokenizer : transformers tokenizer or None
-        None where the model's folder has none.
+        None if the model's folder has none.
     name : str
-        Its path, or the name of its class: for messages.
+        Its path or the name of its class, for messages.
     vocab_size : int
-        Rows of the output layer, the last dimension of the logits. It may exceed the number of
+        Rows of the output layer, the last dimension of the logits. May exceed the number of
         tokens, since output layers are padded.
     max_length : int or None
-        Tokens of the context window, where the configuration states them.
+        Tokens in the context window, if the configuration states them.
     why_no_tokenizer : str
-        Where the tokenizer beside the weights cannot be used: why.
+        Why the tokenizer beside the weights cannot be used, if so.
     fingerprint : str
-        16 hexadecimal digits of a SHA-256 over the weights, an adapter's included.
+        16 hexadecimal digits of a SHA-256 over the weights, an adapter's included, whatever float
+        type they are held in. Configuration and tokenizer are not part of it: two models with the
+        same weights and another rotary base, say, have the same fingerprint. Computed once, when
+        first asked for: it reads all weights.
     """
 
     model: Any
@@ -62,17 +69,17 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells models apart by their weights: 16 hexadecimal digits, computed when asked for."""
+        """Identifies the weights; see the class."""
         return _fingerprint(self.model)
 
     @property
     def device(self) -> Any:
-        """Where inputs go."""
+        """Where inputs must be."""
         return self.model.get_input_embeddings().weight.device
 
     @property
     def dtype(self) -> Any:
-        """Of the weights."""
+        """The weights' type."""
         return self.model.dtype
 
     def __repr__(self) -> str:
@@ -91,18 +98,18 @@ def load_model(
     device: Any = None,
     dtype: Any = None,
 ) -> LanguageModel:
-    """Loads a causal language model from this machine; nothing is fetched.
+    """Loads a causal language model from this machine; nothing is downloaded.
 
     Parameters
     ----------
     path : path
         A folder that transformers' `AutoModelForCausalLM` reads, a folder with a PEFT adapter,
-        or a ``.gguf`` file (whose weights are unpacked).
+        or a ``.gguf`` file (whose weights are unpacked, which takes most of the time).
     base : path, optional
         For an adapter: the model that it belongs to (a folder or a ``.gguf`` file); by default
-        the one that the adapter names, if that is on this machine.
+        the one that the adapter names, if it is on this machine.
     tokenizer : path or transformers tokenizer, optional
-        By default the one beside the weights, an adapter's own before its base's.
+        By default the one beside the weights; an adapter's own takes precedence over its base's.
     device : str or torch.device, optional
         By default the GPU if there is one, else the CPU.
     dtype : str or torch.dtype, optional
@@ -115,35 +122,34 @@ def load_model(
     Raises
     ------
     ModelError
-        If there is no such model, it is none that predicts the next token, or the network that
-        comes of it is not the one in the folder: weights are damaged, lacking, of no use to it or
-        of numbers without their scales; an adapter does not fit its base, or is of a kind that
-        is not read; a setting of a GGUF file is not applied.
+        If there is no such model, it does not predict the next token, or the network that was
+        made is not the one in the folder: weights are damaged, missing, unused, or quantized
+        without their scales; an adapter does not fit its base, or is of a kind that is not
+        supported; a setting of a GGUF file is not applied.
     """
     import torch
 
     place = _device(device)
-    number = _dtype(dtype, place)
+    precision = _dtype(dtype, place)
     file = Path(path)
     if not file.exists():
         raise ModelError(
-            f"model: {path}: there is no such file or folder (models are read from this machine "
-            "only)"
+            f"model: {path}: no such file or folder (models are read from this machine only)"
         )
     adapter = file.is_dir() and (file / "adapter_config.json").is_file()
     if base is not None and not adapter:
-        raise ModelError(f"base is for a PEFT adapter, but {path} has no adapter_config.json")
+        raise ModelError(f"base is for PEFT adapters, but {path} has no adapter_config.json")
     with _quiet(file):
         if adapter:
             below = base_of(file, base)
-            network = load_adapter(file, below, _plain(below, number))
+            network = load_adapter(file, below, _plain(below, precision))
         else:
-            network = _plain(file, number)
+            network = _plain(file, precision)
         words, reason = find_tokenizer(tokenizer, (file, below) if adapter else (file,))
     try:
         network = network.to(place)
     except (RuntimeError, torch.OutOfMemoryError) as error:
-        raise ModelError(f"model: {path} does not go onto {place}: {line_of(error)}") from None
+        raise ModelError(f"model: {path} cannot be moved to {place}: {line_of(error)}") from None
     return _finished(network, words, str(path), reason)
 
 
@@ -153,7 +159,7 @@ def as_language_model(model: Any, name: str = "model") -> LanguageModel:
     Parameters
     ----------
     model : LanguageModel, path or transformers.PreTrainedModel or peft.PeftModel
-        A network is put into evaluation mode; it has no tokenizer then.
+        A network is switched to evaluation mode, and comes without a tokenizer.
     name : str
         The argument, for messages.
 
@@ -162,7 +168,7 @@ def as_language_model(model: Any, name: str = "model") -> LanguageModel:
     ModelError
         As `load_model`.
     ArgumentError
-        If it is none of these.
+        If it is not one of these.
     """
     if isinstance(model, LanguageModel):
         return model
@@ -179,7 +185,7 @@ def as_language_model(model: Any, name: str = "model") -> LanguageModel:
 
 
 def _finished(network: Any, tokenizer: Any, name: str, reason: str = "") -> LanguageModel:
-    """Ready to read: evaluation mode, checked."""
+    """Switches to evaluation mode, and checks that the network predicts the next token."""
     network.eval()
     network.requires_grad_(requires_grad=False)
     config = network.config.get_text_config(decoder=True)
@@ -202,7 +208,7 @@ def _finished(network: Any, tokenizer: Any, name: str, reason: str = "") -> Lang
 
 
 def _plain(path: Path, dtype: Any) -> Any:
-    """A folder's or a GGUF file's model, of which nothing was left out."""
+    """A folder's or a GGUF file's model, with nothing left out."""
     if path.is_dir():
         _check_config(path)
         held = checkpoint_of(path)
@@ -213,14 +219,14 @@ def _plain(path: Path, dtype: Any) -> Any:
         return network
     if path.suffix != ".gguf":
         raise ModelError(
-            f"model: {path} is no model: allowed are a folder with a config.json, one with an "
-            "adapter_config.json, and a .gguf file"
+            f"model: {path} is not a model: give a folder with a config.json, one with an "
+            "adapter_config.json, or a .gguf file"
         )
     file = read_gguf(path)
     where = {"pretrained_model_name_or_path": path.parent, "gguf_file": path.name}
     where["quantization_config"] = transformers_library().GgufConfig(dequantize=True)
     network, report = _loaded(path, dtype, where)
-    for kind, what in (("missing", "lacks"), ("mismatched", "has the wrong shape at")):
+    for kind, what in (("missing", "lacks"), ("mismatched", "has wrong shapes:")):
         if names := {str(name) for name in report[f"{kind}_keys"]}:
             raise ModelError(f"model: {path} {what} {some_of(names)}")
     file.fit(network)
@@ -228,7 +234,7 @@ def _plain(path: Path, dtype: Any) -> Any:
 
 
 def _loaded(path: Path, dtype: Any, where: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A network, and what transformers says of loading it."""
+    """A network, and transformers' report on loading it."""
     import torch
 
     try:
@@ -237,7 +243,7 @@ def _loaded(path: Path, dtype: Any, where: dict[str, Any]) -> tuple[Any, dict[st
             local_files_only=True,
             dtype=dtype,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported, and refused by name
+            ignore_mismatched_sizes=True,  # reported, and then refused by name
         )
     except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError):
         raise
@@ -247,7 +253,7 @@ def _loaded(path: Path, dtype: Any, where: dict[str, Any]) -> tuple[Any, dict[st
 
 
 def _check_config(folder: Path) -> None:
-    """Raises unless the folder says that it holds a causal model."""
+    """Raises unless the folder claims to hold a causal model."""
     file = folder / "config.json"
     if not file.is_file():
         raise ModelError(
@@ -257,7 +263,7 @@ def _check_config(folder: Path) -> None:
     names = read_json(file).get("architectures") or []
     if names and not any(part in str(name) for name in names for part in _CAUSAL):
         raise ModelError(
-            f"model: {folder} holds {names[0]}, which is no causal language model (one that "
+            f"model: {folder} holds {names[0]}, which is not a causal language model (one that "
             "predicts the next token, such as LlamaForCausalLM)"
         )
 
@@ -272,7 +278,7 @@ def _device(device: Any) -> Any:
     except (RuntimeError, TypeError) as error:
         raise ArgumentError(f"device: {line_of(error)}") from None
     if place.type == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(f"device {device!s} was asked for, but torch sees no GPU here")
+        raise ArgumentError(f"device must not be {device!s}: torch sees no GPU here")
     return place
 
 
@@ -288,7 +294,7 @@ def _dtype(dtype: Any, device: Any) -> Any:
 
 
 def _check_causal(model: LanguageModel) -> None:
-    """Raises where the prediction after a token depends on what follows: such a model copies."""
+    """Raises if a prediction depends on the tokens that follow: such a model just copies them."""
     import torch
 
     ids = torch.tensor([[1, 2, 3], [1, 0, 0]], device=model.device) % model.vocab_size
@@ -297,7 +303,7 @@ def _check_causal(model: LanguageModel) -> None:
             logits = model.model(input_ids=ids, use_cache=False).logits.float()
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         raise ModelError(
-            f"model: {model.name} does not read token ids as a causal language model does: "
+            f"model: {model.name} does not take token ids as a causal language model does: "
             f"{line_of(error)}"
         ) from None
     if logits.shape[:2] != ids.shape:
@@ -305,22 +311,22 @@ def _check_causal(model: LanguageModel) -> None:
             f"model: {model.name} gives {logits.shape[1]} predictions for {ids.shape[1]} tokens"
         )
     logits = logits[:, 0]
-    # noise of bfloat16 is below a hundredth of the spread
+    # the noise of bfloat16 is below a hundredth of the spread
     shown = logits.isfinite().all(dim=0)  # some entries may be held at minus infinity
     difference = float((logits[0] - logits[1])[shown].abs().max()) if shown.any() else math.nan
     if not difference <= 0.05 * float(logits[:, shown].std()) + 1e-5:
         raise ModelError(
             f"model: {model.name} looks ahead: what it predicts after the first token depends on "
-            "the second (or is no number), so it is no causal language model"
+            "the second (or is NaN), so it is not a causal language model"
         )
 
 
 def _fingerprint(network: Any) -> str:
-    """SHA-256 over names, shapes and values; float types as float32, whatever they are held in."""
+    """SHA-256 over names, shapes and values; floats are hashed as float32."""
     from concurrent.futures import ThreadPoolExecutor
 
     state = dict(sorted(network.state_dict().items()))
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # hashing runs without the GIL
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # hashing releases the GIL
         digests = list(pool.map(_tensor_digest, state.values()))
     whole = hashlib.sha256()
     for (name, tensor), digest in zip(state.items(), digests, strict=True):
@@ -341,19 +347,19 @@ def _tensor_digest(tensor: Any) -> bytes:
 
 @contextmanager
 def _quiet(path: Path) -> Iterator[None]:
-    """Without the bars and reports of the libraries; their failures become one line."""
+    """Silences the libraries' bars and reports; running out of memory becomes one line."""
     logging = transformers_library().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         with redirect_stderr(io.StringIO()), warnings.catch_warnings():
-            # what the libraries have to say to each other
+            # what the libraries tell each other
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     except MemoryError:
-        raise ModelError(f"model: {path} does not fit into memory") from None
+        raise ModelError(f"model: {path} does not fit in memory") from None
     finally:
         logging.set_verbosity(level)
         if bars:

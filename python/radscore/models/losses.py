@@ -1,4 +1,4 @@
-"""Losses of a model on texts, and texts cut into pieces of equal length to compare them."""
+"""A model's losses on texts, and texts cut into pieces of equal length to compare them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.documents import Documents, check_width
-from radscore.errors import ModelError, TokenError
-from radscore.models.generating import out_of_memory, release_memory
+from radscore.errors import ModelError
 from radscore.models.loading import as_language_model
-from radscore.models.texts import begins_with, encode, kind_of, prefix_of
+from radscore.models.memory import out_of_memory, release_memory
+from radscore.models.texts import begins_with, check_ids, encode, kind_of, prefix_of
 from radscore.progress import Progress
 
 if TYPE_CHECKING:
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 __all__ = ["Sentences", "as_documents", "cut", "document_losses", "zlib_lengths"]
 
 _BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
-#: Logits in float32 beside the model's own, at once.
+#: Logits that are held in float32 at once, beside the model's own.
 _SLICE_LOGITS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """Pieces of documents, all of one length.
+    """Pieces of documents, all of the same length.
 
     Attributes
     ----------
     ids : ndarray of int64, shape (n, length)
         Their tokens.
     documents : ndarray of int64, shape (n,)
-        The document of each.
+        The document that each comes from.
     lengths : ndarray of int64, shape (n_documents,)
-        Tokens of each document before it was cut.
+        Tokens in each document before it was cut.
     n_short : int
-        Documents that were shorter than a piece, so gave none.
+        Documents shorter than a piece, which gave none.
     n_dropped : int
-        Tokens at the ends of documents that were too few for another piece, those of the short
-        documents included.
+        Tokens at the ends of documents, too few for another piece; those of short documents
+        included.
     """
 
     ids: npt.NDArray[np.int64]
@@ -58,7 +58,7 @@ class Sentences:
 
 
 def cut(documents: Documents, length: int) -> Sentences:
-    """The documents in pieces of `length` tokens from their beginning; what remains is dropped.
+    """Cuts documents into pieces of `length` tokens from their start; the rest is dropped.
 
     Examples
     --------
@@ -78,20 +78,20 @@ def cut(documents: Documents, length: int) -> Sentences:
     return Sentences(rows, owners, lengths, short, int((lengths % length).sum()))
 
 
-def as_documents(texts: Any, model: LanguageModel, name: str) -> Documents:
-    """The token ids of a corpus, of strings, or of anything that `Documents.of` takes."""
-    if hasattr(texts, "batches"):
-        parts = [ids.astype(np.int64) for batch in texts for ids in batch.documents]
-        documents = Documents.of(parts)
-    elif kind_of(texts) == "string":
-        documents = encode([texts] if isinstance(texts, str) else texts, model)
+def as_documents(documents: Any, model: LanguageModel, name: str) -> Documents:
+    """The token ids of a corpus, of strings, or of anything that `Documents.of` takes.
+
+    `name` is the argument, for messages.
+    """
+    if hasattr(documents, "batches"):
+        parts = [ids.astype(np.int64) for batch in documents for ids in batch.documents]
+        found = Documents.of(parts)
+    elif kind_of(documents) == "string":
+        found = encode([documents] if isinstance(documents, str) else documents, model)
     else:
-        documents = Documents.of(texts)
-    try:
-        documents.check_vocab(model.vocab_size)
-    except TokenError as error:
-        raise TokenError(f"{name}: {error}, which is what {model.name} can read") from None
-    return documents
+        found = Documents.of(documents)
+    check_ids(found, model, name)
+    return found
 
 
 def document_losses(
@@ -101,31 +101,33 @@ def document_losses(
     batch_tokens: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> npt.NDArray[np.float64]:
-    """The mean loss of a model on each document, in nats a token that it predicts.
+    """The mean loss of a model on each document, in nats per predicted token.
+
+    Documents of similar length are read together; every token goes through the model once.
 
     Parameters
     ----------
     model : LanguageModel, path or transformers model
-        A tokenizer's own start token, where it has one, is read before each document that does not
-        bring it; its own loss does not count.
+        If its tokenizer has start tokens, they are read before each document that does not bring
+        them; their own loss does not count.
     documents : anything that `Documents.of` takes, strings or a corpus
         Each is read alone and must fit the model's window.
     batch_tokens : int, optional
-        Tokens read at once, 1,024 on a CPU and 16,384 on a GPU by default; halved where memory
-        does not suffice.
+        Tokens read at once, by default 1,024 on a CPU and 16,384 on a GPU; halved whenever memory
+        runs out.
     progress : callable, optional
-        Called after each batch with a `radscore.progress.Progress` in documents.
+        Called with a `Progress` after every batch: documents read, and their tokens.
 
     Returns
     -------
     ndarray of float64, shape (n_documents,)
-        NaN where no token is predicted.
+        NaN if no token is predicted.
     """
     reader = as_language_model(model)
     texts = as_documents(documents, reader, "documents")
     prefix = prefix_of(reader)
     lengths = np.diff(texts.offsets)
-    # with the start tokens, which some documents bring
+    # with the start tokens, which some documents bring along
     whole = lengths.copy()
     whole += np.array([not begins_with(ids, prefix) for ids in texts], dtype=bool) * len(prefix)
     longest = int(whole.max(initial=0))
@@ -167,7 +169,7 @@ def document_losses(
 def _losses(
     model: LanguageModel, texts: list[npt.NDArray[Any]], prefix: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Losses of texts of falling length in one pass, start tokens included."""
+    """Losses of texts of falling length, in one pass; start tokens are put before them."""
     import torch
 
     texts = [
@@ -180,7 +182,7 @@ def _losses(
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.from_numpy(text)
         mask[row, : len(text)] = 1
-    # The first token of a text is predicted only where something stands before it.
+    # The first token of a text is predicted only if something precedes it.
     wanted = mask[:, 1:].bool()
     wanted[:, : max(len(prefix) - 1, 0)] = False
     if not wanted.any():
@@ -197,23 +199,21 @@ def _losses(
             part = logits[:, begin:end].float()
             right = part.gather(2, ids[:, begin + 1 : end + 1, None])[..., 0]
             lost = (part.logsumexp(-1) - right).double()
-            # not a product: what stands at padding may be infinite
+            # not a product: the loss at padding may be infinite
             total += lost.where(wanted[:, begin:end], 0.0).sum(-1).cpu()
     number = wanted.sum(-1).cpu()
     mean = torch.where(number > 0, total / number.clamp_min(1), torch.nan).numpy()
     bad = mean[(number.numpy() > 0) & ~np.isfinite(mean)]
     if len(bad):
-        what = (
-            "is no number" if np.isnan(bad).any() else "is infinite: the text is impossible to it"
-        )
+        what = "is NaN" if np.isnan(bad).any() else "is infinite: it rules the text out"
         raise ModelError(f"{model.name} gives a loss that {what}")
     return mean
 
 
 def zlib_lengths(sentences: Sentences, model: LanguageModel) -> npt.NDArray[np.int64]:
-    """Bytes of each piece, as text in UTF-8, after zlib; shape (n, 2), with those before it.
+    """Size of each piece as UTF-8 text in bytes, shape (n, 2): after zlib, and before.
 
-    Without a tokenizer the text is not known, and the ids as 32-bit numbers stand for it.
+    Without a tokenizer the text is unknown, and its ids as 32-bit numbers stand in for it.
     """
     sizes = np.empty((len(sentences), 2), dtype=np.int64)
     for i, ids in enumerate(sentences.ids):

@@ -1,4 +1,4 @@
-"""What a model reads: token ids, corpora, strings and chats, all as passages."""
+"""What a model reads: token ids, corpora, strings and chats, all turned into passages."""
 
 from __future__ import annotations
 
@@ -16,47 +16,60 @@ if TYPE_CHECKING:
 
     from radscore.models.loading import LanguageModel
 
-__all__ = ["Passage", "begins_with", "passages", "prefix_of", "windows_of"]
+__all__ = [
+    "Passage",
+    "begins_with",
+    "check_ids",
+    "encode",
+    "kind_of",
+    "passages",
+    "prefix_of",
+    "tokenizer_of",
+    "windows_of",
+]
 
+#: Strings that are tokenised together.
 _STRINGS_AT_ONCE = 256
-#: What stands for a message while its place in the template's text is found.
+#: Stands in for a message while its span in the template's text is located.
 _SENTINEL = "Xq{}zj"
 
 
 @dataclass(frozen=True, eq=False)
 class Passage:
-    """One document as the model reads it, and the places after which its predictions count.
+    """One document as the model reads it, and the positions after which its predictions count.
+
+    There is one entry of `contexts`, `rows` and `positions` for every position of the document
+    that has a whole context, in reading order.
 
     Attributes
     ----------
     ids : ndarray of int64, shape (n_read,)
         What the model reads, in its own vocabulary.
-    contexts : ndarray of uint32, shape (n_places, k)
-        The last k tokens up to each place, in the watermark's vocabulary: every place of the
-        document that has so many, in reading order.
-    rows : ndarray of int64, shape (n_places,)
-        The position of `ids` whose prediction belongs to the place; -1 where none does.
-    places : ndarray of int64, shape (n_places,)
-        Each place's number among the tokens that were read.
+    contexts : ndarray of uint32, shape (n, k)
+        The last k tokens up to the position, in the watermark's vocabulary.
+    rows : ndarray of int64, shape (n,)
+        The position in `ids` whose prediction goes with the context; -1 if none does.
+    positions : ndarray of int64, shape (n,)
+        The position in `tokens` of the context's last token.
     n_tokens : int
-        Tokens that were read, in the watermark's vocabulary.
+        Tokens read, in the watermark's vocabulary.
     tokens : ndarray of int, shape (n_tokens,)
         These tokens.
     n_lost : int
-        Messages of a chat that should be scored, but are not found in what the template made.
+        Messages of a chat that should be scored but cannot be located in what the template made.
     """
 
     ids: npt.NDArray[np.int64]
     contexts: npt.NDArray[np.uint32]
     rows: npt.NDArray[np.int64]
-    places: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
     n_tokens: int
     tokens: npt.NDArray[Any]
     n_lost: int = 0
 
 
 def windows_of(ids: npt.NDArray[Any], width: int) -> npt.NDArray[np.uint32]:
-    """The runs of `width` ids, one a row, in order; a view."""
+    """The runs of `width` ids, one per row, in order; a view."""
     ids = np.ascontiguousarray(ids, dtype=np.uint32)
     if width == 0:
         return np.empty((len(ids), 0), dtype=np.uint32)
@@ -70,74 +83,74 @@ def passage(
 ) -> Passage:
     """A document whose tokens the model and the watermark share.
 
-    With `scored`, only contexts of which every token is marked count.
+    With `scored`, only contexts whose tokens are all marked count.
     """
     ids = ids.astype(np.int64)
     contexts = windows_of(ids, width)
     first = max(width - 1, 0)
-    rows = np.arange(first, first + len(contexts), dtype=np.int64)
-    places = rows
+    positions = rows = np.arange(first, first + len(contexts), dtype=np.int64)
     if scored is not None:
         whole = scored if width == 0 else windows_of(scored, width).all(axis=1)
         rows = np.where(whole, rows, -1)
-    return Passage(ids, contexts, rows, places, len(ids), ids)
+    return Passage(ids, contexts, rows, positions, len(ids), ids)
 
 
-def passages(text: Any, model: LanguageModel, width: int) -> Iterator[Passage]:
+def passages(documents: Any, model: LanguageModel, width: int) -> Iterator[Passage]:
     """The passages of anything that can be read.
 
     Parameters
     ----------
-    text : Corpus, strings, chats, or anything that `Documents.of` takes
+    documents : Corpus, strings, chats, or anything that `Documents.of` takes
         Strings are tokenised by the model's tokenizer, without special tokens. A chat is a list
         of messages (dicts with "role" and "content"), put through the tokenizer's template; only
-        what the assistant says is scored, or all that is said where no assistant speaks; messages
-        that the template changes or leaves out are not (`Passage.n_lost`). A corpus's prompts are
-        read before their documents and not scored.
+        what the assistant says is scored, or everything if no assistant speaks; messages that the
+        template changes or leaves out are not (`Passage.n_lost`). A corpus's prompts are read
+        before their documents and not scored.
     model : LanguageModel
-        For its tokenizer, and the ids that it can read.
+        Gives the tokenizer, and the range of ids.
     width : int
-        Tokens of a context.
+        Tokens in a context.
 
     Raises
     ------
     TokenError
-        If an id is outside of the model's vocabulary, or the text is none of these.
+        If an id is outside of the model's vocabulary, or the documents are none of these.
     ModelError
         If strings come without a tokenizer.
     """
-    if hasattr(text, "batches"):
-        for batch in text:
+    if hasattr(documents, "batches"):
+        for batch in documents:
             yield from _documents(batch.documents, batch.prompts, model, width)
         return
-    kind = kind_of(text)
+    kind = kind_of(documents)
     if kind == "chat":
-        for i, chat in enumerate([text] if isinstance(text[0], dict) else text):
+        for i, chat in enumerate([documents] if isinstance(documents[0], dict) else documents):
             yield _chat(chat, i, model, width)
     elif kind == "string":
-        strings = [text] if isinstance(text, str) else text
+        strings = [documents] if isinstance(documents, str) else documents
         for first in range(0, len(strings), _STRINGS_AT_ONCE):
             some = strings[first : first + _STRINGS_AT_ONCE]
             yield from _documents(encode(some, model, first), None, model, width)
     else:
-        yield from _documents(Documents.of(text), None, model, width)
+        yield from _documents(Documents.of(documents), None, model, width)
 
 
-def kind_of(text: Any) -> str:
-    """What a text is made of: "string", "chat" or "ids"."""
-    if isinstance(text, str):
+def kind_of(documents: Any) -> str:
+    """What documents are made of: "string", "chat" or "ids"."""
+    if isinstance(documents, str):
         return "string"
-    if isinstance(text, (list, tuple)) and text:
-        if isinstance(text[0], str):
+    if isinstance(documents, (list, tuple)) and documents:
+        first = documents[0]
+        if isinstance(first, str):
             return "string"
-        first = text[0][0] if isinstance(text[0], (list, tuple)) and text[0] else text[0]
+        first = first[0] if isinstance(first, (list, tuple)) and first else first
         if isinstance(first, dict):
             return "chat"
     return "ids"
 
 
 def encode(strings: Sequence[str], model: LanguageModel, first: int = 0) -> Documents:
-    """Strings in the model's own tokens; `first` is the number of the first, for messages."""
+    """Strings as the model's own tokens; `first` is the number of the first one, for messages."""
     tokenizer = tokenizer_of(model, "strings")
     for i, one in enumerate(strings):
         if not isinstance(one, str):
@@ -147,7 +160,7 @@ def encode(strings: Sequence[str], model: LanguageModel, first: int = 0) -> Docu
 
 
 def tokenizer_of(model: LanguageModel, what: str) -> Any:
-    """The model's tokenizer, which must be there."""
+    """The model's tokenizer; raises `ModelError` if there is none to read `what` with."""
     if model.tokenizer is None:
         reason = f" ({model.why_no_tokenizer})" if model.why_no_tokenizer else ""
         raise ModelError(
@@ -171,8 +184,17 @@ def prefix_of(model: LanguageModel) -> npt.NDArray[np.int64]:
 
 
 def begins_with(ids: npt.NDArray[Any], prefix: npt.NDArray[np.int64]) -> bool:
-    """Whether a document brings the special tokens that would be put before it."""
+    """Whether a document already has the special tokens that would be put before it."""
     return len(prefix) > 0 and np.array_equal(ids[: len(prefix)], prefix)
+
+
+def check_ids(documents: Documents, model: LanguageModel, name: str = "") -> None:
+    """Raises `TokenError` unless the model has all ids; `name` is the argument, for the message."""
+    try:
+        documents.check_vocab(model.vocab_size)
+    except TokenError as error:
+        argument = f"{name}: " if name else ""
+        raise TokenError(f"{argument}{error}, which is what {model.name} can read") from None
 
 
 def _documents(
@@ -180,7 +202,7 @@ def _documents(
 ) -> Iterator[Passage]:
     for batch in (documents, prompts):
         if batch is not None:
-            _check_ids(batch, model)
+            check_ids(batch, model)
     for i, ids in enumerate(documents):
         if prompts is None or not len(prompts[i]):
             yield passage(ids, width)
@@ -190,21 +212,15 @@ def _documents(
         yield passage(np.concatenate([before, ids]), width, scored)
 
 
-def _check_ids(documents: Documents, model: LanguageModel) -> None:
-    try:
-        documents.check_vocab(model.vocab_size)
-    except TokenError as error:
-        raise TokenError(f"{error}, which is what {model.name} can read") from None
-
-
 def _chat(chat: Any, index: int, model: LanguageModel, width: int) -> Passage:
-    """A conversation through the model's template."""
+    """A conversation, put through the model's template."""
     tokenizer = tokenizer_of(model, "chats")
     if not isinstance(chat, (list, tuple)) or not all(
         isinstance(m, dict) and isinstance(m.get("content"), str) and "role" in m for m in chat
     ):
         raise TokenError(
-            f'document {index} is no chat: a list of messages, each {{"role": ..., "content": ...}}'
+            f"document {index} is not a chat: a list of messages, each "
+            '{"role": ..., "content": ...}'
         )
     try:
         text = tokenizer.apply_chat_template(list(chat), tokenize=False)
@@ -217,12 +233,12 @@ def _chat(chat: Any, index: int, model: LanguageModel, width: int) -> Passage:
     for i, (start, end) in enumerate(encoded["offset_mapping"]):
         scored[i] = any(low <= start and end <= high for low, high in spans)
     ids = np.array(encoded["input_ids"], dtype=np.int64)
-    _check_ids(Documents.of([ids]), model)
+    check_ids(Documents.of([ids]), model)
     return replace(passage(ids, width, scored), n_lost=n_lost)
 
 
 def _spans(text: str, chat: Any, tokenizer: Any) -> tuple[list[tuple[int, int]], int]:
-    """Where in the template's text the messages that are scored stand; how many are not found."""
+    """The spans of the scored messages in the template's text, and how many were not located."""
     speaks = any(message["role"] == "assistant" for message in chat)
     spans, n_lost = [], 0
     for i, message in enumerate(chat):
@@ -237,11 +253,11 @@ def _spans(text: str, chat: Any, tokenizer: Any) -> tuple[list[tuple[int, int]],
 
 
 def _span(text: str, chat: Any, index: int, tokenizer: Any) -> tuple[int, int] | None:
-    """Where a message stands, if that is sure.
+    """The span of a message, if it can be told for certain.
 
-    To search for it would find short messages within the template's own words. So the chat is put
-    through the template once more with something else in the message's place: what comes before
-    and after that is no part of the message, and what the text has between them is.
+    Searching for the message would find short ones within the template's own words. So the chat
+    goes through the template once more with something else in the message's place: what comes
+    before and after that is not part of the message, and what the text has in between is.
     """
     number = 0
     while (sentinel := _SENTINEL.format(number)) in text:
@@ -253,9 +269,9 @@ def _span(text: str, chat: Any, index: int, tokenizer: Any) -> tuple[int, int] |
     except Exception:  # noqa: BLE001 - whatever a template raises
         return None
     before, *rest = other.split(sentinel)
-    if len(rest) != 1:  # left out, or said more than once
+    if len(rest) != 1:  # left out, or repeated
         return None
     start, end = len(before), len(text) - len(rest[0])
     same = start < end and text.startswith(before) and text.endswith(rest[0])
-    # a template may cut a message short, but what it made of it must be the message's own words
+    # a template may cut a message short, but what remains must be the message's own words
     return (start, end) if same and text[start:end] in chat[index]["content"] else None

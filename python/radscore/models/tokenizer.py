@@ -1,8 +1,8 @@
-"""Tokenizers of transformers whose ids are those of the folder's tokenizer.json, always.
+"""transformers tokenizers whose ids are always those of the folder's tokenizer.json.
 
-`AutoTokenizer` may put the cutting of the class that a tokenizer_config.json names in the place of
-the file's own, and adds tokens to it. The corpora read the file itself; so do the models here, and
-only the chat template and the names of the special tokens come from transformers.
+`AutoTokenizer` may replace the file's own splitting by that of the class that
+tokenizer_config.json names, and add tokens to it. Corpora read the file itself, and so do models
+here: only the chat template and the names of the special tokens come from transformers.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ if TYPE_CHECKING:
 __all__ = ["find_tokenizer", "load_tokenizer"]
 
 _FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-#: What a GGUF file may call the way in which GPT-2 cuts text, and that of digits one by one.
+#: Names in GGUF files for GPT-2's way to split text, and for the one that separates all digits.
 _GPT2: Final = ("gpt-2", "phi-2", "mpt", "olmo")
 _DIGITS: Final = ("smollm", "starcoder", "refact", "codeshell")
 
 
 def find_tokenizer(given: Any, places: Iterable[Path]) -> tuple[Any, str]:
-    """The tokenizer that was given, or the first there is beside the weights.
+    """The tokenizer that was given, or the first one found beside the weights.
 
     Returns
     -------
     tokenizer : transformers tokenizer or None
     reason : str
-        Why there is none; empty where nothing more is known.
+        Why there is none; empty if nothing more is known.
     """
     if given is not None and not isinstance(given, (str, os.PathLike)):
         if not hasattr(given, "convert_ids_to_tokens"):
             raise ArgumentError(
-                "tokenizer must be a path or a tokenizer of transformers, not "
-                f"{type(given).__name__}"
+                f"tokenizer must be a path or a transformers tokenizer, not {type(given).__name__}"
             )
         return _plain(given), ""
     if given is not None:
@@ -48,7 +47,7 @@ def find_tokenizer(given: Any, places: Iterable[Path]) -> tuple[Any, str]:
         if place.is_file():
             try:
                 return load_tokenizer(place), ""
-            except ModelError as error:  # the weights alone can read token ids
+            except ModelError as error:  # the weights alone still read token ids
                 return None, str(error)
         if any((place / name).is_file() for name in _FILES):
             return load_tokenizer(place), ""
@@ -56,19 +55,19 @@ def find_tokenizer(given: Any, places: Iterable[Path]) -> tuple[Any, str]:
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Any:
-    """A tokenizer of transformers from a folder, a tokenizer.json or a ``.gguf`` file.
+    """A transformers tokenizer from a folder, a tokenizer.json or a ``.gguf`` file.
 
-    Where there is a tokenizer.json, the ids are its own, as the tokenizers library reads it
-    (without truncation, padding and dropout).
+    If there is a tokenizer.json, the ids are its own, as the tokenizers library reads it (without
+    truncation, padding and dropout).
 
     Raises
     ------
     ModelError
-        If there is none, or it cannot be made what it is in the model.
+        If there is none, or it cannot be made to split text as the model's does.
     """
     place = Path(path)
     if not place.exists():
-        raise ModelError(f"tokenizer: {path}: there is no such file or folder")
+        raise ModelError(f"tokenizer: {path}: no such file or folder")
     library = transformers_library()
     try:
         if place.suffix == ".json":
@@ -78,7 +77,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Any:
         file = place / "tokenizer.json"
         if not file.is_file():
             return _plain(library.AutoTokenizer.from_pretrained(place, local_files_only=True))
-        # a folder without any configuration is not given to transformers, which would guess
+        # transformers would guess about a folder without any configuration
         configured = any((place / f).is_file() for f in ("config.json", "tokenizer_config.json"))
         return _of_file(file, place if configured else None)
     except (ModelError, KeyboardInterrupt, MemoryError):
@@ -88,7 +87,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Any:
 
 
 def _of_file(file: Path, folder: Path | None) -> Any:
-    """A tokenizer.json, with the template and the special tokens of its folder's configuration."""
+    """A tokenizer.json, with the template and the special tokens that its folder configures."""
     from tokenizers import Tokenizer
 
     from radscore.corpus.text.plain import plain_tokenizer
@@ -100,12 +99,12 @@ def _of_file(file: Path, folder: Path | None) -> Any:
         named = library.PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
         settings = _settings(named, raw)
     made = library.PreTrainedTokenizerFast(tokenizer_object=copy.deepcopy(raw), **settings)
-    made._tokenizer = raw  # noqa: SLF001 - making it may have added tokens to its own
+    made._tokenizer = raw  # noqa: SLF001 - the constructor may have added tokens
     return made
 
 
 def _settings(named: Any, raw: Any) -> dict[str, Any]:
-    """What a configuration says beside the ids, without special tokens that the file lacks."""
+    """What a configuration adds to the ids, without special tokens that the file lacks."""
     settings: dict[str, Any] = {}
     for name, token in named.special_tokens_map.items():
         if isinstance(token, str):
@@ -126,7 +125,7 @@ def _settings(named: Any, raw: Any) -> dict[str, Any]:
 
 
 def _of_gguf(file: Path) -> Any:
-    """The tokenizer that a GGUF file describes, if its way to cut text is known."""
+    """The tokenizer that a GGUF file describes, if its way to split text is known."""
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
 
@@ -137,17 +136,17 @@ def _of_gguf(file: Path) -> Any:
         field = fields.get(f"tokenizer.ggml.{name}")
         return None if field is None else str(field.contents())
 
-    cut = text("pre") or ""
+    split = text("pre") or ""
     byte_level = text("model") == "gpt2"
-    if byte_level and cut not in (*_GPT2, *_DIGITS, *_known_cuts()):
+    if byte_level and split not in (*_GPT2, *_DIGITS, *_known_splits()):
         raise ModelError(
-            f"tokenizer: {file} cuts text as {cut!r}, which is not known here; give the model's "
-            "tokenizer.json as tokenizer="
+            f"tokenizer: {file} splits text in the way {split!r}, which is unknown here; give the "
+            "model's tokenizer.json as tokenizer="
         )
     loaded = library.AutoTokenizer.from_pretrained(
         file.parent, gguf_file=file.name, local_files_only=True
     )
-    if byte_level and cut in _DIGITS:
+    if byte_level and split in _DIGITS:
         loaded.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Digits(individual_digits=True),
@@ -157,8 +156,8 @@ def _of_gguf(file: Path) -> Any:
     return _plain(loaded)
 
 
-def _known_cuts() -> Iterable[str]:
-    """The ways to cut text that transformers knows by the names that GGUF files use."""
+def _known_splits() -> Iterable[str]:
+    """The ways to split text that transformers knows by their names in GGUF files."""
     try:
         from transformers.integrations.gguf import gguf_tokenizer_mapping
     except ImportError:  # an older release
@@ -167,7 +166,7 @@ def _known_cuts() -> Iterable[str]:
 
 
 def _plain(tokenizer: Any) -> Any:
-    """A tokenizer that neither truncates nor pads nor drops; the caller's own is not changed."""
+    """A tokenizer without truncation, padding and dropout; the caller's own is not changed."""
     from radscore.corpus.text.plain import plain_tokenizer
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -177,5 +176,5 @@ def _plain(tokenizer: Any) -> Any:
     if raw is backend:
         return tokenizer
     other = copy.copy(tokenizer)
-    other._tokenizer = raw  # noqa: SLF001 - there is no other way in
+    other._tokenizer = raw  # noqa: SLF001 - there is no public way
     return other

@@ -1,8 +1,8 @@
 """From a model's logits to sparse weights: which tokens count after a context, and how much.
 
-Nothing here knows of keys, and ties are broken by the smaller token id, so weights never depend
-on the key: any of these statistics is valid. Which is the strongest is a matter of experiments;
-another way to contrast two models is one more entry of `CONTRASTS`.
+Nothing here knows of keys, and ties go to the smaller token id, so weights never depend on the key
+and every one of these statistics is valid. Which is strongest is a matter of experiment; another
+way to contrast two models is one more entry in `CONTRASTS`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["CONTRASTS", "WEIGHTINGS", "Weighting"]
 
 WEIGHTINGS: Final = ("prediction", "mass", "contrast")
 
-#: Below this a probability is rounding: logarithms and quotients stop here.
+#: Probabilities below it are rounding: keeps logarithms and quotients finite.
 _FLOOR: Final = 1e-6
 _LARGEST_LOG: Final = 5.0
 
@@ -67,19 +67,19 @@ def _unit_roots(p: Any, q: Any) -> Any:
     return w / (w.norm(dim=-1, keepdim=True) + 1e-2)
 
 
-#: Weights of the tokens after a context, from the suspect's and the reference's probabilities p and
-#: q, tensors of shape (n, V) in float32: by name, functions to (n, V).
+#: Weights of the tokens after a context, by name: functions of the suspect's and the reference's
+#: probabilities p and q, float32 tensors of shape (n, V), to a tensor of that shape.
 CONTRASTS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "difference": _difference,  # p - q
     "roots": _roots,  # sqrt p - sqrt q
     "gain": _gain,  # max(p - q, 0)
-    "log_ratio": _log_ratio,  # log p/q, kept within 5 of 0
+    "log_ratio": _log_ratio,  # log p/q, clipped to 5
     "weighted_log_ratio": _weighted_log_ratio,  # q log p/q
     "root_log_ratio": _root_log_ratio,  # (p q)^(1/4) log p/q
     "scaled": _scaled,  # (p - q) / sqrt(p + q)
     "relative": _relative,  # (p - q) / (p + q)
-    "unit_difference": _unit_difference,  # p - q, of length 1 over the vocabulary
-    "unit_roots": _unit_roots,  # sqrt p - sqrt q, of length 1
+    "unit_difference": _unit_difference,  # p - q, scaled to length 1
+    "unit_roots": _unit_roots,  # sqrt p - sqrt q, scaled to length 1
 }
 
 
@@ -95,12 +95,12 @@ class Weighting:
     top : int
         With "prediction": how many of the likeliest tokens.
     max_weights : int
-        With "mass" and "contrast": the largest weights of a context that are kept. What is
-        dropped is no part of the statistic.
+        With "mass" and "contrast": how many of a context's weights are kept, the largest. What is
+        dropped is not part of the statistic.
     min_weight : float
-        Weights no larger than this are dropped as well.
+        Weights up to this size are dropped as well.
     transform : str
-        With "contrast": a name in `CONTRASTS`; the default was the strongest on trained models
+        With "contrast": a name in `CONTRASTS`; the default was strongest on trained models
         (experiments/RESULTS.md).
 
     Examples
@@ -127,7 +127,7 @@ class Weighting:
         check_width("max_weights", self.max_weights, 1, 2**20)
         number = isinstance(self.min_weight, (int, float))
         if not number or not 0 <= self.min_weight < float("inf"):
-            raise ArgumentError(f"min_weight must be a number from 0 on, not {self.min_weight!r}")
+            raise ArgumentError(f"min_weight must be 0 or more, not {self.min_weight!r}")
         if self.transform not in CONTRASTS:
             raise ArgumentError(
                 f"transform must be one of {', '.join(CONTRASTS)}, not {self.transform!r}"
@@ -140,12 +140,12 @@ class Weighting:
 
     @property
     def most(self) -> int:
-        """Weights that one context can have at most."""
+        """The most weights that one context can have."""
         return self.top if self.kind == "prediction" else self.max_weights
 
     @property
     def words(self) -> str:
-        """In words, with the settings that matter."""
+        """The kind in words, with the settings that matter."""
         if self.kind == "contrast":
             return f"contrast ({self.transform})"
         if self.kind == "prediction" and self.top > 1:
@@ -153,7 +153,9 @@ class Weighting:
         return self.kind
 
     def sparse(self, logits: Any, reference: Any = None) -> tuple[Any, Any, Any]:
-        """The weights of some places, without the zeros.
+        """The weights at some positions, without the zeros.
+
+        Cost: one or two passes over the logits.
 
         Parameters
         ----------
@@ -165,7 +167,7 @@ class Weighting:
         Returns
         -------
         rows, ids, weights : tensors of int64, int64 and float32, shape (n_weights,)
-            By rows, and by ids within a row.
+            Sorted by row, and by id within a row.
         """
         if self.kind == "prediction":
             return _prediction(logits, min(self.top, logits.shape[1]))
@@ -178,7 +180,7 @@ class Weighting:
 def _prediction(logits: Any, top: int) -> tuple[Any, Any, Any]:
     import torch
 
-    if top == 1:  # the first of equals, as torch promises
+    if top == 1:  # the first of equals
         ids = logits.argmax(dim=-1)
         rows = torch.arange(len(ids), device=ids.device)
     else:
@@ -187,8 +189,8 @@ def _prediction(logits: Any, top: int) -> tuple[Any, Any, Any]:
 
 
 def _largest(weights: Any, most: int, least: float, *, signed: bool) -> tuple[Any, Any, Any]:
-    """The entries above `least` in size, at most `most` of them a row: the largest."""
-    rows, ids = _places((weights.abs() if signed else weights) > least)
+    """The entries larger than `least`, at most the `most` largest of each row."""
+    rows, ids = _nonzero((weights.abs() if signed else weights) > least)
     kept = weights[rows, ids]
     counts = rows.bincount(minlength=len(weights))
     if bool((counts > most).any()):
@@ -198,13 +200,13 @@ def _largest(weights: Any, most: int, least: float, *, signed: bool) -> tuple[An
 
 
 def _best(sizes: Any, rows: Any, counts: Any, most: int) -> Any:
-    """Which of the entries are among the `most` largest of their row, where rows have more."""
+    """Which of the entries are among the `most` largest of their row."""
     import torch
 
     crowded = counts > most
     inside = ~crowded[rows]
     where = (~inside).nonzero()[:, 0]
-    # the entries of the crowded rows side by side, so that few columns are searched, not all
+    # put the crowded rows' entries side by side: that searches few columns, not the vocabulary
     starts = counts.cumsum(0) - counts
     lines = (crowded.cumsum(0) - 1)[rows[where]]
     columns = where - starts[rows[where]]
@@ -217,7 +219,7 @@ def _best(sizes: Any, rows: Any, counts: Any, most: int) -> Any:
 
 
 def _top(values: Any, most: int) -> Any:
-    """Where the `most` largest of each row are; of equals those with the smaller ids."""
+    """Mask of the `most` largest of each row; of equals, those with the smaller ids."""
     import torch
 
     if most >= values.shape[1]:
@@ -232,8 +234,8 @@ def _top(values: Any, most: int) -> Any:
     return above | equal
 
 
-def _places(mask: Any) -> tuple[Any, Any]:
-    """Rows and columns of the true entries, by rows."""
+def _nonzero(mask: Any) -> tuple[Any, Any]:
+    """Rows and columns of the true entries, row by row."""
     import torch
 
     if mask.device.type != "cpu":

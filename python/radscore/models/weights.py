@@ -1,7 +1,7 @@
-"""Whether the weights of a folder are those of the network that was made of it.
+"""Folders of weights: whether a folder's weights are those of the network made from it.
 
-The libraries go on where weights have no place, are missing or are of another kind; what is then
-computed is another model than the one in the folder.
+transformers goes on if weights have no place, are missing or of another kind; what it then computes
+is not the model in the folder. Here every such case is an error that names the weight.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SHARD: Final = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)
 _FLOATS: Final = ("F64", "F32", "F16", "BF16")
 _TORCH: Final = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _SCALE: Final = re.compile(r"scale|absmax|SCB|quant_state")
-#: Settings that change predictions and that some classes have, others not.
+#: Settings that change predictions, and that some classes have and others lack.
 _SETTINGS: Final = (
     "attn_logit_softcapping",
     "final_logit_softcapping",
@@ -49,7 +49,7 @@ _SETTINGS: Final = (
     "n_routed_experts",
     "sliding_window",
 )
-#: Buffers that older releases saved, and how to see that they hold nothing but what is computed.
+#: Buffers that older releases saved, and how to tell that they hold only what is computed anyway.
 _BUFFERS: Final = (
     (re.compile(r"(^|\.)(rotary_emb|rotary_pos_emb|rope)\.inv_freq$"), "frequencies"),
     (re.compile(r"(^|\.)position_ids$"), "positions"),
@@ -66,16 +66,16 @@ class Checkpoint:
     Attributes
     ----------
     files : dict of str to Path
-        The file of each tensor.
+        The file that holds each tensor.
     types : dict of str to str
-        Its type, as safetensors names it.
+        Each tensor's type, as safetensors calls it.
     """
 
     files: dict[str, Path]
     types: dict[str, str]
 
     def tensor(self, name: str) -> Any:
-        """One tensor, on the CPU."""
+        """Reads one tensor, onto the CPU."""
         file = self.files[name]
         if file.suffix == ".safetensors":
             from safetensors import safe_open
@@ -86,7 +86,7 @@ class Checkpoint:
 
 
 def checkpoint_of(folder: Path) -> Checkpoint:
-    """What the folder's files of weights hold; read from their headers.
+    """What a folder's files of weights hold; reads only the headers of safetensors files.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def checkpoint_of(folder: Path) -> Checkpoint:
     """
     if strays := sorted(file.name for file in folder.glob("adapter_model.*")):
         raise ModelError(
-            f"model: {folder} holds {strays[0]}, but no adapter_config.json that says what it is"
+            f"model: {folder} holds {strays[0]}, but no adapter_config.json to describe it"
         )
     files: dict[str, Path] = {}
     types: dict[str, str] = {}
@@ -116,14 +116,14 @@ def checkpoint_of(folder: Path) -> Checkpoint:
 
 
 def own_weights(folder: Path) -> list[str]:
-    """Names of files that hold a whole model's weights."""
+    """Names of the files that hold a whole model's weights."""
     return sorted(
         file.name for file in folder.iterdir() if file.name in _WHOLE or _SHARD.fullmatch(file.name)
     )
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files that transformers reads; refused where others of the same kind lie beside them."""
+    """The files that transformers reads; refused if others of the same kind lie beside them."""
     named = read_json(folder / "config.json").get("transformers_weights")
     if named is not None:
         return [folder / str(named)]
@@ -136,8 +136,8 @@ def _files(folder: Path) -> list[Path]:
         if (folder / whole).is_file():
             if shards:
                 raise ModelError(
-                    f"model: {folder} holds {whole} and {some_of(shards, 1)}: remove what is not "
-                    "the model"
+                    f"model: {folder} holds {whole} and {some_of(shards, 1)}: remove those that "
+                    "are not the model"
                 )
             return [folder / whole]
         if index.is_file():
@@ -167,7 +167,7 @@ def _header(file: Path) -> dict[str, str]:
 
 
 def _pickled(file: Path) -> Mapping[str, Any]:
-    """The tensors of a file of torch.save, not read yet where its format allows that."""
+    """The tensors of a torch.save file, mapped into memory if its format allows."""
     import torch
 
     try:
@@ -175,7 +175,7 @@ def _pickled(file: Path) -> Mapping[str, Any]:
     except RuntimeError:  # the format before torch 1.6
         content = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(content, Mapping):
-        raise TypeError("it holds no tensors by name")
+        raise TypeError("it does not hold named tensors")
     return content
 
 
@@ -185,18 +185,18 @@ def _types(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_class(folder: Path, network: Any) -> None:
-    """Raises where the network is of another class than the one that the folder names."""
+    """Raises if the network's class is not the one that the folder names."""
     names = read_json(folder / "config.json").get("architectures") or []
     made = type(network).__name__
     if names and made.lower() not in [str(name).lower() for name in names]:
         raise ModelError(
-            f"model: {folder} holds {names[0]}, but its model_type loads {made}, which is another "
+            f"model: {folder} holds {names[0]}, but its model_type loads {made}, a different "
             "network"
         )
 
 
 def check_settings(folder: Path, network: Any) -> None:
-    """Raises where the folder states a setting that the network's class does not have."""
+    """Raises if the folder states a setting that the network's class does not have."""
     content = read_json(folder / "config.json")
     has = type(network.config)()
     for name in _SETTINGS:
@@ -212,28 +212,28 @@ def check_settings(folder: Path, network: Any) -> None:
 
 
 def check_weights(folder: Path, held: Checkpoint, network: Any, report: Mapping[str, Any]) -> None:
-    """Raises unless all weights of a folder went into the network, and filled it.
+    """Raises unless all of a folder's weights went into the network, and filled it.
 
     Parameters
     ----------
     folder : Path
         For messages.
     held : Checkpoint
-        What its files hold.
+        What the folder's files hold.
     network : transformers.PreTrainedModel
-        What transformers made of it.
+        What transformers made from it.
     report : mapping
-        What transformers says of loading it (`output_loading_info`).
+        transformers' report on loading it (`output_loading_info`).
     """
     state = network.state_dict()
     missing = set(report["missing_keys"]) | _unreported(held, network, state)
     wrong = {str(entry[0]) for entry in report["mismatched_keys"]}
-    if missing or wrong:  # transformers would go on with random numbers in their place
+    if missing or wrong:  # transformers goes on with random numbers there
         what = f"have the wrong shape at {some_of(wrong, 1)}"
         if missing:
             what = f"lack {some_of(missing, 1)}"
         raise ModelError(
-            f"model: the weights in {folder} {what}, so are not those of a whole language model"
+            f"model: the weights in {folder} {what}, so they are not a whole language model"
         )
     if report.get("error_msgs"):
         raise ModelError(f"model: {folder}: {line_of(RuntimeError(report['error_msgs'][0]))}")
@@ -246,16 +246,16 @@ def check_weights(folder: Path, held: Checkpoint, network: Any, report: Mapping[
     _check_types(folder, held, state, quantized=_quantized(folder))
     _check_tied(folder, held, network)
     pattern, kind = _BUFFERS[0]
-    for name in filter(pattern.search, held.types):  # transformers does not look at them
+    for name in filter(pattern.search, held.types):  # transformers ignores them
         if not _same_frequencies(held.tensor(name), network):
             raise ModelError(
-                f"model: {folder}: the {kind} {name} are not those that config.json gives (its "
-                "rope_theta or rope_scaling)"
+                f"model: {folder}: the {kind} {name} are not those that config.json gives "
+                "(rope_theta or rope_scaling)"
             )
 
 
 def _quantized(folder: Path) -> bool:
-    """Whether the configuration says how numbers are held, in a way that transformers knows."""
+    """Whether the configuration states a quantization, which transformers must know."""
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING
 
     content = read_json(folder / "config.json")
@@ -276,13 +276,13 @@ def _quantized(folder: Path) -> bool:
 
 
 def _names_in(held: Checkpoint, name: str, network: Any) -> list[str]:
-    """What the checkpoint may call a weight of the network."""
+    """The names that the checkpoint may have for a weight of the network."""
     prefix = f"{network.base_model_prefix}."
     return [one for one in (name, name.removeprefix(prefix), prefix + name) if one in held.types]
 
 
 def _unreported(held: Checkpoint, network: Any, state: Mapping[str, Any]) -> set[str]:
-    """Parameters that nothing filled and that the class hides from the report."""
+    """Parameters that nothing filled but that the class hides from the report."""
     hidden = getattr(network, "_keys_to_ignore_on_load_missing", None) or ()
     tied = getattr(network, "all_tied_weights_keys", None) or {}
     parameters = dict(network.named_parameters())
@@ -297,7 +297,7 @@ def _unreported(held: Checkpoint, network: Any, state: Mapping[str, Any]) -> set
 
 
 def _computed(name: str, held: Checkpoint, network: Any) -> bool:
-    """Whether an unused entry is a buffer of older releases that holds only what is computed."""
+    """Whether an unused entry is an old release's buffer of what is computed anyway."""
     kind = next((kind for pattern, kind in _BUFFERS if pattern.search(name)), None)
     if kind is None or name not in held.types:
         return False
@@ -315,7 +315,7 @@ def _computed(name: str, held: Checkpoint, network: Any) -> bool:
 
 
 def _same_frequencies(values: Any, network: Any) -> bool:
-    """Whether rotary frequencies are those that the network computes, or it scales them itself."""
+    """Whether rotary frequencies are those that the network computes, or scales by itself."""
     import torch
 
     for module in network.modules():
@@ -323,7 +323,7 @@ def _same_frequencies(values: Any, network: Any) -> bool:
         if own is None:
             continue
         if getattr(module, "rope_type", "default") != "default":
-            return True  # was saved before scaling
+            return True  # they were saved unscaled
         return own.shape == values.shape and torch.allclose(
             own.float().cpu(), values.float(), rtol=1e-2, atol=1e-6
         )
@@ -333,7 +333,7 @@ def _same_frequencies(values: Any, network: Any) -> bool:
 def _check_types(
     folder: Path, held: Checkpoint, state: Mapping[str, Any], *, quantized: bool
 ) -> None:
-    """Raises where weights are held in numbers that mean nothing without their scales."""
+    """Raises if weights are stored as numbers that mean nothing without their scales."""
     for name, kind in held.types.items():
         if kind in _FLOATS or any(pattern.search(name) for pattern, _ in _BUFFERS):
             continue
@@ -342,18 +342,18 @@ def _check_types(
             continue
         if quantized and (place is None or _scales(name, held)):
             continue
-        lacks = "there are no scales of it" if quantized else "there is no quantization_config"
+        lacks = "its scales are missing" if quantized else "there is no quantization_config"
         raise ModelError(f"model: {folder} holds {name} as {kind}, but {lacks}")
 
 
 def _scales(name: str, held: Checkpoint) -> list[str]:
-    """What lies beside a weight and says how to read it."""
+    """The tensors beside a weight that say how to read it."""
     module = f"{name.rpartition('.')[0]}."
     return [one for one in held.types if one.startswith(module) and _SCALE.search(one)]
 
 
 def _check_tied(folder: Path, held: Checkpoint, network: Any) -> None:
-    """Raises where the network shares a weight of which the folder holds two versions."""
+    """Raises if the network shares a weight of which the folder holds two versions."""
     import torch
 
     for target, source in (getattr(network, "all_tied_weights_keys", None) or {}).items():
@@ -361,7 +361,7 @@ def _check_tied(folder: Path, held: Checkpoint, network: Any) -> None:
         if not mine or not other or mine[0] == other[0]:
             continue
         if network.get_parameter(target) is not network.get_parameter(source):
-            continue  # the library kept both
+            continue  # transformers kept both
         if not torch.equal(held.tensor(mine[0]).float(), held.tensor(other[0]).float()):
             raise ModelError(
                 f"model: {folder} holds different weights for {mine[0]} and {other[0]}, but its "

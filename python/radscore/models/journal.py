@@ -1,8 +1,8 @@
-"""The journal of answers: a file that only grows, and that loses nothing.
+"""The journal: an append-only file of texts that survives being killed.
 
-Every answer is one line of JSON, on the disk before its question counts as answered. A process
-that is killed leaves at most a torn last line, whose question is simply asked again; a last record
-that lacks nothing but its line's end gets that.
+`generate`, `ask` and `ask_local` write one. Every answer is one line of JSON, and on the disk
+before its question counts as answered. A killed process leaves at most a torn last line, whose
+question is simply asked again; a last record that only lacks its newline gets one.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from radscore.errors import ArgumentError, StateError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from radscore.answers.prompts import Question
+    from radscore.models.questions import Question
 
-__all__ = ["Journal", "Totals"]
+__all__ = ["Journal", "Usage"]
 
 #: How every record begins.
 _FIRST = b'{"prompt_id": '
 
 
 @dataclass
-class Totals:
+class Usage:
     """What the records of a journal have cost.
 
     Attributes
     ----------
     requests : int
-        Requests that were sent, those that failed included.
+        Requests sent, failed ones included.
     prompt_tokens, completion_tokens : int
-        As the server counted them; where it did not say, the most that they can have been.
+        As the server counted them; where it did not say, an upper bound.
     """
 
     requests: int = 0
@@ -52,39 +52,53 @@ class Totals:
 
 @dataclass
 class _Content:
-    """What stands in a journal."""
+    """What a journal holds."""
 
     answered: set[tuple[str, int]] = field(default_factory=set)
     settings: dict[str, Any] | None = None
-    totals: Totals = field(default_factory=Totals)
-    end: int = 0  #: of the whole records, in bytes
-    unended: bool = False  #: whether the last of them lacks its line's end
+    usage: Usage = field(default_factory=Usage)
+    end: int = 0  #: bytes of whole records
+    unended: bool = False  #: whether the last record lacks its newline
 
 
 class Journal:
-    """Answers in a file of JSON lines, one writer at a time.
+    """Answers in a JSON lines file that has one writer at a time.
+
+    Opening reads the whole file once; every answer then costs one `fsync`.
 
     Parameters
     ----------
     path : path
-        Made where it is not there. What is in it stays: lines are only added, but for a last
-        line that was torn when a process was killed, which is cut off (if it is a whole record
-        without its line's end, the end is added).
+        Created if it does not exist. Its records stay and new ones are appended, except that a
+        torn last line is cut off.
     settings : dict
         How the model is asked. Every record carries them.
-    accept_changes : bool
-        Whether to go on where the records were made with other settings.
+    fresh : bool
+        Whether to start over: drops all records. A file that is not a journal is still refused.
+    accept_changes : bool, optional
+        Whether to append to records that were made with other settings. None is False, for
+        callers that cannot mix settings: the error message then does not offer it.
+
+    Attributes
+    ----------
+    answered : set
+        Keys of the questions that have an answer.
+    usage : Usage
+        Of all records.
+    cut : bool
+        Whether a torn last line was cut off.
 
     Raises
     ------
+    ArgumentError
+        If the records were made with other settings.
     StateError
-        If the file is no journal, is damaged, is written to by another process, or was made with
-        other settings.
+        If the file is not a journal, is damaged, or another process is writing to it.
 
     Examples
     --------
     >>> import tempfile
-    >>> from radscore.answers.prompts import questions_of
+    >>> from radscore.models.questions import questions_of
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     (question,) = questions_of(["Who?"])
     ...     with Journal(f"{folder}/answers.jsonl", {"model": "m"}) as journal:
@@ -99,20 +113,24 @@ class Journal:
         path: str | os.PathLike[str],
         settings: dict[str, Any],
         *,
-        accept_changes: bool = False,
+        fresh: bool = False,
+        accept_changes: bool | None = None,
     ) -> None:
         self.path = Path(path)
         self.settings = settings
-        self.cut = False  #: whether a torn last line was cut off
+        self.cut = False
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             _lock(self._fd, self.path)
             content = self._read()
-            if content.settings is not None and not accept_changes:
-                _same(self.path, content.settings, settings)
+            if fresh:
+                content = _Content()
+            elif content.settings is not None and not accept_changes:
+                offered = accept_changes is not None
+                _check_same(self.path, content.settings, settings, offer_changes=offered)
             if content.end < os.fstat(self._fd).st_size:
                 os.ftruncate(self._fd, content.end)
-                self.cut = not content.unended
+                self.cut = not content.unended and not fresh
             if content.unended:
                 self._write(b"\n")
             _sync_folder(self.path)
@@ -120,11 +138,11 @@ class Journal:
             os.close(self._fd)
             raise
         self.answered = content.answered
-        self.totals = content.totals
+        self.usage = content.usage
 
     def _read(self) -> _Content:
         content = _Content()
-        with open(os.dup(self._fd), "rb") as file:  # noqa: PTH123 - of a descriptor
+        with open(os.dup(self._fd), "rb") as file:  # noqa: PTH123 - a descriptor
             file.seek(0)
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
@@ -136,22 +154,22 @@ class Journal:
         return content
 
     def _take_last(self, content: _Content, line: bytes, number: int) -> None:
-        """A line without its end: a whole record, or what a killed writer leaves of one."""
-        written = line.rstrip(b"\0")  # after a power failure a file can end in these
+        """Takes a line without a newline: a whole record, or what a killed writer left of one."""
+        written = line.rstrip(b"\0")  # a power failure can leave these
         if not written.startswith(_FIRST[: len(written)]):
-            raise self._no_record(number)
+            raise self._not_a_record(number)
         try:
             json.loads(written)
         except (ValueError, RecursionError):
-            return  # it is cut off
+            return  # torn: the caller cuts it off
         self._take(content, written, number)
         content.end += len(written)
         content.unended = True
 
-    def _no_record(self, number: int) -> StateError:
+    def _not_a_record(self, number: int) -> StateError:
         return StateError(
-            f"{self.path}:{number}: this is no record of an answer, so nothing is added to the "
-            "file; name another one"
+            f"{self.path}:{number}: not a record of an answer, so the file is left as it is; name "
+            "another one"
         )
 
     def _take(self, content: _Content, line: bytes, number: int) -> None:
@@ -159,19 +177,19 @@ class Journal:
             record = json.loads(line)
             key = (str(record["prompt_id"]), int(record["sample"]))
             settings = dict(record["settings"])
-            content.totals.add(record)
+            content.usage.add(record)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise self._no_record(number) from None
+            raise self._not_a_record(number) from None
         content.settings = content.settings or settings
         if "text" in record:
             content.answered.add(key)
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
-        """Adds an answer (with a ``text``) or a failure (with an ``error``); on disk on return."""
+        """Appends an answer (with ``text``) or a failure (with ``error``); on disk on return."""
         self.answers([(question, content)])
 
     def answers(self, items: list[tuple[Question, dict[str, Any]]]) -> None:
-        """Adds several at once."""
+        """Appends several at once, in one write."""
         lines = []
         for question, content in items:
             record = {
@@ -185,7 +203,7 @@ class Journal:
             lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
         self._write("".join(lines).encode("utf-8", errors="backslashreplace"))
         for question, content in items:
-            self.totals.add(content)
+            self.usage.add(content)
             if "text" in content:
                 self.answered.add(question.key)
 
@@ -196,11 +214,11 @@ class Journal:
         os.fsync(self._fd)
 
     def missing(self, questions: list[Question]) -> list[Question]:
-        """The questions without an answer; those that failed are among them."""
+        """The questions without an answer, failed ones included."""
         return [question for question in questions if question.key not in self.answered]
 
     def close(self) -> None:
-        """Closes the file, and so lets others write to it."""
+        """Closes the file, which lets others write to it."""
         os.close(self._fd)
 
     def __enter__(self) -> Self:
@@ -215,21 +233,24 @@ class Journal:
         self.close()
 
 
-def _same(path: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_same(
+    path: Path, then: dict[str, Any], now: dict[str, Any], *, offer_changes: bool
+) -> None:
     changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
     if changed:
         name = changed[0]
         more = f" (also changed: {', '.join(changed[1:])})" if changed[1:] else ""
+        mix = ", or accept_changes= to keep answers of both kinds" if offer_changes else ""
         raise ArgumentError(
             f"{path} was made with {name} {then.get(name)!r}, not {now.get(name)!r}{more}: name "
-            "another file, or accept_changes= to have answers of both kinds in it"
+            f"another file, or use fresh= to start over{mix}"
         )
 
 
 def _lock(fd: int, path: Path) -> None:
     try:
         import fcntl
-    except ImportError:  # no such locks on this system
+    except ImportError:  # this system has no such locks
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,14 +259,14 @@ def _lock(fd: int, path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    """A new file's name is on the disk too."""
+    """Puts a new file's name on the disk too."""
     try:
         fd = os.open(path.absolute().parent, os.O_RDONLY)
     except OSError:
         return
     try:
         os.fsync(fd)
-    except OSError:  # some file systems cannot
+    except OSError:  # not every file system can
         pass
     finally:
         os.close(fd)
