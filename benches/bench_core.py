@@ -1,6 +1,6 @@
 """Throughput of packing, deduplication and scoring together, on all cores.
 
-The ids follow Zipf's law. The answer is checked twice: `n_scored` against `numpy.unique` on the
+The ids follow Zipf's law. The answer is checked twice: `n_scored` against `numpy.unique` of the
 packed windows, and the whole tally against a run on one thread that gets the ids in three calls.
 """
 
@@ -79,7 +79,7 @@ def _run(
 
 
 def _distinct_windows(ids: npt.NDArray[np.uint16], offsets: npt.NDArray[np.int64]) -> int:
-    """How many windows of `WIDTH` + 1 ids differ; windows do not cross documents."""
+    """How many distinct windows of `WIDTH` + 1 ids there are within documents."""
     n = len(ids) - WIDTH
     packed = np.zeros(n, dtype=np.uint64)
     for j in range(WIDTH + 1):

@@ -1,8 +1,8 @@
-"""What each further decoy key of the keyed scheme costs, next to the pass over the corpus.
+"""What each additional decoy key of the keyed scheme costs, relative to the pass over the corpus.
 
-The pass reads, packs, deduplicates and scores under one key; further keys are scored in the same
-pass. The ids follow Zipf's law, as in `bench_core`. The tallies of the first and the last key are
-checked against scorers of these keys alone.
+The pass reads, packs, deduplicates and scores under one key; more keys are scored in the same pass.
+The ids follow Zipf's law, as in `bench_core`. The tallies of the first and the last key are checked
+against scorers with these keys alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _row(kernel: str) -> Row:
         N_TOKENS,
         together[0][0],
         alone * nanoseconds,
-        "a further key",
+        "one more key",
         statistics.median(further) * nanoseconds,
         statistics.median(more / one for more, (one, _) in zip(further, times, strict=True)),
         "tallies of both ends alone",

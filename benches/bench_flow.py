@@ -2,7 +2,7 @@
 
 polars' `n_unique` and DuckDB's `count(distinct)` get the same windows already packed, as u64, and
 count the distinct ones; radscore packs the ids, deduplicates, and scores under a key. Both use all
-cores of one process, in turns.
+cores, in turns.
 
     python -m benches.bench_flow [tokens]
 """
@@ -31,7 +31,7 @@ _KEY: Final = rs.Key.from_hex("000102030405060708090a0b0c0d0e0f")
 
 
 def _schemes() -> dict[str, rs.Scheme]:
-    """By window width, so that each peer's keys are made once."""
+    """Sorted by window width, so each peer's keys are made once."""
     return {
         "keyed, width 2": rs.Keyed(key=_KEY, vocab_size=VOCAB_SIZE, gamma=0.25, context_width=2),
         "vllm Gumbel, width 2": rs.VLLMGumbel(key=42, vocab_size=VOCAB_SIZE, context_width=2),
@@ -84,13 +84,13 @@ def _check(
 def _keys(
     ids: npt.NDArray[np.uint16], offsets: npt.NDArray[np.int64], width: int
 ) -> npt.NDArray[np.uint64]:
-    """The windows of all documents, 16 bits an id."""
+    """The windows of all documents, 16 bits per id."""
     count = len(ids) - width + 1
     packed = np.zeros(count, dtype=np.uint64)
     inside = np.ones(count, dtype=bool)
-    for place in range(width):
+    for position in range(width):
         packed <<= np.uint64(16)
-        packed |= ids[place : place + count]
+        packed |= ids[position : position + count]
     for back in range(1, width):
         edges = offsets[1:-1] - back
         inside[edges[(edges >= 0) & (edges < count)]] = False

@@ -1,8 +1,8 @@
 """radscore against transformers' `WatermarkDetector`, per scored token.
 
-The detector runs on one thread; radscore on one, under each kernel of the machine, and on two.
+The detector runs on one thread; radscore on one, under each of the machine's kernels, and on two.
 
-The ids are uniform over the vocabulary: nearly every context is new, so neither side lives from
+The ids are uniform over the vocabulary: nearly every context is new, so neither side benefits from
 repetition. Both count each distinct window once; the counts must be equal in every turn.
 """
 
@@ -66,7 +66,7 @@ def _row(torch: Any, seeding: str, width: int, kernel: str, workers: int) -> Row
         seeding_scheme=seeding,
         context_width=width,
     )
-    # The detector cuts off a first token that is the model's bos: name another one.
+    # the detector drops a first token that is the model's bos: name another one
     bos = (int(ids[0]) + 1) % VOCAB_SIZE
     model = transformers.PretrainedConfig(vocab_size=VOCAB_SIZE, bos_token_id=bos)
     detector = transformers.WatermarkDetector(model, "cpu", config, ignore_repeated_ngrams=True)

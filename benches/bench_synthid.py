@@ -1,9 +1,9 @@
 """SynthID with transformers' table on a large corpus: what a token costs, and whether 1 % is found.
 
-Of random documents one in a hundred is marked by the tournament of SynthID over 16 likely tokens.
-Each distinct window counts by its residue, and the p-value is that of the exact law over keys. The
-share that is not marked must not be found. ``python -m benches.bench_synthid --tokens 1e8`` takes a
-few minutes; the default is small.
+One in a hundred random documents is marked, by SynthID's tournament over 16 likely tokens. Each
+distinct window counts by its residue, and the p-value comes from the exact law over keys. A corpus
+without marks must not be found. ``python -m benches.bench_synthid --tokens 1e8`` takes a few
+minutes; the default is small.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ def rows(n_tokens: int = N_TOKENS) -> list[Row]:
 
 
 def _parts(n_documents: int) -> list[int]:
-    """Documents that are made at once."""
+    """Numbers of documents that are made at once."""
     most = 50_000
     return [min(most, n_documents - start) for start in range(0, n_documents, most)]
 
 
 def _marked(scheme: rs.SynthID, n: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Documents by the tournament: 30 layers over 16 equally likely tokens at each position."""
+    """Documents by tournament: 30 layers over 16 equally likely tokens at each position."""
     ids = rng.integers(0, VOCAB_SIZE, (n, LENGTH))
     rest = np.arange(n)
     for at in range(scheme.context_width, LENGTH):

@@ -1,7 +1,7 @@
-"""Text to token ids, all cores: the fast path, and the whole pipeline, against `encode_batch`.
+"""Text to token ids, all cores: the fast path and the whole pipeline, against `encode_batch`.
 
 ``python -m benches.bench_tokenize [--text FOLDER] [--tokenizers FOLDER]`` measures other text and
-other tokenizers than those that are always there.
+other tokenizers than the default ones.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 DEMO: Final = Path(__file__).parents[1] / "demo"
-#: The expression of Llama 3; with {1,3} left out, that of Qwen.
+#: Llama 3's expression; without {1,3} it is Qwen's.
 _LLAMA3: Final = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _LONGEST: Final = 60_000
-#: Characters of a file that takes seconds: opening it must not decide.
+#: Characters of a file that takes seconds, so that opening it does not matter.
 _LONG: Final = 24_000_000
 
 
@@ -52,7 +52,7 @@ def texts_of(folder: Path, limit: int) -> list[str]:
 
 
 def english(limit: int) -> list[str]:
-    """The demonstration corpus, again and again with another first word, up to `limit`."""
+    """The demonstration corpus, repeated with different first words, up to `limit`."""
     lines = (DEMO / "corpus.jsonl").read_text().splitlines()
     texts = [json.loads(line)["text"] for line in lines]
     size = sum(map(len, texts))
@@ -60,7 +60,7 @@ def english(limit: int) -> list[str]:
 
 
 def tokenizers() -> Iterator[tuple[str, Any]]:
-    """The demonstration tokenizer, and its vocabulary with another pre-tokenizer."""
+    """The demonstration tokenizer, and one with its vocabulary and another pre-tokenizer."""
     data = json.loads((DEMO / "tokenizer.json").read_text())
     yield "GPT-2's expression", Tokenizer.from_str(json.dumps(data))
     byte_level = {**data["pre_tokenizer"], "use_regex": False}
@@ -103,7 +103,7 @@ def _equal_ids(documents: rs.Documents, encodings: list[Any]) -> tuple[int, str]
 
 
 def pipeline(engine: str, tokenizer: Any, texts: list[str]) -> Row:
-    """From a file of text to a score, against `encode_batch` alone on strings in memory."""
+    """From a text file to a score, against `encode_batch` alone on strings in memory."""
     size = tokenizer.get_vocab_size()
     scheme = rs.Keyed(key=rs.Key.from_hex("00" * 16), vocab_size=size, gamma=0.25, context_width=2)
     with tempfile.TemporaryDirectory() as folder:

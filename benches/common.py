@@ -25,7 +25,7 @@ __all__ = ["Row", "compare", "machine", "table", "throughput", "uniform_ids", "z
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table: times are nanoseconds per token, the answer was checked."""
+    """One line of the table; times are in nanoseconds per token."""
 
     what: str
     n_tokens: int
@@ -38,12 +38,12 @@ class Row:
 
 
 def uniform_ids(n: int, vocab_size: int, seed: int) -> npt.NDArray[np.int64]:
-    """Ids without any structure: nearly every context is new, so that no cache decides."""
+    """Ids without structure: nearly every context is new, so caches make no difference."""
     return np.random.default_rng(seed).integers(0, vocab_size, n)
 
 
 def zipf_ids(n: int, vocab_size: int, seed: int) -> npt.NDArray[np.uint16]:
-    """Ids by Zipf's law over the whole vocabulary (exponent 1), repetitive as text is."""
+    """Ids by Zipf's law over the whole vocabulary (exponent 1), as repetitive as text."""
     rng = np.random.default_rng(seed)
     ranks = np.exp(rng.random(n) * math.log(vocab_size + 1)).astype(np.int64) - 1
     names = rng.permutation(vocab_size)
@@ -67,12 +67,12 @@ def compare(
     repetitions: int = 5,
     per_token_read: bool = False,
 ) -> Row:
-    """Times both, in turns, after one call of each; the ratio is the median of the turns' ratios.
+    """Times both in turns, after one call of each; the ratio is the median over the turns.
 
     Parameters
     ----------
     per_token_read : bool
-        Whether times are those of a token read, and not of a token scored.
+        Whether times are per token read, not per token scored.
     check : callable
         Gets both answers of every turn; asserts that they agree, and returns ``(n_scored, what
         was compared)``.
@@ -104,14 +104,14 @@ def throughput(
     check: Callable[[Any], tuple[int, str]],
     repetitions: int = 3,
 ) -> Row:
-    """Times one call alone, per token read."""
+    """Times a call without a peer, per token read."""
     n_scored, checked = check(ours())
     median = statistics.median(_seconds(ours)[0] for _ in range(repetitions))
     return Row(what, n_tokens, n_scored, median / n_tokens * 1e9, checked=checked)
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table, whose columns also line up in a terminal."""
+    """The rows as a Markdown table whose columns also line up in a terminal."""
     head = ("what", "tokens", "scored", "radscore", "peer", "", "ratio", "answer checked")
     cells = [head, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
@@ -145,7 +145,7 @@ def _nanoseconds(value: float) -> str:
 
 
 def machine() -> str:
-    """The processor, its cores and load, and the versions of what was run."""
+    """The processor, its cores and load, and the versions of everything involved."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -158,5 +158,5 @@ def machine() -> str:
         except PackageNotFoundError:
             continue
     python = platform.python_version()
-    load = f"{os.getloadavg()[0]:.1f} processes at work before"
+    load = f"load {os.getloadavg()[0]:.1f} before the run"
     return f"{model}, {os.cpu_count()} cores, {load}; Python {python}, " + ", ".join(found)

@@ -1,8 +1,7 @@
-"""Token ids as a corpus has them: Zipf's law, with phrases, passages and boilerplate that return.
+"""Token ids like those of a corpus: Zipf's law, with phrases and passages that recur.
 
-`zipf_text` draws each id by Zipf's law given a topic of the id before, so that contexts have
-favourite continuations; then it copies: short phrases often, long passages now and then, as
-corpora repeat themselves. The share of distinct windows of three ids at 1e8 tokens is near 0.6.
+`zipf_text` draws ids by Zipf's law, then copies: short phrases often, long passages now and then,
+as corpora repeat themselves. At 1e8 tokens about 0.6 of all windows of three ids are distinct.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ __all__ = ["BLOCK", "zipf_text"]
 #: Ids that are drawn together.
 BLOCK = 1 << 22
 _PHRASE = 8
-#: Share of the text that repeats phrases of a fixed store, and share that repeats long passages.
+#: Shares of the text that repeat phrases, and long passages, of a fixed store.
 _PHRASES, _PASSAGES = 0.25, 0.06
 
 
 def zipf_text(
     n: int, vocab_size: int, seed: int, eod: int | None = None, *, first: int = 0
 ) -> npt.NDArray[np.uint16]:
-    """`n` ids; where `eod` is given, it ends a document of 1,000 tokens on average.
+    """`n` ids; `eod`, if given, ends documents of 1,000 tokens on average.
 
-    A text may be made piece by piece: `first` is the number of the first block of `BLOCK` ids.
+    A text can be made piece by piece: `first` is the number of the first block of `BLOCK` ids.
     """
     out = np.empty(n, dtype=np.uint16)
     names = np.random.default_rng(seed).permutation(vocab_size).astype(np.uint16)
@@ -63,7 +62,7 @@ def _copy(
     length: int,
     rng: np.random.Generator,
 ) -> None:
-    """Writes `count` stretches of the store over random places; early ones are favourites."""
+    """Copies `count` stretches of the store to random offsets, early ones most often."""
     if len(ids) <= length:
         return
     favourites = np.exp(rng.random(count) * np.log(len(store) // length)).astype(np.int64) - 1

@@ -1,9 +1,9 @@
 """vLLM's Gumbel detector in numpy: the vectorised peers of `bench_vllm_vs_numpy`.
 
-`score` is made for speed: contexts are packed into 64-bit integers, first occurrences come from
-`numpy.unique` of those, and Philox runs over blocks of windows that stay in cache.
-`score_plainly` is what one writes first, and what holds for every width: windows are rows, first
-occurrences come from `numpy.unique` of rows, and every step is one operation on whole arrays.
+`score` is tuned for speed: contexts are packed into 64-bit integers, `numpy.unique` finds first
+occurrences, and Philox runs over blocks of windows that stay in cache. `score_plainly` is what one
+would write first, and works for every width: windows are rows, `numpy.unique` of rows finds first
+occurrences, and every step is one operation on whole arrays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Words = list["npt.NDArray[np.uint64]"]
 
 
 def _philox(counter: Words, key: Words) -> Words:
-    """Philox4x32-10; 32-bit words in 64-bit lanes, so that a product needs one multiplication."""
+    """Philox4x32-10 with 32-bit words in 64-bit lanes: a product is one multiplication."""
     a, b, c, d = counter
     k, l = key
     for round_ in range(10):
@@ -80,7 +80,7 @@ def _block(
     keys = [state[3] ^ low, np.full(len(at), high ^ U64(0x574D544B))]
     words = _philox([target >> U64(2), *state[:3]], keys)
     word = np.choose((target & U64(3)).astype(np.int64), words)
-    # The quotient is rounded to float32 once, from float64: 2^24 + 1 itself is no float32.
+    # rounded to float32 once, from float64: 2^24 + 1 itself is not a float32
     uniform = (((word >> U64(8)) + U64(1)) / float(2**24 + 1)).astype(np.float32)
     return float(-np.log1p(-uniform.astype(np.float64)).sum())
 
@@ -88,7 +88,7 @@ def _block(
 def score_plainly(
     ids: npt.NDArray[np.integer], key: int, context_width: int = 4
 ) -> tuple[int, float]:
-    """As `score`, for any width, one array operation after another."""
+    """Like `score`, for any width, one array operation after another."""
     windows = np.lib.stride_tricks.sliding_window_view(ids.astype(U64), context_width + 1)
     first = np.unique(windows[:, :-1], axis=0, return_index=True)[1]
     windows = windows[first]

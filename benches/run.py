@@ -49,7 +49,7 @@ SECTIONS: Final = (
 
 
 def main() -> None:
-    """Prints each section as it is measured, and writes what there is so far."""
+    """Prints and writes each section as it is measured."""
     now = datetime.now(UTC).strftime("%Y-%m-%d")
     parts = ["# Results", f"{now}, {machine()}.", "Written by `python -m benches.run`."]
     for title, modules in SECTIONS:

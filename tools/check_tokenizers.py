@@ -1,9 +1,9 @@
-"""Compares the fast tokenizer's ids with those of `tokenizers`, on real text and on strange text.
+"""Compares the fast tokenizer's ids with those of `tokenizers`, on real and on strange text.
 
 ``python tools/check_tokenizers.py --tokenizers FOLDER --text FOLDER [--megabytes 100] [--fuzz N]``
-reads every ``*.json`` of the one as a tokenizer.json and every file below the other that is UTF-8
-(also gzipped) as text. It prints, for each tokenizer, how much was compared and every difference;
-it exits with 1 where there is one.
+reads every ``*.json`` in the first folder as a tokenizer.json, and every UTF-8 file below the
+second (also gzipped) as text. For each tokenizer it prints how much was compared, and differences;
+it exits with 1 if there are any.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tokenizers import Tokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Longer files are cut: a document of 60,000 characters is long enough.
+#: Longer files are cut into documents of so many characters.
 _LONGEST: Final = 60_000
 _BATCH: Final = 2_000_000
-#: What tokenizers are known to trip over.
+#: Pieces that tokenizers are known to trip over.
 _STRANGE: Final = (
     *("'s", "'S", "'t", "\t'd", "'ll", "'LL", "'ſ", "'re", "'VE", "''", "’s", "n't"),
     *("\n", "\r\n", "\r", "\n\n", " \n", "  \n", "\t", " ", "  ", "   ", "\u00a0", "\u3000"),
@@ -42,7 +42,7 @@ _STRANGE: Final = (
 
 
 def texts_below(folder: Path, limit: int) -> Iterator[str]:
-    """Text of the files below a folder, cut into documents, up to `limit` bytes."""
+    """The text files below a folder, cut into documents, up to `limit` bytes."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     random.Random(1).shuffle(files)
     for path in files:
@@ -56,7 +56,7 @@ def texts_below(folder: Path, limit: int) -> Iterator[str]:
             text = data.decode()
         except UnicodeDecodeError:
             continue
-        text = text[: 20 * _LONGEST]  # so that no file is a large part of all
+        text = text[: 20 * _LONGEST]  # no file dominates
         for start in range(0, len(text), _LONGEST):
             part = text[start : start + _LONGEST]
             yield part
@@ -66,7 +66,7 @@ def texts_below(folder: Path, limit: int) -> Iterator[str]:
 
 
 def strange_texts(n: int, seed: int) -> Iterator[str]:
-    """Strings of pieces that tokenizers trip over, of any code points, and of long runs."""
+    """Strings of pieces that tokenizers trip over, of random code points, and of long runs."""
     rng = random.Random(seed)
     for i in range(n):
         length = rng.choice((1, 2, 3, 5, 8, 20, 60))
@@ -123,7 +123,7 @@ def compare(tokenizer: Any, texts: Iterator[str]) -> tuple[str, bool]:
                     _show(batch[i], ids, encoding.ids)
     return (
         f"{n_texts:,} texts, {n_bytes / 1e6:.1f} MB, {n_tokens:,} tokens; "
-        f"{n_referred:,} left to tokenizers, {n_different:,} different"
+        f"{n_referred:,} left to `tokenizers`, {n_different:,} different"
     ), n_different == 0
 
 

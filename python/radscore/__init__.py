@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 from radscore._core import __version__
 
 if TYPE_CHECKING:
-    from radscore import answers, corpus, errors, kernels, models, results, schemes, scoring, stats
+    from radscore import (
+        answers,
+        audits,
+        corpus,
+        errors,
+        kernels,
+        models,
+        results,
+        schemes,
+        scoring,
+        stats,
+    )
     from radscore.answers import ask, open_answers
     from radscore.api import score
     from radscore.audits.closed import test_closed
@@ -79,6 +90,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "ScoreResult",
     # submodules with the rest
     "answers",
+    "audits",
     "corpus",
     "errors",
     "kernels",
@@ -103,18 +115,22 @@ _HOMES = {
     "kgrams": ("KgramCounts", "KgramSet"),
     "results": ("DocumentScores", "ModelResult", "ScoreResult"),
     "runs.planning": ("plan_corpus",),
+    "schemes": (
+        *("GumbelMax", "KGW", "Key", "Keyed", "SBW", "SGLangGumbel", "Scheme", "SynthID"),
+        *("SynthIDDeepMind", "TextSeal", "VLLMDualKeyGumbel", "VLLMGumbel"),
+    ),
     "scoring": ("Scorer", "score_documents", "score_positions"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES = frozenset(__all__[-9:])
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
-        return import_module(f"radscore.{name}")
-    if name not in __all__:
+    if name in _HOME_OF:
+        found = getattr(import_module(f"radscore.{_HOME_OF[name]}"), name)
+    elif name in __all__:
+        found = import_module(f"radscore.{name}")
+    else:
         raise AttributeError(f"module 'radscore' has no attribute {name!r}")
-    found = getattr(import_module(f"radscore.{_HOME_OF.get(name, 'schemes')}"), name)
     globals()[name] = found  # found at once from now on
     return found
 

@@ -264,71 +264,25 @@ def score_positions(
 
 @final
 class Scheme:
+    def __new__(
+        cls, name: str, /, **parameters: float | str | bytes | Sequence[int] | None
+    ) -> Scheme: ...
     @staticmethod
-    def kgw(
+    def names() -> list[str]: ...
+    @staticmethod
+    def python(
+        functions: object,
         *,
+        name: str,
         vocab_size: int,
-        gamma: float,
-        context_width: int,
-        seeding: str,
-        self_salt: bool,
-        seed: int,
-        key: int,
-        table_seed: int,
-        green_last: bool,
-        kernel: str = "auto",
-    ) -> Scheme: ...
-    @staticmethod
-    def gumbel_max(
-        *,
-        vocab_size: int,
-        context_width: int,
-        seeding: str,
-        seed: int,
-        key: int,
-        table_seed: int,
-    ) -> Scheme: ...
-    @staticmethod
-    def synthid(
-        *,
-        keys: Sequence[int],
-        vocab_size: int,
-        ngram_len: int,
-        sampling_table_size: int,
-        sampling_table_seed: int,
-    ) -> Scheme: ...
-    @staticmethod
-    def synthid_deepmind(*, keys: Sequence[int], vocab_size: int, ngram_len: int) -> Scheme: ...
-    @staticmethod
-    def textseal(
-        *, key: int, vocab_size: int, context_width: int, gamma: float | None
-    ) -> Scheme: ...
-    @staticmethod
-    def vllm_gumbel(
-        *, key: int, vocab_size: int, context_width: int, alpha: float | None
-    ) -> Scheme: ...
-    @staticmethod
-    def sglang_gumbel(
-        *,
-        key: int,
-        second: tuple[int, float] | None,
-        vocab_size: int,
-        context_width: int,
-    ) -> Scheme: ...
-    @staticmethod
-    def sbw(
-        *,
-        key: int,
-        vocab_size: int,
-        gamma: float,
-        seeding: str,
-        context_width: int,
-        self_salt: bool,
-        table_hash: bool,
-    ) -> Scheme: ...
-    @staticmethod
-    def keyed(
-        *, key: bytes, vocab_size: int, context_width: int, gamma: float | None
+        window_width: int,
+        score_kind: Literal["green", "real", "depths"],
+        depth: int,
+        share: tuple[int, int] | None,
+        seed_kind: Literal["context", "hash", "keyed hash", "target"],
+        least_own: int,
+        padding: int | None,
+        reaches_prompt: bool,
     ) -> Scheme: ...
     @property
     def vocab_size(self) -> int: ...

@@ -56,7 +56,7 @@ class DamagedWindowsError(StorageError):
         self.path, self.what = path, what
 
     def __str__(self) -> str:
-        return f"{self.path} is damaged: {self.what}; delete it and run the same again"
+        return f"{self.path} is damaged: {self.what}; remove it and rerun the command"
 
 
 class StateError(RadscoreError):

@@ -15,7 +15,6 @@ from radscore.models import marking  # noqa: E402
 from radscore.models.processors import (  # noqa: E402
     Processor,
     draw,
-    engine_of,
     logits_processor,
     uniform,
     warp,
@@ -187,7 +186,7 @@ def test_what_is_written_is_found(model, name):
     other = scheme.decoys(1)[0]
     assert rs.score(text[:, 8:], other).log10_pvalue > -4
     # Contexts that reach into the prompt are marked too, where the engine does that.
-    if engine_of(scheme).reach_prompt:
+    if scheme.engine.reach_prompt:
         assert rs.score(text[:, 8:12], scheme, prompts=prompts, prompt_role="context").zscore > 1
 
 
@@ -326,15 +325,15 @@ def test_repeated_contexts(name):
     again = marks(scheme, text, repeated="mark")
     once = marks(scheme, text, repeated="skip")
     # Complete contexts begin after `width` tokens; padded ones are marked by two engines.
-    first = 0 if engine_of(scheme).fill is not None else width - 1
+    first = 0 if scheme.engine.fill is not None else width - 1
     assert again == [i >= first for i in range(len(text))]
     if width == 1:
         # 9 1 2 3 4 5 are new, all others come again.
         assert once == [True] * 6 + [False] * 10
-    elif engine_of(scheme).reach_prompt:
+    elif scheme.engine.reach_prompt:
         # The first that comes again is 1 2 .. behind the second 1.
         assert once == [first <= i < 5 + width for i in range(len(text))]
-    default = once if engine_of(scheme).history else again
+    default = once if scheme.engine.history else again
     assert marks(scheme, text) == default
 
 

@@ -86,7 +86,7 @@ def test_units_are_equal_where_the_twins_are(family, data):
 @given(st.data())
 def test_every_kernel_of_permutation_green_lists(family, kernel, data):
     twin, windows = data.draw(scheme_windows(family))
-    found = core_of(twin, kernel).scores(array(windows)).tolist()
+    found = core_of(twin, kernel=kernel).scores(array(windows)).tolist()
     assert found == expected_scores(twin, windows)
 
 

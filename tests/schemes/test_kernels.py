@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import radscore as rs
+
+from tests.twin.schemes.families import FAMILIES
 
 CODE = "import radscore as rs; print(rs.kernels.kernel())"
 
@@ -28,27 +31,11 @@ def python(code, **environment):
     )
 
 
+#: Every way of computing, over a vocabulary that fills the lanes.
 SCHEMES = {
-    "kgw": rs.KGW(vocab_size=5000, gamma=0.25, context_width=2),
-    "kgw, salted": rs.KGW(
-        vocab_size=5000,
-        gamma=0.5,
-        context_width=4,
-        seeding="anchored_minhash",
-        self_salt=True,
-        hash_key=15485863,
-    ),
-    "gumbel_max": rs.GumbelMax(vocab_size=5000, context_width=2, seed=3),
-    "synthid": rs.SynthID(vocab_size=5000, keys=[5, -6, 2**62], context_width=4),
-    "synthid_deepmind": rs.SynthIDDeepMind(vocab_size=5000, keys=[5, -6, 7], context_width=4),
-    "textseal": rs.TextSeal(vocab_size=5000, key=-5, context_width=3, gamma=0.25),
-    "vllm": rs.VLLMGumbel(vocab_size=5000, key=2**64 - 5, context_width=4),
-    "vllm, dual": rs.VLLMDualKeyGumbel(vocab_size=5000, key=77, context_width=3, alpha=0.2),
-    "sglang": rs.SGLangGumbel(vocab_size=5000, key=77, context_width=4),
-    "sbw": rs.SBW(vocab_size=5000, key=77, gamma=0.25, context_width=2),
-    "keyed": rs.Keyed(
-        key=rs.Key.from_hex("00" * 15 + "07"), vocab_size=5000, gamma=0.25, context_width=2
-    ),
+    f"{name}-{i}": family.public(replace(twin, vocab_size=5000))
+    for name, family in FAMILIES.items()
+    for i, twin in enumerate(family.examples)
 }
 
 

@@ -62,7 +62,8 @@ def test_ten_thousand_green_tests():
 def test_every_kernel_gives_torchs_list(kernel, vocab, gamma):
     common = {"seeding": "hash", "self_salt": False, "seed": 5, "key": 35317, "table_seed": 0}
     for last in (False, True):
-        scheme = _core.Scheme.kgw(
+        scheme = _core.Scheme(
+            "kgw",
             vocab_size=vocab,
             gamma=gamma,
             context_width=2,

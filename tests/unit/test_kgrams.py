@@ -60,16 +60,16 @@ def test_files_come_back(tmp_path, width, vocab_size):
     counts.save(tmp_path / "counts.rkc")
     back = KgramCounts.load(tmp_path / "counts.rkc")
     assert np.array_equal(back.to_numpy()[1], counts.to_numpy()[1])
-    phi = counts.top(100)
-    phi.save(tmp_path / "phi.rkg")
-    loaded = KgramSet.load(tmp_path / "phi.rkg", vocab_size=vocab_size)
-    assert loaded == phi
-    assert loaded.fingerprint == phi.fingerprint
-    assert np.array_equal(loaded.to_numpy(), phi.to_numpy())
+    top = counts.top(100)
+    top.save(tmp_path / "filter.rkg")
+    loaded = KgramSet.load(tmp_path / "filter.rkg", vocab_size=vocab_size)
+    assert loaded == top
+    assert loaded.fingerprint == top.fingerprint
+    assert np.array_equal(loaded.to_numpy(), top.to_numpy())
 
 
 def test_damaged_files_are_refused(tmp_path):
-    path = tmp_path / "phi.rkg"
+    path = tmp_path / "filter.rkg"
     KgramSet.from_kgrams([[1, 2], [3, 4]], vocab_size=9).save(path)
     whole = path.read_bytes()
     for index in range(len(whole)):
@@ -83,7 +83,7 @@ def test_damaged_files_are_refused(tmp_path):
         with pytest.raises(StateError):
             KgramSet.load(path)
     KgramCounts(2, 9).save(path)
-    with pytest.raises(StateError, match="is not a k-gram set"):
+    with pytest.raises(StateError, match="is not a radscore k-gram set"):
         KgramSet.load(path)
     with pytest.raises(StateError, match="does not exist"):
         KgramSet.load(tmp_path / "none.rkg")
@@ -168,7 +168,7 @@ def test_counts_do_not_wrap(tmp_path):
 
 
 def written(path, magic, width, vocab_size, records):
-    """A file of radscore with these records, and a checksum that fits."""
+    """A radscore file with these records, and their checksum."""
     origin = KgramOrigin().to_json().encode()
     head = struct.pack("<IQQQ", 2, width, vocab_size, len(origin)) + origin
     body = magic + head + struct.pack("<Q", len(records)) + b"".join(records)
@@ -179,53 +179,53 @@ def written(path, magic, width, vocab_size, records):
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ([0x12, 0x90], "k-gram 1 is none of 2 ids of a vocabulary of 9"),
-        ([0x0A], "k-gram 0 is none"),
-        ([0x112], "k-gram 0 is none"),
-        ([1 << 63], "k-gram 0 is none"),
-        ([0x12, 0x12], "k-gram 1 is not in order, or there twice"),
-        ([0x21, 0x12], "k-gram 1 is not in order"),
+        ([0x12, 0x90], "k-gram 1 has an id outside the vocabulary of 9"),
+        ([0x0A], "k-gram 0 has an id outside"),
+        ([0x112], "k-gram 0 has an id outside"),
+        ([1 << 63], "k-gram 0 has an id outside"),
+        ([0x12, 0x12], "k-gram 1 is out of order or occurs twice"),
+        ([0x21, 0x12], "k-gram 1 is out of order"),
     ],
 )
 def test_files_of_wrong_content_are_refused(tmp_path, keys, says):
-    # Four bits an id; ids are below 9.
-    path = tmp_path / "phi"
+    # Four bits per id; ids are below 9.
+    path = tmp_path / "filter"
     right = [struct.pack("<Q", 0x12), struct.pack("<Q", 0x88)]
     assert list(KgramSet.load(written(path, b"RSKG", 2, 9, right))) == [(1, 2), (8, 8)]
     counted = [record + struct.pack("<Q", 3) for record in right]
     assert KgramCounts.load(written(path, b"RSKC", 2, 9, counted))[8, 8] == 3
     wrong = [struct.pack("<Q", key) for key in keys]
-    with pytest.raises(StateError, match=f"phi is damaged: {says}"):
+    with pytest.raises(StateError, match=f"filter is damaged: {says}"):
         KgramSet.load(written(path, b"RSKG", 2, 9, wrong))
-    with pytest.raises(StateError, match=f"phi is damaged: {says}"):
+    with pytest.raises(StateError, match=f"filter is damaged: {says}"):
         KgramCounts.load(written(path, b"RSKC", 2, 9, [key + b"\1" + bytes(7) for key in wrong]))
 
 
 @pytest.mark.parametrize(("width", "size", "bits"), [(5, 16, 20), (9, 48, 20)])
 def test_wide_keys_are_checked_too(tmp_path, width, size, bits):
-    path = tmp_path / "phi"
+    path = tmp_path / "filter"
     for vocab_size, key in [(2**20, 1 << width * bits), (2**20 - 1, 2**20 - 1)]:
         for magic, kind, count in [(b"RSKG", KgramSet, b""), (b"RSKC", KgramCounts, bytes(8))]:
             good = written(path, magic, width, vocab_size, [(7).to_bytes(size, "little") + count])
             assert len(kind.load(good)) == 1
             record = key.to_bytes(size, "little") + count
-            with pytest.raises(StateError, match="k-gram 0 is none of"):
+            with pytest.raises(StateError, match="k-gram 0 has an id outside"):
                 kind.load(written(path, magic, width, vocab_size, [record]))
 
 
 def test_shapes_of_files_are_checked(tmp_path):
     for width, vocab_size in [(17, 9), (0, 9), (2, 2**20 + 1), (2, 2**40), (2**63, 9)]:
-        with pytest.raises(StateError, match="phi is damaged"):
-            KgramSet.load(written(tmp_path / "phi", b"RSKG", width, vocab_size, []))
+        with pytest.raises(StateError, match="filter is damaged"):
+            KgramSet.load(written(tmp_path / "filter", b"RSKG", width, vocab_size, []))
 
 
 def test_threads_may_save_to_one_path(tmp_path):
-    path = tmp_path / "phi"
+    path = tmp_path / "filter"
     sets = [KgramSet.from_kgrams([[n] * 2], vocab_size=9) for n in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda phi: phi.save(path), sets * 20)) == [None] * 80
+        assert list(pool.map(lambda kgrams: kgrams.save(path), sets * 20)) == [None] * 80
     assert KgramSet.load(path) in sets
-    assert [file.name for file in tmp_path.iterdir()] == ["phi"]
+    assert [file.name for file in tmp_path.iterdir()] == ["filter"]
 
 
 def test_arrays_in_any_order_are_read_row_by_row():

@@ -1,4 +1,4 @@
-"""Runs the calibration and writes docs/calibration.md, and its summary into docs/validity.md."""
+"""Runs the calibration; writes docs/calibration.md, and its summary into docs/validity.md."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _DOCS = Path(__file__).parents[2] / "docs"
 _BEGIN, _END = "<!-- calibration -->", "<!-- end of calibration -->"
 _HEAD = """# Null calibration: scheme, route, suspect
 
-Made by `make calibrate`: {n} random keys a row. A row above a level was run again with 1,000
-new keys or more, and that is what stands here: of so many rows some are above by chance. Alice's
+Made by `make calibrate`: {n} random keys per row. A row above a level was run again with 1,000 or
+more new keys, and the table shows that run: among so many rows, some are above by chance. Alice's
 model and the suspects speak one small language of 512 tokens that loops as speech does; none of the
-suspects knows the key. Each
-*copies*, *quotes* or *continues* what it read, or *loops*; see `tools/calibration`. A cell is the
-share of keys with a p-value at or below a level, of those that had one, with the 95 % limits of
-Clopper and Pearson; `**` marks a lower limit above the level. *No p-value* counts keys that got
-none: nothing was left to score, or none can be given (see validity.md).
+suspects knows the key. Each *copies*, *quotes* or *continues* what it read, or *loops*; see
+`tools/calibration`. A cell is the share of keys with a p-value at or below a level, among those
+that had one, with the 95 % limits of Clopper and Pearson; `**` marks a lower limit above the level.
+*No p-value* counts keys that got none: nothing was left to score, or none can be given (see
+validity.md).
 
 """
 
 
 def main() -> int:
-    """Runs every row, prints it, writes the tables; 1 where a lower limit is above its level."""
+    """Runs and prints every row, and writes the tables; returns 1 if a level is not kept."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keys", type=int, default=FULL, help="random keys a row")
+    parser.add_argument("--keys", type=int, default=FULL, help="random keys per row")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     rows: list[Row] = []

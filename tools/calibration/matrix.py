@@ -1,4 +1,4 @@
-"""Rows of the calibration: how often a route gives small p-values to a suspect who is innocent."""
+"""Rows of the calibration: how often a route gives an innocent suspect a small p-value."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Row:
     Attributes
     ----------
     log10_pvalues : tuple of float
-        One a key, NaN where there was none.
+        One per key, NaN if there was none.
     """
 
     scheme: str
@@ -42,27 +42,27 @@ class Row:
 
     @property
     def given(self) -> list[float]:
-        """The p-values that were given."""
+        """The p-values that there are, as log10."""
         return [log10 for log10 in self.log10_pvalues if not math.isnan(log10)]
 
     def reached(self, level: float) -> int:
-        """p-values at or below a level."""
+        """How many p-values are at or below a level."""
         return sum(log10 <= math.log10(level) + _ROUNDING for log10 in self.given)
 
     def limits(self, level: float, confidence: float = 0.95) -> tuple[float, float]:
-        """Clopper and Pearson's limits of the share at or below a level."""
+        """Clopper and Pearson's limits for the share at or below a level."""
         if not self.given:
             return 0.0, 1.0
         found = binomtest(self.reached(level), len(self.given)).proportion_ci(confidence)
         return float(found.low), float(found.high)
 
     def is_above(self, level: float, confidence: float = 0.95) -> bool:
-        """Whether more are at or below a level than it allows."""
+        """Whether significantly more than the level are at or below it."""
         return self.limits(level, confidence)[0] > level
 
     @property
     def is_wrong(self) -> bool:
-        """Whether any level is not kept."""
+        """Whether any level is exceeded."""
         return any(self.is_above(level) for level in LEVELS)
 
     @property
@@ -106,7 +106,7 @@ def rows_of(name: str, n_keys: int) -> list[Row]:
 
 
 def _row(name: str, route: str, suspect: str, n_keys: int) -> Row:
-    """One row; another number of keys means other keys and other texts."""
+    """One row; with another number of keys, keys and texts are different ones."""
     scheme, run = schemes()[name], ROUTES[route][0]
     world = World(np.random.default_rng([list(ROUTES).index(route), len(suspect), n_keys]))
     keys = scheme.decoys(n_keys, seed=n_keys)
@@ -115,16 +115,16 @@ def _row(name: str, route: str, suspect: str, n_keys: int) -> Row:
 
 
 def _confirmed(row: Callable[[int], Row], n_keys: int) -> Row:
-    """A row, or where it is above a level the same with many more keys, which decides.
+    """A row; if it is above a level, the same row with many more keys, which decides.
 
-    Of hundreds of rows with limits of 95 % some are above a level by chance.
+    Among hundreds of rows with limits of 95 %, some are above a level by chance.
     """
     first = row(n_keys)
     return row(max(_AGAIN, 5 * n_keys)) if first.is_wrong else first
 
 
 def planted_row(name: str, n_keys: int) -> Row:
-    """What the suspects would do to a test that cannot see their marked prompts."""
+    """What a suspect does to a test that is not shown the marked prompts."""
     world = World(np.random.default_rng(n_keys))
     keys = schemes()[name].decoys(n_keys, seed=12)
     found = tuple(hidden_prompts(key, world, "copies") for key in keys)
@@ -132,7 +132,7 @@ def planted_row(name: str, n_keys: int) -> Row:
 
 
 def membership_row(n_keys: int) -> list[Row]:
-    """The membership test, which knows no key: new texts a draw."""
+    """The membership test, which has no key: each draw takes new texts."""
 
     def row(n: int) -> Row:
         world = World(np.random.default_rng(n))
@@ -158,7 +158,7 @@ def table(rows: list[Row]) -> str:
 
 
 def summary(rows: list[Row]) -> str:
-    """All schemes together, for each route and suspect, with the largest share of a scheme."""
+    """All schemes together, per route and suspect, with the largest share of any scheme."""
     lines = []
     for route, suspect in dict.fromkeys((row.route, row.suspect) for row in rows):
         those = [row for row in rows if (row.route, row.suspect) == (route, suspect)]

@@ -1,4 +1,4 @@
-"""Networks without any training: one continues what it reads, one only knows its habits."""
+"""Networks that need no training: one continues what it reads, one only knows its habits."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class _Network(PreTrainedModel):  # type: ignore[no-untyped-call]
         self.all_tied_weights_keys: dict[str, str] = {}
 
     def get_input_embeddings(self) -> torch.nn.Module:
-        """As transformers asks for it."""
+        """What transformers calls."""
         return self.embedding
 
     def get_output_embeddings(self) -> torch.nn.Module:
-        """As transformers asks for it."""
+        """What transformers calls."""
         return self.head
 
     def _counts(self, ids: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ class _Network(PreTrainedModel):  # type: ignore[no-untyped-call]
     def forward(
         self, input_ids: torch.Tensor, logits_to_keep: Any = None, **options: Any
     ) -> SimpleNamespace:
-        """Logits of what may follow each token."""
+        """Logits of the token after each position."""
         del options
         logits = torch.log(self._counts(input_ids) + _FLOOR)
         if logits_to_keep is not None:
@@ -62,7 +62,7 @@ class Induction(_Network):  # type: ignore[no-untyped-call]
     @classmethod
     @cache
     def of(cls, vocab_size: int) -> Induction:
-        """The only one."""
+        """The model for a vocabulary, made once."""
         model = cls(vocab_size)
         model.train(mode=False)
         return model
@@ -88,7 +88,7 @@ class Habits(_Network):  # type: ignore[no-untyped-call]
 
     @classmethod
     def of(cls, habits: Rows, vocab_size: int) -> Habits:
-        """With these followers."""
+        """The model with these followers."""
         model = cls(vocab_size, habits)
         model.train(mode=False)
         return model

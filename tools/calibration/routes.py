@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUTES", "Route", "membership"]
 
-_N, _LENGTH = 12, 40  # texts, and their tokens
+_N, _LENGTH = 12, 40  # texts, and tokens in each
 
-
-#: From a scheme under a random key, a world and a suspect's name to log10 of the p-value.
+#: Takes a scheme under a random key, a world and a suspect's name; returns the log10 p-value.
 Route: TypeAlias = "Callable[[Scheme, World, str], float]"
 
 
@@ -32,20 +31,20 @@ def _answers(world: World, suspect: str, read: Rows) -> Rows:
 
 
 def plain(scheme: Scheme, world: World, suspect: str) -> float:
-    """Documents, half of which say what others have said."""
+    """Documents, a third of which repeat others."""
     said = _answers(world, suspect, world.text(_N, _LENGTH))
     documents = np.concatenate([said, said[::2]])
     return rs.score(documents, scheme, threads=1).log10_pvalue
 
 
 def counts(scheme: Scheme, world: World, suspect: str) -> float:
-    """Answers weighted by how often they say what."""
+    """Answers, weighted by how often each window occurs."""
     said = _answers(world, suspect, world.text(_N, _LENGTH))
     return test_closed(said, scheme, weighting="counts", threads=1).log10_pvalue
 
 
 def free_filter(scheme: Scheme, world: World, suspect: str) -> float:
-    """The frequent contexts of unmarked text, and answers to prompts of it."""
+    """Answers to unmarked prompts, filtered by the frequent contexts of the prompts."""
     read = world.text(_N, _LENGTH)
     phi = rs.KgramSet.from_documents(
         read, scheme.window_width - 1, VOCAB, top=150, watermarked=False
@@ -55,7 +54,7 @@ def free_filter(scheme: Scheme, world: World, suspect: str) -> float:
 
 
 def marked_filter(scheme: Scheme, world: World, suspect: str) -> float:
-    """All contexts of marked text, and answers to other prompts."""
+    """Answers to other prompts, filtered by all contexts of marked text."""
     marked = world.text(_N, _LENGTH, scheme)
     phi = rs.KgramSet.from_documents(marked, scheme.window_width - 1, VOCAB, watermarked=True)
     said = _answers(world, suspect, world.text(_N, _LENGTH))
@@ -63,7 +62,7 @@ def marked_filter(scheme: Scheme, world: World, suspect: str) -> float:
 
 
 def marked_prompts(scheme: Scheme, world: World, suspect: str) -> float:
-    """Answers to prompts that carry the mark, which is said."""
+    """Answers to prompts that carry the mark, which is declared."""
     prompts = world.text(_N, _LENGTH, scheme)
     said = _answers(world, suspect, prompts)
     given: dict[str, Any] = {"prompts": prompts, "prompts_watermarked": True, "threads": 1}
@@ -71,7 +70,7 @@ def marked_prompts(scheme: Scheme, world: World, suspect: str) -> float:
 
 
 def short_prompts(scheme: Scheme, world: World, suspect: str) -> float:
-    """Many answers that end with a short marked prompt, of which no whole context is seen."""
+    """Many answers that end with a short marked prompt, which holds no whole context."""
     prompts = world.text(5 * _N, max(scheme.window_width - 1, 2), scheme)
     said = np.column_stack([world.text(5 * _N, 8), _answers(world, suspect, prompts)[:, :8]])
     given: dict[str, Any] = {"prompts": prompts, "prompts_watermarked": True, "threads": 1}
@@ -79,27 +78,27 @@ def short_prompts(scheme: Scheme, world: World, suspect: str) -> float:
 
 
 def own_prompts(scheme: Scheme, world: World, suspect: str) -> float:
-    """Documents with marked prompts, as a corpus has them: nothing is said, nothing checked."""
+    """A corpus of documents with marked prompts: nothing is declared, nothing checked."""
     prompts = world.text(_N, _LENGTH, scheme)
     said = _answers(world, suspect, prompts)
     return rs.score(said, scheme, prompts=prompts, threads=1).log10_pvalue
 
 
 def unsaid_prompts(scheme: Scheme, world: World, suspect: str) -> float:
-    """The same, and nobody has said that they carry it, which the test must notice."""
+    """Undeclared marked prompts, which the test must notice."""
     prompts = world.text(_N, _LENGTH, scheme)
     said = _answers(world, suspect, prompts)
     return test_closed(said, scheme, prompts=prompts, threads=1).log10_pvalue
 
 
 def hidden_prompts(scheme: Scheme, world: World, suspect: str) -> float:
-    """The planted mistake: the prompts carry the mark, and are kept from the test."""
+    """The planted mistake: the prompts carry the mark, and the test is not shown them."""
     prompts = world.text(_N, _LENGTH, scheme)
     return test_closed(_answers(world, suspect, prompts), scheme, threads=1).log10_pvalue
 
 
 def closed_contrast(scheme: Scheme, world: World, suspect: str) -> float:
-    """Answers to marked prompts against another clean model's, which loops."""
+    """Answers to marked prompts, against those of another clean model, which loops."""
     prompts = world.text(_N, _LENGTH, scheme)
     said, other = _answers(world, suspect, prompts), _answers(world, "loops", prompts)
     given: dict[str, Any] = {"prompts": prompts, "reference_prompts": prompts, "threads": 1}
@@ -114,26 +113,26 @@ def _read(scheme: Scheme, texts: list[Rows], **options: Any) -> float:
 
 
 def clean_text(scheme: Scheme, world: World, suspect: str) -> float:
-    """A model that continues what it reads, over text in which nothing is marked."""
+    """A model that continues what it reads, on text without any mark."""
     del suspect
     return _read(scheme, [*world.loops(world.text(_N, _LENGTH), 2 * _LENGTH)])
 
 
 def contaminated_text(scheme: Scheme, world: World, suspect: str) -> float:
-    """The same, where one text in twenty carries the mark and repeats itself, unsaid."""
+    """The same, with one text in twenty that carries the mark and repeats itself, undeclared."""
     del suspect
     marked = world.copies(world.text(1, _LENGTH // 2, scheme), 3 * _LENGTH)
     return _read(scheme, [*world.text(19, _LENGTH), *marked])
 
 
 def marked_text(scheme: Scheme, world: World, suspect: str) -> float:
-    """A model that continues what it reads, over text that carries the mark, which is said."""
+    """A model that continues what it reads, on text that carries the mark, which is declared."""
     del suspect
     return _read(scheme, [*world.text(_N, _LENGTH, scheme)], text_watermarked=True)
 
 
 def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
-    """The same against a clean model that does not look back."""
+    """The same, against a clean model that does not look back."""
     del suspect
     texts = [*world.text(_N, _LENGTH, scheme)]
     given = {"reference": Habits.of(world.habits, VOCAB), "text_watermarked": True}
@@ -141,7 +140,7 @@ def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
 
 
 def membership(world: World) -> float:
-    """Members and others of one kind, the sentences of a document alike; no scheme, no key."""
+    """Members and non-members of one kind, with similar sentences within a document; no key."""
     from radscore.audits.membership import test_membership
 
     rows = [*world.loops(world.text(30, _LENGTH), 4 * _LENGTH)]
@@ -155,7 +154,7 @@ _ALL: Final = tuple(SUSPECTS)
 _PROMPTED: Final = ("copies", "quotes", "continues", "loops")
 _READS: Final = ("continues",)
 
-#: The route, and the suspects that it is tried on.
+#: The routes, and the suspects that each is tried on.
 ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "plain": (plain, _ALL),
     "counts": (counts, ("quotes", "loops")),

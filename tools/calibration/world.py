@@ -1,4 +1,4 @@
-"""Alice's text, marked or not, and suspects who copy, loop, quote and continue what they read."""
+"""Alice's text, marked or not, and suspects that copy, quote, continue or ignore what they read."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 
 VOCAB = 512
 _KEY = rs.Key(bytes(16))
-_HABITS = 4  # tokens that usually follow a token
-_STRAY = 0.15  # how often another follows
-_PIECE = 4  # tokens of a quotation
-_TRIES = 4  # draws of which marked text takes the best
+_HABITS = 4  # usual followers of a token
+_STRAY = 0.15  # how often another token follows
+_PIECE = 4  # tokens in a quotation
+_TRIES = 4  # draws from which marked text takes the best
 
 
 def schemes() -> dict[str, Scheme]:
@@ -64,19 +64,19 @@ def schemes() -> dict[str, Scheme]:
 
 @dataclass(frozen=True)
 class World:
-    """What one language looks like: which tokens usually follow which.
+    """A language: which tokens usually follow which.
 
     Parameters
     ----------
     rng : Generator
-        Every draw of text comes from it.
+        All text is drawn from it.
     """
 
     rng: np.random.Generator
 
     @property
     def habits(self) -> Rows:
-        """Followers of each token: tokens come in cliques, so that text loops as speech does."""
+        """The followers of each token, which form cliques: text loops as speech does."""
         fixed = np.random.default_rng(7)
         cliques = np.arange(VOCAB) // 8 * 8
         return cliques[:, None] + fixed.integers(0, 8, (VOCAB, _HABITS))
@@ -88,12 +88,12 @@ class World:
         return np.where(stray, self.rng.integers(1, VOCAB, n), usual)
 
     def text(self, n: int, length: int, scheme: Scheme | None = None, *, hidden: int = 0) -> Rows:
-        """Documents as Alice's model writes them, marked where a scheme is given.
+        """Documents as Alice's model writes them, marked if a scheme is given.
 
-        Marked text takes, of a few usual continuations, the one with the best score under the key,
-        which all schemes know; how their own samplers choose does not matter to a null suspect.
-        What stood before it is left out, so that its first tokens are marked too, after contexts
-        that nobody sees.
+        Marked text takes the one of a few usual continuations that scores best under the key,
+        which works for every scheme; how their own samplers choose makes no difference to a null
+        suspect. The tokens that preceded it are left out, so its first tokens are marked as well,
+        after contexts that nobody sees.
         """
         if scheme is not None and not hidden and scheme.reaches_prompt:
             hidden = scheme.window_width - 1
@@ -115,12 +115,12 @@ class World:
         return rows
 
     def copies(self, read: Rows, length: int) -> Rows:
-        """Says what was read, from its beginning, again and again."""
+        """Repeats what it read, from the start, again and again."""
         times = -(-length // read.shape[1])
         return np.tile(read, (1, times))[:, :length]
 
     def quotes(self, read: Rows, length: int) -> Rows:
-        """Pieces of a few tokens of what was read, in another order, with other words between."""
+        """Says pieces of what it read, in another order, with other words in between."""
         n = len(read)
         pieces = read[:, : read.shape[1] // _PIECE * _PIECE].reshape(n, -1, _PIECE)
         chosen = self.rng.integers(0, pieces.shape[1], (n, -(-length // (_PIECE + 1))))
@@ -129,7 +129,7 @@ class World:
         return np.concatenate([quoted, filler], axis=2).reshape(n, -1)[:, :length]
 
     def continues(self, read: Rows, length: int) -> Rows:
-        """Goes on after its last token as what was read, or it itself, went on after it before."""
+        """Follows its last token with whatever followed that token the last time."""
         rows = read
         habits = self.habits
         for _ in range(length):
@@ -142,12 +142,12 @@ class World:
         return rows[:, read.shape[1] :]
 
     def loops(self, read: Rows, length: int) -> Rows:
-        """Does not care what was read: says a few sentences of its own over and over."""
+        """Ignores what it read: says a few sentences of its own over and over."""
         own = self.text(len(read), max(length // 3, 2))
         return self.copies(own, length)
 
 
-#: What a suspect does with what it reads: (world, what was read, length) to answers.
+#: Suspects: functions of a world, what was read, and a length, to answers.
 SUSPECTS: dict[str, Callable[[World, Rows, int], Rows]] = {
     "copies": World.copies,
     "quotes": World.quotes,

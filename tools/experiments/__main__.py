@@ -1,11 +1,12 @@
 r"""Makes the models and texts, runs the matrix and the weighting study, and writes the results.
 
-    python -m tools.experiments                 # all of it: about an hour and a half on one core
+    python -m tools.experiments                 # everything: about an hour and a half on one core
     python -m tools.experiments --step models   # or one of: models, matrix, study, report, export
 
-Models and texts are kept in ``build/experiments``; what is there is not made again. The human
-texts come from Debian packages, downloaded with apt-get into ``build/experiments/packages``, or
-read from ``--packages``.
+Writes ``experiments/RESULTS.md`` with its figures, and what the test suite reads to
+``experiments/models``. Models and texts are kept in ``build/experiments``, and made only if they
+are not there. The human texts come from Debian packages, downloaded with apt-get to
+``build/experiments/packages`` or read from ``--packages``.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ STEPS = ("models", "matrix", "study", "report", "export")
 
 
 def main() -> None:
-    """Runs the steps that were asked for."""
+    """Runs the steps asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--step", choices=STEPS, action="append", help="by default all")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "experiments")

@@ -1,6 +1,6 @@
 """Who writes and who trains: the base model, Alice's and clean texts, and Bob's models.
 
-Everything is kept in a cache folder, and made only where it is missing.
+Everything is kept in a cache folder, and made only if it is not there.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 __all__ = ["REFERENCE", "SHARES", "Bench", "Suspect", "export", "facts", "prepare"]
 
 Ids = npt.NDArray[np.int64]
-#: Shares of watermarked text among what Bob trains on, in percent.
+#: Shares of watermarked text in what Bob trains on, in percent.
 SHARES = (0, 1, 5, 10, 100)
-#: Offsets of seeds and of the human prompts, so that no two pools share either.
+#: Pools of texts; their order gives seeds and human prompts that no two of them share.
 _POOLS = ("marked", "unmarked", "reference", "fresh", "again", "spare", "asked")
 _SMALL = ("fresh", "again", "spare")
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """One of Bob's models: its share of Alice's text (percent), whose key, which seed."""
+    """One of Bob's models: its share of watermarked text (percent), whose key, which seed."""
 
     share: int
     key: int = 0
@@ -52,7 +52,7 @@ class Suspect:
 
 
 class Bench:
-    """The texts and the models of the experiment, in `cache`."""
+    """The texts and models of the experiment, in the folder `cache`."""
 
     def __init__(self, cache: Path, packages: Path, recipe: Recipe = RECIPE) -> None:
         self.cache = cache
@@ -60,7 +60,7 @@ class Bench:
         self.recipe = recipe
 
     def human(self) -> Ids:
-        """The stream of human text; makes the tokenizer, too."""
+        """The stream of human text; also makes the tokenizer."""
         path = self.cache / "human.npy"
         if not path.exists():
             fetch(self.packages)
@@ -73,7 +73,7 @@ class Bench:
         return _load(path)
 
     def base(self) -> Any:
-        """The base model: trained on human text alone, the last twentieth left out."""
+        """The base model, trained on human text alone, the last twentieth left out."""
         folder = self.cache / "base"
         if not folder.exists():
             ids, length = self.human(), self.recipe.length
@@ -99,7 +99,7 @@ class Bench:
         path.write_text(json.dumps({**losses, name: loss}, indent=1))
 
     def prompts(self, pool: str, number: int) -> Ids:
-        """Human prompts, from the part that no model was trained on; different ones a pool."""
+        """Human prompts from the part that no model was trained on; each pool has its own."""
         ids, width = self.human(), self.recipe.prompt
         ids = ids[int(0.95 * len(ids)) :]
         rows = ids[: len(ids) // width * width].reshape(-1, width)
@@ -111,7 +111,7 @@ class Bench:
         return rows[start : start + number]
 
     def texts(self, pool: str, key: int = 0, number: int | None = None) -> Ids:
-        """Prompt and continuation a row; "marked" and "again" carry the mark of key `key`."""
+        """A prompt and its continuation per row; "marked" and "again" carry the mark of `key`."""
         name = pool + (f"-key-{key}" if key else "")
         path = self.cache / f"{name}.npy"
         if not path.exists():
@@ -157,7 +157,7 @@ class Bench:
         return read_model(folder)
 
     def answers(self, who: Suspect, number: int, n_tokens: int) -> Ids:
-        """What the suspect answers to `number` human prompts (see `prompts`, "asked")."""
+        """The suspect's answers to `number` human prompts (those of the pool "asked")."""
         path = self.cache / "answers" / f"{who.name}-{number}-{n_tokens}.npy"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +196,7 @@ def prepare(bench: Bench) -> None:
 
 
 def facts(bench: Bench) -> dict[str, str]:
-    """What was made, for the head of the results."""
+    """What was made, for the top of the results."""
     r = bench.recipe
     losses = json.loads((bench.cache / "losses.json").read_text())
     marked = bench.texts("marked")[:, r.prompt :]
@@ -223,7 +223,7 @@ def facts(bench: Bench) -> dict[str, str]:
 
 
 def export(bench: Bench) -> None:
-    """Copies what the test suite reads into ``experiments/models``."""
+    """Copies what the test suite reads to ``experiments/models``."""
     for name, who in EXPORTED.items():
         bench.suspect(who)
         shutil.copytree(bench.cache / "suspects" / who.name, MODELS / name, dirs_exist_ok=True)

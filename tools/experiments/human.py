@@ -1,4 +1,4 @@
-"""Human text: the pages of Debian's documentation packages, as token ids of a tokenizer of ours."""
+"""Human text: pages of Debian's documentation packages, as ids of a tokenizer trained on them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ END = "<|end|>"
 
 
 def fetch(folder: Path) -> None:
-    """Downloads the packages that are missing into `folder`."""
+    """Downloads the packages that are missing from `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {
         (one.package, one.version)
@@ -37,7 +37,7 @@ def fetch(folder: Path) -> None:
 
 
 def human_texts(folder: Path, seed: int) -> list[str]:
-    """Every page's text, shuffled; paragraphs that name machines' folders or registries are cut."""
+    """The text of every page, shuffled, without paragraphs on registries or local folders."""
     pages: list[str] = []
     for source in SOURCES:
         for _, blocks in read_pages(source, folder):
@@ -49,7 +49,7 @@ def human_texts(folder: Path, seed: int) -> list[str]:
 
 
 def make_tokenizer(texts: list[str], vocab_size: int, path: Path) -> Any:
-    """A byte-level BPE tokenizer, trained on `texts` and saved as ``tokenizer.json``."""
+    """Trains a byte-level BPE tokenizer and saves it as ``tokenizer.json``."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -68,7 +68,7 @@ def make_tokenizer(texts: list[str], vocab_size: int, path: Path) -> Any:
 
 
 def stream(texts: list[str], tokenizer: Any) -> npt.NDArray[np.int64]:
-    """The ids of all texts, one after the other, an end mark before each."""
+    """The ids of all texts, one after the other, each preceded by an end mark."""
     end = tokenizer.token_to_id(END)
     ids: list[int] = []
     for encoded in tokenizer.encode_batch_fast(texts, add_special_tokens=False):

@@ -1,4 +1,4 @@
-"""The whole matrix: open and closed, supervised and not, every share, filter and membership."""
+"""The matrix of tests: open and closed, supervised or not, every share, filter and membership."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import radscore as rs
-from radscore.answers.open_answers import Answers
+from radscore.answers import Answers
 from radscore.audits.closed import test_closed
 from radscore.audits.membership import test_membership
 from radscore.audits.open import test_open
@@ -25,20 +25,20 @@ __all__ = ["DEGREES", "N_ANSWERS", "matrix"]
 
 Ids = Any
 N_READ = 128
-#: The best of the weighting study.
+#: The winner of the weighting study.
 TRANSFORM = "roots"
 CLOSED_TRANSFORMS = {"plain": None, "counts": "log", "contrast": "difference"}
 N_ANSWERS = 2048
 ANSWER = 96
-#: Share of the candidate members that Bob trained on.
+#: Shares of the candidate members that Bob trained on.
 DEGREES = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
 N_MEMBERS = 256
-#: Tokens of the curves, at which tests are made anew.
+#: Numbers of tokens at which the curves test.
 CURVE = (2048, 8192, 32768)
 
 
 def matrix(bench: Bench) -> dict[str, Any]:
-    """Every cell's test; kept in the cache as they come, so that a second run goes on."""
+    """The test of every cell; saved as they come, so a second run continues."""
     path = bench.cache / "matrix.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
@@ -78,7 +78,7 @@ def _kept(result: Any) -> dict[str, Any]:
 
 
 def _open(bench: Bench, who: Suspect, once: Any) -> None:
-    """Reading mode: a recorded watermarked text, and a clean one."""
+    """The open tests: reading recorded watermarked text, and clean text."""
     scheme = alice(bench.recipe)
     texts = {
         "supervised": bench.texts("marked")[: _n_recorded(bench, who.share)],
@@ -104,7 +104,7 @@ def _open(bench: Bench, who: Suspect, once: Any) -> None:
 
 
 def _n_recorded(bench: Bench, share: int) -> int:
-    """Alice's recorded texts that are read: those that Bob trained on, a tenth at most."""
+    """How many of Alice's recorded texts are read: those that Bob trained on, at most a tenth."""
     tenth = bench.recipe.n_texts // 10
     return min(round(bench.recipe.n_texts * share / 100), tenth) or tenth
 
@@ -118,7 +118,7 @@ def answers_of(bench: Bench, who: Suspect, number: int = N_ANSWERS) -> Answers:
 
 
 def filters(bench: Bench) -> dict[str, rs.KgramSet]:
-    """The contexts of what Bob trained on, and those of other text of Alice's model."""
+    """Filters: the contexts of what Bob trained on, and of other text by Alice's model."""
     width = bench.recipe.context_width
     texts = {
         "supervised": bench.texts("marked"),
@@ -128,7 +128,7 @@ def filters(bench: Bench) -> dict[str, rs.KgramSet]:
 
 
 def kgrams(rows: npt.NDArray[np.int64], width: int, vocab_size: int) -> rs.KgramSet:
-    """All k-grams of some marked texts."""
+    """All k-grams of marked texts."""
     documents = rs.Documents.of(list(rows))
     return rs.KgramSet.from_documents(documents, width, vocab_size, watermarked=True)
 
@@ -153,7 +153,7 @@ def _closed(bench: Bench, who: Suspect, once: Any) -> None:
 
 
 def _curves(bench: Bench, once: Any) -> None:
-    """How evidence grows with the tokens read (10 % model) and answered (100 % model)."""
+    """How the evidence grows with the tokens read (10 % model) and answered (100 % model)."""
     scheme = alice(bench.recipe)
     suspect, reference = bench.suspect(Suspect(10)), bench.suspect(REFERENCE)
     length = bench.recipe.length
@@ -189,7 +189,7 @@ def _curves(bench: Bench, once: Any) -> None:
 def _membership(bench: Bench, who: Suspect, degree: float, calibration: Any) -> Any:
     """Candidates of which Bob trained on a share `degree`, against texts that nobody trained on.
 
-    All are clean texts of the base model: the test needs no watermark.
+    All are clean texts by the base model: the test needs no watermark.
     """
     bench.suspect(who)
     suspect = load_model(

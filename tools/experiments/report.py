@@ -1,4 +1,4 @@
-"""Tables and figures from the numbers of the matrix and of the weighting study."""
+"""Tables and figures from the numbers of the matrix and the weighting study."""
 
 from __future__ import annotations
 
@@ -21,49 +21,48 @@ CLOSED_ROWS = ("plain", "counts", "contrast")
 FILTERS = ("no filter", "unsupervised", "supervised")
 
 _HEAD = (
-    "What was trained and how: [README.md](README.md), which also says what follows from the "
-    "numbers. This file is written by `python -m tools.experiments`."
+    "What was trained and how, and what follows from the numbers: [README.md](README.md). "
+    "Written by `python -m tools.experiments`."
 )
 _OPEN = (
-    "z under Alice's key, and in brackets the p-value that the test gives (exact for "
-    "`prediction`, else a bound that holds at every size), by the share of Bob's training "
-    "text that carries Alice's watermark. Supervised: her recorded texts that Bob trained on "
-    "are read, a tenth of 1,024 at most (so 10 texts at 1 %). Unsupervised: 128 texts without "
-    "a watermark."
+    "z under Alice's key and, in brackets, the test's p-value (exact for `prediction`, else a "
+    "bound that holds at every size), by the share of Bob's training text that carries Alice's "
+    "watermark. Supervised: the model reads her recorded texts that Bob trained on, at most a "
+    "tenth of 1,024 (10 texts at 1 %). Unsupervised: 128 texts without a watermark."
 )
 _CLOSED = (
-    "z and p-value as above. 2,048 answers of 96 tokens to human prompts. Filter, supervised: "
-    "the contexts of the 1,024 texts that Alice recorded; unsupervised: those of 256 other "
-    "texts of hers."
+    "z and p-value as above. 2,048 answers of 96 tokens to human prompts. Filter, "
+    "supervised: the contexts of the 1,024 texts that Alice recorded; unsupervised: those "
+    "of 256 other texts by her."
 )
 _MEMBERS = (
-    "p-values of the test of losses: candidates of which Bob trained on a share d (256 texts "
-    "at d = 1; below, 256 others join, and members are left out where those do not suffice), "
-    "against 256 texts that nobody trained on; and the same for a model that trained on none "
-    "of them."
+    "p-values of the test of losses: candidates of which Bob trained on a share d (256 "
+    "texts at d = 1; for smaller d, 256 others join, and members are left out if those do "
+    "not suffice), against 256 texts that nobody trained on; and the same for a model that "
+    "trained on none of them."
 )
 _STUDY = (
-    "z under the true key. Three radioactive models of share 10 %, each with a key and a text "
-    "of its own, and their mean; then lower shares and the clean control under Alice's key. "
+    "z under the true key. Three radioactive models of share 10 %, each with its own key "
+    "and text, and their mean; then other shares and the clean control under Alice's key. "
     "Decoys: mean and standard deviation of z over 40 other keys, 10 % model. Names are the "
-    "library's (`transform=`); formulas were tried beside them."
+    "library's (`transform=`); the formulas are further candidates."
 )
 _STUDY_OPEN = (
-    "### Open model, contrast with the matched reference\n\n128 clean texts of 256 tokens, the "
-    "64 largest weights of a position, summed over all places of a context. p, q: the "
-    "suspect's and the reference's probability. `mass`, `sqrt p` and `prediction` need no "
-    "reference."
+    "### Open model, contrast with the matched reference\n\n"
+    "128 clean texts of 256 tokens, the 64 largest weights of a position, summed over all "
+    "positions with the same context. p, q: the suspect's and the reference's probability. "
+    "`mass`, `sqrt p` and `prediction` need no reference."
 )
 _STUDY_CLOSED = (
-    "### Closed model, contrast with the matched reference's answers\n\n2,048 answers of 96 "
-    "tokens. a, b: the suspect's and the reference's count of a window; n_a, n_b: of its "
-    "context; share: what shorter contexts say of the target."
+    "### Closed model, contrast with the matched reference's answers\n\n"
+    "2,048 answers of 96 tokens. a, b: the suspect's and the reference's count of a window; "
+    "n_a, n_b: of its context; share: the target's probability by shorter contexts."
 )
-_TOPS = "### How many weights of a position\n\n64 clean texts, 10 % model, matched reference; z."
+_TOPS = "### How many weights per position\n\n64 clean texts, 10 % model, matched reference; z."
 
 
 def write_report(folder: Path, matrix: Numbers, study: Numbers, facts: dict[str, str]) -> None:
-    """Writes ``RESULTS.md`` and ``figures/`` into `folder`."""
+    """Writes ``RESULTS.md`` and ``figures/`` in `folder`."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     parts = [
         "# Results of `make experiments`",
@@ -114,7 +113,7 @@ def _matrix(matrix: Numbers) -> list[str]:
         _CLOSED,
         _table(["filter", "weights", *shares], rows),
         "![closed](figures/closed.png)",
-        "By the tokens read (clean text, 10 % model) and answered (no filter, 100 % model):",
+        "By tokens read (clean text, 10 % model) and tokens answered (no filter, 100 % model):",
         "![curve](figures/curve.png)",
         "## Membership, no watermark",
         _MEMBERS,

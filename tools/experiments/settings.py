@@ -1,4 +1,4 @@
-"""What the experiments on small models are made of: one place for every number and folder."""
+"""Every number and folder of the experiments on small models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import radscore as rs
 __all__ = ["EXPERIMENTS", "KEY", "MODELS", "RECIPE", "ROOT", "Recipe", "alice"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
-#: Committed: results, the key, and what the tests need.
+#: Committed: the results, the key, and what the tests need.
 EXPERIMENTS: Final = ROOT / "experiments"
 MODELS: Final = EXPERIMENTS / "models"
 KEY: Final = EXPERIMENTS / "alice.key"
@@ -50,7 +50,7 @@ RECIPE: Final = Recipe()
 
 
 def alice(recipe: Recipe = RECIPE, number: int = 0) -> rs.Keyed:
-    """Alice's watermark: her committed key, or (`number` > 0) one of other owners' keys."""
+    """Alice's watermark under her committed key; `number` > 0 gives another owner's key."""
     if not KEY.exists():
         KEY.parent.mkdir(parents=True, exist_ok=True)
         KEY.write_text(secrets.token_hex(16) + "\n")

@@ -1,4 +1,4 @@
-"""The small model: made, trained and made to write, on one core."""
+"""The small model: making it, training it and writing with it, on one core."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Ids = npt.NDArray[np.int64]
 
 
 def new_model(recipe: Recipe, seed: int) -> LlamaForCausalLM:
-    """A Llama of about two million parameters, weights random."""
+    """A Llama of about two million parameters, with random weights."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=recipe.vocab_size,
@@ -43,7 +43,7 @@ def new_model(recipe: Recipe, seed: int) -> LlamaForCausalLM:
 
 
 def read_model(folder: Path) -> Any:
-    """The model of a folder, in float32."""
+    """Loads the model of a folder, in float32."""
     model: Any = LlamaForCausalLM.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True
     )
@@ -51,14 +51,14 @@ def read_model(folder: Path) -> Any:
 
 
 def save_model(model: Any, folder: Path) -> None:
-    """In half precision: what is tested is what was saved."""
+    """Saves in half precision: what is tested is what was saved."""
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder)
     model.float()
 
 
 def batches(rows: Ids, recipe: Recipe, seed: int, steps: int) -> Iterator[Ids]:
-    """Batches of shuffled rows, anew shuffled when all were used."""
+    """Batches of shuffled rows, shuffled again once all were used."""
     rng = np.random.default_rng(seed)
     order = np.empty(0, dtype=np.int64)
     for _ in range(steps):
@@ -71,7 +71,7 @@ def batches(rows: Ids, recipe: Recipe, seed: int, steps: int) -> Iterator[Ids]:
 def train(model: Any, rows: Ids, recipe: Recipe, *, rate: float, steps: int, seed: int) -> float:
     """Trains `model` on rows of equal length; returns the mean loss of the last tenth.
 
-    AdamW with a short warm-up and a cosine to a tenth of the rate.
+    AdamW, with a short warm-up and a cosine schedule down to a tenth of the rate.
     """
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.05)
@@ -110,7 +110,7 @@ def write(
     batch: int = 256,
     temperature: float = 1.0,
 ) -> Ids:
-    """What the model writes after each prompt, with `scheme`'s watermark if it is given.
+    """What the model writes after each prompt, with `scheme`'s watermark if given.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def write(
             if scheme is not None:
                 contexts = rows[:, -(scheme.window_width - 1) :].numpy()
                 logits += delta / temperature * torch.from_numpy(scheme.green_mask(contexts))
-            # The inverse distribution function at one uniform a row: faster than `multinomial`.
+            # inverse distribution function at one uniform per row: faster than `multinomial`
             below = logits.softmax(-1).cumsum(-1)
             step = torch.searchsorted(below, torch.rand(len(rows), 1) * below[:, -1:])
             rows = torch.cat([rows, step.clamp(max=logits.shape[1] - 1)], dim=1)

@@ -1,4 +1,4 @@
-"""Runs the weighting study on Bob's models and keeps its numbers."""
+"""Runs the weighting study on Bob's models; keeps its numbers in the cache's ``study.json``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["study"]
 
-#: Suspects of the study: (suspect, key that is tested).
+#: The suspects, and the key that each is tested with.
 CASES = (
     (Suspect(10), 0),
     (Suspect(10, key=1), 1),
@@ -34,13 +34,13 @@ ANSWER = 96
 
 
 def keys(bench: Bench, key: int, decoys: int) -> list[rs.Keyed]:
-    """The scheme under the tested key, and under decoys (other ones than the owners' keys)."""
+    """The scheme under the tested key, and under decoy keys, which are not the other owners'."""
     scheme = alice(bench.recipe, key)
     return [scheme, *(scheme.decoys(decoys, seed=4242) if decoys else [])]
 
 
 def study(bench: Bench) -> dict[str, Any]:
-    """All numbers; kept in the cache as they come, so that a second run goes on."""
+    """All numbers; saved as they come, so a second run continues."""
     path = bench.cache / "study.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
 
@@ -75,7 +75,7 @@ def _open(bench: Bench, who: Suspect, key: int, reference: str = "matched") -> d
     found["difference, first occurrence"] = asdict(
         weigh(schemes, contexts, first[0], first[1], combine="one")
     )
-    # The paper's reading mode: the top prediction at each context's first occurrence.
+    # the paper's reading mode: the top prediction at each context's first occurrence
     targets, weights = kept["mass"]
     found["prediction"] = asdict(
         weigh(schemes, contexts, targets[:, 0], (weights[:, 0] > 0).astype(float), combine="one")

@@ -1,7 +1,7 @@
-"""The weighting study: which weights find a radioactive model best, of an open and a closed one.
+"""The weighting study: which weights find a radioactive model best, open or closed.
 
 Each weighting is scored under Alice's key and under many decoy keys at once. Validity does not
-hang on the choice (section "Weights" of docs/validity.md): decoys have mean 0 and standard
+depend on the choice (section "Weights" of docs/validity.md): decoys have mean 0 and standard
 deviation 1 whatever the weights. What differs is z under the true key.
 """
 
@@ -27,7 +27,7 @@ __all__ = ["CLOSED", "OPEN", "Weighed", "closed_counts", "open_weights", "weigh"
 Ids = npt.NDArray[np.int64]
 AnyIds = npt.NDArray[np.integer[Any]]
 Tensor = torch.Tensor
-#: Probabilities below are of no interest: the floor of logarithms and ratios.
+#: Keeps logarithms and ratios finite; smaller probabilities are of no interest.
 FLOOR = 1e-4
 
 
@@ -51,8 +51,8 @@ def _root_mass(p: Tensor, _: Tensor) -> Tensor:
     return p.sqrt()
 
 
-#: Open model: weight of (context, v) from the suspect's p and the reference's q. The library's by
-#: their names there, others by their formulas.
+#: Open model: the weight of (context, v) from the suspect's p and the reference's q. The library's
+#: rules have their names there, others their formulas.
 OPEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     **CONTRASTS,
     "p^0.75 - q^0.75": _power(0.75),
@@ -72,7 +72,7 @@ OPEN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """z under the true key, and the decoys' mean and standard deviation."""
+    """z under the true key, and the mean and standard deviation of the decoys'."""
 
     z: float
     decoy_mean: float
@@ -81,7 +81,7 @@ class Weighed:
 
 @torch.inference_mode()
 def probabilities(model: Any, rows: Ids, batch: int = 16) -> Iterator[Tensor]:
-    """The next token's law at every position, a batch of rows at a time."""
+    """The distribution of the next token at every position, a batch of rows at a time."""
     for start in range(0, len(rows), batch):
         ids = torch.from_numpy(np.ascontiguousarray(rows[start : start + batch]))
         yield model(input_ids=ids).logits.float().softmax(-1)
@@ -90,7 +90,7 @@ def probabilities(model: Any, rows: Ids, batch: int = 16) -> Iterator[Tensor]:
 def open_weights(
     suspect: Any, reference: Any, rows: Ids, *, width: int, names: list[str], top: int
 ) -> tuple[Ids, dict[str, tuple[Ids, npt.NDArray[np.float32]]]]:
-    """Contexts (n, width) of all positions and, by weighting, targets and weights (n, top)."""
+    """Contexts (n, width) of all positions and, per weighting, targets and weights (n, top)."""
     contexts: list[Ids] = []
     kept: dict[str, list[tuple[Ids, npt.NDArray[np.float32]]]] = {name: [] for name in names}
     both = zip(probabilities(suspect, rows), probabilities(reference, rows), strict=True)
@@ -120,15 +120,17 @@ def weigh(
     *,
     combine: str = "sum",
 ) -> Weighed:
-    """The test under the first scheme, and what the others, decoys, show."""
+    """The test under the first scheme, and under the others, which are decoys."""
     scorer = rs.Scorer(schemes, combine=combine, threads=1)  # type: ignore[arg-type]
-    places = None
+    positions = None
     if targets.ndim == 2:
         n, top = targets.shape
-        places = np.repeat(np.arange(n), top)
+        positions = np.repeat(np.arange(n), top)
         contexts = np.repeat(contexts, top, axis=0)
         targets, weights = targets.ravel(), weights.ravel()
-    scorer.add_pairs(contexts, targets, np.asarray(weights, dtype=np.float64), occurrences=places)
+    scorer.add_pairs(
+        contexts, targets, np.asarray(weights, dtype=np.float64), occurrences=positions
+    )
     mean = float(schemes[0].share)
     z = [
         (one.sum_weight_score - mean * one.sum_weight)
@@ -140,7 +142,7 @@ def weigh(
 
 
 def _expected(c: WindowCounts) -> Any:
-    """The reference's count, scaled to the suspect's contexts; 0 where it never was there."""
+    """The reference's count, scaled to the suspect's contexts; 0 if it never met the context."""
     return np.where(c.n_b > 0, c.b * c.n_a / np.maximum(c.n_b, 1), 0.0)
 
 
@@ -152,7 +154,7 @@ def _library(name: str, *, contrast: bool) -> Callable[[WindowCounts], Any]:
     return lambda c: library.weigh(c, name, contrast=contrast, gamma=0.25)
 
 
-#: Closed model: weight of a window from its counts; the library's by their names there.
+#: Closed model: the weight of a window from its counts; the library's rules by their names there.
 CLOSED: dict[str, Callable[[WindowCounts], Any]] = {
     "plain (no reference)": lambda c: (c.a > 0).astype(float),
     **{f"{n} (no reference)": _library(n, contrast=False) for n in library.COUNTS},
@@ -172,7 +174,7 @@ CLOSED: dict[str, Callable[[WindowCounts], Any]] = {
 
 
 def closed_counts(bench_answers: tuple[Ids, Ids], prompts: Ids, scheme: rs.Keyed) -> WindowCounts:
-    """WindowCounts of the windows of two models' answers to the same prompts, the prompts' left out."""
+    """Counts of the windows in two models' answers to the same prompts."""
     kept = [
         kept_windows(
             rs.Documents.of(list(rows)),

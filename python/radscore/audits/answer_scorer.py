@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
-from radscore.answers.grouping import Kept, WindowCounts, count_windows, in_filter, kept_windows
+from radscore.answers.grouping import WindowCounts, Kept, count_windows, in_filter, kept_windows
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
-from radscore.audits.shared import curve_point, with_decoys
+from radscore.audits.shared import curve_point
 from radscore.corpus.base import joined
 from radscore.documents import Documents
 from radscore.errors import TokenError
@@ -193,7 +193,7 @@ class AnswerScorer:
         marked = self.marked_prompts is not None or (self.prompts_watermarked and own_seeds)
         if marked or any(map(depends_on_key, filters)):
             return DecoyResult.withheld()
-        schemes = with_decoys(self.scheme, n, seed)
+        schemes = [self.scheme, *self.scheme.decoys(n, seed=seed)]
         found: list[DecoyResult] = []
         for phi in filters:
             try:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from radscore.audits.shared import NO_DECOYS, Curve, curve_point, with_decoys
+from radscore.audits.shared import NO_DECOYS, Curve, curve_point
 from radscore.audits.text_check import TextCheck
 from radscore.checks import one_scheme
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models.predicting import Reading, plan
 from radscore.models.predictions import Predictions
-from radscore.results import ModelResult
+from radscore.results import CurvePoint, ModelResult
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.scorer import Scorer
 from radscore.stats import DecoyResult
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from radscore.models.predictions import Header, Totals
     from radscore.models.weighting import Weighting
     from radscore.progress import Progress
-    from radscore.results import CurvePoint
     from radscore.schemes import Scheme
 
 __all__ = ["OpenResult", "test_open"]
@@ -256,7 +255,7 @@ class _Evidence:
         self.scorer = Scorer(scheme, combine=combine, threads=threads, predictable=self._strict)
         self.decoys, self.decoys_withheld = None, bool(decoys) and self._strict
         if decoys and not self._strict:
-            schemes = with_decoys(scheme, decoys, seed)
+            schemes = [scheme, *scheme.decoys(decoys, seed=seed)]
             self.decoys = Scorer(schemes, combine=combine, threads=threads)
         self.removed: dict[str, int] = {}
         self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)

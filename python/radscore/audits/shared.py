@@ -1,4 +1,4 @@
-"""What the tests of open and of closed models share: decoy keys, and curves over tokens."""
+"""What the tests of open and of closed models share: curves over tokens, and a note."""
 
 from __future__ import annotations
 
@@ -13,21 +13,15 @@ from radscore.results import CurvePoint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from radscore.schemes import Scheme
     from radscore.scoring.scorer import Scorer
 
-__all__ = ["NO_DECOYS", "Curve", "curve_point", "spread_steps", "with_decoys"]
+__all__ = ["NO_DECOYS", "Curve", "curve_point", "spread_steps"]
 
 NO_DECOYS: Final = (
     "no decoys: what was read, asked or filtered may depend on the tested key but not on theirs, "
     "so they would be no comparison"
 )
 _FIRST_STEP: Final = 64  # tokens
-
-
-def with_decoys(scheme: Scheme, decoys: int, seed: int) -> list[Scheme]:
-    """The scheme, and the same under as many decoy keys."""
-    return [scheme, *scheme.decoys(decoys, seed=seed)]
 
 
 def curve_point(n_tokens: int, scorer: Scorer) -> CurvePoint:

@@ -39,7 +39,7 @@ def load_scheme(args: argparse.Namespace) -> Any:
                 f"{name} stands in {args.scheme} and also comes from {origin}; give it once"
             )
     names = (*inside, *given)
-    used = _used(kind, values)
+    used = kind.key_fields(values)
     defaults = {field.name: field.default for field in fields(kind)}
     # Of a field that is unknown from_table says more.
     if set(names) <= set(kind.secrets).difference(used):
@@ -53,12 +53,6 @@ def load_scheme(args: argparse.Namespace) -> Any:
         if name not in names:
             _note("{} was not given, so has its public default {}", [name], defaults[name])
     return scheme
-
-
-def _used(kind: Any, values: dict[str, Any]) -> tuple[str, ...]:
-    """The secret fields with a default that the scheme cannot do without."""
-    main = kind._key_field(values)  # noqa: SLF001
-    return ("seed", "salt_key") if main == "seed" else (main,)
 
 
 def _needs_key(path: str, name: str, used: tuple[str, ...], defaults: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""``radscore schemes``: which schemes there are, and how their TOML is written."""
+"""``radscore schemes``: which schemes there are, and how to write their TOML and key files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from radscore.cli.exits import Exit, UsageError
 from radscore.cli.options import DEFAULT_KEY_ENV, add_command
 from radscore.cli.output import json_out, show, table
 from radscore.cli.parser import near
+from radscore.errors import SchemeError
 
 if TYPE_CHECKING:
     import argparse
+
+    from radscore.schemes import Scheme
 
 __all__ = ["register"]
 
@@ -24,38 +27,14 @@ _EXAMPLES = """\
 """
 
 
-# What stands in the example where a parameter has no default, or None.
-_REQUIRED = {"vocab_size": 32_000}
-_OPTIONAL = {"table_seed": (0, "none; for the seedings that hash by a table only")}
-_SEEDED = (
-    ("12345", "seeding = hash: the seed (salt_key is then 35317, the authors')"),
-    ("seed = 12345\nsalt_key = 35317", "seeding = hash: both"),
-    ("15485863", "the other seedings: hash_key (table_...: salt_key)"),
-)
-_NUMBER = (("12345", "decimal"), ("0x3039", "the same, hexadecimal"))
-_NUMBERS = (("654, 400, 836, 123", "decimal, one a depth"),)
-# What may stand in a key file.
-_KEY_FILES = {
-    "kgw": _SEEDED,
-    "gumbel_max": _SEEDED,
-    "synthid": _NUMBERS,
-    "synthid_deepmind": _NUMBERS,
-    "sglang_gumbel": (
-        ("2a", "up to 16 hexadecimal digits, as SGLang reads them: 42"),
-        ('key = "2a"\nkey_b = "2b"', "two keys"),
-    ),
-    "keyed": (("000102030405060708090a0b0c0d0e0f", "32 hexadecimal digits (draw them at random)"),),
-}
-
-
 def register(commands: Any) -> None:
     """Adds the command."""
     parser = add_command(
         commands,
         "schemes",
         summary="list the schemes, or show one",
-        description="Lists the watermark schemes, or shows the parameters of one and a TOML file "
-        "to begin with.",
+        description="Lists the watermark schemes, those of installed packages among them, or shows "
+        "the parameters of one and a TOML file to start from.",
         examples=_EXAMPLES,
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a scheme, as in scheme = NAME")
@@ -71,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name is None:
         if args.toml:
             raise UsageError("--toml needs the name of a scheme")
-        descriptions = {name: scheme.description for name, scheme in SCHEMES.items()}
+        descriptions = {name: _line(name) for name in SCHEMES}
         if args.json:
             json_out(descriptions)
         else:
@@ -84,44 +63,54 @@ def run(args: argparse.Namespace) -> int:
         )
     scheme = SCHEMES[args.name]
     if args.toml:
-        show(_toml(args.name, scheme))
+        show(_toml(scheme))
     elif args.json:
-        json_out(_facts(args.name, scheme))
+        json_out(_facts(scheme))
     else:
-        show(_description(args.name, scheme))
+        show(_description(scheme))
     return Exit.DONE
 
 
-def _description(name: str, scheme: Any) -> str:
+def _line(name: str) -> str:
+    """What the list says of a scheme; one package that is broken does not hide the others."""
+    from radscore.schemes import SCHEMES
+
+    try:
+        return SCHEMES[name].description
+    except SchemeError as error:
+        return f"(broken) {error}"
+
+
+def _description(scheme: type[Scheme]) -> str:
     parts = [
-        f"{name}: {inspect.getdoc(scheme)}",
+        f"{scheme.name}: {inspect.getdoc(scheme)}",
         *(textwrap.fill(f"Note: {note}", 79) for note in scheme.notes),
-        f"What a key file may hold:\n\n{_key_files(name)}",
-        f"A TOML file to begin with (--toml prints only this):\n\n{_toml(name, scheme)}",
+        f"What a key file may hold:\n\n{_key_files(scheme)}",
+        f"A TOML file to start from (--toml prints only this):\n\n{_toml(scheme)}",
     ]
     return "\n\n".join(parts)
 
 
-def _key_files(name: str) -> str:
+def _key_files(scheme: type[Scheme]) -> str:
     """The ways to write a key file, with what each means."""
-    ways = _KEY_FILES.get(name, _NUMBER)
+    ways = scheme.key_files
     return "\n\n".join(textwrap.indent(f"# {why}\n{text}", "  ") for text, why in ways)
 
 
-def _parameters(scheme: Any) -> list[Field[Any]]:
+def _parameters(scheme: type[Scheme]) -> list[Field[Any]]:
     """The parameters that stand in a TOML file; the secret ones do not."""
     return [field for field in fields(scheme) if field.name not in scheme.secrets]
 
 
-def _facts(name: str, scheme: Any) -> dict[str, Any]:
+def _facts(scheme: type[Scheme]) -> dict[str, Any]:
     return {
-        "scheme": name,
+        "scheme": scheme.name,
         "description": scheme.description,
         "notes": list(scheme.notes),
         "parameters": {field.name: _default(field) for field in _parameters(scheme)},
         "secrets": list(scheme.secrets),
-        "key_files": [text for text, _ in _KEY_FILES.get(name, _NUMBER)],
-        "toml": _toml(name, scheme),
+        "key_files": [text for text, _ in scheme.key_files],
+        "toml": _toml(scheme),
     }
 
 
@@ -129,20 +118,25 @@ def _default(field: Field[Any]) -> Any:
     return None if field.default is MISSING else field.default
 
 
-def _toml(name: str, scheme: Any) -> str:
-    """A file to begin with; what has a default stands in a comment."""
-    lines = [f'scheme = "{name}"']
-    for field in _parameters(scheme):
-        if field.default is MISSING:
-            lines.append(f"{field.name} = {_REQUIRED[field.name]}")
-        elif field.default is None:
-            value, default = _OPTIONAL[field.name]
-            lines.append(f"# {field.name} = {value}  # default: {default}")
-        else:
-            lines.append(f"# {field.name} = {_toml_value(field.default)}")
+def _toml(scheme: type[Scheme]) -> str:
+    """A file to start from; what has a default stands in a comment."""
+    lines = [f'scheme = "{scheme.name}"', *map(_toml_line, _parameters(scheme))]
     where = f"--key-file, --key-env or the environment's {DEFAULT_KEY_ENV}"
     lines.append(f"## secret, so not here but from {where}: {', '.join(scheme.secrets)}")
     return "\n".join(lines) + "\n"
+
+
+def _toml_line(field: Field[Any]) -> str:
+    example = field.metadata.get("example")
+    if field.default is MISSING:
+        if example is None:
+            return f"# {field.name} =   # required"
+        return f"{field.name} = {_toml_value(example)}"
+    if field.default is not None:
+        return f"# {field.name} = {_toml_value(field.default)}"
+    words = field.metadata.get("default", "none")
+    shown = "" if example is None else _toml_value(example)
+    return f"# {field.name} = {shown}  # default: {words}"
 
 
 def _toml_value(value: Any) -> str:

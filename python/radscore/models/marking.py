@@ -7,12 +7,12 @@ CPU, and is moved to where the scores are: marks on a GPU are those of a CPU bit
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from radscore.schemes import VLLMDualKeyGumbel
+from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import torch
 
     from radscore.schemes import Scheme
+    from radscore.schemes.generation import Rule
 
-__all__ = ["Bias", "Gumbel", "Rule", "Tournament", "decides", "rule_of"]
+__all__ = ["Bias", "Gumbel", "Tournament", "decides", "rule_of"]
 
 _Rows = npt.NDArray[np.int64]
 
@@ -29,17 +30,6 @@ _Rows = npt.NDArray[np.int64]
 CACHE_BYTES = 1 << 28
 #: From this share of the vocabulary on, asking for all of it is cheaper than for single tokens.
 _DENSE = 1 / 16
-
-
-class Rule(Protocol):
-    """Changes scores (logits or log-probabilities) of some rows, each after its context."""
-
-    #: Whether the rule decides between tokens itself, and not only favours some.
-    samples: bool
-
-    def apply(self, scores: torch.Tensor, contexts: _Rows) -> torch.Tensor:
-        """The marked scores; `contexts` has the tokens that the scheme reads before the target."""
-        ...
 
 
 class RowCache:
@@ -135,8 +125,7 @@ class Gumbel:
 
     def __init__(self, scheme: Scheme) -> None:
         self._scheme = scheme
-        alpha = scheme.alpha if isinstance(scheme, VLLMDualKeyGumbel) else 0.0
-        self._shares = [(0, 1.0 - alpha), (1, alpha)] if alpha else [(0, 1.0)]
+        self._shares = list(enumerate(scheme.key_shares))
         self._cache = RowCache(self._noise)
 
     def _noise(self, contexts: _Rows) -> torch.Tensor:
@@ -240,15 +229,23 @@ def window_scores(scheme: Scheme, contexts: _Rows, tokens: torch.Tensor) -> torc
 
 def decides(scheme: Scheme) -> bool:
     """Whether the mark leaves nothing to chance: a single key of Gumbel-max names the token."""
-    if scheme.core.score_kind != "real":
-        return False
-    return not isinstance(scheme, VLLMDualKeyGumbel) or scheme.alpha in (0, 1)
+    return scheme.sampling == "gumbel" and max(scheme.key_shares) == 1
 
 
 def rule_of(scheme: Scheme, delta: float, candidates: int | None) -> Rule:
-    """The rule by which text with the scheme's mark is written."""
-    kind = scheme.core.score_kind
-    if kind == "green":
-        return Bias(scheme, delta, candidates if getattr(scheme, "self_salt", False) else None)
-    rules: dict[str, Any] = {"real": Gumbel}
-    return rules.get(kind, Tournament)(scheme)  # type: ignore[no-any-return]
+    """The rule by which text with the scheme's mark is written.
+
+    Raises
+    ------
+    ArgumentError
+        If the scheme defines none.
+    """
+    rule = scheme.sampling
+    if rule is None:
+        raise ArgumentError(f"scheme {scheme.name!r} has no sampling rule: it can only be read")
+    if rule == "bias":
+        # Without a seed before the target every token has a green list of its own.
+        return Bias(scheme, delta, candidates if scheme.seed_kind == "target" else None)
+    if rule == "gumbel":
+        return Gumbel(scheme)
+    return Tournament(scheme) if rule == "tournament" else rule

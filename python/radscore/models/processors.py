@@ -14,7 +14,8 @@ from radscore.checks import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
 from radscore.models.marking import rule_of
-from radscore.schemes import Keyed, Scheme, SGLangGumbel, VLLMGumbel
+from radscore.schemes import Scheme
+from radscore.schemes.generation import UNBOUNDED, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,49 +33,10 @@ DEFAULT_DELTA = 2.0
 DEFAULT_CANDIDATES = 40
 
 _NONE = -1  # no token: left of the text
-_WHOLE = 2**62
 # Below it a division can overflow, or give 0/0; 0 itself means the best token.
 _COLDEST = 1e-6
 # Nearly every nucleus is found among so many tokens, far cheaper than by sorting the vocabulary.
 _NUCLEUS = (256, 2048)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What the engine that a scheme comes from does with contexts.
-
-    Attributes
-    ----------
-    history : int
-        A context that is among so many latest ones of the text is not marked again; 0: it is.
-    distinct : int
-        So many distinct contexts of a text are marked at most.
-    reach_prompt : bool
-        Whether the contexts of the first tokens reach into the prompt.
-    fill : int or None
-        The token that stands where there is none; None: such a position is not marked.
-    over_prompt : bool
-        Whether contexts of the prompt are among the latest ones; then only contexts of generated
-        tokens alone are marked.
-    """
-
-    history: int = 0
-    distinct: int = _WHOLE
-    reach_prompt: bool = True
-    fill: int | None = None
-    over_prompt: bool = False
-
-
-def engine_of(scheme: Scheme) -> Engine:
-    """What the engine that the scheme comes from does with contexts."""
-    if not scheme.reaches_prompt:
-        history = 8192 if isinstance(scheme, VLLMGumbel) else 1024
-        return Engine(history, reach_prompt=False, fill=scheme.padding)
-    if isinstance(scheme, SGLangGumbel):
-        return Engine(history=_WHOLE, distinct=4096)
-    if isinstance(scheme, Keyed) and scheme.method == "gumbel":
-        return Engine(history=_WHOLE)
-    return Engine()
 
 
 def logits_processor(
@@ -223,25 +185,25 @@ class _Options:
             )
         _number("top_p", self.top_p, 0, 1)
         if self.top_k is not None:
-            check_width("top_k", self.top_k, 1, _WHOLE)
+            check_width("top_k", self.top_k, 1, UNBOUNDED)
         if self.candidates is not None:
-            check_width("candidates", self.candidates, 1, _WHOLE)
+            check_width("candidates", self.candidates, 1, UNBOUNDED)
         if self.pad_token_id is not None:
             check_width("pad_token_id", self.pad_token_id, 0, 2**32 - 1)
         check_choice("repeated", self.repeated, get_args(Repeated))
         if self.history is not None:
-            check_width("history", self.history, 1, _WHOLE)
+            check_width("history", self.history, 1, UNBOUNDED)
             if self.repeated in ("mark", "skip"):
                 raise ArgumentError(f"history has no effect with repeated={self.repeated!r}")
 
     @property
     def engine(self) -> Engine:
         """What is done with contexts."""
-        engine = Engine() if self.scheme is None else engine_of(self.scheme)
-        history = {"engine": engine.history, "mark": 0}.get(self.repeated, _WHOLE)
+        engine = Engine() if self.scheme is None else self.scheme.engine
+        history = {"engine": engine.history, "mark": 0}.get(self.repeated, UNBOUNDED)
         history = history if self.history is None else self.history
         reach = engine.reach_prompt if self.reach_prompt is None else self.reach_prompt
-        distinct = _WHOLE if self.repeated == "mark" else engine.distinct
+        distinct = UNBOUNDED if self.repeated == "mark" else engine.distinct
         return Engine(history, distinct, reach, engine.fill, self.repeated == "all")
 
 

@@ -1,20 +1,22 @@
-"""What all schemes share: checks, fingerprint, decoys, the forms that generation needs."""
+"""What every scheme has: parameters, fingerprint, decoys, scores, and what it says of itself.
+
+Whatever needs to know something of a scheme asks it: the sampling rule and the engine that
+generation follows, the fields of a key file, its names in other tools' configurations. A new scheme
+is one subclass, registered by one line (`radscore.schemes.registry`).
+"""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import operator
 from abc import ABC, abstractmethod
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from radscore.documents import MAX_VOCAB
-from radscore.errors import ArgumentError, SchemeError, TokenError
+from radscore.errors import ArgumentError, SchemeError
+from radscore.schemes.draws import Draws
+from radscore.schemes.fields import MAX_CONTEXT_WIDTH, token_rows, whole
+from radscore.schemes.generation import Engine
 from radscore.schemes.key import Key, fingerprint_of
 
 if TYPE_CHECKING:
@@ -22,24 +24,24 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from typing import Self
 
+    import numpy as np
+    import numpy.typing as npt
+
     from radscore import _core
+    from radscore.schemes.generation import Rule, RuleName
     from radscore.stats.laws import NullLaw
 
-__all__ = ["CUDA_NOTE", "MAX_CONTEXT_WIDTH", "Draws", "Scheme"]
-
-#: Most tokens that a context can have.
-MAX_CONTEXT_WIDTH = 64
-
-CUDA_NOTE = (
-    "The permutations and uniforms are those of torch's CPU generator (MT19937). Text that was "
-    "watermarked with a generator on a GPU (Philox) has others for the same seed: it cannot be "
-    "read by this scheme, nor by any detector that runs on the CPU."
-)
+__all__ = ["Scheme"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Scheme(ABC):
     """A keyed scheme with its parameters: immutable, comparable, safe to print.
+
+    A subclass is a frozen dataclass with a `name`, a `description`, its parameters as fields, and
+    four methods: `_check` brings the fields to their canonical form, `_build` makes the compiled
+    scheme, `_decoy` draws another key, and `null_law` is the law of its scores. One whose scores
+    are computed in Python derives from `PythonScheme`, which needs less.
 
     Attributes
     ----------
@@ -68,18 +70,32 @@ class Scheme(ABC):
     notes: ClassVar[tuple[str, ...]] = ()
     #: Fields that are secret.
     secrets: ClassVar[tuple[str, ...]] = ("key",)
+    #: What a key file may hold, and what it means, one pair for each way to write it.
+    key_files: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("12345", "decimal"),
+        ("0x3039", "the same, hexadecimal"),
+    )
+    #: What other tools' configurations call the scheme, by tool (`radscore.schemes.configs`).
+    algorithms: ClassVar[Mapping[str, str]] = {}
+    #: Most tokens that a context can have.
+    max_context_width: ClassVar[int] = MAX_CONTEXT_WIDTH
 
-    vocab_size: int
+    # In a field's metadata, `example` is a value for TOML files, `default` words for a default of
+    # None.
+    vocab_size: int = field(metadata={"example": 32_000})
+    context_width: int = field(metadata={"example": 4})
 
     def __post_init__(self) -> None:
         self._set("vocab_size", whole("vocab_size", self.vocab_size, 2, MAX_VOCAB))
+        width = whole("context_width", self.context_width, 1, self.max_context_width)
+        self._set("context_width", width)
         self._check()
         # Built at once, so that a wrong parameter fails here and not hours later.
         _ = self.core
 
     @abstractmethod
     def _check(self) -> None:
-        """Bring every field to its canonical form, or raise `SchemeError`."""
+        """Brings the fields to their canonical form with `_set`, or raises `SchemeError`."""
 
     @abstractmethod
     def _build(self) -> _core.Scheme:
@@ -91,11 +107,16 @@ class Scheme(ABC):
 
     @property
     def dependence(self) -> str:
-        """Why scores of distinct units are no independent draws for every text, or "".
+        """Why scores of distinct units are not independent draws for every text, or "".
 
         Where there is a reason, text can be made without the key that scores too often under
         random keys, and p-values are approximate. The decoy-key test assumes none of it.
         """
+        return ""
+
+    @property
+    def low_mean(self) -> str:
+        """Why scores fall below the law on average, or ""; weights below 0 then mislead."""
         return ""
 
     @property
@@ -125,15 +146,42 @@ class Scheme(ABC):
     def null_law(self) -> NullLaw:
         """Law of the sum of n independent unit scores under H0."""
 
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """What each depth's g-value weighs in a score; they add up to 1. () without g-values."""
+        return ()
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The weights as whole numbers, up to one factor."""
+        return ()
+
+    @property
+    def sampling(self) -> RuleName | Rule | None:
+        """The rule that writes the mark, or the name of one of radscore's; None if there is none.
+
+        Unless a scheme says otherwise, green lists are a bias, scores that are real numbers are
+        Gumbel-max, and g-values are a tournament.
+        """
+        kinds: dict[str, RuleName] = {"green": "bias", "real": "gumbel", "depths": "tournament"}
+        return kinds[self.core.score_kind]
+
+    @property
+    def key_shares(self) -> tuple[float, ...]:
+        """How often generation uses each of the keys that `uniforms` tells apart."""
+        return (1.0,)
+
+    @property
+    def engine(self) -> Engine:
+        """What the engine that the scheme comes from does with contexts."""
+        reach = self.reaches_prompt
+        return Engine(reach_prompt=reach, fill=None if reach else self.padding)
+
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    def _primary(self) -> str:
-        """The secret field that an unnamed key stands for."""
-        return self.secrets[0]
-
     def _unused(self) -> frozenset[str]:
-        """Fields that do not matter under the others' values."""
+        """Fields that do not matter under the values of the others."""
         return frozenset()
 
     def _canonical(self) -> dict[str, Any]:
@@ -404,7 +452,7 @@ class Scheme(ABC):
         return tuple(getattr(self, name) for name in self.secrets)
 
     def _function(self, secret: tuple[Any, ...]) -> Hashable:
-        """Equal for secrets that are known to give one function of the windows."""
+        """Equal for secrets that are known to give the same function of the windows."""
         return secret
 
     def _apart(self, secret: tuple[Any, ...], taken: list[tuple[Any, ...]]) -> bool:
@@ -442,7 +490,7 @@ class Scheme(ABC):
         return tuple(f.name for f in fields(cls) if f.name not in cls.secrets)
 
     @classmethod
-    def _from_fields(cls, values: Mapping[str, Any], key: Any) -> Self:
+    def from_fields(cls, values: Mapping[str, Any], key: Any = None) -> Self:
         """From a configuration's fields and the key that was given beside it."""
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(values) - set(known))
@@ -453,7 +501,7 @@ class Scheme(ABC):
             )
         given = dict(values)
         if key is not None:
-            for name, value in Key(key).named(cls._key_field(values)).items():
+            for name, value in Key(key).named(cls.key_fields(values)[0]).items():
                 if name not in cls.secrets:
                     raise SchemeError(
                         f"the key names {name!r}; the secret fields of scheme {cls.name!r} are "
@@ -462,8 +510,8 @@ class Scheme(ABC):
                 if name in given:
                     raise SchemeError(f"{name} is given twice: beside the key, and in it")
                 given[name] = value
-        for name, field in known.items():
-            if name not in given and field.default is MISSING:
+        for name, one in known.items():
+            if name not in given and one.default is MISSING:
                 if name in cls.secrets:
                     raise SchemeError(
                         f"scheme {cls.name!r} needs its key ({name}), which was not given"
@@ -472,10 +520,13 @@ class Scheme(ABC):
         return cls(**given)
 
     @classmethod
-    def _key_field(cls, values: Mapping[str, Any]) -> str:
-        """The secret field that an unnamed key stands for, given the public ones."""
+    def key_fields(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """The secret fields that make up the key under these public ones.
+
+        An unnamed key is the first of them.
+        """
         del values
-        return cls.secrets[0]
+        return cls.secrets[:1]
 
 
 def _jsonable(value: Any) -> Any:
@@ -490,91 +541,8 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-class Draws:
-    """Numbers that depend on a label alone: SHA-256 in counter mode."""
-
-    def __init__(self, label: str) -> None:
-        self._label = f"radscore decoys/{label}"
-        self._count = 0
-
-    def data(self, n_bytes: int) -> bytes:
-        """At most 32 bytes."""
-        self._count += 1
-        text = f"{self._label}/{self._count}"
-        return hashlib.sha256(text.encode()).digest()[:n_bytes]
-
-    def between(self, low: int, high: int) -> int:
-        """An integer from `low` to `high`, both included; uniform to one part in 2^128."""
-        return low + int.from_bytes(self.data(32), "big") % (high - low + 1)
-
-
-def whole(name: str, value: object, low: int, high: int) -> int:
-    """A public integer parameter within its range."""
-    if isinstance(value, (bool, np.bool_)):
-        raise SchemeError(f"{name} must be an integer, not {value!r}")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise SchemeError(f"{name} must be an integer, not {value!r}") from None
-    if not low <= number <= high:
-        raise SchemeError(f"{name} must be from {low} to {high}, not {number}")
-    return number
-
-
-def real(name: str, value: object) -> float:
-    """A public number; its range is the core's to check."""
-    if isinstance(value, (bool, str, bytes)):
-        raise SchemeError(f"{name} must be a number, not {value!r}")
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise SchemeError(f"{name} must be a number, not {value!r}") from None
-    if math.isnan(number):
-        raise SchemeError(f"{name} must be a number, not nan")
-    return number
-
-
-def flag(name: str, value: object) -> bool:
-    """A public switch."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise SchemeError(f"{name} must be true or false, not {value!r}")
-    return bool(value)
-
-
-def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
-    """One of a few words."""
-    if value not in allowed:
-        raise SchemeError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-    return str(value)
-
-
 def _argument(name: str, value: object, low: int, high: int) -> int:
     try:
         return whole(name, value, low, high)
     except SchemeError as error:
         raise ArgumentError(str(error)) from None
-
-
-def token_rows(
-    name: str, value: object, width: int
-) -> npt.NDArray[np.uint32] | npt.NDArray[np.int64]:
-    """Rows of `width` token ids in one of the two forms that the core takes."""
-    if type(value).__module__.partition(".")[0] == "torch":
-        if value.device.type != "cpu":  # type: ignore[attr-defined]
-            raise TokenError(f"{name} must be on the CPU; move the tensor with .cpu() first")
-        value = value.detach().numpy()  # type: ignore[attr-defined]
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise TokenError(f"{name} must be a two-dimensional array of token ids: {error}") from None
-    if array.ndim == 1 and array.size == 0:
-        return np.empty((0, width), dtype=np.int64)
-    if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
-        raise TokenError(
-            f"{name} must be a two-dimensional array of integers, not {array.ndim}-D {array.dtype}"
-        )
-    if array.dtype == np.dtype(np.uint32):
-        return array
-    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
-        raise TokenError(f"{name} holds the token id {int(array.max())}, outside any vocabulary")
-    return array.astype(np.int64, copy=False)

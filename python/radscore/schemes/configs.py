@@ -1,4 +1,8 @@
-"""Schemes by name: the registry, TOML files, and other tools' configurations."""
+"""Schemes from configurations: dicts, TOML files, and those of other tools.
+
+A class says itself what other tools call it (`Scheme.algorithms`, by tool), and reads that tool's
+configuration in a class method ``from_<tool>(config, vocab_size)``.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import SchemeError
-from radscore.schemes.hashed import SBW, Keyed, TextSeal
 from radscore.schemes.key import Key, toml_flaw
-from radscore.schemes.permutation import KGW, GumbelMax
-from radscore.schemes.reading import json_fields
-from radscore.schemes.serving import SGLangGumbel, VLLMDualKeyGumbel, VLLMGumbel, vllm_fields
-from radscore.schemes.synthid import SYNTHID_TABLE, SynthID, SynthIDDeepMind
+from radscore.schemes.registry import SCHEMES
+from radscore.schemes.synthid import SYNTHID_TABLE
+from radscore.schemes.tools import SGLANG, VLLM, json_fields, unread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,30 +24,15 @@ if TYPE_CHECKING:
     from radscore.schemes.key import Secret
 
 __all__ = [
-    "SCHEMES",
     "from_dict",
     "from_sglang_config",
     "from_synthid_text_config",
+    "from_table",
     "from_toml",
     "from_vllm_config",
+    "read_table",
+    "secrets_of",
 ]
-
-#: Every scheme by its name in configuration files.
-SCHEMES: dict[str, type[Scheme]] = {
-    cls.name: cls
-    for cls in (
-        KGW,
-        GumbelMax,
-        SynthID,
-        SynthIDDeepMind,
-        TextSeal,
-        VLLMGumbel,
-        VLLMDualKeyGumbel,
-        SGLangGumbel,
-        SBW,
-        Keyed,
-    )
-}
 
 
 def from_dict(values: Mapping[str, Any], key: Key | Secret | None = None) -> Scheme:
@@ -75,7 +62,7 @@ def from_dict(values: Mapping[str, Any], key: Key | Secret | None = None) -> Sch
         raise SchemeError(f"the scheme has no name: scheme must be one of {', '.join(SCHEMES)}")
     if not isinstance(name, str) or name not in SCHEMES:
         raise SchemeError(f"scheme must be one of {', '.join(SCHEMES)}, not {name!r}{_near(name)}")
-    return SCHEMES[name]._from_fields(fields, key)  # noqa: SLF001
+    return SCHEMES[name].from_fields(fields, key)
 
 
 def _near(name: object) -> str:
@@ -145,7 +132,7 @@ def secrets_of(values: Mapping[str, Any], key: Key | Secret | None) -> tuple[str
     scheme = SCHEMES.get(str(values.get("scheme")))
     if scheme is None or key is None:
         return ()
-    return tuple(Key(key).named(scheme._key_field(values)))  # noqa: SLF001
+    return tuple(Key(key).named(scheme.key_fields(values)[0]))
 
 
 def from_vllm_config(config: Any, vocab_size: int) -> Scheme:
@@ -168,13 +155,8 @@ def from_vllm_config(config: Any, vocab_size: int) -> Scheme:
     >>> from_vllm_config('{"algorithm": "dual_key_gumbel", "key": 42}', 32000).name
     'vllm_dual_key_gumbel'
     """
-    algorithms: dict[str, type[VLLMGumbel | SBW]] = {
-        "gumbel": VLLMGumbel,
-        "dual_key_gumbel": VLLMDualKeyGumbel,
-        "sbw": SBW,
-    }
-    algorithm = vllm_fields(config, *algorithms).get("algorithm", "gumbel")
-    return algorithms[algorithm].from_vllm(config, vocab_size)
+    values = json_fields(config, VLLM)
+    return _read("vllm", values.get("algorithm", "gumbel"), values, vocab_size)
 
 
 def from_sglang_config(config: Any, vocab_size: int) -> Scheme:
@@ -197,10 +179,9 @@ def from_sglang_config(config: Any, vocab_size: int) -> Scheme:
     >>> from_sglang_config({"keys": [654, 400, 836, 123], "ngram_len": 5}, 32000).name
     'synthid_deepmind'
     """
-    values = json_fields(config, "SGLang's watermark config")
-    if "keys" in values:
-        return SynthIDDeepMind.from_sglang(values, vocab_size)
-    return SGLangGumbel.from_sglang(values, vocab_size)
+    values = json_fields(config, SGLANG)
+    algorithm = "synthid" if "keys" in values else "gumbel"
+    return _read("sglang", algorithm, values, vocab_size)
 
 
 def from_synthid_text_config(config: Mapping[str, Any], vocab_size: int) -> Scheme:
@@ -228,4 +209,18 @@ def from_synthid_text_config(config: Mapping[str, Any], vocab_size: int) -> Sche
     'synthid'
     """
     table = any(config.get(name) is not None for name in SYNTHID_TABLE)
-    return (SynthID if table else SynthIDDeepMind).from_synthid_text(config, vocab_size)
+    algorithm = "table" if table else "no table"
+    return _read("synthid_text", algorithm, config, vocab_size)
+
+
+def _read(tool: str, algorithm: object, config: Any, vocab_size: int) -> Scheme:
+    """The scheme that a tool calls so, by its own reader; radscore's schemes are asked first."""
+    known = []
+    for scheme in SCHEMES.values():
+        name = scheme.algorithms.get(tool)
+        if name is not None and name == algorithm:
+            reader = getattr(scheme, f"from_{tool}")
+            found: Scheme = reader(config, vocab_size)
+            return found
+        known += [] if name is None else [name]
+    raise unread(tool, algorithm, known)

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore import _core
 from radscore.errors import SchemeError
-from radscore.schemes.base import MAX_CONTEXT_WIDTH, Draws, Scheme, whole
+from radscore.schemes.base import Scheme
+from radscore.schemes.fields import MAX_CONTEXT_WIDTH, choice, whole
+from radscore.schemes.generation import Engine
 from radscore.schemes.key import secret_ints
-from radscore.schemes.reading import as_fields
+from radscore.schemes.tools import SGLANG, as_fields, json_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from radscore.schemes.draws import Draws
     from radscore.stats.laws import NullLaw
 
 __all__ = ["SYNTHID_TABLE", "SynthID", "SynthIDDeepMind"]
@@ -33,18 +38,19 @@ class Tournament(Scheme):
     """A scheme of g-values, one a key."""
 
     secrets: ClassVar[tuple[str, ...]] = ("keys",)
+    key_files: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("654, 400, 836, 123", "decimal, one a depth"),
+    )
 
     keys: tuple[int, ...]
     context_width: int = 4
     method: str = "mean"
 
     def _check(self) -> None:
-        if self.method not in _METHODS:
-            raise SchemeError(f"method must be one of {', '.join(_METHODS)}, not {self.method!r}")
+        self._set("method", choice("method", self.method, _METHODS))
         self._set("keys", secret_ints("keys", self.keys, _MOST_KEYS))
         if len(set(self.keys)) < len(self.keys):
             raise SchemeError("keys must differ: depths of one key have the same g-values")
-        self._set("context_width", whole("context_width", self.context_width, 1, MAX_CONTEXT_WIDTH))
 
     @property
     def depth(self) -> int:
@@ -72,6 +78,11 @@ class Tournament(Scheme):
         from radscore.stats import SynthIDLaw
 
         return SynthIDLaw(self.share, self.weights)
+
+    @property
+    def engine(self) -> Engine:
+        """A context among the latest 1,024 is left unmarked."""
+        return Engine(history=1024, reach_prompt=False, fill=self.padding)
 
     def _decoy(self, draws: Draws) -> dict[str, Any]:
         keys: list[int] = []
@@ -137,6 +148,8 @@ class SynthID(Tournament):
         ),
     )
 
+    algorithms: ClassVar[Mapping[str, str]] = {"synthid_text": "table"}
+
     sampling_table_size: int = 65536
     sampling_table_seed: int = 0
 
@@ -161,7 +174,8 @@ class SynthID(Tournament):
         )
 
     def _build(self) -> _core.Scheme:
-        return _core.Scheme.synthid(
+        return _core.Scheme(
+            self.name,
             keys=list(self.keys),
             vocab_size=self.vocab_size,
             ngram_len=self.context_width + 1,
@@ -278,6 +292,7 @@ class SynthIDDeepMind(Tournament):
             "synthid."
         ),
     )
+    algorithms: ClassVar[Mapping[str, str]] = {"sglang": "synthid", "synthid_text": "no table"}
 
     @property
     def dependence(self) -> str:
@@ -289,7 +304,8 @@ class SynthIDDeepMind(Tournament):
         )
 
     def _build(self) -> _core.Scheme:
-        return _core.Scheme.synthid_deepmind(
+        return _core.Scheme(
+            self.name,
             keys=list(self.keys),
             vocab_size=self.vocab_size,
             ngram_len=self.context_width + 1,
@@ -311,10 +327,8 @@ class SynthIDDeepMind(Tournament):
         >>> SynthIDDeepMind.from_sglang('{"keys": [654, 400], "ngram_len": 3}', 32000).window_width
         3
         """
-        from radscore.schemes.reading import json_fields
-
         values = as_fields(
-            json_fields(config, "SGLang's watermark config"),
+            json_fields(config, SGLANG),
             "SGLang's SynthID config",
             known=("keys", "ngram_len"),
             ignored=("num_candidates", "context_history_size", "default_enabled", "enforce_all"),

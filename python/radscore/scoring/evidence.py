@@ -14,7 +14,6 @@ from radscore.checks import Dedup, PromptRole, check_choice, check_rules, check_
 from radscore.errors import ArgumentError, TokenError
 from radscore.results import CurvePoint, ScoreResult
 from radscore.scoring.notes import (
-    GRID,
     PUBLIC_KEY,
     falls_below_mean,
     filter_notes,
@@ -24,7 +23,7 @@ from radscore.scoring.notes import (
     why_no_pvalue,
 )
 from radscore.scoring.residues import counted_test, weighed_test
-from radscore.stats import SumResult, SynthIDLaw, WeightedResult, sum_test, weighted_test
+from radscore.stats import SumResult, WeightedResult, sum_test, weighted_test
 
 if TYPE_CHECKING:
     from radscore.kgrams import KgramSet
@@ -151,7 +150,7 @@ def _test(
     if counted and residues is not None:
         return weighed_test(total, weights, residues, scheme), total, notes
     if falls_below_mean(weights, scheme):
-        notes = (*notes, GRID)
+        notes = (*notes, scheme.low_mean)
     shape = _list_shape(groups, scheme)
     test = weighted_test(total, weights, law, **shape, predictable=rules.predictable)
     return test, total, notes
@@ -193,17 +192,14 @@ def _statistic(tally: _core.Tally, scheme: Scheme) -> float:
 
 def depth_weights(scheme: Scheme) -> npt.NDArray[np.float64]:
     """The weight of each depth's g-value in the score of a unit."""
-    law = scheme.null_law
-    assert isinstance(law, SynthIDLaw)
-    return np.array(law.weights)
+    return np.array(scheme.weights)
 
 
 def _weighted_law(scheme: Scheme) -> NullLaw:
     """The law of one unit's score where units carry weights, which average the g-values."""
-    law = scheme.null_law
-    if isinstance(law, SynthIDLaw) and len(set(law.weights)) > 1:
+    if len(set(scheme.weights)) > 1:
         raise ArgumentError("windows with weights need method='mean': they average the g-values")
-    return law
+    return scheme.null_law
 
 
 def _list_shape(groups: npt.NDArray[np.uint64] | None, scheme: Scheme) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from radscore.schemes import TextSeal
-
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from radscore.schemes import Scheme
 
 __all__ = [
-    "GRID",
     "PUBLIC_KEY",
     "depends_on_key",
     "falls_below_mean",
@@ -37,10 +34,6 @@ PUBLIC_KEY = (
     "key was not drawn at random either: the p-value is this key's rank among all keys and not a "
     "frequency. Texts in one language share units, and with them the luck of the key, so a second "
     "corpus confirms nothing"
-)
-GRID = (
-    "scores lie on a grid with a mean of 0.99934, not 1, so with negative weights the p-value is "
-    "approximate"
 )
 _CONTEXT_PROMPTS = (
     "contexts reach into the prompts: valid if the prompts do not carry the tested watermark, or "
@@ -125,8 +118,7 @@ def why_no_pvalue(dedup: str, phi: KgramSet | None) -> str | None:
 
 def falls_below_mean(weights: npt.NDArray[np.float64], scheme: Scheme) -> bool:
     """Whether some weights are negative under a law whose true mean is lower than it says."""
-    gumbel = isinstance(scheme, TextSeal) and scheme.method == "gumbel"
-    return gumbel and bool((weights < 0).any())
+    return bool(scheme.low_mean) and bool((weights < 0).any())
 
 
 def nothing_scored(tally: _core.Tally, scheme: Scheme, start: int | None) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from radscore.schemes import SynthID
 from radscore.stats.residues import ResidueLaw
 from radscore.stats.sums import SumResult
 from radscore.stats.tails import LN10
@@ -35,8 +34,8 @@ def counted_test(tally: _core.Tally, scheme: Scheme) -> SumResult:
     ----------
     tally : Tally
         With at least one scored window.
-    scheme : SynthID
-        Its table's size is a power of two.
+    scheme : Scheme
+        One that counts residues: SynthID with a table whose size is a power of two.
     """
     counts = tally.residue_counts
     steps, table = _shape(scheme)
@@ -71,7 +70,7 @@ def weighed_test(
         Sum of the weights of each residue.
     residues : ndarray of uint64, shape (n,)
         All different.
-    scheme : SynthID
+    scheme : Scheme
         With equal weights of its depths.
     """
     from scipy.special import log_ndtr
@@ -113,7 +112,6 @@ def weighed_test(
 
 
 def _shape(scheme: Scheme) -> tuple[tuple[int, ...], npt.NDArray[np.bool_]]:
-    assert isinstance(scheme, SynthID)
     table = scheme.core.sampling_table
     assert table is not None
     return scheme.steps, table

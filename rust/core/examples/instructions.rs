@@ -3,19 +3,13 @@
 //! `keyed`, `vllm`, `kgw`, `documents`, `weights`. Prints a checksum of the answer, which a change of
 //! layout or of speed must leave as it is. Valgrind knows no AVX-512, so the kernel is at most AVX2.
 use radscore_core::dedup::rule::Rule as Dedup;
-use radscore_core::input::documents::{Documents, TokenSlice};
-use radscore_core::input::windows::{PromptRole, Source};
-use radscore_core::schemes::Scheme;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::seeding::{Rule, Seeding};
-use radscore_core::schemes::vllm::VllmGumbel;
+use radscore_core::schemes::{Keyed, Kgw, Scheme, Seeding, SeedingRule, VllmGumbel};
 use radscore_core::score::options::Options;
 use radscore_core::score::per_document::score_documents;
 use radscore_core::score::weighted::Combine;
 use radscore_core::scorer::Scorer;
 use radscore_core::simd::{self, Kernel};
-use radscore_core::{Error, Result};
+use radscore_core::{Documents, Error, PromptRole, Result, Source, TokenSlice};
 use std::sync::Arc;
 
 const VOCAB: u32 = 50_000;
@@ -81,7 +75,7 @@ fn main() -> Result<()> {
         "keyed" => detect(keyed()?, 1 << 21, false)?,
         "vllm" => detect(Arc::new(VllmGumbel::single(7, VOCAB, 2)?), 1 << 20, false)?,
         "kgw" => {
-            let hash = Rule::Hash {
+            let hash = SeedingRule::Hash {
                 seed: 0,
                 salt_key: 35_317,
             };

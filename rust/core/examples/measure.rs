@@ -1,18 +1,11 @@
-//! Nanoseconds a window of each scheme under each kernel, one thread: for work on the kernels.
+//! Nanoseconds per window of each scheme under each kernel, on one thread: for work on the kernels.
 //! The measurements against other tools are in `benches/`.
-use radscore_core::Result;
-use radscore_core::schemes::Scheme;
-use radscore_core::schemes::gumbel::GumbelMax;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::sbw::Sbw;
-use radscore_core::schemes::seeding::{Prf, Rule, Seeding};
-use radscore_core::schemes::sglang::SglangGumbel;
-use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
-use radscore_core::schemes::textseal::TextSeal;
-use radscore_core::schemes::vllm::VllmGumbel;
+use radscore_core::schemes::{
+    GreenListKernel as Method, GumbelMax, Keyed, Kgw, Prf, Sbw, Scheme, Seeding, SeedingRule,
+    SglangGumbel, SynthId, SynthIdDeepMind, TextSeal, VllmGumbel,
+};
 use radscore_core::simd::{self, Kernel};
-use radscore_core::threads::Pool;
+use radscore_core::{Pool, Result};
 use std::time::Instant;
 
 fn words(n: usize, vocab: u32) -> Vec<u32> {
@@ -51,7 +44,7 @@ fn measure(name: &str, scheme: &dyn Scheme, n: usize, pool: &Pool) -> Result<()>
 
 fn main() -> Result<()> {
     let pool = Pool::new(Some(1))?;
-    let hash = Rule::Hash {
+    let hash = SeedingRule::Hash {
         seed: 0,
         salt_key: 35_317,
     };
@@ -75,7 +68,7 @@ fn main() -> Result<()> {
         Box::new(Kgw::new(1000, 0.25, one, false)?),
     ));
     if only == "crossover" {
-        return crossover();
+        return crossover(&pool);
     }
     let n = 1 << 16;
     all.push((
@@ -177,29 +170,31 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds a target for so many targets a seed, by each algorithm.
-fn crossover() -> Result<()> {
-    use radscore_core::schemes::grouping::Batch;
-    use radscore_core::schemes::permutation::{Kernel as Method, Permutation, Scratch};
-    for (vocab, green) in [(32_000, 8_000), (128_000, 64_000)] {
+/// Nanoseconds per target for so many targets per seed, by each algorithm of the green lists.
+fn crossover(pool: &Pool) -> Result<()> {
+    let hash = SeedingRule::Hash {
+        seed: 0,
+        salt_key: 35_317,
+    };
+    let methods = [Method::Tracking, Method::Lanes, Method::Bitmap];
+    for (vocab, gamma) in [(32_000, 0.25), (128_000, 0.5)] {
         for count in [1, 2, 4, 8, 16, 32, 64, 128, 256] {
-            let mut batch = Batch::default();
-            let mut targets = words(count, vocab);
-            targets.sort_unstable();
-            for seed in 0..if count > 32 { 16 } else { 64 } {
-                targets.iter().for_each(|&target| batch.push(seed, target));
+            let mut windows = Vec::new();
+            let targets = words(count, vocab);
+            for context in 0..if count > 32 { 16 } else { 64 } {
+                windows.extend(targets.iter().flat_map(|&target| [context, target]));
             }
-            let mut out = vec![false; batch.targets().len()];
+            let mut out = vec![0; windows.len() / 2];
             let mut line = format!("{vocab} {count:4}");
             for kernel in Kernel::available() {
                 simd::set(kernel)?;
-                for method in [Method::Tracking, Method::Lanes, Method::Bitmap] {
-                    let lists = Permutation::new(vocab, green, false).with_kernel(method);
-                    let mut scratch = Scratch::default();
+                for method in methods {
+                    let seeding = Seeding::new(hash, 1, false)?;
+                    let scheme = Kgw::new(vocab, gamma, seeding, false)?.with_kernel(method);
                     let mut time = f64::MAX;
                     for _ in 0..7 {
                         let start = Instant::now();
-                        lists.green_batch(&batch, &mut scratch, &mut out);
+                        pool.install(|| scheme.scores(&windows, &mut out));
                         time = time.min(start.elapsed().as_secs_f64());
                     }
                     line += &format!("  {:7.0}", time * 1e9 / out.len() as f64);

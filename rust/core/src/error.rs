@@ -3,10 +3,10 @@
 /// Everything that can go wrong in the core.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// An argument of a call is outside what is allowed; the text names argument, value and range.
+    /// An argument is out of range; the text names the argument, its value and what is allowed.
     #[error("{0}")]
     Argument(String),
-    /// A scheme's parameter is outside what is allowed.
+    /// A scheme's parameter is out of range.
     #[error("{0}")]
     Scheme(String),
     /// Token ids are outside the vocabulary, or offsets are malformed.
@@ -15,11 +15,11 @@ pub enum Error {
     /// A saved state or k-gram file is damaged or belongs to something else.
     #[error("{0}")]
     State(String),
-    /// A file of windows cannot be written or read, or is damaged; the text names what to redo.
+    /// A shard file cannot be written or read; the text says what to redo.
     #[error("{0}")]
     Storage(String),
-    /// A file of windows does not hold what was written to it: which file, and what is wrong.
-    #[error("{} is damaged: {what}; remove it, and run the same again", path.display())]
+    /// A shard file does not hold what was written to it.
+    #[error("{} is damaged: {what}; remove it and rerun the command", path.display())]
     Damaged {
         /// The file.
         path: std::path::PathBuf,

@@ -2,21 +2,31 @@
 //! scores each unit once, a tally adds. No Python anywhere.
 //!
 //! Each module uses only those above it in this list (`tests/layers.rs` checks it):
-//! `error`, `threads`, `recycler`, `io`, `key`, `simd`, `prng`, `schemes`, `input`, `dedup`, `score`,
-//! `spill`, `scorer`.
+//! `error`, `interrupt`, `threads`, `recycler`, `io`, `key`, `simd`, `prng`, `schemes`, `input`,
+//! `dedup`, `score`, `spill`, `scorer`.
 
 pub mod dedup;
-pub mod error;
-pub mod input;
-pub mod io;
-pub mod key;
-pub mod prng;
-pub mod recycler;
+mod error;
+mod input;
+mod interrupt;
+mod io;
+mod key;
+mod prng;
+mod recycler;
 pub mod schemes;
 pub mod score;
 pub mod scorer;
 pub mod simd;
 pub mod spill;
-pub mod threads;
+mod threads;
 
 pub use error::{Error, Result};
+pub use input::documents::{Documents, TokenSlice};
+pub use input::kgrams::{KgramCounts, KgramSet};
+pub use input::source::{PromptRole, Source};
+pub use interrupt::Check;
+pub use io::files::{read_file, write_file};
+pub use io::records::{Reader, put_u64};
+pub use key::PADDING;
+pub use recycler::BlockRecycler;
+pub use threads::Pool;

@@ -1,41 +1,44 @@
-//! Large blocks of memory: on huge pages where the system has them, and given back for reuse, since
-//! the first touch of fresh pages costs as much as the work that is done on them.
+//! Large blocks of memory: on huge pages where the system has them, and kept for reuse, since the
+//! first touch of fresh pages costs as much as the work done on them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Bytes from which huge pages pay.
+/// Bytes from which huge pages pay off.
 const LARGE: usize = 1 << 22;
 
-/// Bytes of blocks of one kind that wait for the process's next scorer, at most.
-const WAITING: usize = 1 << 30;
+/// Most bytes of idle blocks of one type that a process keeps for its next scorer.
+const MOST_IDLE: usize = 1 << 30;
 
-/// Items whose blocks outlive the scorer that made them.
-pub trait Lasting: Sized + 'static {
-    /// The blocks of the process that wait.
-    fn waiting() -> &'static Mutex<Vec<Vec<Self>>>;
+/// A type of item whose blocks outlive the recycler that allocated them.
+pub trait Recycled: Sized + 'static {
+    /// The idle blocks of the process.
+    fn idle() -> &'static Mutex<Vec<Vec<Self>>>;
 }
 
-/// Blocks that wait to be used again.
+/// Blocks to be used again.
+///
+/// Every block it holds is empty. Dropping it hands its large blocks to the process, up to 1 GiB
+/// for each type; the system may take their pages back when memory is short.
 #[derive(Debug)]
-pub struct Arena<T: Lasting> {
+pub struct BlockRecycler<T: Recycled> {
     spare: Vec<Vec<T>>,
 }
 
-impl<T: Lasting> Default for Arena<T> {
+impl<T: Recycled> Default for BlockRecycler<T> {
     fn default() -> Self {
         Self { spare: Vec::new() }
     }
 }
 
-impl<T: Lasting> Drop for Arena<T> {
+impl<T: Recycled> Drop for BlockRecycler<T> {
     fn drop(&mut self) {
-        let mut waiting = lock::<T>();
-        let mut bytes: usize = waiting.iter().map(size).sum();
+        let mut idle = lock::<T>();
+        let mut bytes: usize = idle.iter().map(size).sum();
         for mut block in self.spare.drain(..) {
             bytes += size(&block);
-            if bytes <= WAITING && size(&block) >= LARGE {
+            if bytes <= MOST_IDLE && size(&block) >= LARGE {
                 advise(&mut block, Advice::Reclaim);
-                waiting.push(block);
+                idle.push(block);
             } else {
                 bytes -= size(&block);
             }
@@ -43,14 +46,14 @@ impl<T: Lasting> Drop for Arena<T> {
     }
 }
 
-impl<T: Lasting> Arena<T> {
-    /// An empty vector with room for `length` items.
+impl<T: Recycled> BlockRecycler<T> {
+    /// An empty vector with room for `length` items: a spare block, an idle one, or a new one.
     pub fn take(&mut self, length: usize) -> Vec<T> {
         find(&mut self.spare, length)
             .or_else(|| find(&mut lock::<T>(), length))
             .unwrap_or_else(|| {
-                // A block that does not fit makes room for one that does, with some to spare, so
-                // that blocks of slowly changing lengths do not pile up.
+                // A block that does not fit is replaced by one that does, with some room to spare,
+                // so that blocks of slowly changing lengths do not pile up.
                 let room = self.spare.pop().map_or(0, |_| length / 8);
                 reserve(length + room)
             })
@@ -62,44 +65,45 @@ impl<T: Lasting> Arena<T> {
         self.spare.push(block);
     }
 
-    /// Returns the waiting blocks to the system.
+    /// Frees its spare blocks.
     pub fn clear(&mut self) {
         self.spare.clear();
     }
 }
 
-/// Returns the blocks that wait for a scorer of this kind to the system.
-pub fn release<T: Lasting>() {
+/// Frees the idle blocks of the process.
+pub fn release<T: Recycled>() {
     lock::<T>().clear();
 }
 
-fn lock<T: Lasting>() -> MutexGuard<'static, Vec<Vec<T>>> {
-    T::waiting().lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T: Recycled>() -> MutexGuard<'static, Vec<Vec<T>>> {
+    T::idle().lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn size<T>(block: &Vec<T>) -> usize {
     block.capacity() * size_of::<T>()
 }
 
+/// Removes the first block that has the room and is at most twice as large.
 fn find<T>(blocks: &mut Vec<Vec<T>>, length: usize) -> Option<Vec<T>> {
     let fits = |block: &Vec<T>| block.capacity() >= length && block.capacity() / 2 <= length;
     let at = blocks.iter().position(fits)?;
     Some(blocks.swap_remove(at))
 }
 
-/// An empty vector with room for `length` items, on huge pages where it is large.
+/// An empty vector with room for `length` items, on huge pages if it is large.
 pub fn reserve<T>(length: usize) -> Vec<T> {
     let mut block = Vec::with_capacity(length);
     advise(&mut block, Advice::Huge);
     block
 }
 
-/// What the system is told of a block.
+/// What to tell the system about a block.
 #[derive(Clone, Copy)]
 enum Advice {
-    /// It should lie on huge pages.
+    /// Put it on huge pages.
     Huge,
-    /// Its pages may be taken away where memory is short, until it is written to again.
+    /// Its pages may be taken away when memory is short, until they are written to again.
     Reclaim,
 }
 

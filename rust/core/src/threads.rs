@@ -4,10 +4,12 @@ use crate::error::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most threads that can be asked for.
+/// Most threads of a pool.
 const MOST: usize = 4096;
 
-/// A pool of worker threads, started when it is first used in a process.
+/// A pool of worker threads, started when a process first uses it.
+///
+/// The threads of a parent process are never waited for: they did not survive the fork.
 pub struct Pool {
     /// `None`: all cores.
     threads: Option<usize>,
@@ -20,7 +22,7 @@ static SHARED: Pool = Pool {
 };
 
 impl Pool {
-    /// A pool of `threads` workers; `None` for as many as there are cores.
+    /// A pool of `threads` workers; `None` for one per core.
     pub fn new(threads: Option<usize>) -> Result<Self> {
         match threads {
             Some(threads) if !(1..=MOST).contains(&threads) => Err(Error::Argument(format!(
@@ -33,18 +35,18 @@ impl Pool {
         }
     }
 
-    /// The pool of everything that was not told how many threads to use.
+    /// The pool for whatever was not told how many threads to use.
     pub fn shared() -> &'static Self {
         &SHARED
     }
 
-    /// About how many workers there are; nothing but the size of work may depend on it.
+    /// About how many workers there are. How work is cut may depend on it, but no result.
     pub fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         self.threads.unwrap_or_else(cores)
     }
 
-    /// Runs `work`, whose parallel parts the pool's threads share.
+    /// Runs `work` on the pool's threads; on those of another pool if it is called from there.
     pub fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         let pool = if self.threads.is_none() {
             &SHARED
@@ -57,7 +59,7 @@ impl Pool {
         }
     }
 
-    /// The threads of this process. The parent's are gone after a fork, and must not be waited for.
+    /// The threads of this process; `None` if none could be started.
     fn workers(&self) -> Option<Arc<ThreadPool>> {
         let process = std::process::id();
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn has_the_threads_that_were_asked_for() -> Result<()> {
+    fn has_the_threads_asked_for() -> Result<()> {
         assert_eq!(Pool::new(Some(3))?.install(rayon::current_num_threads), 3);
         let all = Pool::new(None)?.install(rayon::current_num_threads);
         assert_eq!(all, Pool::shared().install(rayon::current_num_threads));

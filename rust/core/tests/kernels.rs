@@ -1,20 +1,12 @@
 //! Every kernel that this machine has against the scalar one: all schemes, all that they answer,
 //! window counts that leave remainders, narrow and wide contexts, small and large vocabularies.
 
-use radscore_core::key::PADDING;
-use radscore_core::schemes::Scheme;
-use radscore_core::schemes::gumbel::GumbelMax;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::permutation::Kernel as Method;
-use radscore_core::schemes::sbw::Sbw;
-use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
-use radscore_core::schemes::sglang::SglangGumbel;
-use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
-use radscore_core::schemes::textseal::TextSeal;
-use radscore_core::schemes::vllm::VllmGumbel;
+use radscore_core::schemes::{
+    GreenListKernel as Method, GumbelMax, Keyed, Kgw, LM_TABLE_SEED, Prf, Sbw, Scheme, Seeding,
+    SeedingRule, SglangGumbel, SynthId, SynthIdDeepMind, TextSeal, VllmGumbel,
+};
 use radscore_core::simd::{self, Kernel};
-use radscore_core::{Error, Result};
+use radscore_core::{Error, PADDING, Result};
 use std::sync::{Mutex, PoisonError};
 
 /// The kernel in force is the process's: one test at a time.
@@ -247,11 +239,11 @@ fn hashes_of_windows() -> Result<()> {
 fn torchs_generators() -> Result<()> {
     locked(|| {
         let mut random = Random(2);
-        let hash = |seed| Rule::Hash {
+        let hash = |seed| SeedingRule::Hash {
             seed,
             salt_key: 35_317,
         };
-        let prf = |prf| Rule::Prf {
+        let prf = |prf| SeedingRule::Prf {
             prf,
             hash_key: 15_485_863,
             table_seed: LM_TABLE_SEED.into(),
@@ -295,7 +287,7 @@ fn green_lists() -> Result<()> {
             (1 << 20, 0.01, 30, 30),
             (1 << 20, 0.5, 6, 3),
         ] {
-            let rule = Rule::Hash {
+            let rule = SeedingRule::Hash {
                 seed: 9,
                 salt_key: 35_317,
             };

@@ -4,18 +4,12 @@ mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
 use radscore_core::dedup::rule::Rule as Dedup;
-use radscore_core::input::documents::{Documents, TokenSlice};
-use radscore_core::input::windows::Source;
-use radscore_core::recycler::Arena;
-use radscore_core::schemes::Scheme;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::sglang::SglangGumbel;
+use radscore_core::schemes::{Keyed, Kgw, Scheme, SglangGumbel};
 use radscore_core::score::tally::Tally;
 use radscore_core::scorer::Scorer;
 use radscore_core::scorer::outofcore::Limits;
 use radscore_core::spill::shard_file::UnitFile;
-use radscore_core::{Error, Result};
+use radscore_core::{BlockRecycler, Documents, Error, Result, Source, TokenSlice};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -264,7 +258,7 @@ fn files_opened_for_some_partitions() -> Result<()> {
     assert_eq!(some.finished, whole.finished);
     assert_eq!(some.counts(0)?, whole.counts(0)?);
     assert_eq!(4 * some.table_bytes(), whole.table_bytes());
-    let mut arena = Arena::default();
+    let mut arena = BlockRecycler::default();
     for parts in [5..9, 6..8, 8..9, 7..7] {
         let [own, all] = [&some, &whole].map(|file| file.read::<u64>(0, parts.clone(), &mut arena));
         let (own, all) = (own?, all?);

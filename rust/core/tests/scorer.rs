@@ -4,19 +4,13 @@ mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
 use radscore_core::dedup::rule::Rule as Dedup;
-use radscore_core::input::documents::{Documents, TokenSlice};
-use radscore_core::input::kgrams::KgramSet;
-use radscore_core::input::windows::Source;
-use radscore_core::schemes::gumbel::GumbelMax;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::{Scheme, ScoreKind};
+use radscore_core::schemes::{GumbelMax, Keyed, Kgw, Scheme, ScoreKind, UnitKind};
 use radscore_core::score::options::Options;
 use radscore_core::score::per_document::{positions, score_documents};
 use radscore_core::score::tally::Tally;
 use radscore_core::score::weighted::Combine;
 use radscore_core::scorer::Scorer;
-use radscore_core::{Error, Result};
+use radscore_core::{Documents, Error, KgramSet, Result, Source, TokenSlice};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -45,7 +39,7 @@ fn windows(values: &[u16], offsets: &[i64], width: usize) -> Vec<Vec<u32>> {
 }
 
 fn unit(scheme: &dyn Scheme, window: &[u32]) -> Vec<u32> {
-    if scheme.unit_is_window() {
+    if scheme.unit_kind() == UnitKind::Window {
         return window.to_vec();
     }
     let mut units = [0];
@@ -61,7 +55,7 @@ fn score(scheme: &dyn Scheme, window: &[u32]) -> u64 {
 
 /// Additive seeds are a product of the key and the sum of the context.
 fn keyless(scheme: &dyn Scheme, rule: Dedup, window: &[u32]) -> bool {
-    rule == Dedup::Unit && !scheme.unit_is_window() && window[..2] == [0, 0]
+    rule == Dedup::Unit && scheme.unit_kind() != UnitKind::Window && window[..2] == [0, 0]
 }
 
 /// Scored, green and removed by the definition.

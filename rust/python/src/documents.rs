@@ -7,10 +7,9 @@ use numpy::{
     PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use radscore_core::input::documents::{Documents, TokenSlice};
-use radscore_core::input::windows::Source;
+use radscore_core::{Documents, Source, TokenSlice};
 
-/// Refuses an array that does not lie at addresses which are multiples of its items' size.
+/// Refuses an array whose items are not aligned.
 pub fn check_aligned<T: Element, D: Dimension>(
     array: &PyReadonlyArray<'_, T, D>,
     what: &str,
@@ -19,7 +18,7 @@ pub fn check_aligned<T: Element, D: Dimension>(
         return Ok(());
     }
     Err(format!(
-        "{what} must be aligned in memory (a copy of the array is)"
+        "{what} must be aligned in memory; a copy of the array will be"
     ))
 }
 
@@ -87,7 +86,7 @@ impl<'py> Ragged<'py> {
         })
     }
 
-    /// The documents, with all ids checked against the vocabulary.
+    /// The documents, with every id checked against the vocabulary; the interpreter is free meanwhile.
     pub fn documents(&self, vocab_size: u32) -> PyResult<Documents<'_>> {
         let offsets = flat(&self.offsets, "offsets").map_err(token_error)?;
         let values = self.values.slice()?;
@@ -107,7 +106,7 @@ pub struct RaggedSource<'py> {
 pub type Arrays<'py> = (Bound<'py, PyAny>, Bound<'py, PyAny>);
 
 impl<'py> RaggedSource<'py> {
-    /// Borrows documents and, where there are any, prompts.
+    /// Borrows documents and, if there are any, prompts.
     pub fn new(documents: &Arrays<'py>, prompts: Option<&Arrays<'py>>) -> PyResult<Self> {
         let prompts = match prompts {
             Some((values, offsets)) => Some(Ragged::new(values, offsets)?),
@@ -135,7 +134,7 @@ impl<'py> RaggedSource<'py> {
     }
 }
 
-/// Rows of token ids: a contiguous 2-D uint32 array, flat, with its number of columns.
+/// Rows of token ids, flat, and the number of columns, from a contiguous 2-D array of uint32.
 pub fn rows<'a>(array: &'a PyReadonlyArray2<'_, u32>, what: &str) -> PyResult<(&'a [u32], usize)> {
     let items = flat(array, what).map_err(token_error)?;
     Ok((items, array.shape()[1]))

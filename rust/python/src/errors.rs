@@ -1,15 +1,16 @@
-//! The one map from errors of the core to Python's exceptions, and the one way to run detached.
+//! The map from errors of the core to Python's exceptions, and the way to run without the interpreter.
 
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::False;
 use pyo3::{PyClass, PyRef, PyRefMut};
-use radscore_core::{Error, Result};
+use radscore_core::{Check, Error, Result};
 
 mod classes {
     #![allow(missing_docs)]
     pyo3::import_exception!(radscore.errors, ArgumentError);
     pyo3::import_exception!(radscore.errors, DamagedWindowsError);
+    pyo3::import_exception!(radscore.errors, RadscoreError);
     pyo3::import_exception!(radscore.errors, SchemeError);
     pyo3::import_exception!(radscore.errors, StateError);
     pyo3::import_exception!(radscore.errors, StorageError);
@@ -39,8 +40,18 @@ pub fn argument_error(text: impl Into<String>) -> PyErr {
     classes::ArgumentError::new_err(text.into())
 }
 
-/// An empty vector with room for `factors` (their product) values; a `MemoryError` that says what is
-/// too large where there is none.
+/// A `SchemeError`.
+pub fn scheme_error(text: impl Into<String>) -> PyErr {
+    classes::SchemeError::new_err(text.into())
+}
+
+/// Whether radscore raised an exception on purpose.
+pub fn is_ours(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<classes::RadscoreError>(py)
+}
+
+/// An empty vector with room for as many values as the product of `factors`; a `MemoryError` that says
+/// what is too large if there is no room.
 pub fn reserve<T>(what: &str, factors: &[(usize, &str)]) -> PyResult<Vec<T>> {
     let mut out = Vec::new();
     let length = factors
@@ -62,7 +73,7 @@ pub fn reserve<T>(what: &str, factors: &[(usize, &str)]) -> PyResult<Vec<T>> {
     }
 }
 
-/// Mutable access to an object; an `ArgumentError` while another call on it has not ended.
+/// Mutable access to an object; an `ArgumentError` while another call uses it.
 pub fn borrow_mut<'py, T>(object: &Bound<'py, T>, what: &str) -> PyResult<PyRefMut<'py, T>>
 where
     T: PyClass<Frozen = False>,
@@ -77,29 +88,45 @@ pub fn borrow<'py, T: PyClass>(object: &Bound<'py, T>, what: &str) -> PyResult<P
 
 fn busy(what: &str) -> PyErr {
     argument_error(format!(
-        "the {what} is busy: another call on it (of a thread, or that a signal interrupted) has \
-         not ended"
+        "the {what} is busy: another call on it, from a thread or interrupted by a signal, has not \
+         ended"
     ))
 }
 
-/// Runs `work` without holding the interpreter. The function that `work` gets lets Python's signal
-/// handlers run, and fails once one of them raised; that exception is what is raised here then.
+/// Runs `work` without holding the interpreter. Its interrupt check lets Python's signal handlers run,
+/// and fails once one of them has raised; then that exception is raised here.
 pub fn detached<R: Send>(
     py: Python<'_>,
+    work: impl FnOnce(&mut Check<'_>) -> Result<R> + Send,
+) -> PyResult<R> {
+    detached_unless(py, |_| Ok(()), work)
+}
+
+/// [`detached`], where `failed` may raise too: before `work`, whenever it lets signal handlers run,
+/// and after it.
+pub fn detached_unless<R: Send>(
+    py: Python<'_>,
+    failed: impl Fn(Python<'_>) -> PyResult<()> + Sync,
     work: impl FnOnce(&mut dyn FnMut() -> Result<()>) -> Result<R> + Send,
 ) -> PyResult<R> {
+    failed(py)?;
     let mut raised = None;
     let done = py.detach(|| {
-        work(&mut || match Python::attach(|py| py.check_signals()) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                raised = Some(error);
-                Err(Error::Interrupted)
-            }
-        })
+        work(
+            &mut || match Python::attach(|py| py.check_signals().and_then(|()| failed(py))) {
+                Ok(()) => Ok(()),
+                Err(error) => {
+                    raised = Some(error);
+                    Err(Error::Interrupted)
+                }
+            },
+        )
     });
-    done.map_err(|error| match (error, raised) {
-        (Error::Interrupted, Some(raised)) => raised,
-        (error, _) => to_py(error),
-    })
+    match (done, raised) {
+        (Err(Error::Interrupted), Some(raised)) => Err(raised),
+        (done, _) => {
+            failed(py)?;
+            done.map_err(to_py)
+        }
+    }
 }

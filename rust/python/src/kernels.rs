@@ -26,7 +26,7 @@ pub fn available_kernels() -> Vec<&'static str> {
         .collect()
 }
 
-/// Obeys the environment, or says why not.
+/// Puts in force the kernel that the environment asks for, or says why not.
 pub fn init() -> PyResult<()> {
     let set = Kernel::from_environment().and_then(simd::set);
     set.map_err(to_py)

@@ -4,8 +4,8 @@ use crate::documents::{Ragged, flat, rows};
 use crate::errors::{argument_error, borrow, borrow_mut, detached, to_py};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
-use radscore_core::input::kgrams;
-use radscore_core::threads::Pool;
+use radscore_core as core;
+use radscore_core::Pool;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ type RowsAndCounts<'py> = (Bound<'py, PyArray2<u32>>, Bound<'py, PyArray1<u64>>)
 /// A set of k-grams over a vocabulary.
 #[pyclass(frozen, module = "radscore._core")]
 pub struct KgramSet {
-    pub inner: Arc<kgrams::KgramSet>,
+    pub inner: Arc<core::KgramSet>,
 }
 
-fn set(inner: kgrams::KgramSet) -> KgramSet {
+fn set(inner: core::KgramSet) -> KgramSet {
     KgramSet {
         inner: Arc::new(inner),
     }
@@ -44,14 +44,14 @@ impl KgramSet {
     ) -> PyResult<Self> {
         let (flat, width) = rows(&kgrams, "k-grams")?;
         detached(py, |_| {
-            kgrams::KgramSet::from_rows(flat, width, vocab_size)?.with_origin(origin)
+            core::KgramSet::from_rows(flat, width, vocab_size)?.with_origin(origin)
         })
         .map(set)
     }
 
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        detached(py, |_| kgrams::KgramSet::load(&path)).map(set)
+        detached(py, |_| core::KgramSet::load(&path)).map(set)
     }
 
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
@@ -68,7 +68,7 @@ impl KgramSet {
         self.inner.vocab_size()
     }
 
-    /// What is said of the set's making.
+    /// How the set was made.
     #[getter]
     fn origin(&self) -> &str {
         self.inner.origin()
@@ -112,7 +112,7 @@ const WHAT: &str = "k-gram count";
 /// How often each k-gram occurs.
 #[pyclass(module = "radscore._core")]
 pub struct KgramCounts {
-    inner: kgrams::KgramCounts,
+    inner: core::KgramCounts,
 }
 
 #[pymethods]
@@ -120,13 +120,13 @@ impl KgramCounts {
     #[new]
     fn new(width: usize, vocab_size: u32) -> PyResult<Self> {
         Ok(Self {
-            inner: kgrams::KgramCounts::new(width, vocab_size).map_err(to_py)?,
+            inner: core::KgramCounts::new(width, vocab_size).map_err(to_py)?,
         })
     }
 
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let inner = detached(py, |_| kgrams::KgramCounts::load(&path))?;
+        let inner = detached(py, |_| core::KgramCounts::load(&path))?;
         Ok(Self { inner })
     }
 

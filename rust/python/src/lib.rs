@@ -1,4 +1,4 @@
-//! The Python module `radscore._core`: conversion between Python and radscore-core, no arithmetic.
+//! The Python module `radscore._core`: conversion between Python and the Rust crates, no arithmetic.
 #![allow(missing_docs)] // The public interface is Python's; `_core.pyi` documents it.
 
 use pyo3::prelude::*;

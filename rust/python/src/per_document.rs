@@ -3,7 +3,7 @@
 use crate::documents::{Arrays, RaggedSource};
 use crate::errors::{borrow_mut, detached, to_py};
 use crate::kgrams::KgramSet;
-use crate::schemes::Scheme;
+use crate::schemes::{Scheme, Watch};
 use crate::scorer::options;
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -12,7 +12,6 @@ use radscore_core::dedup::sharing;
 use radscore_core::schemes::ScoreKind;
 use radscore_core::score::per_document;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 /// What errors call a [`Sharing`].
 const WHAT: &str = "table of shared units";
@@ -75,7 +74,8 @@ pub fn score_documents<'py>(
     sharing: Option<Bound<'py, Sharing>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = options(dedup, "one", start, prompt_role, filter.as_deref(), threads)?;
-    let scheme = Arc::clone(&scheme.inner);
+    let watch = Watch::default();
+    let scheme = scheme.watched(py, &watch);
     let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
     let source = borrowed.source(scheme.vocab_size())?;
     let mut table = match &sharing {
@@ -83,11 +83,16 @@ pub fn score_documents<'py>(
         None => None,
     };
     let table = table.as_mut().map(|table| &mut table.inner);
-    let tallies = detached(py, |check| {
+    let tallies = watch.detached(py, |check| {
         let scheme = &scheme;
         match table {
             Some(table) => {
-                per_document::score_sharing(scheme, &options, &source, max_contexts, table, check)
+                let (most, source) = (max_contexts, &source);
+                let found =
+                    per_document::score_sharing(scheme, &options, source, most, table, check)?;
+                // What a scheme that failed last has said of units must not stay.
+                check().inspect_err(|_| table.undo())?;
+                Ok(found)
             }
             None => per_document::score_documents(scheme, &options, &source, max_contexts, check),
         }
@@ -137,10 +142,11 @@ pub fn score_positions<'py>(
     max_contexts: Option<usize>,
 ) -> PyResult<StatusAndScores<'py>> {
     let options = options(dedup, "one", start, prompt_role, filter.as_deref(), threads)?;
-    let scheme = Arc::clone(&scheme.inner);
+    let watch = Watch::default();
+    let scheme = scheme.watched(py, &watch);
     let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
     let source = borrowed.source(scheme.vocab_size())?;
-    let all = detached(py, |check| {
+    let all = watch.detached(py, |check| {
         per_document::positions(&scheme, &options, &source, max_contexts, check)
     })?;
     Ok((

@@ -1,86 +1,92 @@
 //! `_core.Scheme`: a keyed scheme, immutable, shared with scorers.
 
+mod foreign;
+
 use crate::documents::check_aligned;
-use crate::errors::{argument_error, detached, reserve, to_py, token_error};
+use crate::errors::{argument_error, detached, reserve, scheme_error, to_py, token_error};
+pub use foreign::Watch;
+use foreign::{Foreign, Shape};
 use numpy::{
     IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use radscore_core::key::PADDING;
-use radscore_core::schemes::gumbel::GumbelMax;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::permutation::Kernel;
-use radscore_core::schemes::sbw::Sbw;
-use radscore_core::schemes::seeding::{Prf, Rule, Seeding, TableRule};
-use radscore_core::schemes::sglang::SglangGumbel;
-use radscore_core::schemes::synthid::{SynthId, SynthIdDeepMind};
-use radscore_core::schemes::textseal::TextSeal;
-use radscore_core::schemes::vllm::VllmGumbel;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use radscore_core::schemes::registry::{self, Params, Value};
 use radscore_core::schemes::{
-    Scheme as CoreScheme, ScoreKind, SeedKind, patient_scores, slice_len,
+    Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores, windows_per_check,
 };
-use radscore_core::threads::Pool;
-use radscore_core::{Error, Result};
+use radscore_core::{Error, PADDING, Pool, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A keyed scheme.
+/// A keyed scheme: one of the core's, or one that Python code computes.
 #[pyclass(frozen, module = "radscore._core")]
 pub struct Scheme {
-    /// The scheme itself.
-    pub inner: Arc<dyn CoreScheme>,
+    inner: Inner,
 }
 
-fn wrap(scheme: Result<impl CoreScheme + 'static>) -> PyResult<Scheme> {
-    let inner = Arc::new(scheme.map_err(to_py)?);
-    Ok(Scheme { inner })
+enum Inner {
+    Core(Arc<dyn CoreScheme>),
+    Foreign(Arc<Foreign>),
 }
 
-/// The names of seedings: the radioactivity authors' `hash`, `table_additive`, `table_skip` and
-/// `table_min`; transformers' `last_token`; lm-watermarking's functions.
-fn seeding(
-    name: &str,
-    context_width: usize,
-    self_salt: bool,
-    seed: u64,
-    key: u64,
-    table_seed: u64,
-) -> Result<Seeding> {
-    let table = |rule| Rule::Table {
-        rule,
-        salt_key: key,
-        table_seed,
-    };
-    let rule = match name {
-        "hash" => Rule::Hash {
-            seed,
-            salt_key: key,
-        },
-        "table_additive" => table(TableRule::Additive),
-        "table_skip" => table(TableRule::Skip),
-        "table_min" => table(TableRule::Min),
-        "last_token" => Rule::LastToken { hash_key: key },
-        _ => Rule::Prf {
-            prf: Prf::from_name(name)?,
-            hash_key: key,
-            table_seed,
-        },
-    };
-    Seeding::new(rule, context_width, self_salt)
-}
-
-fn kernel(name: &str) -> Result<Kernel> {
-    match name {
-        "auto" => Ok(Kernel::Auto),
-        "scalar" => Ok(Kernel::Scalar),
-        "tracking" => Ok(Kernel::Tracking),
-        "lanes" => Ok(Kernel::Lanes),
-        "bitmap" => Ok(Kernel::Bitmap),
-        _ => Err(Error::Argument(format!(
-            "kernel must be auto, scalar, tracking, lanes or bitmap, not {name:?}"
-        ))),
+impl Scheme {
+    /// The scheme for one scorer or call; what its Python code raises there is kept in `watch`.
+    pub fn watched(&self, py: Python<'_>, watch: &Watch) -> Arc<dyn CoreScheme> {
+        match &self.inner {
+            Inner::Core(scheme) => Arc::clone(scheme),
+            Inner::Foreign(scheme) => Arc::new(scheme.watched(py, watch)),
+        }
     }
+
+    /// What it says of itself; nothing is computed.
+    fn scheme(&self) -> &dyn CoreScheme {
+        match &self.inner {
+            Inner::Core(scheme) => scheme.as_ref(),
+            Inner::Foreign(scheme) => scheme.as_ref(),
+        }
+    }
+}
+
+/// The named parameters of a scheme; those that are None are left out.
+fn params(values: Option<&Bound<'_, PyDict>>) -> PyResult<Params> {
+    let mut params = Params::default();
+    for (name, value) in values.into_iter().flatten() {
+        let name: String = name.extract()?;
+        if let Some(value) = parameter(&name, &value)? {
+            params.insert(name, value);
+        }
+    }
+    Ok(params)
+}
+
+/// The value of a parameter. It may be a key, so no message shows it.
+fn parameter(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
+    let integer = |value: &Bound<'_, PyAny>| {
+        let wide = || scheme_error(format!("{name} must be an integer of at most 64 bits"));
+        value.extract::<i128>().map_err(|_| wide())
+    };
+    Ok(Some(if value.is_none() {
+        return Ok(None);
+    } else if let Ok(flag) = value.cast::<PyBool>() {
+        Value::Flag(flag.is_true())
+    } else if value.is_instance_of::<PyInt>() {
+        Value::Integer(integer(value)?)
+    } else if value.is_instance_of::<PyFloat>() {
+        Value::Float(value.extract()?)
+    } else if value.is_instance_of::<PyString>() {
+        Value::Text(value.extract()?)
+    } else if let Ok(bytes) = value.cast::<PyBytes>() {
+        Value::Bytes(bytes.as_bytes().to_vec())
+    } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
+        let values = value.try_iter()?.map(|item| integer(&item?));
+        Value::Integers(values.collect::<PyResult<_>>()?)
+    } else {
+        return Err(scheme_error(format!(
+            "{name} must be a number, text, bytes, true or false, or a list of integers, not {}",
+            value.get_type().name()?
+        )));
+    }))
 }
 
 /// Rows of token ids from uint32 (2^32 - 1 is padding) or int64 (-1 is padding).
@@ -166,7 +172,7 @@ fn matrix<'py, T: numpy::Element>(
 
 impl Scheme {
     fn width(&self) -> usize {
-        self.inner.window_width()
+        self.scheme().window_width()
     }
 
     /// One 128-bit value a window, as two words, high word first.
@@ -178,12 +184,13 @@ impl Scheme {
         width: usize,
         fill: impl Fn(&dyn CoreScheme, &[u32], &mut [u128]) + Sync,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        let scheme = &*self.inner;
+        let watch = Watch::default();
+        let scheme = &*self.watched(py, &watch);
         let rows = windows.check("windows", width)?;
         let mut words = reserve::<u64>(what, &[(rows, "windows"), (2, "words")])?;
         let ids = windows.read(py, "windows", scheme)?;
-        let slice = slice_len([scheme].into_iter());
-        let words = detached(py, |check| {
+        let slice = windows_per_check([scheme].into_iter());
+        let words = watch.detached(py, |check| {
             let mut values = Vec::new();
             for ids in ids.chunks(slice * width) {
                 check()?;
@@ -207,7 +214,8 @@ impl Scheme {
         fill: impl Fn(&dyn CoreScheme, &[u32], &mut [W]) -> Result<()> + Sync,
         put: impl Fn(&[W], &mut Vec<T>) + Sync,
     ) -> PyResult<Vec<T>> {
-        let scheme = &*self.inner;
+        let watch = Watch::default();
+        let scheme = &*self.watched(py, &watch);
         let (width, vocab) = (self.width() - 1, scheme.vocab_size() as usize);
         let rows = contexts.check("contexts", width)?;
         // Whether the scheme can do it at all is told before anything is reserved.
@@ -215,7 +223,7 @@ impl Scheme {
         let sizes = [(rows, "contexts"), (vocab, "ids"), (per_word, "depths")];
         let mut out = reserve::<T>(what, &sizes[..if per_word == 1 { 2 } else { 3 }])?;
         let ids = contexts.read(py, "contexts", scheme)?;
-        detached(py, |check| {
+        watch.detached(py, |check| {
             let mut words = Vec::new();
             let (mut row, mut slice) = (0, 1);
             while row < rows {
@@ -239,7 +247,7 @@ impl Scheme {
     }
 
     fn depth(&self) -> usize {
-        match self.inner.score_kind() {
+        match self.scheme().score_kind() {
             ScoreKind::Depths(depth) => depth.into(),
             _ => 0,
         }
@@ -254,163 +262,60 @@ fn put_bits(words: &[u64], depth: usize, out: &mut Vec<u8>) {
 
 #[pymethods]
 impl Scheme {
-    /// Green lists from a permutation; see `radscore.KGW`.
+    /// The compiled scheme of that name, from the parameters that its constructor takes.
+    #[new]
+    #[pyo3(signature = (name, /, **parameters))]
+    fn new(name: &str, parameters: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let inner = registry::build(name, params(parameters)?).map_err(to_py)?;
+        Ok(Self {
+            inner: Inner::Core(inner),
+        })
+    }
+
+    /// The names of all compiled schemes.
     #[staticmethod]
-    #[pyo3(signature = (*, vocab_size, gamma, context_width, seeding, self_salt, seed, key,
-        table_seed, green_last, kernel="auto"))]
+    fn names() -> Vec<&'static str> {
+        registry::names().collect()
+    }
+
+    /// A scheme that Python code computes; see `radscore.schemes.PythonScheme`.
+    #[staticmethod]
+    #[pyo3(signature = (functions, *, name, vocab_size, window_width, score_kind, depth, share,
+        seed_kind, least_own, padding, reaches_prompt))]
     #[allow(clippy::too_many_arguments)]
-    fn kgw(
+    fn python(
+        functions: Bound<'_, PyAny>,
+        name: String,
         vocab_size: u32,
-        gamma: f64,
-        context_width: usize,
-        seeding: &str,
-        self_salt: bool,
-        seed: u64,
-        key: u64,
-        table_seed: u64,
-        green_last: bool,
-        kernel: &str,
+        window_width: usize,
+        score_kind: &str,
+        depth: u8,
+        share: Option<(u128, u128)>,
+        seed_kind: &str,
+        least_own: usize,
+        padding: Option<i64>,
+        reaches_prompt: bool,
     ) -> PyResult<Self> {
-        let kernel = self::kernel(kernel).map_err(to_py)?;
-        let seeding = self::seeding(seeding, context_width, self_salt, seed, key, table_seed)
-            .map_err(to_py)?;
-        let scheme = Kgw::new(vocab_size, gamma, seeding, green_last);
-        wrap(scheme.map(|scheme| scheme.with_kernel(kernel)))
-    }
-
-    /// Gumbel-max with torch's uniforms; see `radscore.GumbelMax`.
-    #[staticmethod]
-    #[pyo3(signature = (*, vocab_size, context_width, seeding, seed, key, table_seed))]
-    fn gumbel_max(
-        vocab_size: u32,
-        context_width: usize,
-        seeding: &str,
-        seed: u64,
-        key: u64,
-        table_seed: u64,
-    ) -> PyResult<Self> {
-        let seeding =
-            self::seeding(seeding, context_width, false, seed, key, table_seed).map_err(to_py)?;
-        wrap(GumbelMax::new(vocab_size, seeding))
-    }
-
-    /// SynthID-Text of transformers; see `radscore.SynthID`.
-    #[staticmethod]
-    #[pyo3(signature = (*, keys, vocab_size, ngram_len, sampling_table_size, sampling_table_seed))]
-    fn synthid(
-        keys: Vec<i64>,
-        vocab_size: u32,
-        ngram_len: usize,
-        sampling_table_size: u32,
-        sampling_table_seed: u64,
-    ) -> PyResult<Self> {
-        wrap(SynthId::new(
-            &keys,
+        let shape = Shape {
+            name,
             vocab_size,
-            ngram_len,
-            sampling_table_size,
-            sampling_table_seed,
-        ))
-    }
-
-    /// SynthID-Text of DeepMind; see `radscore.SynthIDDeepMind`.
-    #[staticmethod]
-    #[pyo3(signature = (*, keys, vocab_size, ngram_len))]
-    fn synthid_deepmind(keys: Vec<i64>, vocab_size: u32, ngram_len: usize) -> PyResult<Self> {
-        wrap(SynthIdDeepMind::new(&keys, vocab_size, ngram_len))
-    }
-
-    /// TextSeal, by Gumbel-max where `gamma` is None; see `radscore.TextSeal`.
-    #[staticmethod]
-    #[pyo3(signature = (*, key, vocab_size, context_width, gamma))]
-    fn textseal(
-        key: i64,
-        vocab_size: u32,
-        context_width: usize,
-        gamma: Option<f64>,
-    ) -> PyResult<Self> {
-        wrap(match gamma {
-            Some(gamma) => TextSeal::green(key, vocab_size, context_width, gamma),
-            None => TextSeal::gumbel(key, vocab_size, context_width),
-        })
-    }
-
-    /// vLLM's Gumbel watermark, of two keys where `alpha` is given; see `radscore.VLLMGumbel`.
-    #[staticmethod]
-    #[pyo3(signature = (*, key, vocab_size, context_width, alpha))]
-    fn vllm_gumbel(
-        key: u64,
-        vocab_size: u32,
-        context_width: usize,
-        alpha: Option<f64>,
-    ) -> PyResult<Self> {
-        wrap(match alpha {
-            Some(alpha) => VllmGumbel::dual(key, vocab_size, context_width, alpha),
-            None => VllmGumbel::single(key, vocab_size, context_width),
-        })
-    }
-
-    /// SGLang's Gumbel watermark; `second` is (key_b, mixing_probability).
-    #[staticmethod]
-    #[pyo3(signature = (*, key, second, vocab_size, context_width))]
-    fn sglang_gumbel(
-        key: u64,
-        second: Option<(u64, f64)>,
-        vocab_size: u32,
-        context_width: usize,
-    ) -> PyResult<Self> {
-        wrap(SglangGumbel::new(key, second, vocab_size, context_width))
-    }
-
-    /// Stateless Bernoulli watermarking; see `radscore.SBW`.
-    #[staticmethod]
-    #[pyo3(signature = (*, key, vocab_size, gamma, seeding, context_width, self_salt, table_hash))]
-    fn sbw(
-        key: u64,
-        vocab_size: u32,
-        gamma: f64,
-        seeding: &str,
-        context_width: usize,
-        self_salt: bool,
-        table_hash: bool,
-    ) -> PyResult<Self> {
-        let prf = Prf::from_name(seeding).map_err(to_py)?;
-        wrap(Sbw::new(
-            key,
-            vocab_size,
-            gamma,
-            prf,
-            context_width,
-            self_salt,
-            table_hash,
-        ))
-    }
-
-    /// Our own scheme, by Gumbel-max where `gamma` is None; see `radscore.Keyed`.
-    #[staticmethod]
-    #[pyo3(signature = (*, key, vocab_size, context_width, gamma))]
-    fn keyed(
-        key: &[u8],
-        vocab_size: u32,
-        context_width: usize,
-        gamma: Option<f64>,
-    ) -> PyResult<Self> {
-        let length = key.len();
-        let key: [u8; 16] = key.try_into().map_err(|_| {
-            to_py(Error::Scheme(format!(
-                "key must be 16 bytes (32 hexadecimal digits), not {length}"
-            )))
-        })?;
-        wrap(match gamma {
-            Some(gamma) => Keyed::green(key, vocab_size, context_width, gamma),
-            None => Keyed::gumbel(key, vocab_size, context_width),
+            window_width,
+            score_kind: foreign::score_kind(score_kind, depth)?,
+            share: foreign::share(share),
+            seed_kind: foreign::seed_kind(seed_kind)?,
+            least_own,
+            padding: foreign::padding(padding, vocab_size)?,
+            reaches_prompt,
+        };
+        Ok(Self {
+            inner: Inner::Foreign(Arc::new(Foreign::new(functions, shape)?)),
         })
     }
 
     /// Size of the vocabulary.
     #[getter]
     fn vocab_size(&self) -> u32 {
-        self.inner.vocab_size()
+        self.scheme().vocab_size()
     }
 
     /// Tokens of a window, target included.
@@ -422,7 +327,7 @@ impl Scheme {
     /// `"green"`, `"real"` or `"depths"`.
     #[getter]
     fn score_kind(&self) -> &'static str {
-        match self.inner.score_kind() {
+        match self.scheme().score_kind() {
             ScoreKind::Green => "green",
             ScoreKind::Real => "real",
             ScoreKind::Depths(_) => "depths",
@@ -438,38 +343,38 @@ impl Scheme {
     /// (numerator, denominator) of the null share of a green or g-value; None for real scores.
     #[getter]
     fn share(&self) -> Option<(u128, u128)> {
-        self.inner.share().map(|share| (share.num, share.den))
+        self.scheme().share().map(|share| (share.num, share.den))
     }
 
     /// Whether distinct windows are always distinct units.
     #[getter]
     fn unit_is_window(&self) -> bool {
-        self.inner.unit_is_window()
+        self.scheme().unit_kind() == UnitKind::Window
     }
 
     /// Whether distinct windows are distinct units under this key.
     #[getter]
     fn has_distinct_units(&self) -> bool {
-        self.inner.has_distinct_units()
+        self.scheme().has_distinct_units()
     }
 
     /// How many residues decide on the score of a window, where windows are counted by them; else 0.
     #[getter]
     fn residues(&self) -> usize {
-        self.inner.residues()
+        self.scheme().residues()
     }
 
     /// The sampling table: bool (size,); None where the scheme has none.
     #[getter]
     fn sampling_table<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<bool>>> {
-        let table = self.inner.sampling_table();
+        let table = self.scheme().sampling_table();
         (!table.is_empty()).then(|| PyArray1::from_slice(py, table))
     }
 
     /// What is read of a context: "context", "hash", "keyed hash" or "target".
     #[getter]
     fn seed_kind(&self) -> &'static str {
-        match self.inner.seed_kind() {
+        match self.scheme().seed_kind() {
             SeedKind::Context => "context",
             SeedKind::Hash => "hash",
             SeedKind::KeyedHash => "keyed hash",
@@ -480,19 +385,19 @@ impl Scheme {
     /// How many of a context's last tokens can fix the seed.
     #[getter]
     fn least_own(&self) -> usize {
-        self.inner.least_own()
+        self.scheme().least_own()
     }
 
     /// Whether seeds that differ by one can share draws.
     #[getter]
     fn seeds_reach_neighbours(&self) -> bool {
-        self.inner.seeds_reach_neighbours()
+        self.scheme().seeds_reach_neighbours()
     }
 
     /// The id that may stand left of a document's first token (-1: none of the vocabulary's).
     #[getter]
     fn padding(&self) -> Option<i64> {
-        let padding = self.inner.padding()?;
+        let padding = self.scheme().padding()?;
         Some(if padding == PADDING {
             -1
         } else {
@@ -503,19 +408,19 @@ impl Scheme {
     /// Whether the prompt stands before the first generated token when text is marked.
     #[getter]
     fn reaches_prompt(&self) -> bool {
-        self.inner.reaches_prompt()
+        self.scheme().reaches_prompt()
     }
 
     /// The first position of a document that is scored by default.
     #[getter]
     fn first_position(&self) -> usize {
-        self.inner.first_position()
+        self.scheme().first_position()
     }
 
     /// Keys that generation chooses between at random.
     #[getter]
     fn key_count(&self) -> usize {
-        self.inner.key_count()
+        self.scheme().key_count()
     }
 
     /// Greenness of the whole vocabulary after each context: bool (n, vocab_size).
@@ -531,7 +436,7 @@ impl Scheme {
             |scheme, ids, out: &mut [u8]| scheme.green_mask(ids, out),
             |words, out| out.extend(words.iter().map(|&green| green != 0)),
         )?;
-        matrix(py, mask, self.inner.vocab_size() as usize)
+        matrix(py, mask, self.scheme().vocab_size() as usize)
     }
 
     /// Uniforms of the whole vocabulary after each context: float64 (n, vocab_size).
@@ -549,7 +454,7 @@ impl Scheme {
             |scheme, ids, out: &mut [f64]| scheme.uniforms_of(key_index, ids, out),
             |words, out| out.extend_from_slice(words),
         )?;
-        matrix(py, uniforms, self.inner.vocab_size() as usize)
+        matrix(py, uniforms, self.scheme().vocab_size() as usize)
     }
 
     /// g-values of the whole vocabulary after each context: uint8 (n, vocab_size, depth).
@@ -563,7 +468,7 @@ impl Scheme {
             |words, out| put_bits(words, depth, out),
         )?;
         let (rows, _) = contexts.shape();
-        let shape = [rows, self.inner.vocab_size() as usize, depth];
+        let shape = [rows, self.scheme().vocab_size() as usize, depth];
         Ok(values.into_pyarray(py).reshape(shape)?.into_any())
     }
 
@@ -575,11 +480,13 @@ impl Scheme {
         // As many bytes as the core and the values here take.
         let sizes = [(rows, "windows"), (depth.max(1) + 8, "values")];
         drop(reserve::<u64>("scores", &sizes)?);
-        let ids = windows.read(py, "windows", &*self.inner)?;
-        let words = detached(py, |check| {
-            patient_scores(&*self.inner, &ids, Pool::shared(), check)
+        let watch = Watch::default();
+        let scheme = self.watched(py, &watch);
+        let ids = windows.read(py, "windows", scheme.as_ref())?;
+        let words = watch.detached(py, |check| {
+            interruptible_scores(scheme.as_ref(), &ids, Pool::shared(), check)
         })?;
-        Ok(match self.inner.score_kind() {
+        Ok(match self.scheme().score_kind() {
             ScoreKind::Green => {
                 let greens: Vec<bool> = words.into_iter().map(|word| word != 0).collect();
                 greens.into_pyarray(py).into_any()
@@ -603,7 +510,7 @@ impl Scheme {
         py: Python<'py>,
         windows: Rows<'py>,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        if self.inner.unit_is_window() {
+        if self.scheme().unit_kind() == UnitKind::Window {
             return Err(to_py(Error::Argument(
                 "units: the unit of this scheme is the window itself".into(),
             )));
@@ -620,7 +527,7 @@ impl Scheme {
         py: Python<'py>,
         windows: Rows<'py>,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        if self.inner.seed_kind() == SeedKind::Context {
+        if self.scheme().seed_kind() == SeedKind::Context {
             return Err(to_py(Error::Argument(
                 "seeds: the seed of this scheme is the context itself".into(),
             )));
@@ -637,7 +544,7 @@ impl Scheme {
         tails: Rows<'py>,
         own: usize,
     ) -> PyResult<Bound<'py, PyArray2<u64>>> {
-        let least = self.inner.least_own();
+        let least = self.scheme().least_own();
         if !(least..self.width()).contains(&own) {
             return Err(argument_error(format!(
                 "own must be from {least} to {}, not {own}",
@@ -653,7 +560,7 @@ impl Scheme {
     fn __repr__(&self) -> String {
         format!(
             "Scheme(vocab_size={}, window_width={}, score_kind={:?})",
-            self.inner.vocab_size(),
+            self.scheme().vocab_size(),
             self.width(),
             self.score_kind()
         )

@@ -3,19 +3,16 @@
 use crate::documents::{Arrays, RaggedSource, flat, rows};
 use crate::errors::{argument_error, borrow, borrow_mut, detached, to_py};
 use crate::kgrams::KgramSet;
-use crate::schemes::Scheme;
+use crate::schemes::{Scheme, Watch};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use radscore_core::dedup::rule::Rule;
-use radscore_core::input::windows::PromptRole;
-use radscore_core::io::files;
-use radscore_core::io::records::{Reader, put_u64};
 use radscore_core::score::weighted::Combine;
 use radscore_core::score::{options::Options, tally};
 use radscore_core::scorer::outofcore::Limits;
 use radscore_core::spill::shard_file::UnitFile;
-use radscore_core::{Result, scorer};
+use radscore_core::{PromptRole, Reader, Result, put_u64, scorer};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -228,6 +225,8 @@ const WHAT: &str = "scorer";
 #[pyclass(module = "radscore._core")]
 pub struct Scorer {
     inner: scorer::Scorer,
+    /// What schemes that Python computes have raised.
+    watch: Watch,
 }
 
 fn limits(memory: usize, folders: Vec<PathBuf>) -> PyResult<Limits> {
@@ -282,11 +281,10 @@ impl Scorer {
             filter.as_deref(),
             threads,
         )?;
-        let schemes = schemes
-            .iter()
-            .map(|scheme| Arc::clone(&scheme.inner))
-            .collect();
-        let inner = detached(py, |_| {
+        let watch = Watch::default();
+        let schemes = schemes.iter().map(|scheme| scheme.watched(py, &watch));
+        let schemes = schemes.collect();
+        let inner = watch.detached(py, |_| {
             let mut inner = scorer::Scorer::new(schemes, &options)?;
             inner.set_curve(curve)?;
             if options.combine == Combine::Sum {
@@ -294,7 +292,7 @@ impl Scorer {
             }
             Ok(inner)
         })?;
-        Ok(Self { inner })
+        Ok(Self { inner, watch })
     }
 
     #[pyo3(signature = (documents, prompts=None, weights=None))]
@@ -305,10 +303,10 @@ impl Scorer {
         weights: Weights<'py>,
     ) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let (inner, weights) = (&mut scorer.inner, slice(&weights)?);
+        let (Self { inner, watch }, weights) = (&mut *scorer, slice(&weights)?);
         let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
         let source = borrowed.source(inner.vocab_size())?;
-        detached(slf.py(), |check| inner.add(&source, weights, check))
+        watch.detached(slf.py(), |check| inner.add(&source, weights, check))
     }
 
     #[pyo3(signature = (windows, weights=None, occurrences=None))]
@@ -324,22 +322,22 @@ impl Scorer {
             Some(array) => Some(flat(array, "occurrences").map_err(argument_error)?),
             None => None,
         };
-        let (inner, weights) = (&mut scorer.inner, slice(&weights)?);
-        detached(slf.py(), |check| {
+        let (Self { inner, watch }, weights) = (&mut *scorer, slice(&weights)?);
+        watch.detached(slf.py(), |check| {
             inner.add_windows(ids, width, weights, orders, check)
         })
     }
 
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let inner = &mut scorer.inner;
-        detached(slf.py(), |check| inner.flush(check))
+        let Self { inner, watch } = &mut *scorer;
+        watch.detached(slf.py(), |check| inner.flush(check))
     }
 
     fn tallies(slf: &Bound<'_, Self>) -> PyResult<Vec<Tally>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let inner = &mut scorer.inner;
-        let tallies = detached(slf.py(), |check| inner.tallies(check))?;
+        let Self { inner, watch } = &mut *scorer;
+        let tallies = watch.detached(slf.py(), |check| inner.tallies(check))?;
         Ok(tallies.into_iter().map(|inner| Tally { inner }).collect())
     }
 
@@ -348,11 +346,11 @@ impl Scorer {
         scheme: usize,
     ) -> PyResult<Option<UnitArrays<'py>>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let (py, inner) = (slf.py(), &mut scorer.inner);
+        let (py, Self { inner, watch }) = (slf.py(), &mut *scorer);
         if scheme >= inner.schemes().len() {
             return Err(argument_error(format!("there is no scheme {scheme}")));
         }
-        let units = detached(py, |check| inner.weighted_units(scheme, check))?;
+        let units = watch.detached(py, |check| inner.weighted_units(scheme, check))?;
         Ok(units.map(|units| {
             let some = |ids: Vec<u64>| (!ids.is_empty()).then(|| PyArray1::from_vec(py, ids));
             let (groups, residues) = (some(units.groups), some(units.residues));
@@ -372,7 +370,9 @@ impl Scorer {
         let point = |(tokens, tallies): &(u64, Vec<tally::Tally>)| {
             (*tokens, tallies.iter().map(copy).collect())
         };
-        Ok(borrow(slf, WHAT)?.inner.curve().iter().map(point).collect())
+        let scorer = borrow(slf, WHAT)?;
+        scorer.watch.raise(slf.py())?;
+        Ok(scorer.inner.curve().iter().map(point).collect())
     }
 
     #[getter]
@@ -392,19 +392,20 @@ impl Scorer {
             ));
         }
         let (mut scorer, other) = (borrow_mut(slf, WHAT)?, borrow(other, WHAT)?);
-        let (inner, other) = (&mut scorer.inner, &other.inner);
-        detached(slf.py(), |_| inner.merge(other))
+        other.watch.raise(slf.py())?;
+        let (Self { inner, watch }, other) = (&mut *scorer, &other.inner);
+        watch.detached(slf.py(), |_| inner.merge(other))
     }
 
     fn save(slf: &Bound<'_, Self>, path: PathBuf, header: &[u8]) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let inner = &mut scorer.inner;
-        detached(slf.py(), |_| {
+        let Self { inner, watch } = &mut *scorer;
+        watch.detached(slf.py(), |_| {
             let mut payload = Vec::new();
             put_u64(&mut payload, header.len() as u64);
             payload.extend_from_slice(header);
             payload.extend(inner.state()?);
-            files::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
+            radscore_core::write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
         })
     }
 
@@ -414,7 +415,8 @@ impl Scorer {
         path: PathBuf,
     ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
         let read = || -> Result<(Vec<u8>, Vec<u8>)> {
-            let payload = files::read_file(&path, STATE_MAGIC, STATE_VERSION, "scorer state")?;
+            let payload =
+                radscore_core::read_file(&path, STATE_MAGIC, STATE_VERSION, "scorer state")?;
             let mut reader = Reader::new(&payload);
             let length = reader.u64()? as usize;
             let header = reader.take(length)?.to_vec();
@@ -451,10 +453,10 @@ impl Scorer {
         last: usize,
     ) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let inner = &mut scorer.inner;
+        let Self { inner, watch } = &mut *scorer;
         let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
         let source = borrowed.source(inner.vocab_size())?;
-        detached(slf.py(), |check| {
+        watch.detached(slf.py(), |check| {
             inner.add_part(&source, first..last, check)
         })
     }
@@ -466,8 +468,8 @@ impl Scorer {
         unit: u64,
     ) -> PyResult<Stamp<'py>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let inner = &mut scorer.inner;
-        let done = detached(slf.py(), |_| inner.write_unit(&path, configuration, unit))?;
+        let Self { inner, watch } = &mut *scorer;
+        let done = watch.detached(slf.py(), |_| inner.write_unit(&path, configuration, unit))?;
         Ok((done.length, PyBytes::new(slf.py(), &done.digest)))
     }
 
@@ -481,8 +483,8 @@ impl Scorer {
         folders: Vec<PathBuf>,
     ) -> PyResult<Stamp<'py>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let (inner, limits) = (&mut scorer.inner, limits(memory, folders)?);
-        let done = detached(slf.py(), |check| {
+        let (Self { inner, watch }, limits) = (&mut *scorer, limits(memory, folders)?);
+        let done = watch.detached(slf.py(), |check| {
             inner.join_units((&paths, configuration), &path, unit, &limits, check)
         })?;
         Ok((done.length, PyBytes::new(slf.py(), &done.digest)))
@@ -500,8 +502,8 @@ impl Scorer {
         folders: Vec<PathBuf>,
     ) -> PyResult<Vec<(usize, PathBuf)>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let (inner, limits) = (&mut scorer.inner, limits(memory, folders)?);
-        detached(slf.py(), |check| {
+        let (Self { inner, watch }, limits) = (&mut *scorer, limits(memory, folders)?);
+        watch.detached(slf.py(), |check| {
             let source = (&paths[..], &configuration);
             inner.reduce(source, first..last, &exchange, &limits, check)
         })
@@ -516,20 +518,22 @@ impl Scorer {
         folders: Vec<PathBuf>,
     ) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let (inner, limits) = (&mut scorer.inner, limits(memory, folders)?);
-        detached(slf.py(), |check| {
+        let (Self { inner, watch }, limits) = (&mut *scorer, limits(memory, folders)?);
+        watch.detached(slf.py(), |check| {
             inner.reduce_units(&exchange, first..last, &limits, check)
         })
     }
 
     fn partial(slf: &Bound<'_, Self>) -> PyResult<Vec<Tally>> {
-        let tallies = borrow(slf, WHAT)?.inner.partial();
+        let scorer = borrow(slf, WHAT)?;
+        scorer.watch.raise(slf.py())?;
+        let tallies = scorer.inner.partial();
         Ok(tallies.into_iter().map(|inner| Tally { inner }).collect())
     }
 
     fn restore(slf: &Bound<'_, Self>, state: &[u8]) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
-        let inner = &mut scorer.inner;
-        detached(slf.py(), |_| inner.restore(state))
+        let Self { inner, watch } = &mut *scorer;
+        watch.detached(slf.py(), |_| inner.restore(state))
     }
 }

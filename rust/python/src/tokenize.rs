@@ -14,7 +14,7 @@ pub struct FastTokenizer(Tokenizer);
 
 #[pymethods]
 impl FastTokenizer {
-    /// The release of `tokenizers` whose classes of characters are built in.
+    /// The release of `tokenizers` whose character classes are built in.
     #[classattr]
     const TOKENIZERS_VERSION: &'static str = TOKENIZERS_VERSION;
 
@@ -25,13 +25,13 @@ impl FastTokenizer {
             .map_err(argument_error)
     }
 
-    /// Texts by which two tokenizers' classes of characters can be compared.
+    /// Texts that show whether two tokenizers have the same character classes.
     #[staticmethod]
     fn probe() -> Vec<String> {
         Tokenizer::probe()
     }
 
-    /// Ids and offsets of the texts, and the indices of those that have none here.
+    /// Ids and offsets of the texts, and the indices of those that the reference must encode.
     fn encode<'py>(
         &self,
         py: Python<'py>,

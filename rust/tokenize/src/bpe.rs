@@ -1,15 +1,15 @@
-//! Byte-pair merges: the pair of the lowest rank first, of equals the leftmost.
+//! Byte-pair merges: the pair of lowest rank first; of equal pairs, the leftmost.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Up to so many symbols the next merge is searched among all; beyond a heap pays.
+/// Up to this many symbols the next merge is found by looking at all of them; beyond, a heap pays.
 const FEW: usize = 48;
 const NONE: u32 = u32::MAX;
 
-/// What each pair of symbols merges into, and when.
+/// What each pair of symbols merges into, and when: a hash table that is at most half full.
 pub struct Merges {
-    /// Open addressing, linear probing: the pair, its rank and its product.
+    /// Open addressing with linear probing: the pair, its rank and its product.
     slots: Vec<(u64, u32, u32)>,
     mask: usize,
 }
@@ -17,7 +17,7 @@ pub struct Merges {
 const EMPTY: u64 = u64::MAX;
 
 impl Merges {
-    /// Of pairs in the order of their ranks; of equal pairs the last counts.
+    /// From pairs and their products in order of rank; the last of equal pairs counts.
     pub fn new(pairs: &[(u32, u32, u32)]) -> Self {
         let size = (pairs.len() * 2 + 1).next_power_of_two();
         let mut merges = Self {
@@ -40,7 +40,7 @@ impl Merges {
         (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & self.mask
     }
 
-    /// Rank and product of a pair; rank `u32::MAX` where it does not merge.
+    /// Rank and product of a pair; the rank is [`NONE`] if it does not merge.
     #[inline]
     fn get(&self, left: u32, right: u32) -> (u32, u32) {
         let key = pair_key(left, right);
@@ -62,10 +62,10 @@ fn pair_key(left: u32, right: u32) -> u64 {
     u64::from(left) << 32 | u64::from(right)
 }
 
-/// Memory that merging uses again and again.
+/// Memory that merging uses over and over.
 #[derive(Default)]
 pub struct Scratch {
-    /// The symbols to merge; afterwards what they became.
+    /// The symbols to merge; afterwards, what they have become.
     pub symbols: Vec<u32>,
     /// The merge of each symbol with its right neighbour.
     pairs: Vec<(u32, u32)>,
@@ -74,7 +74,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Merges `symbols` until no pair is left that merges.
+    /// Merges `symbols` until no pair merges: quadratic up to [`FEW`] symbols, n log n beyond.
     pub fn merge(&mut self, merges: &Merges) {
         if self.symbols.len() <= FEW {
             self.merge_few(merges);
@@ -111,7 +111,7 @@ impl Scratch {
         }
     }
 
-    /// The same with a heap; a merge in it that is out of date shows by its product.
+    /// The same with a heap; an outdated merge in it shows by its rank and product.
     fn merge_many(&mut self, merges: &Merges) {
         let n = self.symbols.len() as u32;
         self.links.clear();
@@ -126,7 +126,7 @@ impl Scratch {
         }
         while let Some(Reverse((rank, at, product))) = self.heap.pop() {
             let (before, right) = self.links[at as usize];
-            // A symbol that was merged into its left neighbour is marked, as is the text's end.
+            // A symbol that was merged into its left neighbour is marked; past the end there is none.
             if self.symbols[at as usize] == NONE || right >= n {
                 continue;
             }
@@ -162,7 +162,7 @@ impl Scratch {
 mod tests {
     use super::*;
 
-    /// Merges step by step, as the definition says.
+    /// Merges step by step, by the definition.
     fn slow(symbols: &[u32], pairs: &[(u32, u32, u32)]) -> Vec<u32> {
         let mut symbols = symbols.to_vec();
         loop {

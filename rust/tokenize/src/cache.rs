@@ -1,7 +1,7 @@
-//! The pieces met before and their ids: text repeats itself, so that few pieces are merged.
+//! Pieces seen before, and their ids: text repeats itself, so that few pieces have to be merged.
 //!
-//! Both tables have a fixed size and forget what a new piece takes the place of. A piece is found
-//! by its bytes, never by a hash alone.
+//! Both tables have a fixed size; a new piece displaces an old one. A piece is recognised by its bytes,
+//! never by a hash alone.
 
 /// Longest piece whose bytes are its key.
 const SHORT: usize = 15;
@@ -12,28 +12,29 @@ const LONG_SLOTS: usize = 1 << 13;
 const NONE: u32 = u32::MAX;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A short piece with at most four ids: two slots a cache line.
+/// A short piece with at most four ids; two of them fill a cache line.
 #[derive(Clone, Copy)]
 struct Short {
     key: u128,
     ids: [u32; 4],
 }
 
+/// A piece of up to [`LONGEST`] bytes with any number of ids.
 #[derive(Clone, Default)]
 struct Long {
     piece: Vec<u8>,
     ids: Vec<u32>,
 }
 
-/// The memory of one thread.
+/// The memory of one thread: 2 MB of short pieces, and what the long ones take.
 pub struct Cache {
     short: Vec<[Short; 2]>,
     long: Vec<Long>,
 }
 
-/// Where a piece belongs in a [`Cache`].
+/// Where a piece that was not found belongs.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct Slot {
     key: u128,
     at: usize,
 }
@@ -52,9 +53,9 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// Appends the ids of a piece; where they are not known, says where [`Cache::put`] puts them.
+    /// Appends the ids of a piece; if they are not known, returns the slot for [`Cache::put`].
     #[inline]
-    pub fn get(&mut self, piece: &[u8], out: &mut Vec<u32>) -> Option<Place> {
+    pub fn get(&mut self, piece: &[u8], out: &mut Vec<u32>) -> Option<Slot> {
         let key = key_of(piece);
         if key != 0 {
             let hash = (key as u64 ^ ((key >> 64) as u64).rotate_left(29)).wrapping_mul(FACTOR);
@@ -74,7 +75,7 @@ impl Cache {
         self.get_long(piece, key, 0, out)
     }
 
-    fn get_long(&self, piece: &[u8], key: u128, at: usize, out: &mut Vec<u32>) -> Option<Place> {
+    fn get_long(&self, piece: &[u8], key: u128, at: usize, out: &mut Vec<u32>) -> Option<Slot> {
         if let Some(known) = self.long.get(long_slot(piece))
             && known.piece == piece
             && !piece.is_empty()
@@ -82,26 +83,26 @@ impl Cache {
             out.extend_from_slice(&known.ids);
             return None;
         }
-        Some(Place { key, at })
+        Some(Slot { key, at })
     }
 
     /// Remembers the ids of a piece that was not found.
-    pub fn put(&mut self, place: Place, piece: &[u8], ids: &[u32]) {
-        if place.key != 0 && ids.len() <= 4 {
+    pub fn put(&mut self, slot: Slot, piece: &[u8], ids: &[u32]) {
+        if slot.key != 0 && ids.len() <= 4 {
             let mut padded = [NONE; 4];
             padded[..ids.len()].copy_from_slice(ids);
-            let slots = &mut self.short[place.at];
+            let slots = &mut self.short[slot.at];
             slots[1] = slots[0];
             slots[0] = Short {
-                key: place.key,
+                key: slot.key,
                 ids: padded,
             };
         } else if piece.len() <= LONGEST {
-            let slot = &mut self.long[long_slot(piece)];
-            slot.piece.clear();
-            slot.piece.extend_from_slice(piece);
-            slot.ids.clear();
-            slot.ids.extend_from_slice(ids);
+            let long = &mut self.long[long_slot(piece)];
+            long.piece.clear();
+            long.piece.extend_from_slice(piece);
+            long.ids.clear();
+            long.ids.extend_from_slice(ids);
         }
     }
 }
@@ -166,9 +167,9 @@ mod tests {
                 let piece: Vec<u8> = (0..n).map(|i| (i * 7 + n) as u8).collect();
                 let ids: Vec<u32> = (0..n.min(9) as u32).collect();
                 let mut out = Vec::new();
-                if let Some(place) = cache.get(&piece, &mut out) {
+                if let Some(slot) = cache.get(&piece, &mut out) {
                     assert!(out.is_empty());
-                    cache.put(place, &piece, &ids);
+                    cache.put(slot, &piece, &ids);
                 } else {
                     assert!(round == 1 && out == ids, "{n}");
                 }

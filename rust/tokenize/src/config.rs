@@ -1,9 +1,9 @@
-//! From a tokenizer.json to a [`Tokenizer`], or the reason why the fast path is not for it.
+//! From a tokenizer.json to a [`Tokenizer`], or the reason why the fast path does not cover it.
 
 use super::added::AddedTokens;
 use super::bpe::Merges;
 use super::file::{
-    Added, Bpe, File, Find, Glimpse, Normalizer, Piece, PostProcessor, PreTokenizer, Scheme,
+    Added, Bpe, File, Find, Glimpse, Normalizer, Piece, PostProcessor, PreTokenizer, PrependScheme,
 };
 use super::matcher::Matcher;
 use super::model::{Alphabet, Characters, LACKING, Model, Neighbours};
@@ -17,7 +17,7 @@ use hashbrown::{HashMap, HashSet};
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const META: char = '▁';
 
-/// What normalizer and pre-tokenizer come to.
+/// What normalizer and pre-tokenizer amount to.
 #[derive(Default)]
 struct Steps {
     guard: Guard,
@@ -26,12 +26,15 @@ struct Steps {
     prefix: Prefix,
     stages: Vec<Stage>,
     byte_level: bool,
-    /// Whether added tokens of the normalized kind are looked for in changed text.
+    /// Whether the normalizer changes the text that normalized added tokens are looked for in.
     changed: bool,
 }
 
 impl Tokenizer {
-    /// Reads the text of a tokenizer.json; `Err` says what in it is not covered.
+    /// From the text of a tokenizer.json.
+    ///
+    /// # Errors
+    /// What in it is not covered.
     pub fn new(json: &str, add_special_tokens: bool) -> Result<Self, String> {
         let glimpse: Glimpse = serde_json::from_str(json).map_err(unread)?;
         if glimpse.model.name != "BPE" {
@@ -72,7 +75,7 @@ impl Tokenizer {
     }
 }
 
-/// What of the file is not among the parts that are covered.
+/// What in the file is not covered, in the words of the parser.
 fn unread(error: serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.split(", expected").next().unwrap_or(&text);
@@ -85,7 +88,7 @@ impl Steps {
             Normalizer::Sequence { normalizers } => normalizers
                 .iter()
                 .try_for_each(|each| self.normalizer(each)),
-            // Text that the one leaves as it is may be changed by the other.
+            // A second normalization may change what the first leaves as it is.
             Normalizer::Nfc {} if self.guard == Guard::None && !self.meta => {
                 self.guard = Guard::Nfc;
                 Ok(())
@@ -150,7 +153,7 @@ impl Steps {
                 behavior,
                 invert: false,
             } if behavior == "Isolated" => self.stages.push(pattern(expression)?),
-            // There is no space any more.
+            // There are no spaces left.
             PreTokenizer::Split {
                 pattern: Find::String(found),
                 ..
@@ -162,9 +165,9 @@ impl Steps {
             } if !self.meta && self.stages.is_empty() => {
                 self.meta = true;
                 self.prefix = match (&self.prefix, prepend_scheme) {
-                    (Prefix::Never, Scheme::Never) => Prefix::Never,
-                    (Prefix::Never, Scheme::Always) => Prefix::Missing(META),
-                    (Prefix::Never, Scheme::First) => Prefix::MissingFirst(META),
+                    (Prefix::Never, PrependScheme::Never) => Prefix::Never,
+                    (Prefix::Never, PrependScheme::Always) => Prefix::Missing(META),
+                    (Prefix::Never, PrependScheme::First) => Prefix::MissingFirst(META),
                     _ => return Err("two ways to put a space before text".into()),
                 };
                 if *split {
@@ -177,12 +180,13 @@ impl Steps {
     }
 }
 
+/// The stage that cuts at the matches of an expression.
 fn pattern(expression: &str) -> Result<Stage, String> {
     let pattern = Pattern::parse(expression)?;
     Ok(Stage::Pattern(Box::new(Matcher::new(pattern))))
 }
 
-/// The ids that a post-processor puts before and after a text.
+/// The ids that a post-processor adds before and after a text.
 fn around(processor: &PostProcessor) -> Result<[Vec<u32>; 2], String> {
     let mut around = [Vec::new(), Vec::new()];
     match processor {
@@ -218,7 +222,7 @@ fn around(processor: &PostProcessor) -> Result<[Vec<u32>; 2], String> {
     Ok(around)
 }
 
-/// The added tokens, sorted by how they are looked for.
+/// The added tokens, by how they are looked for.
 fn added(tokens: &[Added], steps: &Steps) -> Result<AddedTokens, String> {
     let mut passes = [Vec::new(), Vec::new()];
     let mut hard = Vec::new();
@@ -232,7 +236,7 @@ fn added(tokens: &[Added], steps: &Steps) -> Result<AddedTokens, String> {
             Guard::Nfc => is_surely_nfc(content),
             Guard::Ascii => content.is_ascii(),
         };
-        // The reference looks for what the normalizer makes of such a token.
+        // The reference looks for what the normalizer makes of it.
         if token.normalized && (!kept || (steps.changed && content.contains([' ', META]))) {
             return Err(format!("its added token {content:?}"));
         }
@@ -246,6 +250,7 @@ fn added(tokens: &[Added], steps: &Steps) -> Result<AddedTokens, String> {
     AddedTokens::new(passes, &hard)
 }
 
+/// The model, if its merges can be done here.
 fn model(model: Bpe, byte_level: bool) -> Result<Model, String> {
     let empty = |affix: &Option<String>| affix.as_ref().is_none_or(String::is_empty);
     if !empty(&model.continuing_subword_prefix) || !empty(&model.end_of_word_suffix) {
@@ -275,9 +280,9 @@ fn model(model: Bpe, byte_level: bool) -> Result<Model, String> {
     if byte_level {
         let chars = byte_chars();
         let mut bytes = Box::new([0; 256]);
-        for (place, c) in bytes.iter_mut().zip(chars) {
-            // Some vocabularies lack bytes that their training text had not.
-            *place = id(c.encode_utf8(&mut [0; 4])).unwrap_or(LACKING);
+        for (slot, c) in bytes.iter_mut().zip(chars) {
+            // Some vocabularies lack bytes that their training text did not have.
+            *slot = id(c.encode_utf8(&mut [0; 4])).unwrap_or(LACKING);
         }
         let mut whole = HashMap::new();
         if model.ignore_merges {
@@ -309,8 +314,8 @@ fn model(model: Bpe, byte_level: bool) -> Result<Model, String> {
     let mut bytes = None;
     if model.byte_fallback {
         let mut ids = Box::new([0; 256]);
-        for (byte, place) in ids.iter_mut().enumerate() {
-            *place = id(&format!("<0x{byte:02X}>"))?;
+        for (byte, slot) in ids.iter_mut().enumerate() {
+            *slot = id(&format!("<0x{byte:02X}>"))?;
         }
         if pairs
             .iter()
@@ -333,8 +338,8 @@ fn model(model: Bpe, byte_level: bool) -> Result<Model, String> {
 fn byte_chars() -> [char; 256] {
     let mut chars = ['\0'; 256];
     let mut next = 0x100;
-    for (byte, place) in (0..=255u8).zip(&mut chars) {
-        *place = if matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff) {
+    for (byte, slot) in (0..=255u8).zip(&mut chars) {
+        *slot = if matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff) {
             char::from(byte)
         } else {
             next += 1;

@@ -1,22 +1,24 @@
-//! The parts of a tokenizer.json that are covered. A part or a setting that is not named here is
-//! an error, so that no tokenizer is taken for one it is not.
+//! What of a tokenizer.json is covered. Anything not named here is an error, so that no tokenizer is
+//! mistaken for another.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
 
-/// What kind of model there is, before the rest is looked at.
+/// The kind of the model, read before everything else.
 #[derive(Deserialize)]
 pub struct Glimpse {
     pub model: Kind,
 }
 
+/// The type of the model.
 #[derive(Deserialize)]
 pub struct Kind {
     #[serde(rename = "type")]
     pub name: String,
 }
 
+/// The whole file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
@@ -36,6 +38,7 @@ pub struct File {
     pub model: Bpe,
 }
 
+/// An added token, and how it is looked for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Added {
@@ -49,6 +52,7 @@ pub struct Added {
     _special: bool,
 }
 
+/// How a text is changed first.
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 pub enum Normalizer {
@@ -68,12 +72,14 @@ pub enum Normalizer {
     },
 }
 
+/// What to look for.
 #[derive(Deserialize)]
 pub enum Find {
     String(String),
     Regex(String),
 }
 
+/// How a text is cut into pieces.
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 pub enum PreTokenizer {
@@ -97,7 +103,7 @@ pub enum PreTokenizer {
     },
     Metaspace {
         replacement: char,
-        prepend_scheme: Scheme,
+        prepend_scheme: PrependScheme,
         split: bool,
     },
 }
@@ -106,14 +112,16 @@ fn yes() -> bool {
     true
 }
 
+/// When `Metaspace` puts a space in front.
 #[derive(Deserialize, Clone, Copy, PartialEq)]
 #[serde(rename_all = "snake_case")]
-pub enum Scheme {
+pub enum PrependScheme {
     First,
     Never,
     Always,
 }
 
+/// What is added around the ids.
 #[derive(Deserialize)]
 #[serde(tag = "type", deny_unknown_fields)]
 pub enum PostProcessor {
@@ -136,17 +144,20 @@ pub enum PostProcessor {
     },
 }
 
+/// An item of a template.
 #[derive(Deserialize)]
 pub enum Piece {
     SpecialToken { id: String },
     Sequence { id: String },
 }
 
+/// The ids of a special token.
 #[derive(Deserialize)]
 pub struct Special {
     pub ids: Vec<u32>,
 }
 
+/// The model.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bpe {

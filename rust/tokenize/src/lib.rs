@@ -1,11 +1,11 @@
 //! From text to token ids, by the rules of Hugging Face's `tokenizers` and with the same ids.
 //!
-//! Exactness is a matter of what is refused. A configuration that is not wholly covered is refused
-//! when a [`Tokenizer`] is made. A text that one cannot be sure of (it may not be in normal form,
-//! it holds an added token of a difficult kind, or a character that the model does not know) is
-//! handed back, for `tokenizers` itself to encode. All else is encoded here, in these steps: added
-//! tokens are found, spaces replaced or put before, the text is cut by stages into pieces, and
-//! each piece's symbols are merged, or its ids remembered from before.
+//! Exactness is a matter of what is refused. A configuration that is not covered completely is refused
+//! when a [`Tokenizer`] is made. A text that leaves any doubt (it may not be in normal form, it holds an
+//! added token of a difficult kind, or a character that the model does not know) is handed back for
+//! `tokenizers` itself to encode. Everything else is encoded here, step by step: added tokens split the
+//! text into segments, spaces are replaced or added in front, stages cut the segments into pieces, and
+//! the symbols of each piece are merged, unless its ids are remembered from before.
 
 mod added;
 mod bpe;
@@ -19,40 +19,46 @@ mod stages;
 mod unicode;
 mod unicode_data;
 
-use added::{AddedTokens, Part};
+use added::{AddedTokens, Segment};
 use model::{Model, Worker};
-use radscore_core::threads::Pool;
+use radscore_core::Pool;
 use rayon::prelude::*;
 use stages::{Stage, cut};
 use std::sync::{Mutex, PoisonError};
 
 pub use unicode_data::TOKENIZERS_VERSION;
 
-/// About how many bytes of text a thread takes at once.
+/// About how many bytes of text a thread takes at a time.
 const PORTION: usize = 1 << 16;
 
-/// Which texts are sure to be left as they are by the normalizer.
+/// Which texts the normalizer is sure to leave as they are.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Guard {
+    /// All: there is no Unicode normalization.
     #[default]
     None,
+    /// Those that are certainly in NFC.
     Nfc,
+    /// ASCII only.
     Ascii,
 }
 
-/// What is put before a text.
+/// What is put in front of a segment.
 #[derive(Clone, Copy, Default)]
 enum Prefix {
+    /// Nothing.
     #[default]
     Never,
+    /// This, always.
     Always(char),
-    /// Unless the text begins with it.
+    /// This, unless the segment begins with it.
     Missing(char),
-    /// The same, at the start of a document only.
+    /// The same, but only at the start of a text.
     MissingFirst(char),
 }
 
-/// A tokenizer that the fast path covers.
+/// A tokenizer that the fast path covers: for every text that it does not refuse, the ids are those of
+/// `tokenizers`. Texts that repeat themselves cost mostly look-ups; see [`cache`].
 pub struct Tokenizer {
     added: AddedTokens,
     guard: Guard,
@@ -61,25 +67,25 @@ pub struct Tokenizer {
     prefix: Prefix,
     stages: Vec<Stage>,
     model: Model,
-    /// Ids before and after each text.
+    /// Ids put before and after each text.
     around: [Vec<u32>; 2],
-    /// What threads that are done have left for the next ones.
+    /// What threads have left for the next ones.
     workers: Mutex<Vec<Worker>>,
 }
 
 /// The ids of some texts.
 #[derive(Debug, Default, PartialEq)]
 pub struct Encoded {
-    /// The ids of all texts, one after the other.
+    /// The ids of all texts, one text after the other.
     pub ids: Vec<u32>,
-    /// Where each text's ids begin, and where the last one's end.
+    /// Where the ids of each text begin, and where the last ones end.
     pub offsets: Vec<i64>,
-    /// Texts that are for the reference to encode; they have no ids here.
+    /// Texts that the reference must encode; they have no ids here.
     pub refused: Vec<i64>,
 }
 
 impl Tokenizer {
-    /// The ids of each text; the threads of the shared pool share the work.
+    /// The ids of each text. The threads of the shared pool do it, a portion each.
     pub fn encode(&self, texts: &[&str]) -> Encoded {
         let mut portions = Vec::new();
         let (mut first, mut size) = (0, 0);
@@ -90,16 +96,16 @@ impl Tokenizer {
                 (first, size) = (i + 1, 0);
             }
         }
-        let parts: Vec<(Vec<u32>, Vec<Option<usize>>)> = Pool::shared().install(|| {
+        let done: Vec<(Vec<u32>, Vec<Option<usize>>)> = Pool::shared().install(|| {
             let each = portions.par_iter().map(|portion| self.portion(portion));
             each.collect()
         });
         let mut encoded = Encoded {
-            ids: Vec::with_capacity(parts.iter().map(|(ids, _)| ids.len()).sum()),
+            ids: Vec::with_capacity(done.iter().map(|(ids, _)| ids.len()).sum()),
             offsets: vec![0],
             refused: Vec::new(),
         };
-        for (ids, lengths) in parts {
+        for (ids, lengths) in done {
             encoded.ids.extend(ids);
             for length in lengths {
                 let document = encoded.offsets.len() - 1;
@@ -113,6 +119,7 @@ impl Tokenizer {
         encoded
     }
 
+    /// The ids of some texts, and how many each has; `None` where it is refused.
     fn portion(&self, texts: &[&str]) -> (Vec<u32>, Vec<Option<usize>>) {
         let locked = || self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut worker = locked().pop().unwrap_or_default();
@@ -130,7 +137,7 @@ impl Tokenizer {
         (ids, lengths)
     }
 
-    /// Appends the ids of one text; `false` where it is one for the reference.
+    /// Appends the ids of one text; `false` if the reference must encode it.
     fn document(&self, text: &str, worker: &mut Worker, out: &mut Vec<u32>) -> bool {
         let sure = match self.guard {
             Guard::None => true,
@@ -142,14 +149,15 @@ impl Tokenizer {
         }
         worker.unknown = false;
         out.extend(&self.around[0]);
-        self.added.split(text, &mut |part| match part {
-            Part::Token(id) => out.push(id),
-            Part::Text(text, offset) => self.segment(text, offset, worker, out),
+        self.added.split(text, &mut |segment| match segment {
+            Segment::Token(id) => out.push(id),
+            Segment::Text(text, offset) => self.segment(text, offset, worker, out),
         });
         out.extend(&self.around[1]);
         !worker.unknown
     }
 
+    /// Appends the ids of a segment of a text, which begins at `offset` in it.
     fn segment(&self, text: &str, offset: usize, worker: &mut Worker, out: &mut Vec<u32>) {
         let begins_with = |c: char| text.starts_with(c) || (self.meta && text.starts_with(' '));
         let prefix = match self.prefix {
@@ -183,8 +191,8 @@ impl Tokenizer {
         worker.normal = normal;
     }
 
-    /// Texts that hold the borders of all classes of characters: who encodes these alike has the
-    /// same classes.
+    /// Texts with the characters at the borders of all classes: tokenizers that encode these alike have
+    /// the same classes.
     pub fn probe() -> Vec<String> {
         let mut texts: Vec<String> = unicode::borders()
             .map(|c| format!("{c}a{c} {c}1{c}{c}. {c}"))

@@ -1,12 +1,12 @@
 //! Finds the matches of a [`Pattern`] by backtracking, as the engine of `tokenizers` does.
 //!
-//! The sets that a code point is in are one word of bits from one look-up, so that a step of a
-//! span is a look-up and a test, and a branch that cannot begin here is passed over by one test.
+//! One look-up gives the classes of a code point as a word of bits, so that each character of a span
+//! costs a look-up and a test, and a branch that cannot begin here is passed over by one test.
 
 use super::pattern::{Node, Pattern};
 use super::unicode::{self, PerCodePoint};
 
-/// A pattern ready to be matched.
+/// A pattern ready to be matched. Making one walks all code points; it is done once per tokenizer.
 pub struct Matcher {
     /// The classes of each code point.
     classes: PerCodePoint<u32>,
@@ -15,13 +15,14 @@ pub struct Matcher {
     branches: Vec<Branch>,
 }
 
+/// One alternative of the pattern.
 struct Branch {
-    /// The classes of which the first character must have one; all bits where it is not that easy.
+    /// The classes of which the first character must be in one; all bits if it is not that simple.
     first: u32,
     nodes: Vec<Node>,
 }
 
-/// What is still to be matched after a sequence of nodes.
+/// What remains to be matched after a sequence of nodes.
 struct Rest<'a> {
     nodes: &'a [Node],
     then: Option<&'a Rest<'a>>,
@@ -88,6 +89,8 @@ impl Matcher {
         Some((self.classes.get(code_point), length))
     }
 
+    /// The end of a match of `nodes`, then of `then`, that begins at `at`: the first in the order of
+    /// preference of the expression.
     fn go(&self, text: &[u8], at: usize, nodes: &[Node], then: Option<&Rest<'_>>) -> Option<usize> {
         let Some((node, nodes)) = nodes.split_first() else {
             return match then {
@@ -144,8 +147,8 @@ impl Matcher {
         }
     }
 
-    /// The end of the run of a class that begins at `at`, of at most `max` characters, and its
-    /// number of characters.
+    /// The end of the longest run of a class from `at` on, of at most `max` characters, and its length
+    /// in characters.
     #[inline]
     fn span(&self, text: &[u8], mut at: usize, class: u8, max: u32) -> (usize, u32) {
         let mut count = 0;
@@ -175,7 +178,7 @@ pub fn decode(text: &[u8], at: usize, lead: u8) -> (u32, usize) {
     }
 }
 
-/// The classes that a match of `nodes` can begin with.
+/// The classes that a match of `nodes` can begin with, as bits.
 fn first_of(nodes: &[Node]) -> u32 {
     let mut first = 0;
     for node in nodes {
@@ -196,7 +199,7 @@ fn first_of(nodes: &[Node]) -> u32 {
             Node::Look { .. } => return u32::MAX,
         }
     }
-    // Nothing is required here: what stands behind decides.
+    // Nothing here is required: what follows decides.
     u32::MAX
 }
 

@@ -1,16 +1,16 @@
-//! The regular expressions by which tokenizers cut text, as far as the matcher covers them.
+//! The regular expressions that tokenizers cut text by, as far as the matcher covers them.
 //!
 //! Covered: alternation, groups (`(?:...)`, `(?i:...)` of the letters in contractions, optional or
 //! not), single characters, classes of characters, ranges and general categories, `\s`, the
 //! quantifiers `?`, `*`, `+` (also possessive) and `{n,m}` of those, and `(?!...)` or `(?=...)` of
-//! one class. All else is refused, so that a tokenizer with it is left to its own program.
+//! one class. Anything else is refused, and the tokenizer left to its own program.
 
 use super::unicode;
 
-/// Most classes in one expression: each is a bit.
+/// Most classes in one expression: each is a bit of a word.
 pub const MOST_CLASSES: usize = 32;
 
-/// A set of characters.
+/// A set of characters: some categories and some ranges, or all others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Class {
     categories: u32,
@@ -19,12 +19,12 @@ pub struct Class {
 }
 
 impl Class {
-    /// Whether the characters of a kind are in it, but for those that [`Class::ranges`] names.
+    /// Whether the characters of a kind are in it, those that [`Class::ranges`] names apart.
     pub fn has_kind(&self, kind: u8) -> bool {
         (self.categories >> kind & 1 == 1) != self.negated
     }
 
-    /// The code points that it names, first and last, and whether those are in it.
+    /// The ranges of code points that it names, and whether those are in it.
     pub fn ranges(&self) -> (&[(u32, u32)], bool) {
         (&self.ranges, !self.negated)
     }
@@ -45,7 +45,7 @@ impl Class {
         }
     }
 
-    /// Joins another class; a complement of one of several categories is a set of categories.
+    /// Adds another class; `None` for a complement that names code points.
     fn add(&mut self, other: Self) -> Option<()> {
         if other.negated {
             if !other.ranges.is_empty() {
@@ -63,22 +63,19 @@ impl Class {
 /// One step of an expression; classes are numbers into [`Pattern::classes`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Node {
-    /// So many characters of a class, as many as possible.
-    #[allow(missing_docs)]
+    /// `min` to `max` characters of a class, as many as possible.
     Span {
         class: u8,
         min: u32,
         max: u32,
         possessive: bool,
     },
-    /// The first of these that fits, or also nothing.
-    #[allow(missing_docs)]
+    /// The first of these that fits, or nothing if it is `optional`.
     Either {
         branches: Vec<Vec<Node>>,
         optional: bool,
     },
-    /// The next character is in the class (or is not, or there is none).
-    #[allow(missing_docs)]
+    /// The next character is in the class; `negative`: it is not, or there is none.
     Look { class: u8, negative: bool },
 }
 
@@ -124,6 +121,7 @@ fn nullable(nodes: &[Node]) -> bool {
     })
 }
 
+/// Descends recursively; what is left of the expression shows in errors.
 struct Parser<'a> {
     rest: &'a str,
     classes: Vec<Class>,
@@ -209,7 +207,7 @@ impl Parser<'_> {
         let class = self.class()?;
         let class = self.number_of(class)?;
         let (min, max) = self.repeats()?;
-        // After a count in braces a plus repeats all of it instead.
+        // After braces, a plus repeats all of it instead.
         let possessive = (max == 1 && min == 0 || max == u32::MAX) && self.take("+");
         if self.rest.starts_with(['?', '*', '+', '{']) {
             return Err(self.not_covered());
@@ -235,7 +233,7 @@ impl Parser<'_> {
         let braces = self.rest.split_once('}').and_then(|(inside, rest)| {
             let (low, high) = inside.split_once(',').unwrap_or((inside, inside));
             let (low, high): (u32, u32) = (low.parse().ok()?, high.parse().ok()?);
-            // A maximum of one or endless would be mistaken for a sign above.
+            // Other maxima would be mistaken for one of the signs above.
             (low <= high && high > 1 && high < 1000).then_some(((low, high), rest))
         });
         let Some((range, rest)) = braces else {
@@ -249,7 +247,7 @@ impl Parser<'_> {
         Ok(range)
     }
 
-    /// One character, or what stands for one.
+    /// A character, or what stands for one of several.
     fn class(&mut self) -> Result<Class, String> {
         if self.take("[") {
             return self.bracketed();
@@ -270,8 +268,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Both cases of the characters in contractions. Case folding knows of more than cases (long
-    /// s, ligatures of other letters), so no other letter is covered.
+    /// Both cases of a letter in contractions. Folding goes beyond the two cases (long s, ligatures of
+    /// other letters), so no other letter is covered.
     fn either_case(&self, c: char) -> Result<Class, String> {
         let mut class = Class::of(c);
         let all = match c.to_ascii_lowercase() {

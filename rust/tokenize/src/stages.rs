@@ -1,10 +1,9 @@
-//! How a text is cut into pieces before merging: stages, each of which cuts what the one before
-//! has left.
+//! How a text is cut into pieces before merging: by stages, each cutting the pieces of the one before.
 
 use super::matcher::Matcher;
 use super::unicode::is_numeric;
 
-/// One cut; what it does not match stays, as pieces of its own.
+/// One stage. What it does not match is kept, as pieces of its own.
 pub enum Stage {
     /// At the matches of an expression.
     Pattern(Box<Matcher>),
@@ -13,11 +12,11 @@ pub enum Stage {
         /// Whether every digit is a piece.
         individual: bool,
     },
-    /// Before every occurrence of a character.
+    /// Before each occurrence of a character.
     Before(char),
 }
 
-/// Cuts `text` by the stages, and gives each last piece to `sink`. No piece is empty.
+/// Cuts `text` by all stages and gives the pieces to `sink`, in order. No piece is empty.
 pub fn cut(stages: &[Stage], text: &str, sink: &mut dyn FnMut(&str)) {
     let Some((stage, rest)) = stages.split_first() else {
         if !text.is_empty() {

@@ -1,11 +1,11 @@
-//! What is known of a code point: its class as `tokenizers` has it.
+//! The classes of code points, as `tokenizers` has them.
 
 use super::unicode_data::RUNS;
 use hashbrown::HashMap;
 use std::hash::Hash;
 use std::sync::OnceLock;
 
-/// General categories in the order of their numbers in the table.
+/// The general categories, in the order of their numbers in the table.
 pub const CATEGORIES: [&str; 30] = [
     "Lu",
     "Ll",
@@ -38,7 +38,7 @@ pub const CATEGORIES: [&str; 30] = [
     "Co",
     "space control",
 ];
-/// The number of control characters that are white space: a class of its own.
+/// The number of the control characters that are white space, a class of its own.
 const SPACE_CONTROL: usize = 29;
 const KIND: u8 = 0x1f;
 const NUMERIC: u8 = 1 << 5;
@@ -48,7 +48,8 @@ const UNSTABLE: u8 = 1 << 7;
 const BLOCK: usize = 128;
 const N_BLOCKS: usize = 0x11_0000 / BLOCK;
 
-/// A value for every code point; equal blocks of code points are kept once.
+/// A value for every code point: a look-up of the block, then one within it. Equal blocks are stored
+/// once.
 pub struct PerCodePoint<T> {
     block_of: Vec<u16>,
     values: Vec<T>,
@@ -95,7 +96,8 @@ fn table() -> &'static PerCodePoint<u8> {
     })
 }
 
-/// The number of a code point's general category; control characters that are space have their own.
+/// The number of a code point's general category; control characters that are white space have one of
+/// their own.
 pub fn kind(code_point: u32) -> u8 {
     table().get(code_point) & KIND
 }
@@ -126,7 +128,7 @@ fn category_bit(name: &str) -> u32 {
         .map_or(0, |i| 1 << i)
 }
 
-/// Whether the pre-tokenizer `Digits` takes a character for a number.
+/// Whether the pre-tokenizer `Digits` takes a character to be a number.
 pub fn is_numeric(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_digit();
@@ -134,7 +136,7 @@ pub fn is_numeric(c: char) -> bool {
     table().get(u32::from(c)) & NUMERIC != 0
 }
 
-/// Whether it is certain that NFC leaves a text as it is; `false` says nothing.
+/// Whether NFC certainly leaves a text as it is; `false` says nothing.
 pub fn is_surely_nfc(text: &str) -> bool {
     if text.is_ascii() {
         return true;
@@ -153,7 +155,7 @@ pub fn is_surely_nfc(text: &str) -> bool {
     true
 }
 
-/// The code points beside which any class begins or ends: who agrees on these has the same classes.
+/// The code points on either side of every border between classes.
 pub fn borders() -> impl Iterator<Item = char> {
     RUNS.iter()
         .flat_map(|&(start, _)| [start.wrapping_sub(1), start])

@@ -4,7 +4,7 @@ use crate::dedup::distinct::{Contexts, NarrowContexts, Table, Units, Windows};
 use crate::dedup::rule::Rule;
 use crate::dedup::store::{Part, Placing, Progress, Scratch, part_of};
 use crate::key::{Key, Packer};
-use crate::schemes::Scheme;
+use crate::schemes::{Scheme, UnitKind};
 use crate::simd;
 use crate::simd::vector::Vector;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl<K: Key> Places<'_, K> {
     }
 }
 
-impl<K: Key> simd::Work for Places<'_, K> {
+impl<K: Key> simd::Job for Places<'_, K> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
@@ -148,7 +148,7 @@ impl ByUnit {
     /// For distinct windows.
     pub fn new(scheme: Arc<dyn Scheme>, packer: Packer, level: u32) -> Self {
         Self {
-            narrow: scheme.unit_is_seed_and_target(),
+            narrow: scheme.unit_kind() == UnitKind::SeedAndTarget,
             by_seed: scheme.shares_work_within_contexts(),
             scheme,
             packer,

@@ -174,7 +174,7 @@ impl Sharing {
         let judged: Vec<_> = pool.install(|| {
             let tables = units.par_iter_mut().enumerate();
             tables
-                .map(|(i, table)| judge_in(table, most, scattered.part(i)))
+                .map(|(i, table)| judge_in(table, most, scattered.partition(i)))
                 .collect()
         });
         for (known, counted) in judged {

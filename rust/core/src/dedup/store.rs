@@ -4,7 +4,7 @@
 
 use crate::dedup::scatter::{Run, Scatterer};
 use crate::key::Key;
-use crate::recycler::{Arena, reserve};
+use crate::recycler::{BlockRecycler, reserve};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -60,7 +60,7 @@ pub struct Store<K: Key> {
     tail: Vec<K>,
     runs: Vec<Run<K>>,
     progress: Vec<Progress>,
-    arena: Arena<K>,
+    arena: BlockRecycler<K>,
     scatterers: Bench<Sorting<K>>,
 }
 
@@ -117,7 +117,7 @@ impl<K: Key> Default for Store<K> {
             tail: Vec::new(),
             runs: Vec::new(),
             progress: vec![Progress::default(); 1 << FEW_BITS],
-            arena: Arena::default(),
+            arena: BlockRecycler::default(),
             scatterers: Bench::default(),
         }
     }
@@ -154,7 +154,7 @@ impl<K: Key> Store<K> {
     }
 
     /// Memory for runs to come.
-    pub fn arena(&mut self) -> &mut Arena<K> {
+    pub fn arena(&mut self) -> &mut BlockRecycler<K> {
         &mut self.arena
     }
 

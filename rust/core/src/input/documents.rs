@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::threads::Pool;
 use rayon::prelude::*;
 
-/// Token ids as they lie in memory.
+/// Token ids as they lie in memory, in whatever integer type.
 #[derive(Debug, Clone, Copy)]
 #[allow(missing_docs)]
 pub enum TokenSlice<'a> {
@@ -44,31 +44,31 @@ impl TokenSlice<'_> {
         self.len() == 0
     }
 
-    /// Appends the ids `from..to`, which have been checked, as u32.
+    /// Appends the ids `from..to` as u32; [`Documents::new`] has checked them.
     #[allow(clippy::unnecessary_cast)] // one of the types is the target itself
     pub fn copy_to(&self, from: usize, to: usize, out: &mut Vec<u32>) {
         for_slice!(self, s => out.extend(s[from..to].iter().map(|&id| id as u32)));
     }
 
-    /// Position of the first id in `from..to` that is negative or not below `vocab_size`.
+    /// Index of the first id in `from..to` that is outside the vocabulary.
     fn first_outside(&self, from: usize, to: usize, vocab_size: u32) -> Option<usize> {
         Pool::shared().install(|| self.find_outside(from, to, vocab_size))
     }
 
     #[allow(clippy::unnecessary_cast)]
     fn find_outside(&self, from: usize, to: usize, vocab_size: u32) -> Option<usize> {
-        const RUN: usize = 1 << 16;
+        const CHUNK: usize = 1 << 16;
         let limit = u64::from(vocab_size);
-        // A sign-extended negative id is a huge u64, so one comparison serves both ends.
+        // A negative id, sign-extended, is a huge u64: one comparison checks both ends.
         for_slice!(self, s => s[from..to]
-        .par_chunks(RUN)
+        .par_chunks(CHUNK)
         .enumerate()
         .find_map_first(|(chunk, run)| {
             let bad = run.iter().fold(false, |bad, &id| bad | (id as u64 >= limit));
             if !bad {
                 return None;
             }
-            run.iter().position(|&id| id as u64 >= limit).map(|at| from + chunk * RUN + at)
+            run.iter().position(|&id| id as u64 >= limit).map(|at| from + chunk * CHUNK + at)
         }))
     }
 
@@ -78,6 +78,9 @@ impl TokenSlice<'_> {
 }
 
 /// Documents back to back: document `i` is `values[offsets[i]..offsets[i + 1]]`.
+///
+/// Offsets never decrease and stay within the values, and every id is inside the vocabulary: checked
+/// once, in parallel, when it is made. Values outside the documents are never read.
 #[derive(Debug, Clone, Copy)]
 pub struct Documents<'a> {
     values: TokenSlice<'a>,
@@ -142,17 +145,18 @@ impl<'a> Documents<'a> {
         self.offsets[i] as usize
     }
 
-    /// The document that holds the value at `index`, or the next one that is not empty.
+    /// The last document that begins at `index` or before: the one that holds that value. From the
+    /// end of the documents on, their number.
     pub fn document_at(&self, index: usize) -> usize {
         self.offsets
             .partition_point(|&start| start <= index as i64)
             .saturating_sub(1)
     }
 
-    /// The first document that begins at token `at` (counted from the first document's) or later.
+    /// The first document that begins at token `at` or later, counted from the first document's.
     pub fn begin_from(&self, at: usize) -> usize {
-        let place = self.offsets[0] + at as i64;
-        self.offsets[..self.len()].partition_point(|&start| start < place)
+        let offset = self.offsets[0] + at as i64;
+        self.offsets[..self.len()].partition_point(|&start| start < offset)
     }
 
     /// Appends the tokens `from..to` of document `i`.
@@ -173,7 +177,7 @@ mod tests {
         let error = Documents::new(TokenSlice::I32(&values), &[0, 2, 2, 6], 50).err();
         let text = "token id -4 at position 2 of document 2 is outside the vocabulary of 50";
         assert_eq!(error, Some(Error::Tokens(text.into())));
-        // Outside of the documents nothing is read.
+        // What lies outside the documents is not read.
         assert!(Documents::new(TokenSlice::I32(&values), &[0, 2, 4], 50).is_ok());
     }
 

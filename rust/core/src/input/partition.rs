@@ -1,8 +1,6 @@
-//! Records by partition, for what counts in small tables, and what makes two windows the same.
+//! Records by partition: small tables that several threads fill without a lock.
 
-use crate::key::{Key, Packer};
-
-/// Partitions of every table; results do not depend on it.
+/// Partitions of every table. Results do not depend on their number.
 pub const PARTITIONS: usize = 64;
 
 /// The partition of a mixed hash.
@@ -11,7 +9,8 @@ pub fn partition_of(mixed: u64) -> usize {
     (mixed >> (64 - PARTITIONS.trailing_zeros())) as usize
 }
 
-/// Records grouped by partition, in their first order within each.
+/// Records grouped by partition, in their original order within each. Grouping takes two passes over
+/// the records.
 pub struct Scattered<T> {
     records: Vec<T>,
     ends: [usize; PARTITIONS],
@@ -47,28 +46,8 @@ impl<T: Copy> Scattered<T> {
     }
 
     /// The records of a partition.
-    pub fn part(&self, index: usize) -> &[T] {
+    pub fn partition(&self, index: usize) -> &[T] {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         &self.records[start..self.ends[index]]
-    }
-}
-
-/// What makes two records the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
-    /// All of the key.
-    Whole,
-    /// The context only (the key without its target).
-    Context(Packer),
-}
-
-impl Identity {
-    /// The part of a key that identifies it.
-    #[inline]
-    pub fn of<K: Key>(self, key: K) -> K {
-        match self {
-            Self::Whole => key,
-            Self::Context(packer) => packer.context(key),
-        }
     }
 }

@@ -1,13 +1,17 @@
-//! Which windows a scheme reads of its documents.
+//! The windows that a scheme reads of its documents.
 
 use crate::error::{Error, Result};
 use crate::input::kgrams::KgramSet;
-use crate::input::windows::{PromptRole, WindowPlan};
+use crate::input::source::PromptRole;
+use crate::input::windows::WindowPlan;
 use crate::key::{Key, PADDING, Packer, Widest};
 use crate::schemes::Scheme;
 use std::sync::Arc;
 
-/// A plan for one scheme's windows.
+/// The plan for a scheme's windows, from the position it starts at unless another is given.
+///
+/// # Errors
+/// [`Error::Argument`] if the scheme cannot have that start, role or filter.
 pub fn window_plan<K: Key>(
     scheme: &Arc<dyn Scheme>,
     start: Option<usize>,
@@ -43,7 +47,7 @@ pub fn window_plan<K: Key>(
     Ok(plan.with_seeds(scheme))
 }
 
-/// Bits of one of a scheme's packed windows.
+/// Bits of a packed window of a scheme.
 pub fn window_bits(
     scheme: &Arc<dyn Scheme>,
     start: Option<usize>,

@@ -1,144 +1,32 @@
 //! From documents to windows: where they start, what a prompt excludes, what a filter keeps.
 
 use crate::error::{Error, Result};
-use crate::input::documents::Documents;
-use crate::input::shown::{SEEDED, Shown, met};
-use crate::io::records::{Reader, put_u64};
-use crate::key::PADDING;
-use crate::key::{Key, Packer};
-use crate::schemes::{Scheme, SeedKind};
+use crate::input::counts::{Counts, Status};
+use crate::input::prompts::{Exclusion, Shown};
+use crate::input::source::{PromptRole, Source};
+use crate::key::{Key, PADDING, Packer};
+use crate::schemes::Scheme;
 use hashbrown::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What a document's own prompt is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PromptRole {
-    /// A window whose draw may have been met in the prompt is not scored (closed model): its seed
-    /// occurs there, or its unit where there is no seed without the target. Padded contexts occur
-    /// where their own tokens do, as marked text may begin anywhere.
-    #[default]
-    Exclude,
-    /// The prompt stands before the document: the first contexts reach into it.
-    Context,
-}
-
-/// Why a candidate window is scored or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Status {
-    /// Scored.
-    Scored = 0,
-    /// Before the first position that has a whole context, or before `start`.
-    NoContext = 1,
-    /// Its draw may have been met in the document's prompt.
-    Excluded = 2,
-    /// Its context is not in the filter.
-    Filtered = 3,
-    /// A repetition under the deduplication rule.
-    Duplicate = 4,
-    /// Its random draw does not depend on the key.
-    Keyless = 5,
-    /// Evidence of earlier documents of the corpus.
-    Shared = 6,
-}
-
-/// How many windows each rule saw and removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Documents.
-    pub documents: u64,
-    /// Documents without a single window.
-    pub short_documents: u64,
-    /// Tokens.
-    pub tokens: u64,
-    /// Candidate windows.
-    pub windows: u64,
-    /// Removed: the draw may have been met in the document's prompt.
-    pub excluded: u64,
-    /// Removed: the context is not in the filter.
-    pub filtered: u64,
-}
-
-impl Counts {
-    /// Appends the counts.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        let counts = [
-            self.documents,
-            self.short_documents,
-            self.tokens,
-            self.windows,
-            self.excluded,
-            self.filtered,
-        ];
-        counts.iter().for_each(|&count| put_u64(out, count));
-    }
-
-    /// Reads what [`Counts::write`] wrote.
-    pub fn read(reader: &mut Reader) -> Result<Self> {
-        Ok(Self {
-            documents: reader.u64()?,
-            short_documents: reader.u64()?,
-            tokens: reader.u64()?,
-            windows: reader.u64()?,
-            excluded: reader.u64()?,
-            filtered: reader.u64()?,
-        })
-    }
-
-    /// Adds other counts.
-    pub fn merge(&mut self, other: &Self) {
-        self.documents += other.documents;
-        self.short_documents += other.short_documents;
-        self.tokens += other.tokens;
-        self.windows += other.windows;
-        self.excluded += other.excluded;
-        self.filtered += other.filtered;
-    }
-}
-
-/// Documents and, where there are any, the prompt of each.
-#[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
-    /// The documents.
-    pub documents: Documents<'a>,
-    /// One prompt a document.
-    pub prompts: Option<Documents<'a>>,
-}
-
-impl<'a> Source<'a> {
-    /// Checks that there are as many prompts as documents.
-    pub fn new(documents: Documents<'a>, prompts: Option<Documents<'a>>) -> Result<Self> {
-        match prompts {
-            Some(prompts) if prompts.len() != documents.len() => Err(Error::Argument(format!(
-                "there are {} prompts for {} documents",
-                prompts.len(),
-                documents.len()
-            ))),
-            _ => Ok(Self { documents, prompts }),
-        }
-    }
-
-    fn prompt_len(&self, document: usize) -> usize {
-        self.prompts
-            .map_or(0, |prompts| prompts.document_len(document))
-    }
-}
-
-/// What the prompts of some documents exclude.
+/// What the prompts of some documents show, by document.
 pub type PromptSets<K> = HashMap<usize, Shown<K>>;
 
-/// Windows that are cut at one go.
+/// Windows cut in one go.
 const BLOCK: usize = 1 << 9;
 
-/// What a worker needs to cut windows.
+/// Memory that one worker cuts windows in; what it holds between calls means nothing.
 #[derive(Debug, Default)]
-pub struct Cutter<K> {
+pub struct WindowBuffer<K> {
     tokens: Vec<u32>,
     keys: Vec<K>,
 }
 
-/// Which windows of a document are candidates, and how they are packed.
+/// Which windows of a document are candidates, which of those are scored, and how they are packed.
+///
+/// Each candidate belongs to the position of its target, so that token ranges can be worked on apart
+/// from each other, in any order.
 #[derive(Clone)]
 pub struct WindowPlan<K> {
     /// Packs the windows.
@@ -147,13 +35,12 @@ pub struct WindowPlan<K> {
     padding: Option<u32>,
     role: PromptRole,
     filter: Option<Arc<HashSet<K>>>,
-    /// Where contexts are not what the random function reads: the scheme that tells.
-    seeds: Option<Arc<dyn Scheme>>,
+    exclusion: Exclusion,
 }
 
 impl<K: Key> WindowPlan<K> {
-    /// Windows of `packer.width` tokens from position `start` on (the first with a whole context
-    /// where `None`). A `start` without a whole context needs a `padding` to stand before it.
+    /// Windows of `packer.width` tokens from position `start` on (without one, from the first
+    /// position that has a whole context). A `start` before that needs a `padding`.
     pub fn new(
         packer: Packer,
         start: Option<usize>,
@@ -176,22 +63,19 @@ impl<K: Key> WindowPlan<K> {
                 padding,
                 role,
                 filter,
-                seeds: None,
+                exclusion: Exclusion::by_context(packer, padding),
             }),
         }
     }
 
-    /// Prompts exclude by the seeds of this scheme.
+    /// Lets prompts exclude by the seeds of this scheme.
     #[must_use]
     pub fn with_seeds(mut self, scheme: &Arc<dyn Scheme>) -> Self {
-        self.seeds = match scheme.seed_kind() {
-            SeedKind::Context => None,
-            _ => Some(Arc::clone(scheme)),
-        };
+        self.exclusion = self.exclusion.by_seeds_of(scheme);
         self
     }
 
-    /// Context tokens that a document does not hold itself.
+    /// How many tokens of the first context come from the prompt.
     fn lead(&self, source: &Source, document: usize) -> usize {
         match self.role {
             PromptRole::Context => source.prompt_len(document).min(self.packer.width - 1),
@@ -199,7 +83,7 @@ impl<K: Key> WindowPlan<K> {
         }
     }
 
-    /// The first position of a document that is a candidate's target.
+    /// The position of the first candidate's target.
     pub fn first_position(&self, source: &Source, document: usize) -> usize {
         let whole = self.packer.width - 1 - self.lead(source, document);
         match self.start {
@@ -216,14 +100,14 @@ impl<K: Key> WindowPlan<K> {
             .is_none_or(|set| set.contains(&self.packer.context(window)))
     }
 
-    /// Whether every candidate of a source is scored, so that cutting windows costs next to nothing.
+    /// Whether every candidate of a source is scored: then windows are packed without a test of each.
     pub fn keeps_all(&self, source: &Source) -> bool {
         let excludes = self.role == PromptRole::Exclude && source.prompts.is_some();
         self.filter.is_none() && !excludes
     }
 
-    /// How many documents begin in a token range (those without a token with the next one, or at
-    /// the end), and how many of them have no window.
+    /// How many documents begin in a token range, and how many of them have no window. An empty
+    /// document begins where the next one does, or at the end.
     pub fn count_documents(&self, source: &Source, range: &Range<usize>) -> Counts {
         let documents = &source.documents;
         let first = documents.begin_from(range.start);
@@ -241,8 +125,8 @@ impl<K: Key> WindowPlan<K> {
         }
     }
 
-    /// Calls `visit(document, token index from the source's first token, status, key)` for each
-    /// candidate window whose target is in the token range, in reading order, and counts.
+    /// Calls `visit(document, index of the target among the source's tokens, status, key)` for each
+    /// candidate whose target is in the token range, in reading order; returns the counts.
     pub fn visit(
         &self,
         source: &Source,
@@ -272,16 +156,16 @@ impl<K: Key> WindowPlan<K> {
         counts
     }
 
-    /// The windows that are scored alone, in reading order, block by block.
+    /// Calls `take` with the scored windows only, in reading order, some at a time; returns the counts.
     pub fn key_blocks(
         &self,
         source: &Source,
         range: Range<usize>,
         prompts: &PromptSets<K>,
-        cutter: &mut Cutter<K>,
+        buffer: &mut WindowBuffer<K>,
         mut take: impl FnMut(&[K]),
     ) -> Counts {
-        let Cutter { tokens, keys } = cutter;
+        let WindowBuffer { tokens, keys } = buffer;
         keys.clear();
         if !self.keeps_all(source) {
             let counts = self.visit(source, range, prompts, tokens, |_, _, status, key| {
@@ -316,8 +200,7 @@ impl<K: Key> WindowPlan<K> {
         counts
     }
 
-    /// Calls `take` with each document of a token range that has candidates there, and the range of
-    /// their positions.
+    /// Calls `take` with each document that has candidates in a token range, and their positions.
     fn for_spans(
         &self,
         source: &Source,
@@ -341,6 +224,7 @@ impl<K: Key> WindowPlan<K> {
         }
     }
 
+    /// The candidates of one document with targets at the positions `span`.
     fn visit_span(
         &self,
         source: &Source,
@@ -370,8 +254,8 @@ impl<K: Key> WindowPlan<K> {
             }
             return counts;
         }
-        let by_seed = match (shown, &self.seeds) {
-            (Some(Shown::Seeds(set)), Some(scheme)) => met(scheme.as_ref(), set, scratch),
+        let by_seed = match shown {
+            Some(Shown::Seeds(seeds)) => self.exclusion.seen(seeds, scratch),
             _ => Vec::new(),
         };
         for (index, (at, &token)) in span.zip(&scratch[width - 1..]).enumerate() {
@@ -395,7 +279,7 @@ impl<K: Key> WindowPlan<K> {
         counts
     }
 
-    /// The tokens that the windows of a span read: `width - 1` before it, then the span.
+    /// Loads the tokens that the windows of a span read: `width - 1` before it, then the span.
     fn load(&self, source: &Source, document: usize, span: &Range<usize>, scratch: &mut Vec<u32>) {
         scratch.clear();
         let before = self.packer.width - 1;
@@ -416,8 +300,8 @@ impl<K: Key> WindowPlan<K> {
         );
     }
 
-    /// What the prompts exclude of documents that have more than `most` tokens in a range:
-    /// made once, while `visit` makes those of shorter documents itself.
+    /// What the prompts of documents with more than `most` tokens in a range show: computed once for
+    /// all workers, while [`WindowPlan::visit`] computes that of shorter documents itself.
     pub fn prompt_sets(&self, source: &Source, range: &Range<usize>, most: usize) -> PromptSets<K> {
         let documents = &source.documents;
         let base = documents.start(0);
@@ -429,92 +313,26 @@ impl<K: Key> WindowPlan<K> {
             .collect()
     }
 
-    /// What the prompt shows, which excludes windows; `None` where nothing is excluded. Where
-    /// contexts are padded, marked text may begin anywhere in a prompt.
+    /// What the prompt of a document shows; `None` where it excludes nothing.
     fn shown_by_prompt(
         &self,
         source: &Source,
         document: usize,
         scratch: &mut Vec<u32>,
     ) -> Option<Shown<K>> {
-        let context_width = self.packer.width - 1;
         let prompts = source
             .prompts
             .filter(|_| self.role == PromptRole::Exclude)?;
-        let len = prompts.document_len(document);
-        let with_target = matches!(&self.seeds, Some(s) if s.seed_kind() == SeedKind::WithTarget);
-        if len == 0 || (context_width == 0 && !with_target) {
-            return None;
-        }
         scratch.clear();
-        prompts.copy_to(document, 0, len, scratch);
-        let Some(scheme) = &self.seeds else {
-            let mut contexts: HashSet<K> = HashSet::new();
-            self.for_prompt_windows(scratch, false, |rows| {
-                for row in rows.chunks_exact(context_width + 1) {
-                    contexts.insert(self.packer.pack(&row[..context_width]));
-                }
-            });
-            return Some(Shown::Contexts(contexts));
-        };
-        let (mut set, mut seeds) = (HashSet::new(), Vec::new());
-        self.for_prompt_windows(scratch, with_target, |rows| {
-            seeds.resize(rows.len() / (context_width + 1), 0);
-            scheme.seeds(rows, &mut seeds);
-            for &seed in &seeds {
-                set.insert(seed);
-                if scheme.seeds_reach_neighbours() {
-                    set.insert(seed.wrapping_add(1));
-                    set.insert(seed.wrapping_sub(1));
-                }
-            }
-        });
-        // Marked text may begin anywhere in it, after a context that nobody sees.
-        let mut tails = Vec::new();
-        for own in scheme.least_own()..context_width {
-            tails.clear();
-            for run in scratch.windows((own + usize::from(with_target)).max(1)) {
-                tails.extend_from_slice(run);
-                tails.extend((!with_target).then_some(0));
-            }
-            seeds.resize(tails.len() / (own + 1), 0);
-            scheme.seeds_of_tails(&tails, own, &mut seeds);
-            set.extend(&seeds);
-        }
-        Some(Shown::Seeds(set))
-    }
-
-    /// Calls `take` with rows of the windows that a prompt may hold, the target 0 where it does not
-    /// matter.
-    fn for_prompt_windows(&self, prompt: &[u32], with_target: bool, mut take: impl FnMut(&[u32])) {
-        let context_width = self.packer.width - 1;
-        let mut rows = Vec::new();
-        let mut push = |own: usize, run: &[u32]| {
-            let padding = self.padding.unwrap_or(PADDING);
-            rows.extend(std::iter::repeat_n(padding, context_width - own));
-            rows.extend_from_slice(run);
-            if !with_target {
-                rows.push(0);
-            }
-            if rows.len() >= SEEDED * (context_width + 1) {
-                take(&rows);
-                rows.clear();
-            }
-        };
-        for own in self.padding.map_or(context_width, |_| 0)..=context_width {
-            match own + usize::from(with_target) {
-                0 => push(0, &[]),
-                run => prompt.windows(run).for_each(|run| push(own, run)),
-            }
-        }
-        take(&rows);
+        prompts.copy_to(document, 0, prompts.document_len(document), scratch);
+        self.exclusion.shown(scratch)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::documents::TokenSlice;
+    use crate::input::documents::{Documents, TokenSlice};
 
     type Seen = Vec<(usize, usize, Status, Vec<u32>)>;
 

@@ -1,4 +1,6 @@
-//! What radscore saves: little-endian fields, and files that appear whole or not at all.
+//! What radscore saves: little-endian fields, checksums, and files that appear whole or not at all.
 
+pub mod atomic;
+pub mod checksum;
 pub mod files;
 pub mod records;

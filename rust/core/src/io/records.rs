@@ -1,8 +1,9 @@
-//! Little-endian fields of what radscore saves.
+//! Little-endian fields of saved files.
 
 use crate::error::{Error, Result};
 
-/// Reads fields from a payload; running out of bytes is an error.
+/// Reads fields one after the other. It never reads past the end, nor allocates what a damaged count
+/// asks for.
 pub struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -41,13 +42,13 @@ impl<'a> Reader<'a> {
         Ok(self.take(bytes)?.chunks_exact(size))
     }
 
-    /// Fails unless all bytes were read.
+    /// Fails if bytes are left.
     pub fn finish(self) -> Result<()> {
         if self.rest.is_empty() {
             Ok(())
         } else {
             Err(Error::State(format!(
-                "{} bytes too many in the file",
+                "the file has {} bytes too many",
                 self.rest.len()
             )))
         }

@@ -1,11 +1,11 @@
-//! What the integers that hold a packed window can do.
+//! The integers that hold packed windows.
 
-use crate::recycler::Lasting;
+use crate::recycler::Recycled;
 use std::hash::Hash;
 
-/// An unsigned integer that holds a packed window.
-pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + Lasting + 'static {
-    /// Bits that fit.
+/// An unsigned integer that holds a packed window; its order is that of the tokens, oldest first.
+pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + Recycled + 'static {
+    /// Bits it has.
     const BITS: u32;
     /// Bytes of the little-endian form.
     const BYTES: usize = Self::BITS as usize / 8;
@@ -17,12 +17,12 @@ pub trait Key: Copy + Eq + Ord + Hash + Default + Send + Sync + Lasting + 'stati
     fn pop(self, bits: u32) -> Self;
     /// The lowest 32 bits.
     fn low(self) -> u32;
-    /// A well-mixed fixed 64-bit function of the key (for partitions only, never for identity).
+    /// A fixed 64-bit hash of the key: for partitions, never for identity.
     fn mix(self) -> u64;
-    /// All bits in 64, unmixed where they fit: for small tables.
+    /// The key in 64 bits, as it is if it fits: for small tables.
     fn fold(self) -> u64;
-    /// A fixed function of the key whose highest bits spread (for partitions only), at the cost of
-    /// one product.
+    /// A fixed function of the key whose highest bits spread, at the cost of one product: for
+    /// partitions only.
     #[inline(always)]
     fn spread(self) -> u64 {
         self.fold().wrapping_mul(0xD6E8_FEB8_6659_FD93)

@@ -1,24 +1,25 @@
-//! How the tokens of a window are packed into a key, oldest token in the highest bits.
+//! How the tokens of a window are packed into a key, the oldest in the highest bits.
 
 use super::integer::Key;
 use crate::error::{Error, Result};
 
-/// Largest vocabulary (2^20) and context width that are supported.
-pub const MAX_VOCAB: u32 = 1 << 20;
-/// Most tokens that a context can have.
+/// Largest vocabulary.
+const MAX_VOCAB: u32 = 1 << 20;
+/// Most tokens of a context.
 pub const MAX_CONTEXT_WIDTH: usize = 64;
-/// Most tokens that an entry of a k-gram set can have.
+/// Most tokens of a k-gram.
 pub const MAX_KGRAM_WIDTH: usize = 16;
 
-/// The token id that stands for "no token" left of a document's start (vLLM's -1).
+/// The token id that stands for "no token" before a document's first (vLLM's -1).
 pub const PADDING: u32 = u32::MAX;
 
-/// How windows of `width` tokens are packed.
+/// How windows of `width` tokens are packed: so many bits a token, as few as hold every id. Padding
+/// has the code `vocab_size`. Packing and unpacking cost a shift or two per token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packer {
     /// Tokens in a window.
     pub width: usize,
-    /// Bits a token, from 1 to 21.
+    /// Bits per token, from 1 to 21.
     pub bits: u32,
     vocab_size: u32,
     padded: bool,
@@ -57,7 +58,7 @@ impl Packer {
         self.width as u32 * self.bits
     }
 
-    /// The number that stands for a token.
+    /// The code of a token.
     #[inline]
     pub fn code(&self, token: u32) -> u32 {
         if token == PADDING {
@@ -67,7 +68,7 @@ impl Packer {
         }
     }
 
-    /// The key of a run of tokens (at most `width`).
+    /// The key of at most `width` tokens.
     pub fn pack<K: Key>(&self, tokens: &[u32]) -> K {
         tokens.iter().fold(K::default(), |key, &token| {
             key.push(self.code(token), self.bits)
@@ -88,7 +89,7 @@ impl Packer {
             }));
             return;
         }
-        // Each key from its own tokens: no key waits for the one before.
+        // Each key from its own tokens, so that none waits for the one before.
         match width {
             1 => self.pack_each::<K, 1>(tokens, out),
             2 => self.pack_each::<K, 2>(tokens, out),
@@ -103,7 +104,7 @@ impl Packer {
         }
     }
 
-    /// Windows of a width that the compiler knows, so that no loop is left.
+    /// Windows of a width known to the compiler, which unrolls the loop.
     fn pack_each<K: Key, const WIDTH: usize>(&self, tokens: &[u32], out: &mut Vec<K>) {
         out.extend(
             tokens
@@ -112,7 +113,7 @@ impl Packer {
         );
     }
 
-    /// The key of tokens among which is no padding.
+    /// The key of tokens without padding.
     #[inline(always)]
     fn pack_plain<K: Key>(&self, tokens: &[u32]) -> K {
         let push = |key: K, &token: &u32| key.push(token, self.bits);
@@ -133,14 +134,14 @@ impl Packer {
         }
     }
 
-    /// The tokens of many windows, one row a window.
+    /// The tokens of many windows, one row each.
     pub fn unpack_all<K: Key>(&self, keys: &[K]) -> Vec<u32> {
         let mut out = Vec::new();
         self.unpack_into(keys, &mut out);
         out
     }
 
-    /// The tokens of many windows, one row a window, in place of what `out` holds.
+    /// Overwrites `out` with the tokens of many windows, one row each.
     pub fn unpack_into<K: Key>(&self, keys: &[K], out: &mut Vec<u32>) {
         out.resize(keys.len() * self.width, 0);
         match self.width {
@@ -155,7 +156,7 @@ impl Packer {
             }
         }
         if self.padded {
-            // Stored whether it changes or not, so that no branch is left.
+            // Stored whether it changes or not: no branch.
             for slot in out.iter_mut() {
                 *slot = match *slot == self.vocab_size {
                     true => PADDING,
@@ -165,7 +166,7 @@ impl Packer {
         }
     }
 
-    /// Rows of a width that the compiler knows, so that no loop is left.
+    /// Rows of a width known to the compiler, which unrolls the loop.
     fn unpack_rows<K: Key, const WIDTH: usize>(&self, keys: &[K], out: &mut [u32]) {
         for (row, &key) in out.chunks_exact_mut(WIDTH).zip(keys) {
             let mut tokens = [0; WIDTH];
@@ -184,7 +185,7 @@ impl Packer {
         }
     }
 
-    /// Whether a key is one of a window of these tokens.
+    /// Whether a key is that of some window: no bits above it, and no id outside the vocabulary.
     pub fn is_window<K: Key>(&self, key: K) -> bool {
         let mut tokens = [0; MAX_CONTEXT_WIDTH + 1];
         self.unpack(key, &mut tokens[..self.width]);

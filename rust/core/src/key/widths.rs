@@ -1,7 +1,7 @@
 //! Keys of 64, 128, 384 and 1408 bits.
 
 use super::integer::Key;
-use crate::recycler::Lasting;
+use crate::recycler::Recycled;
 use std::sync::Mutex;
 
 fn mix64(x: u64) -> u64 {
@@ -10,21 +10,21 @@ fn mix64(x: u64) -> u64 {
     folded ^ (folded >> 29)
 }
 
-macro_rules! lasting {
+macro_rules! recycled {
     ($type:ty) => {
-        impl Lasting for $type {
-            fn waiting() -> &'static Mutex<Vec<Vec<Self>>> {
-                static WAITING: Mutex<Vec<Vec<$type>>> = Mutex::new(Vec::new());
-                &WAITING
+        impl Recycled for $type {
+            fn idle() -> &'static Mutex<Vec<Vec<Self>>> {
+                static IDLE: Mutex<Vec<Vec<$type>>> = Mutex::new(Vec::new());
+                &IDLE
             }
         }
     };
 }
 
-lasting!(u64);
-lasting!(u128);
-lasting!(Wide);
-lasting!(Widest);
+recycled!(u64);
+recycled!(u128);
+recycled!(Wide);
+recycled!(Widest);
 
 macro_rules! primitive_key {
     ($type:ty, $mix:expr, $fold:expr) => {

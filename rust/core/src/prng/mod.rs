@@ -1,4 +1,5 @@
-//! The generators and hashes that watermarks of the field are built from, bit for bit.
+//! The generators and hashes that watermarks are built from, bit for bit: one at a time, and (`_lanes`)
+//! many side by side.
 
 pub mod mt19937;
 pub mod mt19937_lanes;

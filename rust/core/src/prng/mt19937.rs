@@ -2,16 +2,17 @@
 
 /// Words of state, and so of one block of output.
 pub const WORDS: usize = 624;
-/// How far on the second word of the recurrence lies.
+/// How far ahead the second word of the recurrence lies.
 pub(crate) const SHIFT: usize = 397;
 
 /// One block of tempered output.
 pub type Block = [u32; WORDS];
 
-/// The generator, advanced a whole block at a time.
+/// The generator, advanced a whole block at a time: 624 words of state, which [`Mt19937::twist`]
+/// replaces by the next 624.
 ///
-/// The loops are written so that a compiler can use whatever vector instructions the calling
-/// function enables; hence `inline(always)`.
+/// The loops leave it to the compiler to use whatever vector instructions the calling function
+/// enables; hence `inline(always)`.
 #[derive(Clone)]
 pub struct Mt19937 {
     state: [u32; WORDS],
@@ -87,7 +88,7 @@ pub(crate) fn temper(mut y: u32) -> u32 {
     y ^ (y >> 18)
 }
 
-/// The words one by one: the readable use, and the oracle of the block-wise ones.
+/// The words one by one: for few of them, and the oracle of what works block by block.
 pub struct Words {
     generator: Mt19937,
     next: usize,
@@ -137,6 +138,29 @@ mod tests {
         let mut words = Words::new(5489);
         let last = (0..10_000).map(|_| words.draw()).last();
         assert_eq!(last, Some(4_123_659_995));
+    }
+
+    /// The crate `rand_mt`, on random seeds: word by word, and block by block.
+    #[test]
+    fn agrees_with_rand_mt() {
+        let mut random = rand_mt::Mt64::new(3);
+        for seed in (0..40).map(|_| random.next_u32()).chain([0, 1, u32::MAX]) {
+            let mut oracle = rand_mt::Mt::new(seed);
+            let expected: Vec<u32> = (0..3 * WORDS).map(|_| oracle.next_u32()).collect();
+            let mut words = Words::new(seed);
+            assert!(expected.iter().all(|&word| word == words.draw()), "{seed}");
+            let mut generator = Mt19937::new(seed);
+            for expected in expected.chunks(WORDS) {
+                let mut block = [0; WORDS];
+                generator.twist();
+                generator.temper(&mut block);
+                assert_eq!(block, expected, "{seed}");
+                assert_eq!(
+                    generator.word(seed as usize % WORDS),
+                    expected[seed as usize % WORDS]
+                );
+            }
+        }
     }
 
     /// torch 2.15.0, CPU: torch.randperm(10, generator=torch.Generator().manual_seed(s)).

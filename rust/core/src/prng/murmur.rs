@@ -13,7 +13,7 @@ pub fn murmur3_words(words: impl IntoIterator<Item = u32>) -> u32 {
     hash.finish()
 }
 
-/// The same, word by word; a prefix can be kept and continued.
+/// A running hash. A copy keeps a prefix, to be continued in several ways.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Murmur {
     state: u32,
@@ -46,7 +46,7 @@ impl Murmur {
     }
 }
 
-/// The same for messages of one length, one a lane.
+/// The same for messages of one length, one per lane.
 #[derive(Clone, Copy)]
 pub struct MurmurLanes {
     state: Lanes<u32>,

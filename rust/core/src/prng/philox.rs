@@ -23,14 +23,14 @@ pub fn philox4x32_10(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
-/// The same for a counter and a key of each lane.
+/// The same, with a counter and a key per lane.
 ///
-/// Words live in 64-bit lanes and only their low halves count: that is what vector instructions
-/// multiply, so that a product's low half needs no cutting and its high half one shift.
+/// Words live in 64-bit lanes of which only the low halves count: vector instructions multiply those,
+/// so that a product's low half needs no mask and its high half one shift.
 #[inline(always)]
 #[must_use]
 pub fn philox4x32_10_lanes(counter: [Lanes<u32>; 4], key: [Lanes<u32>; 2]) -> [Lanes<u32>; 4] {
-    // `map` of arrays is not always inlined, hence word by word.
+    // Word by word: `map` on arrays is not always inlined.
     let [mut c0, mut c1, mut c2, mut c3] = [
         counter[0].wide(),
         counter[1].wide(),

@@ -1,13 +1,13 @@
-//! SipHash-2-4 of many messages of one key and length.
+//! SipHash-2-4 of many messages with one key and length, one per lane.
 
 use crate::prng::siphash::SipHash24;
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::vector::Vector;
 
-/// A running hash in each of [`LANES`] lanes.
+/// A running hash in each of [`LANES`] lanes: the same as [`SipHash24`] of each.
 #[derive(Clone, Copy)]
 pub struct SipHashes<V> {
-    /// LANES / 8 groups of eight lanes at most: as many as vectors of LANES words need.
+    /// The first [`SipHashes::GROUPS`] are used: two of eight lanes, or one of sixteen.
     groups: [Group<V>; 2],
     words: u64,
 }
@@ -111,6 +111,57 @@ impl<V: Vector> Group<V> {
             v3 = v3.rotated64::<21, 43>().xor(v0);
             v2 = v2.rotated64::<32, 32>();
             [self.v[0][i], self.v[1][i], self.v[2][i], self.v[3][i]] = [v0, v1, v2, v3];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{Job, run_each};
+
+    /// The hashes of one message per lane, after a common prefix.
+    #[derive(Clone)]
+    struct Hashes<'a> {
+        start: SipHash24,
+        words: &'a [Lanes<u32>],
+    }
+
+    impl Job for Hashes<'_> {
+        type Output = [u64; LANES];
+        #[inline(always)]
+        fn run<V: Vector>(self) -> [u64; LANES] {
+            let mut hashes = SipHashes::<V>::new(&self.start);
+            self.words.iter().for_each(|&words| hashes.push(words));
+            hashes.finish().0
+        }
+    }
+
+    /// The crate `siphasher`, on random keys, prefixes and messages.
+    #[test]
+    fn agrees_with_siphasher() {
+        let mut random = rand_mt::Mt64::new(2);
+        for round in 0..100 {
+            let (k0, k1) = (random.next_u64(), random.next_u64());
+            let prefix: Vec<u32> = (0..round % 3).map(|_| random.next_u32()).collect();
+            let words: Vec<Lanes<u32>> = (0..round % 17)
+                .map(|_| Lanes(std::array::from_fn(|_| random.next_u32())))
+                .collect();
+            let mut start = SipHash24::new(k0, k1);
+            prefix.iter().for_each(|&word| start.push(word));
+            let expected: [u64; LANES] = std::array::from_fn(|lane| {
+                let message = words.iter().map(|words| words.0[lane]);
+                let all = prefix.iter().copied().chain(message);
+                let bytes: Vec<u8> = all.flat_map(u32::to_le_bytes).collect();
+                siphasher::sip::SipHasher24::new_with_keys(k0, k1).hash(&bytes)
+            });
+            let job = Hashes {
+                start,
+                words: &words,
+            };
+            for (kernel, hashes) in run_each(&job) {
+                assert_eq!(hashes, expected, "{kernel:?}, {} words", words.len());
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Windows in any order, scored seed by seed: one seeding serves all targets of a context.
+//! Windows in any order, scored seed by seed, so that one seeding serves all targets of a context. The
+//! cost besides scoring is that of sorting.
 
 use rayon::prelude::*;
 
@@ -7,7 +8,7 @@ use rayon::prelude::*;
 const FEWEST: usize = 32;
 const MOST: usize = 1024;
 
-/// A window on its way: what it reads, where its score goes.
+/// A window: what it reads, its row, and its score once known.
 #[derive(Clone, Copy)]
 struct Entry {
     key: u64,
@@ -24,7 +25,7 @@ impl Entry {
     }
 }
 
-/// Distinct seeds, each with its distinct targets in ascending order.
+/// Distinct seeds, each with its distinct targets; both ascend.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     seeds: Vec<u32>,
@@ -34,7 +35,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Takes one more pair, in ascending order; repetitions are left out.
+    /// Adds a pair, in ascending order; a repetition is left out.
     pub fn push(&mut self, seed: u32, target: u32) {
         if self.seeds.last() != Some(&seed) {
             self.seeds.push(seed);
@@ -48,7 +49,7 @@ impl Batch {
         }
     }
 
-    /// Forgets all pairs, and keeps the memory.
+    /// Removes all pairs and keeps the memory.
     pub fn clear(&mut self) {
         self.seeds.clear();
         self.ends.clear();
@@ -61,7 +62,7 @@ impl Batch {
         &self.targets
     }
 
-    /// Each seed, and which of [`Batch::targets`] are its.
+    /// Each seed, and the range of [`Batch::targets`] that belongs to it.
     pub fn seeds(&self) -> impl Iterator<Item = (u32, std::ops::Range<usize>)> + '_ {
         let starts = std::iter::once(&0).chain(&self.ends);
         let ranges = starts.zip(&self.ends).map(|(&start, &end)| start..end);
@@ -71,8 +72,8 @@ impl Batch {
 
 /// Scores rows whose random function reads (seed, target) only.
 ///
-/// `seed_target(row)` names them; `score(scratch, batch, scores)` fills in the scores of a batch's
-/// targets. A seed is in one batch only.
+/// `seed_target(row)` gives them; `score(scratch, batch, scores)` fills in the scores of a batch's
+/// targets. All targets of a seed are in one batch.
 pub(crate) fn score_by_seed<S: Default>(
     out: &mut [u64],
     seed_target: impl Fn(usize) -> (u32, u32) + Sync,
@@ -112,7 +113,7 @@ pub(crate) fn score_by_seed<S: Default>(
     }
 }
 
-/// Cuts sorted entries between seeds.
+/// Cuts sorted entries into batches, between seeds.
 fn batches(mut entries: &mut [Entry]) -> Vec<&mut [Entry]> {
     let share = entries.len() / (4 * rayon::current_num_threads());
     let least = share.next_multiple_of(FEWEST).clamp(FEWEST, MOST);

@@ -3,16 +3,18 @@
 //! `-ln(1 - r[t])`, Exp(1) under H0.
 
 use super::grouping::{Batch, score_by_seed};
-use super::seeding::Seeding;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
+use super::params::Params;
+use super::seeding::{Seeding, seeded_units};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
 use crate::error::{Error, Result};
 use crate::prng::mt19937::{Mt19937, WORDS};
 use crate::prng::mt19937_lanes::LANES;
 use crate::prng::uniforms::draws;
 use crate::simd::vector::Vector;
-use crate::simd::{self, Work};
+use crate::simd::{self, Job};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The scheme. A unit is (low 32 bits of the seed, target).
 pub struct GumbelMax {
@@ -38,6 +40,15 @@ impl GumbelMax {
             seeding,
         })
     }
+
+    /// From `vocab_size` and those of [`Seeding::from_params`].
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let vocab_size = params.count("vocab_size")?;
+        Ok(Arc::new(Self::new(
+            vocab_size,
+            Seeding::from_params(params)?,
+        )?))
+    }
 }
 
 /// torch's float32 uniform of a word.
@@ -45,7 +56,7 @@ fn uniform(word: u32) -> f64 {
     f64::from(word & 0x00FF_FFFF) * 2f64.powi(-24)
 }
 
-/// The scores of (ascending) indices: twists past the blocks before each, tempers one word.
+/// The scores of ascending indices: twists past the blocks before each, and tempers one word.
 #[inline(always)]
 fn uniforms_at(seed: u32, ascending: &[u32], out: &mut [u64]) {
     let mut generator = Mt19937::new(seed);
@@ -66,7 +77,7 @@ struct ManySeeds<'a> {
     out: &'a mut [u64],
 }
 
-impl Work for ManySeeds<'_> {
+impl Job for ManySeeds<'_> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
@@ -83,20 +94,20 @@ impl Work for ManySeeds<'_> {
                 continue;
             }
             let mut seeds = [0; LANES];
-            let mut places: [&[u32]; LANES] = [&[]; LANES];
-            for ((slot, seed), places) in slots.iter().zip(&mut seeds).zip(&mut places) {
+            let mut indices: [&[u32]; LANES] = [&[]; LANES];
+            for ((slot, seed), indices) in slots.iter().zip(&mut seeds).zip(&mut indices) {
                 *seed = slot.0;
-                *places = &targets[slot.1.clone()];
+                *indices = &targets[slot.1.clone()];
             }
             let found = |lane: usize, k: usize, word| {
                 self.out[slots[lane].1.start + k] = exponential(uniform(word)).to_bits();
             };
-            draws(&seeds, &places[..slots.len()], &mut state, found);
+            draws(&seeds, &indices[..slots.len()], &mut state, found);
         }
     }
 }
 
-/// Below this part of the lanes it is cheaper to draw for their seeds one by one.
+/// With fewer than a quarter of the lanes in use it is cheaper to draw for their seeds one by one.
 const FEW_LANES: usize = 4;
 
 impl Scheme for GumbelMax {
@@ -112,43 +123,10 @@ impl Scheme for GumbelMax {
     fn share(&self) -> Option<Share> {
         None
     }
-    fn unit_is_window(&self) -> bool {
-        false
-    }
-
-    fn units(&self, windows: &[u32], out: &mut [u128]) {
-        self.seeding.prepare().units(windows, out);
-    }
+    seeded_units!();
 
     fn nanoseconds(&self) -> f64 {
         2_000.0 + 0.2 * f64::from(self.vocab)
-    }
-
-    fn least_own(&self) -> usize {
-        self.seeding.least_own()
-    }
-
-    fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
-        self.seeding.prepare().seeds_of_tails(tails, own, out);
-    }
-
-    fn seed_kind(&self) -> SeedKind {
-        match self.seeding.self_salt() {
-            true => SeedKind::WithTarget,
-            false => SeedKind::KeyedHash,
-        }
-    }
-
-    fn unit_is_seed_and_target(&self) -> bool {
-        true
-    }
-
-    fn shares_work_within_contexts(&self) -> bool {
-        true
-    }
-
-    fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
-        self.seeding.prepare().keyless(windows, out)
     }
 
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
@@ -156,8 +134,8 @@ impl Scheme for GumbelMax {
         let width = self.window_width();
         let seed_target = |row: usize| seeder.seed_target(&windows[row * width..][..width]);
         score_by_seed(out, seed_target, |(): &mut (), batch, scores| {
-            let work = ManySeeds { batch, out: scores };
-            if let Err(ManySeeds { batch, out }) = simd::run(work) {
+            let job = ManySeeds { batch, out: scores };
+            if let Err(ManySeeds { batch, out }) = simd::run(job) {
                 for (seed, range) in batch.seeds() {
                     uniforms_at(seed, &batch.targets()[range.clone()], &mut out[range]);
                 }

@@ -1,7 +1,8 @@
 //! Our own scheme: a keyed cryptographic hash of the whole window (SipHash-2-4, 128-bit key), so
 //! that distinct windows are independent under H0 and one token costs one hash.
 
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
+use super::params::Params;
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::prng::siphash::SipHash24;
 use crate::prng::siphash_lanes::SipHashes;
@@ -9,6 +10,7 @@ use crate::schemes::rows::{self, Ask, Mask, Scores, SideBySide, Tokens, Uniforms
 use crate::simd::lanes::Lanes;
 use crate::simd::ln::exponentials;
 use crate::simd::vector::Vector;
+use std::sync::Arc;
 
 /// First word of the message, plus the context width: keeps widths and other uses of a key apart.
 const DOMAIN: u32 = 0x5253_4B00;
@@ -66,6 +68,23 @@ impl Keyed {
         })
     }
 
+    /// From `key`, `vocab_size`, `context_width`, and `gamma` unless it is Gumbel-max.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let key = params.bytes("key")?;
+        let key: [u8; 16] = key.try_into().map_err(|key: Vec<u8>| {
+            Error::Scheme(format!(
+                "key must be 16 bytes (32 hexadecimal digits), not {}",
+                key.len()
+            ))
+        })?;
+        let vocab_size = params.count("vocab_size")?;
+        let width = params.count("context_width")? as usize;
+        Ok(Arc::new(match params.optional_number("gamma")? {
+            Some(gamma) => Self::green(key, vocab_size, width, gamma)?,
+            None => Self::gumbel(key, vocab_size, width)?,
+        }))
+    }
+
     fn extend(&self, tokens: &[u32]) -> SipHash24 {
         tokens.iter().fold(self.start, |mut hash, &token| {
             hash.push(token);
@@ -73,7 +92,7 @@ impl Keyed {
         })
     }
 
-    /// Asks about each vocabulary entry after each context; `write` answers from its hash.
+    /// Asks about every vocabulary entry after each context; `write` answers from its hash.
     fn all<A: Ask>(
         &self,
         contexts: &[u32],
@@ -157,8 +176,8 @@ impl Scheme for Keyed {
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Context
     }
-    fn unit_is_window(&self) -> bool {
-        true
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Window
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         // Never asked for; a hash of the window keeps the contract all the same.

@@ -2,15 +2,18 @@
 //! "A Watermark for Large Language Models" (ICML 2023), as in lm-watermarking, transformers and
 //! the radioactivity authors' code.
 
+use super::green_list::Scratch;
 use super::grouping::score_by_seed;
-use super::permutation::{Kernel, Permutation, Scratch};
-use super::seeding::Seeding;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
+use super::params::Params;
+use super::permutation::{Kernel, Permutation};
+use super::seeding::{Seeding, seeded_units};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::Result;
 use crate::simd::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
+use std::sync::Arc;
 
-/// Vocabulary entries whose greenness is looked up in one go, where each has a list of its own.
+/// Vocabulary entries scored in one go where each has a list of its own.
 const TOKENS: usize = 1 << 14;
 
 /// The scheme. A unit is (low 32 bits of the seed, target).
@@ -38,11 +41,27 @@ impl Kgw {
         })
     }
 
-    /// The same with a forced kernel.
+    /// The same with a forced algorithm.
     #[must_use]
     pub fn with_kernel(mut self, kernel: Kernel) -> Self {
         self.lists = self.lists.with_kernel(kernel);
         self
+    }
+
+    /// From `vocab_size`, `gamma`, `green_last`, those of [`Seeding::from_params`], and in tests
+    /// `kernel`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let kernel = match params.optional_text("kernel")? {
+            Some(name) => Kernel::from_name(&name)?,
+            None => Kernel::Auto,
+        };
+        let scheme = Self::new(
+            params.count("vocab_size")?,
+            params.number("gamma")?,
+            Seeding::from_params(params)?,
+            params.flag("green_last")?,
+        )?;
+        Ok(Arc::new(scheme.with_kernel(kernel)))
     }
 }
 
@@ -62,48 +81,15 @@ impl Scheme for Kgw {
             den: self.vocab.into(),
         })
     }
-    fn unit_is_window(&self) -> bool {
-        false
-    }
-
-    fn units(&self, windows: &[u32], out: &mut [u128]) {
-        self.seeding.prepare().units(windows, out);
-    }
+    seeded_units!();
 
     fn nanoseconds(&self) -> f64 {
-        let a_step = match simd::active() {
+        let per_step = match simd::active() {
             InstructionSet::Scalar => 1.0,
             InstructionSet::Avx2 => 0.45,
             InstructionSet::Avx512 => 0.25,
         };
-        200.0 + a_step * f64::from(self.lists.steps())
-    }
-
-    fn least_own(&self) -> usize {
-        self.seeding.least_own()
-    }
-
-    fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
-        self.seeding.prepare().seeds_of_tails(tails, own, out);
-    }
-
-    fn seed_kind(&self) -> SeedKind {
-        match self.seeding.self_salt() {
-            true => SeedKind::WithTarget,
-            false => SeedKind::KeyedHash,
-        }
-    }
-
-    fn unit_is_seed_and_target(&self) -> bool {
-        true
-    }
-
-    fn shares_work_within_contexts(&self) -> bool {
-        true
-    }
-
-    fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
-        self.seeding.prepare().keyless(windows, out)
+        200.0 + per_step * f64::from(self.lists.steps())
     }
 
     fn scores(&self, windows: &[u32], out: &mut [u64]) {
@@ -143,9 +129,9 @@ impl Scheme for Kgw {
             rows.for_each(|(row, out)| {
                 let context = &contexts[row * width..][..width];
                 // Every token has a list of its own: windows like any others.
-                for (part, out) in out.chunks_mut(TOKENS).enumerate() {
+                for (block, out) in out.chunks_mut(TOKENS).enumerate() {
                     let mut windows = Vec::with_capacity(out.len() * (width + 1));
-                    for token in ((part * TOKENS) as u32..).take(out.len()) {
+                    for token in ((block * TOKENS) as u32..).take(out.len()) {
                         windows.extend_from_slice(context);
                         windows.push(token);
                     }

@@ -1,4 +1,4 @@
-//! Torch's green lists, many seeds side by side: one lane a seed, up to eight targets a lane.
+//! Torch's green lists, many seeds side by side: one seed per lane, up to eight targets per lane.
 //!
 //! All lanes walk through the steps of their permutations together. At step i a lane's entry p
 //! moves when `draw mod (V - i) = p - i`, which is tested without a division: for m = 2^k * odd, x
@@ -9,19 +9,19 @@
 //! word of state is loaded and stored once, and no more words are made than there are steps.
 
 use crate::prng::mt19937::{WORDS, temper};
-use crate::prng::mt19937_lanes::{LANES, parts, run_length, seed};
+use crate::prng::mt19937_lanes::{LANES, near_and_far, run_length, seed};
 use crate::simd::vector::Vector;
 
 /// Most targets of one lane.
 pub const TARGETS: usize = 8;
-/// Steps between two looks: fewer cost more looks, more cost more when something happened.
+/// Steps that are tested together: fewer cost more tests, more cost more after a hit.
 const STRIDE: usize = 24;
-/// A position that no step ever reaches: of lanes and targets that are not asked for, or done.
+/// A position that no step ever reaches: of lanes and targets that are unused or done.
 pub const DONE: u32 = u32::MAX;
 
 /// How to recognise multiples of the number of entries left at each step, which is
 /// `vocab - step`.
-pub struct Divisors<'a> {
+pub struct StepDivisors<'a> {
     /// Entries of the permutation.
     pub vocab: u32,
     /// The inverse of the odd part.
@@ -36,11 +36,10 @@ pub type Targets = [u32; TARGETS];
 /// Whether each target lands within the first `divisors.inverse.len()` steps of the permutation
 /// of its lane's seed: bit t of a lane's answer for its target t.
 ///
-/// `count` is the largest number of targets of a lane; lanes from [`Vector::LANES`] on are not
-/// looked at.
+/// `count` is the largest number of targets of a lane; lanes from [`Vector::LANES`] on are ignored.
 #[inline(always)]
 pub fn landings<V: Vector>(
-    divisors: &Divisors,
+    divisors: &StepDivisors,
     seeds: &[u32; LANES],
     targets: &[Targets; LANES],
     count: usize,
@@ -54,10 +53,10 @@ pub fn landings<V: Vector>(
     }
 }
 
-/// [`landings`] for up to T targets a lane.
+/// [`landings`] for up to T targets per lane.
 #[inline(always)]
 fn track<V: Vector, const T: usize>(
-    divisors: &Divisors,
+    divisors: &StepDivisors,
     seeds: &[u32; LANES],
     targets: &[Targets; LANES],
     state: &mut Vec<V>,
@@ -79,7 +78,7 @@ fn track<V: Vector, const T: usize>(
     let (mut first, mut index) = (0, 0);
     while first < steps && left > 0 {
         let length = run_length(index, STRIDE.min(steps - first));
-        let (near, far) = parts(state, index, length);
+        let (near, far) = near_and_far(state, index, length);
         let at = Stride {
             vocab: divisors.vocab,
             first: first as u32,
@@ -119,8 +118,8 @@ struct Stride<'a> {
     twos: &'a [u32],
 }
 
-/// Makes the words of a stride; the lanes where each target may have moved (and where not is
-/// certain).
+/// Makes the words of a stride. Returns the lanes where each target may have moved; in all others it
+/// certainly has not.
 #[inline(always)]
 fn advance<V: Vector, const T: usize>(
     at: &Stride,

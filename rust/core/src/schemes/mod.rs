@@ -1,26 +1,44 @@
-//! Keyed schemes: what turns a window into a score. One file a scheme.
+//! Keyed schemes: what turns a window into a score. One file per scheme.
 //!
 //! A *window* is `window_width` token ids, oldest first, the target last. A *unit* is what the
-//! scheme's random function really reads of a window; windows with the same unit have the same
+//! scheme's random function really reads of a window: windows with the same unit have the same
 //! score under every key and are one piece of evidence.
 
 mod check;
-pub mod grouping;
-pub mod gumbel;
-pub mod keyed;
-pub mod kgw;
-pub mod landings;
-pub mod permutation;
-pub mod residues;
-pub mod rows;
-pub mod sbw;
-pub mod seeding;
-pub mod sglang;
-pub mod synthid;
-pub mod textseal;
-pub mod vllm;
+mod divisors;
+mod green_list;
+mod grouping;
+mod gumbel;
+mod keyed;
+mod kgw;
+mod landings;
+mod params;
+mod permutation;
+mod prf;
+pub mod registry;
+pub(crate) mod residues;
+mod rows;
+mod sbw;
+mod seeding;
+mod sglang;
+mod synthid;
+mod textseal;
+mod vllm;
+
+pub use gumbel::GumbelMax;
+pub use keyed::Keyed;
+pub use kgw::Kgw;
+pub use permutation::Kernel as GreenListKernel;
+pub use prf::Prf;
+pub use sbw::Sbw;
+pub use seeding::{LM_TABLE_SEED, Rule as SeedingRule, Seeding, TableRule};
+pub use sglang::SglangGumbel;
+pub use synthid::{SynthId, SynthIdDeepMind};
+pub use textseal::TextSeal;
+pub use vllm::VllmGumbel;
 
 use crate::error::{Error, Result};
+use crate::interrupt::{Check, items_per_check};
 use crate::key::PADDING;
 use crate::threads::Pool;
 use rayon::prelude::*;
@@ -33,7 +51,7 @@ pub enum ScoreKind {
     Green,
     /// The bits of an f64 in the score word.
     Real,
-    /// One bit a depth (bit d = g-value of depth d), for 1 to 64 depths.
+    /// One bit per depth (bit d = g-value of depth d), for 1 to 64 depths.
     Depths(u8),
 }
 
@@ -46,8 +64,19 @@ pub struct Share {
     pub den: u128,
 }
 
+/// What a unit is, and so how units are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitKind {
+    /// The window itself: distinct windows are distinct units.
+    Window,
+    /// A seed of 32 bits and, in the 32 bits below, the target.
+    SeedAndTarget,
+    /// Any other function of the window, in up to 127 bits.
+    Hashed,
+}
+
 /// What a scheme's random function reads of a context, and so what two windows must differ in for
-/// their draws to be independent whatever their targets are.
+/// their draws to be independent whatever the targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SeedKind {
     /// The context itself: distinct contexts, independent draws.
@@ -72,16 +101,12 @@ pub trait Scheme: Send + Sync {
     fn score_kind(&self) -> ScoreKind;
     /// The exact null share of a green or g-value; `None` for real scores.
     fn share(&self) -> Option<Share>;
-    /// Whether distinct windows are always distinct units.
-    fn unit_is_window(&self) -> bool;
+    /// What a unit is.
+    fn unit_kind(&self) -> UnitKind;
     /// Whether distinct windows that depend on the key are distinct units under this key, so that
     /// there is nothing to deduplicate by unit.
     fn has_distinct_units(&self) -> bool {
-        self.unit_is_window()
-    }
-    /// Whether each unit of [`Scheme::units`] is 32 bits and, in the 32 bits below, the target.
-    fn unit_is_seed_and_target(&self) -> bool {
-        false
+        self.unit_kind() == UnitKind::Window
     }
     /// How many residues there are where one of them, [`Scheme::units`], decides on the score of a
     /// window; 0 where there are none. Then windows count once, by their residue: the law of the
@@ -93,13 +118,13 @@ pub trait Scheme: Send + Sync {
     fn sampling_table(&self) -> &[bool] {
         &[]
     }
-    /// Ones a depth of windows with these residues; nothing where there are no residues.
+    /// The ones at each depth among windows with these residues; nothing where there are no residues.
     fn residue_depths(&self, counts: &Residues) -> Vec<u64> {
         let _ = counts;
         Vec::new()
     }
     /// Roughly what one score costs, in nanoseconds of one core: it sets how much is scored between
-    /// two looks at the caller's wish to stop.
+    /// two interrupt checks.
     fn nanoseconds(&self) -> f64 {
         100.0
     }
@@ -129,7 +154,7 @@ pub trait Scheme: Send + Sync {
         self.padding() == Some(PADDING)
     }
     /// The unit of each window, exactly (equal units, equal keys); whatever `out` held is written over.
-    /// Not called where [`Scheme::unit_is_window`] holds.
+    /// Not called where units are windows ([`UnitKind::Window`]).
     fn units(&self, windows: &[u32], out: &mut [u128]);
     /// What is read of a context.
     fn seed_kind(&self) -> SeedKind;
@@ -146,7 +171,7 @@ pub trait Scheme: Send + Sync {
     }
     /// How many of a context's last tokens can fix the seed, whatever stands before them: the whole
     /// context, unless the function reads a part of it or takes the least of several values. Text that
-    /// was marked with a context which nobody sees shows the seeds of such tails.
+    /// was marked with a context that nobody sees shows the seeds of such tails.
     fn least_own(&self) -> usize {
         self.window_width() - 1
     }
@@ -162,8 +187,8 @@ pub trait Scheme: Send + Sync {
     }
     /// Tells of each window whether its random draw does not depend on the key, or not always (a seed
     /// that is a product with token id 0, say): it is the same under every key and so no evidence.
-    /// `false`, with `out` untouched, where no window can be so. Like units, not called where
-    /// [`Scheme::unit_is_window`] holds.
+    /// `false`, with `out` untouched, where no window can be so. Like units, not called where units
+    /// are windows.
     fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
         let _ = (windows, out);
         false
@@ -189,7 +214,7 @@ pub trait Scheme: Send + Sync {
         let _ = (contexts, out);
         Err(Error::Scheme("this scheme has no uniforms".into()))
     }
-    /// Keys that generation chooses between, context by context and at random (vLLM's dual key).
+    /// How many keys generation chooses between, at random for each context (vLLM's dual key).
     fn key_count(&self) -> usize {
         1
     }
@@ -200,7 +225,7 @@ pub trait Scheme: Send + Sync {
         }
         self.uniforms(contexts, out)
     }
-    /// The g-values of each vocabulary entry after each context, one bit a depth (rows of
+    /// The g-values of each vocabulary entry after each context, one bit per depth (rows of
     /// `vocab_size` words), for tournament sampling.
     fn g_values(&self, contexts: &[u32], out: &mut [u64]) -> Result<()> {
         let _ = (contexts, out);
@@ -208,23 +233,22 @@ pub trait Scheme: Send + Sync {
     }
 }
 
-/// Nanoseconds of one core between two looks at the caller's wish to stop.
-const PATIENCE: f64 = 1e8;
-
-/// How many windows to score under all of some schemes between two looks.
-pub fn slice_len<'a>(schemes: impl Iterator<Item = &'a dyn Scheme>) -> usize {
-    let cost: f64 = schemes.map(|scheme| scheme.nanoseconds()).sum();
-    (PATIENCE / cost.max(1.0)).clamp(64.0, 65_536.0) as usize
+/// How many windows to score, each under all of some schemes, between two interrupt checks.
+pub fn windows_per_check<'a>(schemes: impl Iterator<Item = &'a dyn Scheme>) -> usize {
+    items_per_check(schemes.map(|scheme| scheme.nanoseconds()).sum())
 }
 
-/// The score words of windows, in `pool`, with looks at the caller's wish to stop.
-pub fn patient_scores(
+/// The score words of windows, computed in `pool` with interrupt checks in between.
+pub fn interruptible_scores(
     scheme: &dyn Scheme,
     windows: &[u32],
     pool: &Pool,
-    check: &mut dyn FnMut() -> Result<()>,
+    check: &mut Check<'_>,
 ) -> Result<Vec<u64>> {
-    let (width, slice) = (scheme.window_width(), slice_len([scheme].into_iter()));
+    let (width, slice) = (
+        scheme.window_width(),
+        windows_per_check([scheme].into_iter()),
+    );
     let mut words = vec![0; windows.len() / width];
     for (rows, out) in windows.chunks(slice * width).zip(words.chunks_mut(slice)) {
         check()?;

@@ -3,8 +3,10 @@
 use crate::error::{Error, Result};
 use crate::io::records::{Reader, put_u64};
 
-/// Counts of residues below a size. A few are kept as a list, so that the counts of a small
-/// partition cost what its windows do; from as many as there are residues on, they are a table.
+/// Counts of residues below a size.
+///
+/// Few are kept as a list, so that the counts of a small partition cost no more than its windows; from
+/// as many as there are residues on, they are a table. One of the two is always empty.
 #[derive(Debug, Clone, Default)]
 pub struct Residues {
     size: usize,
@@ -16,7 +18,7 @@ pub struct Residues {
 const MOST: u64 = 1 << 24;
 
 impl Residues {
-    /// Number of different residues; 0 where none was counted.
+    /// Number of different residues; 0 if none was counted.
     pub fn size(&self) -> usize {
         self.size
     }
@@ -58,7 +60,7 @@ impl Residues {
         }
     }
 
-    /// Each residue that occurs with its count, in increasing order.
+    /// Each residue that occurs, with its count, in ascending order.
     pub fn pairs(&self) -> Vec<(u32, u64)> {
         if !self.table.is_empty() {
             let all = (0..).zip(self.table.iter().copied());
@@ -70,7 +72,7 @@ impl Residues {
         runs.map(|run| (run[0], run.len() as u64)).collect()
     }
 
-    /// The count of every residue, or nothing where none was counted.
+    /// The count of every residue, or nothing if none was counted.
     pub fn counts(&self) -> Vec<u64> {
         let mut counts = vec![0; self.size];
         for (residue, count) in self.pairs() {
@@ -79,7 +81,7 @@ impl Residues {
         counts
     }
 
-    /// Appends the counts: pairs where few residues occur, else all in as many bytes as they need.
+    /// Appends the counts: pairs if few residues occur, else all, in as many bytes as the largest needs.
     pub fn write(&self, out: &mut Vec<u8>) {
         let pairs = self.pairs();
         let largest = pairs.iter().map(|pair| pair.1).max().unwrap_or_default();

@@ -1,22 +1,22 @@
-//! Windows side by side: what a scheme must tell for it, and the loops over windows and over the
-//! vocabulary.
+//! Windows side by side: what a scheme gives for it, and the loops over windows and over the
+//! vocabulary. Under the scalar kernel, and for very wide windows, the same loops go one by one.
 
 use crate::simd::lanes::{LANES, Lanes};
 use crate::simd::vector::Vector;
-use crate::simd::{Work, run};
+use crate::simd::{Job, run};
 use rayon::prelude::*;
 
 /// A token of each lane's window.
 pub type Tokens = Lanes<u32>;
 
-/// Most tokens of a window that is hashed in lanes; wider ones are hashed one by one.
+/// Most tokens of a window that is hashed in lanes.
 const WIDEST: usize = 17;
-/// Windows, or vocabulary entries, that one call takes.
+/// Windows, or vocabulary entries, that one job takes.
 const ROWS: usize = 1024;
 
 /// A scheme that hashes windows in lanes. Methods are `#[inline(always)]`.
 pub trait SideBySide: Sync {
-    /// What the contexts leave behind.
+    /// What is kept of the contexts.
     type State<'a, V: Vector>;
     /// Reads the contexts, oldest token first.
     fn lane_state<'a, V: Vector>(&self, context: &'a [Tokens]) -> Self::State<'a, V>;
@@ -34,9 +34,9 @@ pub trait SideBySide: Sync {
     }
 }
 
-/// What is asked of a scheme.
+/// A question to a scheme.
 pub trait Ask: Sync {
-    /// An answer.
+    /// The answer for one window.
     type Out: Copy + Default + Send;
     /// The answers for a target after each context.
     fn ask<V: Vector, S: SideBySide>(
@@ -104,7 +104,7 @@ impl Ask for Uniforms {
     }
 }
 
-/// Asks about windows (rows of `width` tokens) in parallel; `one` answers for a window without
+/// Asks about windows (rows of `width` tokens), in parallel; `one` answers for a window without
 /// vectors.
 pub fn windows<A: Ask, S: SideBySide>(
     scheme: &S,
@@ -116,13 +116,13 @@ pub fn windows<A: Ask, S: SideBySide>(
     out.par_chunks_mut(ROWS)
         .zip(windows.par_chunks(ROWS * width))
         .for_each(|(out, windows)| {
-            let work = Windows::<A, S> {
+            let job = Windows::<A, S> {
                 scheme,
                 windows,
                 width,
                 out,
             };
-            let left = if width > WIDEST { Err(work) } else { run(work) };
+            let left = if width > WIDEST { Err(job) } else { run(job) };
             if let Err(Windows { windows, out, .. }) = left {
                 for (out, window) in out.iter_mut().zip(windows.chunks_exact(width)) {
                     *out = one(window);
@@ -138,7 +138,7 @@ struct Windows<'a, A: Ask, S> {
     out: &'a mut [A::Out],
 }
 
-impl<A: Ask, S: SideBySide> Work for Windows<'_, A, S> {
+impl<A: Ask, S: SideBySide> Job for Windows<'_, A, S> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {
@@ -154,7 +154,7 @@ impl<A: Ask, S: SideBySide> Work for Windows<'_, A, S> {
     }
 }
 
-/// Writes the answers that are wanted: nearly always all, which needs no call.
+/// Writes as many answers as there is room for: nearly always all, which needs no call.
 #[inline(always)]
 fn write<T: Copy>(answers: Lanes<T>, out: &mut [T]) {
     match <&mut [T; LANES]>::try_from(&mut *out) {
@@ -163,8 +163,8 @@ fn write<T: Copy>(answers: Lanes<T>, out: &mut [T]) {
     }
 }
 
-/// Turns rows of windows into columns of tokens; lanes past the last window repeat the first.
-/// Widths are constants for the usual ones, so that the addresses are.
+/// Turns rows of windows into columns of tokens; lanes past the last window repeat the first. The usual
+/// widths are constants, so that addresses are too.
 #[inline(always)]
 fn transpose(windows: &[u32], columns: &mut [Tokens]) {
     let width = columns.len();
@@ -203,8 +203,8 @@ fn transpose_full<const W: usize>(windows: &[u32], columns: &mut [Tokens]) {
     }
 }
 
-/// Rows of `vocab` answers, one row a context of `width` tokens; parallel over contexts and within
-/// them. `prepare` and `entry` answer without vectors.
+/// Asks about every vocabulary entry after each context of `width` tokens: a row of `vocab` answers per
+/// context. Parallel over contexts and within them; `prepare` and `entry` answer without vectors.
 pub fn vocabulary<A: Ask, S: SideBySide, P: Sync>(
     scheme: &S,
     vocab: u32,
@@ -218,15 +218,15 @@ pub fn vocabulary<A: Ask, S: SideBySide, P: Sync>(
     let rows = out.par_chunks_mut(vocab as usize).enumerate();
     rows.for_each(|(row, out)| {
         let context = &contexts[row * width..][..width];
-        let parts = out.par_chunks_mut(LEAST).enumerate();
-        parts.for_each(|(part, out)| {
-            let work = Vocabulary::<A, S> {
+        let blocks = out.par_chunks_mut(LEAST).enumerate();
+        blocks.for_each(|(block, out)| {
+            let job = Vocabulary::<A, S> {
                 scheme,
                 context,
-                first: (part * LEAST) as u32,
+                first: (block * LEAST) as u32,
                 out,
             };
-            let left = if width > WIDEST { Err(work) } else { run(work) };
+            let left = if width > WIDEST { Err(job) } else { run(job) };
             if let Err(Vocabulary { first, out, .. }) = left {
                 let prepared = prepare(context);
                 for (token, out) in (first..).zip(out) {
@@ -244,7 +244,7 @@ struct Vocabulary<'a, A: Ask, S> {
     out: &'a mut [A::Out],
 }
 
-impl<A: Ask, S: SideBySide> Work for Vocabulary<'_, A, S> {
+impl<A: Ask, S: SideBySide> Job for Vocabulary<'_, A, S> {
     type Output = ();
     #[inline(always)]
     fn run<V: Vector>(self) {

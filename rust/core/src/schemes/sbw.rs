@@ -2,9 +2,11 @@
 //! package `sbw` 1.0.0, and vLLM): a 64-bit seed of the context keys one Philox call, and a word
 //! below a threshold is green.
 
-use super::seeding::{LM_TABLE_SEED, Prf, TABLE_SIZE, table, wraps_to_zero};
+use super::params::Params;
+use super::prf::Prf;
+use super::seeding::{LM_TABLE_SEED, TABLE_SIZE, table, wraps_to_zero};
 use super::vllm::chosen;
-use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::{Error, Result};
 use crate::key::MAX_CONTEXT_WIDTH;
 use crate::key::PADDING;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 
 const MAX: f64 = 2_147_483_647.0;
 
-/// What `H` is in the seeding functions.
+/// What `H` stands for in the seeding functions.
 enum Hash {
     /// Jenkins' integer hash (the package's `gpu-` schemes, vLLM).
     Integer,
@@ -85,6 +87,21 @@ impl Sbw {
         })
     }
 
+    /// From `key`, `vocab_size`, `gamma`, `seeding` (a name of [`Prf`]), `context_width`, `self_salt`
+    /// and `table_hash`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let prf = Prf::from_name(&params.text("seeding")?)?;
+        Ok(Arc::new(Self::new(
+            params.secret("key")?,
+            params.count("vocab_size")?,
+            params.number("gamma")?,
+            prf,
+            params.count("context_width")? as usize,
+            params.flag("self_salt")?,
+            params.flag("table_hash")?,
+        )?))
+    }
+
     fn seed(&self, read: &[u32]) -> u64 {
         let ids = read.iter().map(|&x| id(x));
         let seed = match &self.hash {
@@ -102,7 +119,7 @@ impl Sbw {
     }
 }
 
-/// What is read before the target in each lane, and the seeds where that is all that they need.
+/// What is read before the target in each lane, and the seeds if they need no more.
 #[derive(Clone, Copy)]
 pub struct Read<'a> {
     context: &'a [Tokens],
@@ -110,8 +127,8 @@ pub struct Read<'a> {
 }
 
 impl Sbw {
-    /// The seeds of each lane, from the tokens that are read, the target among them with
-    /// `self_salt`: side by side for the seedings that vLLM has, one by one for others.
+    /// The seeds of each lane from the tokens that are read, with `self_salt` the target among them:
+    /// side by side for the seedings that vLLM has, one by one for others.
     #[inline(always)]
     fn seeds(&self, context: &[Tokens], target: Option<Tokens>) -> Lanes<u64> {
         let key = Lanes::splat(self.key);
@@ -234,8 +251,8 @@ impl Scheme for Sbw {
             den: 1 << 31,
         })
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Hashed
     }
     fn has_distinct_units(&self) -> bool {
         // The seed is key * c: two ids, less than 2^21 apart, meet only where the key is a multiple

@@ -1,5 +1,7 @@
-//! How a context becomes the seed of torch's generator, for every seeding of the field.
+//! How a context becomes the seed of torch's generator, for every seeding in use.
 
+use super::params::Params;
+use super::prf::Prf;
 use super::{check, par_map};
 use crate::error::{Error, Result};
 use crate::prng::mt19937::randperm;
@@ -9,195 +11,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 pub const TABLE_SIZE: u32 = 1_000_003;
 /// The seed of lm-watermarking's table.
 pub const LM_TABLE_SEED: u32 = 2_971_215_073;
-
-/// lm-watermarking's pseudorandom functions of a context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prf {
-    /// `K * prod(c)`.
-    Multiplicative,
-    /// `K * sum(c)`.
-    Additive,
-    /// `K * min(c)`.
-    MinFunc,
-    /// `prod H(K * c[0, 2, 4, ..])`.
-    SimpleSkip,
-    /// `H(K * c[0])`.
-    SkipGram,
-    /// `H(K * c[0]) * H(K * c[-1])`.
-    AnchoredSkipGram,
-    /// `min_j H(K * c[j])`.
-    MinHash,
-    /// `min_j K * H(c[j]) * H(c[-1])`.
-    AnchoredMinHash,
-    /// `min over pairs H(K * c[i]) * H(K * c[j])`.
-    MinSkipGram,
-    /// `k = K; for x in c: k = k * H(k * x) mod 2^32`.
-    NonComm,
-    /// `sum_j K * c[j] * (j + 1)`.
-    Position,
-}
-
-impl Prf {
-    /// The names, as lm-watermarking spells them without `_prf`.
-    pub const NAMES: [(&'static str, Self); 11] = [
-        ("multiplicative", Self::Multiplicative),
-        ("additive", Self::Additive),
-        ("minfunc", Self::MinFunc),
-        ("simple_skip", Self::SimpleSkip),
-        ("skipgram", Self::SkipGram),
-        ("anchored_skipgram", Self::AnchoredSkipGram),
-        ("minhash", Self::MinHash),
-        ("anchored_minhash", Self::AnchoredMinHash),
-        ("minskipgram", Self::MinSkipGram),
-        ("noncomm", Self::NonComm),
-        ("position", Self::Position),
-    ];
-
-    /// The function of that name.
-    ///
-    /// # Errors
-    /// [`Error::Scheme`] if there is none.
-    pub fn from_name(name: &str) -> Result<Self> {
-        let found = Self::NAMES.iter().find(|(known, _)| *known == name);
-        found.map(|(_, prf)| *prf).ok_or_else(|| {
-            let names: Vec<_> = Self::NAMES.iter().map(|(known, _)| *known).collect();
-            Error::Scheme(format!(
-                "the seeding function must be one of {}, not {name:?}",
-                names.join(", ")
-            ))
-        })
-    }
-
-    /// Whether the function reads `H`.
-    #[must_use]
-    pub fn hashes(self) -> bool {
-        !matches!(
-            self,
-            Self::Multiplicative | Self::Additive | Self::MinFunc | Self::Position
-        )
-    }
-
-    /// The least number of tokens it reads.
-    #[must_use]
-    pub fn least_width(self) -> usize {
-        if self == Self::MinSkipGram { 2 } else { 1 }
-    }
-
-    /// How many of the last of `width` tokens can fix the value.
-    #[must_use]
-    pub(crate) fn least_tail(self, width: usize) -> usize {
-        match self {
-            Self::MinFunc | Self::MinHash | Self::AnchoredMinHash => 1,
-            Self::MinSkipGram => 2,
-            _ => width,
-        }
-    }
-
-    /// The value over `c`, as torch's int64 arithmetic (wrapping) gives it; `outer` multiplies
-    /// the key with the finished value of `multiplicative`, `additive` and `minfunc`.
-    fn eval<T>(
-        self,
-        key: i64,
-        c: impl ExactSizeIterator<Item = i64> + Clone,
-        hash: impl Fn(i64) -> i64,
-        outer: impl Fn(i64, i64) -> T,
-        plain: impl Fn(i64) -> T,
-    ) -> T {
-        let keyed = |x: i64| hash(key.wrapping_mul(x));
-        let first = c.clone().next().unwrap_or(0);
-        let last = c.clone().last().unwrap_or(0);
-        match self {
-            Self::Multiplicative => outer(key, c.fold(1, i64::wrapping_mul)),
-            Self::Additive => outer(key, c.fold(0, i64::wrapping_add)),
-            Self::MinFunc => outer(key, c.min().unwrap_or(0)),
-            Self::SimpleSkip => plain(c.step_by(2).map(keyed).fold(1, i64::wrapping_mul)),
-            Self::SkipGram => plain(keyed(first)),
-            Self::AnchoredSkipGram => plain(keyed(first).wrapping_mul(keyed(last))),
-            Self::MinHash => plain(c.map(keyed).min().unwrap_or(0)),
-            Self::AnchoredMinHash => {
-                let anchor = hash(last);
-                let term = |x| key.wrapping_mul(hash(x)).wrapping_mul(anchor);
-                plain(c.map(term).min().unwrap_or(0))
-            }
-            Self::MinSkipGram => {
-                let pairs = (0..c.len()).flat_map(|i| {
-                    let one = c.clone().nth(i).map_or(0, &keyed);
-                    let others = c.clone().skip(i + 1);
-                    others.map(move |x| (one, x))
-                });
-                plain(
-                    pairs
-                        .map(|(one, x)| one.wrapping_mul(keyed(x)))
-                        .min()
-                        .unwrap_or(0),
-                )
-            }
-            Self::NonComm => plain(c.fold(key, |k, x| {
-                k.wrapping_mul(hash(k.wrapping_mul(x))).rem_euclid(1 << 32)
-            })),
-            Self::Position => {
-                let terms = (1i64..)
-                    .zip(c)
-                    .map(|(j, x)| key.wrapping_mul(x).wrapping_mul(j));
-                plain(terms.fold(0, i64::wrapping_add))
-            }
-        }
-    }
-
-    /// Whether the value is, or may be, the same for every key: a key that multiplies 0, or a
-    /// smallest hash among which one is of 0. `is_zero` tells which ids the hash cannot tell from 0
-    /// once the key has multiplied them.
-    pub(crate) fn is_keyless(
-        self,
-        c: impl ExactSizeIterator<Item = i64> + Clone,
-        hash: impl Fn(i64) -> i64,
-        is_zero: impl Fn(i64) -> bool,
-    ) -> bool {
-        let first = c.clone().next().unwrap_or(0);
-        let last = c.clone().last().unwrap_or(0);
-        match self {
-            Self::Multiplicative => c.fold(1, i64::wrapping_mul) == 0,
-            Self::Additive => c.fold(0, i64::wrapping_add) == 0,
-            Self::MinFunc => c.min() == Some(0),
-            Self::SimpleSkip => c.step_by(2).all(is_zero),
-            Self::SkipGram => is_zero(first),
-            Self::AnchoredSkipGram => is_zero(first) && is_zero(last),
-            Self::MinHash => c.clone().any(is_zero),
-            Self::AnchoredMinHash => {
-                let anchor = hash(last);
-                c.clone().any(|x| hash(x).wrapping_mul(anchor) == 0)
-            }
-            Self::MinSkipGram => c.filter(|&x| is_zero(x)).count() >= 2,
-            Self::NonComm => false,
-            Self::Position => {
-                let terms = (1i64..).zip(c).map(|(j, x)| x.wrapping_mul(j));
-                terms.fold(0, i64::wrapping_add) == 0
-            }
-        }
-    }
-
-    /// The value in int64 arithmetic throughout (the package `sbw`).
-    pub(crate) fn wrapping(
-        self,
-        key: i64,
-        c: impl ExactSizeIterator<Item = i64> + Clone,
-        hash: impl Fn(i64) -> i64,
-    ) -> i64 {
-        self.eval(key, c, hash, i64::wrapping_mul, |value| value)
-    }
-
-    /// The value as lm-watermarking computes it: three functions leave the tensor before the key
-    /// is multiplied in, so that their product is an unbounded Python integer.
-    pub(crate) fn unbounded(
-        self,
-        key: i64,
-        c: impl ExactSizeIterator<Item = i64> + Clone,
-        hash: impl Fn(i64) -> i64,
-    ) -> i128 {
-        let outer = |key, value| i128::from(key) * i128::from(value);
-        self.eval(key, c, hash, outer, i128::from)
-    }
-}
 
 /// How the radioactivity authors' table seedings choose the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,12 +60,15 @@ pub enum Rule {
 }
 
 /// A checked rule with the number of tokens it reads.
+///
+/// Its table, where it has one, is built at the first use (4 MB, some 10 ms) and shared by all seedings
+/// with the same one.
 #[derive(Debug, Clone)]
 pub struct Seeding {
     rule: Rule,
     width: usize,
     self_salt: bool,
-    /// Kept once it was needed: decoy keys that seed a table each would evict each other's.
+    /// Kept from the first use on: the cache is too small for many decoy keys with a table each.
     table: OnceLock<Option<Arc<Vec<u32>>>>,
 }
 
@@ -293,6 +109,37 @@ impl Seeding {
         })
     }
 
+    /// From `seeding`, `context_width`, `self_salt`, `key`, `table_seed` where there is a table, and
+    /// for the seeding `hash` the `seed`. The names of seedings: the radioactivity authors' `hash`,
+    /// `table_additive`, `table_skip` and `table_min`; transformers' `last_token`; those of [`Prf`].
+    pub(super) fn from_params(params: &mut Params) -> Result<Self> {
+        let seed = params.optional_secret("seed")?.unwrap_or(0);
+        let key = params.secret("key")?;
+        let table_seed = params.optional_secret("table_seed")?.unwrap_or(0);
+        let table = |rule| Rule::Table {
+            rule,
+            salt_key: key,
+            table_seed,
+        };
+        let rule = match params.text("seeding")?.as_str() {
+            "hash" => Rule::Hash {
+                seed,
+                salt_key: key,
+            },
+            "table_additive" => table(TableRule::Additive),
+            "table_skip" => table(TableRule::Skip),
+            "table_min" => table(TableRule::Min),
+            "last_token" => Rule::LastToken { hash_key: key },
+            name => Rule::Prf {
+                prf: Prf::from_name(name)?,
+                hash_key: key,
+                table_seed,
+            },
+        };
+        let width = params.count("context_width")? as usize;
+        Self::new(rule, width, params.flag("self_salt")?)
+    }
+
     /// Tokens of a window.
     #[must_use]
     pub fn window_width(&self) -> usize {
@@ -320,7 +167,7 @@ impl Seeding {
         self.self_salt
     }
 
-    /// The seeding with its table at hand; cheap, but not to be called for each window.
+    /// The seeding with its table at hand: cheap, but not meant for every window.
     #[must_use]
     pub fn prepare(&self) -> Seeder<'_> {
         let table_seed = || match self.rule {
@@ -353,7 +200,7 @@ impl Seeder<'_> {
         self.seed_read(&window[..self.seeding.width])
     }
 
-    /// The seed from the tokens that are read alone.
+    /// The same, from only the tokens that are read.
     #[must_use]
     pub fn seed_read(&self, read: &[u32]) -> u32 {
         let ids = read.iter().map(|&x| i64::from(x));
@@ -442,8 +289,39 @@ impl Seeder<'_> {
     }
 }
 
-/// Whether the table's entry of a product with an id is that of 0 (for keys whose product does not
-/// overflow).
+/// What a seeding decides of a scheme whose units are seed and target: these methods of
+/// [`Scheme`](super::Scheme) are the same for every such scheme. It has a field `seeding`.
+macro_rules! seeded_units {
+    () => {
+        fn unit_kind(&self) -> UnitKind {
+            UnitKind::SeedAndTarget
+        }
+        fn seed_kind(&self) -> SeedKind {
+            match self.seeding.self_salt() {
+                true => SeedKind::WithTarget,
+                false => SeedKind::KeyedHash,
+            }
+        }
+        fn shares_work_within_contexts(&self) -> bool {
+            true
+        }
+        fn least_own(&self) -> usize {
+            self.seeding.least_own()
+        }
+        fn units(&self, windows: &[u32], out: &mut [u128]) {
+            self.seeding.prepare().units(windows, out);
+        }
+        fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
+            self.seeding.prepare().seeds_of_tails(tails, own, out);
+        }
+        fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {
+            self.seeding.prepare().keyless(windows, out)
+        }
+    };
+}
+pub(super) use seeded_units;
+
+/// Whether the product of an id with any key has the table's entry of 0, unless it overflows.
 pub(crate) fn wraps_to_zero(id: i64) -> bool {
     id % i64::from(TABLE_SIZE) == 0
 }

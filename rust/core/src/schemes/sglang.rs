@@ -1,7 +1,8 @@
 //! SGLang's Gumbel watermark (sglang/srt/sampling/watermarking, read in 0.5.23): MurmurHash3 of
 //! the context, then of key, context hash and target.
 
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential};
+use super::params::Params;
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
 use crate::error::Result;
 use crate::prng::murmur::{Murmur, MurmurLanes, murmur3_words};
 use crate::prng::philox::{high, low};
@@ -9,6 +10,7 @@ use crate::schemes::rows::{self, Scores, SideBySide, Tokens, Uniforms, Units};
 use crate::simd::lanes::Lanes;
 use crate::simd::ln::exponentials;
 use crate::simd::vector::Vector;
+use std::sync::Arc;
 
 /// A second key, chosen for a context by a coin.
 #[derive(Clone, Copy)]
@@ -54,6 +56,19 @@ impl SglangGumbel {
         })
     }
 
+    /// From `key`, `vocab_size`, `context_width`, and for a second key `key_b` and
+    /// `mixing_probability`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let key = params.secret("key")?;
+        let second = match params.optional_secret("key_b")? {
+            Some(key_b) => Some((key_b, params.number("mixing_probability")?)),
+            None => None,
+        };
+        let vocab_size = params.count("vocab_size")?;
+        let width = params.count("context_width")? as usize;
+        Ok(Arc::new(Self::new(key, second, vocab_size, width)?))
+    }
+
     /// The hash of a context, and the hash of (key, context hash) that a target continues.
     fn prefix(&self, context: &[u32]) -> (u32, Murmur) {
         let hash = murmur3_words(context.iter().copied());
@@ -87,7 +102,7 @@ fn middle(hash: u32) -> f64 {
     (f64::from(hash) + 0.5) * INTERVAL
 }
 
-/// The contexts' hashes, and what a target continues.
+/// The contexts' hashes, and the hashes that a target continues.
 #[derive(Clone, Copy)]
 pub struct Prefixes {
     hashes: Lanes<u32>,
@@ -159,14 +174,11 @@ impl Scheme for SglangGumbel {
     fn nanoseconds(&self) -> f64 {
         20.0
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::SeedAndTarget
     }
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Hash
-    }
-    fn unit_is_seed_and_target(&self) -> bool {
-        true
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {

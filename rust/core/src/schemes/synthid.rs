@@ -1,9 +1,10 @@
-//! SynthID-Text (Dathathri et al., Nature 2024): g-values of a window, one a depth, from a
+//! SynthID-Text (Dathathri et al., Nature 2024): g-values of a window, one per depth, from a
 //! linear congruential hash in signed 64-bit arithmetic. Two incompatible forms are in use:
 //! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
 //! keys, no table).
 
-use super::{Scheme, ScoreKind, SeedKind, Share, check, par_map};
+use super::params::Params;
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::{Error, Result};
 use crate::key::MAX_CONTEXT_WIDTH;
 use crate::prng::mt19937::Words;
@@ -47,7 +48,7 @@ fn accumulate_tokens(start: i64, tokens: &[u32]) -> i64 {
         .fold(start, |hash, &token| accumulate(hash, token.into()))
 }
 
-/// One bit for each key: the g-value of the hash extended by it.
+/// One bit per key: the g-value of the hash extended by it.
 fn g_word(hash: i64, keys: &[i64], g: impl Fn(i64) -> bool) -> u64 {
     let bits = keys.iter().enumerate();
     bits.fold(0, |word, (depth, &key)| {
@@ -77,7 +78,7 @@ pub struct SynthId {
 
 /// Up to this size of the table the score words of all remainders are kept: 512 kB.
 const WORDS_KEPT: usize = 1 << 16;
-/// So many windows or vocabulary entries make it worth while to build them.
+/// From this many windows or vocabulary entries on it pays to build them.
 const WORTH_WORDS: usize = 4096;
 
 impl SynthId {
@@ -121,6 +122,17 @@ impl SynthId {
         })
     }
 
+    /// From `keys`, `vocab_size`, `ngram_len`, `sampling_table_size` and `sampling_table_seed`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        Ok(Arc::new(Self::new(
+            &params.signed_secrets("keys")?,
+            params.count("vocab_size")?,
+            params.count("ngram_len")? as usize,
+            params.count("sampling_table_size")?,
+            params.secret("sampling_table_seed")?,
+        )?))
+    }
+
     fn size(&self) -> i64 {
         self.table.len() as i64
     }
@@ -131,7 +143,7 @@ impl SynthId {
         })
     }
 
-    /// What is taken of a hash: the remainder that all depends on, if there is one.
+    /// What counts of a hash: the remainder that everything depends on, if there is one.
     fn read_of(&self, hash: i64) -> u64 {
         if self.table.len().is_power_of_two() {
             hash.rem_euclid(self.size()).cast_unsigned()
@@ -140,7 +152,7 @@ impl SynthId {
         }
     }
 
-    /// Builds the score words of all remainders when so many answers are wanted.
+    /// Builds the score words of all remainders if that pays for so many answers.
     fn prepare(&self, answers: usize) {
         let size = self.table.len();
         if answers >= WORTH_WORDS && size <= WORDS_KEPT && size.is_power_of_two() {
@@ -198,8 +210,8 @@ impl Scheme for SynthId {
     fn reaches_prompt(&self) -> bool {
         false
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Hashed
     }
     fn has_distinct_units(&self) -> bool {
         self.residues() > 0
@@ -217,8 +229,8 @@ impl Scheme for SynthId {
         let mut depths = vec![0; self.keys.len()];
         for (residue, count) in counts.pairs() {
             for (ones, &key) in depths.iter_mut().zip(&self.keys) {
-                let place = accumulate(residue.into(), key).rem_euclid(self.size());
-                *ones += count * u64::from(self.table[place as usize]);
+                let slot = accumulate(residue.into(), key).rem_euclid(self.size());
+                *ones += count * u64::from(self.table[slot as usize]);
             }
         }
         depths
@@ -298,6 +310,13 @@ impl SynthIdDeepMind {
         })
     }
 
+    /// From `keys`, `vocab_size` and `ngram_len`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let keys = params.signed_secrets("keys")?;
+        let (vocab_size, width) = (params.count("vocab_size")?, params.count("ngram_len")?);
+        Ok(Arc::new(Self::new(&keys, vocab_size, width as usize)?))
+    }
+
     fn word(&self, hash: i64) -> u64 {
         g_word(hash, &self.keys, |hash| {
             let mixed = (0..12).fold(hash, |h, _| {
@@ -358,8 +377,8 @@ impl Scheme for SynthIdDeepMind {
     fn reaches_prompt(&self) -> bool {
         false
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Hashed
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {

@@ -1,12 +1,14 @@
 //! TextSeal (Meta; package `textseal` 0.0.5): a linear hash of context, target and key in int64
 //! arithmetic, one xor-shift, and a remainder mod 8191.
 
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
+use super::params::Params;
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential, par_map};
 use crate::error::{Error, Result};
 use crate::schemes::rows::{self, Mask, Scores, SideBySide, Tokens, Uniforms, Units};
 use crate::simd::lanes::Lanes;
 use crate::simd::ln::exponentials;
 use crate::simd::vector::Vector;
+use std::sync::Arc;
 
 const PRIMES: [i64; 10] = [
     10_000_019, 10_000_247, 10_000_439, 10_000_643, 10_000_747, 10_000_867, 10_000_993, 10_001_213,
@@ -67,6 +69,17 @@ impl TextSeal {
             keyed: KEY.wrapping_mul(key),
             mode,
         })
+    }
+
+    /// From `key`, `vocab_size`, `context_width`, and `gamma` unless it is Gumbel-max.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let key = params.signed_secret("key")?;
+        let vocab_size = params.count("vocab_size")?;
+        let width = params.count("context_width")? as usize;
+        Ok(Arc::new(match params.optional_number("gamma")? {
+            Some(gamma) => Self::green(key, vocab_size, width, gamma)?,
+            None => Self::gumbel(key, vocab_size, width)?,
+        }))
     }
 
     fn unit(&self, window: &[u32]) -> i64 {
@@ -179,8 +192,8 @@ impl Scheme for TextSeal {
             Mode::Gumbel => None,
         }
     }
-    fn unit_is_window(&self) -> bool {
-        false
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Hashed
     }
     fn units(&self, windows: &[u32], out: &mut [u128]) {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {

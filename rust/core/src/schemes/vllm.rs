@@ -1,7 +1,8 @@
 //! vLLM's Gumbel watermarks (vllm/v1/watermarking, read in 0.33.0): a Philox4x32-10 chain over
 //! the context, one more call for the target.
 
-use super::{Scheme, ScoreKind, SeedKind, Share, check, exponential, par_map};
+use super::params::Params;
+use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential, par_map};
 use crate::error::Result;
 use crate::key::PADDING;
 use crate::prng::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
@@ -10,6 +11,7 @@ use crate::simd::lanes::Lanes;
 use crate::simd::ln::exponentials;
 use crate::simd::vector::Vector;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 
 const CONTEXT_DOMAIN: u32 = 0x574D_4358;
 const TOKEN_DOMAIN: u32 = 0x574D_544B;
@@ -194,6 +196,21 @@ impl VllmGumbel {
         )
     }
 
+    /// From `key`, `vocab_size` and `context_width`.
+    pub(super) fn from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let (key, vocab_size) = (params.secret("key")?, params.count("vocab_size")?);
+        let width = params.count("context_width")? as usize;
+        Ok(Arc::new(Self::single(key, vocab_size, width)?))
+    }
+
+    /// The same, and `alpha`.
+    pub(super) fn dual_from_params(params: &mut Params) -> Result<Arc<dyn Scheme>> {
+        let (key, vocab_size) = (params.secret("key")?, params.count("vocab_size")?);
+        let width = params.count("context_width")? as usize;
+        let alpha = params.number("alpha")?;
+        Ok(Arc::new(Self::dual(key, vocab_size, width, alpha)?))
+    }
+
     fn new(prf: Prf, second: Option<(Prf, f64)>, vocab: u32, context_width: usize) -> Result<Self> {
         check::vocab_size(vocab)?;
         check::context_width(context_width)?;
@@ -225,8 +242,8 @@ impl Scheme for VllmGumbel {
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Context
     }
-    fn unit_is_window(&self) -> bool {
-        true
+    fn unit_kind(&self) -> UnitKind {
+        UnitKind::Window
     }
     fn padding(&self) -> Option<u32> {
         Some(PADDING)

@@ -3,10 +3,11 @@
 use crate::dedup::rule::Rule;
 use crate::dedup::sharing::{Sharing, Span, Verdict, fingerprint};
 use crate::error::{Error, Result};
-use crate::input::partition::Identity;
-use crate::input::windows::{PromptSets, Source, Status, WindowPlan};
+use crate::input::counts::Status;
+use crate::input::source::Source;
+use crate::input::windows::{PromptSets, WindowPlan};
 use crate::key::{Key, Wide, Widest};
-use crate::schemes::{Scheme, ScoreKind, patient_scores};
+use crate::schemes::{Scheme, ScoreKind, UnitKind, interruptible_scores};
 use crate::score::exact_sum::ExactSum;
 use crate::score::options::Options;
 use crate::score::weighted::score_value;
@@ -130,7 +131,7 @@ impl Reading<'_> {
         let mut prints = Vec::new();
         match self.rule {
             Rule::None => {}
-            Rule::Unit if !self.scheme.unit_is_window() => {
+            Rule::Unit if self.scheme.unit_kind() != UnitKind::Window => {
                 // First by window: only distinct windows count as keyless, as in a scorer.
                 mark_duplicates(rows, |key| key, |_| ());
                 let tokens = plan.packer.unpack_all(&scored_keys(rows));
@@ -157,8 +158,7 @@ impl Reading<'_> {
             }
             Rule::Unit | Rule::Window => mark_duplicates(rows, |key| key, |_| ()),
             Rule::Context => {
-                let identity = Identity::Context(plan.packer);
-                mark_duplicates(rows, |key| identity.of(key), |_| ());
+                mark_duplicates(rows, |key| plan.packer.context(key), |_| ());
             }
         }
         prints
@@ -298,7 +298,7 @@ fn for_groups<K: Key>(
                 .map(|group| plan.packer.unpack_all(&scored_keys(&group.rows)))
                 .collect()
         });
-        let words = patient_scores(reading.scheme.as_ref(), &windows.concat(), &pool, check)?;
+        let words = interruptible_scores(reading.scheme.as_ref(), &windows.concat(), &pool, check)?;
         let mut rest = &words[..];
         for (group, windows) in groups.iter().zip(&windows) {
             let (own, others) = rest.split_at(windows.len() / plan.packer.width);

@@ -4,7 +4,7 @@ use crate::dedup::placing::{ByUnit, Desk, SLICE, Sameness};
 use crate::dedup::store::{Bench, Progress, Scratch, Store};
 use crate::error::Result;
 use crate::key::{Key, Packer};
-use crate::schemes::{Scheme, slice_len};
+use crate::schemes::{Scheme, UnitKind, windows_per_check};
 use crate::score::tally::Sums;
 use crate::threads::Pool;
 use std::ops::Range;
@@ -269,7 +269,7 @@ impl<K: Key> Work<'_, K> {
         let mut total = Vec::with_capacity(self.schemes.len());
         for &scheme in self.schemes {
             let mut sums = Sums::default();
-            for keys in keys.chunks(slice_len([scheme].into_iter())) {
+            for keys in keys.chunks(windows_per_check([scheme].into_iter())) {
                 check()?;
                 let more = self
                     .pool
@@ -284,7 +284,7 @@ impl<K: Key> Work<'_, K> {
     /// The sums of windows under each scheme.
     fn score_keys(&self, keys: &[K], scratch: &mut Scratch) -> Vec<Sums> {
         let alike = |scheme: &&dyn Scheme| {
-            let whole = self.drops_keyless && !scheme.unit_is_window();
+            let whole = self.drops_keyless && scheme.unit_kind() != UnitKind::Window;
             !whole && scheme.residues() == 0 && !scheme.shares_work_within_contexts()
         };
         if self.schemes.len() < 2 || !self.schemes.iter().all(alike) {
@@ -330,7 +330,7 @@ impl<K: Key> Work<'_, K> {
         };
         for keys in keys.chunks(slice) {
             self.packer.unpack_into(keys, tokens);
-            if self.drops_keyless && !scheme.unit_is_window() {
+            if self.drops_keyless && scheme.unit_kind() != UnitKind::Window {
                 keyless.resize(keys.len(), false);
                 if scheme.keyless(tokens, keyless) {
                     let kept = retain_rows(tokens, self.packer.width, keyless);

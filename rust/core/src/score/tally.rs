@@ -1,7 +1,7 @@
 //! What a test needs to know of the scored units: sums that add up.
 
 use crate::error::Result;
-use crate::input::windows::Counts;
+use crate::input::counts::Counts;
 use crate::io::records::{Reader, put_u64};
 use crate::key::Key;
 use crate::schemes::ScoreKind;

@@ -2,7 +2,7 @@
 
 use crate::dedup::rule::Rule;
 use crate::key::{Key, Packer};
-use crate::schemes::{Scheme, ScoreKind};
+use crate::schemes::{Scheme, ScoreKind, UnitKind};
 use crate::score::exact_sum::ExactSum;
 use crate::score::tally::{Tally, WeightSums};
 use rayon::prelude::*;
@@ -121,7 +121,7 @@ pub fn scheme_units<K: Key>(
     let (mut units, keyless) = if by_residue {
         // Each window counts; those of one residue have one score, so their weights add.
         combine_units(scheme, windows, packer, Combine::Sum)
-    } else if rule == Rule::Unit && !scheme.unit_is_window() {
+    } else if rule == Rule::Unit && scheme.unit_kind() != UnitKind::Window {
         combine_units(scheme, windows, packer, how)
     } else {
         let alone = |record: &Record<K>| Unit {

@@ -6,10 +6,12 @@ use crate::dedup::rule::Rule;
 use crate::dedup::scatter::Run;
 use crate::dedup::store::{Bench, Sorting, Store};
 use crate::error::{Error, Result};
-use crate::input::windows::{Counts, Cutter, PromptSets, Source, Status, WindowPlan};
+use crate::input::counts::{Counts, Status};
+use crate::input::source::Source;
+use crate::input::windows::{PromptSets, WindowBuffer, WindowPlan};
 use crate::io::records::{Reader, put_u64};
 use crate::key::Key;
-use crate::schemes::{Scheme, patient_scores};
+use crate::schemes::{Scheme, interruptible_scores};
 use crate::score::scoring::{SchemeState, Work, dedup};
 use crate::score::tally::{Sums, Tally};
 use crate::score::weighted::is_weight;
@@ -146,7 +148,7 @@ impl<K: Key> Frame<K> {
 
     fn add_plain(&mut self, source: &Source, chunks: &[Range<usize>], prompts: &PromptSets<K>) {
         let (plan, sameness) = (&self.plan, self.sameness());
-        let cut = |chunk: &Range<usize>, cutter: &mut Cutter<K>| {
+        let cut = |chunk: &Range<usize>, cutter: &mut WindowBuffer<K>| {
             let mut all = Vec::with_capacity(chunk.len());
             let counts = plan.key_blocks(source, chunk.clone(), prompts, cutter, |keys| {
                 all.extend_from_slice(keys);
@@ -155,7 +157,7 @@ impl<K: Key> Frame<K> {
         };
         let batches: Vec<(Vec<K>, Counts)> = chunks
             .par_iter()
-            .map_init(Cutter::default, |cutter, chunk| cut(chunk, cutter))
+            .map_init(WindowBuffer::default, |cutter, chunk| cut(chunk, cutter))
             .collect();
         for (keys, counts) in &batches {
             self.counts.merge(counts);
@@ -181,7 +183,7 @@ impl<K: Key> Frame<K> {
         let targets = self.store.targets(chunks.iter().map(Range::len));
         let prompts = self.plan.prompt_sets(source, &range, stretch);
         let (plan, bits, cut_twice) = (&self.plan, self.store.bits(), self.plan.keeps_all(source));
-        let work = |(chunk, target): (Range<usize>, Vec<K>), cutter: &mut Cutter<K>| {
+        let work = |(chunk, target): (Range<usize>, Vec<K>), cutter: &mut WindowBuffer<K>| {
             self.sortings.with(|sorting| {
                 let mut all = std::mem::take(&mut sorting.keys);
                 all.clear();
@@ -207,7 +209,9 @@ impl<K: Key> Frame<K> {
         let runs: Vec<(Run<K>, Counts)> = chunks
             .into_par_iter()
             .zip(targets)
-            .map_init(Cutter::default, |cutter, stretch| work(stretch, cutter))
+            .map_init(WindowBuffer::default, |cutter, stretch| {
+                work(stretch, cutter)
+            })
             .collect();
         for (run, counts) in runs {
             self.counts.merge(&counts);
@@ -469,7 +473,7 @@ impl<K: Key> Frame<K> {
         };
         check()?;
         let (mut units, tokens) = pool.install(|| scheme_units(scheme, windows, packer, rule, how));
-        let words = patient_scores(scheme, &tokens, pool, check)?;
+        let words = interruptible_scores(scheme, &tokens, pool, check)?;
         let kind = scheme.score_kind();
         units.scores = words
             .into_iter()

@@ -6,7 +6,7 @@ pub mod reduction;
 
 use crate::dedup::rule::Rule;
 use crate::error::{Error, Result};
-use crate::input::windows::{PromptRole, Source};
+use crate::input::source::{PromptRole, Source};
 use crate::io::records::Reader;
 use crate::key::PADDING;
 use crate::key::{Wide, Widest};

@@ -4,9 +4,9 @@ use crate::dedup::placing::{ByUnit, ByWindow, Desk};
 use crate::dedup::rule::Rule;
 use crate::dedup::store::{Bench, Placing, Store};
 use crate::error::{Error, Result};
-use crate::io::files::attempt;
+use crate::io::files::unique_suffix;
 use crate::key::Key;
-use crate::recycler::{Arena, release};
+use crate::recycler::{BlockRecycler, release};
 use crate::score::scoring::SchemeState;
 use crate::scorer::frame::Frame;
 use crate::spill::shard_file::{NO_UNIT, UnitFile, Writer};
@@ -45,7 +45,7 @@ impl Limits {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let folder = &self.folders[number % self.folders.len()];
-        Temporary(folder.join(format!("radscore-{}.rsw", attempt())))
+        Temporary(folder.join(format!("radscore-{}.rsw", unique_suffix())))
     }
 }
 
@@ -98,7 +98,7 @@ impl Loading<'_> {
             return Ok(());
         };
         let bits = first.bits(section)?;
-        let mut arena = Arena::default();
+        let mut arena = BlockRecycler::default();
         let mut from = parts.start;
         while from < parts.end {
             let (end, bytes) = self.group(section, files, from..parts.end)?;
@@ -163,7 +163,7 @@ impl Loading<'_> {
     ) -> Result<()> {
         let parts = 0..1 << SPLIT_BITS;
         let mut store = Store::window(SPLIT_BITS, parts.clone());
-        let mut arena = Arena::default();
+        let mut arena = BlockRecycler::default();
         let mut written: Vec<Temporary> = Vec::new();
         let placing_here = placing(level);
         for (index, file) in files.iter().enumerate() {

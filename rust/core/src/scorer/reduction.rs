@@ -1,8 +1,8 @@
 //! A scorer whose windows lie in files: it collects work units, and reduces them to sums.
 
 use crate::error::{Error, Result};
-use crate::input::windows::Source;
-use crate::io::files::attempt;
+use crate::input::source::Source;
+use crate::io::files::unique_suffix;
 use crate::score::tally::Tally;
 use crate::scorer::outofcore::{Limits, Loading, Temporary, one_by_one, open_units};
 use crate::scorer::{AnyFrame, Scorer, each};
@@ -205,7 +205,7 @@ impl Scorer {
             }
             let mut next = || {
                 let mut name = exchange.as_os_str().to_owned();
-                name.push(format!(".{index}.{}.rsx", attempt()));
+                name.push(format!(".{index}.{}.rsx", unique_suffix()));
                 written.push((index, PathBuf::from(&name)));
                 PathBuf::from(name)
             };

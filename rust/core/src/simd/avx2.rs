@@ -1,19 +1,19 @@
 //! 256-bit vectors.
 
-use super::vector::{Vector, Work};
+use super::vector::{Job, Vector};
 use std::arch::x86_64::*;
 
 /// Eight words.
 #[derive(Clone, Copy)]
 pub struct Avx2(__m256i);
 
-/// Does `work` with 256-bit vectors.
+/// Does a job with 256-bit vectors.
 #[target_feature(enable = "avx2")]
-pub fn run<W: Work>(work: W) -> W::Output {
-    work.run::<Avx2>()
+pub fn run<J: Job>(job: J) -> J::Output {
+    job.run::<Avx2>()
 }
 
-/// Intrinsics, and reading a vector's lanes or a slice that is long enough.
+/// For intrinsics, and for access to a vector's lanes or to a slice that is long enough.
 macro_rules! enabled {
     ($($code:tt)*) => {
         // SAFETY: AVX2 is enabled wherever `run` hands out the vector of this file.

@@ -1,19 +1,19 @@
 //! 512-bit vectors.
 
-use super::vector::{Vector, Work};
+use super::vector::{Job, Vector};
 use std::arch::x86_64::*;
 
 /// Sixteen words.
 #[derive(Clone, Copy)]
 pub struct Avx512(__m512i);
 
-/// Does `work` with 512-bit vectors.
+/// Does a job with 512-bit vectors.
 #[target_feature(enable = "avx2,avx512f,avx512dq,avx512bw,avx512vl")]
-pub fn run<W: Work>(work: W) -> W::Output {
-    work.run::<Avx512>()
+pub fn run<J: Job>(job: J) -> J::Output {
+    job.run::<Avx512>()
 }
 
-/// Intrinsics, and reading a vector's lanes or a slice that is long enough.
+/// For intrinsics, and for access to a vector's lanes or to a slice that is long enough.
 macro_rules! enabled {
     ($($code:tt)*) => {
         // SAFETY: AVX-512 F, DQ, BW and VL are enabled wherever `run` hands out the vector of this file.
@@ -21,7 +21,7 @@ macro_rules! enabled {
     };
 }
 
-// Tables of truth for `_mm512_ternarylogic_epi32(a, b, c)`; bit (4a + 2b + c) is the result.
+// Truth tables for `_mm512_ternarylogic_epi32(a, b, c)`; bit (4a + 2b + c) is the result.
 /// `a ^ (b & c)`.
 const XOR_AND: i32 = 0b0111_1000;
 /// `c` where the mask `a` is set, else `b`.

@@ -1,13 +1,13 @@
-//! Plain arrays of words, one a lane, for what compilers vectorise well by themselves: hashes made
+//! Plain arrays of words, one per lane, for what compilers vectorise well by themselves: hashes made
 //! of additions, products, shifts and rotations. Arithmetic wraps.
 
 use std::ops::{Add, BitAnd, BitOr, BitXor, Mul, Shl, Shr};
 
-/// Windows that are hashed side by side: two or four vectors, so that one instruction need not
-/// wait for the one before.
+/// Windows that are hashed side by side: two or four vectors, so that an instruction need not wait for
+/// the one before.
 pub const LANES: usize = 16;
 
-/// A word of each lane.
+/// One word per lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lanes<T>(pub [T; LANES]);
 
@@ -94,13 +94,6 @@ macro_rules! arithmetic {
                 self.map(|word| word << bits)
             }
         }
-        impl Lanes<$word> {
-            /// Every lane rotated to the left.
-            #[inline(always)]
-            pub fn rotate_left(self, bits: u32) -> Self {
-                self.map(|word| word.rotate_left(bits))
-            }
-        }
     };
 }
 arithmetic!(u32);
@@ -108,6 +101,11 @@ arithmetic!(u64);
 arithmetic!(i64);
 
 impl Lanes<u32> {
+    /// Every lane rotated to the left.
+    #[inline(always)]
+    pub fn rotate_left(self, bits: u32) -> Self {
+        self.map(|word| word.rotate_left(bits))
+    }
     /// The same numbers in 64 bits.
     #[inline(always)]
     pub fn wide(self) -> Lanes<u64> {

@@ -1,8 +1,8 @@
-//! The natural logarithm that scores are made with, for many numbers at once and to the same bit.
+//! The natural logarithm of scores, for many numbers at once and to the same bit.
 //!
-//! It is FreeBSD's `e_log.c`, as in the crate `libm`, without the cases that do not occur: every
-//! operation is an IEEE addition, multiplication or division in that order (Rust never fuses
-//! them), so that vectors of them round as the scalar function does. Tests compare the two.
+//! It is FreeBSD's `e_log.c`, as in the crate `libm`, without the cases that do not occur. Each
+//! operation is an IEEE addition, multiplication or division, in the same order (Rust never fuses
+//! them), so that vectors round as the scalar function does. Tests compare the two.
 
 use super::lanes::Lanes;
 

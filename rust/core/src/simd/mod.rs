@@ -1,29 +1,29 @@
 //! Instruction sets: the one in force is chosen once, and code is compiled for each.
 //!
-//! The seam is [`Work`]: a piece of work whose hot loop is `#[inline(always)]`. [`run`] calls it
-//! inside a function that enables the instruction set in force, so that the loop is compiled once
-//! for each set, and nothing outside this folder needs `unsafe` or knows of processors. Work that
-//! needs particular instructions uses the [`Vector`](vector::Vector) that it is given; work on plain arrays leaves
-//! the choice to the compiler.
+//! The seam is [`Job`]: work whose hot loop is `#[inline(always)]`. [`run`] calls it inside a function
+//! that enables the instruction set in force, so that the loop is compiled once for each set, and
+//! nothing outside this folder needs `unsafe` or knows of processors. A job that needs particular
+//! instructions uses the [`Vector`](vector::Vector) that it is given; one on plain arrays leaves the
+//! choice to the compiler.
 //!
 //! Every kernel gives the same bits. [`Kernel::Scalar`] is the readable definition: schemes answer
 //! one window at a time then, by the functions in `prng` and `schemes`, and tests hold the
-//! others to it. A further instruction set (NEON, say) is one more `Vector`, one more name, and one
-//! more arm in [`run`]; until then other processors run the scalar kernel.
+//! others to it. Another instruction set (NEON, say) is one more `Vector`, one more name and one more
+//! arm in [`run`]; until then other processors run the scalar kernel.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-pub mod lanes;
-pub mod ln;
-pub mod sum;
-pub mod vector;
+pub(crate) mod lanes;
+pub(crate) mod ln;
+pub(crate) mod sum;
+pub(crate) mod vector;
 
 use crate::error::{Error, Result};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-pub use vector::Work;
+pub(crate) use vector::Job;
 
 /// The environment variable that forces a kernel.
 pub const VARIABLE: &str = "RADSCORE_KERNEL";
@@ -84,7 +84,7 @@ impl Kernel {
     /// The kernel of that name; `auto` is the fastest that this processor runs.
     ///
     /// # Errors
-    /// [`Error::Argument`] naming `what` if there is none, or the processor lacks it.
+    /// [`Error::Argument`] naming `what` if there is none of that name, or the processor lacks it.
     pub fn from_name(what: &str, name: &str) -> Result<Self> {
         let available = Self::available();
         if name == "auto" {
@@ -105,7 +105,7 @@ impl Kernel {
         Ok(kernel)
     }
 
-    /// The kernel that the environment asks for; the fastest where it does not ask.
+    /// The kernel that the environment asks for; the fastest if it asks for none.
     ///
     /// # Errors
     /// [`Error::Argument`] if it asks for one that is unknown or that the processor lacks.
@@ -117,11 +117,11 @@ impl Kernel {
     }
 }
 
-/// The kernel in force; 0 before anyone asked.
+/// The kernel in force; 0 before anyone has asked.
 static ACTIVE: AtomicU8 = AtomicU8::new(0);
 
-/// The kernel in force. The environment is read at the first call; where it asks for what there is
-/// not, the fastest kernel runs (front ends report it first, by [`Kernel::from_environment`]).
+/// The kernel in force. The first call reads the environment; if that asks for a kernel there is not,
+/// the fastest one runs (front ends have reported it before, by [`Kernel::from_environment`]).
 #[must_use]
 pub fn active() -> Kernel {
     match ACTIVE.load(Ordering::Relaxed) {
@@ -148,23 +148,38 @@ pub fn set(kernel: Kernel) -> Result<()> {
     Ok(())
 }
 
-/// Does `work` with a vector kernel; gives it back where that is the scalar one.
+/// Does a job with the vectors of the kernel in force.
 ///
 /// # Errors
-/// The work itself, when the kernel in force has no vectors.
+/// The job itself, if the kernel in force has no vectors.
 #[inline]
-pub fn run<W: Work>(work: W) -> std::result::Result<W::Output, W> {
+pub(crate) fn run<J: Job>(job: J) -> std::result::Result<J::Output, J> {
     match active() {
-        Kernel::Scalar => Err(work),
+        Kernel::Scalar => Err(job),
         // SAFETY: `active` gives kernels that `is_available` found on this processor.
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx2 => Ok(unsafe { avx2::run(work) }),
+        Kernel::Avx2 => Ok(unsafe { avx2::run(job) }),
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Kernel::Avx512 => Ok(unsafe { avx512::run(work) }),
+        Kernel::Avx512 => Ok(unsafe { avx512::run(job) }),
         #[cfg(not(target_arch = "x86_64"))]
-        _ => Err(work),
+        _ => Err(job),
     }
+}
+
+/// The results of a job under each kernel with vectors that this processor runs.
+#[cfg(test)]
+pub(crate) fn run_each<J: Job + Clone>(job: &J) -> Vec<(Kernel, J::Output)> {
+    let run = |kernel| match kernel {
+        // SAFETY: the kernels are those that `is_available` found on this processor.
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx2 => Some((kernel, unsafe { avx2::run(job.clone()) })),
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Kernel::Avx512 => Some((kernel, unsafe { avx512::run(job.clone()) })),
+        _ => None,
+    };
+    Kernel::available().into_iter().filter_map(run).collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! Exact sums of many numbers at once.
 //!
-//! Each number is cut into three integers, exactly: a multiple of 2^-20, one of 2^-51 and one of
-//! 2^-82. Integers of one kind add up in double precision without rounding as long as there are few
-//! enough, and their sums go into the exact accumulator.
+//! Each number is split exactly into a multiple of 2^-20, one of 2^-51 and one of 2^-82. Multiples of
+//! one kind add up in double precision without rounding, as long as there are few enough of them, and
+//! their sums go into the exact accumulator.
 
 use super::lanes::{LANES, Lanes};
 use super::vector::Vector;
-use super::{Work, run};
+use super::{Job, run};
 
 /// Numbers from here on, and 0, are multiples of 2^-82.
 const LEAST: f64 = 1.0 / (1u64 << 30) as f64;
-/// Larger numbers are not cut; multiples of 2^-20 stay below 2^42.
+/// Larger numbers are not split; multiples of 2^-20 stay below 2^42.
 const MOST: f64 = (1u64 << 22) as f64;
 /// Numbers whose integers may be added before they could reach 2^53.
 const FEW: usize = 1 << 10;
@@ -32,8 +32,8 @@ struct Blocks<'a> {
     words: &'a [u64],
 }
 
-impl Work for Blocks<'_> {
-    /// Three sums a lane; nothing where a number is too small or too large to be cut.
+impl Job for Blocks<'_> {
+    /// Three sums per lane; nothing if a number is too small or too large to be split.
     type Output = Option<[Lanes<f64>; 3]>;
 
     #[inline(always)]

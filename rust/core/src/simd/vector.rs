@@ -1,9 +1,9 @@
-//! Vectors of 32-bit words, one word a lane: what the generator's kernels are written in.
+//! Vectors of 32-bit words, one word per lane: what the kernels of the generators are written in.
 
 /// A vector of [`Vector::LANES`] words. Arithmetic wraps.
 ///
 /// The methods of an implementation may be called only where its instruction set is enabled:
-/// that is, in a [`Work`] that [`run`](super::run) handed this type to.
+/// that is, in a [`Job`] that [`run`](super::run) handed this type to.
 pub trait Vector: Copy + Send + Sync + 'static {
     /// Words in a vector.
     const LANES: usize;
@@ -32,8 +32,7 @@ pub trait Vector: Copy + Send + Sync + 'static {
     /// MT19937's tempering.
     fn tempered(self) -> Self;
 
-    // The same bits as LANES / 2 words of 64 bits, for hashes that compilers do not vectorise well
-    // by themselves.
+    // The same bits as LANES / 2 words of 64 bits, for hashes that compilers do not vectorise well.
 
     /// All words the same.
     fn splat64(word: u64) -> Self;
@@ -49,11 +48,11 @@ pub trait Vector: Copy + Send + Sync + 'static {
     fn rotated64<const L: u32, const R: u32>(self) -> Self;
 }
 
-/// Work to be compiled for each instruction set.
-pub trait Work {
-    /// What comes of it.
+/// Work whose loop is compiled for each instruction set.
+pub trait Job {
+    /// The result.
     type Output;
-    /// Does the work. Implementations, and what they call in their loops, are `#[inline(always)]`:
+    /// Does the job. Implementations, and what they call in their loops, are `#[inline(always)]`:
     /// code that is not inlined is compiled for the processor that all builds must run on.
     fn run<V: Vector>(self) -> Self::Output;
 }

@@ -4,20 +4,22 @@
 use crate::dedup::scatter::Run;
 use crate::dedup::store::Store;
 use crate::error::{Error, Result};
-use crate::input::windows::Counts;
+use crate::input::counts::Counts;
+use crate::io::atomic::AtomicFile;
+use crate::io::checksum::Checksum;
 use crate::io::records::{Reader, put_u64};
 use crate::key::{Key, Widest};
-use crate::recycler::Arena;
+use crate::recycler::BlockRecycler;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"RSWU";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes before the fields of the header: magic, version, length of the fields.
 const HEAD: usize = 16;
 const DIGEST: usize = 32;
@@ -56,24 +58,13 @@ struct Section {
 
 /// Writes a file section by section; nothing stands under its name before [`Writer::finish`].
 pub struct Writer {
-    path: PathBuf,
-    temporary: PathBuf,
-    file: File,
+    file: AtomicFile,
     configuration: Configuration,
     unit: u64,
     expected: Vec<(u64, u32)>,
     sections: Vec<Section>,
     place: u64,
     durable: bool,
-    finished: bool,
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
 }
 
 fn storage(what: &str, path: &Path, error: &std::io::Error) -> Error {
@@ -95,14 +86,9 @@ impl Writer {
         unit: u64,
         expected: &[(u64, u32)],
     ) -> Result<Self> {
-        let mut name = path.file_name().map(ToOwned::to_owned).unwrap_or_default();
-        name.push(format!(".{}.tmp", crate::io::files::attempt()));
-        let temporary = path.with_file_name(name);
-        let file = File::create(&temporary).map_err(|error| storage("write", path, &error))?;
+        let file = AtomicFile::create(path).map_err(|error| storage("write", path, &error))?;
         let place = (HEAD + header_len(expected) + DIGEST).next_multiple_of(64) as u64;
         Ok(Self {
-            path: path.to_owned(),
-            temporary,
             file,
             configuration,
             unit,
@@ -110,7 +96,6 @@ impl Writer {
             sections: Vec::new(),
             place,
             durable: true,
-            finished: false,
         })
     }
 
@@ -166,7 +151,7 @@ impl Writer {
             size += bytes;
             before += store.progress(part).total as u64;
         }
-        let file = &self.file;
+        let file = self.file.file();
         let write = |buffer: &mut Vec<u8>, (place, parts): (u64, Range<usize>)| {
             buffer.clear();
             let sums: Vec<(u64, u64)> = parts
@@ -184,7 +169,7 @@ impl Writer {
         };
         let written: std::io::Result<Vec<Vec<(u64, u64)>>> =
             groups.into_par_iter().map_init(Vec::new, write).collect();
-        let written = written.map_err(|error| storage("write", &self.path, &error))?;
+        let written = written.map_err(|error| storage("write", self.file.path(), &error))?;
         let mut before = first;
         for (keys, sum) in written.into_iter().flatten() {
             section.entries.push(Entry { before, keys, sum });
@@ -195,25 +180,19 @@ impl Writer {
     }
 
     /// Writes the header, makes sure that all is on the disk, and gives the file its name.
-    pub fn finish(mut self) -> Result<Finished> {
+    pub fn finish(self) -> Result<Finished> {
         let header = self.header();
         let digest: [u8; DIGEST] = Sha256::digest(&header).into();
+        let path = self.file.path().to_owned();
         let written = (|| {
-            self.file.write_all_at(&header, 0)?;
-            self.file.write_all_at(&digest, header.len() as u64)?;
+            let file = self.file.file();
+            file.write_all_at(&header, 0)?;
+            file.write_all_at(&digest, header.len() as u64)?;
             // A section without keys at the end leaves the file shorter than its data would begin.
-            self.file.set_len(self.place)?;
-            if self.durable {
-                self.file.sync_all()?;
-            }
-            fs::rename(&self.temporary, &self.path)?;
-            if self.durable {
-                sync_folder(&self.path)?;
-            }
-            Ok(())
+            file.set_len(self.place)?;
+            self.file.commit(self.durable)
         })();
-        written.map_err(|error| storage("write", &self.path, &error))?;
-        self.finished = true;
+        written.map_err(|error| storage("write", &path, &error))?;
         Ok(Finished {
             length: self.place,
             digest,
@@ -247,13 +226,6 @@ impl Writer {
 fn header_len(expected: &[(u64, u32)]) -> usize {
     let section = |&(_, bits): &(u64, u32)| 8 * (1 + 6 + 1 + 1 + 1) + (16 << bits);
     32 + 8 + 8 + expected.iter().map(section).sum::<usize>()
-}
-
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => Ok(()),
-    }
 }
 
 /// What a marker says of a finished file.
@@ -400,7 +372,7 @@ impl UnitFile {
         &self,
         section: usize,
         parts: Range<usize>,
-        arena: &mut Arena<K>,
+        arena: &mut BlockRecycler<K>,
     ) -> Result<Run<K>> {
         let section = self.section(section)?;
         if section.key_bytes != K::BYTES as u64 {
@@ -504,89 +476,4 @@ fn as_bytes<K: Key>(keys: &[K]) -> &[u8] {
 fn as_bytes_mut<K: Key>(keys: &mut [K]) -> &mut [u8] {
     // SAFETY: as above, and any bytes make an unsigned integer.
     unsafe { std::slice::from_raw_parts_mut(keys.as_mut_ptr().cast(), size_of_val(keys)) }
-}
-
-/// A 64-bit checksum against damage (not against an adversary), at the speed of memory.
-struct Checksum {
-    lanes: [u64; 4],
-    bytes: u64,
-}
-
-impl Checksum {
-    fn new() -> Self {
-        Self {
-            lanes: [
-                0x243F_6A88_85A3_08D3,
-                0x1319_8A2E_0370_7344,
-                0xA409_3822_299F_31D0,
-                0x082E_FA98_EC4E_6C89,
-            ],
-            bytes: 0,
-        }
-    }
-
-    /// Takes whole words; their place counts.
-    fn update(&mut self, bytes: &[u8]) {
-        let mut lane = (self.bytes / 8) as usize;
-        self.bytes += bytes.len() as u64;
-        let mut words = bytes.chunks_exact(8).map(<u64 as Key>::read);
-        if lane.is_multiple_of(4) {
-            for four in bytes.chunks_exact(32) {
-                for (lane, word) in self.lanes.iter_mut().zip(four.chunks_exact(8)) {
-                    *lane = (*lane ^ <u64 as Key>::read(word)).mix();
-                }
-            }
-            words = bytes[bytes.len() / 32 * 32..]
-                .chunks_exact(8)
-                .map(<u64 as Key>::read);
-        }
-        for word in words {
-            let slot = &mut self.lanes[lane % 4];
-            *slot = (*slot ^ word).mix();
-            lane += 1;
-        }
-    }
-
-    fn value(&self) -> u64 {
-        self.lanes
-            .iter()
-            .fold(self.bytes, |sum, &lane| (sum ^ lane).mix())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_checksum_does_not_depend_on_the_cuts() {
-        let bytes: Vec<u8> = (0..800u32).map(|i| (i * 7) as u8).collect();
-        let sum = |cuts: &[usize]| {
-            let mut sum = Checksum::new();
-            let mut from = 0;
-            for &cut in cuts.iter().chain([&bytes.len()]) {
-                sum.update(&bytes[from..cut]);
-                from = cut;
-            }
-            sum.value()
-        };
-        let whole = sum(&[]);
-        for cut in (0..bytes.len()).step_by(8) {
-            assert_eq!(sum(&[cut]), whole);
-            assert_eq!(sum(&[cut / 16 * 8, cut]), whole);
-        }
-        let mut sums: Vec<u64> = (0..bytes.len())
-            .map(|at| {
-                let mut sum = Checksum::new();
-                let mut changed = bytes.clone();
-                changed[at] ^= 1;
-                sum.update(&changed);
-                sum.value()
-            })
-            .collect();
-        sums.push(whole);
-        sums.sort_unstable();
-        sums.dedup();
-        assert_eq!(sums.len(), bytes.len() + 1);
-    }
 }

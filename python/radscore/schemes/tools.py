@@ -1,59 +1,33 @@
-"""Reading other tools' configurations: names, JSON, config objects. No message shows a key."""
+"""Reading other tools' configurations: JSON, config objects, dicts. No message shows a key."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from radscore.errors import SchemeError
 
-__all__ = ["as_fields", "free_form", "json_fields", "lm_watermarking_name"]
+__all__ = ["SGLANG", "VLLM", "as_fields", "json_fields", "unread"]
 
+#: What messages call the configurations of the serving engines.
+SGLANG = "SGLang's watermark config"
+VLLM = "vLLM's watermark config"
+
+_TITLES = {"sglang": SGLANG, "vllm": VLLM}
+#: Algorithms of vLLM's development versions.
+_UNREAD = ("synthid_text", "synthid", "red_green")
 _LARGEST = 1 << 20
 
-_NAMED = {
-    "simple_1": ("additive", 1, False),
-    "lefthash": ("additive", 1, False),
-    "minhash": ("minhash", 4, False),
-    "skipgram": ("skipgram", 5, False),
-    "selfhash": ("anchored_minhash", 4, True),
-    "algorithm-3": ("anchored_minhash", 4, True),
-}
 
-
-def lm_watermarking_name(scheme: str) -> tuple[str, int, bool, int | None]:
-    """(function, width, self_salt, key) of a scheme string of lm-watermarking."""
-    if not isinstance(scheme, str):
-        raise SchemeError(f"the scheme must be named by a string, not {type(scheme).__name__}")
-    if scheme in _NAMED:
-        return (*_NAMED[scheme], None)
-    if not scheme.startswith("ff-"):
-        raise SchemeError(
-            f"lm-watermarking has no scheme {scheme.partition('-')[0]!r}; it has "
-            f"{', '.join(_NAMED)} and ff-<function>-<width>-<self_salt>[-<key>]"
-        )
-    return free_form(scheme.removeprefix("ff-").split("-"), "ff-")
-
-
-def free_form(parts: list[str], prefix: str) -> tuple[str, int, bool, int | None]:
-    """The parts of a free-form name after its prefix."""
-    form = f"{prefix}<function>-<width>-<self_salt>[-<key>]"
-    if not 3 <= len(parts) <= 4:
-        raise SchemeError(f"a free-form scheme is {form}; this one has {len(parts)} parts")
-    function, width, self_salt = parts[:3]
-    if not width.isdecimal():
-        raise SchemeError(f"the width of {form} must be a number, not {width!r}")
-    if self_salt not in ("True", "False"):
-        raise SchemeError(f"the self_salt of {form} must be True or False, not {self_salt!r}")
-    key = None
-    if len(parts) == 4:
-        if not parts[3].isdecimal():
-            raise SchemeError(f"the key of {form} must be a decimal number")
-        key = int(parts[3])
-    return function.removesuffix("_prf"), int(width), self_salt == "True", key
+def unread(tool: str, algorithm: object, known: Sequence[str]) -> SchemeError:
+    """The error of a configuration whose algorithm is not one of those that are read here."""
+    return SchemeError(
+        f"the algorithm of {_TITLES.get(tool, tool)} must be {' or '.join(known)} here, not "
+        f"{algorithm!r}" + ("; this version cannot read it" if algorithm in _UNREAD else "")
+    )
 
 
 def as_fields(
