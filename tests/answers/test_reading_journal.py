@@ -315,17 +315,18 @@ def test_ask_exit_codes(stub, cli, prompts_file, monkeypatch, tmp_path):
     stub.script["b"] = [{"status": 500, "body": "down"}]
     some = cli(*common, "--out", "x.jsonl")
     assert some.code == 3
-    assert "1 question failed; 1 with: 500: down" in some.err
+    assert "1 question failed, 1 of them with: 500: down" in some.err
     assert "1 of 2 questions" in some.out
     stub.script["*"] = [{"status": 500, "body": "down"}]
     assert cli(*common, "--out", "y.jsonl").code == 1
     stub.script.clear()
     mended = cli(*common, "--out", "x.jsonl", "--json")
+    assert mended.err == "radscore: continuing x.jsonl\n"
     assert mended.code == 0
     assert (mended.json["n_before"], mended.json["n_answered"]) == (1, 1)
     limited = cli(*common, "--out", "z.jsonl", "--max-requests", 1)
     assert limited.code == 3
-    assert "1 question left, because: max_requests=1 is used up" in limited.err
+    assert "1 question left (--max-requests 1 is used up); rerun" in limited.err
 
 
 def test_ask_shows_progress_with_the_time_that_is_left(stub, cli, prompts_file, monkeypatch):
@@ -350,7 +351,7 @@ def test_ask_shows_progress_with_the_time_that_is_left(stub, cli, prompts_file, 
         (["--endpoint", "http://h/v1", "--model", "m", "--api-key-env", "sk-0123456789abcdef"],
          "looks like a key"),
         (["--endpoint", "http://h/v1", "--model", "m", "--api-key-env", "NOT_THERE"],
-         "no variable NOT_THERE"),
+         "no environment variable NOT_THERE"),
         (["--endpoint", "http://h/v1", "--model", "m", "--extra", "[1]"], "--extra must be"),
         (["--endpoint", "http://h/v1", "--model", "m", "--extra", '{"a": NaN}'],
          "--extra must be a JSON object"),
@@ -442,10 +443,10 @@ def test_closed_command_counts_failures_and_bad_records(cli, answers_file):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--both"], "--both needs a filter"),
+        (["--both"], "--both needs --filter"),
         (["--curve", "5"], "--curve has no effect without --json"),
         (["--weighting", "contrast"], "needs a reference"),
-        (["--reference-answers", "answers.jsonl"], "names the suspect's answers"),
+        (["--reference-answers", "answers.jsonl"], "names the suspect's own answers"),
         (["--weighting", "counts", "--transform", "x"], "--transform must be one of count"),
         (["--filter", "missing.rkg"], "--filter: missing.rkg"),
     ],

@@ -436,7 +436,7 @@ def test_command(place, capsys):
     assert json.loads(shown.out)["fingerprint"] == SCHEME.fingerprint
     assert main([*COMMAND, *MARKED, *options]) == 0
     table = capsys.readouterr()
-    assert "24 stood in the file before" in table.out
+    assert "24 were in the file before" in table.out
     assert KEY not in shown.out + shown.err + table.out + table.err
     score = ["score", "y.jsonl", "--field", "tokens", "--prompt-field", "prompt_tokens", *MARKED]
     assert main([*score, "--json"]) == 0
@@ -453,7 +453,7 @@ def test_the_command_says_that_samples_are_alike(place, capsys):
     assert main([*COMMAND, *options]) == 0
     assert "leaves nothing to chance" in " ".join(capsys.readouterr().out.split())
     assert main(["generate", "--help"]) == 0
-    assert "Gumbel-max of a single key" in " ".join(capsys.readouterr().out.split())
+    assert "with a single Gumbel-max key" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -336,7 +336,7 @@ def test_a_missing_library_is_said_before_anything_is_read(tmp_path, monkeypatch
 @pytest.mark.parametrize("name", ["losses.png", "losses.svg", "losses.pdf"])
 def test_a_figure_that_cannot_be_saved_takes_no_result_away(place, capsys, name):
     (place / name).symlink_to("/dev/full")
-    assert main([*COMMAND, "--json", "--plot", name]) == 1
+    assert main([*COMMAND, "--json", "--plot", name, "--fresh"]) == 1
     shown = capsys.readouterr()
     assert json.loads(shown.out)["n_members"] == 60
     assert shown.err == f"radscore: error: {name}: No space left on device\n"

@@ -174,7 +174,7 @@ def test_ctrl_c_keeps_what_was_read_and_the_same_command_continues(cli, folder):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "what was read is in part.arrow.incomplete, rerun to continue" in err
+    assert "what was read is in part.arrow.incomplete, rerun the command to continue" in err
     assert not list(folder.glob(".part.arrow.*"))
     kept = Predictions(folder / "part.arrow.incomplete")
     assert not kept.totals.complete
@@ -184,6 +184,9 @@ def test_ctrl_c_keeps_what_was_read_and_the_same_command_continues(cli, folder):
     done = cli(*arguments, "--out", "part.arrow")
     assert done.code == 0, done.err
     assert "documents read earlier" in done.out
+    assert done.err == "radscore: continuing from part.arrow.incomplete\n"
+    again = cli(*arguments, "--out", "part.arrow")
+    assert again.err == "radscore: part.arrow is complete; there was nothing left to read\n"
     assert cli(*arguments, "--out", "whole.arrow").code == 0
     one, other = (Predictions(folder / name) for name in ("part.arrow", "whole.arrow"))
     assert one.totals == other.totals
@@ -208,7 +211,7 @@ def test_what_is_wrong_with_the_command_line(fails, cli, folder):
     fails(*PREDICT, "--out", "x.jsonl", match="--out names an input: x.jsonl")
     fails(*PREDICT, "--out", "nowhere/p", match="--out: there is no folder")
     cli(*PREDICT, "--out", "p.arrow", "--weighting", "prediction")
-    fails("test", "open", "x.jsonl", "--from", "p.arrow", *KEYED, match="x.jsonl is not read")
+    fails("test", "open", "x.jsonl", "--from", "p.arrow", *KEYED, match="so x.jsonl has no effect")
     fails("test", "open", "--from", "p.arrow", *KEYED, "--top", 3, match="--top has no effect with")
     fails(*PREDICT, "--out", "p.arrow", match="use --fresh to start over")
     fails("test", "open", "--from", "x.jsonl", *KEYED, match="not a file of predictions")
@@ -229,7 +232,7 @@ def test_what_is_wrong_with_the_input(fails, folder):
     chats = ("test", "open", "bad.jsonl", "--model", "suspect", *KEYED, "--messages-field", "chat")
     for content, match in (
         ("", "there are no chats in bad.jsonl"),
-        ('{"chat": [{"role": "user", "content": "w1"}]}\n{"chat": 5}\n', "bad.jsonl:2: the field"),
+        ('{"chat": [{"role": "user", "content": "w1"}]}\n{"chat": 5}\n', "bad.jsonl:2: field"),
         ("{\n", "bad.jsonl:1: not JSON"),
         ('{"chat": [{"role": "user"}]}\n', "document 0 is not a chat"),
     ):

@@ -22,7 +22,7 @@ from radscore.cli.options import (
     positive,
 )
 from radscore.cli.output import count, json_out, note, table
-from radscore.cli.parser import looks_like_key, option
+from radscore.cli.parser import as_options, looks_like_key, option
 from radscore.cli.paths import check_outputs
 from radscore.cli.progress import ProgressBar
 
@@ -366,10 +366,12 @@ def _show(args: argparse.Namespace, report: AskReport) -> None:
         reason, times = next(iter(report.failures.items()))
         note(f"{count(report.n_failed, 'question')} failed, {times} of them with: {reason}")
     if report.n_left:
-        note(
-            f"{count(report.n_left, 'question')} left ({report.stopped}); rerun the command to "
-            "continue"
-        )
+        left = f"{count(report.n_left, 'question')} left ({_stopped(args, report)})"
+        note(f"{left}; rerun the command to continue")
+
+
+def _stopped(args: argparse.Namespace, report: AskReport) -> str:
+    return as_options(report.stopped or "", vars(args))
 
 
 def _rows(args: argparse.Namespace, report: AskReport) -> list[tuple[str, str]]:
@@ -387,7 +389,7 @@ def _rows(args: argparse.Namespace, report: AskReport) -> list[tuple[str, str]]:
     return [
         ("answered", answered),
         ("failed", "\n".join([count(report.n_failed), *shown]) if report.n_failed else ""),
-        ("left", f"{count(report.n_left)}: {report.stopped}" if report.n_left else ""),
+        ("left", f"{count(report.n_left)}: {_stopped(args, report)}" if report.n_left else ""),
         ("in the journal", used),
         ("cost", "" if report.cost is None else f"{report.cost:.6g}"),
         ("saved", args.out),

@@ -145,10 +145,12 @@ def as_options(text: str, names: Iterable[str]) -> str:
     'read it with --format npy, not with --dtype'
     >>> as_options("start over with fresh=True", ["fresh"])
     'start over with --fresh'
+    >>> as_options("max_requests=5 is used up", ["max_requests"])
+    '--max-requests 5 is used up'
     """
     words = "|".join(names)
     text = re.sub(rf"^({words})(?= must| needs)", _option, text)
-    return re.sub(rf"\b({words})=(?:'([^']*)'|True\b)?", _option, text)
+    return re.sub(rf"\b({words})=(?:'([^']*)'|True\b|(\d[\d.]*))?", _option, text)
 
 
 def _option(found: re.Match[str]) -> str:
