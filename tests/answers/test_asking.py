@@ -524,7 +524,7 @@ def test_arguments_that_are_not_allowed(stub, tmp_path, options, match):
 
 
 def test_prompts_that_are_not_text_or_missing(stub, tmp_path):
-    with pytest.raises(rs.ArgumentError, match="prompt 1 is not text"):
+    with pytest.raises(rs.errors.ArgumentError, match="prompt 1 is not text"):
         run(stub, ["a", "\ud800"], tmp_path / "a.jsonl")
     with pytest.raises(rs.errors.ArgumentError, match="prompts must not be empty"):
         run(stub, [], tmp_path / "a.jsonl")

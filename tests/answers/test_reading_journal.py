@@ -278,7 +278,7 @@ def test_local_answers_depend_on_their_seed_alone(language, tmp_path):
     assert len({tuple(tokens) for tokens in two.values()}) == 10
     again = ask_local(prompts, tmp_path / "a", **options)
     assert (again.n_before, again.n_answered) == (5, 0)
-    with pytest.raises(rs.ArgumentError, match=r"temperature 0\.9, not 0\.5"):
+    with pytest.raises(rs.errors.ArgumentError, match=r"temperature 0\.9, not 0\.5"):
         ask_local(prompts, tmp_path / "a", **{**options, "temperature": 0.5})
     fresh = ask_local(prompts[:1], tmp_path / "a", fresh=True, **{**options, "temperature": 0.5})
     assert (fresh.n_before, fresh.n_answered, len(records(tmp_path / "a"))) == (0, 1, 1)
@@ -301,7 +301,7 @@ def test_local_answers_of_the_likeliest_token_are_the_models(language, tmp_path)
 def test_a_model_without_a_chat_template_says_so(language, tmp_path):
     words = copy.copy(language.tokenizer)
     words.chat_template = None
-    with pytest.raises(rs.ModelError, match="no chat template; with api='completions'"):
+    with pytest.raises(rs.errors.ModelError, match="no chat template; with api='completions'"):
         ask_local(["a"], tmp_path / "a", model=replace(language, tokenizer=words))
 
 
