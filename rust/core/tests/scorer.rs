@@ -3,15 +3,10 @@
 mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
-use radscore_core::input::documents::{Documents, TokenSlice};
-use radscore_core::input::kgrams::KgramSet;
-use radscore_core::input::windows::Source;
-use radscore_core::schemes::gumbel::GumbelMax;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::{Scheme, ScoreKind, UnitKind};
+use radscore_core::schemes::{GumbelMax, Keyed, Kgw, Scheme, ScoreKind, UnitKind};
 use radscore_core::{
-    Combine, Error, Options, Result, Rule as Dedup, Scorer, Tally, positions, score_documents,
+    Combine, Documents, Error, KgramSet, Options, Result, Rule as Dedup, Scorer, Source, Tally,
+    TokenSlice, positions, score_documents,
 };
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -3,16 +3,10 @@
 mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
-use radscore_core::input::documents::{Documents, TokenSlice};
-use radscore_core::input::plan::WindowShape;
-use radscore_core::input::windows::Source;
-use radscore_core::recycler::BlockRecycler;
-use radscore_core::schemes::Scheme;
-use radscore_core::schemes::keyed::Keyed;
-use radscore_core::schemes::kgw::Kgw;
-use radscore_core::schemes::sglang::SglangGumbel;
+use radscore_core::schemes::{Keyed, Kgw, Scheme, SglangGumbel};
 use radscore_core::{
-    Budget, Collector, Error, Reducer, Result, Rule as Dedup, Scorer, ShardFile, Tally,
+    BlockRecycler, Budget, Collector, Documents, Error, Reducer, Result, Rule as Dedup, Scorer,
+    ShardFile, Source, Tally, TokenSlice, WindowShape,
 };
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,7 @@
 //! What tests of scorers share: a corpus with much repetition, and how it is scored.
 
-use radscore_core::input::windows::PromptRole;
-use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
-use radscore_core::{Combine, Options, Result, Rule as Dedup};
+use radscore_core::schemes::{LM_TABLE_SEED, Prf, Seeding, SeedingRule};
+use radscore_core::{Combine, Options, PromptRole, Result, Rule as Dedup};
 
 pub const VOCAB: u32 = 40;
 
@@ -13,7 +12,7 @@ pub fn ok() -> Result<()> {
 /// A seeding by the sum of two tokens: permuted contexts are one unit.
 pub fn sums() -> Result<Seeding> {
     let prf = Prf::from_name("additive")?;
-    let rule = Rule::Prf {
+    let rule = SeedingRule::Prf {
         prf,
         hash_key: 0x8000_000B, // seeds that fill 32 bits
         table_seed: LM_TABLE_SEED.into(),
