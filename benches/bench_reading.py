@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from radscore.models import LanguageModel, Reader, Weighting, as_language_model, load_model
 from radscore.models.batching import Piece, batches
-from radscore.models.texts import passages
+from radscore.models.passages import passages
 
 from benches.common import Row, compare, table
 

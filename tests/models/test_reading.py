@@ -7,7 +7,7 @@ import torch
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting, as_language_model
 from radscore.models.batching import Piece, batches
-from radscore.models.texts import passages, prefix_of
+from radscore.models.passages import passages, prefix_of
 from tiny import VOCAB, listed, logits, starting, tiny_llama, word_tokenizer
 
 MASS = Weighting("mass", max_weights=12, min_weight=1e-3)

@@ -10,7 +10,7 @@ from gguf_files import write_gguf
 from radscore.corpus.text.tokenizer import load_encoder
 from radscore.errors import ModelError
 from radscore.models import load_model
-from radscore.models.texts import encode, prefix_of
+from radscore.models.passages import encode, prefix_of
 from radscore.models.tokenizer import load_tokenizer
 from tiny import save_adapter, save_folder, tiny_llama
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, processors, trainers

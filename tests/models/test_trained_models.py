@@ -68,12 +68,12 @@ def chats():
 # By text and statistic: how many answers are read, and the largest log10 p at which the radioactive
 # adapter counts as found. The control reads at most four.
 FOUND = {
-    ("watermarked", "prediction"): (10, -3),
-    ("watermarked", "mass"): (10, -2.5),
-    ("watermarked", "contrast"): (4, -4),
+    ("watermarked", "prediction"): (8, -3),
+    ("watermarked", "mass"): (8, -2.5),
+    ("watermarked", "contrast"): (2, -4),
     ("fresh", "prediction"): (4, -3),
-    ("fresh", "mass"): (4, -3),
-    ("fresh", "contrast"): (4, -8),
+    ("fresh", "mass"): (3, -3),
+    ("fresh", "contrast"): (2, -8),
 }
 
 
@@ -83,7 +83,7 @@ def test_a_chat_model_that_read_watermarked_text_is_found(adapter, base, chats, 
     number, largest = FOUND[kind, weighting]
     result = opened(
         suspect,
-        texts[kind][: number if name == "watermarked" else 4],
+        texts[kind][: number if name == "watermarked" else min(number, 4)],
         scheme,
         reference=base[0] if weighting == "contrast" else None,
         weighting=weighting,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ModelError
+from radscore.models.checkpoints import own_weights
 from radscore.models.library import line_of, read_json, some_of
-from radscore.models.weights import own_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

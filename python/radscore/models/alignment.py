@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from radscore.documents import Documents
 from radscore.errors import ModelError, TokenError
-from radscore.models.texts import Passage, kind_of, tokenizer_of, windows_of
+from radscore.models.passages import Passage, kind_of, tokenizer_of, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

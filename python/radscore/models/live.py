@@ -19,9 +19,9 @@ from radscore.models.alignment import (
     vocabulary_hash,
 )
 from radscore.models.loading import as_language_model
+from radscore.models.passages import kind_of, passages
 from radscore.models.predictions import Header, Totals
 from radscore.models.teacher_forcing import Reader
-from radscore.models.texts import kind_of, passages
 from radscore.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from radscore.models.batching import Counts, Pairs
     from radscore.models.loading import LanguageModel
-    from radscore.models.texts import Passage
+    from radscore.models.passages import Passage
     from radscore.models.weighting import Weighting
 
 __all__ = ["Reading"]

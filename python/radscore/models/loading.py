@@ -1,6 +1,6 @@
 """Loading a causal language model: a folder, a PEFT adapter on its base, or a GGUF file.
 
-The libraries go on with a warning if a file does not fit; here that is an error (`weights`,
+The libraries go on with a warning if a file does not fit; here that is an error (`checkpoints`,
 `adapters`, `gguf`).
 """
 
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ArgumentError, ModelError
 from radscore.models.adapters import base_of, check_network, load_adapter
+from radscore.models.checkpoints import check_class, check_settings, check_weights, checkpoint_of
 from radscore.models.gguf import read_gguf
 from radscore.models.library import line_of, read_json, some_of, transformers_library
 from radscore.models.tokenizer import find_tokenizer
-from radscore.models.weights import check_class, check_settings, check_weights, checkpoint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Identifies the weights; see the class."""
+        """16 hexadecimal digits that identify the weights."""
         return _fingerprint(self.model)
 
     @property

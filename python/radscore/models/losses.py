@@ -13,7 +13,7 @@ from radscore.documents import Documents, check_width
 from radscore.errors import ModelError
 from radscore.models.loading import as_language_model
 from radscore.models.memory import out_of_memory, release_memory
-from radscore.models.texts import begins_with, check_ids, encode, kind_of, prefix_of
+from radscore.models.passages import begins_with, check_ids, encode, kind_of, prefix_of
 from radscore.progress import Progress
 
 if TYPE_CHECKING:

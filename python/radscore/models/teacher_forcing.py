@@ -16,7 +16,7 @@ from radscore.documents import check_width
 from radscore.errors import ArgumentError
 from radscore.models.batching import Counts, Pairs, Piece, batches
 from radscore.models.forward import BatchWeights, Forward
-from radscore.models.texts import Passage, begins_with, prefix_of
+from radscore.models.passages import Passage, begins_with, prefix_of
 from radscore.progress import Progress
 
 if TYPE_CHECKING:
