@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
-from radscore.answers.grouping import WindowCounts, Kept, count_windows, in_filter, kept_windows
+from radscore.answers.grouping import Kept, WindowCounts, count_windows, in_filter, kept_windows
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.audits.shared import curve_point
 from radscore.corpus.base import joined
