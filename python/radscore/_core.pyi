@@ -16,14 +16,16 @@ __all__ = [
     "FastTokenizer",
     "KgramCounts",
     "KgramSet",
+    "Reducer",
     "Scheme",
     "Scorer",
     "Sharing",
     "Tally",
+    "WindowCollector",
     "__version__",
     "available_kernels",
     "kernel",
-    "read_unit",
+    "read_shard_header",
     "score_documents",
     "score_positions",
     "set_kernel",
@@ -186,23 +188,54 @@ class Scorer:
     @property
     def weighted(self) -> bool: ...
     def merge(self, other: Scorer) -> None: ...
-    def set_limit(self, memory: int, folders: Sequence[_Path]) -> None: ...
-    def collect_only(self, bits: int) -> None: ...
+    def save(self, path: _Path, header: bytes) -> None: ...
+    @staticmethod
+    def read_state(path: _Path) -> tuple[bytes, bytes]: ...
+    def restore(self, state: bytes) -> None: ...
+
+@final
+class WindowCollector:
+    def __new__(
+        cls,
+        *,
+        width: int,
+        vocab_size: int,
+        start: int | None,
+        padding: int | None,
+        seeds: Scheme | None,
+        dedup: str,
+        prompt_role: str,
+        filter: KgramSet | None,
+        threads: int | None,
+        bits: int,
+    ) -> WindowCollector: ...
+    def add(self, documents: _Arrays, prompts: _Arrays | None, first: int, last: int) -> None: ...
+    @property
+    def n_tokens(self) -> int: ...
     @property
     def n_bytes(self) -> int: ...
-    def add_part(
-        self, documents: _Arrays, prompts: _Arrays | None, first: int, last: int
-    ) -> None: ...
-    def write_unit(self, path: _Path, configuration: bytes, unit: int) -> tuple[int, bytes]: ...
-    def join_units(
+    def write_shard(self, path: _Path, configuration: bytes, shard: int) -> tuple[int, bytes]: ...
+    def merge_shards(
         self,
         paths: Sequence[_Path],
         path: _Path,
         configuration: bytes,
-        unit: int,
+        shard: int,
         memory: int,
         folders: Sequence[_Path],
     ) -> tuple[int, bytes]: ...
+
+@final
+class Reducer:
+    def __new__(
+        cls,
+        schemes: Sequence[Scheme],
+        *,
+        dedup: str,
+        start: int | None,
+        prompt_role: str,
+        threads: int | None,
+    ) -> Reducer: ...
     def reduce(
         self,
         paths: Sequence[_Path],
@@ -212,7 +245,7 @@ class Scorer:
         exchange: _Path,
         memory: int,
         folders: Sequence[_Path],
-    ) -> list[tuple[int, Path]]: ...
+    ) -> tuple[list[Tally], list[tuple[int, Path]]]: ...
     def reduce_units(
         self,
         exchange: Sequence[tuple[int, _Path]],
@@ -220,12 +253,7 @@ class Scorer:
         last: int,
         memory: int,
         folders: Sequence[_Path],
-    ) -> None: ...
-    def partial(self) -> list[Tally]: ...
-    def save(self, path: _Path, header: bytes) -> None: ...
-    @staticmethod
-    def read_state(path: _Path) -> tuple[bytes, bytes]: ...
-    def restore(self, state: bytes) -> None: ...
+    ) -> list[Tally]: ...
 
 @final
 class Sharing:
@@ -237,7 +265,7 @@ class Sharing:
     @staticmethod
     def load(path: _Path) -> Sharing: ...
 
-def read_unit(path: _Path) -> tuple[bytes, int, int, bytes]: ...
+def read_shard_header(path: _Path) -> tuple[bytes, int, int, bytes]: ...
 def score_documents(
     scheme: Scheme,
     documents: _Arrays,

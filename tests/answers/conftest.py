@@ -25,7 +25,7 @@ START_SECONDS = 300
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
-    """Threads of torch cost more than they bring at this size."""
+    """Threads cost more than they bring at this size."""
     import torch
 
     before = torch.get_num_threads()
@@ -79,6 +79,14 @@ def model_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def language(model_folder):
+    """The model of that folder, loaded once."""
+    from radscore.models import load_model
+
+    return load_model(model_folder)
+
+
 class Server:
     """``transformers serve`` on loopback, in a process group of its own."""
 
@@ -121,7 +129,7 @@ class Server:
         pytest.fail(f"the server did not start: {self.log.read_text()[-2000:]}")
 
     def kill(self):
-        """kill -9 of the server and all that it started."""
+        """kill -9 for the server and everything it started."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -129,7 +137,7 @@ class Server:
             self.process = None
 
     def requests(self):
-        """Requests for answers that its log counts."""
+        """How many requests for answers its log shows."""
         return self.log.read_text().count('POST /v1/chat/completions HTTP/1.1" 200')
 
 
@@ -141,7 +149,7 @@ def free_port():
 
 @pytest.fixture(scope="session")
 def server(model_folder, tmp_path_factory):
-    """The server that all tests share; who kills it starts it again."""
+    """The server that all tests share; a test that kills it starts it again."""
     running = Server(model_folder, tmp_path_factory.mktemp("server") / "log")
     try:
         yield running.start()
@@ -150,12 +158,12 @@ def server(model_folder, tmp_path_factory):
 
 
 class Stub:
-    """A server that says what a test tells it to.
+    """A server that replies as a test tells it to.
 
     `script` maps a prompt to a list of replies, each a dict with `status`, `body`, `headers`,
     `close` (drop the connection), `wait` or `drip` (seconds between two bytes); the last one
-    repeats. In place of the list may stand a function of the request's body, which may wait.
-    Prompts without a script are answered well.
+    repeats. Instead of a list it may be a function of the request's body, which may wait. Prompts
+    without a script get a good answer.
     """
 
     def __init__(self):
@@ -223,7 +231,7 @@ class Stub:
 
 
 def good(text, *, chat=True, usage=(7, 5)):
-    """A completion as servers write it."""
+    """A completion as servers send it."""
     choice = {"index": 0, "finish_reason": "stop"}
     choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
     counts = {"prompt_tokens": usage[0], "completion_tokens": usage[1]} if usage else None
@@ -239,7 +247,7 @@ def stub():
 
 @pytest.fixture
 def cli(run_command, monkeypatch, tmp_path):
-    """Runs a command in an empty folder; its exit code and what it printed."""
+    """Runs a command in an empty folder; gives its exit code and what it printed."""
     monkeypatch.chdir(tmp_path)
     return run_command
 

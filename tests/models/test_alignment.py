@@ -1,4 +1,4 @@
-"""Two tokenizers: scored places hold the same text, predictions are the same text."""
+"""Two tokenizers: scored positions hold the same text, and predictions are the same text."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from radscore.audits.open import test_open as open_test
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting
 from radscore.models.alignment import Alignment, surfaces
-from radscore.models.predicting import Reading
-from tiny import VOCAB, tiny_llama, word_tokenizer
+from radscore.models.live import Reading
+from tiny import VOCAB, listed, tiny_llama, word_tokenizer
 from transformers import PreTrainedTokenizerFast
 
 DEMO = Path(__file__).parents[2] / "demo"
@@ -42,29 +42,30 @@ def model(texts):
     return LanguageModel(network, tokenizer, "tiny", 512, 2048)
 
 
-def test_scored_places_hold_the_same_text(model, theirs, texts):
+def test_scored_positions_hold_the_same_text(model, theirs, texts):
     alignment = Alignment(model, theirs)
     passages = list(alignment.passages(texts, 2))
     assert len(passages) == len(texts)
-    n_scored = n_places = 0
+    n_scored = n_positions = 0
     for text, one in zip(texts, passages, strict=True):
         ids = theirs(text, add_special_tokens=False)["input_ids"]
         assert one.tokens.tolist() == ids
         assert one.n_tokens == len(ids)
         for context, row, place in zip(one.contexts, one.rows, one.positions, strict=True):
             assert context.tolist() == ids[place - 1 : place + 1]
-            n_places += 1
+            n_positions += 1
             if row >= 0:
                 n_scored += 1
                 read = model.tokenizer.decode(one.ids[: row + 1])
                 assert read == theirs.decode(ids[: place + 1])
-    assert n_scored > 0.5 * n_places
-    assert alignment.usable_share == pytest.approx(n_scored / n_places)
+    assert n_scored > 0.5 * n_positions
+    assert alignment.usable_share == pytest.approx(n_scored / n_positions)
     assert (
-        alignment.removed["positions where the model's tokens end elsewhere"] == n_places - n_scored
+        alignment.removed["positions where the model's tokens end elsewhere"]
+        == n_positions - n_scored
     )
     (note,) = alignment.notes()
-    assert f"{100 * n_scored / n_places:.3g} % of the positions" in note
+    assert f"{100 * n_scored / n_positions:.3g} % of the positions" in note
 
 
 def test_predictions_that_count_are_the_same_text(model, theirs):
@@ -75,7 +76,7 @@ def test_predictions_that_count_are_the_same_text(model, theirs):
     for index in known.tolist():
         mine = model.tokenizer.convert_ids_to_tokens(index)
         assert mine == theirs.convert_ids_to_tokens(int(translate[index]))
-    # those that do not count are no token of the other
+    # those that do not count are not tokens of the other
     vocabulary = theirs.get_vocab()
     for token, index in model.tokenizer.get_vocab().items():
         assert (translate[index] >= 0) == (token in vocabulary)
@@ -108,7 +109,7 @@ def test_ids_are_decoded_and_read_again(model, theirs, texts):
     for one, other in zip(as_text, as_ids, strict=True):
         assert one.rows.tolist() == other.rows.tolist()
         assert one.ids.tolist() == other.ids.tolist()
-    # ids that no tokenizer would give for their text: nothing is scored there, and it is said
+    # ids that no tokenizer would give for their text: nothing is scored, and that is reported
     alignment = Alignment(model, theirs)
     letters = theirs.convert_tokens_to_ids(["t", "h", "e"])
     assert theirs.decode(letters) == "the"
@@ -138,7 +139,7 @@ def test_the_test_across_tokenizers(model, theirs, texts):
     # the share of predictions that could be scored, by hand
     total = result.removed["predictions that are not a single token of the watermark's tokenizer"]
     assert result.score.n_windows > total
-    # with its own tokenizer nothing is aligned
+    # with the model's own tokenizer nothing is aligned
     own = rs.Keyed(key=bytes(16), vocab_size=512, gamma=0.25, context_width=2)
     how = {"weighting": "mass", "max_weights": 4}
     plain = open_test(model, texts, own, tokenizer=model.tokenizer, **how)
@@ -146,7 +147,7 @@ def test_the_test_across_tokenizers(model, theirs, texts):
 
 
 def test_watermarked_text_is_not_aligned(model, theirs, texts):
-    """Which places are aligned depends on what follows, so on the key in watermarked text."""
+    """Which positions align depends on what follows, so in watermarked text on the key."""
     ids = theirs(texts[0], add_special_tokens=False)["input_ids"][:39]
     assert theirs.decode(ids).endswith("You were a large")
     aligned = []
@@ -162,7 +163,7 @@ def test_watermarked_text_is_not_aligned(model, theirs, texts):
     scheme = rs.Keyed(key=bytes(16), vocab_size=len(theirs), gamma=0.25, context_width=1)
     with pytest.raises(ArgumentError, match=match):
         open_test(model, texts, scheme, tokenizer=theirs, text_watermarked=True)
-    # the model's own tokenizer, or one with the same tokens, cuts at the same places
+    # the model's own tokenizer, or one with the same tokens, needs no alignment
     own = Reading(model, texts, tokenizer=model.tokenizer, text_watermarked=True, **how)
     assert not own.header.aligned
 
@@ -186,12 +187,8 @@ def test_predictions_are_the_models_whatever_ids_the_watermark_has(top):
         weighting=Weighting("prediction", top=top),
         tokenizer=fewer,
     )
-    found = [
-        (int(o), int(c[0]), int(t))
-        for p in reading
-        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
-        if w  # places without a prediction are told by a weight of 0
-    ]
+    # positions without a prediction have a weight of 0
+    found = [(number, context, target) for number, (context,), target, w in listed(reading) if w]
     expected, n_removed = [], 0
     for number, doc in enumerate(docs):
         logits = model.model(input_ids=torch.tensor(doc)[None]).logits[0]

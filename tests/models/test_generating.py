@@ -1,4 +1,4 @@
-"""Writing text: marked, seeded, resumable, and what happens when things go wrong."""
+"""Writing text: marked, seeded, resumable; and what happens when things go wrong."""
 
 import json
 import os
@@ -101,11 +101,11 @@ def test_a_text_does_not_depend_on_its_batch(model, scheme):
     assert all_texts(questions, 12) == alone
     some = questions[3:9]
     assert all_texts(some, 4) == {one.key: alone[one.key] for one in some}
-    # The same prompt twice is two prompts.
+    # the same prompt twice is two prompts
     assert len({tuple(tokens) for tokens in alone.values()}) == 12
 
 
-def test_goes_on_where_it_stopped(model, tmp_path):
+def test_continues_where_it_stopped(model, tmp_path):
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     sampling = Sampling(max_tokens=10, seed=3)
     generate(model, PROMPTS, whole, SCHEME, sampling=sampling)
@@ -122,7 +122,7 @@ def test_goes_on_where_it_stopped(model, tmp_path):
     before = parts.read_bytes()
     assert generate(model, PROMPTS, parts, SCHEME, sampling=sampling).n_written == 0
     assert parts.read_bytes() == before
-    # More prompts or samples are no other settings.
+    # more prompts or samples are not other settings
     more = generate(model, [*PROMPTS, "w50"], parts, SCHEME, sampling=sampling, samples=2)
     assert (more.n_before, more.n_written) == (6, 8)
 
@@ -173,7 +173,7 @@ def test_other_models_and_keys_are_refused(model, tmp_path):
 
 
 def test_other_tokenizers_are_refused(model, tmp_path):
-    """Weights alone do not make a text: the same file goes on with the same of all."""
+    """Weights alone do not determine a text: everything else must be the same, too."""
     out, chats = tmp_path / "y.jsonl", tmp_path / "chats.jsonl"
     plain, chat = Sampling(max_tokens=5), Sampling(max_tokens=5, chat=True)
 
@@ -196,7 +196,7 @@ def test_other_tokenizers_are_refused(model, tmp_path):
     assert settings["end_tokens"] == []
     more = words(lambda one: one.add_tokens(["w1 w2"]))
     refused(more, "tokenizer")
-    # A tokenizer's template counts where it is used, and what it was last called with never.
+    # a template counts if it is used; what a tokenizer was last called with never does
     other = words(lambda one: setattr(one, "chat_template", "{{ messages[0]['content'] }}"))
     refused(other, "tokenizer", chat)
     assert go(other).n_before == 2
@@ -208,8 +208,8 @@ def test_other_tokenizers_are_refused(model, tmp_path):
     assert len(records(out)) == len(records(chats)) == 2
 
 
-def test_the_same_weights_in_other_numbers_are_refused(model, tmp_path):
-    """Weights of half precision have one fingerprint, whatever they are computed with."""
+def test_the_same_weights_in_another_precision_are_refused(model, tmp_path):
+    """Half-precision weights have one fingerprint, whatever they are computed with."""
     out = tmp_path / "y.jsonl"
     network = tiny_llama(scale=2.0).bfloat16()
     how = {"sampling": Sampling(max_tokens=5)}
@@ -259,7 +259,7 @@ def test_a_model_that_predicts_nan_is_refused(folder, tmp_path):
 
 
 def test_local_answers_have_the_same_records_and_checks(model, folder, tmp_path):
-    """What `ask_local` writes is read as token ids, and goes on with the same tokenizer alone."""
+    """What `ask_local` writes is read as token ids, and continues only with the same tokenizer."""
     out = tmp_path / "a.jsonl"
     options = {"max_tokens": 6, "temperature": 0.9}
     ask_local(PROMPTS, out, model=model, **options)
@@ -271,7 +271,7 @@ def test_local_answers_have_the_same_records_and_checks(model, folder, tmp_path)
     assert answers.field == "tokens"
     assert [one.tolist() for one in answers.documents] == [row["tokens"] for row in rows]
     assert [one.tolist() for one in answers.prompts] == [row["prompt_tokens"] for row in rows]
-    # Files of others that have token_ids are read as before.
+    # files from elsewhere with token_ids
     old = [{"prompt": "w1", "token_ids": row["tokens"], "tokens": [1]} for row in rows]
     (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
     again = rs.open_answers(tmp_path / "old.jsonl", prompt_field=None)
@@ -304,7 +304,7 @@ def test_local_answers_need_a_tokenizer(tmp_path):
 
 
 def limited(network, rows):
-    """The network on a device whose memory suffices for so many rows."""
+    """The network, as if memory sufficed for this many rows."""
     forward = network.forward
 
     def run(*args, **kwargs):
@@ -338,7 +338,7 @@ def test_out_of_memory(model, folder, tmp_path):
 
 
 def test_ends_of_texts_and_chats(tmp_path):
-    """The model's own end token ends a text and is in neither text nor tokens."""
+    """The model's own end token ends a text, and is in neither text nor tokens."""
     network = tiny_llama(scale=1.0, eos_token_id=17)
     path = save_folder(tmp_path / "m", network, word_tokenizer())
     model = load_model(path)
@@ -407,7 +407,7 @@ def test_wrong_input(model, tmp_path):
     assert not out.exists() or out.read_bytes() == b""
 
 
-# the command
+# The command
 
 
 @pytest.fixture
@@ -494,7 +494,7 @@ def test_errors_of_the_command(place, capsys, change, code, message):
 
 
 def test_killed_and_run_again(place, capsys):
-    """kill -9 in the middle; the same command writes what is missing, and nothing twice."""
+    """kill -9 half-way; the same command writes what is missing, and nothing twice."""
     options = [*MARKED, "--max-tokens", "80", "--samples", "3", "--quiet"]
     whole, killed = [*COMMAND[:-1], "whole.jsonl", *options], [*COMMAND, *options]
     run = subprocess.Popen(  # one by one, so that there is a middle

@@ -251,7 +251,7 @@ def test_tensors_that_nothing_reads_are_refused(llama, tmp_path):
 
 
 def test_windows_and_scales_that_a_class_assumes(tmp_path):
-    # Gemma 2 27B is known by its layers, and scales by the width over the heads
+    # Gemma 2 27B is recognised by its layers, and scales by the width over the heads
     model = made(Gemma2ForCausalLM, Gemma2Config, head_dim=256)
     settings = {"attention.key_length": 256, "attention.value_length": 256}
     path = write_gguf(tmp_path / "m.gguf", model, "gemma2", settings=settings)
@@ -261,7 +261,7 @@ def test_windows_and_scales_that_a_class_assumes(tmp_path):
     path = write_gguf(tmp_path / "n.gguf", narrow, "gemma2", settings=settings)
     with pytest.raises(ModelError, match=r"attention\.scale, 0\.3536 by the file"):
         loaded(path)
-    # Gemma 3 scales the positions of one kind of its layers
+    # Gemma 3 scales the positions of only one kind of layer
     model = made(Gemma3ForCausalLM, Gemma3TextConfig, head_dim=256)
     settings = {
         "attention.key_length": 256,
@@ -278,7 +278,7 @@ def test_windows_and_scales_that_a_class_assumes(tmp_path):
         loaded(path)
 
 
-def test_what_is_no_whole_model(llama, tmp_path):
+def test_what_is_not_a_whole_model(llama, tmp_path):
     path = write_gguf(tmp_path / "m.gguf", llama)
     other = tmp_path / "mamba.gguf"
     other.write_bytes(path.read_bytes().replace(b"llama", b"mamba"))

@@ -10,34 +10,21 @@ import pytest
 import torch
 from radscore.errors import ArgumentError, ModelError
 from radscore.models import as_language_model, load_model
-from tiny import VOCAB, save_adapter, save_folder, tiny_llama, word_tokenizer
+from tiny import VOCAB, logits, save_adapter, save_folder, tiny_llama, word_tokenizer
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, BertConfig, BertLMHeadModel
 
-IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_folder(tmp_path_factory.mktemp("base"), tokenizer=word_tokenizer())
+def adapter(tmp_path_factory, base):
+    return save_adapter(tmp_path_factory.mktemp("adapter"), base)
 
 
-@pytest.fixture(scope="module")
-def adapter(tmp_path_factory, folder):
-    return save_adapter(tmp_path_factory.mktemp("adapter"), folder)
-
-
-def logits(model):
-    with torch.inference_mode():
-        return model.model(input_ids=IDS).logits
-
-
-def test_a_folder_gives_what_transformers_gives(folder):
-    model = load_model(folder)
-    plain = AutoModelForCausalLM.from_pretrained(folder)
-    with torch.inference_mode():
-        assert torch.equal(logits(model), plain(input_ids=IDS).logits)
-    assert (model.vocab_size, model.max_length, model.name) == (VOCAB, 256, str(folder))
+def test_a_folder_gives_what_transformers_gives(base):
+    model = load_model(base)
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    assert torch.equal(logits(model.model), logits(plain))
+    assert (model.vocab_size, model.max_length, model.name) == (VOCAB, 256, str(base))
     assert model.tokenizer("w3 w1 w4")["input_ids"] == [3, 1, 4]
     assert model.device.type == "cpu"
     assert model.dtype == torch.float32
@@ -46,21 +33,22 @@ def test_a_folder_gives_what_transformers_gives(folder):
     assert "vocab_size=128" in repr(model)
 
 
-def test_an_adapter_changes_the_base_and_has_its_tokenizer(folder, adapter):
-    base, model = load_model(folder), load_model(adapter)
-    assert not torch.allclose(logits(base), logits(model), atol=1e-3)
+def test_an_adapter_changes_the_base_and_has_its_tokenizer(base, adapter):
+    plain, model = load_model(base), load_model(adapter)
+    right = logits(model.model)
+    assert not torch.allclose(logits(plain.model), right, atol=1e-3)
     assert model.vocab_size == VOCAB
     assert model.tokenizer is not None
-    assert model.fingerprint != base.fingerprint
-    assert load_model(adapter, base=folder).fingerprint == model.fingerprint
+    assert model.fingerprint != plain.fingerprint
+    assert load_model(adapter, base=base).fingerprint == model.fingerprint
     # the adapter's own arithmetic: merged weights give the same predictions
-    merged = as_language_model(load_model(adapter).model.merge_and_unload())
-    torch.testing.assert_close(logits(merged), logits(model), atol=1e-4, rtol=1e-4)
+    merged = load_model(adapter).model.merge_and_unload()
+    torch.testing.assert_close(logits(merged), right, atol=1e-4, rtol=1e-4)
 
 
-def test_fingerprints_are_of_the_weights_alone(folder, tmp_path):
-    first = load_model(folder).fingerprint
-    copied = shutil.copytree(folder, tmp_path / "copy")
+def test_fingerprints_are_of_the_weights_alone(base, tmp_path):
+    first = load_model(base).fingerprint
+    copied = shutil.copytree(base, tmp_path / "copy")
     assert load_model(copied).fingerprint == first
     assert len(first) == 16
     assert int(first, 16) >= 0
@@ -69,17 +57,17 @@ def test_fingerprints_are_of_the_weights_alone(folder, tmp_path):
     with torch.no_grad():
         other.model.norm.weight[3] += 1e-6
     assert as_language_model(other).fingerprint != first
-    # values that bfloat16 holds exactly: the same model in both types
+    # bfloat16 holds these values exactly: the same model in both types
     rounded = tiny_llama().to(torch.bfloat16)
     bf16 = as_language_model(rounded).fingerprint
     assert as_language_model(rounded.to(torch.float32)).fingerprint == bf16 != first
 
 
-def test_dtype_and_what_is_already_loaded(folder):
-    model = load_model(folder, dtype="bfloat16")
+def test_dtype_and_what_is_already_loaded(base):
+    model = load_model(base, dtype="bfloat16")
     assert model.dtype == torch.bfloat16
     assert as_language_model(model) is model
-    assert as_language_model(str(folder)).name == str(folder)
+    assert as_language_model(str(base)).name == str(base)
     network = tiny_llama().train()
     loaded = as_language_model(network)
     assert loaded.model is network
@@ -88,29 +76,29 @@ def test_dtype_and_what_is_already_loaded(folder):
     with pytest.raises(ArgumentError, match="suspect must be a LanguageModel, a path or"):
         as_language_model(17, "suspect")
     with pytest.raises(ArgumentError, match="dtype must be one of float32, bfloat16, float16"):
-        load_model(folder, dtype="int8")
+        load_model(base, dtype="int8")
     with pytest.raises(ArgumentError, match="device"):
-        load_model(folder, device="abacus")
+        load_model(base, device="abacus")
     if not torch.cuda.is_available():
         with pytest.raises(ArgumentError, match="no GPU"):
-            load_model(folder, device="cuda")
+            load_model(base, device="cuda")
 
 
-def test_a_tokenizer_can_be_given(folder, tmp_path):
+def test_a_tokenizer_can_be_given(base, tmp_path):
     word_tokenizer(template=False).save_pretrained(tmp_path / "words")
-    model = load_model(folder, tokenizer=tmp_path / "words")
+    model = load_model(base, tokenizer=tmp_path / "words")
     assert model.tokenizer.chat_template is None
-    model = load_model(folder, tokenizer=tmp_path / "words" / "tokenizer.json")
+    model = load_model(base, tokenizer=tmp_path / "words" / "tokenizer.json")
     assert model.tokenizer("w7")["input_ids"] == [7]
     words = word_tokenizer()
-    assert load_model(folder, tokenizer=words).tokenizer is words
+    assert load_model(base, tokenizer=words).tokenizer is words
     with pytest.raises(ModelError, match=r"tokenizer: .*nowhere: no such"):
-        load_model(folder, tokenizer=tmp_path / "nowhere")
+        load_model(base, tokenizer=tmp_path / "nowhere")
     with pytest.raises(ArgumentError, match="tokenizer must be a path"):
-        load_model(folder, tokenizer=3)
+        load_model(base, tokenizer=3)
 
 
-def test_what_is_wrong_is_said_in_one_line(folder, adapter, tmp_path):
+def test_what_is_wrong_is_said_in_one_line(base, adapter, tmp_path):
     def refused(path, match, **options):
         with pytest.raises(ModelError, match=match) as caught:
             load_model(path, **options)
@@ -123,10 +111,10 @@ def test_what_is_wrong_is_said_in_one_line(folder, adapter, tmp_path):
     refused(tmp_path / "notes.txt", "is not a model: give")
     (tmp_path / "x.gguf").write_bytes(b"GGUF nothing of the kind")
     refused(tmp_path / "x.gguf", "x.gguf cannot be loaded")
-    refused(folder, "base is for PEFT adapters", base=folder)
+    refused(base, "base is for PEFT adapters", base=base)
     refused(adapter, "base: .*no such file", base=tmp_path / "nowhere")
 
-    broken = shutil.copytree(folder, tmp_path / "broken")
+    broken = shutil.copytree(base, tmp_path / "broken")
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     refused(broken, "broken cannot be loaded")
@@ -140,13 +128,13 @@ def test_what_is_wrong_is_said_in_one_line(folder, adapter, tmp_path):
     config["base_model_name_or_path"] = "somebody/some-model"
     (lost / "adapter_config.json").write_text(json.dumps(config))
     refused(lost, "the base of the adapter .* is 'somebody/some-model', which is not on this")
-    assert load_model(lost, base=folder).fingerprint == load_model(adapter).fingerprint
+    assert load_model(lost, base=base).fingerprint == load_model(adapter).fingerprint
     (lost / "adapter_model.safetensors").write_bytes(b"\0" * 100)
-    refused(lost, "the adapter .* does not fit", base=folder)
+    refused(lost, "the adapter .* does not fit", base=base)
 
 
-def test_weights_that_are_not_all_there(folder, tmp_path):
-    # transformers goes on with random numbers in place of what is missing
+def test_weights_that_are_not_all_there(base, tmp_path):
+    # transformers puts random numbers in place of what is missing
     model = tiny_llama(num_hidden_layers=1)
     path = save_folder(tmp_path / "short", model)
     config = json.loads((path / "config.json").read_text())

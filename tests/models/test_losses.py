@@ -1,4 +1,4 @@
-"""Losses where the text, the tokenizer or the model is out of the ordinary."""
+"""Losses when the text, the tokenizer or the model is out of the ordinary."""
 
 import numpy as np
 import pytest
@@ -6,23 +6,12 @@ import torch
 from radscore.errors import ModelError
 from radscore.models import LanguageModel
 from radscore.models.losses import document_losses
-from tiny import VOCAB, tiny_llama, word_tokenizer
-
-
-def starting():
-    """A model whose tokenizer puts <user> before every text."""
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = word_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
-    )
-    return LanguageModel(tiny_llama(), tokenizer, "starting", VOCAB, 256)
+from tiny import VOCAB, starting, tiny_llama
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 30, 1000])
 def test_the_start_token_is_read_once(batch_tokens):
-    """A document that brings it has the loss of the same document without."""
+    """A document that brings its own has the same loss as without it."""
     model = starting()
     rng = np.random.default_rng(0)
     docs = [rng.integers(0, 120, size=n).tolist() for n in (9, 1, 5, 12, 255)]
@@ -36,14 +25,14 @@ def test_the_start_token_is_read_once(batch_tokens):
     assert document_losses(model, []).shape == (0,)
 
 
-def test_losses_that_are_no_finite_numbers_are_an_error():
+def test_losses_that_are_not_finite_are_an_error():
     def forbid(module, args, output):
         output.logits[..., 0] = -torch.inf
 
     network = tiny_llama()
     network.register_forward_hook(forbid)
     model = LanguageModel(network, None, "forbidding", VOCAB, 256)
-    # token 0 fills up the shorter texts: what stands there does not count
+    # token 0 pads the shorter texts, and does not count
     docs = [[1, 2, 3, 4, 5, 6], [7, 8, 9]]
     alone = [document_losses(model, [doc])[0] for doc in docs]
     np.testing.assert_allclose(document_losses(model, docs), alone, rtol=1e-5)

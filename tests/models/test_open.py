@@ -9,7 +9,7 @@ from radscore.audits.open import OpenResult
 from radscore.audits.open import test_open as open_test
 from radscore.errors import ArgumentError, ModelError, SchemeError, TokenError
 from radscore.models import LanguageModel, Weighting, predict
-from radscore.models.predicting import Reading
+from radscore.models.live import Reading
 from tiny import VOCAB, trained, word_tokenizer, written
 
 SCHEME = rs.Keyed(key=bytes(range(16)), vocab_size=64, gamma=0.5, context_width=1)

@@ -10,7 +10,7 @@ import pytest
 import radscore as rs
 from radscore.audits.open import _Evidence
 from radscore.models import Weighting, as_language_model
-from radscore.models.predicting import Reading
+from radscore.models.live import Reading
 from scipy.stats import binom, kstest
 from tiny import VOCAB, tiny_llama
 

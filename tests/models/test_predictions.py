@@ -1,4 +1,4 @@
-"""Files of predictions: the same as live, checked when read, kept when interrupted."""
+"""Files of predictions: equal to live ones, checked when read, kept when interrupted."""
 
 import json
 
@@ -7,38 +7,20 @@ import pyarrow as pa
 import pytest
 import radscore as rs
 from radscore.errors import ArgumentError, ModelError, StateError
-from radscore.models import LanguageModel, Predictions, Weighting, as_language_model, predict
-from radscore.models.predicting import Reading
+from radscore.models import LanguageModel, Predictions, Weighting, predict
+from radscore.models.live import Reading
 from radscore.models.predictions import unfinished
 from radscore.progress import Progress
-from tiny import VOCAB, tiny_llama, word_tokenizer
+from tiny import VOCAB, listed, tiny_llama, word_tokenizer
 
 WIDTH = 2
 MASS = Weighting("mass", max_weights=8, min_weight=0.0)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return as_language_model(tiny_llama())
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return as_language_model(tiny_llama(seed=1))
-
-
-@pytest.fixture(scope="module")
 def docs():
     rng = np.random.default_rng(1)
     return [rng.integers(0, 120, size=rng.integers(0, 40)) for _ in range(60)]
-
-
-def listed(source):
-    return [
-        (int(o), *c.tolist(), int(t), float(w))
-        for p in source
-        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
-    ]
 
 
 def write(model, docs, path, **options):
@@ -89,10 +71,10 @@ def test_the_file_is_arrow_with_documented_columns(model, docs, tmp_path):
     header = json.loads(metadata[b"radscore.header"])
     assert header["weighting"]["kind"] == "mass"
     assert header["context_width"] == WIDTH
-    # by hand, from the columns alone
+    # read from the columns alone
     columns = file.read_all()
     assert columns["targets"].to_pylist() == [
-        one[3] for one in listed(Predictions(tmp_path / "p.arrow"))
+        one[2] for one in listed(Predictions(tmp_path / "p.arrow"))
     ]
 
 
@@ -127,7 +109,7 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
     refused(data[:-1], "is not a file of predictions, or is cut off")
     refused(b"", "is not a file of predictions")
     refused(b"hello" * 100, "is not a file of predictions")
-    # damage within is found, wherever it is
+    # damage is found wherever it is
     rng = np.random.default_rng(2)
     for place in rng.integers(0, len(data), 60):
         changed = bytearray(data)
@@ -137,7 +119,7 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
             same = listed(Predictions(bad)) == listed(Predictions(whole))
         except (StateError, ArgumentError):
             continue
-        assert same  # padding, or what a reader does not look at
+        assert same  # padding, or bytes that no reader uses
 
     with pytest.raises(ArgumentError, match="no such file"):
         Predictions(tmp_path / "nowhere")
@@ -160,7 +142,7 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
 
 
 class Interrupt:
-    """A progress that interrupts after so many batches."""
+    """A progress callback that interrupts after `after` batches."""
 
     def __init__(self, after, error=KeyboardInterrupt):
         self.left, self.error = after, error

@@ -1,4 +1,4 @@
-"""Reading: every place against one document at a time, whatever the batches; nothing lost."""
+"""Reading: batched results equal those of reading one document at a time; nothing is lost."""
 
 import numpy as np
 import pytest
@@ -8,20 +8,10 @@ from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models import LanguageModel, Reader, Weighting, as_language_model
 from radscore.models.batching import Piece, batches
 from radscore.models.texts import passages, prefix_of
-from tiny import VOCAB, tiny_llama, word_tokenizer
+from tiny import VOCAB, listed, logits, starting, tiny_llama, word_tokenizer
 
 MASS = Weighting("mass", max_weights=12, min_weight=1e-3)
 WIDTH = 2
-
-
-@pytest.fixture(scope="module")
-def model():
-    return as_language_model(tiny_llama())
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return as_language_model(tiny_llama(seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +31,16 @@ def read(model, text, weighting=MASS, *, width=WIDTH, reference=None, **options)
     reader = Reader(model, reference, weighting, limit=options.pop("limit", VOCAB), **options)
     portions = list(reader.read(passages(text, model, width)))
     assert portions[-1].last
-    listed = [
-        (int(o), tuple(c.tolist()), int(t), float(w))
-        for p in portions
-        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
-    ]
-    return listed, reader.counts
+    return listed(portions), reader.counts
 
 
 def logits_of(model, ids):
-    with torch.inference_mode():
-        return model.model(input_ids=torch.tensor(np.asarray(ids, dtype=np.int64))[None]).logits[0]
+    return logits(model.model, np.asarray(ids, dtype=np.int64)[None])[0]
 
 
 def one_by_one(model, docs, weighting=MASS, width=WIDTH, reference=None):
     """The oracle: each document alone, no batches, no pieces."""
-    listed, base, first = [], 0, max(width - 1, 0)
+    found, base, first = [], 0, max(width - 1, 0)
     for doc in docs:
         if len(doc) >= max(width, 1):
             given = [logits_of(model, doc)[first:].clone()]
@@ -66,9 +50,9 @@ def one_by_one(model, docs, weighting=MASS, width=WIDTH, reference=None):
             for row, target, weight in zip(rows, ids, weights, strict=True):
                 place = int(row) + first
                 context = tuple(int(x) for x in doc[place - width + 1 : place + 1])
-                listed.append((base + place, context, int(target), float(weight)))
+                found.append((base + place, context, int(target), float(weight)))
         base += len(doc)
-    return listed
+    return found
 
 
 def assert_same(ours, expected):
@@ -134,7 +118,7 @@ def test_documents_beyond_the_window_are_read_in_pieces_that_overlap(model):
     places = [one[0] for one in ours]
     assert len(set(places)) == counts.n_scored_positions == sum(len(doc) - 1 for doc in docs)
     assert counts.n_forward - counts.n_padding > counts.n_tokens  # the overlap was read twice
-    # pieces of 32 that begin every 24 tokens: a place is read in the first piece that holds it
+    # pieces of 32 that begin every 24 tokens: a position is read in the first piece that holds it
     doc, by_place = docs[0], {}
     for start in (0, 24, 48, 72):
         p = logits_of(model, doc[start : start + 32]).softmax(-1)
@@ -187,7 +171,7 @@ def test_strings_and_chats(words):
     expected = [one for one in one_by_one(words, [np.array(whole)]) if one[0] in (6, 7, 13)]
     assert_same(read(words, [chat])[0], expected)
     assert_same(read(words, chat)[0], expected)
-    # what users say counts where nobody answers
+    # what users say counts if nobody answers
     alone = read(words, [chat[:1]])[0]
     assert {one[1] for one in alone} == {(1, 2), (2, 3)}
     for bad, match in (
@@ -230,8 +214,8 @@ def test_messages_are_not_taken_for_the_templates_own_words():
     whole += [assistant, 1, 2, 1, 2, 2, 1]
     ours, counts = read(model, [chat], width=1)
     assert {one[0] for one in ours} == {10, 23, 24}
-    listed = one_by_one(model, [np.array(whole)], width=1)
-    assert_same(ours, [one for one in listed if one[0] in (10, 23, 24)])
+    whole = one_by_one(model, [np.array(whole)], width=1)
+    assert_same(ours, [one for one in whole if one[0] in (10, 23, 24)])
     assert counts.removed == {}
     ours, _ = read(model, [chat[:1]], width=1)
     assert {one[0] for one in ours} == {4}
@@ -245,7 +229,7 @@ def test_messages_that_the_template_changes_are_counted():
     said = ["w1 w2", "w9 w3", "w5 w0 w6 w7", "w8 w4"]
     chat = [{"role": "assistant", "content": one} for one in said]
     ours, counts = read(model, [chat, chat[:1]], width=1)
-    # what is cut off was not read, and the rest is the assistant's own; what is changed is not
+    # what was cut off was not read; what remains is the assistant's own, unless it was changed
     places = dict.fromkeys(one[:2] for one in ours)
     assert [context for _, (context,) in places] == [1, 2, 6, 7, 8, 4, 1, 2]
     assert counts.removed == {"messages that the chat template changes or leaves out": 1}
@@ -259,23 +243,12 @@ def test_the_tokenizers_own_first_token_is_attended_to_and_not_scored():
     expected = []
     base = 0
     for doc, one in zip(docs, whole, strict=True):
-        listed = one_by_one(model, [one])
-        expected += [(o - 1 + base, c, t, w) for o, c, t, w in listed if o >= WIDTH]
+        alone = one_by_one(model, [one])
+        expected += [(o - 1 + base, c, t, w) for o, c, t, w in alone if o >= WIDTH]
         base += len(doc)
     assert_same(read(model, docs, batch_tokens=100)[0], expected)
-    # where it stands in the ids already it is not put there again
+    # if the ids begin with it already, it is not added again
     assert_same(read(model, whole)[0], one_by_one(model, whole))
-
-
-def starting():
-    """A model whose tokenizer puts <user> before every text."""
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = word_tokenizer()
-    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
-    )
-    return LanguageModel(tiny_llama(), tokenizer, "bos", VOCAB, 256)
 
 
 @pytest.mark.parametrize("kind", ["mass", "prediction"])
@@ -287,7 +260,7 @@ def test_every_piece_has_the_first_token_that_a_document_brings(kind):
     whole = [np.concatenate([[VOCAB - 2], doc]) for doc in docs]
     ours, again = read(model, whole, weighting, max_length=32)
     assert again.n_forward == counts.n_forward
-    # the same, and the places whose context holds the first token
+    # the same, and the positions whose context holds the first token
     starts = np.cumsum([0, *map(len, whole)])
     shifted, extra = [], []
     for place, *rest in ours:
@@ -295,7 +268,7 @@ def test_every_piece_has_the_first_token_that_a_document_brings(kind):
         (extra if rest[0][0] == VOCAB - 2 else shifted).append((place - 1 - number, *rest))
     assert_same(shifted, plain)
     assert {one[0] for one in extra} == {0, 100, 131, 163}
-    # of nothing but that token
+    # a document that is nothing but that token
     assert read(model, [[VOCAB - 2]], weighting, width=1)[1].n_scored_positions == 1
 
 
@@ -306,8 +279,8 @@ def damaged(change):
     return LanguageModel(network, None, "broken", VOCAB, 256)
 
 
-def no_number(network):
-    """After token 125, and only there."""
+def spoiled(network):
+    """NaN after token 125, and only there."""
 
     def spoil(module, args, kwargs, output):
         output.last_hidden_state[kwargs["input_ids"] == 125] = torch.nan
@@ -321,10 +294,10 @@ def too_large(network):
 
 @pytest.mark.parametrize("kind", ["mass", "prediction", "contrast"])
 @pytest.mark.parametrize("batch_tokens", [1, 400])
-def test_logits_that_are_no_numbers_are_an_error(model, kind, batch_tokens):
+def test_logits_that_are_nan_or_infinite_are_an_error(model, kind, batch_tokens):
     docs = documents(12, longest=30)
     docs[7] = np.array([1, 2, 3, 125, 4, 5, 6])  # the only one with the damaged token
-    broken = damaged(no_number)
+    broken = damaged(spoiled)
     where = r"logits that are NaN at position 3 of document 7; its weights are damaged, or"
     how = {"weighting": Weighting(kind), "batch_tokens": batch_tokens}
     other = {"reference": model} if kind == "contrast" else {}
@@ -334,14 +307,14 @@ def test_logits_that_are_no_numbers_are_an_error(model, kind, batch_tokens):
         reference = LanguageModel(broken.model, None, "the base", VOCAB, 256)
         with pytest.raises(ModelError, match=f"the base gives {where}"):
             read(model, docs, **how, reference=reference)
-    # what is not wanted may be anything
+    # logits that are not needed may be anything
     read(broken, [[125, 1, 2]], **how, **other)
     with pytest.raises(ModelError, match=r"logits that are (NaN|infinite) at position \d+ of doc"):
         read(damaged(too_large), docs, **how, **other)
 
 
-def test_logits_that_are_no_numbers_in_segments():
-    broken = damaged(no_number)
+def test_logits_that_are_nan_in_segments():
+    broken = damaged(spoiled)
     doc = np.random.default_rng(8).integers(0, 120, size=200)
     doc[150] = 125
     Short(broken.model, 40, torch.OutOfMemoryError("CUDA out of memory"))
@@ -349,7 +322,7 @@ def test_logits_that_are_no_numbers_in_segments():
         read(broken, [[1, 2], doc])
 
 
-def test_tokens_that_are_never_predicted_are_no_error(reference):
+def test_tokens_that_are_never_predicted_are_fine(reference):
     def forbid(module, args, output):
         output.logits[..., 5:15] = -torch.inf
 
@@ -394,14 +367,14 @@ def test_predictions_count_where_their_context_is_new_in_the_sequence(model):
     assert counts.removed == {"positions whose context came before in the sequence": 3}
 
 
-def test_targets_are_below_the_limit_and_places_can_be_marked(model):
+def test_targets_are_below_the_limit_and_positions_can_be_marked(model):
     docs = documents(6)
     full, _ = read(model, docs)
     limited, counts = read(model, docs, limit=100)
     assert_same(limited, [one for one in full if one[2] < 100])
     dropped = sum(one[2] >= 100 for one in full)
     assert counts.removed == {"predictions outside of the vocabulary": dropped}
-    # predictions are the best of those that are allowed
+    # predictions are the best of those allowed
     best, _ = read(model, docs, Weighting("prediction"), limit=100)
     place, _, target, _ = best[0]
     assert target == int(logits_of(model, docs[0])[place, :100].argmax())
@@ -428,7 +401,7 @@ def test_bfloat16(model):
 
 
 class Short:
-    """Makes a real network run out of memory at batches of more than so many tokens."""
+    """Makes a real network run out of memory on batches of more than `most` tokens."""
 
     def __init__(self, network, most, error):
         self.sizes, self.most, self.error = [], most, error
@@ -454,11 +427,7 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(error):
     expected = one_by_one(model, docs)
     short = Short(network, 150, error)
     reader = Reader(model, None, MASS, limit=VOCAB, batch_tokens=1200)
-    ours = [
-        (int(o), tuple(c.tolist()), int(t), float(w))
-        for p in reader.read(passages(docs, model, WIDTH))
-        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
-    ]
+    ours = listed(reader.read(passages(docs, model, WIDTH)))
     assert max(short.sizes) > 150
     assert_same(ours, expected)
     assert reader.batch_tokens < 1200  # and later batches are small from the start

@@ -1,4 +1,4 @@
-"""One tokenizer a folder: the ids are those of its tokenizer.json, whoever reads it."""
+"""One tokenizer per folder: its ids are those of tokenizer.json, whoever reads it."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ TEMPLATE = "{% for m in messages %}<s>{{ m['content'] }}{% endfor %}"
 
 
 def trained(*, dropout=None, truncation=False):
-    """A byte-level tokenizer that takes numbers by three, as Llama 3's does."""
+    """A byte-level tokenizer that takes digits in threes, as Llama 3's does."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.decoder = decoders.ByteLevel()
     bytes_ = pre.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -89,7 +89,7 @@ def test_the_model_reads_what_its_tokenizer_json_makes(kind, tmp_path):
 
 
 def test_transformers_itself_reads_other_tokens(tmp_path):
-    # what the tests above are about
+    # the reason for the tests above
     folder = folder_with(tmp_path / "m", trained(), CONFIGURATIONS["another class"])
     theirs = AutoTokenizer.from_pretrained(folder)(TEXT, add_special_tokens=False)["input_ids"]
     assert theirs != trained().encode(TEXT, add_special_tokens=False).ids
@@ -130,7 +130,7 @@ def test_what_lies_beside_an_adapter_and_a_gguf_file(tmp_path):
         assert encode([TEXT], load_model(path, tokenizer=given))[0].tolist() == right
 
 
-def test_a_gguf_file_that_cuts_text_in_an_unknown_way(tmp_path):
+def test_a_gguf_file_that_splits_text_in_an_unknown_way(tmp_path):
     path = write_gguf(tmp_path / "m.gguf", tiny_llama(), pre="someone's own")
     with pytest.raises(
         ModelError, match=r"splits text in the way \"someone's own\", which is unknown"
@@ -162,7 +162,7 @@ def test_dropout_truncation_and_padding_are_switched_off(form, tmp_path):
         for _ in range(3):
             assert encode([TEXT], model)[0].tolist() == right
             assert model.tokenizer([TEXT, "a"])["input_ids"][0][1:] == right
-    # the caller's own is what it was
+    # the caller's own is unchanged
     assert raw.to_str() == state
     if form == "transformers":
         assert given.backend_tokenizer.model.dropout == 0.5
@@ -196,7 +196,7 @@ def test_a_tokenizer_that_does_not_fit_the_vocabulary_is_doubted(tmp_path):
     assert doubts(rs.score(rs.open_corpus(file, vocab_size=1000), scheme))
     assert doubts(rs.test_closed(low, scheme))
     assert not doubts(rs.test_closed(wide, scheme))
-    # text: how many tokens the tokenizer has is enough
+    # for text, the size of the tokenizer is enough
     trained().save(str(tmp_path / "tokenizer.json"))
     file.write_text(json.dumps({"text": "In 1999 only"}))
     corpus = rs.open_corpus(file, tokenizer=tmp_path, vocab_size=1000)

@@ -1,7 +1,7 @@
 """Models that were trained on watermarked text are found, and their controls are not.
 
-The models are real: adapters of SmolLM2-135M-Instruct and small models trained from scratch. How
-they were made, and p-values on more text, stand in experiments/README.md.
+The models are real: adapters of SmolLM2-135M-Instruct, and small models trained from scratch.
+experiments/README.md says how they were made, and gives p-values on more text.
 """
 
 import json
@@ -50,7 +50,7 @@ def adapter(request, base):
 
 @pytest.fixture(scope="module")
 def chats():
-    """The scheme, and the answers of each kind, but those that go round in circles."""
+    """The scheme, and the answers of each kind except those that go round in circles."""
     scheme = rs.Keyed(
         key=rs.Key.from_file(SMOLLM2 / "alice.key"),
         vocab_size=49_152,
@@ -65,8 +65,8 @@ def chats():
     return scheme, {"watermarked": texts["watermarked"], "fresh": texts["fresh"][4:]}
 
 
-# By the text read and the statistic: answers that are read, and the largest log10 p with which the
-# radioactive adapter is found. The control reads four at most.
+# By text and statistic: how many answers are read, and the largest log10 p at which the radioactive
+# adapter counts as found. The control reads at most four.
 FOUND = {
     ("watermarked", "prediction"): (10, -3),
     ("watermarked", "mass"): (10, -2.5),
@@ -92,12 +92,12 @@ def test_a_chat_model_that_read_watermarked_text_is_found(adapter, base, chats, 
     if name == "watermarked":
         assert result.log10_pvalue < largest
     else:
-        # English is a little greener than chance under this key, by luck: without a reference the
+        # By luck, English is a little greener than chance under this key: without a reference, the
         # base model itself, which cannot know the key, has p = 0.004 on more of this text.
         assert result.log10_pvalue > (-2.5 if weighting == "prediction" else -2)
 
 
-# Small models: a tenth of what Bob trained on carried the mark.
+# Small models: a tenth of Bob's training text carried the mark.
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_a_tenth_of_watermarked_text_shows_in_what_a_model_predicts(
 
 @pytest.mark.parametrize("filtered", [False, True])
 def test_watermarked_text_shows_in_what_a_model_answers(small_scheme, small_texts, filtered):
-    # All that this model was trained on carried the mark; a tenth does not show in so few answers.
+    # all of this model's training text carried the mark: a tenth does not show in so few answers
     def answers(name):
         return Answers(
             rs.Documents.of(list(small_texts[f"answers_{name}"])),
@@ -170,7 +170,7 @@ def test_watermarked_text_shows_in_what_a_model_answers(small_scheme, small_text
 
 
 def test_the_answers_are_the_models_own(small_models, small_texts):
-    # Each model's loss on its own answers is lower than the other's.
+    # each model's loss on its own answers is lower than the other's
     import torch
 
     names = ("control", "reference")

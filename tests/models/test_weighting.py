@@ -1,4 +1,4 @@
-"""Sparse weights against a slow oracle: sorted by size, equals by the smaller id."""
+"""Sparse weights against a slow oracle that sorts by size, and equals by id."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from radscore.models import CONTRASTS, Weighting
 
 
 def some_logits(seed, rows=40, vocab=50, levels=None):
-    """Random logits; with few levels, full of equals."""
+    """Random logits; with few levels they are full of ties."""
     logits = np.random.default_rng(seed).normal(size=(rows, vocab)) * 2
     if levels is not None:
         logits = np.round(logits * levels) / levels
@@ -21,7 +21,7 @@ def probabilities(logits):
 
 
 def oracle(weights, most, least):
-    """The entries that are kept, by rows and ids."""
+    """The entries to keep, sorted by row and id."""
     kept = []
     for row, line in enumerate(weights):
         order = sorted(range(len(line)), key=lambda v: (-abs(line[v]), v))
@@ -55,7 +55,7 @@ def test_prediction(levels, top):
 @pytest.mark.parametrize(("most", "least"), [(256, 1e-4), (5, 1e-4), (1, 0.0), (20, 0.01), (50, 0)])
 def test_mass(levels, most, least):
     logits = some_logits(most, levels=levels)
-    # the probabilities as torch rounds them, so that ties are the same; checked against numpy's
+    # torch's own rounding, so that ties are the same; checked against numpy's
     weights = logits.softmax(dim=-1)
     np.testing.assert_allclose(weights.numpy(), probabilities(logits), rtol=1e-5)
     weighting = Weighting("mass", max_weights=most, min_weight=least)
@@ -81,7 +81,7 @@ def test_contrast(transform, most):
 
 
 @pytest.mark.parametrize("transform", CONTRASTS)
-def test_every_contrast_is_finite_and_nothing_where_the_models_agree(transform):
+def test_every_contrast_is_finite_and_zero_where_the_models_agree(transform):
     p = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
     q = torch.tensor([[0.5, 0.5, 0.0], [0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])
     weights = CONTRASTS[transform](p, q)

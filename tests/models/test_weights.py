@@ -1,6 +1,5 @@
-"""Folders: every weight of the files is in the network, and nothing else is."""
+"""Folders: every weight in the files is in the network, and nothing else is."""
 
-import json
 import math
 import shutil
 
@@ -9,33 +8,15 @@ import torch
 from radscore.errors import ModelError
 from radscore.models import load_model
 from safetensors.torch import load_file, save_file
-from tiny import save_folder, tiny_llama
+from tiny import altered, logits, renamed, save_folder, tiny_llama
 from transformers import AutoModelForCausalLM
 
-IDS = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6]])
 Q = "model.layers.0.self_attn.q_proj"
 FREQUENCIES = 1e4 ** -(torch.arange(0, 8, 2) / 8)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return save_folder(tmp_path_factory.mktemp("base"))
-
-
-def logits(path):
-    with torch.inference_mode():
-        return load_model(path).model(input_ids=IDS).logits
-
-
-def altered(folder, path, change=dict, **settings):
-    """A copy of a folder with other weights and settings."""
-    shutil.copytree(folder, path)
-    file = path / "model.safetensors"
-    weights = {k: v.contiguous().clone() for k, v in change(load_file(file)).items()}
-    save_file(weights, file, {"format": "pt"})
-    config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps(config | settings))
-    return path
+def output(path):
+    return logits(load_model(path).model)
 
 
 def with_(**weights):
@@ -65,10 +46,6 @@ def fp8(weights, scales=True):
             blocks = [math.ceil(n / 32) for n in value.shape]
             made[f"{name}_scale_inv"] = torch.full(blocks, float(scale))
     return made
-
-
-def renamed(old, new):
-    return lambda w: {k.replace(old, new, 1): v for k, v in w.items()}
 
 
 UNUSED = {
@@ -105,14 +82,14 @@ UNUSED = {
 
 
 @pytest.mark.parametrize("kind", UNUSED)
-def test_weights_that_are_not_those_of_the_network(kind, folder, tmp_path):
+def test_weights_that_are_not_those_of_the_network(kind, base, tmp_path):
     change, match = UNUSED[kind]
-    path = altered(folder, tmp_path / "m", change)
+    path = altered(base, tmp_path / "m", change)
     with pytest.raises(ModelError, match=match) as caught:
         load_model(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
-    # the same of a file of torch.save
+    # the same with a torch.save file
     torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
     (path / "model.safetensors").unlink()
     match = match.replace("I8", "int8").replace("I64", "int64").replace("BOOL", "bool")
@@ -133,9 +110,9 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("kind", HARMLESS)
-def test_what_holds_nothing_but_the_network_passes(kind, folder, tmp_path):
-    path = altered(folder, tmp_path / "m", HARMLESS[kind])
-    assert torch.equal(logits(path), logits(folder))
+def test_harmless_extras_pass(kind, base, tmp_path):
+    path = altered(base, tmp_path / "m", HARMLESS[kind])
+    assert torch.equal(output(path), output(base))
 
 
 SETTINGS = (
@@ -154,49 +131,48 @@ SETTINGS = (
 
 
 @pytest.mark.parametrize(("settings", "match"), SETTINGS)
-def test_a_configuration_of_another_network(settings, match, folder, tmp_path):
+def test_a_configuration_of_another_network(settings, match, base, tmp_path):
     with pytest.raises(ModelError, match=match):
-        load_model(altered(folder, tmp_path / "m", **settings))
+        load_model(altered(base, tmp_path / "m", **settings))
 
 
-def test_settings_that_change_nothing(folder, tmp_path):
+def test_settings_that_change_nothing(base, tmp_path):
     settings = {"sliding_window": 256, "logit_scale": 1.0, "num_experts": 0, "sampling": 3}
-    assert torch.equal(logits(altered(folder, tmp_path / "m", **settings)), logits(folder))
+    assert torch.equal(output(altered(base, tmp_path / "m", **settings)), output(base))
 
 
-def test_weights_of_an_adapter_that_is_not_described(folder, tmp_path):
-    path = altered(folder, tmp_path / "m")
+def test_weights_of_an_adapter_that_is_not_described(base, tmp_path):
+    path = altered(base, tmp_path / "m")
     save_file({"odd": torch.ones(2)}, path / "adapter_model.safetensors")
     with pytest.raises(ModelError, match=r"adapter_model\.safetensors, but no adapter_config"):
         load_model(path)
 
 
-def test_tied_weights(folder, tmp_path):
+def test_tied_weights(base, tmp_path):
     tied = save_folder(tmp_path / "tied", tiny_llama(tie_word_embeddings=True))
-    right = logits(tied)
+    right = output(tied)
     same = altered(
         tied, tmp_path / "same", lambda w: w | {"lm_head.weight": w["model.embed_tokens.weight"]}
     )
-    assert torch.equal(logits(same), right)
-    # the folder's own output layer is used, or it is refused; never the embeddings instead
-    other = altered(folder, tmp_path / "other", tie_word_embeddings=True)
+    assert torch.equal(output(same), right)
+    # the folder's own output layer is used or refused, never replaced by the embeddings
+    other = altered(base, tmp_path / "other", tie_word_embeddings=True)
     try:
-        got = logits(other)
+        got = output(other)
     except ModelError:
         got = None
-    assert got is None or torch.equal(got, logits(folder))
+    assert got is None or torch.equal(got, output(base))
 
 
-def test_numbers_that_a_quantization_explains(folder, tmp_path):
+def test_weights_that_a_quantization_explains(base, tmp_path):
     config = {"quant_method": "fp8", "weight_block_size": [32, 32]}
-    right = altered(folder, tmp_path / "right", fp8, quantization_config=config)
+    right = altered(base, tmp_path / "right", fp8, quantization_config=config)
     plain = AutoModelForCausalLM.from_pretrained(right, dtype=torch.float32)
-    with torch.inference_mode():
-        assert torch.equal(logits(right), plain(input_ids=IDS).logits)
-    assert not torch.equal(logits(right), logits(folder))
-    assert torch.allclose(logits(right), logits(folder), atol=0.5)
+    assert torch.equal(output(right), logits(plain))
+    assert not torch.equal(output(right), output(base))
+    assert torch.allclose(output(right), output(base), atol=0.5)
     for name, change in (("lost", lambda w: fp8(w, scales=False)), ("int8", int8)):
-        path = altered(folder, tmp_path / name, change, quantization_config=config)
+        path = altered(base, tmp_path / name, change, quantization_config=config)
         if name == "int8":
             with pytest.raises(ModelError, match="SCB"):
                 load_model(path)
@@ -212,8 +188,8 @@ def parts(tmp_path_factory):
     return path
 
 
-def test_weights_in_parts(folder, parts, tmp_path):
-    assert torch.equal(logits(parts), logits(folder))
+def test_weights_in_parts(base, parts, tmp_path):
+    assert torch.equal(output(parts), output(base))
     names = sorted(file.name for file in parts.glob("model-*"))
     assert len(names) > 2
 
@@ -240,19 +216,19 @@ def test_weights_in_parts(folder, parts, tmp_path):
     refused(
         "whole",
         "holds model.safetensors and model-00001",
-        lambda p: shutil.copy(folder / "model.safetensors", p),
+        lambda p: shutil.copy(base / "model.safetensors", p),
     )
     refused("lacking", "cannot be loaded", lambda p: (p / names[1]).unlink())
 
 
-def test_files_of_torch_save(folder, tmp_path):
-    weights = load_file(folder / "model.safetensors")
+def test_files_of_torch_save(base, tmp_path):
+    weights = load_file(base / "model.safetensors")
     for name, zipped in (("new", True), ("old", False)):
         path = tmp_path / name
         path.mkdir()
-        shutil.copy(folder / "config.json", path)
+        shutil.copy(base / "config.json", path)
         torch.save(weights, path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-        assert torch.equal(logits(path), logits(folder))
+        assert torch.equal(output(path), output(base))
     (path / "pytorch_model.bin").write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match=r"old cannot be loaded: pytorch_model\.bin"):
         load_model(path)

@@ -1,6 +1,11 @@
-"""Tiny real models for tests: made on the fly, random weights from a seed."""
+"""Tiny real models for tests, made on the fly with random weights, and how tests look at them."""
+
+import json
+import shutil
 
 VOCAB = 128
+#: What small networks are compared on.
+IDS = [[3, 1, 4, 1, 5, 9, 2, 6]]
 
 
 def tiny_llama(vocab_size=VOCAB, seed=0, scale=4.0, **changes):
@@ -32,7 +37,7 @@ def tiny_llama(vocab_size=VOCAB, seed=0, scale=4.0, **changes):
 
 
 def word_tokenizer(vocab_size=VOCAB, template=True):
-    """A tokenizer of words: w0 w1 w2 ..., one id each; offsets as the Rust library gives them."""
+    """A tokenizer of words: w0 w1 w2 ..., one id each."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -48,8 +53,55 @@ def word_tokenizer(vocab_size=VOCAB, template=True):
     return tokenizer
 
 
+def starting(name="starting"):
+    """A model whose tokenizer puts <user> before every text."""
+    from radscore.models import LanguageModel
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = word_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<user> $A", special_tokens=[("<user>", VOCAB - 2)]
+    )
+    return LanguageModel(tiny_llama(), tokenizer, name, VOCAB, 256)
+
+
+def logits(network, ids=IDS):
+    """A network's logits, of `IDS` by default."""
+    import torch
+
+    with torch.inference_mode():
+        return network(input_ids=torch.as_tensor(ids), use_cache=False).logits
+
+
+def listed(portions):
+    """Pairs as a list of (occurrence, context, target, weight)."""
+    return [
+        (int(o), tuple(c.tolist()), int(t), float(w))
+        for p in portions
+        for o, c, t, w in zip(p.occurrences, p.contexts, p.targets, p.weights, strict=True)
+    ]
+
+
+def altered(folder, path, change=dict, *, config="config.json", **settings):
+    """A copy of a model's or an adapter's folder with other weights and settings."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, path)
+    (file,) = path.glob("*.safetensors")
+    weights = {k: v.contiguous().clone() for k, v in change(load_file(file)).items()}
+    save_file(weights, file, {"format": "pt"})
+    content = json.loads((path / config).read_text())
+    (path / config).write_text(json.dumps(content | settings))
+    return path
+
+
+def renamed(old, new, where=""):
+    """A change for `altered`: other names for the weights that have `where` in theirs."""
+    return lambda w: {k.replace(old, new, 1) if where in k else k: v for k, v in w.items()}
+
+
 def save_folder(path, model=None, tokenizer=None):
-    """A model's folder as transformers writes it."""
+    """Saves a model's folder as transformers does."""
     (tiny_llama() if model is None else model).save_pretrained(path)
     if tokenizer is not None:
         tokenizer.save_pretrained(path)
@@ -57,7 +109,7 @@ def save_folder(path, model=None, tokenizer=None):
 
 
 def save_adapter(path, base, seed=1):
-    """A LoRA adapter on the model of the folder `base`, with weights that do something."""
+    """Saves a LoRA adapter for the model in the folder `base`, with weights that matter."""
     import warnings
 
     import torch
@@ -66,7 +118,7 @@ def save_adapter(path, base, seed=1):
 
     network = AutoModelForCausalLM.from_pretrained(base, local_files_only=True)
     torch.manual_seed(seed)
-    with warnings.catch_warnings():  # peft uses what transformers has given a new name
+    with warnings.catch_warnings():  # peft uses names that transformers has changed
         warnings.simplefilter("ignore", FutureWarning)
         adapted = get_peft_model(
             network, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
@@ -80,7 +132,7 @@ def save_adapter(path, base, seed=1):
 
 
 def written(scheme, n, length, seed, share=1.0):
-    """Documents of random tokens below 64; a `share` of them is drawn from the green lists."""
+    """Documents of random tokens below 64, a `share` of them drawn from the green lists."""
     import numpy as np
 
     rng = np.random.default_rng(seed)

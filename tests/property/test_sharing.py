@@ -109,3 +109,20 @@ def test_batches_are_the_whole(data, family, most, tmp_path_factory):
     for name in ("n_shared", "n_common", "n_scored", "copy_of", "statistic"):
         together = [x for part in parts for x in getattr(part, name).tolist()]
         assert together == getattr(whole, name).tolist(), name
+
+
+def test_a_document_has_one_statistic_whatever_stands_beside_it():
+    """Sums over depths are rounded in one order: a product of matrices would go by their shapes."""
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(0, 1000, n).tolist() for n in rng.integers(20, 300, 60)]
+    for depth in (5, 9, 30):
+        keys = range(1, depth + 1)
+        for method in ("mean", "weighted_mean"):
+            scheme = rs.SynthIDDeepMind(vocab_size=1000, keys=keys, method=method)
+            whole = rs.score_documents(documents, scheme, max_sharing=None).statistic
+            alone = [
+                rs.score_documents(documents[i : i + k], scheme, max_sharing=None).statistic
+                for k in (1, 2, 3)
+                for i in range(0, 60, k)
+            ]
+            assert np.concatenate(alone).tolist() == [*whole, *whole, *whole]

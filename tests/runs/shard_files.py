@@ -13,6 +13,8 @@ import radscore as rs
 from radscore.corpus import SkipReport
 from radscore.corpus.base import Problems
 from radscore.runs.shards import Shard, ShardReading, cut_shards
+from radscore.runs.sizes import folders_of
+from radscore.runs.stream import score_slices
 from run_schemes import VOCAB
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -55,19 +57,18 @@ def documents_in(corpus, shards):
 
 def score_of_shards(corpus, scheme, size, **options):
     """The result of all shards, and what they left out."""
-    scorer = rs.Scorer(scheme, **options)
     skipped = SkipReport()
-    for shard in cut_shards(corpus, size):
-        reading = ShardReading(corpus, shard, 17)
-        for part in reading:
-            documents, prompts = part.documents, part.prompts
-            scorer.core.add_part(
-                (documents.values, documents.offsets),
-                None if prompts is None else (prompts.values, prompts.offsets),
-                *(part.tokens or (0, documents.n_tokens)),
-            )
-        skipped = skipped.plus(reading.skipped)
-    return scorer.result(), skipped
+
+    def slices():
+        nonlocal skipped
+        for shard in cut_shards(corpus, size):
+            reading = ShardReading(corpus, shard, 17)
+            yield from reading
+            skipped = skipped.plus(reading.skipped)
+
+    rules = {"dedup": "unit", "start": None, "prompt_role": "exclude", **options}
+    limits = {"memory": "64MiB", "folders": folders_of(None)}
+    return score_slices(slices(), scheme, **limits, **rules), skipped
 
 
 def score(corpus, scheme, **options):

@@ -51,16 +51,16 @@ def test_few_checks_are_repeated(opened, tmp_path, monkeypatch):
     count(rs.KgramSet, "load")
     count(buckets, "_checksum")
     count(type(run), "marker")
-    count(manifest._core, "read_unit")
+    count(manifest._core, "read_shard_header")
     expected = score_run(run, corpus, scheme)
     assert counts["manifest"] == counts["load"] == 1
     # Each of two stages writes five buckets; the second reads those of the first, merging both.
     assert counts["_checksum"] == 2 * 5 + 5 + 2 * 5
     # To see what is missing, for the map, for its tokens, for the first stage, and for the notes.
     assert counts["marker"] == 5 * len(run.shards)
-    assert counts["read_unit"] == 0
+    assert counts["read_shard_header"] == 0
     assert score_run(run, corpus, scheme) == expected == rs.score(corpus, scheme, filter=phi)
-    assert counts["read_unit"] == len(run.shards)
+    assert counts["read_shard_header"] == len(run.shards)
     assert pickle.loads(pickle.dumps(run)) == run
 
 

@@ -195,6 +195,26 @@ def test_scores_that_are_no_numbers(trouble):
     assert Real(vocab_size=VOCAB).uniforms([[3]]).tolist() == [[0.5] * VOCAB]
 
 
+@pytest.mark.parametrize("high", [0, 2**63 - 1, 2**63])
+def test_units_of_127_bits(high):
+    """Windows of one unit count once; the core makes use of the 128th bit itself."""
+
+    class Pairs(Table):
+        def compute_units(self, windows):
+            pairs = np.zeros((len(windows), 2), dtype=np.uint64)
+            pairs[:, 0], pairs[:, 1] = high, windows[:, 0]
+            return pairs
+
+    scheme = Pairs(vocab_size=VOCAB)
+    if high < 2**63:
+        assert rs.score(TEXT, scheme, threads=3).n_scored == VOCAB
+        return
+    with pytest.raises(
+        SchemeError, match=r"compute_units .* with high words below 2\^63 first, not"
+    ):
+        rs.score(TEXT, scheme)
+
+
 SHAPE = {
     "name": "x",
     "vocab_size": 100,

@@ -69,7 +69,7 @@ class ToySums(Toy):
 
     name = "toy_sums"
     algorithms: ClassVar = {}
-    reads = "hash"
+    seed_kind = "hash"
 
     def read(self, windows):
         sums = windows[:, :-1].sum(axis=1, dtype=np.uint64)
@@ -95,8 +95,8 @@ class ToyGumbel(Toy):
     name = "toy_gumbel"
     algorithms: ClassVar = {}
     score_kind = "real"
-    left = -1
-    after_prompt = False
+    padding = -1
+    reaches_prompt = False
 
     @property
     def null_law(self):

@@ -16,8 +16,9 @@ from radscore.audits.text_check import TextCheck
 from radscore.checks import one_scheme
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
-from radscore.models.predicting import Reading, plan
+from radscore.models.live import Reading
 from radscore.models.predictions import Predictions
+from radscore.models.weighting import plan
 from radscore.results import CurvePoint, ModelResult
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.scorer import Scorer

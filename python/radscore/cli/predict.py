@@ -71,8 +71,8 @@ def _width(text: str) -> int:
 
 
 def plan_of(args: argparse.Namespace) -> Weighting:
-    """The weighting that the arguments ask for; refuses options that have no effect."""
-    from radscore.models.predicting import plan
+    """The weighting that the arguments ask for; what has no effect is refused."""
+    from radscore.models.weighting import plan
 
     names = ("top", "max_weights", "min_weight", "transform")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -7,7 +7,7 @@ way to contrast two models is one more entry in `CONTRASTS`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.documents import check_width
@@ -16,7 +16,7 @@ from radscore.errors import ArgumentError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CONTRASTS", "WEIGHTINGS", "Weighting"]
+__all__ = ["CONTRASTS", "WEIGHTINGS", "Weighting", "plan"]
 
 WEIGHTINGS: Final = ("prediction", "mass", "contrast")
 
@@ -175,6 +175,30 @@ class Weighting:
         if self.kind == "contrast":
             weights = CONTRASTS[self.transform](weights, reference.softmax(dim=-1))
         return _largest(weights, self.max_weights, self.min_weight, signed=self.kind != "mass")
+
+
+def plan(weighting: str | Weighting | None, reference: Any, given: dict[str, Any]) -> Weighting:
+    """The weighting that is meant, with its settings; those without effect are refused.
+
+    By default it is "contrast" with a reference, else "mass".
+    """
+    if weighting is None:
+        weighting = "mass" if reference is None else "contrast"
+    if not isinstance(weighting, Weighting):
+        weighting = Weighting(weighting)
+    used = {
+        "prediction": ("top",),
+        "mass": ("max_weights", "min_weight"),
+        "contrast": ("max_weights", "min_weight", "transform"),
+    }[weighting.kind]
+    for name in given:
+        if name not in used:
+            raise ArgumentError(f"{name}= has no effect with weighting='{weighting.kind}'")
+    if weighting.needs_reference and reference is None:
+        raise ArgumentError("weighting='contrast' needs reference=")
+    if reference is not None and not weighting.needs_reference:
+        raise ArgumentError(f"reference= has no effect with weighting='{weighting.kind}'")
+    return replace(weighting, **given)
 
 
 def _prediction(logits: Any, top: int) -> tuple[Any, Any, Any]:

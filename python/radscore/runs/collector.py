@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from radscore import _core
 from radscore.checks import check_threads
-from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from radscore import _core
     from radscore.runs.manifest import Run
     from radscore.runs.shards import Slice
     from radscore.schemes import Scheme
 
-__all__ = ["Collector", "core_scorer"]
+__all__ = ["Collector"]
 
 
 class Collector:
     """Cuts documents into windows and writes them, by partition, to files of shards.
 
     Windows that are repeated within a file are written once. All windows that were added since
-    the last `write` are in memory: look at `full` after each `add`.
+    the last `write` are in memory: check `full` after each `add`.
 
     Parameters
     ----------
@@ -35,17 +34,23 @@ class Collector:
     threads : int, optional
         Worker threads; all cores by default.
     scheme : Scheme, optional
-        What cuts the windows; by default any scheme that cuts the run's, under a made-up key.
+        The scheme by whose seeds prompts exclude windows; by default they exclude by contexts.
     """
 
     def __init__(
         self, run: Run, memory: int, threads: int | None, scheme: Scheme | None = None
     ) -> None:
         self._configuration, self._memory = run.configuration, memory
-        start = run.rules["start"] if scheme is not None else run.content["windows"]["start"]
-        cutting = _cutting_scheme(run) if scheme is None else scheme
-        self._core = core_scorer(cutting, run, threads, start=start)
-        self._core.collect_only(run.partition_bits)
+        chosen = run.filter()
+        self._core = _core.WindowCollector(
+            **run.content["windows"],
+            seeds=None if scheme is None else scheme.core,
+            dedup=run.rules["dedup"],
+            prompt_role=run.rules["prompt_role"],
+            filter=None if chosen is None else chosen.core,
+            threads=check_threads(threads),
+            bits=run.partition_bits,
+        )
 
     @property
     def n_tokens(self) -> int:
@@ -61,7 +66,7 @@ class Collector:
         """Adds the windows of a slice."""
         documents, prompts = some.documents, some.prompts
         first, last = some.tokens or (0, documents.n_tokens)
-        self._core.add_part(
+        self._core.add(
             (documents.values, documents.offsets),
             None if prompts is None else (prompts.values, prompts.offsets),
             first,
@@ -70,7 +75,7 @@ class Collector:
 
     def write(self, path: Path, shard: int) -> tuple[int, bytes]:
         """Writes the windows in memory to a shard's file and forgets them; length and checksum."""
-        return self._core.write_unit(path, self._configuration, shard)
+        return self._core.write_shard(path, self._configuration, shard)
 
     def write_all(self, slices: Iterable[Slice], path: Path, shard: int) -> tuple[int, bytes]:
         """Writes one shard, by way of several pieces if its windows outgrow the memory."""
@@ -90,28 +95,7 @@ class Collector:
                 return self.write(path, shard)
             write_piece()
             limits = (self._memory, [path.parent])
-            return self._core.join_units(pieces, path, self._configuration, shard, *limits)
+            return self._core.merge_shards(pieces, path, self._configuration, shard, *limits)
         finally:
             for piece in pieces:
                 piece.unlink(missing_ok=True)
-
-
-def core_scorer(scheme: Scheme, run: Run, threads: int | None, **changed: Any) -> _core.Scorer:
-    """The compiled scorer of a scheme under a run's rules."""
-    rules = {**run.rules, **changed}
-    return Scorer(scheme, **rules, filter=run.filter(), threads=check_threads(threads)).core
-
-
-def _cutting_scheme(run: Run) -> Scheme:
-    """Any scheme that cuts the run's windows; its key is made up and plays no part."""
-    from radscore.schemes import SBW, Key, Keyed, SynthIDDeepMind, VLLMGumbel
-
-    shape = run.content["windows"]
-    common = {"vocab_size": shape["vocab_size"], "context_width": shape["width"] - 1}
-    if shape["padding"] is None:
-        return Keyed(key=Key.from_hex(bytes(16).hex()), gamma=0.5, **common)
-    if shape["padding"] == 0:
-        return SynthIDDeepMind(keys=(1,), **common)
-    if run.rules["prompt_role"] == "exclude":
-        return VLLMGumbel(key=1, **common)  # prompts exclude by contexts
-    return SBW(key=1, seeding="additive", self_salt=False, **common)

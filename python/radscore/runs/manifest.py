@@ -161,7 +161,7 @@ class Run:
         if marker is None:
             return False
         try:
-            configuration, number, _, digest = _core.read_unit(self.shard_path(shard))
+            configuration, number, _, digest = _core.read_shard_header(self.shard_path(shard))
         except StorageError:
             return False
         found = (configuration, number, digest.hex())

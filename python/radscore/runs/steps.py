@@ -7,7 +7,8 @@ from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, get_args
 
-from radscore.checks import check_choice
+from radscore import _core
+from radscore.checks import check_choice, check_threads
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.corpus import listed_now
 from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
@@ -20,7 +21,7 @@ from radscore.runs.buckets import (
     tallies_of,
     write_bucket,
 )
-from radscore.runs.collector import Collector, core_scorer
+from radscore.runs.collector import Collector
 from radscore.runs.markers import Marker, reading_notes, total_skipped
 from radscore.runs.shards import ShardReading
 from radscore.runs.sizes import DEFAULT_MEMORY, budget_of
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from radscore import _core
     from radscore.corpus import Corpus
     from radscore.results import ScoreResult
     from radscore.runs.manifest import Run
@@ -207,7 +207,8 @@ class BucketReducer:
         first, last = run.partitions_of(bucket)
         if not fresh and read_bucket(run, scheme, bucket, stage) is not None:
             return False
-        core = core_scorer(scheme, run, self._threads)
+        threads = check_threads(self._threads)
+        reducer = _core.Reducer([scheme.core], **run.rules, threads=threads)
         target = bucket_path(run, scheme, bucket, stage)
         make_folder(target.parent)
         limits = (self._memory, [target.parent])
@@ -215,14 +216,16 @@ class BucketReducer:
         if stage == "windows":
             prefix = target.with_suffix("")
             try:
-                written = core.reduce(self._shards, run.configuration, first, last, prefix, *limits)
+                tallies, written = reducer.reduce(
+                    self._shards, run.configuration, first, last, prefix, *limits
+                )
             except DamagedWindowsError as error:
                 if error.path in self._shards:
                     raise self._unmarked(error) from None
                 raise
         else:
-            core.reduce_units(self._exchange, first, last, *limits)
-        write_bucket(run, scheme, bucket, stage, tallies=core.partial(), exchange=written)
+            tallies = reducer.reduce_units(self._exchange, first, last, *limits)
+        write_bucket(run, scheme, bucket, stage, tallies=tallies, exchange=written)
         return True
 
     def _unmarked(self, error: DamagedWindowsError) -> StorageError:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from radscore.runs.manifest import Run
     from radscore.schemes import Scheme
 
-__all__ = ["score_stream"]
+__all__ = ["score_slices", "score_stream"]
 
 #: Tokens of a slice: far fewer than fit any memory, and enough to share among threads.
 _SLICE = 1 << 20
@@ -64,11 +64,27 @@ def score_stream(
     TokenError
         If an id is outside the vocabulary, or nothing was scored.
     """
+    slices = _slices(batches, scheme, rules["start"])
+    limits: dict[str, Any] = {"folders": folders, "memory": memory, "threads": threads}
+    return score_slices(slices, scheme, filter=filter, **limits, **rules)
+
+
+def score_slices(
+    slices: Iterable[Slice],
+    scheme: Scheme,
+    *,
+    folders: Sequence[Path],
+    memory: int | str,
+    threads: int | None = None,
+    filter: KgramSet | None = None,
+    **rules: Any,
+) -> ScoreResult:
+    """`score_stream`, of documents that are cut into slices already."""
     limit = budget_of(memory).windows
     with TemporaryDirectory(prefix="radscore-", dir=folders[0]) as folder:
         run = run_of_stream(Path(folder), scheme, rules, filter)
         collector = Collector(run, limit, threads, scheme)
-        run = _mapped(run, collector, _slices(batches, scheme, rules["start"]))
+        run = _mapped(run, collector, slices)
         for stage in stages_of(run, scheme):
             BucketReducer(run, scheme, stage, memory=memory, threads=threads).reduce(0)
         return merge(run, scheme)

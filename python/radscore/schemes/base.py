@@ -66,16 +66,16 @@ class Scheme(ABC):
     name: ClassVar[str]
     #: One line for lists of schemes.
     description: ClassVar[str]
-    #: What one has to know before trusting a result.
+    #: What to know before trusting a result.
     notes: ClassVar[tuple[str, ...]] = ()
     #: Fields that are secret.
     secrets: ClassVar[tuple[str, ...]] = ("key",)
-    #: What a key file may hold, and what it means, one pair for each way to write it.
+    #: The ways to write a key file, each with what it means.
     key_files: ClassVar[tuple[tuple[str, str], ...]] = (
         ("12345", "decimal"),
         ("0x3039", "the same, hexadecimal"),
     )
-    #: What other tools' configurations call the scheme, by tool (`radscore.schemes.configs`).
+    #: The scheme's name in other tools' configurations, by tool (`radscore.schemes.configs`).
     algorithms: ClassVar[Mapping[str, str]] = {}
     #: Most tokens that a context can have.
     max_context_width: ClassVar[int] = MAX_CONTEXT_WIDTH

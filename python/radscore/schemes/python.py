@@ -1,4 +1,4 @@
-"""Schemes that are computed in Python: what other packages derive theirs from."""
+"""Schemes computed in Python: the base class for those of other packages."""
 
 from __future__ import annotations
 
@@ -24,38 +24,39 @@ __all__ = ["PythonScheme"]
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PythonScheme(Scheme):
-    """A scheme whose scores a method of the class computes, with arrays.
+    """A scheme whose scores are computed by a method of the class, on arrays.
 
-    Everything else is as for radscore's own schemes: windows are cut and deduplicated by the core,
-    which calls the methods below from its worker threads, one at a time. Numpy may let go of the
-    interpreter within one, so they must not change anything that they share. They get no scheme in
-    its usual sense but a copy of the fields; a `compute_` method may read those, and nothing that
-    asks the core.
+    Everything else works as it does for radscore's own schemes: the core cuts and deduplicates
+    windows, and its worker threads call the methods below, holding the interpreter's lock only
+    during a call. The methods must be pure functions of their rows and of the scheme's fields. They
+    run on a copy of the scheme that has its fields but no compiled part.
 
-    What they raise ends the call that needed it with a `SchemeError`, whose cause it is. A scorer
-    to which that happened stays broken.
+    An exception in one of them ends the call that needed it with a `SchemeError` whose cause it is,
+    and the scorer it happened to cannot be used any more.
 
     A subclass defines `name`, `description`, its fields, `_check`, `_decoy`, `null_law` and
 
     ``compute_scores(windows)``
         The score of each window. `windows` is uint32, shape (n, context_width + 1), oldest token
-        first, the target last; padding, where it is -1, is 2^32 - 1. Returns bool, shape (n,), with
-        the score kind ``green``; float64, shape (n,), all finite, with ``real``; bool or uint8,
-        shape (n, len(weights)), with ``depths``.
+        first, the target last; a padding of -1 is 2^32 - 1 there. With the score kind ``green`` it
+        returns bool, shape (n,); with ``real`` float64, shape (n,), all finite; with ``depths``
+        bool or uint8, shape (n, len(weights)).
 
-    Where they are needed it also defines
+    and, where it applies, as a property or simply as a class attribute,
 
+    ``score_kind``, ``seed_kind``, ``padding``, ``reaches_prompt``
+        Where they are not ``green``, ``context``, None and True.
     ``share``
         With ``green`` and ``depths``: the exact probability of a 1 under random keys.
     ``weights``
         With ``depths``.
     ``compute_units(windows)``
-        Where different windows can have one random draw: uint64, shape (n,), or (n, 2) with the
-        high words first; windows have equal values exactly where they share a draw under this key.
+        If different windows can share a random draw: uint64, shape (n,), or (n, 2) with the high
+        words, below 2^63, first; windows have equal values exactly if they share a draw.
     ``compute_seeds(windows)``
-        With a `reads` that is a hash: the same for contexts; the targets must not matter.
+        If `seed_kind` is a hash: the same for contexts, whatever the targets are.
     ``compute_keyless(windows)``
-        Besides `compute_units`: bool, shape (n,); whether a draw may not depend on the key.
+        Beside `compute_units`: bool, shape (n,); whether a draw may not depend on the key.
     ``compute_uniforms(contexts)``
         With ``real``, to write the mark by Gumbel-max: float64 in [0, 1), shape (n, vocab_size),
         for contexts of shape (n, context_width); the score is ``-ln(1 - u)``.
@@ -89,16 +90,25 @@ class PythonScheme(Scheme):
 
     #: What one score is.
     score_kind: ClassVar[Literal["green", "real", "depths"]] = "green"
-    #: What the random function reads of a context (`Scheme.seed_kind`).
-    reads: ClassVar[Literal["context", "hash", "keyed hash", "target"]] = "context"
-    #: What stands left of a text's first token (`Scheme.padding`): -1, an id, or nothing.
-    left: ClassVar[int | None] = None
-    #: Whether the prompt stands there when text is marked (`Scheme.reaches_prompt`).
-    after_prompt: ClassVar[bool] = True
 
     @abstractmethod
     def compute_scores(self, windows: npt.NDArray[np.uint32]) -> npt.NDArray[Any]:
         """The score of each window."""
+
+    @property
+    def seed_kind(self) -> Literal["context", "hash", "keyed hash", "target"]:
+        """What the random function reads of a context; see `Scheme.seed_kind`."""
+        return "context"
+
+    @property
+    def padding(self) -> int | None:
+        """The id left of a text's first token: -1, one of the vocabulary, or None."""
+        return None
+
+    @property
+    def reaches_prompt(self) -> bool:
+        """Whether the prompt stands before the first token when text is marked."""
+        return True
 
     @property
     def least_own(self) -> int:
@@ -139,8 +149,8 @@ class PythonScheme(Scheme):
             score_kind=self.score_kind,
             depth=len(self.weights),
             share=None if share is None else (share.numerator, share.denominator),
-            seed_kind=self.reads,
+            seed_kind=self.seed_kind,
             least_own=self.least_own,
-            padding=self.left,
-            reaches_prompt=self.after_prompt,
+            padding=self.padding,
+            reaches_prompt=self.reaches_prompt,
         )

@@ -158,7 +158,8 @@ def score_batch(
     depths = columns.pop("depth_counts", None)
     if depths is not None:
         weights = depth_weights(scheme)
-        statistic = depths.reshape(len(n_scored), len(weights)) @ weights
+        # Not a product of matrices, whose rounding goes by how many documents there are.
+        statistic = (depths.reshape(len(n_scored), len(weights)) * weights).sum(axis=1)
     log10_pvalue = np.zeros(len(n_scored))
     some = n_scored > 0
     why = why_no_pvalue(dedup, filter)

@@ -2,14 +2,12 @@
 //! `valgrind --tool=callgrind target/release/examples/instructions PATH`, where `PATH` is one of
 //! `keyed`, `vllm`, `kgw`, `documents`, `weights`. Prints a checksum of the answer, which a change of
 //! layout or of speed must leave as it is. Valgrind knows no AVX-512, so the kernel is at most AVX2.
-use radscore_core::dedup::rule::Rule as Dedup;
 use radscore_core::schemes::{Keyed, Kgw, Scheme, Seeding, SeedingRule, VllmGumbel};
-use radscore_core::score::options::Options;
-use radscore_core::score::per_document::score_documents;
-use radscore_core::score::weighted::Combine;
-use radscore_core::scorer::Scorer;
 use radscore_core::simd::{self, Kernel};
-use radscore_core::{Documents, Error, PromptRole, Result, Source, TokenSlice};
+use radscore_core::{
+    Combine, Documents, Error, Options, PromptRole, Result, Rule as Dedup, Scorer, Source,
+    TokenSlice, score_documents,
+};
 use std::sync::Arc;
 
 const VOCAB: u32 = 50_000;

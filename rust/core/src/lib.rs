@@ -5,7 +5,7 @@
 //! `error`, `interrupt`, `threads`, `recycler`, `io`, `key`, `simd`, `prng`, `schemes`, `input`,
 //! `dedup`, `score`, `spill`, `scorer`.
 
-pub mod dedup;
+mod dedup;
 mod error;
 mod input;
 mod interrupt;
@@ -14,19 +14,33 @@ mod key;
 mod prng;
 mod recycler;
 pub mod schemes;
-pub mod score;
-pub mod scorer;
+mod score;
+mod scorer;
 pub mod simd;
-pub mod spill;
+mod spill;
 mod threads;
 
+pub use dedup::rule::Rule;
+pub use dedup::sharing::Sharing;
 pub use error::{Error, Result};
 pub use input::documents::{Documents, TokenSlice};
 pub use input::kgrams::{KgramCounts, KgramSet};
+pub use input::plan::WindowShape;
 pub use input::source::{PromptRole, Source};
 pub use interrupt::Check;
 pub use io::files::{read_file, write_file};
 pub use io::records::{Reader, put_u64};
 pub use key::PADDING;
 pub use recycler::BlockRecycler;
+pub use score::options::Options;
+pub use score::per_document::{
+    DocumentTally, Positions, positions, score_documents, score_sharing,
+};
+pub use score::tally::Tally;
+pub use score::weighted::Combine;
+pub use scorer::Scorer;
+pub use scorer::reducer::{Exchange, Reducer};
+pub use spill::budget::Budget;
+pub use spill::collector::Collector;
+pub use spill::shard_file::{Finished, ShardFile};
 pub use threads::Pool;

@@ -29,9 +29,6 @@ const ROOMS: [&str; 15] = [
 /// The crate root among the rooms.
 const ROOT: &str = "";
 
-/// Edges that are still wrong, from file to file; each must exist.
-const KNOWN: [(&str, &str); 1] = [("scorer/mod.rs", "scorer/reduction.rs")];
-
 /// A module: the names that lead to it from the root.
 type Module = Vec<String>;
 
@@ -279,8 +276,8 @@ fn resolve(files: &Crate, exports: &Exports, own: &Module, path: &[String]) -> V
     vec![module]
 }
 
-/// What is wrong: uses of later rooms, rings of files, and known wrong edges that are gone.
-fn problems(files: &Crate, known: &[(&str, &str)]) -> Vec<String> {
+/// What is wrong: uses of later rooms, and rings of files.
+fn problems(files: &Crate) -> Vec<String> {
     let mut problems = Vec::new();
     let file = |module: &Module| files.get(module).map_or("", |(file, _)| file);
     let room = |module: &Module| {
@@ -323,14 +320,6 @@ fn problems(files: &Crate, known: &[(&str, &str)]) -> Vec<String> {
             edges.insert((own.clone(), used));
         }
     }
-    for (from, to) in known {
-        let (from_module, to_module) = (module_of(from), module_of(to));
-        if !edges.remove(&(from_module, to_module)) {
-            problems.push(format!(
-                "{from} does not use {to} any more: take it off KNOWN"
-            ));
-        }
-    }
     for (from, to) in &edges {
         if reaches(&edges, to, from) {
             problems.push(format!(
@@ -362,17 +351,17 @@ fn each_room_uses_only_those_before_it() -> io::Result<()> {
     let mut files = Crate::new();
     collect(&src, &src, &mut files)?;
     assert!(files.len() > ROOMS.len());
-    let problems = problems(&files, &KNOWN);
+    let problems = problems(&files);
     assert!(problems.is_empty(), "{}", problems.join("\n"));
     Ok(())
 }
 
 /// The problems of a small crate of a few files.
-fn planted(sources: &[(&str, &str)], known: &[(&str, &str)]) -> Vec<String> {
+fn planted(sources: &[(&str, &str)]) -> Vec<String> {
     let files = sources
         .iter()
         .map(|&(file, text)| (module_of(file), (file.to_owned(), text.to_owned())));
-    problems(&files.collect(), known)
+    problems(&files.collect())
 }
 
 #[test]
@@ -386,7 +375,7 @@ fn wrong_edges_are_found() {
         "fn f() { use crate::scorer::*; }",
         "const RAW: &str = r#\"\"\"#; use crate::scorer::Scorer; // \"",
     ] {
-        let found = planted(&[scorer, ("input/plan.rs", text)], &[]);
+        let found = planted(&[scorer, ("input/plan.rs", text)]);
         let (found, wanted) = (found.join("\n"), "a later room (scorer/mod.rs)");
         assert!(
             found.contains("input/plan.rs uses") && found.contains(wanted),
@@ -394,13 +383,13 @@ fn wrong_edges_are_found() {
         );
     }
     let text = "/// [`crate::scorer`]\nfn f() -> crate::scorer::Scorer {}";
-    assert_eq!(planted(&[scorer, ("input/plan.rs", text)], &[]), [upward]);
-    let root = planted(&[("lib.rs", ""), ("io/files.rs", "use crate::Error;")], &[]);
+    assert_eq!(planted(&[scorer, ("input/plan.rs", text)]), [upward]);
+    let root = planted(&[("lib.rs", ""), ("io/files.rs", "use crate::Error;")]);
     assert_eq!(
         root,
         ["io/files.rs uses crate::Error, a later room (lib.rs)"]
     );
-    let stray = planted(&[("misc.rs", "")], &[]);
+    let stray = planted(&[("misc.rs", "")]);
     assert_eq!(stray, ["misc.rs is in no room of the list"]);
 }
 
@@ -411,16 +400,14 @@ fn rings_within_a_room_are_found() {
         ("scorer/group.rs", "use super::State;"),
         ("scorer/state.rs", "use super::group::Group;"),
     ];
-    let found = planted(&ring, &[]);
-    assert_eq!(found.len(), 2, "{found:?}");
+    let found = planted(&ring);
+    assert_eq!(found.len(), 3, "{found:?}");
     assert_eq!(
         found[0],
         "scorer/group.rs uses scorer/state.rs, which uses it in turn"
     );
-    let known = ("scorer/group.rs", "scorer/state.rs");
-    assert!(planted(&ring, &[known]).is_empty());
     let all = [ring[0], ("scorer/group.rs", "use super::*;"), ring[2]];
-    assert_eq!(planted(&all, &[]), found);
+    assert_eq!(planted(&all), found);
     let own = [
         (
             "scorer/mod.rs",
@@ -428,31 +415,23 @@ fn rings_within_a_room_are_found() {
         ),
         ("scorer/state.rs", "use super::Scorer;"),
     ];
-    assert_eq!(planted(&own, &[]).len(), 2);
-    let gone = planted(&ring, &[known, ("scorer/mod.rs", "scorer/group.rs")]);
-    assert!(
-        gone[0].contains("does not use scorer/group.rs any more"),
-        "{gone:?}"
-    );
+    assert_eq!(planted(&own).len(), 2);
 }
 
 #[test]
 fn right_edges_and_tests_are_left_alone() {
-    let found = planted(
-        &[
-            ("input/mod.rs", ""),
-            (
-                "scorer/mod.rs",
-                "pub mod state;\nuse crate::input::plan; use std::io;",
-            ),
-            ("scorer/state.rs", "use super::Scorer; pub(super) fn f() {}"),
-            (
-                "input/plan.rs",
-                "// use crate::scorer::Scorer;\n#[cfg(test)]\nmod tests { use crate::scorer::Scorer; \
+    let found = planted(&[
+        ("input/mod.rs", ""),
+        (
+            "scorer/mod.rs",
+            "pub mod state;\nuse crate::input::plan; use std::io;",
+        ),
+        ("scorer/state.rs", "use super::Scorer; pub(super) fn f() {}"),
+        (
+            "input/plan.rs",
+            "// use crate::scorer::Scorer;\n#[cfg(test)]\nmod tests { use crate::scorer::Scorer; \
                  fn f() { \"}\"; } }\n#[cfg(test)] use crate::scorer::Scorer;",
-            ),
-        ],
-        &[],
-    );
+        ),
+    ]);
     assert!(found.is_empty(), "{found:?}");
 }

@@ -3,14 +3,16 @@
 mod common;
 
 use common::{VOCAB, corpus, ok, options, sums};
-use radscore_core::dedup::rule::Rule as Dedup;
-use radscore_core::schemes::{GumbelMax, Keyed, Kgw, Scheme, ScoreKind, UnitKind};
-use radscore_core::score::options::Options;
-use radscore_core::score::per_document::{positions, score_documents};
-use radscore_core::score::tally::Tally;
-use radscore_core::score::weighted::Combine;
-use radscore_core::scorer::Scorer;
-use radscore_core::{Documents, Error, KgramSet, Result, Source, TokenSlice};
+use radscore_core::input::documents::{Documents, TokenSlice};
+use radscore_core::input::kgrams::KgramSet;
+use radscore_core::input::windows::Source;
+use radscore_core::schemes::gumbel::GumbelMax;
+use radscore_core::schemes::keyed::Keyed;
+use radscore_core::schemes::kgw::Kgw;
+use radscore_core::schemes::{Scheme, ScoreKind, UnitKind};
+use radscore_core::{
+    Combine, Error, Options, Result, Rule as Dedup, Scorer, Tally, positions, score_documents,
+};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -118,7 +120,7 @@ fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
             if i == 2 {
                 pieces.flush(&mut ok)?;
             }
-            let state = pieces.state()?;
+            let state = pieces.state();
             pieces = Scorer::new(schemes.clone(), &options(rule))?;
             pieces.restore(&state)?;
         }
@@ -167,7 +169,7 @@ fn combines_weights() -> Result<()> {
             &offsets[100..],
             Some(&weights[offsets[100] as usize..]),
         )?;
-        let state = rest.state()?;
+        let state = rest.state();
         let mut restored = Scorer::new(vec![scheme.clone()], &all)?;
         restored.restore(&state)?;
         scorer.merge(&restored)?;
@@ -329,7 +331,7 @@ fn an_interruption_that_is_saved_loses_nothing() -> Result<()> {
                 }
             });
             interrupted += u32::from(stopped.is_err());
-            let state = scorer.state()?;
+            let state = scorer.state();
             let mut restored = Scorer::new(schemes.clone(), &options(Dedup::Unit))?;
             restored.restore(&state)?;
             assert_eq!(
@@ -434,7 +436,7 @@ fn a_state_of_another_vocabulary_is_refused() -> Result<()> {
     large.add(&Source::new(documents, None)?, None, &mut ok)?;
     let mut small = Scorer::new(vec![keyed(2)?], &options(Dedup::Unit))?;
     assert!(matches!(
-        small.restore(&large.state()?),
+        small.restore(&large.state()),
         Err(Error::State(_))
     ));
     Ok(())

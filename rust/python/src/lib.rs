@@ -10,6 +10,8 @@ mod kgrams;
 mod per_document;
 mod schemes;
 mod scorer;
+mod shards;
+mod tally;
 mod tokenize;
 
 #[pymodule]
@@ -26,7 +28,11 @@ mod _core {
     #[pymodule_export]
     use crate::schemes::Scheme;
     #[pymodule_export]
-    use crate::scorer::{Scorer, Tally, read_unit};
+    use crate::scorer::Scorer;
+    #[pymodule_export]
+    use crate::shards::{Reducer, WindowCollector, read_shard_header};
+    #[pymodule_export]
+    use crate::tally::Tally;
     #[pymodule_export]
     use crate::tokenize::FastTokenizer;
 

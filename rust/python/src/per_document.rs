@@ -8,9 +8,8 @@ use crate::scorer::options;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use radscore_core::dedup::sharing;
+use radscore_core::DocumentTally;
 use radscore_core::schemes::ScoreKind;
-use radscore_core::score::per_document;
 use std::path::PathBuf;
 
 /// What errors call a [`Sharing`].
@@ -22,14 +21,14 @@ type StatusAndScores<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<f64>>
 /// Which units the documents of a corpus share.
 #[pyclass(module = "radscore._core")]
 pub struct Sharing {
-    inner: sharing::Sharing,
+    inner: radscore_core::Sharing,
 }
 
 #[pymethods]
 impl Sharing {
     #[new]
     fn new(most: u64) -> PyResult<Self> {
-        let inner = sharing::Sharing::new(most).map_err(to_py)?;
+        let inner = radscore_core::Sharing::new(most).map_err(to_py)?;
         Ok(Self { inner })
     }
 
@@ -51,7 +50,7 @@ impl Sharing {
 
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let inner = detached(py, |_| sharing::Sharing::load(&path))?;
+        let inner = detached(py, |_| radscore_core::Sharing::load(&path))?;
         Ok(Self { inner })
     }
 }
@@ -89,16 +88,16 @@ pub fn score_documents<'py>(
             Some(table) => {
                 let (most, source) = (max_contexts, &source);
                 let found =
-                    per_document::score_sharing(scheme, &options, source, most, table, check)?;
+                    radscore_core::score_sharing(scheme, &options, source, most, table, check)?;
                 // What a scheme that failed last has said of units must not stay.
                 check().inspect_err(|_| table.undo())?;
                 Ok(found)
             }
-            None => per_document::score_documents(scheme, &options, &source, max_contexts, check),
+            None => radscore_core::score_documents(scheme, &options, &source, max_contexts, check),
         }
     })?;
     let out = PyDict::new(py);
-    let column = |name: &str, get: fn(&per_document::DocumentTally) -> u64| {
+    let column = |name: &str, get: fn(&DocumentTally) -> u64| {
         out.set_item(name, PyArray1::from_iter(py, tallies.iter().map(get)))
     };
     column("n_windows", |tally| tally.windows)?;
@@ -147,7 +146,7 @@ pub fn score_positions<'py>(
     let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
     let source = borrowed.source(scheme.vocab_size())?;
     let all = watch.detached(py, |check| {
-        per_document::positions(&scheme, &options, &source, max_contexts, check)
+        radscore_core::positions(&scheme, &options, &source, max_contexts, check)
     })?;
     Ok((
         PyArray1::from_vec(py, all.status),

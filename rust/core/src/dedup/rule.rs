@@ -3,12 +3,12 @@
 /// The deduplication rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Each distinct unit once.
+    /// Each distinct unit counts once.
     Unit,
-    /// Each distinct window once.
+    /// Each distinct window counts once.
     Window,
-    /// Each distinct context once, with the target of its first occurrence.
+    /// Each distinct context counts once, with the target of its first occurrence.
     Context,
-    /// Every window.
+    /// Every window counts.
     None,
 }

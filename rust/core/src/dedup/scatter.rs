@@ -1,21 +1,24 @@
-//! Keys by partition: one pass counts, one scatters through buffers of one cache line a partition,
-//! so that memory is written in whole lines and the partitions' pages are touched once a line.
+//! Scattering keys to partitions: one pass has counted them, this one writes them through buffers of
+//! a cache line per partition, so that memory is written in whole lines and each page of it is touched
+//! once per line instead of once per key.
 
 use crate::key::Key;
 use std::mem::MaybeUninit;
 
-/// Keys of a stretch of reading: partition after partition, each in reading order.
+/// The keys of some stretch of the input: partition after partition, in reading order within each.
+///
+/// Deduplication leaves gaps: of partition `i` the first `lens[i]` keys from `starts[i]` on count.
 #[derive(Debug)]
-pub struct Run<K> {
+pub struct ScatteredBlock<K> {
     pub(crate) keys: Vec<K>,
-    /// Where each partition begins, and the end.
+    /// Where each partition begins, and where the last one ends.
     pub(crate) starts: Vec<usize>,
-    /// Keys of each partition that are left; behind them is garbage.
+    /// Keys left in each partition; what follows them, up to the next partition, is garbage.
     pub(crate) lens: Vec<u32>,
 }
 
-impl<K: Key> Run<K> {
-    /// A run whose partitions are full.
+impl<K: Key> ScatteredBlock<K> {
+    /// A block without gaps.
     pub fn new(keys: Vec<K>, starts: Vec<usize>) -> Self {
         let lens = starts.windows(2).map(|pair| (pair[1] - pair[0]) as u32);
         Self {
@@ -26,12 +29,12 @@ impl<K: Key> Run<K> {
     }
 
     /// The keys of a partition.
-    pub fn part(&self, index: usize) -> &[K] {
+    pub fn partition(&self, index: usize) -> &[K] {
         let start = self.starts[index];
         &self.keys[start..start + self.lens[index] as usize]
     }
 
-    /// Bytes that it holds.
+    /// Bytes of memory that it takes.
     pub fn bytes(&self) -> usize {
         self.keys.capacity() * size_of::<K>() + self.lens.len() * 12
     }
@@ -39,10 +42,10 @@ impl<K: Key> Run<K> {
     /// Closes the gaps that deduplication left and returns the memory behind them.
     pub fn shrink(&mut self) {
         let mut to = 0;
-        for part in 0..self.lens.len() {
-            let (from, len) = (self.starts[part], self.lens[part] as usize);
+        for index in 0..self.lens.len() {
+            let (from, len) = (self.starts[index], self.lens[index] as usize);
             self.keys.copy_within(from..from + len, to);
-            self.starts[part] = to;
+            self.starts[index] = to;
             to += len;
         }
         if let Some(end) = self.starts.last_mut() {
@@ -62,14 +65,19 @@ const fn line<K: Key>() -> usize {
     }
 }
 
-/// Scatters keys to partitions; its buffers serve one run after the other.
+/// Writes blocks, one after the other.
+///
+/// `cursors[i]` is where the next key of partition `i` belongs in the block. The keys since the last
+/// whole cache line before it wait in the partition's buffer; all earlier ones are written.
 pub struct Scatterer<K> {
+    /// A cache line of keys per partition.
     buffers: Vec<K>,
     cursors: Vec<u32>,
-    /// Keys that a line of memory holds before the first of the target.
+    /// Keys between the cache line's boundary and the block's first key.
     skew: u32,
     starts: Vec<usize>,
-    target: Vec<K>,
+    /// The memory of the block.
+    block: Vec<K>,
 }
 
 impl<K: Key> Default for Scatterer<K> {
@@ -79,15 +87,14 @@ impl<K: Key> Default for Scatterer<K> {
             cursors: Vec::new(),
             skew: 0,
             starts: Vec::new(),
-            target: Vec::new(),
+            block: Vec::new(),
         }
     }
 }
 
 impl<K: Key> Scatterer<K> {
-    /// Begins a run of `counts` keys in each partition, fewer than 2^32 in all, in `target`, an
-    /// empty vector with room for them.
-    pub fn begin(&mut self, counts: &[u32], target: Vec<K>) {
+    /// Begins a block in `memory` with `counts[i]` keys in partition `i`, fewer than 2^32 in all.
+    pub fn begin(&mut self, counts: &[u32], memory: Vec<K>) {
         let mut total = 0;
         self.starts.clear();
         self.starts.push(0);
@@ -100,31 +107,31 @@ impl<K: Key> Scatterer<K> {
             .extend(self.starts[..counts.len()].iter().map(|&at| at as u32));
         self.buffers
             .resize(counts.len() * line::<K>(), K::default());
-        self.target = target;
-        self.target.clear();
-        self.target.reserve_exact(total);
-        self.skew = ((self.target.as_ptr() as usize / K::BYTES) % line::<K>()) as u32;
+        self.block = memory;
+        self.block.clear();
+        self.block.reserve_exact(total);
+        self.skew = ((self.block.as_ptr() as usize / K::BYTES) % line::<K>()) as u32;
     }
 
-    /// Puts the next key into its partition.
+    /// Appends a key to its partition.
     #[inline]
-    pub fn push(&mut self, key: K, part: usize) {
+    pub fn push(&mut self, key: K, partition: usize) {
         let line = line::<K>();
-        let cursor = &mut self.cursors[part];
+        let cursor = &mut self.cursors[partition];
         let (end, lane) = (*cursor + 1, (*cursor + self.skew) as usize % line);
         *cursor = end;
-        self.buffers[part * line + lane] = key;
+        self.buffers[partition * line + lane] = key;
         if lane == line - 1 {
-            self.write(part, end as usize, line);
+            self.write(partition, end as usize, line);
         }
     }
 
-    /// Writes the keys of a buffer of which `filled` lanes are in use, the last for place `end - 1`.
+    /// Writes the first `filled` keys of a buffer, so that the last becomes the block's key `end - 1`.
     #[inline]
-    fn write(&mut self, part: usize, end: usize, filled: usize) {
-        let buffer = &self.buffers[part * line::<K>()..][..filled];
-        let from = (end - self.starts[part]).min(filled);
-        let target = &mut self.target.spare_capacity_mut()[end - from..end];
+    fn write(&mut self, partition: usize, end: usize, filled: usize) {
+        let buffer = &self.buffers[partition * line::<K>()..][..filled];
+        let from = (end - self.starts[partition]).min(filled);
+        let target = &mut self.block.spare_capacity_mut()[end - from..end];
         if from == line::<K>() {
             stream(buffer, target);
         } else {
@@ -134,14 +141,14 @@ impl<K: Key> Scatterer<K> {
         }
     }
 
-    /// The run, once as many keys as were announced have been put.
-    pub fn finish(&mut self) -> Run<K> {
+    /// The block. Panics unless each partition got as many keys as announced.
+    pub fn finish(&mut self) -> ScatteredBlock<K> {
         let line = line::<K>();
-        for part in 0..self.cursors.len() {
-            let end = self.cursors[part] as usize;
+        for partition in 0..self.cursors.len() {
+            let end = self.cursors[partition] as usize;
             let filled = (end + self.skew as usize) % line;
-            if filled > 0 && end > self.starts[part] {
-                self.write(part, end, filled);
+            if filled > 0 && end > self.starts[partition] {
+                self.write(partition, end, filled);
             }
         }
         fence();
@@ -151,21 +158,21 @@ impl<K: Key> Scatterer<K> {
             .iter()
             .zip(ends)
             .all(|(&cursor, &end)| cursor as usize == end);
-        let mut keys = std::mem::take(&mut self.target);
+        let mut keys = std::mem::take(&mut self.block);
         let total = self.starts.last().copied().unwrap_or_default();
         assert!(
             complete,
             "a partition got more or fewer keys than announced"
         );
         // SAFETY: each partition's cursor has gone from its start to its end, which is the start of
-        // the next, one key at a time; every place it passed was written, at the latest above. So
-        // the first `total` places are initialised, and `begin` reserved them.
+        // the next, one key at a time; every slot it passed was written, at the latest above. So the
+        // first `total` slots are initialised, and `begin` reserved them.
         unsafe { keys.set_len(total) };
-        Run::new(keys, self.starts.clone())
+        ScatteredBlock::new(keys, self.starts.clone())
     }
 }
 
-/// Writes a whole line past the caches: it is not read soon.
+/// Writes a whole line past the caches, since it is not read soon.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn stream<K: Key>(from: &[K], to: &mut [MaybeUninit<K>]) {
@@ -196,7 +203,7 @@ fn copy<K: Key>(from: &[K], to: &mut [MaybeUninit<K>]) {
     }
 }
 
-/// Makes what was streamed visible to other threads.
+/// Makes streamed lines visible to other threads.
 fn fence() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: SSE is part of every x86-64.
@@ -212,20 +219,21 @@ mod tests {
 
     fn check<K: Key + std::fmt::Debug>() {
         let mut scatterer = Scatterer::default();
-        for (total, parts) in [(0, 2), (1, 2), (1000, 3), (5000, 64), (100, 4096)] {
+        for (total, partitions) in [(0, 2), (1, 2), (1000, 3), (5000, 64), (100, 4096)] {
             let keys: Vec<K> = (0..total)
                 .map(|i: u32| K::default().push(i.wrapping_mul(77), 20).push(i, 20))
                 .collect();
-            let part = |key: K| (key.mix() % parts as u64) as usize;
-            let mut counts = vec![0; parts];
-            keys.iter().for_each(|&key| counts[part(key)] += 1);
+            let partition = |key: K| (key.mix() % partitions as u64) as usize;
+            let mut counts = vec![0; partitions];
+            keys.iter().for_each(|&key| counts[partition(key)] += 1);
             scatterer.begin(&counts, Vec::new());
-            keys.iter().for_each(|&key| scatterer.push(key, part(key)));
-            let run = scatterer.finish();
-            for index in 0..parts {
+            keys.iter()
+                .for_each(|&key| scatterer.push(key, partition(key)));
+            let block = scatterer.finish();
+            for index in 0..partitions {
                 let mut own = keys.clone();
-                own.retain(|&key| part(key) == index);
-                assert_eq!(run.part(index), own);
+                own.retain(|&key| partition(key) == index);
+                assert_eq!(block.partition(index), own);
             }
         }
     }
@@ -239,13 +247,13 @@ mod tests {
 
     #[test]
     fn shrinks_in_place() {
-        let mut run = Run::new(vec![1u64, 2, 3, 4, 5, 6], vec![0, 3, 3, 6]);
-        run.lens = vec![1, 0, 2];
-        run.shrink();
+        let mut block = ScatteredBlock::new(vec![1u64, 2, 3, 4, 5, 6], vec![0, 3, 3, 6]);
+        block.lens = vec![1, 0, 2];
+        block.shrink();
         assert_eq!(
-            (run.part(0), run.part(1), run.part(2)),
+            (block.partition(0), block.partition(1), block.partition(2)),
             (&[1][..], &[][..], &[4, 5][..])
         );
-        assert_eq!((run.keys.len(), run.starts), (3, vec![0, 1, 1, 3]));
+        assert_eq!((block.keys.len(), block.starts), (3, vec![0, 1, 1, 3]));
     }
 }

@@ -1,6 +1,5 @@
-//! What the documents of a corpus share. Under one key a unit has one score in every document that
-//! holds it, so it is evidence in the first few of them only; documents with the same units are one
-//! test.
+//! What the documents of a corpus share. Under one key a unit has the same score in every document that
+//! holds it, so it is evidence only in the first few of them; documents with the same units are one test.
 
 use crate::error::{Error, Result};
 use crate::input::partition::{PARTITIONS, Scattered, partition_of};
@@ -25,7 +24,7 @@ pub enum Verdict {
     Fresh,
     /// Earlier documents hold it, and it is evidence here too.
     Common,
-    /// As many earlier documents as may use it do, or the document is a copy.
+    /// Enough earlier documents use it already, or the document is a copy.
     Shared,
 }
 
@@ -61,7 +60,7 @@ struct Journal {
     n_documents: u64,
 }
 
-/// A fixed 64-bit function of a unit, in whose place it stands.
+/// A fixed 64-bit function of a unit, which stands for it.
 #[inline]
 pub fn fingerprint<K: Key>(unit: K) -> u64 {
     finish(unit.fold().rotate_left(32) ^ unit.mix())
@@ -85,7 +84,7 @@ fn same(entry: u64, print: u64) -> bool {
     (entry ^ print) <= COUNT
 }
 
-/// A document's identity: its units in whatever order.
+/// A document's identity: its units, in any order.
 fn identity(prints: &[u64]) -> u128 {
     let (mut low, mut high) = (0u64, prints.len() as u64);
     for &print in prints {
@@ -115,7 +114,7 @@ impl Sharing {
         self.n_documents
     }
 
-    /// Begins a call, which [`Sharing::undo`] takes back until the next begins.
+    /// Begins a call, which [`Sharing::undo`] can take back until the next one begins.
     pub fn begin(&mut self) {
         self.journal.counted.clear();
         self.journal.added.clear();
@@ -145,8 +144,8 @@ impl Sharing {
         self.n_documents = self.journal.n_documents;
     }
 
-    /// Judges the units of some documents, in reading order, and counts them. Returns a verdict a
-    /// unit, and of each document the earlier one that it copies.
+    /// Judges the units of some documents, in reading order, and counts them. Returns a verdict for
+    /// each unit, and for each document the earlier one that it copies.
     pub fn judge(
         &mut self,
         pool: &Pool,
@@ -194,8 +193,8 @@ impl Sharing {
         let document = identity(prints);
         match self.documents.entry(document) {
             hash_map::Entry::Occupied(first) => Some(*first.get()),
-            hash_map::Entry::Vacant(place) => {
-                place.insert(number);
+            hash_map::Entry::Vacant(entry) => {
+                entry.insert(number);
                 self.journal.added.push(document);
                 None
             }
@@ -243,7 +242,7 @@ impl Sharing {
     }
 }
 
-/// Units that are not fresh, by their places, and those that were counted once more.
+/// Units that are not fresh, by their position, and those that were counted once more.
 type Judged = (Vec<(usize, Verdict)>, Vec<u64>);
 
 fn judge_in(table: &mut HashTable<u64>, most: u8, records: &[(u64, usize)]) -> Judged {
@@ -251,13 +250,13 @@ fn judge_in(table: &mut HashTable<u64>, most: u8, records: &[(u64, usize)]) -> J
     for &(print, at) in records {
         let hash = hash_of(&print);
         match table.entry(hash, |&entry| same(entry, print), hash_of) {
-            hash_table::Entry::Vacant(place) => {
-                place.insert((print & !COUNT) | 1);
+            hash_table::Entry::Vacant(entry) => {
+                entry.insert((print & !COUNT) | 1);
                 counted.push(print);
             }
-            hash_table::Entry::Occupied(mut place) => {
-                if *place.get() & COUNT < u64::from(most) {
-                    *place.get_mut() += 1;
+            hash_table::Entry::Occupied(mut entry) => {
+                if *entry.get() & COUNT < u64::from(most) {
+                    *entry.get_mut() += 1;
                     counted.push(print);
                     known.push((at, Verdict::Common));
                 } else {

@@ -1,13 +1,12 @@
-//! Sums of f64 without rounding: a fixed-point number wide enough for every finite f64, rounded
-//! once when it is read. So a sum depends on what was added, never on the order, the threads or
-//! the machines (R. M. Neal, "Fast exact summation using small and large superaccumulators", 2015).
+//! Sums of f64 without rounding: a fixed-point number wide enough for every finite f64, rounded once
+//! when it is read. A sum depends on what was added, never on the order, the threads or the machines (R. M. Neal, "Fast exact summation using small and large superaccumulators", 2015).
 
-/// 32 payload bits a limb; limb 0 starts at 2^-1074.
+/// Limbs of 32 payload bits; limb 0 starts at 2^-1074.
 const LIMBS: usize = 68;
 /// Additions until a limb of 63 bits could overflow.
 const ADDS_BETWEEN_CARRIES: u32 = 1 << 30;
 
-/// An exact sum of finite f64.
+/// An exact sum of finite f64, in 552 bytes. Adding one number touches three limbs.
 #[derive(Debug, Clone)]
 pub struct ExactSum {
     limbs: [i64; LIMBS],

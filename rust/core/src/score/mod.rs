@@ -1,8 +1,16 @@
 //! From distinct windows to sums: scores, tallies, weights, and documents as tests of their own.
+//!
+//! ```text
+//!  Partitions ──► ScorePass ── Scheme::scores ──► Sums ──► Tally      (GroupScores)
+//!  Record     ──► combine ──► scheme_units ──► WeightedUnits ──► Tally
+//!  Documents  ──► Candidates ──► DocumentTally, Positions             (per_document)
+//! ```
 
+pub mod candidates;
 pub mod exact_sum;
 pub mod options;
+pub mod pass;
 pub mod per_document;
-pub mod scoring;
+pub mod schemes;
 pub mod tally;
 pub mod weighted;

@@ -1,9 +1,9 @@
-//! How windows are cut, deduplicated and weighed.
+//! The rules of a test.
 
 use crate::dedup::rule::Rule;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::input::kgrams::KgramSet;
-use crate::input::plan;
+use crate::input::plan::{WindowShape, check_role};
 use crate::input::source::PromptRole;
 use crate::input::windows::WindowPlan;
 use crate::key::Key;
@@ -11,31 +11,39 @@ use crate::schemes::Scheme;
 use crate::score::weighted::Combine;
 use std::sync::Arc;
 
-/// How a scorer cuts and deduplicates windows.
+/// How windows are cut, deduplicated and weighed.
 #[derive(Clone)]
 pub struct Options {
     /// The deduplication rule.
     pub rule: Rule,
     /// How weights of equal units combine.
     pub combine: Combine,
-    /// The first position that is scored; `None`: the first with a whole context.
+    /// The first position that is scored; `None`: the scheme's own.
     pub start: Option<usize>,
     /// What prompts are used for.
     pub role: PromptRole,
-    /// Only contexts of this set are scored.
+    /// Only windows whose contexts are in this set are scored.
     pub filter: Option<Arc<KgramSet>>,
     /// Worker threads; `None`: all cores.
     pub threads: Option<usize>,
 }
 
 impl Options {
-    /// A plan for one scheme's windows.
-    pub fn window_plan<K: Key>(&self, scheme: &Arc<dyn Scheme>) -> Result<WindowPlan<K>> {
-        plan::window_plan(scheme, self.start, self.role, self.filter.as_deref())
+    /// The shape of a scheme's windows; an error if the options do not suit the scheme.
+    pub fn shape(&self, scheme: &dyn Scheme) -> Result<WindowShape> {
+        if self.rule == Rule::Context && scheme.window_width() == 1 {
+            return Err(Error::Argument(
+                "dedup 'context' needs a scheme that reads a context".into(),
+            ));
+        }
+        check_role(scheme, self.role)?;
+        Ok(WindowShape::of(scheme, self.start))
     }
 
-    /// Bits of one of a scheme's packed windows.
-    pub fn window_bits(&self, scheme: &Arc<dyn Scheme>) -> Result<u32> {
-        plan::window_bits(scheme, self.start, self.role)
+    /// How a scheme's windows are cut.
+    pub fn plan<K: Key>(&self, scheme: &Arc<dyn Scheme>) -> Result<WindowPlan<K>> {
+        let shape = WindowShape::of(&**scheme, self.start);
+        let plan = shape.plan(self.role, self.filter.as_deref())?;
+        Ok(plan.with_seeds(scheme))
     }
 }

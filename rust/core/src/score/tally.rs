@@ -1,4 +1,4 @@
-//! What a test needs to know of the scored units: sums that add up.
+//! What a test needs to know about the scored units: sums, which add up over disjoint sets of units.
 
 use crate::error::Result;
 use crate::input::counts::Counts;
@@ -17,11 +17,11 @@ pub struct Sums {
     pub green: u64,
     /// Sum of real scores.
     pub score: ExactSum,
-    /// Ones a depth.
+    /// Ones at each depth.
     pub depths: Vec<u64>,
-    /// Windows a residue, where nothing else of a window decides on its score.
+    /// Windows of each residue, if nothing else of a window decides on its score.
     pub residues: Residues,
-    /// Windows that were distinct but shared a unit with an earlier one.
+    /// Distinct windows that share a unit with an earlier one.
     pub unit_duplicates: u64,
     /// Distinct windows whose draw does not depend on the key, which are not scored.
     pub keyless: u64,
@@ -145,7 +145,7 @@ impl WeightSums {
     }
 }
 
-/// All that is known of the windows of one test.
+/// Everything that is known of the windows of one test.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tally {
     /// What each rule saw and removed.
@@ -154,7 +154,7 @@ pub struct Tally {
     pub duplicates: u64,
     /// Sums over the units that were scored.
     pub sums: Sums,
-    /// Sums with weights, where there are any.
+    /// Sums with weights, if windows carry any.
     pub weights: Option<WeightSums>,
 }
 

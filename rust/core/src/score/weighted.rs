@@ -18,14 +18,14 @@ pub enum Combine {
     First,
 }
 
-/// A window with its place in reading order and its weight.
+/// A window, its place in reading order and its weight.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record<K> {
     /// The packed window.
     pub key: K,
-    /// Records of one place of reading share it.
+    /// Where it stands in reading order; several records may share a place.
     pub order: u64,
-    /// Any finite number that does not depend on the key.
+    /// At most 1e100 in magnitude; it does not depend on the key.
     pub weight: f64,
 }
 
@@ -36,11 +36,11 @@ pub struct WeightedUnits {
     pub weights: Vec<f64>,
     /// Score of each unit; for tournament schemes the mean of its g-values.
     pub scores: Vec<f64>,
-    /// Residue of each unit, where windows of one residue were added up.
+    /// Residue of each unit, if windows of one residue were added up.
     pub residues: Vec<u64>,
-    /// Windows behind these units that count: all units, but several a residue.
+    /// Windows that these units stand for: one each, but several per residue.
     pub scored: u64,
-    /// Units of one group are scored by one permutation; empty where all are independent.
+    /// Units of one group are scored by one permutation; empty if all are independent.
     pub groups: Vec<u64>,
     /// Windows that were merged into an equal window, context or unit.
     pub merged: u64,
@@ -84,32 +84,32 @@ pub fn combine<K: Key>(
         Rule::Context => {
             let same =
                 |a: &Record<K>, b: &Record<K>| packer.context(a.key) == packer.context(b.key);
-            let first_places = records.chunk_by(same).flat_map(|run| {
-                let first = run.iter().map(|r| r.order).min().unwrap_or_default();
-                run.iter()
+            let first_of_each = records.chunk_by(same).flat_map(|own| {
+                let first = own.iter().map(|r| r.order).min().unwrap_or_default();
+                own.iter()
                     .filter(move |record| record.order == first)
                     .copied()
             });
-            fold_equal(&first_places.collect::<Vec<_>>(), how)
+            fold_equal(&first_of_each.collect::<Vec<_>>(), how)
         }
     }
 }
 
-/// One record for each run of equal keys; within a run records are sorted.
+/// One record for each key; records of one key are sorted by reading order.
 fn fold_equal<K: Key>(sorted: &[Record<K>], how: Combine) -> Vec<Record<K>> {
-    let runs = sorted.chunk_by(|a, b| a.key == b.key);
-    runs.map(|run| match how {
-        Combine::Sum if run.len() > 1 => Record {
-            weight: exact_sum(run.iter().map(|record| record.weight)),
-            ..run[0]
+    let equal = sorted.chunk_by(|a, b| a.key == b.key);
+    let fold = |own: &[Record<K>]| match how {
+        Combine::Sum if own.len() > 1 => Record {
+            weight: exact_sum(own.iter().map(|record| record.weight)),
+            ..own[0]
         },
-        _ => run[0],
-    })
-    .collect()
+        _ => own[0],
+    };
+    equal.map(fold).collect()
 }
 
-/// Combines the windows of one scheme by unit, or by residue, and drops what cancelled: the units,
-/// yet without scores, and the tokens of a window of each.
+/// Combines the windows of one scheme by unit or by residue and drops what cancelled. Returns the units,
+/// still without scores, and the tokens of one window of each.
 pub fn scheme_units<K: Key>(
     scheme: &dyn Scheme,
     windows: &[Record<K>],
@@ -187,16 +187,16 @@ fn combine_units<K: Key>(
         .map(|i| (units[i], windows[i].order, i))
         .collect();
     rows.par_sort_unstable();
-    let combined = rows.chunk_by(|a, b| a.0 == b.0).map(|run| {
-        let first = run[0].2;
+    let combined = rows.chunk_by(|a, b| a.0 == b.0).map(|own| {
+        let first = own[0].2;
         let weight = match how {
             Combine::One | Combine::First => windows[first].weight,
-            Combine::Sum => exact_sum(run.iter().map(|row| windows[row.2].weight)),
+            Combine::Sum => exact_sum(own.iter().map(|row| windows[row.2].weight)),
         };
         Unit {
             key: keys[first],
             weight,
-            windows: run.len() as u64,
+            windows: own.len() as u64,
         }
     });
     let constant = keyless.iter().filter(|&&constant| constant).count();
@@ -210,7 +210,7 @@ fn exact_sum(weights: impl Iterator<Item = f64>) -> f64 {
     sum.value()
 }
 
-/// The number that a score word stands for; for tournament schemes the mean of the g-values.
+/// The number that a score word means; for tournament schemes the mean of the g-values.
 pub fn score_value(kind: ScoreKind, word: u64) -> f64 {
     match kind {
         ScoreKind::Green => word as f64,

@@ -1,70 +1,59 @@
-//! The scorer: documents in, tallies out, for one or many schemes at once.
+//! Documents in, tallies out, for one or many schemes at once.
+//!
+//! ```text
+//!            input               dedup            score
+//!  Scorer ──► WindowGroup ──┬──► WindowSet ──► GroupScores ──► Tally     Backend::Memory
+//!    one per WindowShape    └──► WeightedWindows ─────────────► Tally     Backend::Weighted
+//!
+//!  Collector ──► shard files ──► Reducer ──► Tally                       more windows than memory
+//! ```
+//!
+//! Both ways give the same tallies, to the last bit: whatever the threads, the batches, the merges,
+//! the partitions and the shards.
 
-pub mod frame;
-pub mod outofcore;
-pub mod reduction;
+mod backend;
+mod group;
+pub mod reducer;
+mod state;
+mod weighted;
 
-use crate::dedup::rule::Rule;
 use crate::error::{Error, Result};
+use crate::input::plan::WindowShape;
 use crate::input::source::{PromptRole, Source};
-use crate::io::records::Reader;
+use crate::io::records::{Reader, put_u64};
 use crate::key::PADDING;
-use crate::key::{Wide, Widest};
 use crate::schemes::{Scheme, SeedKind};
 use crate::score::options::Options;
 use crate::score::tally::Tally;
-use crate::score::weighted::WeightedUnits;
-use crate::score::weighted::is_weight;
-use crate::scorer::frame::Frame;
-use crate::scorer::reduction::{Limited, weights_in_memory};
+use crate::score::weighted::{WeightedUnits, is_weight};
 use crate::threads::Pool;
+use group::{Group, new_group};
 use std::sync::Arc;
 
-/// Token positions a worker that are packed and partitioned in one go.
+/// Token positions per worker that are cut and partitioned in one go.
 const BATCH: usize = 1 << 21;
-/// Sources up to this size are taken in whole even when the caller wants to stop.
+/// Sources up to this size are taken in whole even if an interrupt check fails.
 const ATOMIC: usize = 1 << 24;
-
-/// Places of reading are numbered below this.
-const MOST_PLACES: u64 = 1 << 60;
+/// Places in reading order are below this.
+const MOST_ORDERS: u64 = 1 << 60;
 
 /// A point of the curve: tokens seen, and the tally of each scheme.
 pub type CurvePoint = (u64, Vec<Tally>);
 
-pub(crate) enum AnyFrame {
-    Narrow(Frame<u64>),
-    Medium(Frame<u128>),
-    Wide(Frame<Wide>),
-    Widest(Frame<Widest>),
-}
-
-macro_rules! each {
-    ($frame:expr, $inner:ident => $body:expr) => {
-        match $frame {
-            AnyFrame::Narrow($inner) => $body,
-            AnyFrame::Medium($inner) => $body,
-            AnyFrame::Wide($inner) => $body,
-            AnyFrame::Widest($inner) => $body,
-        }
-    };
-}
-pub(crate) use each;
-
-/// See the module.
+/// Scores documents. All distinct windows are in memory, 8 bytes each or more; with weights, all
+/// windows, 24 bytes each or more.
 pub struct Scorer {
     schemes: Vec<Arc<dyn Scheme>>,
-    pub(crate) frames: Vec<AnyFrame>,
-    /// Frame and index in it of each scheme.
-    pub(crate) places: Vec<(usize, usize)>,
-    pub(crate) rule: Rule,
-    pub(crate) pool: Pool,
-    pub(crate) tokens: u64,
-    pub(crate) started: bool,
+    /// Schemes that read the same windows share a group.
+    groups: Vec<Box<dyn Group>>,
+    /// Group and index in it of each scheme.
+    members: Vec<(usize, usize)>,
     options: Options,
-    pub(crate) weighted: bool,
-    /// Whether windows are collected only, for files.
-    pub(crate) collecting: bool,
-    pub(crate) limited: Option<Limited>,
+    pool: Pool,
+    tokens: u64,
+    /// Whether anything was added.
+    started: bool,
+    weighted: bool,
     curve_steps: Vec<u64>,
     curve: Vec<CurvePoint>,
 }
@@ -85,70 +74,54 @@ impl Scorer {
                 other.vocab_size()
             )));
         }
-        // Schemes share a frame when they cut the same windows.
-        let mut kinds: Vec<(usize, Option<u32>, bool)> = Vec::new();
-        let mut members: Vec<Vec<Arc<dyn Scheme>>> = Vec::new();
-        let mut places = Vec::new();
+        let mut shapes: Vec<WindowShape> = Vec::new();
+        let mut grouped: Vec<Vec<Arc<dyn Scheme>>> = Vec::new();
+        let mut members = Vec::new();
         for scheme in &schemes {
-            if options.rule == Rule::Context && scheme.window_width() == 1 {
-                return Err(Error::Argument(
-                    "dedup 'context' needs a scheme that reads a context".into(),
-                ));
-            }
-            let width = scheme.window_width();
-            let kind = (width, scheme.padding(), scheme.reaches_prompt());
-            let frame = kinds
-                .iter()
-                .position(|&known| known == kind)
-                .unwrap_or_else(|| {
-                    kinds.push(kind);
-                    members.push(Vec::new());
-                    kinds.len() - 1
-                });
-            places.push((frame, members[frame].len()));
-            members[frame].push(Arc::clone(scheme));
+            let shape = options.shape(&**scheme)?;
+            let known = shapes.iter().position(|&known| known == shape);
+            let group = known.unwrap_or_else(|| {
+                shapes.push(shape);
+                grouped.push(Vec::new());
+                shapes.len() - 1
+            });
+            members.push((group, grouped[group].len()));
+            grouped[group].push(Arc::clone(scheme));
         }
-        let frames = members
+        let groups = grouped
             .into_iter()
-            .map(|members| new_frame(members, options));
+            .map(|schemes| new_group(schemes, options));
         Ok(Self {
-            frames: frames.collect::<Result<_>>()?,
-            places,
+            groups: groups.collect::<Result<_>>()?,
+            members,
             schemes,
-            rule: options.rule,
+            options: options.clone(),
             pool: Pool::new(options.threads)?,
             tokens: 0,
-            options: options.clone(),
             started: false,
             weighted: false,
-            collecting: false,
-            limited: None,
             curve_steps: Vec::new(),
             curve: Vec::new(),
         })
     }
 
-    /// Prompts exclude windows by their seeds, which schemes and keys do not share: each scheme gets
-    /// a frame of its own, before anything is added.
+    /// Prompts exclude by seeds, which schemes and keys do not share: before anything is added, each
+    /// scheme gets a group of its own.
     fn separate(&mut self) -> Result<()> {
         let has_own_seeds = |scheme: &Arc<dyn Scheme>| scheme.seed_kind() != SeedKind::Context;
-        if self.frames.len() == self.schemes.len() || !self.schemes.iter().any(has_own_seeds) {
+        if self.groups.len() == self.schemes.len() || !self.schemes.iter().any(has_own_seeds) {
             return Ok(());
         }
-        if self.started || self.collecting {
-            let why = match self.collecting {
-                true => "prompts do not go with a memory limit",
-                false => {
-                    "prompts must be given from the first documents on (empty ones where there are none)"
-                }
-            };
-            return Err(Error::Argument(format!(
-                "{why} where several schemes or keys are scored whose prompts exclude by seed"
-            )));
+        if self.started {
+            return Err(Error::Argument(
+                "prompts must be given from the first documents on (empty ones where there are none) \
+                 where several schemes or keys are scored whose prompts exclude by seed"
+                    .into(),
+            ));
         }
-        let own = |scheme: &Arc<dyn Scheme>| new_frame(vec![Arc::clone(scheme)], &self.options);
-        self.frames = self.schemes.iter().map(own).collect::<Result<_>>()?;
-        self.places = (0..self.schemes.len()).map(|frame| (frame, 0)).collect();
+        let own = |scheme: &Arc<dyn Scheme>| new_group(vec![Arc::clone(scheme)], &self.options);
+        self.groups = self.schemes.iter().map(own).collect::<Result<_>>()?;
+        self.members = (0..self.schemes.len()).map(|group| (group, 0)).collect();
         if self.weighted {
             self.set_weighted();
         }
@@ -181,12 +154,9 @@ impl Scorer {
         self.weighted
     }
 
-    /// Makes a scorer weighted before anything is added, or checks that it is what `weights` say.
+    /// Checks weights; the first ones make the scorer weighted.
     fn prepare(&mut self, weights: Option<&[f64]>, expected: usize, what: &str) -> Result<()> {
         if let Some(weights) = weights {
-            if self.collecting {
-                return Err(weights_in_memory());
-            }
             if weights.len() != expected {
                 return Err(Error::Argument(format!(
                     "there are {} weights for {expected} {what}",
@@ -213,14 +183,14 @@ impl Scorer {
     /// From now on windows carry weights (1 where none is given).
     pub fn set_weighted(&mut self) {
         self.weighted = true;
-        self.frames
+        self.groups
             .iter_mut()
-            .for_each(|frame| each!(frame, f => f.set_weighted()));
+            .for_each(|group| group.set_weighted());
     }
 
-    /// Adds documents. `weights` has one finite number for each token of the documents, in order:
-    /// the weight of the window that ends there. When `check` fails, sources of up to 2^24 tokens
-    /// have been taken in whole nevertheless, larger ones up to the token that the counts tell.
+    /// Adds documents. `weights` has one finite number for each token of the documents, in order: the
+    /// weight of the window that ends there. If `check` fails, a source of up to 2^24 tokens has been
+    /// taken in whole nevertheless, a larger one up to the token that [`Scorer::tokens`] tells.
     pub fn add(
         &mut self,
         source: &Source,
@@ -233,7 +203,7 @@ impl Scorer {
         }
         self.prepare(weights, total, "tokens")?;
         self.record_step(check)?;
-        let mut wanted = Ok(());
+        let mut done = Ok(());
         let batch = BATCH * self.pool.threads();
         let mut from = 0;
         loop {
@@ -241,26 +211,26 @@ impl Scorer {
             let to = total
                 .min(from + batch)
                 .min(from.saturating_add(step as usize));
-            self.for_frames(|frame| each!(frame, f => f.add_range(source, from..to, weights)));
+            self.for_groups(|group| group.add_range(source, from..to, weights));
             self.tokens += (to - from) as u64;
             from = to;
-            if wanted.is_ok() {
-                wanted = self.after_batch(check);
+            if done.is_ok() {
+                done = self.after_batch(check);
             }
             // A step of the curve that is passed cannot be recorded later.
-            let give_up = wanted.is_err() && (total > ATOMIC || self.next_step().is_some());
+            let give_up = done.is_err() && (total > ATOMIC || self.next_step().is_some());
             if from == total || give_up {
                 break;
             }
         }
-        self.frames
+        self.groups
             .iter_mut()
-            .for_each(|frame| each!(frame, f => f.advance(total as u64)));
-        wanted
+            .for_each(|group| group.advance(total as u64));
+        done
     }
 
-    /// Adds windows (rows of token ids) of one width directly. `orders` are their places in
-    /// reading order; rows of one place share it.
+    /// Adds windows, as rows of `width` token ids. `orders` are their places in reading order, which
+    /// several rows may share.
     pub fn add_windows(
         &mut self,
         windows: &[u32],
@@ -281,7 +251,7 @@ impl Scorer {
         }
         let rows = windows.len() / width;
         let vocab_size = self.vocab_size();
-        let padded = (self.frames.iter()).all(|frame| each!(frame, f => f.plan.packer.is_padded()));
+        let padded = self.groups.iter().all(|group| group.is_padded());
         let is_padding =
             |(at, &token): (usize, &u32)| padded && token == PADDING && at % width != width - 1;
         let outside = |item: &(usize, &u32)| *item.1 >= vocab_size && !is_padding(*item);
@@ -300,7 +270,7 @@ impl Scorer {
                     orders.len()
                 )));
             }
-            if let Some(order) = orders.iter().find(|&&order| order >= MOST_PLACES) {
+            if let Some(order) = orders.iter().find(|&&order| order >= MOST_ORDERS) {
                 return Err(Error::Argument(format!(
                     "occurrences must be below 2^60, not {order}"
                 )));
@@ -308,13 +278,14 @@ impl Scorer {
         }
         self.prepare(weights, rows, "pairs")?;
         self.record_step(check)?;
-        self.for_frames(|frame| each!(frame, f => f.add_windows(windows, weights, orders)));
+        self.for_groups(|group| group.add_windows(windows, weights, orders));
         self.after_batch(check)
     }
 
-    pub(crate) fn for_frames(&mut self, run: impl Fn(&mut AnyFrame) + Send + Sync) {
-        let frames = &mut self.frames;
-        self.pool.install(|| frames.iter_mut().for_each(run));
+    fn for_groups(&mut self, run: impl Fn(&mut dyn Group) + Send + Sync) {
+        let groups = &mut self.groups;
+        self.pool
+            .install(|| groups.iter_mut().for_each(|group| run(&mut **group)));
     }
 
     fn next_step(&self) -> Option<u64> {
@@ -324,17 +295,14 @@ impl Scorer {
         self.curve_steps.get(passed).copied()
     }
 
-    pub(crate) fn after_batch(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+    fn after_batch(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
         check()?;
         self.record_step(check)?;
-        if self.collecting {
-            return self.spill_if_full();
-        }
         let pool = &self.pool;
-        for frame in &mut self.frames {
-            if each!(frame, f => f.is_due(pool)) {
-                each!(frame, f => f.flush(pool, check))?;
-                pool.install(|| each!(frame, f => f.reclaim()));
+        for group in &mut self.groups {
+            if group.is_due(pool) {
+                group.flush(pool, check)?;
+                pool.install(|| group.reclaim());
             }
         }
         Ok(())
@@ -352,11 +320,10 @@ impl Scorer {
 
     /// Scores everything that waits. After an error of `check` it can be called again.
     pub fn flush(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
-        let pool = &self.pool;
-        for frame in &mut self.frames {
-            each!(frame, f => f.flush(pool, check))?;
-        }
-        Ok(())
+        let (groups, pool) = (&mut self.groups, &self.pool);
+        groups
+            .iter_mut()
+            .try_for_each(|group| group.flush(pool, check))
     }
 
     /// The tally of each scheme.
@@ -366,29 +333,23 @@ impl Scorer {
     }
 
     fn tallies_now(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Tally>> {
-        if let Some(tallies) = self.tallies_of_spilled(check)? {
-            return Ok(tallies);
-        }
         self.flush(check)?;
-        let (frames, places, pool) = (&mut self.frames, &self.places, &self.pool);
-        let mut tallies = Vec::with_capacity(places.len());
-        for &(frame, index) in places {
+        let mut tallies = Vec::with_capacity(self.members.len());
+        for &(group, index) in &self.members {
             check()?;
-            let frame = &mut frames[frame];
-            tallies.push(each!(frame, f => f.tally(index, pool, check))?);
+            tallies.push(self.groups[group].tally(index, &self.pool, check)?);
         }
         Ok(tallies)
     }
 
-    /// The combined weighted units of one scheme; `None` where windows carry no weights.
+    /// The combined weighted units of one scheme; `None` if windows carry no weights.
     pub fn weighted_units(
         &mut self,
         scheme: usize,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Option<WeightedUnits>> {
-        let (frame, index) = self.places[scheme];
-        let frame = &mut self.frames[frame];
-        each!(frame, f => f.weighted_units(index, &self.pool, check))
+        let (group, index) = self.members[scheme];
+        self.groups[group].weighted_units(index, &self.pool, check)
     }
 
     /// The recorded points of the curve.
@@ -410,15 +371,15 @@ impl Scorer {
                 "scorers that record a curve cannot be merged".into(),
             ));
         }
-        if self.collecting || other.collecting {
-            return Err(Error::Argument(
-                "scorers with a memory limit cannot be merged".into(),
-            ));
-        }
-        if !self.started && other.frames.len() > self.frames.len() {
+        if !self.started && other.groups.len() > self.groups.len() {
             self.separate()?;
         }
-        if self.rule != other.rule || self.places != other.places {
+        let same = |(mine, theirs): (&dyn Group, &dyn Group)| mine.reads_like(theirs);
+        let pairs = self.groups.iter().zip(&other.groups);
+        if self.options.rule != other.options.rule
+            || self.members != other.members
+            || !pairs.map(|(mine, theirs)| (&**mine, &**theirs)).all(same)
+        {
             return Err(differs());
         }
         match (self.weighted, other.weighted) {
@@ -427,77 +388,53 @@ impl Scorer {
             (true, false) if other.started => return Err(differs()),
             _ => {}
         }
-        let mut pairs = Vec::new();
-        for pair in self.frames.iter_mut().zip(&other.frames) {
-            match pair {
-                (AnyFrame::Narrow(_), AnyFrame::Narrow(_))
-                | (AnyFrame::Medium(_), AnyFrame::Medium(_))
-                | (AnyFrame::Wide(_), AnyFrame::Wide(_))
-                | (AnyFrame::Widest(_), AnyFrame::Widest(_)) => pairs.push(pair),
-                _ => return Err(differs()),
-            }
-        }
-        self.pool.install(|| {
-            for pair in pairs {
-                match pair {
-                    (AnyFrame::Narrow(mine), AnyFrame::Narrow(theirs)) => mine.absorb(theirs),
-                    (AnyFrame::Medium(mine), AnyFrame::Medium(theirs)) => mine.absorb(theirs),
-                    (AnyFrame::Wide(mine), AnyFrame::Wide(theirs)) => mine.absorb(theirs),
-                    (AnyFrame::Widest(mine), AnyFrame::Widest(theirs)) => mine.absorb(theirs),
-                    _ => {}
-                }
-            }
-        });
+        let groups = self.groups.iter_mut().zip(&other.groups);
+        self.pool
+            .install(|| groups.for_each(|(mine, theirs)| mine.absorb(&**theirs)));
         self.tokens += other.tokens;
         self.started |= other.started;
         Ok(())
     }
 
     /// The state as bytes. What waits to be scored is saved unscored.
-    pub fn state(&mut self) -> Result<Vec<u8>> {
-        if self.collecting {
-            return Err(Error::Argument(
-                "a scorer with a memory limit cannot be saved".into(),
-            ));
-        }
+    pub fn state(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
-        crate::io::records::put_u64(&mut out, self.frames.len() as u64);
-        crate::io::records::put_u64(&mut out, self.tokens);
-        crate::io::records::put_u64(&mut out, u64::from(self.started));
-        crate::io::records::put_u64(&mut out, u64::from(self.weighted));
-        let pool = &self.pool;
-        for frame in &mut self.frames {
-            each!(frame, f => f.write(&mut out, pool));
+        put_u64(&mut out, self.groups.len() as u64);
+        put_u64(&mut out, self.tokens);
+        put_u64(&mut out, u64::from(self.started));
+        put_u64(&mut out, u64::from(self.weighted));
+        for group in &mut self.groups {
+            group.write(&mut out, &self.pool);
         }
-        crate::io::records::put_u64(&mut out, self.curve.len() as u64);
+        put_u64(&mut out, self.curve.len() as u64);
         for (tokens, point) in &self.curve {
-            crate::io::records::put_u64(&mut out, *tokens);
+            put_u64(&mut out, *tokens);
             point.iter().for_each(|tally| tally.write(&mut out));
         }
-        Ok(out)
+        out
     }
 
     /// Restores what [`Scorer::state`] gave, into a new scorer of the same configuration.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
         let mut reader = Reader::new(bytes);
-        let frames = reader.u64()?;
-        if frames > self.frames.len() as u64 {
+        let count = reader.u64()?;
+        if count > self.groups.len() as u64 {
             self.separate()?;
         }
-        if frames != self.frames.len() as u64 {
+        if count != self.groups.len() as u64 {
             return Err(Error::State("the state is of other schemes".into()));
         }
         self.tokens = reader.u64()?;
-        if self.tokens >= MOST_PLACES {
+        if self.tokens >= MOST_ORDERS {
             return Err(Error::State("the state has an impossible count".into()));
         }
         self.started = reader.u64()? == 1;
         self.weighted = reader.u64()? == 1;
-        let frames = &mut self.frames;
+        let groups = &mut self.groups;
         let mut read = || {
-            frames
+            groups
                 .iter_mut()
-                .try_for_each(|frame| each!(frame, f => f.read(&mut reader)))
+                .try_for_each(|group| group.read(&mut reader))
         };
         self.pool.install(&mut read)?;
         for _ in 0..reader.u64()? {
@@ -507,15 +444,4 @@ impl Scorer {
         }
         reader.finish()
     }
-}
-
-fn new_frame(schemes: Vec<Arc<dyn Scheme>>, options: &Options) -> Result<AnyFrame> {
-    let first = &Arc::clone(&schemes[0]);
-    let (rule, how) = (options.rule, options.combine);
-    Ok(match options.window_bits(first)? {
-        ..=64 => AnyFrame::Narrow(Frame::new(options.window_plan(first)?, rule, how, schemes)),
-        65..=128 => AnyFrame::Medium(Frame::new(options.window_plan(first)?, rule, how, schemes)),
-        129..=384 => AnyFrame::Wide(Frame::new(options.window_plan(first)?, rule, how, schemes)),
-        _ => AnyFrame::Widest(Frame::new(options.window_plan(first)?, rule, how, schemes)),
-    })
 }

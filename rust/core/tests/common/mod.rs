@@ -1,10 +1,8 @@
 //! What tests of scorers share: a corpus with much repetition, and how it is scored.
 
-use radscore_core::dedup::rule::Rule as Dedup;
-use radscore_core::schemes::{LM_TABLE_SEED, Prf, Seeding, SeedingRule};
-use radscore_core::score::options::Options;
-use radscore_core::score::weighted::Combine;
-use radscore_core::{PromptRole, Result};
+use radscore_core::input::windows::PromptRole;
+use radscore_core::schemes::seeding::{LM_TABLE_SEED, Prf, Rule, Seeding};
+use radscore_core::{Combine, Options, Result, Rule as Dedup};
 
 pub const VOCAB: u32 = 40;
 
@@ -15,7 +13,7 @@ pub fn ok() -> Result<()> {
 /// A seeding by the sum of two tokens: permuted contexts are one unit.
 pub fn sums() -> Result<Seeding> {
     let prf = Prf::from_name("additive")?;
-    let rule = SeedingRule::Prf {
+    let rule = Rule::Prf {
         prf,
         hash_key: 0x8000_000B, // seeds that fill 32 bits
         table_seed: LM_TABLE_SEED.into(),

@@ -1,8 +1,8 @@
 //! A scheme that Python code computes: `radscore.schemes.PythonScheme` and whoever derives from it.
 //!
-//! The code is called from worker threads, one call at a time, with rows of token ids; whatever it
-//! raises, or answers in a wrong form, is kept in the [`Watch`] of the scorer or call that it was
-//! called for. From then on nothing more is computed there, and every call raises that exception.
+//! Worker threads call the code with rows of token ids and hold the interpreter's lock only during
+//! a call. An exception, or an answer of the wrong form, is kept in the [`Watch`] of the scorer or
+//! call that needed it: nothing more is computed there, and every later use raises it again.
 
 use crate::errors::{argument_error, detached_unless, is_ours, scheme_error, to_py};
 use numpy::{
@@ -17,7 +17,7 @@ use radscore_core::schemes::{
 use radscore_core::{Error, PADDING, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const SCORES: &str = "compute_scores";
 const UNITS: &str = "compute_units";
@@ -90,7 +90,6 @@ pub struct Foreign {
     functions: Py<PyAny>,
     shape: Shape,
     has_units: bool,
-    has_seeds: bool,
     has_keyless: bool,
     has_uniforms: bool,
     /// The bits of an f64: what a window cost lately, for all cores, since they take turns.
@@ -103,7 +102,7 @@ impl Foreign {
     pub fn new(functions: Bound<'_, PyAny>, shape: Shape) -> PyResult<Self> {
         registry::check_windows(shape.vocab_size, shape.window_width).map_err(to_py)?;
         let has = |name: &str| functions.hasattr(name);
-        let (has_units, has_seeds) = (has(UNITS)?, has(SEEDS)?);
+        let has_units = has(UNITS)?;
         let lacks = |what: &str| {
             let name = &shape.name;
             Err(scheme_error(format!("scheme {name:?} needs {what}")))
@@ -118,7 +117,7 @@ impl Foreign {
             SeedKind::WithTarget if !has_units => {
                 return lacks("a method compute_units with the seed kind 'target'");
             }
-            SeedKind::Hash | SeedKind::KeyedHash if !has_seeds => {
+            SeedKind::Hash | SeedKind::KeyedHash if !has(SEEDS)? => {
                 return lacks("a method compute_seeds with a seed kind that is a hash");
             }
             _ => {}
@@ -131,7 +130,6 @@ impl Foreign {
         }
         Ok(Self {
             has_units,
-            has_seeds,
             has_keyless: has(KEYLESS)?,
             has_uniforms: has(UNIFORMS)?,
             functions: functions.unbind(),
@@ -169,10 +167,9 @@ impl Foreign {
             let start = Instant::now();
             let windows = PyArray1::from_slice(py, rows).reshape([n, width])?;
             let answer = self.functions.bind(py).call_method1(method, (windows,))?;
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            let each = start.elapsed().as_nanos() as f64 * cores as f64 / n as f64;
-            let mean = (self.nanoseconds() + each) / 2.0;
-            self.nanoseconds.store(mean.to_bits(), Ordering::Relaxed);
+            if method == SCORES {
+                self.took(start.elapsed(), n);
+            }
             if read(&answer, n) {
                 return Ok(());
             }
@@ -186,6 +183,14 @@ impl Foreign {
             let kept = Python::try_attach(|py| self.explained(py, method, error));
             kept.into_iter().for_each(|error| self.watch.keep(error));
         }
+    }
+
+    /// Remembers what a window costs.
+    fn took(&self, time: Duration, windows: usize) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let each = time.as_nanos() as f64 * cores as f64 / windows as f64;
+        let mean = (self.nanoseconds() + each) / 2.0;
+        self.nanoseconds.store(mean.to_bits(), Ordering::Relaxed);
     }
 
     /// What is raised in place of an exception of the scheme's own code, which becomes its cause. Its
@@ -204,10 +209,10 @@ impl Foreign {
         explained
     }
 
-    /// Values of 64 or 128 bits, one a row.
+    /// Values of up to 127 bits, one per row: with one more bit the core marks windows without a key.
     fn identities(&self, method: &str, rows: (&[u32], usize), out: &mut [u128]) {
         out.fill(0);
-        let wanted = "a uint64 array, shape (n,), or (n, 2) with the high words first";
+        let wanted = "a uint64 array, shape (n,), or (n, 2) with high words below 2^63 first";
         self.call(method, rows, wanted, |answer, n| {
             if let Ok(words) = answer.extract::<PyReadonlyArray1<'_, u64>>() {
                 let words = words.as_array();
@@ -220,17 +225,16 @@ impl Foreign {
                 return false;
             };
             let words = words.as_array();
-            let pairs = words.rows();
-            for (out, pair) in out.iter_mut().zip(pairs) {
+            for (out, pair) in out.iter_mut().zip(words.rows()) {
                 *out = pair
                     .iter()
                     .fold(0, |all, &word| (all << 64) | u128::from(word));
             }
-            words.dim() == (n, 2)
+            words.dim() == (n, 2) && out.iter().all(|value| value >> 127 == 0)
         });
     }
 
-    /// One value a row.
+    /// One value per row.
     fn values<T: Element + Copy, W>(
         &self,
         method: &str,
@@ -252,7 +256,7 @@ impl Foreign {
         });
     }
 
-    /// One bit a depth and row.
+    /// One bit per depth and row.
     fn depths(&self, rows: (&[u32], usize), depth: usize, out: &mut [u64]) {
         let wanted = "a bool or uint8 array of 0 and 1, shape (n, depth)";
         self.call(SCORES, rows, wanted, |answer, n| {
@@ -348,9 +352,10 @@ impl CoreScheme for Foreign {
         self.seeds_of_tails(windows, self.shape.window_width - 1, out);
     }
     fn seeds_of_tails(&self, tails: &[u32], own: usize, out: &mut [u128]) {
-        let with_target = self.shape.seed_kind == SeedKind::WithTarget;
-        let method = if with_target { UNITS } else { SEEDS };
-        debug_assert!(with_target || self.has_seeds);
+        let method = match self.shape.seed_kind {
+            SeedKind::WithTarget => UNITS,
+            _ => SEEDS,
+        };
         self.identities(method, (tails, own + 1), out);
     }
     fn keyless(&self, windows: &[u32], out: &mut [bool]) -> bool {

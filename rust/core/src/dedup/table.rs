@@ -1,32 +1,28 @@
-//! The distinct keys of one partition, in a table that fits the second-level cache.
+//! The distinct items of one partition, found in a table that fits the second-level cache.
 
 use crate::key::{Key, Packer};
 use std::hint::black_box;
 
-/// Slots of a table to begin with, at most: 512 KiB of 64-bit keys.
+/// Most slots of a new table: 512 KiB of 64-bit keys.
 const SLOTS: usize = 1 << 16;
 /// Fewest slots.
 const FEWEST: usize = 1 << 6;
-/// Items between two looks at how full the table is.
+/// Items between two checks of how full the table is.
 const BLOCK: usize = 128;
 
-/// Items with an identity, of which the distinct ones are kept, in place.
+/// A sequence of items that are equal if their identities are; the distinct ones are kept, in place.
 pub trait Items {
-    /// What makes two items the same.
+    /// What is compared.
     type Id: Key;
     /// Number of items.
     fn len(&self) -> usize;
-    /// Whether there is none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
     /// The identity of an item.
     fn id(&self, at: usize) -> Self::Id;
-    /// Moves an item forward.
+    /// Copies an item forward.
     fn keep(&mut self, to: usize, from: usize);
 }
 
-/// Windows, identified by all of the key.
+/// Windows that are equal if all their tokens are.
 pub struct Windows<'a, K>(pub &'a mut [K]);
 
 impl<K: Key> Items for Windows<'_, K> {
@@ -44,7 +40,7 @@ impl<K: Key> Items for Windows<'_, K> {
     }
 }
 
-/// Windows, identified by their context.
+/// Windows that are equal if their contexts are.
 pub struct Contexts<'a, K>(pub &'a mut [K], pub Packer);
 
 impl<K: Key> Items for Contexts<'_, K> {
@@ -62,7 +58,7 @@ impl<K: Key> Items for Contexts<'_, K> {
     }
 }
 
-/// Windows, identified by their context, which fits in 64 bits.
+/// [`Contexts`] that fit in 64 bits.
 pub struct NarrowContexts<'a, K>(pub &'a mut [K], pub Packer);
 
 impl<K: Key> Items for NarrowContexts<'_, K> {
@@ -80,7 +76,7 @@ impl<K: Key> Items for NarrowContexts<'_, K> {
     }
 }
 
-/// Windows with their units.
+/// Windows that are equal if their units are.
 pub struct Units<'a, I, K>(pub &'a mut [I], pub &'a mut [K]);
 
 impl<I: Key, K: Key> Items for Units<'_, I, K> {
@@ -99,7 +95,10 @@ impl<I: Key, K: Key> Items for Units<'_, I, K> {
     }
 }
 
-/// A linear-probing table, reused from partition to partition.
+/// A hash table with linear probing, reused from partition to partition; at most half of it is filled.
+///
+/// An item costs a product and nearly always one slot, which was fetched into the first-level cache
+/// while earlier items were looked up.
 #[derive(Debug, Default)]
 pub struct Table<I> {
     slots: Vec<I>,
@@ -108,37 +107,41 @@ pub struct Table<I> {
 
 impl<I: Key> Table<I> {
     /// Moves the first item of each identity to the front, in order, and returns how many there are.
-    /// The first `known` items are distinct. `foreign` is an identity that no item has: it marks
-    /// free slots.
-    pub fn distinct(&mut self, items: &mut impl Items<Id = I>, known: usize, foreign: I) -> usize {
+    /// The first `known` items must be distinct. `empty_slot` is an identity that no item has.
+    pub fn distinct(
+        &mut self,
+        items: &mut impl Items<Id = I>,
+        known: usize,
+        empty_slot: I,
+    ) -> usize {
         let total = items.len();
-        self.clear((2 * total).clamp(FEWEST, SLOTS.max(2 * known)), foreign);
+        self.clear((2 * total).clamp(FEWEST, SLOTS.max(2 * known)), empty_slot);
         let (mut kept, mut at) = (0, 0);
         while at < total {
             let end = total.min(at + BLOCK);
             if 2 * (kept + BLOCK) > self.slots.len() && self.slots.len() < 2 * total {
-                self.grow(items, kept, foreign);
+                self.grow(items, kept, empty_slot);
             }
-            kept = self.insert(items, kept, at..end, foreign);
+            kept = self.insert(items, kept, at..end, empty_slot);
             at = end;
         }
         kept
     }
 
-    fn clear(&mut self, least: usize, foreign: I) {
+    fn clear(&mut self, least: usize, empty_slot: I) {
         let slots = least.next_power_of_two();
         self.shift = 64 - slots.trailing_zeros();
         self.slots.clear();
-        self.slots.resize(slots, foreign);
+        self.slots.resize(slots, empty_slot);
     }
 
-    fn grow(&mut self, items: &impl Items<Id = I>, kept: usize, foreign: I) {
-        self.clear(4 * self.slots.len(), foreign);
+    fn grow(&mut self, items: &impl Items<Id = I>, kept: usize, empty_slot: I) {
+        self.clear(4 * self.slots.len(), empty_slot);
         let mask = self.slots.len() - 1;
         for i in 0..kept {
             let id = items.id(i);
             let mut slot = home_of(id, self.shift);
-            while self.slots[slot] != foreign {
+            while self.slots[slot] != empty_slot {
                 slot = (slot + 1) & mask;
             }
             self.slots[slot] = id;
@@ -151,7 +154,7 @@ impl<I: Key> Table<I> {
         items: &mut impl Items<Id = I>,
         mut kept: usize,
         range: std::ops::Range<usize>,
-        foreign: I,
+        empty_slot: I,
     ) -> usize {
         let (slots, shift) = (&mut self.slots[..], self.shift);
         let mask = slots.len() - 1;
@@ -164,16 +167,16 @@ impl<I: Key> Table<I> {
             let id = items.id(at);
             let mut slot = home;
             let mut there = slots[slot];
-            // The first slot nearly always decides. Whether it was free or held the item already is
-            // nothing that a processor could foresee, so nothing may branch on that: without the
-            // black box there would be two branches.
-            while !black_box((there == foreign) | (there == id)) {
+            // The first slot nearly always decides. No processor can predict whether it was empty or
+            // held the item already, so the code must not branch on that; without the black box it
+            // would.
+            while !black_box((there == empty_slot) | (there == id)) {
                 slot = (slot + 1) & mask;
                 there = slots[slot];
             }
             slots[slot] = id;
             items.keep(kept, at);
-            kept += usize::from(there == foreign);
+            kept += usize::from(there == empty_slot);
         }
         kept
     }
@@ -192,7 +195,8 @@ fn prefetch<T>(slots: &[T], at: usize) {
     let _ = (slots, at);
 }
 
-/// Another hash than that of the partition, whose highest bits all items here share.
+/// The slot where the search for an identity begins: another hash than the one that decides on the
+/// partition, since its highest bits are equal for all items here.
 #[inline]
 fn home_of<I: Key>(id: I, shift: u32) -> usize {
     (id.fold().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize

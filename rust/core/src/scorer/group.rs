@@ -1,0 +1,270 @@
+//! The windows that schemes of one shape share: cut, filtered and deduplicated once for all of them.
+
+use crate::error::Result;
+use crate::input::counts::Counts;
+use crate::input::plan::with_key;
+use crate::input::source::Source;
+use crate::input::windows::WindowPlan;
+use crate::io::records::Reader;
+use crate::key::Key;
+use crate::schemes::Scheme;
+use crate::score::options::Options;
+use crate::score::schemes::with_depths;
+use crate::score::tally::{Sums, Tally};
+use crate::score::weighted::{Record, WeightedUnits};
+use crate::scorer::backend::{Backend, DistinctWindows};
+use crate::scorer::state::{GroupState, WindowsState};
+use crate::scorer::weighted::WeightedWindows;
+use crate::threads::Pool;
+use std::any::Any;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// A [`WindowGroup`] of any key. Schemes are named by their index in the group.
+pub(crate) trait Group: Send + Sync {
+    /// From now on windows carry weights; nothing may have been added.
+    fn set_weighted(&mut self);
+    /// Whether contexts may be padded with an id that is not in the vocabulary.
+    fn is_padded(&self) -> bool;
+    /// Adds the windows whose targets are in a token range of the source, in the current rayon pool.
+    /// `weights` has one number for each token of the source.
+    fn add_range(&mut self, source: &Source, range: Range<usize>, weights: Option<&[f64]>);
+    /// Closes a source of so many tokens: what is added next comes later in reading order.
+    fn advance(&mut self, tokens: u64);
+    /// Adds windows, as rows of token ids. `orders` are their places in reading order, from 0.
+    fn add_windows(&mut self, windows: &[u32], weights: Option<&[f64]>, orders: Option<&[u64]>);
+    /// Whether the backlog should be scored before more is read.
+    fn is_due(&mut self, pool: &Pool) -> bool;
+    /// Scores what waits. If `check` fails, the rest still waits and nothing is lost.
+    fn flush(&mut self, pool: &Pool, check: &mut dyn FnMut() -> Result<()>) -> Result<()>;
+    /// Returns memory that is not needed now to the system.
+    fn reclaim(&mut self);
+    /// The tally of a scheme; everything must have been scored.
+    fn tally(
+        &mut self,
+        scheme: usize,
+        pool: &Pool,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Tally>;
+    /// The combined weighted units of a scheme; `None` without weights.
+    fn weighted_units(
+        &mut self,
+        scheme: usize,
+        pool: &Pool,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<WeightedUnits>>;
+    /// Whether another group packs its windows the same way.
+    fn reads_like(&self, other: &dyn Group) -> bool;
+    /// Takes in what another group of the same schemes and options has read after this one.
+    fn absorb(&mut self, other: &dyn Group);
+    /// Appends the state.
+    fn write(&mut self, out: &mut Vec<u8>, pool: &Pool);
+    /// Restores the state that [`Group::write`] wrote; nothing may have been added.
+    fn read(&mut self, reader: &mut Reader) -> Result<()>;
+    /// To find out what key it has.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// An empty group of schemes of one shape.
+pub(crate) fn new_group(
+    schemes: Vec<Arc<dyn Scheme>>,
+    options: &Options,
+) -> Result<Box<dyn Group>> {
+    let packer = options.shape(&*schemes[0])?.packer()?;
+    Ok(with_key!(packer, K => Box::new(WindowGroup::<K>::new(schemes, options)?)))
+}
+
+/// Windows packed into keys `K`, and the schemes that read them.
+struct WindowGroup<K: Key> {
+    plan: WindowPlan<K>,
+    options: Options,
+    schemes: Vec<Arc<dyn Scheme>>,
+    counts: Counts,
+    backend: Backend<K>,
+}
+
+impl<K: Key> WindowGroup<K> {
+    fn new(schemes: Vec<Arc<dyn Scheme>>, options: &Options) -> Result<Self> {
+        let plan: WindowPlan<K> = options.plan(&schemes[0])?;
+        let windows = DistinctWindows::new(&schemes, plan.packer, options.rule);
+        Ok(Self {
+            plan,
+            options: options.clone(),
+            schemes,
+            counts: Counts::default(),
+            backend: Backend::Memory(Box::new(windows)),
+        })
+    }
+}
+
+impl<K: Key> Group for WindowGroup<K> {
+    fn set_weighted(&mut self) {
+        if let Backend::Memory(_) = self.backend {
+            self.backend = Backend::Weighted(WeightedWindows::new(Vec::new(), 0));
+        }
+    }
+
+    fn is_padded(&self) -> bool {
+        self.plan.packer.is_padded()
+    }
+
+    fn add_range(&mut self, source: &Source, range: Range<usize>, weights: Option<&[f64]>) {
+        let plan = &self.plan;
+        self.counts.merge(&plan.count_documents(source, &range));
+        let counts = match &mut self.backend {
+            Backend::Memory(own) => own.windows.add_range(plan, source, range),
+            Backend::Weighted(own) => own.add_range(plan, source, &range, weights),
+        };
+        self.counts.merge(&counts);
+    }
+
+    fn advance(&mut self, tokens: u64) {
+        if let Backend::Weighted(own) = &mut self.backend {
+            own.next_order += tokens;
+        }
+    }
+
+    fn add_windows(&mut self, windows: &[u32], weights: Option<&[f64]>, orders: Option<&[u64]>) {
+        let packer = self.plan.packer;
+        let rows = windows.len() / packer.width;
+        let first = match &self.backend {
+            Backend::Memory(_) => 0,
+            Backend::Weighted(own) => own.next_order,
+        };
+        self.counts.windows += rows as u64;
+        let order = |row: usize| orders.map_or(row as u64, |orders| orders[row]);
+        let mut kept = Vec::with_capacity(rows);
+        for (row, tokens) in windows.chunks_exact(packer.width).enumerate() {
+            let key: K = packer.pack(tokens);
+            if self.plan.keeps(key) {
+                kept.push(Record {
+                    key,
+                    order: first + order(row),
+                    weight: weights.map_or(1.0, |weights| weights[row]),
+                });
+            } else {
+                self.counts.filtered += 1;
+            }
+        }
+        match &mut self.backend {
+            Backend::Memory(own) => {
+                if orders.is_some() {
+                    kept.sort_by_key(|record| record.order);
+                }
+                let keys: Vec<K> = kept.iter().map(|record| record.key).collect();
+                own.windows.push(&keys);
+            }
+            Backend::Weighted(own) => {
+                own.push(&kept);
+                own.next_order += (0..rows).map(order).max().map_or(0, |last| last + 1);
+            }
+        }
+    }
+
+    fn is_due(&mut self, pool: &Pool) -> bool {
+        match &mut self.backend {
+            Backend::Memory(own) => own.is_due(pool),
+            Backend::Weighted(_) => false,
+        }
+    }
+
+    fn flush(&mut self, pool: &Pool, check: &mut dyn FnMut() -> Result<()>) -> Result<()> {
+        match &mut self.backend {
+            Backend::Memory(own) => own.flush(pool, check),
+            Backend::Weighted(_) => Ok(()),
+        }
+    }
+
+    fn reclaim(&mut self) {
+        if let Backend::Memory(own) = &mut self.backend {
+            own.reclaim();
+        }
+    }
+
+    fn tally(
+        &mut self,
+        scheme: usize,
+        pool: &Pool,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Tally> {
+        if let Backend::Memory(own) = &self.backend {
+            return Ok(own
+                .scores
+                .tally(scheme, self.counts, own.windows.duplicates));
+        }
+        let mut tally = Tally {
+            counts: self.counts,
+            sums: with_depths(&*self.schemes[scheme], Sums::default()),
+            ..Tally::default()
+        };
+        if let Some(units) = self.weighted_units(scheme, pool, check)? {
+            units.tally_into(&mut tally);
+        }
+        Ok(tally)
+    }
+
+    fn weighted_units(
+        &mut self,
+        scheme: usize,
+        pool: &Pool,
+        check: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<Option<WeightedUnits>> {
+        let Backend::Weighted(own) = &mut self.backend else {
+            return Ok(None);
+        };
+        let scheme = &*self.schemes[scheme];
+        own.units(scheme, &self.plan, &self.options, pool, check)
+            .map(Some)
+    }
+
+    fn reads_like(&self, other: &dyn Group) -> bool {
+        let other = other.as_any().downcast_ref::<Self>();
+        other.is_some_and(|other| other.plan.packer == self.plan.packer)
+    }
+
+    fn absorb(&mut self, other: &dyn Group) {
+        let Some(other) = other.as_any().downcast_ref::<Self>() else {
+            return;
+        };
+        self.counts.merge(&other.counts);
+        match (&mut self.backend, &other.backend) {
+            (Backend::Memory(mine), Backend::Memory(theirs)) => mine.absorb(theirs),
+            (Backend::Weighted(mine), Backend::Weighted(theirs)) => mine.absorb(theirs),
+            // Only one that is empty may be of the other kind.
+            _ => {}
+        }
+    }
+
+    fn write(&mut self, out: &mut Vec<u8>, pool: &Pool) {
+        let windows = match &mut self.backend {
+            Backend::Memory(own) => WindowsState::Memory(own.save(pool)),
+            Backend::Weighted(own) => {
+                WindowsState::Weighted(own.next_order, Cow::Borrowed(&own.records))
+            }
+        };
+        let counts = self.counts;
+        GroupState { counts, windows }.write(self.plan.packer.width, out);
+    }
+
+    fn read(&mut self, reader: &mut Reader) -> Result<()> {
+        let state = GroupState::read(reader, self.plan.packer, self.schemes.len())?;
+        self.counts = state.counts;
+        self.backend = match state.windows {
+            WindowsState::Memory(state) => {
+                let (packer, rule) = (self.plan.packer, self.options.rule);
+                let mut windows = DistinctWindows::new(&self.schemes, packer, rule);
+                windows.restore(state);
+                Backend::Memory(Box::new(windows))
+            }
+            WindowsState::Weighted(next_order, records) => {
+                Backend::Weighted(WeightedWindows::new(records.into_owned(), next_order))
+            }
+        };
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
