@@ -13,7 +13,7 @@ import radscore as rs
 from radscore import _core
 from radscore.errors import ArgumentError, SchemeError
 from radscore.schemes import PythonScheme
-from radscore.stats.laws import BernoulliLaw, ExponentialLaw
+from radscore.stats import BernoulliLaw, ExponentialLaw
 
 VOCAB = 100
 TEXT = np.random.default_rng(0).integers(0, VOCAB, 50_000)
@@ -63,7 +63,7 @@ def table(trouble="", **parameters):
 
 USES = {
     "score": lambda scheme: rs.score(TEXT, scheme, threads=4),
-    "context": lambda scheme: rs.score(TEXT, scheme, "context"),
+    "context": lambda scheme: rs.score(TEXT, scheme, dedup="context"),
     "many": lambda scheme: rs.Scorer([table(key=1), scheme, table(key=2)], threads=4),
     "weights": lambda scheme: weighted(scheme),  # noqa: PLW0108 -- defined below
     "documents": lambda scheme: rs.score_documents(np.split(TEXT, 10), scheme),
@@ -152,10 +152,10 @@ def test_a_table_of_what_documents_share_forgets_what_failed():
     options = {"prompts": None, "filter": None, "start": None, "threads": 2, "max_sharing": 8}
     options |= {"prompt_role": "exclude", "max_contexts": None, "sharing": sharing}
     with pytest.raises(SchemeError, match="raised SomeError"):
-        score_batch(documents, scheme, "unit", **options)
+        score_batch(documents, scheme, dedup="unit", **options)
     assert sharing.n_documents == 0
     clean = [document[document != 77] for document in map(np.asarray, documents)]
-    found = score_batch(clean, scheme, "unit", **options)
+    found = score_batch(clean, scheme, dedup="unit", **options)
     assert found.n_common.tolist()[:1] == [0]
 
 

@@ -179,7 +179,7 @@ def test_a_scorer_does_with_it_what_the_rules_say(name, dedup, threads):
     documents, prompts = texts()
     expected = pipeline.Scorer(twin, pipeline.Rules(dedup))
     expected.add(documents, prompts)
-    scorer = rs.Scorer(scheme, dedup, threads=threads)
+    scorer = rs.Scorer(scheme, dedup=dedup, threads=threads)
     scorer.add(documents, prompts)
     found, tally = scorer.tally(), expected.tally()
     for counted in ("n_windows", "n_excluded", "n_duplicates", "n_keyless", "n_scored"):
@@ -225,7 +225,7 @@ def test_pvalues_are_uniform_over_keys(name):
     scorer.add(np.random.default_rng(5).integers(0, VOCAB, 6000))
     pvalues = [result.pvalue for result in scorer.results()[1:]]
     assert scipy.stats.kstest(pvalues, "uniform").pvalue > 0.01
-    assert rs.decoy_test(scorer).pvalue > 0.001
+    assert scorer.decoy_test().pvalue > 0.001
 
 
 @pytest.mark.usefixtures("site")

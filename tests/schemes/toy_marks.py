@@ -9,7 +9,7 @@ from radscore.errors import SchemeError
 from radscore.schemes import PythonScheme
 from radscore.schemes.fields import real
 from radscore.schemes.key import secret_int
-from radscore.stats.laws import BernoulliLaw, ExponentialLaw, SynthIDLaw
+from radscore.stats import BernoulliLaw, ExponentialLaw, SynthIDLaw
 
 
 def mixed(x):

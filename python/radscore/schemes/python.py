@@ -66,7 +66,7 @@ class PythonScheme(Scheme):
     >>> from fractions import Fraction
     >>> import numpy as np
     >>> from radscore.schemes.key import secret_int
-    >>> from radscore.stats.laws import BernoulliLaw
+    >>> from radscore.stats import BernoulliLaw
     >>> @dataclass(frozen=True, kw_only=True, repr=False)
     ... class Table(PythonScheme):
     ...     name, description = "table", "a toy: the key draws a table of green bigrams"
