@@ -1,21 +1,22 @@
 //! `_core.Scheme`: a keyed scheme, immutable, shared with scorers.
 
 mod foreign;
+mod params;
+mod rows;
 
-use crate::documents::check_aligned;
-use crate::errors::{argument_error, detached, reserve, scheme_error, to_py, token_error};
+use crate::errors::{argument_error, reserve, to_py};
 pub use foreign::Watch;
 use foreign::{Foreign, Shape};
-use numpy::{
-    IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods,
-};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use params::params;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
-use radscore_core::schemes::registry::{self, Params, Value};
+use pyo3::types::PyDict;
+use radscore_core::schemes::registry;
 use radscore_core::schemes::{
     Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores, windows_per_check,
 };
 use radscore_core::{Error, PADDING, Pool, Result};
+use rows::Rows;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -48,117 +49,9 @@ impl Scheme {
     }
 }
 
-/// The named parameters of a scheme; those that are None are left out.
-fn params(values: Option<&Bound<'_, PyDict>>) -> PyResult<Params> {
-    let mut params = Params::default();
-    for (name, value) in values.into_iter().flatten() {
-        let name: String = name.extract()?;
-        if let Some(value) = parameter(&name, &value)? {
-            params.insert(name, value);
-        }
-    }
-    Ok(params)
-}
-
-/// The value of a parameter. It may be a key, so no message shows it.
-fn parameter(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Value>> {
-    let integer = |value: &Bound<'_, PyAny>| {
-        let wide = || scheme_error(format!("{name} must be an integer of at most 64 bits"));
-        value.extract::<i128>().map_err(|_| wide())
-    };
-    Ok(Some(if value.is_none() {
-        return Ok(None);
-    } else if let Ok(flag) = value.cast::<PyBool>() {
-        Value::Flag(flag.is_true())
-    } else if value.is_instance_of::<PyInt>() {
-        Value::Integer(integer(value)?)
-    } else if value.is_instance_of::<PyFloat>() {
-        Value::Float(value.extract()?)
-    } else if value.is_instance_of::<PyString>() {
-        Value::Text(value.extract()?)
-    } else if let Ok(bytes) = value.cast::<PyBytes>() {
-        Value::Bytes(bytes.as_bytes().to_vec())
-    } else if value.is_instance_of::<PyList>() || value.is_instance_of::<PyTuple>() {
-        let values = value.try_iter()?.map(|item| integer(&item?));
-        Value::Integers(values.collect::<PyResult<_>>()?)
-    } else {
-        return Err(scheme_error(format!(
-            "{name} must be a number, text, bytes, true or false, or a list of integers, not {}",
-            value.get_type().name()?
-        )));
-    }))
-}
-
-/// Rows of token ids from uint32 (2^32 - 1 is padding) or int64 (-1 is padding).
-#[derive(FromPyObject)]
-enum Rows<'py> {
-    Narrow(PyReadonlyArray2<'py, u32>),
-    Wide(PyReadonlyArray2<'py, i64>),
-}
-
-impl Rows<'_> {
-    fn shape(&self) -> (usize, usize) {
-        let shape = match self {
-            Self::Narrow(array) => array.shape(),
-            Self::Wide(array) => array.shape(),
-        };
-        (shape[0], shape[1])
-    }
-
-    /// The number of rows, each for one call of the random function.
-    fn check(&self, name: &str, width: usize) -> PyResult<usize> {
-        let (rows, columns) = self.shape();
-        if columns != width {
-            return Err(argument_error(format!(
-                "{name} must have {width} columns for this scheme, not {columns}"
-            )));
-        }
-        match self {
-            Self::Narrow(array) => check_aligned(array, name),
-            Self::Wide(array) => check_aligned(array, name),
-        }
-        .map_err(token_error)?;
-        Ok(rows)
-    }
-
-    /// The ids, checked. The rows must be.
-    fn read(&self, py: Python<'_>, name: &str, scheme: &dyn CoreScheme) -> PyResult<Vec<u32>> {
-        let (rows, width) = self.shape();
-        let mut out = reserve(name, &[(rows, "rows"), (width, "ids")])?;
-        let vocab = scheme.vocab_size();
-        let padding = scheme.accepts_padding();
-        let target = scheme.window_width() - 1;
-        let check = |(k, id): (usize, i64)| {
-            let token = u32::try_from(id).unwrap_or(PADDING);
-            let padded = padding && (id == -1 || id == i64::from(PADDING)) && k % width < target;
-            if token < vocab || padded {
-                return Ok(token);
-            }
-            Err(Error::Tokens(format!(
-                "token id {id} in row {} of {name} is outside the vocabulary of {vocab}",
-                k / width
-            )))
-        };
-        let mut push = |item| check(item).map(|token| out.push(token));
-        match self {
-            Self::Narrow(array) => {
-                let ids = array.as_array();
-                let ids = ids.iter().map(|&id| id.into()).enumerate();
-                detached(py, |_| ids.into_iter().try_for_each(&mut push))?;
-            }
-            Self::Wide(array) => {
-                let ids = array.as_array();
-                let ids = ids.iter().copied().enumerate();
-                detached(py, |_| ids.into_iter().try_for_each(&mut push))?;
-            }
-        }
-        Ok(out)
-    }
-}
-
-/// Time between two looks at the caller's wish to stop.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// Most words that are computed between two looks, beyond one row.
+/// Time between two interrupt checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Most words computed between two interrupt checks, beyond one row.
 const SLICE: usize = 1 << 22;
 
 fn matrix<'py, T: numpy::Element>(
@@ -236,9 +129,9 @@ impl Scheme {
                 put(&words, &mut out);
                 row += count;
                 let elapsed = start.elapsed();
-                if elapsed < PATIENCE / 2 && 2 * slice * vocab <= SLICE {
+                if elapsed < CHECK_INTERVAL / 2 && 2 * slice * vocab <= SLICE {
                     slice *= 2;
-                } else if elapsed > PATIENCE * 2 {
+                } else if elapsed > CHECK_INTERVAL * 2 {
                     slice = (slice / 2).max(1);
                 }
             }
