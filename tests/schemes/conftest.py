@@ -1,10 +1,13 @@
-"""Golden vectors, read once."""
+"""Golden vectors, read once; and helpers of this folder, importable whatever the import mode."""
 
 import json
+import sys
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 FOLDER = Path(__file__).parents[1] / "golden"
 

@@ -1,6 +1,5 @@
-"""Parameters, keys, configurations: what is accepted, what is refused, what is never shown."""
+"""Parameters of schemes: what is accepted, what is refused, what is never shown."""
 
-import argparse
 import copy
 import itertools
 import json
@@ -27,14 +26,8 @@ from radscore.schemes import (
     VLLMDualKeyGumbel,
     VLLMGumbel,
     from_dict,
-    from_sglang_config,
-    from_synthid_text_config,
-    from_toml,
-    from_vllm_config,
 )
-
-SECRET = 7_312_345_678_901_234_567
-HEX_SECRET = "5ec2e700c0ffee11deadbeef0badcafe"
+from secret_keys import HEX_SECRET, SECRET, leaks
 
 EXAMPLES = [
     KGW(vocab_size=500, gamma=0.25, context_width=2, seeding="hash", seed=SECRET, salt_key=SECRET),
@@ -56,11 +49,6 @@ EXAMPLES = [
 ]
 NAMES = [f"{i}-{scheme.name}" for i, scheme in enumerate(EXAMPLES)]
 each = pytest.mark.parametrize("scheme", EXAMPLES, ids=NAMES)
-
-
-def leaks(text):
-    spellings = [str(SECRET), str(SECRET - 1), f"{SECRET:x}", HEX_SECRET, "\\x5e\\xc2", "^\\xc2"]
-    return [spelling for spelling in spellings if spelling in text.lower()]
 
 
 def test_every_scheme_has_an_example():
@@ -343,250 +331,6 @@ DECOYS = [
 ]
 
 
-# Keys ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "text",
-    [HEX_SECRET, f"\n  {HEX_SECRET.upper()} \r\n", f"0x{HEX_SECRET}", f"\ufeff{HEX_SECRET}"],
-)
-def test_key_files(tmp_path, text, monkeypatch):
-    path = tmp_path / "alice.key"
-    path.write_text(text, encoding="utf-8")
-    expected = Keyed(vocab_size=500, key=HEX_SECRET)
-    assert Keyed(vocab_size=500, key=Key.from_file(path)) == expected
-    monkeypatch.setenv("RADSCORE_KEY", text.removeprefix("\ufeff"))
-    assert Keyed(vocab_size=500, key=Key.from_env()) == expected
-
-
-def test_key_files_of_other_forms(tmp_path):
-    path = tmp_path / "key"
-    path.write_text("42\n")
-    assert VLLMGumbel(vocab_size=500, key=Key.from_file(path)).key == 42
-    assert SGLangGumbel(vocab_size=500, key=Key.from_file(path)).key == 0x42
-    path.write_text("654, 400,\n836 123")
-    assert SynthID(vocab_size=500, keys=Key.from_file(path)).keys == (654, 400, 836, 123)
-    path.write_text("seed = 3\nsalt_key = 0x10\n")
-    scheme = from_dict({"scheme": "kgw", "vocab_size": 500}, Key.from_file(path))
-    assert (scheme.seed, scheme.salt_key) == (3, 16)
-    path.write_text('key = "2a"\nkey_b = "2b"')
-    scheme = from_dict({"scheme": "sglang_gumbel", "vocab_size": 500}, Key.from_file(path))
-    assert (scheme.key, scheme.key_b) == (0x2A, 0x2B)
-    path.write_text("keys = [1, -2]")
-    scheme = from_dict({"scheme": "synthid", "vocab_size": 500}, Key.from_file(path))
-    assert scheme.keys == (1, -2)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "empty"),
-        (b" \n", "empty"),
-        (f"my {HEX_SECRET}!".encode(), "not a hexadecimal or decimal number"),
-        (f"key = {HEX_SECRET}".encode(), "not valid TOML"),
-        (f"[table]\nkey = '{HEX_SECRET}'".encode(), "table must be"),
-        (HEX_SECRET.encode("utf-16"), "not a text file"),
-        (HEX_SECRET.encode() * 5000, "larger than"),
-        (b"\x00" * 16, "not a hexadecimal"),
-    ],
-)
-def test_bad_key_files_name_the_file_only(tmp_path, content, message):
-    path = tmp_path / "bad.key"
-    path.write_bytes(content)
-    with pytest.raises(SchemeError, match=message) as caught:
-        Key.from_file(path)
-    assert "bad.key" in str(caught.value)
-    assert not leaks("".join(traceback.format_exception(caught.value)))
-
-
-def test_missing_keys(tmp_path, monkeypatch):
-    with pytest.raises(SchemeError, match=r"none\.key: No such file"):
-        Key.from_file(tmp_path / "none.key")
-    with pytest.raises(SchemeError, match="directory"):
-        Key.from_file(tmp_path)
-    monkeypatch.delenv("RADSCORE_KEY", raising=False)
-    with pytest.raises(SchemeError, match="no variable RADSCORE_KEY"):
-        Key.from_env()
-    with pytest.raises(SchemeError, match="even number"):
-        Key.from_hex("abc")
-
-
-def test_keys_show_only_a_fingerprint(tmp_path):
-    key = Key(HEX_SECRET)
-    shown = f"{key} {key!r} {[key]} {{'key': key}} {key.fingerprint}"
-    assert not leaks(shown)
-    assert repr(key) == f"Key(fingerprint={key.fingerprint!r})"
-    assert key == Key(HEX_SECRET)
-    assert key != Key(HEX_SECRET[::-1])
-    assert not hasattr(key, "__dict__")
-
-
-def test_generated_keys_can_be_saved_once(tmp_path):
-    key = Key.generate()
-    path = tmp_path / "new.key"
-    key.save(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert Keyed(vocab_size=9, key=Key.from_file(path)) == Keyed(vocab_size=9, key=key)
-    with pytest.raises(SchemeError, match="File exists"):
-        key.save(path)
-
-
-# Configurations --------------------------------------------------------------------------------
-
-
-def test_toml(tmp_path):
-    path = tmp_path / "scheme.toml"
-    path.write_text('scheme = "kgw"\nvocab_size = 32000\ngamma = 0.25\ncontext_width = 2\n')
-    assert from_toml(path, key=Key(3)) == KGW(
-        vocab_size=32000, gamma=0.25, context_width=2, seeding="hash", seed=3, salt_key=35317
-    )
-    path.write_text('scheme = "kgw"\nvocab_size = 32000\nseeding = "minhash"\n')
-    assert from_toml(path, key=Key(3)).hash_key == 3
-    path.write_text('scheme = "keyed"\nvocab_size = 32000\n')
-    assert from_toml(path, key=HEX_SECRET).context_width == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "key", "message"),
-    [
-        ("vocab_size = 5", None, "scheme must be one of kgw"),
-        ('scheme = "kwg"', None, "not 'kwg'"),
-        ('scheme = "keyed"\nvocab_size = 500', None, "needs its key"),
-        ('scheme = "keyed"', HEX_SECRET, "needs the parameter vocab_size"),
-        ('scheme = "keyed"\nvocab_size = 500\ndelta = 2', HEX_SECRET, "no parameter 'delta'"),
-        ('scheme = "keyed"\nvocab_size = 500', HEX_SECRET[:8], "not 8 digits"),
-        (f'scheme = "keyed"\nvocab_size = 9\nkey = "{HEX_SECRET}"', HEX_SECRET, "given twice"),
-        ('scheme = "sbw"\nvocab_size = 500', Key({"sead": SECRET}), "the key names 'sead'"),
-        (f'scheme = "keyed\nkey = "{HEX_SECRET}', None, "not valid TOML"),
-    ],
-)
-def test_bad_toml(tmp_path, text, key, message):
-    path = tmp_path / "bad.toml"
-    path.write_text(text)
-    with pytest.raises(SchemeError, match=message) as caught:
-        from_toml(path, key=key)
-    assert str(caught.value).startswith(str(path))
-    assert not leaks("".join(traceback.format_exception(caught.value)))
-
-
-def test_missing_toml(tmp_path):
-    with pytest.raises(SchemeError, match=r"none\.toml: No such file"):
-        from_toml(tmp_path / "none.toml")
-
-
-def test_radioactivity_flags():
-    flags = {"ngram": 2, "seed": 3, "seeding": "hash", "hash_key": 35317, "gamma": 0.5}
-    expected = KGW(vocab_size=500, gamma=0.5, context_width=2, seed=3, salt_key=35317)
-    assert KGW.from_radioactivity(flags | {"method": "maryland"}, 500) == expected
-    namespace = argparse.Namespace(**flags, method="none", method_detect="maryland", nsamples=4)
-    assert KGW.from_radioactivity(namespace, 500) == expected
-    gumbel = GumbelMax.from_radioactivity(flags | {"method": "openai"}, 500)
-    assert gumbel == GumbelMax(vocab_size=500, context_width=2, seed=3)
-    table = KGW.from_radioactivity({"ngram": 2, "seeding": "min", "table_seed": 7}, 500)
-    assert (table.seeding, table.table_seed) == ("table_min", 7)
-    for wrong, message in (
-        ({"seed": 3}, "ngram is missing"),
-        (flags | {"method": "openai"}, "method='openai'"),
-        (flags | {"payload": 3}, "payload must be 0"),
-        (flags | {"salt_key": 3}, "same flag"),
-        ({"ngram": 2, "seeding": "skip"}, "global generator"),
-        ({"ngram": 2, "seeding": "sha"}, "seeding must be one of"),
-    ):
-        with pytest.raises(SchemeError, match=message):
-            KGW.from_radioactivity(wrong, 500)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("simple_2", "no scheme 'simple_2'"),
-        ("ff-additive", "this one has 1 parts"),
-        ("ff-additive-x-True", "must be a number"),
-        ("ff-additive-3-yes", "True or False"),
-        ("ff-sha-3-True", "no function 'sha'"),
-        (f"ff-additive-3-True-{SECRET}x", "decimal number"),
-        (f"additive-{SECRET}", "no scheme 'additive'"),
-    ],
-)
-def test_bad_lm_watermarking_names(name, message):
-    with pytest.raises(SchemeError, match=message) as caught:
-        KGW.from_lm_watermarking(name, vocab_size=500)
-    assert not leaks("".join(traceback.format_exception(caught.value)))
-    with pytest.raises(SchemeError, match="given twice"):
-        KGW.from_lm_watermarking("ff-additive-3-True-7", vocab_size=500, hash_key=7)
-
-
-def test_vllm_configs(tmp_path):
-    common = {"key": 42, "deduplicate_contexts": "single_turn", "prf": "philox"}
-    assert from_vllm_config(json.dumps(common), 500) == VLLMGumbel(vocab_size=500, key=42)
-    dual = common | {"algorithm": "dual_key_gumbel", "alpha": 0.2, "context_width": 6}
-    expected = VLLMDualKeyGumbel(vocab_size=500, key=42, alpha=0.2, context_width=6)
-    assert from_vllm_config(dual, 500) == expected
-    path = tmp_path / "watermark.json"
-    path.write_text(json.dumps(dual))
-    assert from_vllm_config(path, 500) == expected
-    sbw = common | {"algorithm": "sbw", "sbw_gamma": 0.25, "sbw_delta": 1.0}
-    assert from_vllm_config(sbw, 500) == SBW(vocab_size=500, key=42, gamma=0.25)
-    left = from_vllm_config(sbw | {"sbw_scheme": "lefthash"}, 500)
-    assert (left.seeding, left.context_width, left.self_salt) == ("additive", 1, False)
-    for wrong, message in (
-        ({}, "no key"),
-        (common | {"algorithm": "x"}, "must be gumbel or dual_key_gumbel or sbw here, not 'x'$"),
-        (common | {"algorithm": "synthid_text", "depth": 30}, "this version cannot read it"),
-        (common | {"deduplicate_contexts": "some"}, "none, single_turn, all, not 'some'"),
-        (common | {"deduplicate_contexts_max_history": 0}, "max_history must be from 1"),
-        (common | {"prf": "hmac"}, "prf must be one of philox"),
-        (common | {"keys": 3}, "no field 'keys'"),
-        (f'{{"key": {SECRET}', "not valid JSON .line 1, column"),
-        ("[1]", "No such file"),
-        (5, "must be JSON text"),
-    ):
-        with pytest.raises(SchemeError, match=message) as caught:
-            from_vllm_config(wrong, 500)
-        assert not leaks("".join(traceback.format_exception(caught.value)))
-    with pytest.raises(SchemeError, match="algorithm"):
-        VLLMGumbel.from_vllm(dual, 500)
-
-
-def test_sglang_configs():
-    config = {"key": "83e505541b49bbbb", "context_window": 2, "enforce_all": True}
-    scheme = from_sglang_config(json.dumps(config), 500)
-    assert scheme == SGLangGumbel(vocab_size=500, key=0x83E505541B49BBBB, context_width=2)
-    dual = from_sglang_config(config | {"key_b": "10", "mixing_probability": 0.25}, 500)
-    assert (dual.key_b, dual.mixing_probability) == (0x10, 0.25)
-    synthid = from_sglang_config({"keys": [654, 400], "ngram_len": 3, "num_candidates": 9}, 500)
-    assert synthid == SynthIDDeepMind(vocab_size=500, keys=[654, 400], context_width=2)
-    for wrong, message in (
-        ({"context_window": 2}, "no key"),
-        (config | {"context_window": 65}, "context_width must be from 1 to 64, not 65"),
-        (config | {"algorithm": "x"}, "no field 'algorithm'"),
-        ({"keys": [1], "ngram_len": 1}, "ngram_len must be from 2 to 65"),
-    ):
-        with pytest.raises(SchemeError, match=message):
-            from_sglang_config(wrong, 500)
-
-
-def test_configuration_objects_of_transformers():
-    transformers = pytest.importorskip("transformers")
-    kgw = transformers.WatermarkingConfig(seeding_scheme="selfhash", context_width=3)
-    scheme = KGW.from_transformers(kgw, 500)
-    assert scheme == KGW(
-        vocab_size=500,
-        seeding="anchored_minhash",
-        self_salt=True,
-        context_width=3,
-        table_seed="hash_key",
-    )
-    config = transformers.SynthIDTextWatermarkingConfig(ngram_len=5, keys=[654, 400])
-    assert SynthID.from_transformers(config, 500) == SynthID(vocab_size=500, keys=[654, 400])
-    with pytest.raises(SchemeError, match="no field 'context_history_size'"):
-        KGW.from_transformers(config, 500)
-    with pytest.raises(SchemeError, match="no field"):
-        SynthID.from_transformers(kgw, 500)
-    with pytest.raises(SchemeError, match="has no ngram_len"):
-        SynthID.from_transformers({"keys": [1]}, 500)
-
-
 def test_synthid_weights():
     """transformers' detector: linspace(10, 1, depth), scaled to sum to the depth, then the mean."""
     mean = SynthID(vocab_size=500, keys=range(1, 31))
@@ -608,24 +352,6 @@ def test_importing_the_schemes_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_synthid_text_configs():
-    """PyPI's package has a table, DeepMind's repository since June 2025 has none."""
-    config = {"ngram_len": 5, "keys": [654, 400], "context_history_size": 1024}
-    table = {"sampling_table_size": 65536, "sampling_table_seed": 0}
-    with_table = from_synthid_text_config(config | table | {"device": "cpu"}, 500)
-    assert with_table == SynthID(vocab_size=500, keys=[654, 400])
-    assert from_synthid_text_config(config, 500) == SynthIDDeepMind(vocab_size=500, keys=[654, 400])
-    for read, wrong, message in (
-        (SynthID, config, "no sampling_table_size; .* use SynthIDDeepMind.from_synthid_text"),
-        (SynthIDDeepMind, config | table, "a sampling_table_size; .* use SynthID.from_synthid"),
-        (SynthID, config | table | {"device": "cuda:0"}, "device must be 'cpu', not 'cuda:0'"),
-        (SynthID, config | table | {"depth": 2}, "no field 'depth'"),
-        (SynthIDDeepMind, {"keys": [1]}, "has no ngram_len"),
-    ):
-        with pytest.raises(SchemeError, match=message):
-            read.from_synthid_text(wrong, 500)
 
 
 def test_where_scoring_starts():

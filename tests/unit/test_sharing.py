@@ -89,10 +89,10 @@ def test_what_is_refused(tmp_path):
     data = bytearray(path.read_bytes())
     data[20] ^= 1
     path.write_bytes(data)
-    with pytest.raises(rs.errors.errors.StateError, match="is damaged"):
+    with pytest.raises(rs.errors.StateError, match="is damaged"):
         _core.Sharing.load(path)
     path.write_bytes(b"something else")
     with pytest.raises(rs.errors.StateError, match="not a radscore table of shared units"):
         _core.Sharing.load(path)
-    with pytest.raises(rs.errors.errors.StateError, match="does not exist"):
+    with pytest.raises(rs.errors.StateError, match="does not exist"):
         _core.Sharing.load(tmp_path / "none")
