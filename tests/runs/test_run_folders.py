@@ -74,7 +74,7 @@ def test_the_file_of_another_shard_is_not_taken(opened, tmp_path):
     marker = json.loads(run.marker_path(0).read_text())
     run.marker_path(1).write_text(json.dumps({**marker, "shard": 1}))
     assert run.missing() == [1]
-    with pytest.raises(StorageError, match=r"is the file of shard 0, not of 1"):
+    with pytest.raises(StorageError, match="is the file of shard 0, not of 1"):
         reduce_bucket(run, 0, keyed())
     for damaged in ("[]", "7", '{"version": 2, "shard": 1, "length": 8, "skipped": {}}', ""):
         run.marker_path(1).write_text(damaged)
