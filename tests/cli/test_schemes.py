@@ -32,9 +32,7 @@ def test_the_example_of_every_scheme_scores(cli, name, tmp_path):
     assert tomllib.loads("\n".join(line.removeprefix("#") for line in lines))
     spelled = [line if "# default: none" in line else line.removeprefix("# ") for line in lines]
     (tmp_path / "y.toml").write_text("\n".join(spelled))
-    (tmp_path / "x.key").write_text(
-        "00112233445566778899aabbccddeeff"[: 32 if name == "keyed" else 8]
-    )
+    (tmp_path / "x.key").write_text(SCHEMES[name].key_files[0][0])
     (tmp_path / "x.jsonl").write_text(json.dumps({"tokens": list(range(3, 300))}) + "\n")
     options = ("--key-file", "x.key", "--json")
     one, other = (cli("score", "x.jsonl", "--scheme", f, *options) for f in ("x.toml", "y.toml"))

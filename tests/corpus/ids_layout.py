@@ -55,7 +55,7 @@ class IdsReader(Reader):
                 try:
                     documents.append(np.array([int(word) for word in line.split()], np.uint32))
                     numbers.append(number)
-                except ValueError:
+                except (ValueError, OverflowError):  # no numbers, or none of 32 bits
                     self._problems.record(f"{self._source.path}:{number}", "not ids")
                 if byte >= stop or sum(map(len, documents)) >= self._batch_tokens:
                     locations = Locations(self._source.path, np.array(numbers, np.int64), "line")

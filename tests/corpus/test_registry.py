@@ -49,7 +49,7 @@ def installed(tmp_path):
             check=False,
         )
         assert done.returncode == code, done.stderr
-        return done.stdout if code == 0 else done.stderr
+        return done.stdout if code in (0, 3) else done.stderr
 
     return install, run
 
@@ -82,6 +82,17 @@ def test_a_layout_of_another_package_is_detected_and_inspected(toy):
         assert (found["n_documents"], found["n_tokens"]) == (len(DOCS), sum(map(len, DOCS)))
         assert found["largest_id"] == max(map(max, DOCS))
         assert found["boundaries"] == "document boundaries: the lines (1 file)"
+
+
+def test_a_bad_line_of_a_layout_of_another_package_is_named_or_skipped(toy, tmp_path):
+    (tmp_path / "bad.ids").write_text("1 2 3 4\n-1 2\n1 x\n4294967296\n5 6 7 8\n")
+    error = toy("-m", "radscore", "score", "bad.ids", "--scheme", "s.toml", code=1)
+    assert "bad.ids:2: not ids" in error
+    skip = ("--on-error", "skip", "--json")
+    found = json.loads(
+        toy("-m", "radscore", "score", "bad.ids", "--scheme", "s.toml", *skip, code=3)
+    )
+    assert (found["n_documents"], found["n_skipped"]) == (2, 3)
 
 
 def test_a_layout_of_another_package_is_planned_and_scored(toy):
