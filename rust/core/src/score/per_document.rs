@@ -203,6 +203,7 @@ fn score_documents_as<K: Key>(
     Ok(tallies)
 }
 
+#[inline(never)] // inside its caller, its loop has too few registers
 fn fold_documents<K>(
     kind: ScoreKind,
     rows: &[Row<K>],
