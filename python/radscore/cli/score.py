@@ -135,7 +135,7 @@ def add_rules(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--filter",
-        metavar="PHI",
+        metavar="FILE",
         help="score only contexts in this set (from radscore kgrams build, or .json, .jsonl)",
     )
     group.add_argument(

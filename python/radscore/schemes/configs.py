@@ -102,20 +102,20 @@ def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> 
 
 def read_table(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a TOML file says, unchecked; a message names the file."""
-    place = os.fspath(path)
+    location = os.fspath(path)
     try:
         with Path(path).open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise SchemeError(f"{place}: {error.strerror or 'cannot be read'}") from None
+        raise SchemeError(f"{location}: {error.strerror or 'cannot be read'}") from None
     except tomllib.TOMLDecodeError as error:
-        raise SchemeError(f"{place}: {toml_flaw(error)}") from None
+        raise SchemeError(f"{location}: {toml_flaw(error)}") from None
     except UnicodeDecodeError:
-        raise SchemeError(f"{place}: not valid TOML: no UTF-8 text") from None
+        raise SchemeError(f"{location}: not valid TOML: no UTF-8 text") from None
 
 
-def from_table(values: Mapping[str, Any], key: Key | Secret | None, place: str) -> Scheme:
-    """`from_dict`; a message names the file at `place`, or where a wrong key came from."""
+def from_table(values: Mapping[str, Any], key: Key | Secret | None, location: str) -> Scheme:
+    """`from_dict`; a message names the file at `location`, or where a wrong key came from."""
     try:
         return from_dict(values, key)
     except SchemeError as error:
@@ -123,8 +123,8 @@ def from_table(values: Mapping[str, Any], key: Key | Secret | None, place: str) 
         about = message.partition(" ")[0].partition("[")[0]
         of_key = about not in values and about in secrets_of(values, key)
         if key is not None and (of_key or message.startswith("the key")):
-            place = Key(key).source or place
-        raise SchemeError(f"{place}: {error}") from None
+            location = Key(key).source or location
+        raise SchemeError(f"{location}: {error}") from None
 
 
 def secrets_of(values: Mapping[str, Any], key: Key | Secret | None) -> tuple[str, ...]:

@@ -115,21 +115,21 @@ class Key:
         ...     Key.from_file(path)
         Key(fingerprint='c2dde921bdeedb77')
         """
-        place = f"key file {os.fspath(path)}"
+        location = f"key file {os.fspath(path)}"
         try:
             if Path(path).is_dir():
-                raise SchemeError(f"{place}: it is a directory")
+                raise SchemeError(f"{location}: it is a directory")
             with Path(path).open("rb") as file:
                 data = file.read(_LARGEST_FILE + 1)
         except OSError as error:
-            raise SchemeError(f"{place}: {error.strerror or 'cannot be read'}") from None
+            raise SchemeError(f"{location}: {error.strerror or 'cannot be read'}") from None
         if len(data) > _LARGEST_FILE:
-            raise SchemeError(f"{place}: larger than {_LARGEST_FILE} bytes; this is no key")
+            raise SchemeError(f"{location}: larger than {_LARGEST_FILE} bytes; this is no key")
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise SchemeError(f"{place}: not a text file") from None
-        return cls._from_text(text, place)
+            raise SchemeError(f"{location}: not a text file") from None
+        return cls._from_text(text, location)
 
     @classmethod
     def from_env(cls, name: str = "RADSCORE_KEY") -> Key:
@@ -157,31 +157,31 @@ class Key:
         return cls(secrets.token_bytes(n_bytes))
 
     @classmethod
-    def _from_text(cls, text: str, place: str) -> Key:
-        key = cls._parsed(text, place)
-        key.source = place
+    def _from_text(cls, text: str, location: str) -> Key:
+        key = cls._parsed(text, location)
+        key.source = location
         return key
 
     @classmethod
-    def _parsed(cls, text: str, place: str) -> Key:
+    def _parsed(cls, text: str, location: str) -> Key:
         text = text.strip()
         if not text:
-            raise SchemeError(f"{place}: empty")
+            raise SchemeError(f"{location}: empty")
         if "=" in text:
             try:
                 table = tomllib.loads(text)
             except tomllib.TOMLDecodeError as error:
-                raise SchemeError(f"{place}: {toml_flaw(error)}") from None
+                raise SchemeError(f"{location}: {toml_flaw(error)}") from None
             try:
                 return cls(table)
             except SchemeError as error:
-                raise SchemeError(f"{place}: {error}") from None
+                raise SchemeError(f"{location}: {error}") from None
         parts = [part for part in re.split(r"[\s,;\[\]]+", text) if part]
         if not all(_DECIMAL.fullmatch(part) or _HEX.fullmatch(part) for part in parts) or not parts:
-            raise SchemeError(f"{place}: not a hexadecimal or decimal number")
+            raise SchemeError(f"{location}: not a hexadecimal or decimal number")
         if len(parts) == 1:
             return cls(parts[0])
-        return cls([_number(f"{place}: each number", part) for part in parts])
+        return cls([_number(f"{location}: each number", part) for part in parts])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the key to a new file that only its owner can read.
@@ -199,8 +199,8 @@ class Key:
         try:
             descriptor = os.open(path, flags, 0o600)
         except OSError as error:
-            place = f"key file {os.fspath(path)}"
-            raise SchemeError(f"{place}: {error.strerror or 'cannot be written'}") from None
+            location = f"key file {os.fspath(path)}"
+            raise SchemeError(f"{location}: {error.strerror or 'cannot be written'}") from None
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text + "\n")
 

@@ -70,8 +70,8 @@ def json_fields(config: Any, what: str) -> dict[str, Any]:
         values = json.loads(text[:_LARGEST])
     except json.JSONDecodeError as error:
         # The text holds the key: say where, never what.
-        place = f"line {error.lineno}, column {error.colno}"
-        raise SchemeError(f"{what} is not valid JSON ({place})") from None
+        location = f"line {error.lineno}, column {error.colno}"
+        raise SchemeError(f"{what} is not valid JSON ({location})") from None
     if not isinstance(values, dict):
         raise SchemeError(f"{what} must be a JSON object")
     return values

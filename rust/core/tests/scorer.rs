@@ -237,8 +237,8 @@ fn pairs_of_one_place_stay_together() -> Result<()> {
 #[test]
 fn filters_by_context() -> Result<()> {
     let (values, offsets) = corpus();
-    let phi = Arc::new(KgramSet::from_rows(&[0, 0, 1, 0, 0, 7], 2, VOCAB)?);
-    let filter = Some(Arc::clone(&phi));
+    let filter_set = Arc::new(KgramSet::from_rows(&[0, 0, 1, 0, 0, 7], 2, VOCAB)?);
+    let filter = Some(Arc::clone(&filter_set));
     let scheme = keyed(2)?;
     let all = Options {
         filter,
@@ -248,7 +248,7 @@ fn filters_by_context() -> Result<()> {
     add(&mut scorer, &values, &offsets, None)?;
     let mut kept = windows(&values, &offsets, 3);
     let before = kept.len() as u64;
-    kept.retain(|window| phi.contains(&window[..2]));
+    kept.retain(|window| filter_set.contains(&window[..2]));
     let tally = scorer.tallies(&mut ok)?.remove(0);
     assert_eq!(summary(&tally), naive(scheme.as_ref(), Dedup::Unit, &kept));
     assert_eq!(tally.counts.filtered, before - kept.len() as u64);

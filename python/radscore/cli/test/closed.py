@@ -105,7 +105,7 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--filter",
-        metavar="PHI",
+        metavar="FILE",
         help="score only contexts in this set (from radscore kgrams build, or .json, .jsonl)",
     )
     group.add_argument(

@@ -75,16 +75,16 @@ impl<K: Key> WindowSet<K> {
 
     fn add_short(&mut self, plan: &WindowPlan<K>, source: &Source, range: Range<usize>) -> Counts {
         let prompts = plan.prompt_sets(source, &range, CHUNK);
-        let cut = |chunk: &Range<usize>, cutter: &mut WindowBuffer<K>| {
+        let cut = |chunk: &Range<usize>, windows: &mut WindowBuffer<K>| {
             let mut all = Vec::with_capacity(chunk.len());
-            let counts = plan.key_blocks(source, chunk.clone(), &prompts, cutter, |keys| {
+            let counts = plan.key_blocks(source, chunk.clone(), &prompts, windows, |keys| {
                 all.extend_from_slice(keys);
             });
             (all, counts)
         };
         let batches: Vec<(Vec<K>, Counts)> = chunks(&range, CHUNK)
             .par_iter()
-            .map_init(WindowBuffer::default, |cutter, chunk| cut(chunk, cutter))
+            .map_init(WindowBuffer::default, |windows, chunk| cut(chunk, windows))
             .collect();
         let mut total = Counts::default();
         for (keys, counts) in &batches {
@@ -113,13 +113,13 @@ impl<K: Key> WindowSet<K> {
         let memory = partitions.memory_for(chunks.iter().map(Range::len));
         let prompts = plan.prompt_sets(source, &range, size);
         let (bits, cut_twice) = (partitions.bits(), plan.keeps_all(source));
-        let scatter = |chunk: Range<usize>, memory: Vec<K>, cutter: &mut WindowBuffer<K>| {
+        let scatter = |chunk: Range<usize>, memory: Vec<K>, windows: &mut WindowBuffer<K>| {
             buffers.with(|buffer| {
                 let mut all = std::mem::take(&mut buffer.keys);
                 all.clear();
                 buffer.begin(bits);
                 let cut = chunk.clone();
-                let counts = plan.key_blocks(source, cut, &prompts, cutter, |keys| {
+                let counts = plan.key_blocks(source, cut, &prompts, windows, |keys| {
                     buffer.count(keys, &*identity);
                     if !cut_twice {
                         all.extend_from_slice(keys);
@@ -127,7 +127,7 @@ impl<K: Key> WindowSet<K> {
                 });
                 let block = buffer.scatter(memory, |push| {
                     if cut_twice {
-                        plan.key_blocks(source, chunk, &prompts, cutter, push);
+                        plan.key_blocks(source, chunk, &prompts, windows, push);
                     } else {
                         push(&all);
                     }
@@ -139,8 +139,8 @@ impl<K: Key> WindowSet<K> {
         let blocks: Vec<(ScatteredBlock<K>, Counts)> = chunks
             .into_par_iter()
             .zip(memory)
-            .map_init(WindowBuffer::default, |cutter, (chunk, memory)| {
-                scatter(chunk, memory, cutter)
+            .map_init(WindowBuffer::default, |windows, (chunk, memory)| {
+                scatter(chunk, memory, windows)
             })
             .collect();
         let mut total = Counts::default();
