@@ -40,9 +40,7 @@ def load_scheme(args: argparse.Namespace) -> Any:
         raise UsageError(_no_name("--scheme"))
     key, origin = _load_key(args)
     values = read_table(args.scheme)
-    kind = SCHEMES.get(str(values.get("scheme")))
-    if kind is None:
-        return from_table(values, key, args.scheme)  # which says what is wrong
+    kind = SCHEMES[values["scheme"]]
     inside = [name for name in kind.secrets if name in values]
     given = secrets_of(values, key)
     for name in inside:
