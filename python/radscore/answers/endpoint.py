@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from radscore.errors import ArgumentError, ModelError
+from radscore.errors import ArgumentError
+from radscore.extras import need
 
 if TYPE_CHECKING:
     from radscore.answers.settings import Settings
@@ -109,17 +110,14 @@ class Endpoint:
     ------
     ArgumentError
         If the URL is not one.
-    ModelError
+    MissingExtraError
         If the library is not installed.
     """
 
     def __init__(self, settings: Settings, key: str | None, timeout: float) -> None:
-        try:
-            import openai
-        except ImportError:
-            raise ModelError(
-                "asking an endpoint needs the openai library: install radscore[api]"
-            ) from None
+        need("openai", what="asking an endpoint")
+        import openai
+
         self._openai = openai
         self._settings = settings
         self._hidden = _spellings(key)

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.cli.output import STDOUT
 from radscore.cli.parser import COMMAND, Parser, as_options
-from radscore.errors import ArgumentError, RadscoreError, SchemeError, StateError
+from radscore.errors import (
+    ArgumentError,
+    MissingExtraError,
+    RadscoreError,
+    SchemeError,
+    StateError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -129,6 +135,10 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
         print(f"radscore: {', '.join(['interrupted', *error.args])}", file=sys.stderr)
         return Exit.INTERRUPTED
+    if isinstance(error, ImportError) and not isinstance(error, RadscoreError):
+        from radscore.extras import lacking
+
+        error = lacking(error, "this command") or error
     if isinstance(error, SchemeError):  # about the scheme's parameters, not about options
         message = str(error)
     elif isinstance(error, RadscoreError):
@@ -144,6 +154,6 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
     else:  # its text was not written with secrets in mind
         message = f"internal error ({type(error).__name__}); rerun with --debug and report it"
     print(f"radscore: error: {message}", file=sys.stderr)
-    if isinstance(error, (ArgumentError, SchemeError, StateError, UsageError)):
+    if isinstance(error, (ArgumentError, MissingExtraError, SchemeError, StateError, UsageError)):
         return Exit.USAGE
     return Exit.ERROR if isinstance(error, (RadscoreError, OSError, MemoryError)) else Exit.INTERNAL

@@ -14,6 +14,7 @@ from radscore.cli.parser import option
 from radscore.cli.progress import ProgressBar
 from radscore.doubts import is_doubt
 from radscore.errors import CorpusError
+from radscore.extras import need
 
 if TYPE_CHECKING:
     from radscore.corpus import Corpus
@@ -177,6 +178,7 @@ def load_given(args: argparse.Namespace) -> Given:
 
         find_sources(args.inputs, args.format)  # finds a wrong path before a model is loaded
     if args.threads is not None:
+        need("torch", what="reading a model")
         import torch
 
         torch.set_num_threads(args.threads)
