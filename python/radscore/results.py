@@ -12,7 +12,7 @@ import numpy.typing as npt
 from radscore.errors import ArgumentError
 from radscore.stats.fdr import FalseDiscoveryResult, false_discovery
 from radscore.stats.intervals import ShareInterval, share_interval
-from radscore.stats.result import Evidence, Result
+from radscore.stats.result import Evidence, Result, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +86,8 @@ class ScoreResult(Evidence):
         With weights: the bound, and the normal and saddlepoint approximations beside it.
     """
 
-    _hidden: ClassVar[tuple[str, ...]] = ("weighted",)
+    _hidden: ClassVar[tuple[str, ...]] = ("weighted", "version")
+    _question: ClassVar[str] = "does the text carry the watermark of this key?"
 
     n_scored: int
     n_green: int | None
@@ -145,10 +146,17 @@ class ScoreResult(Evidence):
     def _rows(self) -> list[tuple[str, Any]]:
         rows = dict(super()._rows())
         rows["curve"] = _points(self.curve)
-        return list(rows.items())
+        return [(name, value) for name, value in rows.items() if value or name not in _FEW]
 
     def _brief(self) -> str:
-        return f"p-value {self.pvalue:.6g}, {self.n_scored:,} scored"
+        return f"{self.verdict}, {self.n_scored:,} scored"
+
+
+#: Counts that are shown only if there is something to count.
+_FEW: Final = (
+    *("n_short_documents", "n_excluded", "n_filtered", "n_duplicates", "n_keyless"),
+    *("n_skipped", "start"),
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -182,6 +190,7 @@ class ModelResult(Result):
         "n_scored": "weighting",
         "pvalue": "weighting",
     }
+    _question: ClassVar[str] = "was the model trained on text marked with this key?"
 
     setting: str
     weighting: str
@@ -198,6 +207,11 @@ class ModelResult(Result):
     def pvalue(self) -> float:
         """10 to the power of `log10_pvalue`."""
         return float(10.0**self.log10_pvalue)
+
+    @property
+    def verdict(self) -> str:
+        """The p-value, and whether it is evidence at level 0.01, in words."""
+        return in_words(self.log10_pvalue, self.score.method)
 
     @property
     def statistic(self) -> float:

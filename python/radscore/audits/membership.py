@@ -124,6 +124,7 @@ class MembershipResult(Evidence):
         "member_counts",
         "nonmember_counts",
     )
+    _question: ClassVar[str] = "are the model's losses on the members lower than on the nonmembers?"
 
     method: str
     calibration: str

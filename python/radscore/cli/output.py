@@ -7,6 +7,8 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
+from radscore.stats.result import power_of_ten
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -84,19 +86,6 @@ def count(number: int, thing: str = "") -> str:
 def share(part: float, whole: float) -> str:
     """A share as a percentage."""
     return f"{100 * part / whole:.3g} %" if whole else "0 %"
-
-
-def power_of_ten(log10: float) -> str:
-    """A probability, given its logarithm, however small: 1.23e-4567."""
-    if math.isnan(log10) or math.isinf(log10):
-        return "0" if log10 < 0 else str(log10)
-    if log10 > -4:
-        return f"{10**log10:.4g}"
-    exponent = math.floor(log10)
-    digits = f"{10 ** (log10 - exponent):.3g}"
-    if digits == "10":
-        digits, exponent = "1", exponent + 1
-    return f"{digits}e{exponent}"
 
 
 def skipped_text(skipped: SkipReport, n_documents: int) -> str:
