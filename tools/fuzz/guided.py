@@ -19,21 +19,18 @@ from typing import Any
 def main() -> None:
     """Fuzzes the first file of the target that the command line names."""
     atheris: Any = import_module("atheris")
-    with atheris.instrument_imports(include=["radscore"]):
-        targets = import_module("tools.fuzz.targets")
-    from tools.fuzz.__main__ import outcome
-
-    name = sys.argv.pop(1)
-    target = targets.TARGETS[name]
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     original, mutant, seeds = (folder / part for part in ("original", "mutant", "seeds"))
     original.mkdir()
     seeds.mkdir()
-    target.make(original)
+    with atheris.instrument_imports(include=["radscore"]):  # lazy ones too: hence the first reading
+        target = import_module("tools.fuzz.targets").TARGETS[sys.argv.pop(1)]
+        outcome = import_module("tools.fuzz.__main__").outcome
+        target.make(original)
+        shutil.copytree(original, mutant)
+        expected = target.read(mutant)
     file = min(path.relative_to(original) for path in original.rglob("*") if path.is_file())
     shutil.copy(original / file, seeds / "valid")
-    shutil.copytree(original, mutant)
-    expected = target.read(mutant)
 
     def one(data: bytes) -> None:
         shutil.rmtree(mutant)
