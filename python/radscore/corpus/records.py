@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, joined
-from radscore.corpus.text.tokenizer import Encoder, flaw_of_text
+from radscore.corpus.text.failures import flaw_of_text
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "missing_field",
     "needs_tokenizer",
     "read_value",
+    "value_of",
 ]
 
 #: The fields that are read if none is named, the first of them that is present.
@@ -85,6 +87,38 @@ def choose_field(available: Iterable[str], where: str) -> tuple[str, str | None]
     choice = " or ".join(map(repr, others))
     how = f"field={others[0]!r}" if len(others) == 1 else "field="
     return chosen, f"read field {chosen!r}; to read {choice} instead, give {how}"
+
+
+def value_of(record: dict[str, Any], name: str) -> tuple[bool, Any]:
+    """Whether a record has a field, and its value; a name that it lacks may be a dotted path.
+
+    Examples
+    --------
+    >>> value_of({"data": {"text": "a"}}, "data.text"), value_of({"data.text": "b"}, "data.text")
+    ((True, 'a'), (True, 'b'))
+    >>> value_of({"turns": [{"text": "a"}]}, "turns.0.text"), value_of({}, "data.text")
+    ((True, 'a'), (False, None))
+    """
+    if name in record:
+        return True, record[name]
+    # The longest literal key comes first: keys may have dots themselves.
+    for end in (i for i in range(len(name) - 1, 0, -1) if name[i] == "."):
+        first, rest = name[:end], name[end + 1 :]
+        if first not in record:
+            continue
+        inner = record[first]
+        while isinstance(inner, list):
+            index, _, rest = rest.partition(".")
+            if not (index.isascii() and index.isdigit() and int(index) < len(inner)):
+                return False, None
+            inner = inner[int(index)]
+            if not rest:
+                return True, inner
+        if isinstance(inner, dict):
+            found, value = value_of(inner, rest)
+            if found:
+                return True, value
+    return False, None
 
 
 def missing_field(name: str, available: Iterable[str]) -> str:
@@ -182,9 +216,10 @@ class RecordColumns:
             return f"a record must be a JSON object, not {kind}"
         items = []
         for name in self._fields.names:
-            if name not in record:
+            found, value = value_of(record, name)
+            if not found:
                 return missing_field(name, record)
-            item, flaw = read_value(record[name], name, self._fields.encoder)
+            item, flaw = read_value(value, name, self._fields.encoder)
             if item is None or flaw is not None:
                 return flaw or "unreadable"
             items.append(item)

@@ -266,14 +266,5 @@ def load_encoder(
     return TokenizerEncoder(loaded, add_special_tokens=add_special_tokens, engine=engine)
 
 
-def flaw_of_text(text: str) -> str | None:
-    """The flaw of a text that no tokenizer can read; None if there is none."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"not valid text: it contains a lone surrogate (\\u{ord(text[error.start]):04x})"
-    return None
-
-
 def _rebuilt(tokenizer: Any, special: bool, engine: Engine) -> TokenizerEncoder:
     return TokenizerEncoder(tokenizer, add_special_tokens=special, engine=engine)
