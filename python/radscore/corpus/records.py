@@ -25,6 +25,7 @@ __all__ = [
     "Fields",
     "Item",
     "NoTokenizerError",
+    "OddList",
     "RecordColumns",
     "ValueColumn",
     "choose_field",
@@ -44,6 +45,14 @@ Item: TypeAlias = npt.NDArray[np.uint32] | str
 
 class NoTokenizerError(DamagedFileError, InputOptionError):
     """A file holds text, but no tokenizer was given."""
+
+
+@dataclass(frozen=True)
+class OddList:
+    """A list that holds something else than ids: where, and what."""
+
+    index: int
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -142,21 +151,32 @@ def read_value(value: Any, name: str, encoder: Encoder | None) -> tuple[Item | N
         if encoder is None:
             return None, needs_tokenizer(name)
         return value, flaw_of_text(value)
+    if isinstance(value, np.ndarray):
+        return value, None
+    if isinstance(value, OddList):
+        return None, _odd(value.index, value.value, name)
     if not isinstance(value, list):
-        kind = "null" if value is None else type(value).__name__
+        if value is None:
+            return None, f"field {name!r} is null"
+        kind = type(value).__name__
         return None, f"field {name!r} must hold text or a list of token ids, not {kind}"
     if set(map(type, value)) - {int}:  # a bool is not an id either
         index = next(i for i, item in enumerate(value) if type(item) is not int)
-        return None, f"token id {index} of field {name!r} is {_short(value[index])}, not an integer"
+        return None, _odd(index, value[index], name)
     try:
         ids = np.frombuffer(array("q", value), dtype=np.int64)  # twice as fast as np.array
     except OverflowError:
         ids = None
     if ids is None or (len(ids) and not (ids.min() >= 0 and ids.max() <= MAX_ID)):
         index = next(i for i, item in enumerate(value) if not 0 <= item <= MAX_ID)
-        shown = _short(value[index])
-        return None, f"token id {index} of field {name!r} is {shown}, not from 0 to {MAX_ID}"
+        return None, _odd(index, value[index], name)
     return ids.astype(np.uint32), None
+
+
+def _odd(index: int, value: Any, name: str) -> str:
+    """The flaw of a list with a value that is not an id."""
+    what = f"token id {index} of field {name!r} is {_short(value)}"
+    return f"{what}, not {f'from 0 to {MAX_ID}' if type(value) is int else 'an integer'}"
 
 
 def _short(value: Any) -> str:
