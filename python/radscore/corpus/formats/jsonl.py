@@ -25,6 +25,7 @@ from radscore.corpus.base import (
     reading,
 )
 from radscore.corpus.format import Format, Preview
+from radscore.corpus.readers.long_lists import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.errors import CorpusError
 
@@ -42,6 +43,13 @@ _BLOCK = 1 << 22
 _COMPRESSED_BLOCK = 1 << 16
 #: A longer line is a bad record: memory must not depend on the input.
 MAX_LINE = 1 << 28
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_ARRAY = (
+    "this is a JSON array; radscore reads JSON lines, one record per line: convert it with "
+    "jq -c '.[]'"
+)
+_PRETTY = "a record must stand on one line: convert the file with jq -c ."
 _TOO_LONG = "the line is longer than {} bytes"
 # Lines that are searched for the first good record.
 _PREVIEW_LINES = 1000
@@ -328,17 +336,24 @@ class _Stream:
 
 def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
     """The record of a line, or its flaw."""
+    line = line.removeprefix(_BOM)  # also where files were joined
     try:
-        text = line.decode("utf-8-sig" if first else "utf-8")
+        if len(line) >= LONG:
+            record, flaw = parse(line)
+        else:
+            record, flaw = json.loads(line.decode()), None
     except UnicodeDecodeError as error:
+        if line.startswith(_UTF16):
+            return None, "not UTF-8: the file seems to be UTF-16; convert it to UTF-8"
         return None, f"not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x})"
-    if first and text.lstrip().startswith("["):
-        return None, "this is a JSON array; radscore reads JSON lines, one record per line"
-    try:
-        return json.loads(text), None
     except json.JSONDecodeError as error:
-        return None, f"not JSON: {error.msg} (column {error.colno})"
+        record, flaw = None, f"not JSON: {error.msg} (column {error.colno})"
     except RecursionError:
         return None, "not a record: the JSON is nested too deeply"
     except ValueError as error:  # integers of thousands of digits
         return None, f"not JSON: {error}"
+    if first and line.lstrip().startswith(b"["):
+        return None, _ARRAY
+    if flaw is not None and first and line.strip() == b"{":
+        return None, f"{flaw}; {_PRETTY}"
+    return record, flaw

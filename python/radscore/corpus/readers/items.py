@@ -36,7 +36,7 @@ from radscore.corpus.records import (
     missing_field,
     needs_tokenizer,
 )
-from radscore.corpus.text.tokenizer import flaw_of_text
+from radscore.corpus.text.failures import flaw_of_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
