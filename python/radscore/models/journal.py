@@ -249,12 +249,12 @@ class Journal:
 
 
 def _key(record: dict[str, Any]) -> tuple[str, int]:
-    """What identifies a record's question; `ValueError` if it is none, or its text is no text."""
+    """What identifies a record's question; an error if it is none, or its text is no text."""
     name, sample = record["prompt_id"], record["sample"]
     if type(name) is not str or type(sample) is not int or sample < 0:
         raise ValueError(sample)
     if not isinstance(record.get("text", ""), str):
-        raise ValueError(name)
+        raise TypeError(name)
     return name, sample
 
 
