@@ -127,8 +127,9 @@ def _base64(key: str) -> set[str]:
     """The letters of a key within a longer text in base64, at each of the three alignments."""
     found = set()
     for before in range(3):
-        coded = base64.b64encode(b" " * before + key.encode()).decode().rstrip("=")
-        found.add(_OTHER.sub("", coded[before + (before > 0) : -1]))
+        coded = base64.b64encode(b" " * before + key.encode()).decode()
+        last = len(coded.rstrip("=")) - (coded[-1] == "=")  # a letter that others share is not its
+        found.add(_OTHER.sub("", coded[before + (before > 0) : last]))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ __all__ = ["Journal", "Usage"]
 
 #: How every record begins.
 _FIRST = b'{"prompt_id": '
+#: What some readers take for ends of lines, and terminals for commands: escaped, as JSON can.
+_BREAKS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass
@@ -208,7 +211,8 @@ class Journal:
                 **content,
                 "settings": self.settings,
             }
-            lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+            lines.append(_BREAKS.sub(lambda found: json.dumps(found[0])[1:-1], line) + "\n")
         self._write("".join(lines).encode("utf-8", errors="backslashreplace"))
         for question, content in items:
             self.usage.add(content)
