@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -234,7 +233,7 @@ class ScoreLoop:
             self._save()
             done = count(self._cursor["documents"], "document")
             text = f"after {done}; rerun the command to continue from {self._state}"
-        print(f"radscore: interrupted {text}", file=sys.stderr)
+        note(f"interrupted {text}")
 
     def _save(self) -> float:
         """Saves the state; returns the seconds it took."""
