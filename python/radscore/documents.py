@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from radscore.errors import ArgumentError, TokenError
+from radscore.errors import ArgumentError, TokenError, shown
 
 __all__ = ["MAX_VOCAB", "Documents", "DocumentsLike", "IntArray"]
 
@@ -263,7 +263,7 @@ def padded_left(documents: Documents, width: int, padding: int) -> Documents:
 def check_width(name: str, value: int, low: int, high: int) -> int:
     """`value` if it is an integer from `low` to `high`, else an `ArgumentError` naming it."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise ArgumentError(f"{name} must be an integer, not {value!r}")
+        raise ArgumentError(f"{name} must be an integer, not {shown(value)}")
     if not low <= value <= high:
-        raise ArgumentError(f"{name} must be from {low} to {high}, not {value}")
+        raise ArgumentError(f"{name} must be from {low} to {high}, not {shown(value)}")
     return int(value)

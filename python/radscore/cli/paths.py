@@ -40,6 +40,7 @@ def check_outputs(args: argparse.Namespace, corpus: Corpus | None = None) -> Non
     inputs = {} if corpus is None else {str(one.path): "an input" for one in corpus.sources}
     given = vars(args)
     inputs |= {given[name]: what for name, what in _INPUTS.items() if given.get(name) is not None}
+    inputs |= dict.fromkeys(getattr(args, "more_keys", ()), "a key")
     if args.tokenizer is not None:
         inputs |= {args.tokenizer: "the tokenizer"}
         inputs |= {f"{args.tokenizer}/tokenizer.json": "the tokenizer"}
