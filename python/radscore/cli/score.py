@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
@@ -12,6 +11,7 @@ from radscore.cli.kgrams.sets import load_kgrams
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
+    add_force,
     add_fresh,
     add_run_options,
     add_scheme_options,
@@ -21,7 +21,7 @@ from radscore.cli.options import (
     open_inputs,
     real,
 )
-from radscore.cli.output import json_out, table
+from radscore.cli.output import json_out, sync_stdout, table
 from radscore.cli.parser import as_options, option
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.per_document import check_suffix
@@ -29,9 +29,11 @@ from radscore.cli.progress import ProgressBar
 from radscore.cli.report import Input, json_fields, table_rows
 from radscore.cli.score_loop import ScoreLoop, ScoreOptions
 from radscore.cli.score_run import add_memory, check_memory, score_in_run
+from radscore.cli.state_files import StateFiles
 from radscore.scoring.per_document import MAX_SHARING
 
 if TYPE_CHECKING:
+    from radscore.cli.per_document import Found
     from radscore.corpus import Corpus
     from radscore.kgrams import KgramSet
 
@@ -84,11 +86,11 @@ def register(commands: Any) -> None:
         help=f"how often to save the state (default: {DEFAULT_SECONDS:g}; less often if saving "
         "takes long)",
     )
-    add_fresh(
-        group,
-        "start over: delete the state, or run, of an interrupted command, and replace the file of "
-        "--per-document",
-    )
+    again = group.add_mutually_exclusive_group()
+    add_fresh(again, "start over: delete the state, or run, that an interrupted command has left")
+    # What a command without --fresh does anyway; scripts for earlier versions say it.
+    again.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
+    add_force(group, "--per-document")
     add_memory(parser)
     parser.set_defaults(run=run)
 
@@ -170,19 +172,28 @@ def _sharing(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     _check(args)
+    if args.memory is not None:
+        return score_in_run(args, *_inputs(args))
+    with StateFiles(
+        args.state or DEFAULT_STATE, beside=args.per_document is not None
+    ) as files:
+        corpus, scheme, phi = _inputs(args)
+        if args.fresh or args.per_document is None or not files.wrote(args.per_document):
+            check_new(args, "per_document")
+        return _score_in_memory(args, corpus, scheme, phi, files)
+
+
+def _inputs(args: argparse.Namespace) -> tuple[Corpus, Any, KgramSet | None]:
+    """The corpus, the scheme and the filter."""
     scheme = load_scheme(args)
     phi = None if args.filter is None else load_filter(args.filter, scheme)
     corpus = open_inputs(args, vocab_size=scheme.vocab_size, on_error=args.on_error)
     check_outputs(args, corpus)
-    if args.memory is not None:
-        return score_in_run(args, corpus, scheme, phi)
-    if not Path(args.state).exists():  # else the command that left it may replace the rows
-        check_new(args, "per_document")
-    return _score_in_memory(args, corpus, scheme, phi)
+    return corpus, scheme, phi
 
 
 def _score_in_memory(
-    args: argparse.Namespace, corpus: Corpus, scheme: Any, phi: KgramSet | None
+    args: argparse.Namespace, corpus: Corpus, scheme: Any, phi: KgramSet | None, files: StateFiles
 ) -> int:
     sharing = MAX_SHARING if args.max_sharing is None else args.max_sharing or None
     options = ScoreOptions(
@@ -197,7 +208,7 @@ def _score_in_memory(
     )
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
     seconds = DEFAULT_SECONDS if args.save_every is None else args.save_every
-    with ScoreLoop(corpus, scheme, options, args.state, fresh=args.fresh) as loop:
+    with ScoreLoop(corpus, scheme, options, files, fresh=args.fresh) as loop:
         result = loop.result() if loop.score(bar, save_every=seconds) else None
         if result is None:
             return Exit.INTERRUPTED
@@ -205,9 +216,15 @@ def _score_in_memory(
         if loop.documents is not None:
             level = DEFAULT_FDR if args.fdr is None else args.fdr
             found = loop.documents.write(
-                args.per_document, corpus, result, level, options.max_sharing
+                args.per_document, corpus, result, level, options.max_sharing, files, args.force
             )
-        loop.discard_state()
+        _show(args, corpus, result, found)
+        sync_stdout()
+    files.discard()  # now that the result is where it belongs, and on the disk
+    return Exit.SKIPPED if corpus.skipped else Exit.DONE
+
+
+def _show(args: argparse.Namespace, corpus: Corpus, result: Any, found: Found | None) -> None:
     read = Input(
         corpus.n_documents, len(corpus.sources), corpus.field, corpus.skipped, corpus.notes
     )
@@ -216,7 +233,6 @@ def _score_in_memory(
     else:
         rows = table_rows(result, read, found)
         table((name, as_options(text, vars(args))) for name, text in rows)
-    return Exit.SKIPPED if corpus.skipped else Exit.DONE
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -235,8 +251,6 @@ def _check(args: argparse.Namespace) -> None:
         check_suffix(args.per_document)
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
-    if args.memory is None:
-        args.state = args.state or DEFAULT_STATE
     check_outputs(args)
 
 
