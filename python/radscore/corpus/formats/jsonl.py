@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
+from radscore.corpus.compression import CODECS, Unpacked
 from radscore.corpus.format import Format, Preview
 from radscore.corpus.readers.long_lists import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
@@ -62,14 +62,14 @@ class JsonLines(Format):
 
     name = "jsonl"
     title = "JSON lines"
-    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`"
+    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`, `.bz2`, `.xz`, `.lz4`, `.br`"
     content = "a field with text, or with a list of ids"
     documents = "one per line"
     remarks = "a broken line is named; `--on-error skip` counts it and continues"
 
     suffixes = (".jsonl", ".ndjson", ".json")
     magic = (b"{",)
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     # JSON that lies beside data sets and tokenizers.
     not_data = frozenset(
         {
@@ -268,39 +268,19 @@ def _take(columns: RecordColumns, line: bytes | None, number: int, *, first: boo
     return columns.add(record, number) if flaw is None else flaw
 
 
-class _Stream:
+class _Stream(Unpacked):
     """The uncompressed bytes of a file, by lines."""
 
     def __init__(self, source: Source) -> None:
-        self._path = source.path
+        super().__init__(source.path, source.codec)
         self._codec = source.codec
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        import pyarrow as pa
-
-        with reading(self._path):
-            self._file: BinaryIO = self._stack.enter_context(self._path.open("rb", buffering=0))
-            self._stream: Any = self._file
-            if self._codec is not None:
-                codec: Any = self._codec
-                self._stream = pa.CompressedInputStream(self._file, codec)
-                self._stack.enter_context(self._stream)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def tell(self) -> int:
-        """Bytes of the file itself that were read."""
-        return self._file.tell()
 
     def _skip(self, start: int) -> None:
         if self._codec is None:
-            self._file.seek(start)
+            self.seek(start)
             return
         while start > 0:
-            block = self._stream.read(min(start, _COMPRESSED_BLOCK))
+            block = self.read(min(start, _COMPRESSED_BLOCK))
             if not block:
                 raise DamagedFileError(
                     f"{self._path}: the file ends before the point to continue from"
@@ -309,14 +289,12 @@ class _Stream:
 
     def lines(self, start: int) -> Iterator[tuple[bytes | None, int]]:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
-        with reading(self._path):
-            self._skip(start)
+        self._skip(start)
         size = _BLOCK if self._codec is None else _COMPRESSED_BLOCK
         pieces: list[bytes] = []  # of the line that has not ended yet
         length = 0
         while True:
-            with reading(self._path):
-                block = self._stream.read(size)
+            block = self.read(size)
             if not block:
                 break
             begin = 0
