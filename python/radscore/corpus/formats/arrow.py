@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore.corpus.base import Chunk, DamagedFileError, Position, location, n_shards, reading
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.readers.columns import ColumnReader, MappedFile, first_groups, open_arrow
+from radscore.corpus.readers.columns import (
+    ColumnReader,
+    MappedFile,
+    first_groups,
+    open_arrow,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,13 +53,15 @@ class Arrow(Format):
         return ArrowReader(source, options.fields, problems)
 
     def records(self, source: Source) -> Iterator[Record]:
-        """All rows, held in memory."""
+        """All rows, one record batch after the other."""
         import pyarrow as pa
 
+        number = 0
         with reading(source.path), pa.memory_map(str(source.path)) as mapped:
-            rows = open_arrow(mapped).read_all().to_pylist()
-        for number, row in enumerate(rows):
-            yield location(source.path, number, "row"), row, None
+            for batch in _in_turn(open_arrow(mapped)):
+                for row in rows_of(batch):
+                    yield location(source.path, number, "row"), row, None
+                    number += 1
 
 
 FORMAT = Arrow()
@@ -78,22 +86,30 @@ class ArrowReader(ColumnReader):
             yield {"group": group, "rows": rows}
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
-        """The documents after `position` (record batch ``group``, ``rows`` rows before it)."""
-        with self._opened() as (mapped, stream, reader):
-            self._check_names(reader.schema.names)
+        """The documents after `position`.
+
+        That is record batch ``group``, ``rows`` rows before it, and ``row`` rows of the batch.
+        """
+        with self._opened(self.fields.names) as (mapped, stream, reader):
             first, base = position.get("group", 0), position.get("rows", 0)
             for group, batch in self._batches(reader, first):
                 if end is not None and group == end["group"]:
                     return
                 if group >= first:
-                    after = {"group": group + 1, "rows": base + batch.num_rows}
-                    yield self._chunk(batch, base, after, self._bytes()[0] + stream.tell())
-                    base = after["rows"]
+                    start = position.get("row", 0) if group == first else 0
+                    done = self._bytes()[0] + stream.tell()
+                    for row, columns, _ in self._pieces(batch, start):
+                        last = row + len(columns[0])
+                        after = {"group": group, "rows": base, "row": last}
+                        if last == batch.num_rows:
+                            after = {"group": group + 1, "rows": base + last}
+                        yield self._chunk(columns, base + row, after, done)
+                    base += batch.num_rows
                 mapped.passed(batch.get_total_buffer_size())
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[MappedFile, Any, Any]]:
-        """The file as it is mapped, as pyarrow sees it, and its reader."""
+    def _opened(self, names: list[str] | None = None) -> Iterator[tuple[MappedFile, Any, Any]]:
+        """The file as it is mapped, as pyarrow sees it, and its reader, of some columns."""
         path = self._source.path
         if self._source.size == 0:
             raise DamagedFileError(f"{path}: the file is empty")
@@ -101,7 +117,10 @@ class ArrowReader(ColumnReader):
         with ExitStack() as stack:
             with reading(path):
                 stream = stack.enter_context(mapped.stream())
-                reader = stack.enter_context(open_arrow(stream))
+                if names is not None:
+                    self._check_names(open_arrow(stream).schema.names)
+                    stream.seek(0)
+                reader = stack.enter_context(open_arrow(stream, names))
             yield mapped, stream, reader
 
     def _bytes(self) -> tuple[int, int]:
@@ -123,6 +142,13 @@ class ArrowReader(ColumnReader):
             except StopIteration:
                 return
             yield group, batch
+
+
+def _in_turn(reader: Any) -> Iterator[Any]:
+    """The record batches of a file or of a stream."""
+    if _is_stream(reader):
+        return iter(reader)
+    return (reader.get_batch(group) for group in range(reader.num_record_batches))
 
 
 def _is_stream(reader: Any) -> bool:
