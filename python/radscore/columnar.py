@@ -191,7 +191,8 @@ def _lists(array: Any) -> Any:
     first, last = int(offsets[0]), int(offsets[-1])
     values = _expanded(values.slice(first, last - first), _integers)
     mask: Any = array.is_null() if array.null_count else None
-    return pa.LargeListArray.from_arrays(pa.array(offsets - first), values, mask=mask)
+    offsets_from_0: Any = pa.array(offsets - first)
+    return pa.LargeListArray.from_arrays(offsets_from_0, values, mask=mask)
 
 
 def _integers(array: Any) -> Any:

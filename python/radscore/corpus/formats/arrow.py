@@ -6,7 +6,15 @@ from contextlib import ExitStack, contextmanager
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from radscore.corpus.base import Chunk, DamagedFileError, Position, location, n_shards, reading
+from radscore.corpus.base import (
+    Chunk,
+    DamagedFileError,
+    Position,
+    counted,
+    location,
+    n_shards,
+    reading,
+)
 from radscore.corpus.format import Format, Preview
 from radscore.corpus.readers.columns import (
     ColumnReader,
@@ -17,7 +25,7 @@ from radscore.corpus.readers.columns import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from radscore.corpus.base import Problems, Reader
     from radscore.corpus.format import Options, Record, Source
@@ -46,11 +54,21 @@ class Arrow(Format):
             if source.size == 0:
                 raise DamagedFileError(f"{source.path}: the file is empty")
             with pa.memory_map(str(source.path)) as mapped, open_arrow(mapped) as reader:
-                return Preview(list(reader.schema.names), str(source.path))
+                return preview_given(source, reader.schema.names)
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Maps the file when the first batch is asked for."""
         return ArrowReader(source, options.fields, problems)
+
+    def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:  # noqa: ARG002
+        """Cache files beside the data."""
+        notes = []
+        for folder in dict.fromkeys(source.path.parent for source in sources if source.is_file):
+            cached = set(folder.glob("cache-*.arrow")).difference(one.path for one in sources)
+            if cached:
+                what = counted(len(cached), "cache file")
+                notes.append(f"{folder}: {what} of the library datasets left out")
+        return tuple(notes)
 
     def records(self, source: Source) -> Iterator[Record]:
         """All rows, one record batch after the other."""
@@ -65,6 +83,37 @@ class Arrow(Format):
 
 
 FORMAT = Arrow()
+#: Said of a data set whose rows lack columns that its table has.
+HIDDEN = " (whose format leaves out columns; with_format(None) shows all)"
+
+
+def names_given(source: Source, names: list[str]) -> list[str]:
+    """The columns that `datasets` gives of a folder that it saved; else all of them."""
+    state = source.entry if isinstance(source.entry, dict) else {}
+    shown = state.get("_format_columns")
+    if not isinstance(shown, list) or state.get("_output_all_columns"):
+        return list(names)
+    return [name for name in names if name in shown]
+
+
+def preview_given(source: Source, names: list[str]) -> Preview:
+    """The preview of a file with these columns."""
+    given = names_given(source, names)
+    return Preview(given, f"{source.path}{HIDDEN if len(given) < len(names) else ''}")
+
+
+def check_given(source: Source, names: list[str]) -> None:
+    """Raises if the format that a data set was saved with leaves out or changes wanted columns."""
+    state = source.entry if isinstance(source.entry, dict) else {}
+    kind, options = state.get("_format_type"), state.get("_format_kwargs")
+    hidden = [name for name in names if name not in names_given(source, names)]
+    if not hidden and (not options or kind in ("arrow", "pandas", "polars")):
+        return
+    what = f"changes values ({options})" if not hidden else f"leaves out column {hidden[0]!r}"
+    raise DamagedFileError(
+        f"{state.get('_folder')}: the data set was saved in format {kind!r}, which {what}; "
+        "save it again after with_format(None)"
+    )
 
 
 class ArrowReader(ColumnReader):
@@ -118,7 +167,9 @@ class ArrowReader(ColumnReader):
             with reading(path):
                 stream = stack.enter_context(mapped.stream())
                 if names is not None:
-                    self._check_names(open_arrow(stream).schema.names)
+                    schema = open_arrow(stream).schema
+                    check_given(self._source, names)
+                    self._check_names(schema.names, schema)
                     stream.seek(0)
                 reader = stack.enter_context(open_arrow(stream, names))
             yield mapped, stream, reader

@@ -146,6 +146,8 @@ class ParquetReader(ColumnReader):
                         path, pre_buffer=False, buffer_size=_BUFFER, read_dictionary=looked_up
                     )
                 )
+                if self._named is not None:
+                    self._check_names(file.schema_arrow.names, file.schema_arrow)
             yield file, columns
 
     def _rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ __all__ = ["MAX_ROWS", "ColumnReader", "MappedFile", "first_groups", "open_arrow
 #: Rows of a batch, at most.
 MAX_ROWS = 1 << 16
 _ROWS_AT_ONCE = 1 << 10
+#: Features of `datasets` whose values are stored as they are; it decodes all others.
+_STORED_AS_IS = ("Value", "ClassLabel", "Sequence", "List", "LargeList")
 # So many mapped bytes may stay in memory after they were read.
 _GIVE_BACK = 1 << 26
 
@@ -59,13 +62,22 @@ class ColumnReader(Reader):
             raise AssertionError("a reader of columns without fields")
         return self._named
 
-    def _check_names(self, available: list[str]) -> None:
+    def _check_names(self, available: list[str], schema: Any = None) -> None:
+        """Raises unless each wanted column is there, once, and is what it is stored as."""
+        path = self._source.path
+        features = {} if schema is None else _features(schema.metadata or {})
         for name in self.fields.names:
             if name not in available:
-                reason = missing_field(name, available)
-                raise DamagedFileError(f"{self._source.path}: {reason}")
+                raise DamagedFileError(f"{path}: {missing_field(name, available)}")
             if available.count(name) > 1:
-                raise DamagedFileError(f"{self._source.path}: two columns are named {name!r}")
+                raise DamagedFileError(f"{path}: two columns are named {name!r}")
+            feature = features.get(name)
+            kind = feature.get("_type", "Value") if isinstance(feature, dict) else "Value"
+            if kind not in _STORED_AS_IS:
+                raise DamagedFileError(
+                    f"{path}: column {name!r} holds {kind} of the library datasets; load it with "
+                    "that library and give the data set itself"
+                )
 
     def _pieces(self, batch: Any, start: int = 0) -> Iterator[tuple[int, list[Any], int]]:
         """A record batch from row `start` in pieces of about `batch_tokens` tokens.
@@ -152,6 +164,15 @@ class ColumnReader(Reader):
         for text in column.to_pylist():
             texts.add(text)
         return texts.documents()
+
+
+def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:
+    """What `datasets` says of the columns of a file that it wrote."""
+    try:
+        found = json.loads(metadata[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _null_rows(column: Any) -> npt.NDArray[Any]:

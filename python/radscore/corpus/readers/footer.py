@@ -144,9 +144,7 @@ def _columns(footer: dict[int, Any]) -> Iterator[Column]:
         locked = any(8 in group[1][i] or 3 not in group[1][i] for group in groups for i in span)
         names, level, kind = leaves[0] if leaves else ([name], 0, None)
         is_text = kind in _BYTES
-        yield Column(
-            name, position, span, ".".join(names), level, chunks, rows, is_text, locked
-        )
+        yield Column(name, position, span, ".".join(names), level, chunks, rows, is_text, locked)
         leaf = span.stop
 
 
@@ -182,7 +180,7 @@ class _Thrift:
             byte = data[at]
             at += 1
             value |= (byte & 127) << shift
-            if byte < 128:  # noqa: PLR2004 - the last byte
+            if byte < 128:
                 self._at = at
                 return value
             shift += 7
@@ -216,7 +214,7 @@ class _Thrift:
         if kind in (_LIST, _SET):
             head = self._bytes(1)[0]
             size = head >> 4
-            size = self._varint() if size == 15 else size  # noqa: PLR2004 - a longer one
+            size = self._varint() if size == 15 else size
             return [self._value(head & 15, depth + 1) for _ in range(size)]
         if kind == _DOUBLE:
             return self._bytes(8)
