@@ -10,6 +10,7 @@ from radscore.corpus.corpus import Corpus, boundaries_of
 from radscore.corpus.detect import find_sources
 from radscore.corpus.format import Options
 from radscore.corpus.readers.ids import check_dtype
+from radscore.corpus.readers.listing import splits_together
 from radscore.corpus.records import Fields, choose_field, missing_field, needs_tokenizer
 from radscore.corpus.registry import broken_formats
 from radscore.corpus.text.tokenizer import Encoder, Engine, check_engine, load_encoder
@@ -147,6 +148,8 @@ def open_corpus(
             notes += [] if doubt is None else [doubt]
     for kind in dict.fromkeys(source.format for source in sources):
         notes += kind.notes([source for source in sources if source.format == kind], options)
+    together = splits_together(sources)
+    notes += [] if together is None else [together]
     boundaries = boundaries_of(sources, eod)
     notes += [] if boundaries is None else [boundaries]
     return Corpus(sources, options, on_error, tuple(notes))
