@@ -264,7 +264,9 @@ class _Meter:
         kind = kind_of(documents)
         self.documents = Documents.of(documents) if kind == "ids" else documents
         single = isinstance(documents, str) or (
-            isinstance(documents, (list, tuple)) and kind == "chat" and isinstance(documents[0], dict)
+            isinstance(documents, (list, tuple))
+            and kind == "chat"
+            and isinstance(documents[0], dict)
         )
         self.total = 1 if single else len(self.documents)
 

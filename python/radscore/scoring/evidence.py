@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from radscore.schemes import Scheme
     from radscore.stats import NullLaw
 
-__all__ = ["Combine", "Rules", "Units", "depth_weights", "empty_result", "score_result", "zscore_of"]
+__all__ = [
+    "Combine",
+    "Rules",
+    "Units",
+    "depth_weights",
+    "empty_result",
+    "score_result",
+    "zscore_of",
+]
 
 Combine: TypeAlias = Literal["one", "sum"]
 #: Weights, scores, groups and residues of the weighted units, as `_core.Scorer.weighted_units`

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from array import array
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["LONG", "parse"]
 
 #: Lines from this length on may hold such lists.
-LONG: Final = 1 << 20
+LONG: Final = 1 << 22
 #: Bytes of a list that is worth it.
-_LONG_LIST: Final = 1 << 16
+_LONG_LIST: Final = 1 << 20
 #: Bytes of a list that are parsed at once.
 _PIECE: Final = 1 << 18
 #: A key and the start of its list. In a string every quote is escaped, so none of it is in one.
@@ -44,9 +43,9 @@ def parse(line: bytes) -> tuple[Any, str | None]:
 
     Examples
     --------
-    >>> record, _ = parse(b'{"a": [' + b"7, " * 30_000 + b'8], "b": [1]}')
+    >>> record, _ = parse(b'{"a": [' + b"7, " * 400_000 + b'8], "b": [1]}')
     >>> record["a"].shape, record["b"]
-    ((30001,), [1])
+    ((400001,), [1])
     """
     lists: list[Any] = []
     kept: list[bytes] = []

@@ -149,7 +149,7 @@ def function_encoder(tokenizer: Any, *, add_special_tokens: bool) -> FunctionEnc
     return None
 
 
-def _no_special(kind: str, wanted: bool) -> None:  # noqa: FBT001
+def _no_special(kind: str, wanted: bool) -> None:
     if wanted:
         raise ArgumentError(f"add_special_tokens= has no effect with {kind}")
 

@@ -26,7 +26,7 @@ _TRIES: Final = 16
 #: Where words end, most usual first: before a space or an end of line, after a full stop.
 _CUTS: Final = (
     re.compile(r"(?<=\w)(?=[ \n]\w)"),
-    re.compile(r"(?<=[^\s\w])(?=\s\w)|(?<=[.!?。！？、，])(?=\w)"),  # noqa: RUF001
+    re.compile(r"(?<=[^\s\w])(?=\s\w)|(?<=[.!?。！？、，])(?=\w)"),
 )
 
 
