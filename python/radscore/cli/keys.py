@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from dataclasses import fields
 from typing import Any
 
 from radscore.cli.exits import UsageError
 from radscore.cli.options import DEFAULT_KEY_ENV
+from radscore.cli.output import note
 from radscore.cli.parser import looks_like_key
 
 __all__ = ["load_scheme", "load_schemes"]
@@ -78,7 +78,7 @@ def _needs_key(path: str, name: str, used: tuple[str, ...], defaults: dict[str, 
 
 def _note(text: str, names: list[str], rest: Any) -> None:
     if names:
-        print(f"radscore: note: {text.format(' and '.join(names), rest)}", file=sys.stderr)
+        note(f"note: {text.format(' and '.join(names), rest)}")
 
 
 def _load_key(args: argparse.Namespace) -> tuple[Any, str]:

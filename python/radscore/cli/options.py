@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_command",
     "add_corpus_options",
+    "add_force",
     "add_fresh",
     "add_group",
     "add_on_error",
@@ -271,8 +272,20 @@ def add_on_error(group: Any) -> None:
 
 
 def add_fresh(group: Any, what: str) -> None:
-    """The option to start over. Commands that have it continue what is there without it."""
+    """The option to start over. Commands that have it continue what is there without it.
+
+    It is about unfinished work of one's own; a finished output is replaced by --force alone.
+    """
     group.add_argument("--fresh", action="store_true", help=what)
+
+
+def add_force(group: Any, output: str) -> None:
+    """The option to replace a finished output, which nothing else does."""
+    group.add_argument(
+        "--force",
+        action="store_true",
+        help=f"replace the file of {output} if it exists; an input never is replaced",
+    )
 
 
 def add_progress_options(group: Any) -> None:

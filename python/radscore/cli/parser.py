@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from radscore.cli.exits import Exit
+from radscore.cli.output import note, printable
 from radscore.errors import near
 
 if TYPE_CHECKING:
@@ -56,8 +57,12 @@ class Parser(argparse.ArgumentParser):
             message = self.unknown(wrong[0]) if wrong else message
         elif found := _CHOICE.fullmatch(message):
             message = self._no_choice(*found.groups())
-        print(f"radscore: error: {hide_keys(message)} (see {self.prog} --help)", file=sys.stderr)
+        note(f"error: {hide_keys(message)} (see {self.prog} --help)")
         raise SystemExit(Exit.USAGE)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Prints help."""
+        super()._print_message(printable(message), file)
 
     def _no_choice(self, argument: str, value: str, choices: str) -> str:
         """What to say about a value that is none of those allowed."""

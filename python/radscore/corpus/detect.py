@@ -135,6 +135,8 @@ def _walk(folder: str, named: Format | None) -> Iterator[Source]:
         folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
         listed = _listed(Path(parent), set(files), named)
         if listed is not None:
+            if any(source.path.parent != Path(parent) for source in listed):
+                folders.clear()  # what lies there and is not listed is no part of it
             yield from listed
             continue
         for name in sorted(files):

@@ -10,6 +10,7 @@ from radscore.corpus.corpus import Corpus, boundaries_of
 from radscore.corpus.detect import find_sources
 from radscore.corpus.format import Options
 from radscore.corpus.readers.ids import check_dtype
+from radscore.corpus.readers.listing import splits_together
 from radscore.corpus.records import Fields, choose_field, missing_field, needs_tokenizer
 from radscore.corpus.registry import broken_formats
 from radscore.corpus.text.tokenizer import Encoder, Engine, check_engine, load_encoder
@@ -52,9 +53,11 @@ def open_corpus(
         The field or column that holds a document: text, or a list of token ids. By default the
         first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
         so if there was a choice.
-    tokenizer : path or tokenizer, optional
-        For text: a Hugging Face folder, the path of a tokenizer.json, a `tokenizers.Tokenizer`
-        or a fast tokenizer of transformers. Truncation and padding are switched off.
+    tokenizer : path, tokenizer or callable, optional
+        For text: a Hugging Face folder, the path of a tokenizer.json or of a SentencePiece
+        ``.model``, a tokenizer of tokenizers, transformers (fast or slow), tiktoken (special tokens
+        in a text are read as text) or SentencePiece, or a function from a text to its ids.
+        Truncation and padding are switched off.
     prompt_field : str, optional
         The field that holds the prompt of each document (text or ids). A record without one is
         bad; an empty prompt is not.
@@ -145,6 +148,8 @@ def open_corpus(
             notes += [] if doubt is None else [doubt]
     for kind in dict.fromkeys(source.format for source in sources):
         notes += kind.notes([source for source in sources if source.format == kind], options)
+    together = splits_together(sources)
+    notes += [] if together is None else [together]
     boundaries = boundaries_of(sources, eod)
     notes += [] if boundaries is None else [boundaries]
     return Corpus(sources, options, on_error, tuple(notes))
