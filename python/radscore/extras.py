@@ -20,7 +20,7 @@ _LIBRARIES: Final[dict[str, tuple[str, str]]] = {
     "openai": ("the openai library", "api"),
     "matplotlib": ("matplotlib", "report"),
     "ray": ("Ray", "ray"),
-    **{name: (name, "") for name in ("numpy", "scipy", "pyarrow", "tokenizers", "tqdm")},
+    **{name: (name, "") for name in ("numpy", "scipy", "pandas", "pyarrow", "tokenizers", "tqdm")},
 }
 
 

@@ -25,7 +25,10 @@ def chat(finish="stop", **message):
 
 
 def completion(text="fine", **choice):
-    return {"choices": [{"index": 0, "text": text, "finish_reason": "stop", **choice}], "usage": USAGE}
+    return {
+        "choices": [{"index": 0, "text": text, "finish_reason": "stop", **choice}],
+        "usage": USAGE,
+    }
 
 
 def read(body, api="chat"):
@@ -184,7 +187,9 @@ def test_usage_counts_as_it_is_stated(usage, used):
 
 
 def test_numbers_of_many_digits_are_no_counts():
-    text = json.dumps(chat(content="fine")).replace('"prompt_tokens": 3', f'"prompt_tokens": {HUGE}')
+    text = json.dumps(chat(content="fine")).replace(
+        '"prompt_tokens": 3', f'"prompt_tokens": {HUGE}'
+    )
     assert HUGE in text
     reply = read_reply(text, "chat", "m")
     assert (reply.text, reply.used) == ("fine", Used(None, 4))
@@ -305,7 +310,9 @@ def test_fields_that_would_change_what_is_counted(stub, tmp_path, extra):
 # Samples that are none
 
 
-@pytest.mark.parametrize(("temperature", "why"), [(0.7, "ignore temperature"), (0, "at temperature 0")])
+@pytest.mark.parametrize(
+    ("temperature", "why"), [(0.7, "ignore temperature"), (0, "at temperature 0")]
+)
 def test_samples_that_repeat_are_noticed(stub, tmp_path, cli, prompts_file, temperature, why):
     """The stub ignores temperature and seed; a cache before a server does, too."""
     out = tmp_path / "a.jsonl"

@@ -55,7 +55,7 @@ class Result:
         """
         names = (name for name in self._names() if name not in self._unsaved)
         values = {name: plain_value(getattr(self, name)) for name in names}
-        return values | ({"provenance": plain_value(self.provenance)} if self.provenance else {})
+        return {**values, "provenance": plain_value(self.provenance)}
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
