@@ -13,7 +13,7 @@ from radscore import _core
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["COMMAND", "provenance"]
+__all__ = ["COMMAND", "listed", "of_corpus", "provenance"]
 
 #: The command that runs, set by the command line.
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
@@ -59,17 +59,37 @@ def provenance(
         "date": datetime.now(UTC).date().isoformat(),
         "command": COMMAND.get(),
         "inputs": None if files is None else _inputs(files),
-        "scheme": None if scheme is None else {"name": scheme.name, "sha256": scheme.fingerprint},
+        "scheme": None
+        if scheme is None
+        else {"name": scheme.name, "fingerprint": scheme.fingerprint},
         **more,
     }
     return {name: value for name, value in made.items() if value is not None}
+
+
+def of_corpus(files: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a corpus, or a run of one, adds: its files, and how they were read."""
+    reading = {name: value for name, value in settings.items() if value is not None}
+    made = {"inputs": _inputs(files), "tokenizer": reading.pop("tokenizer", None)}
+    return {name: one for name, one in made.items() if one is not None} | {"reading": reading}
+
+
+def listed(paths: Sequence[str | os.PathLike[str]]) -> list[dict[str, Any]]:
+    """Files as `Corpus.manifest` lists them; what is no file is left out."""
+    found = []
+    for path in paths:
+        if os.path.isfile(path):  # noqa: PTH113 - a pipe would wait for more
+            status = os.stat(path)  # noqa: PTH116
+            entry = {"path": os.fspath(path), "size": status.st_size}
+            found.append(entry | {"mtime_ns": status.st_mtime_ns})
+    return found
 
 
 def _inputs(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Number, size and hash of the inputs, and of each if they are few."""
     total = sum(max(0, int(one.get("size") or 0)) for one in files)
     how = "none" if len(files) > _MOST_FILES else "ends" if total > _WHOLE else "whole"
-    listed: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     every = hashlib.sha256()
     for one in files:
         path = str(one["path"])
@@ -78,10 +98,10 @@ def _inputs(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         name = path.rpartition("/")[2]
         own = digest or one.get("mtime_ns")
         every.update(f"{name}\0{entry['bytes']}\0{own}\n".encode(errors="surrogateescape"))
-        if len(listed) < _LISTED:
-            listed.append(entry)
+        if len(shown) < _LISTED:
+            shown.append(entry)
     found = {"n_files": len(files), "bytes": total, "sha256": every.hexdigest(), "how": _HOW[how]}
-    return found | {"files": listed}
+    return found | {"files": shown}
 
 
 def _digest(path: str, *, whole: bool) -> str | None:

@@ -206,6 +206,12 @@ class ModelResult(Result):
     notes: tuple[str, ...] = ()
     decoys: DecoyResult | None = None
 
+    def __post_init__(self) -> None:
+        if not self.provenance:
+            models = {"model": self.model, "reference": self.reference}
+            named = {name: one for name, one in models.items() if one is not None}
+            object.__setattr__(self, "provenance", {**self.score.provenance, **named})
+
     @property
     def pvalue(self) -> float:
         """10 to the power of `log10_pvalue`."""

@@ -29,6 +29,7 @@ from radscore.models.losses import (
     zlib_lengths,
 )
 from radscore.progress import Progress
+from radscore.provenance import provenance
 from radscore.stats.result import Evidence
 from radscore.stats.smirnov import smirnov_test
 
@@ -341,6 +342,7 @@ def test_membership(
         notes=notes,
         member_scores=x,
         nonmember_scores=y,
+        provenance=provenance(model=reader.fingerprint),
     )
 
 

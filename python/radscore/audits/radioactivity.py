@@ -281,6 +281,7 @@ def radioactivity(
         would_help=_would_help(index, names, useless),
         unused={name: useless.get(name) or _why_unused(name, names, useless) for name in unused},
         result=result,
+        provenance=result.provenance,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.cli.output import STDOUT, note, say, show
-from radscore.cli.parser import COMMAND, Parser, as_options
+from radscore.cli.parser import COMMAND as COMMAND_WORD
+from radscore.cli.parser import Parser, as_options, hide_keys
 from radscore.errors import (
     ArgumentError,
     MissingExtraError,
@@ -20,6 +22,7 @@ from radscore.errors import (
     SchemeError,
     StateError,
 )
+from radscore.provenance import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,7 +62,7 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar=COMMAND)
+    commands = parser.add_subparsers(title="commands", metavar=COMMAND_WORD)
     for name in COMMANDS:
         import_module(f"radscore.cli.{name}").register(commands)
     return parser
@@ -98,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = argparse.Namespace(debug=False)
     try:
         args = make_parser().parse(argv)
+        COMMAND.set(hide_keys(shlex.join(["radscore", *(sys.argv[1:] if argv is None else argv)])))
         with _tokenizer_threads(getattr(args, "threads", None)):
             code: int = args.run(args)
     except SystemExit as stop:  # argparse, after --help or an error
@@ -109,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             say(traceback.format_exc().rstrip())
         return _report(error, vars(args))
+    finally:
+        COMMAND.set(None)
     return code
 
 

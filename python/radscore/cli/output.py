@@ -15,17 +15,20 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
+from radscore.provenance import listed, of_corpus, provenance
 from radscore.stats.result import power_of_ten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from radscore.corpus import SkipReport
+    from radscore.stats.result import Result
 
 __all__ = [
     "STDOUT",
     "count",
     "json_out",
+    "made_by",
     "note",
     "power_of_ten",
     "printable",
@@ -150,6 +153,13 @@ def count(number: int, thing: str = "") -> str:
 def share(part: float, whole: float) -> str:
     """A share as a percentage."""
     return f"{100 * part / whole:.3g} %" if whole else "0 %"
+
+
+def made_by(result: Result, corpus: Any, paths: Iterable[str]) -> dict[str, Any]:
+    """The provenance of a result of a corpus, or of files that are none."""
+    if hasattr(corpus, "manifest"):
+        return {**result.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
+    return {**result.provenance, **provenance(files=listed(list(paths)))}
 
 
 def skipped_text(skipped: SkipReport, n_documents: int) -> str:

@@ -13,6 +13,7 @@ from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.corpus import listed_now
 from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
 from radscore.files import make_folder
+from radscore.provenance import of_corpus
 from radscore.runs.buckets import (
     Stage,
     bucket_path,
@@ -298,7 +299,10 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
         raise CorpusError(f"the corpus holds no readable documents (skipped {skipped})")
     result = Scorer(scheme, **run.rules, filter=run.filter()).result_of(total)
     notes = [*run.content["notes"], *reading_notes(markers, run.content["settings"]["vocab_size"])]
-    return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes))
+    made = result.provenance
+    if files := run.content["files"]:
+        made = {**made, **of_corpus(files, run.content["settings"])}
+    return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes), provenance=made)
 
 
 def stages_of(run: Run, scheme: Scheme) -> tuple[Stage, ...]:

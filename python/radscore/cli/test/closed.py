@@ -16,7 +16,7 @@ from radscore.cli.options import (
     check_inputs,
     natural,
 )
-from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.output import count, json_out, made_by, power_of_ten, skipped_text, table
 
 if TYPE_CHECKING:
     import argparse
@@ -176,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
         decoys=args.decoys or 0,
         threads=args.threads,
     )
+    result = result.replace(provenance=made_by(result, None, args.inputs))
     if args.json:
         fields = result.to_dict()
         fields["field"] = answers.field

@@ -19,6 +19,7 @@ from radscore.cli.options import (
 from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.progress import ProgressBar
+from radscore.provenance import of_corpus
 
 if TYPE_CHECKING:
     from radscore.audits.membership import MembershipResult
@@ -173,6 +174,8 @@ def run(args: argparse.Namespace) -> int:
         )
     finally:
         bar.close()
+    inputs = {name: of_corpus(one.manifest(), one.settings) for name, one in corpora.items()}
+    result = result.replace(provenance={**result.provenance, "inputs": inputs})
     if args.json:
         skipped = {name: corpus.skipped.to_dict() for name, corpus in corpora.items()}
         json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})

@@ -10,7 +10,7 @@ from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
 from radscore.cli.model_input import Given, add_reading_options, load_given, set_options
 from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural
-from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.output import count, json_out, made_by, power_of_ten, skipped_text, table
 from radscore.cli.predict import plan_of
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         weighting = plan_of(args)
         given = load_given(args)
         result = _read(args, scheme, given, {**asked, "weighting": weighting})
+        result = result.replace(provenance=made_by(result, given.corpus, args.inputs))
     if args.json:
         fields = result.to_dict()
         if given is not None:
@@ -114,9 +115,10 @@ def _from_file(args: argparse.Namespace, scheme: Any, asked: dict[str, Any]) -> 
     if wrong := set_options(args):
         raise UsageError(f"{wrong[0]} has no effect with --from: the predictions are already made")
     vouched = False if args.text_unmarked else None
-    return test_open(
+    result = test_open(
         None, None, scheme, from_file=args.from_file, text_watermarked=vouched, **asked
     )
+    return result.replace(provenance=made_by(result, None, [args.from_file]))
 
 
 def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, Any]) -> OpenResult:
