@@ -14,7 +14,7 @@ from radscore.errors import ArgumentError, shown
 from radscore.extras import need
 from radscore.stats.fdr import FalseDiscoveryResult, false_discovery
 from radscore.stats.intervals import ShareInterval, share_interval
-from radscore.stats.result import Evidence, Result, in_words
+from radscore.stats.result import LEVEL, Evidence, Result, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from radscore.stats import DecoyResult, WeightedResult
 
 __all__ = [
+    "HIDDEN",
     "STATUS_NAMES",
     "CurvePoint",
     "DocumentScore",
@@ -149,12 +150,21 @@ class ScoreResult(Evidence):
     def _rows(self) -> list[tuple[str, Any]]:
         rows = dict(super()._rows())
         rows["curve"] = _points(self.curve)
+        if self.may_hide_documents:
+            rows["hint"] = f"{HIDDEN}: score_documents tests each"
         return [(name, value) for name, value in rows.items() if value or name not in _FEW]
+
+    @property
+    def may_hide_documents(self) -> bool:
+        """Whether some documents may carry the watermark though all together show none."""
+        return self.n_documents > 1 and self.log10_pvalue > math.log10(LEVEL)
 
     def _brief(self) -> str:
         return f"{self.verdict}, {self.n_scored:,} scored"
 
 
+#: Why a p-value of many documents is not the last word.
+HIDDEN: Final = "a few marked documents among many hardly show in one p-value"
 #: Counts that are shown only if there is something to count.
 _FEW: Final = (
     *("n_short_documents", "n_excluded", "n_filtered", "n_duplicates", "n_keyless"),

@@ -150,6 +150,11 @@ class RadioactivityReport(Result):
         return self.result.removed
 
     @property
+    def question(self) -> str:
+        """What was tested."""
+        return _CLAIMS[self.claim]
+
+    @property
     def verdict(self) -> str:
         """The p-value, and whether it is evidence at level 0.01, or why there is none."""
         return self.result.verdict
@@ -162,8 +167,6 @@ class RadioactivityReport(Result):
 
     def _rows(self) -> list[tuple[str, Any]]:
         return [
-            ("question", _CLAIMS[self.claim]),
-            ("verdict", self.verdict),
             ("setting", self.setting),
             ("why", self.why),
             *[row for row in self.result._rows() if row[0] in _SHOWN],  # noqa: SLF001 - a Result too

@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from radscore.provenance import listed, of_corpus, provenance
-from radscore.stats.result import power_of_ten
+from radscore.stats.result import power_of_ten, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,6 +38,7 @@ __all__ = [
     "skipped_text",
     "sync_stdout",
     "table",
+    "verdict_row",
 ]
 
 
@@ -153,6 +154,11 @@ def count(number: int, thing: str = "") -> str:
 def share(part: float, whole: float) -> str:
     """A share as a percentage."""
     return f"{100 * part / whole:.3g} %" if whole else "0 %"
+
+
+def verdict_row(log10_pvalue: float) -> tuple[str, str]:
+    """The row of a table after the p-value; nothing where there is none."""
+    return "verdict", "" if math.isnan(log10_pvalue) else verdict(log10_pvalue)
 
 
 def made_by(result: Result, corpus: Any, paths: Iterable[str]) -> dict[str, Any]:

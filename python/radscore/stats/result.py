@@ -71,6 +71,11 @@ class Result:
         return names
 
     @property
+    def question(self) -> str:
+        """What the test asks, in words; "" for results that answer no question."""
+        return self._question
+
+    @property
     def verdict(self) -> str:
         """The p-value, and whether it is evidence, in words; "" where there is no question."""
         return ""
@@ -87,8 +92,8 @@ class Result:
         """Names and texts of the rows; empty collections are left out, notes come last."""
         rows: list[tuple[str, str]] = []
         notes: list[tuple[str, str]] = []
-        if self._question:
-            rows += [("question", self._question), ("verdict", self.verdict)]
+        if self.question:
+            rows += [("tested", self.question), ("verdict", self.verdict)]
         for name, value in self._rows():
             if name == "notes":
                 notes += [("note", note) for note in value]

@@ -10,7 +10,15 @@ from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
 from radscore.cli.model_input import Given, add_reading_options, load_given, set_options
 from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural
-from radscore.cli.output import count, json_out, made_by, power_of_ten, skipped_text, table
+from radscore.cli.output import (
+    count,
+    json_out,
+    made_by,
+    power_of_ten,
+    skipped_text,
+    table,
+    verdict_row,
+)
 from radscore.cli.predict import plan_of
 
 if TYPE_CHECKING:
@@ -152,6 +160,7 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
     corpus = None if given is None else given.corpus
     notes = (*(() if given is None else given.notes), *result.notes, *score.notes)
     return [
+        ("tested", result.question),
         ("setting", result.setting),
         ("model", result.model or ""),
         ("reference", result.reference or ""),
@@ -161,6 +170,7 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
         *[("left out", f"{count(n)} {why}") for why, n in result.removed.items() if n],
         ("scored", count(result.n_scored, "unit")),
         *_evidence(result),
+        verdict_row(result.log10_pvalue),
         *_text(result),
         *[("note", note) for note in notes],
         ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),
