@@ -306,4 +306,6 @@ def joined(arrays: list[npt.NDArray[Any]]) -> Documents:
     """One document per array."""
     offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
     np.cumsum([len(array) for array in arrays], out=offsets[1:])
+    if len(arrays) == 1:  # which may be huge
+        return Documents(np.ascontiguousarray(arrays[0]), offsets)
     return Documents(np.concatenate(arrays) if arrays else np.empty(0, np.uint32), offsets)

@@ -12,8 +12,9 @@ import stat
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from radscore.corpus.compression import Codec
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ __all__ = [
     "status_of_file",
 ]
 
-Codec: TypeAlias = Literal["gzip", "zstd", "brotli", "bz2", "snappy"]
 #: A record's location, the record, and its flaw if it cannot be read.
 Record: TypeAlias = tuple[str, Any, str | None]
 

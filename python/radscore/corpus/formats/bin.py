@@ -8,7 +8,7 @@ import numpy as np
 
 from radscore.corpus.base import InputOptionError, reading
 from radscore.corpus.formats import llmc, npy
-from radscore.corpus.readers.ids import IdFormat, TokenLayout, headerless, map_ids
+from radscore.corpus.readers.ids import IdFormat, TokenLayout, headerless, read_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def _doubt(kind: HeaderlessFormat, source: Source, options: Options) -> str | No
     if dtype is None:
         return None
     layout = kind.layout(source, dtype)
-    ids = map_ids(source.path, dtype, 0, min(_SAMPLE, layout.n_tokens))
+    ids = read_ids(source.path, dtype, 0, min(_SAMPLE, layout.n_tokens))
     even, odd = ids[::2], ids[1::2]
     if len(ids) >= _MIN_SAMPLE and not odd.any() and 2 * np.count_nonzero(even) > len(even):
         return (

@@ -28,7 +28,7 @@ from radscore.corpus.base import (
     reading,
 )
 from radscore.corpus.format import Known, Scale
-from radscore.corpus.readers.ids import MAX_DOCUMENTS, IdFormat, batches_of, map_ids
+from radscore.corpus.readers.ids import MAX_DOCUMENTS, IdFormat, batches_of, read_ids
 from radscore.documents import Documents
 from radscore.errors import CorpusError
 
@@ -137,20 +137,20 @@ class MegatronIndex:
 
     def lengths(self, first: int, last: int) -> npt.NDArray[np.int64]:
         """Tokens of each of some sequences."""
-        found = map_ids(self.path, np.dtype("<i4"), _HEADER + 4 * first, last - first)
+        found = read_ids(self.path, np.dtype("<i4"), _HEADER + 4 * first, last - first)
         return found.astype(np.int64)
 
     def offsets(self, first: int, last: int) -> npt.NDArray[np.int64]:
         """First byte of each of some sequences."""
         before = _HEADER + 4 * self.n_sequences
-        return map_ids(self.path, np.dtype("<i8"), before + 8 * first, last - first).astype(
+        return read_ids(self.path, np.dtype("<i8"), before + 8 * first, last - first).astype(
             np.int64
         )
 
     def firsts(self, first: int, last: int) -> npt.NDArray[np.int64]:
         """Number of the first sequence of some documents; the documents end with one more."""
         before = _HEADER + 12 * self.n_sequences
-        return map_ids(self.path, np.dtype("<i8"), before + 8 * first, last - first).astype(
+        return read_ids(self.path, np.dtype("<i8"), before + 8 * first, last - first).astype(
             np.int64
         )
 
@@ -247,7 +247,7 @@ def _is_of_another(index: MegatronIndex, source: Source) -> bool:
     if n_tokens and not any(n_tokens * size == source.size for size in sizes):
         return False
     rest = min(source.size - end, _PADDING)
-    return rest > 0 and bool(map_ids(source.path, np.dtype(np.uint8), end, rest).any())
+    return rest > 0 and bool(read_ids(source.path, np.dtype(np.uint8), end, rest).any())
 
 
 class MegatronReader(Reader):
@@ -326,5 +326,5 @@ class MegatronReader(Reader):
         runs = []
         for low, high in zip([0, *breaks], [*breaks, len(some)], strict=True):
             begin, end = int(starts[low]), int(stops[high - 1])
-            runs.append(map_ids(self._source.path, dtype, begin, (end - begin) // dtype.itemsize))
+            runs.append(read_ids(self._source.path, dtype, begin, (end - begin) // dtype.itemsize))
         return (runs[0] if len(runs) == 1 else np.concatenate(runs)), int(stops[-1])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import pairwise
+from functools import lru_cache, partial
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -15,28 +16,29 @@ import numpy.typing as npt
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
+    InputOptionError,
     Locations,
     Position,
     Problems,
     Reader,
     even_edges,
-    joined,
     location,
     n_shards,
-    reading,
 )
+from radscore.corpus.compression import unpack
 from radscore.corpus.format import Format, Source
-from radscore.corpus.readers.ids import also_cut, map_ids
+from radscore.corpus.readers.ids import HEADERLESS_DTYPES, also_cut, one_line, read_ids
 from radscore.corpus.readers.listing import read_index
 from radscore.corpus.records import (
     Fields,
-    Item,
     NoTokenizerError,
     ValueColumn,
     missing_field,
     needs_tokenizer,
+    read_value,
 )
-from radscore.corpus.text.tokenizer import flaw_of_text
+from radscore.corpus.text.failures import flaw_of_text
+from radscore.corpus.text.tokenizer import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,18 +56,20 @@ __all__ = [
     "Shard",
     "decompressed",
     "held_shard",
-    "mapped_shard",
     "plain_ids",
+    "plain_shard",
     "read_offsets",
 ]
 
 _INDEX = "index.json"
 # An item may not decompress to more: memory must not depend on the input.
 MAX_BYTES = 1 << 28
+# Offsets have 32 bits.
+_MAX_SHARD = 1 << 32
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
-#: Makes ids of the bytes of a value, or says what is wrong with them.
-Decoder: TypeAlias = Callable[[Bytes], tuple[npt.NDArray[Any] | None, str | None]]
+#: Makes ids (or text) of the bytes of a value, or says what is wrong with them.
+Decoder: TypeAlias = Callable[[Bytes], tuple[npt.NDArray[Any] | str | None, str | None]]
 
 
 class ItemFormat(Format):
@@ -132,16 +136,20 @@ class Leaf:
         Its name.
     size : int or None
         Bytes of a value, if all have the same number, which then is not stored.
-    decode : "text", function or None
-        How its bytes become text or ids; None if it holds neither.
+    decode : "text", "bytes", "json", function or None
+        How its bytes become text or ids; None if it holds neither. Nothing tells what "bytes" are:
+        ids if there is a dtype, else text.
     encoding : str
         What the file calls that, for messages.
+    parts : int
+        How many values, each with a size of its own, lie back to back in it.
     """
 
     name: str
     size: int | None
-    decode: Decoder | Literal["text"] | None
+    decode: Decoder | Literal["text", "bytes", "json"] | None
     encoding: str
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -166,12 +174,12 @@ class Shard:
     plain: bool = False
 
 
-def mapped_shard(path: Path, offsets: npt.NDArray[np.int64]) -> Shard:
+def plain_shard(path: Path, offsets: npt.NDArray[np.int64]) -> Shard:
     """The items of an uncompressed file; each batch maps its own range of it."""
 
     def read(first: int, last: int) -> Bytes:
         begin, end = int(offsets[first]), int(offsets[last])
-        return map_ids(path, np.dtype(np.uint8), begin, end - begin)
+        return read_ids(path, np.dtype(np.uint8), begin, end - begin)
 
     return Shard(offsets, read, plain=True)
 
@@ -201,22 +209,12 @@ def read_offsets(path: Path, data: Bytes, end: int, first: int) -> npt.NDArray[n
     return found
 
 
-def decompressed(source: Source, data: Bytes, size: int | None) -> Bytes:
-    """Some bytes of a file, decompressed; to `size` bytes, if that is known."""
-    import pyarrow as pa
-
-    path, codec = source.path, source.codec or "zstd"
-    held: Any = data
-    buffer = pa.py_buffer(held)
-    limit = MAX_BYTES if size is None else size
-    with reading(path):
-        if codec == "snappy":
-            if size is None or size > MAX_BYTES:
-                raise DamagedFileError(f"{path}: its index does not say its uncompressed size")
-            found = pa.Codec("snappy").decompress(buffer, size, asbytes=True)
-        else:
-            with pa.CompressedInputStream(pa.BufferReader(buffer), codec) as stream:
-                found = stream.read(limit + 1)
+def decompressed(source: Source, data: Bytes | None, size: int | None) -> Bytes:
+    """A file, or some bytes of it, decompressed; to `size` bytes, if that is known."""
+    path, limit = source.path, MAX_BYTES if size is None else size
+    if limit > _MAX_SHARD:
+        raise DamagedFileError(f"{path}: its index says {limit} bytes; offsets have 32 bits")
+    found = unpack(path, source.codec or "zstd", limit, data)
     if len(found) > limit or (size is not None and len(found) != size):
         more = "more than " if len(found) > limit else ""
         raise DamagedFileError(
@@ -235,6 +233,7 @@ class ItemReader(Reader):
         leaves: tuple[Leaf, ...],
         wanted: Fields,
         problems: Problems,
+        dtype: np.dtype[Any] | None = None,
     ) -> None:
         self._source = source
         self._shard = shard
@@ -242,6 +241,7 @@ class ItemReader(Reader):
         self._fields = wanted
         self._problems = problems
         self._columns = [self._column(name) for name in wanted.names]
+        self._decoders = [self._decoder(leaves[column], dtype) for column in self._columns]
         self.fails_early = shard.plain
 
     def _column(self, name: str) -> int:
@@ -257,6 +257,22 @@ class ItemReader(Reader):
         if leaf.decode == "text" and self._fields.encoder is None:
             raise NoTokenizerError(f"{path}: {needs_tokenizer(name)}")
         return names.index(name)
+
+    def _decoder(self, leaf: Leaf, dtype: np.dtype[Any] | None) -> Decoder:
+        if callable(leaf.decode):
+            return leaf.decode
+        encoder = self._fields.encoder
+        if leaf.decode == "json":
+            return partial(_from_json, leaf.name, encoder)
+        if leaf.decode == "bytes" and dtype is not None:
+            return plain_ids(dtype)
+        if encoder is None:
+            raise InputOptionError(
+                f"{self._source.path}: field {leaf.name!r} is stored as bytes, so nothing tells the "
+                f"dtype of its ids; give it with dtype= ({', '.join(HEADERLESS_DTYPES)}), or give a "
+                "tokenizer (tokenizer=) if it is text"
+            )
+        return _text
 
     def edges(self, size: int) -> Iterator[Position]:
         """Items (``item``)."""
@@ -299,7 +315,7 @@ class ItemReader(Reader):
             numbers.append(row)
         documents = [self._documents(column) for column in columns]
         locations = Locations(path, np.array(numbers, dtype=np.int64), "row")
-        from_text = self._leaves[self._columns[0]].decode == "text"
+        from_text = any(isinstance(value, str) for value in columns[0])
         prompts = None if self._fields.prompt is None else documents[-1]
         # Offsets in what was decompressed, as a share of the file.
         end = self._source.size * int(offsets[last]) // max(int(offsets[-1]), 1)
@@ -307,45 +323,52 @@ class ItemReader(Reader):
 
     def _values(self, item: Bytes) -> tuple[list[Any], str | None]:
         """The wanted values of an item, or its flaw."""
-        varying = sum(leaf.size is None for leaf in self._leaves)
+        varying = sum(leaf.parts for leaf in self._leaves if leaf.size is None)
         start = 4 * varying
         if len(item) < start:
             return [], "the item is shorter than the sizes it begins with"
         sizes = iter(np.frombuffer(item[:start].tobytes(), "<u4").tolist())
         spans = []
         for leaf in self._leaves:
-            size = next(sizes) if leaf.size is None else leaf.size
+            size = sum(islice(sizes, leaf.parts)) if leaf.size is None else leaf.size
             spans.append((start, start + size))
             start += size
         if start != len(item):
             return [], f"its fields add up to {start} bytes, but the item has {len(item)}"
         values = []
-        for column in self._columns:
-            leaf, (begin, end) = self._leaves[column], spans[column]
-            value, flaw = _decoded(leaf, item[begin:end])
+        for column, decode in zip(self._columns, self._decoders, strict=True):
+            begin, end = spans[column]
+            value, flaw = decode(item[begin:end])
             if flaw is not None:
-                return [], f"field {leaf.name!r}: {flaw}"
+                return [], f"field {self._leaves[column].name!r}: {flaw}"
             values.append(value)
         return values, None
 
     def _documents(self, values: list[Any]) -> Documents:
-        if values and isinstance(values[0], str):
-            texts = ValueColumn(self._fields.encoder)
-            for text in values:
-                texts.add(text)
-            return texts.documents()
-        return joined(values)
+        column = ValueColumn(self._fields.encoder)
+        for value in values:
+            column.add(value)
+        return column.documents()
 
 
-def _decoded(leaf: Leaf, data: Bytes) -> tuple[Any, str | None]:
-    if leaf.decode != "text":
-        assert callable(leaf.decode)
-        return leaf.decode(data)
+def _text(data: Bytes) -> tuple[str | None, str | None]:
     try:
         text = data.tobytes().decode()
     except UnicodeDecodeError as error:
         return None, f"not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
     return text, flaw_of_text(text)
+
+
+def _from_json(
+    name: str, encoder: Encoder | None, data: Bytes
+) -> tuple[npt.NDArray[Any] | str | None, str | None]:
+    try:
+        value = json.loads(data.tobytes())
+    except (ValueError, RecursionError) as error:
+        return None, f"not JSON: {one_line(error)}"
+    item, flaw = read_value(value, name, encoder)
+    # The name is in front of every flaw.
+    return item, None if flaw is None else flaw.replace(f"field {name!r} ", "it ", 1)
 
 
 def plain_ids(dtype: np.dtype[Any]) -> Decoder:
