@@ -267,8 +267,8 @@ class _Members:
             self._data = self._file.read(_BLOCK)
             if not self._data and not (gzip and (found := member.decompress(b"", size))):
                 raise DamagedFileError(
-                    f"{self._path}: truncated at byte {self._file.tell()}, inside a {self._codec} "
-                    "member"
+                    f"{self._path}: truncated at byte {self._file.tell()}, inside "
+                    f"{self._codec} data"
                 )
             if not self._data:
                 return found
@@ -315,6 +315,7 @@ class _Frames:
         self._in_frame = False
         self._checksum = False
         self._n_frames = 0
+        self._error: DamagedFileError | None = None
 
     def readable(self) -> bool:
         """Always."""
@@ -332,8 +333,14 @@ class _Frames:
 
     def read(self, size: int) -> bytes:
         """The next bytes; at most `size`, and none at the end."""
-        while len(self._pending) < size and (self._block() if self._in_frame else self._frame()):
-            pass
+        try:
+            while len(self._pending) < size and self._error is None:
+                if not (self._block() if self._in_frame else self._frame()):
+                    break
+        except DamagedFileError as error:  # raised after what comes before it
+            self._error = error
+        if self._error is not None and not self._pending:
+            raise self._error
         found = bytes(self._pending[:size])
         del self._pending[:size]
         return found
@@ -342,7 +349,7 @@ class _Frames:
         found = self._file.read(size)
         if len(found) < size:
             raise DamagedFileError(
-                f"{self._path}: truncated at byte {self._file.tell()}, inside a zstd frame"
+                f"{self._path}: truncated at byte {self._file.tell()}, inside zstd data"
             )
         return found
 

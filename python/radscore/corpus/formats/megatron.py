@@ -127,7 +127,7 @@ class Megatron(IdFormat):
             f"{notes[0]}{_and_more(len(notes) - 1)}{end}" for end, notes in found.items() if notes
         )
 
-    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:  # noqa: ARG002
         """From three points of the file; of a file with images, its first texts."""
         index = megatron_index(source)
         if not index.has_modes:
@@ -167,7 +167,8 @@ class MegatronIndex:
         if not self.has_modes:
             return np.zeros(last - first, dtype=bool)
         before = _HEADER + 12 * self.n_sequences + 8 * (self.n_documents + 1)
-        return read_ids(self.path, np.dtype("i1"), before + first, last - first) != 0
+        modes = read_ids(self.path, np.dtype("i1"), before + first, last - first)
+        return modes.astype(np.bool_)
 
     def n_images(self) -> int:
         """Sequences that are not text; reads all modes."""
