@@ -16,7 +16,7 @@ from radscore.documents import Documents
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check_ids", "cut_after", "without"]
+__all__ = ["any_ends", "check_ids", "cut_after", "without"]
 
 
 def check_ids(chunk: Chunk, limit: int | None, problems: Problems) -> Chunk:
@@ -87,6 +87,12 @@ def cut_after(chunk: Chunk, eod: int) -> Chunk:
     prompts = None if chunk.prompts is None else select(chunk.prompts, parents)
     cut = Documents(documents.values, offsets)
     return replace(chunk, documents=cut, prompts=prompts, locations=locations)
+
+
+def any_ends(documents: Documents, eod: int) -> bool:
+    """Whether a document ends with `eod`."""
+    full = documents.offsets[1:][np.diff(documents.offsets) > 0]
+    return bool((documents.values[full - 1] == eod).any())
 
 
 def without(documents: Documents, eod: int) -> Documents:

@@ -15,7 +15,7 @@ from radscore.corpus.records import Fields, choose_field, missing_field, needs_t
 from radscore.corpus.registry import broken_formats
 from radscore.corpus.text.tokenizer import Encoder, Engine, check_engine, load_encoder
 from radscore.documents import MAX_VOCAB, check_width
-from radscore.doubts import doubt_of_tokenizer
+from radscore.doubts import doubt_of_eod, doubt_of_tokenizer
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -147,6 +147,8 @@ def open_corpus(
     for kind in dict.fromkeys(source.format for source in sources):
         notes += kind.notes([source for source in sources if source.format == kind], options)
     notes += notes_of_dtypes(sources, options)
+    doubt = doubt_of_eod(eod, vocab_size)
+    notes += [] if doubt is None else [doubt]
     boundaries = boundaries_of(sources, eod)
     notes += [] if boundaries is None else [boundaries]
     return Corpus(sources, options, on_error, tuple(notes))
