@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from radscore.corpus.base import InputOptionError
 from radscore.corpus.format import status_of_file
 from radscore.corpus.registry import all_formats, broken_formats, format_named
+from radscore.corpus.remote import local_path
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def find_sources(paths: Any, format_name: str | None = None) -> list[Source]:
     names: Counter[Path] = Counter()
     for path in _each(paths):
         if isinstance(path, (str, os.PathLike)):
-            for source in _sources_of(os.fspath(path), named):
+            for source in _sources_of(local_path(os.fspath(path)), named):
                 real = os.path.realpath(source.path)
                 if real not in seen:
                     seen.add(real)
@@ -108,7 +109,7 @@ def _numbered(source: Source, number: int) -> Source:
 
 def _sources_of(path: str, named: Format | None) -> Iterator[Source]:
     if Path(path).is_dir():
-        found = list(_walk(path, named))
+        found = _main_data(list(_walk(path, named)))
         if not found:
             suffixes = ", ".join(_folder_suffixes(named))
             raise InputOptionError(f"{path}: no file in this folder ends in {suffixes}")
@@ -127,6 +128,11 @@ def _sources_of(path: str, named: Format | None) -> Iterator[Source]:
                 yield from _sources_of(match, named)
     else:
         raise InputOptionError(f"{path}: no such file or folder")
+
+
+def _main_data(found: list[Source]) -> list[Source]:
+    """The files of a folder without those that only describe the others."""
+    return [one for one in found if not one.format.gives_way] or found
 
 
 def _walk(folder: str, named: Format | None) -> Iterator[Source]:
