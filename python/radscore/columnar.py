@@ -94,8 +94,9 @@ def weights(array: Any) -> npt.NDArray[np.int64]:
     if types.is_run_end_encoded(kind):
         return weights(array.values)[_runs(array)]
     if types.is_string_view(kind) or types.is_binary_view(kind):
-        views = np.frombuffer(array.buffers()[1], np.int32)[: 4 * (array.offset + len(array))]
-        return views.reshape(-1, 4)[array.offset :, 0].astype(np.int64) // 4
+        # A view has 16 bytes, of which the first four are its length.
+        views = _numbers(array, np.int32, 4 * array.offset, 4 * len(array))
+        return views[::4].astype(np.int64) // 4
     if _is_view(kind):
         return np.asarray(array.sizes.to_numpy(), np.int64)
     if types.is_fixed_size_list(kind):
@@ -106,10 +107,17 @@ def weights(array: Any) -> npt.NDArray[np.int64]:
         return np.diff(_offsets(array))
     if holds_text(kind):
         wide = types.is_large_string(kind) or types.is_large_binary(kind)
-        offsets = np.frombuffer(array.buffers()[1] or b"", np.int64 if wide else np.int32)
-        lengths = np.diff(offsets[array.offset : array.offset + len(array) + 1])
+        offsets = _numbers(array, np.int64 if wide else np.int32, array.offset, len(array) + 1)
+        lengths = np.diff(offsets)
         return lengths.astype(np.int64) // 4
     return np.zeros(len(array), np.int64)
+
+
+def _numbers(array: Any, dtype: Any, first: int, count: int) -> npt.NDArray[Any]:
+    """Some of the numbers in the second buffer of a checked array: offsets, or views."""
+    if len(array) == 0:  # it may come without a buffer
+        return np.zeros(count, dtype)
+    return np.frombuffer(array.buffers()[1], dtype, count, first * np.dtype(dtype).itemsize)
 
 
 def _is_view(kind: Any) -> bool:

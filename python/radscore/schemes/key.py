@@ -29,9 +29,9 @@ UNNAMED = ""
 
 
 def fingerprint_of(name: str, content: object) -> str:
-    """16 hexadecimal digits of the SHA-256 of a name and a JSON-able content."""
+    """The SHA-256 of a name and a JSON-able content, in hexadecimal digits."""
     text = json.dumps([name, content], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Key:
@@ -40,7 +40,7 @@ class Key:
     How text is read depends on the scheme that gets it: `Keyed` wants 32 hexadecimal digits,
     SGLang up to 16, the others a decimal number, or a hexadecimal one after `0x`.
 
-    A fingerprint is a truncated SHA-256: it tells keys apart, but whoever sees it can try out
+    A fingerprint is a SHA-256: it tells keys apart, but whoever sees it can try out
     guesses. A key of little entropy (42, a year, a word) can be found from it; make keys with
     `Key.generate`.
 
@@ -205,7 +205,7 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """Tells keys apart without showing them: 16 hexadecimal digits."""
+        """Tells keys apart without showing them: a SHA-256 in hexadecimal digits."""
         content = {name: _encoded(value) for name, value in self._fields.items()}
         return fingerprint_of("key", content)
 
@@ -214,7 +214,7 @@ class Key:
         return {name or primary: value for name, value in self._fields.items()}
 
     def __repr__(self) -> str:
-        return f"Key(fingerprint={self.fingerprint!r})"
+        return f"Key(fingerprint={self.fingerprint[:16]!r})"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Key) and self._fields == other._fields

@@ -10,7 +10,6 @@ from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
     Position,
-    counted,
     location,
     n_shards,
     reading,
@@ -25,7 +24,7 @@ from radscore.corpus.readers.columns import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from radscore.corpus.base import Problems, Reader
     from radscore.corpus.format import Options, Record, Source
@@ -59,16 +58,6 @@ class Arrow(Format):
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Maps the file when the first batch is asked for."""
         return ArrowReader(source, options.fields, problems)
-
-    def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:  # noqa: ARG002
-        """Cache files beside the data."""
-        notes = []
-        for folder in dict.fromkeys(source.path.parent for source in sources if source.is_file):
-            cached = set(folder.glob("cache-*.arrow")).difference(one.path for one in sources)
-            if cached:
-                what = counted(len(cached), "cache file")
-                notes.append(f"{folder}: {what} of the library datasets left out")
-        return tuple(notes)
 
     def records(self, source: Source) -> Iterator[Record]:
         """All rows, one record batch after the other."""
@@ -153,8 +142,10 @@ class ArrowReader(ColumnReader):
                         if last == batch.num_rows:
                             after = {"group": group + 1, "rows": base + last}
                         yield self._chunk(columns, base + row, after, done)
+                        mapped.passed(sum(column.nbytes for column in columns))
                     base += batch.num_rows
-                mapped.passed(batch.get_total_buffer_size())
+                else:
+                    mapped.passed(batch.get_total_buffer_size())
 
     @contextmanager
     def _opened(self, names: list[str] | None = None) -> Iterator[tuple[MappedFile, Any, Any]]:
@@ -166,12 +157,14 @@ class ArrowReader(ColumnReader):
         with ExitStack() as stack:
             with reading(path):
                 stream = stack.enter_context(mapped.stream())
+                reader = stack.enter_context(open_arrow(stream))
                 if names is not None:
-                    schema = open_arrow(stream).schema
                     check_given(self._source, names)
-                    self._check_names(schema.names, schema)
-                    stream.seek(0)
-                reader = stack.enter_context(open_arrow(stream, names))
+                    self._check_names(reader.schema.names, reader.schema)
+                    first = next(_batch_messages(mapped.stream(), reader), None)
+                    if first is not None and _is_compressed(first):
+                        stream.seek(0)
+                        reader = stack.enter_context(open_arrow(stream, names))
             yield mapped, stream, reader
 
     def _bytes(self) -> tuple[int, int]:

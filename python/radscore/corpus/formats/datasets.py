@@ -87,7 +87,7 @@ class Datasets(arrow.Arrow):
         return [replace(source, size=sum(path.stat().st_size for path in data))]
 
     def _split_sources(self, folder: Path, names: set[str]) -> list[Source] | None:
-        """Those of the splits that a folder lists, or of a folder of the library's own cache."""
+        """Those of the splits that a folder lists; other folders beside them are no part of it."""
         if _SPLITS in names:
             index = folder / _SPLITS
             found = read_index(index, required=False)
@@ -101,11 +101,7 @@ class Datasets(arrow.Arrow):
                     raise DamagedFileError(f"{inner}: lists no data files in a {_STATE}")
                 sources += some
             return sources
-        files = sorted(name for name in names if name.endswith(".arrow"))
-        if _INFO not in names or not files:
-            return None
-        data = (folder / name for name in files if not name.startswith("cache-"))
-        return [Source.of_file(path, arrow.FORMAT) for path in data]
+        return None
 
     def takes_object(self, value: object) -> bool:
         """Objects of the library, which is not imported for that."""

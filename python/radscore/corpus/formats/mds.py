@@ -25,11 +25,13 @@ from radscore.corpus.readers.items import (
     ItemFormat,
     ItemReader,
     Leaf,
+    beginning,
     decompressed,
     held_shard,
     plain_ids,
     plain_shard,
     read_offsets,
+    sampled_items,
 )
 from radscore.corpus.readers.listing import listed_file, path_in_folder, shortened
 from radscore.errors import CorpusError
@@ -77,8 +79,8 @@ class MDS(ItemFormat):
     content = "a column of `ndarray`s, of text, of `json`, or of `bytes` with `--dtype`"
     documents = "one per sample"
     remarks = (
-        "an `index.json` lists the shards, and its sizes and hashes are checked; pickled columns are "
-        "not loaded"
+        "an `index.json` lists the shards, and its sizes and hashes are checked; pickled columns "
+        "are not loaded"
     )
 
     suffixes = (".mds",)
@@ -113,6 +115,17 @@ class MDS(ItemFormat):
             return ()
         more = "; install xxhash to check them" if any("xxh" in name for name in unknown) else ""
         return (f"hashes of {sources[0].sides[0]} are not checked: {', '.join(unknown)}{more}",)
+
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+        """Some samples; the first of a compressed shard."""
+        if source.codec is None:
+            return sampled_items(source, *_open(source), options)
+        if (found := beginning(source)) is None:
+            return []
+        data, offsets = found
+        header = 8 + 4 * int.from_bytes(data[:4].tobytes(), "little")
+        leaves = _leaves(source, data[header : int(offsets[0])])
+        return sampled_items(source, held_shard(data, offsets), leaves, options)
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Checks the hashes, and reads the header, and all of a compressed shard."""

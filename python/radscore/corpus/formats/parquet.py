@@ -127,17 +127,22 @@ class ParquetReader(ColumnReader):
         import pyarrow.parquet as pq
 
         path = self._source.path
-        columns = columns_of(path)
+        columns = every = columns_of(path)
         if self._named is not None:
             self._check_names([column.name for column in columns])
-            names = {column.name: column for column in columns}
-            columns = [names[name] for name in self.fields.names]
+            columns = [next(c for c in every if c.name == name) for name in self.fields.names]
             for column in columns:
                 if column.encrypted:
                     raise DamagedFileError(
                         f"{path}: column {column.name!r} is encrypted; decrypt the file first"
                     )
-        looked_up = [one.path for one in columns if len(one.leaves) == 1 and one.all_looked_up]
+        looked_up = [
+            column.path
+            for column in columns
+            if column.is_text
+            and len(column.leaves) == 1
+            and all(chunk.looked_up for chunk in column.chunks)
+        ]
         with ExitStack() as stack:
             with reading(path):
                 # Page by page, not all of a row group before its first row.
@@ -146,8 +151,14 @@ class ParquetReader(ColumnReader):
                         path, pre_buffer=False, buffer_size=_BUFFER, read_dictionary=looked_up
                     )
                 )
-                if self._named is not None:
-                    self._check_names(file.schema_arrow.names, file.schema_arrow)
+                schema = file.schema_arrow
+                n_leaves, n_groups = file.metadata.num_columns, file.metadata.num_row_groups
+            told = [(column.leaves.stop, len(column.chunks)) for column in every[-1:]]
+            names = [column.name for column in every]
+            if schema.names != names or told not in ([], [(n_leaves, n_groups)]):
+                raise DamagedFileError(f"{path}: its footer is damaged")
+            if self._named is not None:
+                self._check_names(schema.names, schema)
             yield file, columns
 
     def _rows(
@@ -202,10 +213,10 @@ def _rows_a_batch(column: Column, group: int, batch_tokens: int) -> int:
     """Rows to decode at once, by how many values the file has or stands for, not by its bytes."""
     n_rows = max(column.rows[group], 1)
     if column.is_text:
-        n_bytes = column.text_bytes(group)
+        n_bytes = column.chunks[group].text_bytes
         if n_bytes is None:
             return _FEW_ROWS
         tokens = n_bytes // 4
     else:
-        tokens = column.n_values(group)
+        tokens = column.chunks[group].n_values
     return max(min(min(batch_tokens, _TOKENS) * n_rows // max(tokens, 1), _MANY_ROWS), 1)

@@ -270,7 +270,7 @@ class MappedFile:
 def open_arrow(stream: Any, names: Sequence[str] | None = None) -> Any:
     """A reader of the file or of the stream format, whichever it is.
 
-    With `names`, only these columns are read, as far as they are there; the others may be damaged.
+    With `names`, only these columns are read (and decompressed), but no longer in place.
     """
     import pyarrow as pa
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from radscore.corpus.base import DamagedFileError, reading
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Column", "columns_of"]
+__all__ = ["Chunk", "Column", "columns_of"]
 
 _DEEPEST = 32
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
@@ -27,6 +27,31 @@ _DELTA_BYTES = 7
 _DATA_PAGES = (0, 3)
 #: Physical types of variable and of fixed length.
 _BYTES = (6, 7)
+
+
+class Chunk(NamedTuple):
+    """What the footer says of the values of one column in one row group; None where it is silent.
+
+    Attributes
+    ----------
+    n_values, n_bytes : int
+        Values, where an empty or missing list counts as one; bytes, encoded but not compressed.
+    n_present : int or None
+        Values that are not null.
+    text_bytes : int or None
+        Bytes of text that they stand for.
+    looked_up : bool
+        Whether all values come from a dictionary, which can be kept as such.
+    encrypted : bool
+        Whether a key is needed to read it.
+    """
+
+    n_values: int = 0
+    n_bytes: int = 0
+    n_present: int | None = None
+    text_bytes: int | None = None
+    looked_up: bool = False
+    encrypted: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,14 +67,12 @@ class Column:
         Its columns of values, as pyarrow counts them.
     path : str
         The path of the first of them.
-    top_level : int
-        Its definition level where a value is there.
-    chunks : list of dict
-        The metadata of that one, by row group; Thrift's numbers of fields are the keys.
+    is_text : bool
+        Whether that one holds text or bytes rather than numbers.
+    chunks : list of Chunk
+        That one, by row group.
     rows : list of int
         Rows of each row group.
-    is_text : bool
-        Whether it holds text or bytes rather than numbers.
     encrypted : bool
         Whether a key is needed to read it.
     """
@@ -58,46 +81,15 @@ class Column:
     position: int
     leaves: range
     path: str
-    top_level: int
-    chunks: list[dict[int, Any]]
-    rows: list[int]
     is_text: bool
+    chunks: list[Chunk]
+    rows: list[int]
     encrypted: bool
-
-    def n_values(self, group: int) -> int:
-        """Values in a row group; an empty or missing list counts as one."""
-        return int(self.chunks[group].get(5, 0))
 
     def n_present(self) -> int | None:
         """Values that are not null, over all row groups; None if the footer does not tell."""
-        total = 0
-        for chunk in self.chunks:
-            levels = chunk.get(16, {}).get(3)
-            nulls = chunk.get(12, {}).get(3)
-            if levels and len(levels) == self.top_level + 1:
-                total += levels[-1]
-            elif nulls is not None:
-                total += chunk.get(5, 0) - nulls
-            else:
-                return None
-        return int(total)
-
-    def text_bytes(self, group: int) -> int | None:
-        """Bytes of text in a row group; None if they may be any number."""
-        chunk = self.chunks[group]
-        told = chunk.get(16, {}).get(1)
-        if told is not None:
-            return int(told)
-        if _DELTA_BYTES in chunk.get(2, ()) or _DICTIONARY & set(chunk.get(2, ())):
-            return None
-        return int(chunk.get(6, 0))
-
-    @property
-    def all_looked_up(self) -> bool:
-        """Whether all values come from a dictionary, which can be kept as such."""
-        kinds = [stats for chunk in self.chunks for stats in chunk.get(13, ({},))]
-        data = [stats.get(2) for stats in kinds if stats.get(1, 0) in _DATA_PAGES]
-        return bool(self.chunks) and all(encoding in _DICTIONARY for encoding in data)
+        found = [chunk.n_present for chunk in self.chunks]
+        return None if None in found else sum(filter(None, found))
 
 
 def columns_of(path: Path) -> list[Column]:
@@ -132,20 +124,51 @@ def _footer(path: Path) -> bytes:
 def _columns(footer: dict[int, Any]) -> Iterator[Column]:
     root, *schema = footer[2]
     groups = footer.get(4, [])
-    rows = [group[3] for group in groups]
+    rows = [_integer(group[3]) for group in groups]
     at = leaf = 0
-    for position in range(root[5]):
+    for position in range(_integer(root[5])):
         name = schema[at][4].decode()
-        # The leaves below it, each with its path and the level at which it is there.
+        # The leaves below it, each with its path, the level at which it is there, and its type.
         leaves: list[tuple[list[str], int, int | None]] = []
         at = _walk(schema, at, [], 0, leaves)
-        chunks = [group[1][leaf].get(3, {}) for group in groups]
+        names, level, kind = leaves[0]
         span = range(leaf, leaf + len(leaves))
-        locked = any(8 in group[1][i] or 3 not in group[1][i] for group in groups for i in span)
-        names, level, kind = leaves[0] if leaves else ([name], 0, None)
-        is_text = kind in _BYTES
-        yield Column(name, position, span, ".".join(names), level, chunks, rows, is_text, locked)
+        chunks = [[_chunk(group[1][i], level) for i in span] for group in groups]
+        locked = any(chunk.encrypted for some in chunks for chunk in some)
+        first = [some[0] for some in chunks]
+        yield Column(name, position, span, ".".join(names), kind in _BYTES, first, rows, locked)
         leaf = span.stop
+
+
+def _chunk(chunk: dict[int, Any], level: int) -> Chunk:
+    """What is told of a column chunk whose values are there at a definition level."""
+    about = chunk.get(3)
+    if 8 in chunk or about is None:
+        return Chunk(encrypted=True)
+    n_values, n_bytes = _integer(about.get(5, 0)), _integer(about.get(6, 0))
+    sizes = about.get(16, {})
+    levels, nulls = sizes.get(3), about.get(12, {}).get(3)
+    present = None
+    if levels and len(levels) == level + 1:
+        present = _integer(levels[-1])
+    elif nulls is not None:
+        present = n_values - _integer(nulls)
+    if present is not None and not 0 <= present <= n_values:
+        present = None
+    text_bytes = sizes.get(1)
+    encodings = set(map(_integer, about.get(2, ())))
+    if text_bytes is None and not encodings & {*_DICTIONARY, _DELTA_BYTES}:
+        text_bytes = n_bytes
+    told = about.get(13, ())
+    data = {_integer(one[2]) for one in told if one.get(1, 0) in _DATA_PAGES}
+    looked_up = bool(data) and data <= _DICTIONARY
+    return Chunk(n_values, n_bytes, present, text_bytes, looked_up)
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError("not an integer")
+    return value
 
 
 def _walk(
