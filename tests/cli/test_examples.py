@@ -139,12 +139,12 @@ def _texts():
     texts = [json.loads(line)["text"][:1200] for line in corpus]
     names = ("ours", "fresh", "a", "b", "more", "recorded", "unmarked", "corpus", "docs")
     for i, name in enumerate(names):
-        _write(f"{name}.jsonl", [{"text": text} for text in texts[12 * i : 12 * i + 12]])
+        _write(f"{name}.jsonl", [{"text": text} for text in texts[5 * i : 5 * i + 5]])
     import gzip
 
     with gzip.open("docs.jsonl.gz", "wt") as file:
         file.write(Path("docs.jsonl").read_text())
-    _write("prompts.jsonl", [{"prompt": text[:40]} for text in texts[:2]])
+    _write("prompts.jsonl", [{"prompt": text[:40]} for text in texts[:1]])
     for name in ("answers.jsonl", "base.jsonl"):
         _write(name, [{"prompt": text[:40], "text": text[40:]} for text in texts[:9]])
     rows = [{"tokens": row["input_ids"], "prompt_tokens": [1, 2, 3]} for row in rows]
