@@ -7,6 +7,7 @@ is one subclass, registered by one line (`radscore.schemes.registry`).
 
 from __future__ import annotations
 
+import copyreg
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from radscore.schemes.draws import Draws
 from radscore.schemes.fields import MAX_CONTEXT_WIDTH, token_rows, whole
 from radscore.schemes.generation import Engine
 from radscore.schemes.key import Key, fingerprint_of
+from radscore.schemes.secrecy import leave_out, restored, veil
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -80,10 +82,19 @@ class Scheme(ABC):
     #: Most tokens that a context can have.
     max_context_width: ClassVar[int] = MAX_CONTEXT_WIDTH
 
+    __slots__ = ("__dict__", "__weakref__", "_hidden")
+
     # In a field's metadata, `example` is a value for TOML files, `default` words for a default of
     # None.
     vocab_size: int = field(metadata={"example": 32_000})
     context_width: int = field(metadata={"example": 4})
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """A scheme without values; the secret ones will stand apart."""
+        veil(cls)
+        made = super().__new__(cls)
+        object.__setattr__(made, "_hidden", {})
+        return made
 
     def __post_init__(self) -> None:
         self._set("vocab_size", whole("vocab_size", self.vocab_size, 2, MAX_VOCAB))
@@ -483,6 +494,25 @@ class Scheme(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            self._set(name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if leave_out():
+            public = self.to_dict()
+            del public["scheme"]
+            return restored, (type(self).from_fields, public, self.fingerprint)
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        made.__setstate__(self.__getstate__())
+        return made
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.__copy__()
 
     @classmethod
     def field_names(cls) -> tuple[str, ...]:
