@@ -303,6 +303,14 @@ def test_fields_that_would_change_what_is_counted(stub, tmp_path, extra):
     assert run(stub, ["a"], tmp_path / "a.jsonl", extra=fine).n_answered == 1
 
 
+def test_a_change_of_models_is_noticed(stub, tmp_path):
+    """Routers fall back to another model, and say so in the reply only."""
+    stub.script["b"] = [{"body": {**chat(content="other"), "model": "cheaper"}}]
+    run(stub, ["a", "b"], tmp_path / "a.jsonl")
+    notes = open_answers(tmp_path / "a.jsonl", tokenizer=TOKENIZER).notes
+    assert any("several models answered" in note and "cheaper" in note for note in notes)
+
+
 # Samples that are none
 
 
