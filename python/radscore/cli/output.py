@@ -6,9 +6,12 @@ could command a terminal, or show text in another order than it has, is escaped 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
+import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +31,7 @@ __all__ = [
     "share",
     "show",
     "skipped_text",
+    "sync_stdout",
     "table",
 ]
 
@@ -81,6 +85,17 @@ def show(text: str) -> None:
 def say(text: str) -> None:
     """Writes lines to stderr."""
     print(printable(text), file=sys.stderr, flush=True)
+
+
+def sync_stdout() -> None:
+    """Waits until a file that stdout goes to is on the disk, before what it came from is deleted."""
+    try:
+        descriptor = sys.stdout.fileno()
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fsync(descriptor)
+    except (OSError, ValueError, AttributeError) as error:  # it may be no file at all
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise OSError(error.errno, error.strerror, STDOUT) from None
 
 
 def note(text: str) -> None:

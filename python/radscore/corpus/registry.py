@@ -39,6 +39,7 @@ _BUILT_IN = (
     "parquet",
     "arrow",
     "npy",
+    "npz",
     "bin",
     "megatron",
     "datatrove",

@@ -1,7 +1,9 @@
-"""Where a scheme's secrets are not: in its dictionary, in a printout, in pickles if so asked."""
+"""Where secrets are not: a scheme's dictionary, a printout, a message, pickles if so asked."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import MISSING, fields
@@ -10,9 +12,23 @@ from typing import TYPE_CHECKING, Any
 from radscore.errors import SchemeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["Veiled", "keys_kept", "leave_out", "restored", "veil", "with_key", "without_keys"]
+__all__ = [
+    "Veiled",
+    "keys_kept",
+    "leave_out",
+    "name_in_key",
+    "public_name",
+    "restored",
+    "veil",
+    "with_key",
+    "without_keys",
+]
+
+#: What may be a hexadecimal key, though it has letters only.
+_HEX_WORD = r"[A-Fa-f]{6,}"
+_NOT_SHOWN = "(not shown, as it looks like a key)"
 
 _left_out: ContextVar[bool] = ContextVar("left_out", default=False)
 _given: ContextVar[tuple[Any, ...]] = ContextVar("given", default=())
@@ -86,6 +102,17 @@ def restored(make: Any, public: dict[str, Any], fingerprint: str) -> Any:
         f"this pickle (fingerprint {fingerprint}) was made without its key; load it inside "
         "`with radscore.schemes.with_key(key):`, with that key"
     )
+
+
+def public_name(name: str) -> str:
+    """A field's name for a message, unless it may be a key on the wrong side of the =."""
+    harmless = re.fullmatch(r"[A-Za-z_]{1,30}\d?", name) and not re.fullmatch(_HEX_WORD, name)
+    return repr(name) if harmless else _NOT_SHOWN
+
+
+def name_in_key(name: str, known: Iterable[str]) -> str:
+    """A field that a key names, for a message, only if it is a scheme's, or one misspelt."""
+    return repr(name) if difflib.get_close_matches(name, known, 1, 0.75) else _NOT_SHOWN
 
 
 class _Number(int):

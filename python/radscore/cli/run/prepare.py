@@ -204,7 +204,7 @@ def _execute(args: Namespace, run: Run, scheme: Scheme, resources: Any) -> int:
         return interrupted(run.folder)
     finally:
         bar.close()
-    return print_result(run, result, args)
+    return print_result(run, [result], args)
 
 
 def _secret(args: Namespace) -> list[str]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +23,9 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
+from radscore.corpus.compression import CODECS, Unpacked
 from radscore.corpus.format import Format, Preview
+from radscore.corpus.readers.long_lists import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.errors import CorpusError
 
@@ -42,6 +43,13 @@ _BLOCK = 1 << 22
 _COMPRESSED_BLOCK = 1 << 16
 #: A longer line is a bad record: memory must not depend on the input.
 MAX_LINE = 1 << 28
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_ARRAY = (
+    "this is a JSON array; radscore reads JSON lines, one record per line: convert it with "
+    "jq -c '.[]'"
+)
+_PRETTY = "a record must stand on one line: convert the file with jq -c ."
 _TOO_LONG = "the line is longer than {} bytes"
 # Lines that are searched for the first good record.
 _PREVIEW_LINES = 1000
@@ -54,14 +62,14 @@ class JsonLines(Format):
 
     name = "jsonl"
     title = "JSON lines"
-    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`"
+    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`, `.bz2`, `.xz`, `.lz4`, `.br`"
     content = "a field with text, or with a list of ids"
     documents = "one per line"
     remarks = "a broken line is named; `--on-error skip` counts it and continues"
 
     suffixes = (".jsonl", ".ndjson", ".json")
     magic = (b"{",)
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     # JSON that lies beside data sets and tokenizers.
     not_data = frozenset(
         {
@@ -260,39 +268,19 @@ def _take(columns: RecordColumns, line: bytes | None, number: int, *, first: boo
     return columns.add(record, number) if flaw is None else flaw
 
 
-class _Stream:
+class _Stream(Unpacked):
     """The uncompressed bytes of a file, by lines."""
 
     def __init__(self, source: Source) -> None:
-        self._path = source.path
+        super().__init__(source.path, source.codec)
         self._codec = source.codec
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        import pyarrow as pa
-
-        with reading(self._path):
-            self._file: BinaryIO = self._stack.enter_context(self._path.open("rb", buffering=0))
-            self._stream: Any = self._file
-            if self._codec is not None:
-                codec: Any = self._codec
-                self._stream = pa.CompressedInputStream(self._file, codec)
-                self._stack.enter_context(self._stream)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def tell(self) -> int:
-        """Bytes of the file itself that were read."""
-        return self._file.tell()
 
     def _skip(self, start: int) -> None:
         if self._codec is None:
-            self._file.seek(start)
+            self.seek(start)
             return
         while start > 0:
-            block = self._stream.read(min(start, _COMPRESSED_BLOCK))
+            block = self.read(min(start, _COMPRESSED_BLOCK))
             if not block:
                 raise DamagedFileError(
                     f"{self._path}: the file ends before the point to continue from"
@@ -301,14 +289,12 @@ class _Stream:
 
     def lines(self, start: int) -> Iterator[tuple[bytes | None, int]]:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
-        with reading(self._path):
-            self._skip(start)
+        self._skip(start)
         size = _BLOCK if self._codec is None else _COMPRESSED_BLOCK
         pieces: list[bytes] = []  # of the line that has not ended yet
         length = 0
         while True:
-            with reading(self._path):
-                block = self._stream.read(size)
+            block = self.read(size)
             if not block:
                 break
             begin = 0
@@ -328,17 +314,24 @@ class _Stream:
 
 def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
     """The record of a line, or its flaw."""
+    line = line.removeprefix(_BOM)  # also where files were joined
     try:
-        text = line.decode("utf-8-sig" if first else "utf-8")
+        if len(line) >= LONG:
+            record, flaw = parse(line)
+        else:
+            record, flaw = json.loads(line.decode()), None
     except UnicodeDecodeError as error:
+        if line.startswith(_UTF16):
+            return None, "not UTF-8: the file seems to be UTF-16; convert it to UTF-8"
         return None, f"not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x})"
-    if first and text.lstrip().startswith("["):
-        return None, "this is a JSON array; radscore reads JSON lines, one record per line"
-    try:
-        return json.loads(text), None
     except json.JSONDecodeError as error:
-        return None, f"not JSON: {error.msg} (column {error.colno})"
+        record, flaw = None, f"not JSON: {error.msg} (column {error.colno})"
     except RecursionError:
         return None, "not a record: the JSON is nested too deeply"
     except ValueError as error:  # integers of thousands of digits
         return None, f"not JSON: {error}"
+    if first and line.lstrip().startswith(b"["):
+        return None, _ARRAY
+    if flaw is not None and first and line.strip() == b"{":
+        return None, f"{flaw}; {_PRETTY}"
+    return record, flaw
