@@ -8,6 +8,7 @@ import pickle
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 from radscore.errors import SchemeError
@@ -126,3 +127,37 @@ def test_an_old_pickler_and_other_processes_see_the_same():
 
 def _fingerprint(scheme):
     return scheme.fingerprint
+
+
+@pytest.fixture
+def in_folder(tmp_path, monkeypatch):
+    """The environment, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+PHRASE = "correcthorse7batterystaple"
+FILES = [
+    f"{PHRASE} = 1", f"{PHRASE}=", f"= {PHRASE}", f"{PHRASE}", f'"{PHRASE}" = "x"',
+    f"{PHRASE} = []",
+    f"{PHRASE} = {{a = 1}}", f"{PHRASE}.{PHRASE} = 1", f"[{PHRASE}]\nkey = 1", f"key = {PHRASE}",
+    f'key = "{PHRASE}"', f"key = '{PHRASE}", f"key = [{PHRASE}", f'key = ["{PHRASE}"]',
+    f"key = 1\n{PHRASE} = 1", f"{PHRASE} = 1\n{PHRASE} = 1", f"1 {PHRASE}", f"{PHRASE}\0 = 1",
+    f"key = 2026-01-01T{PHRASE}", f"# {PHRASE}", f"key = 1 # {PHRASE}\x01", f"{PHRASE}\x1b[2J = 1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", FILES)
+@pytest.mark.parametrize("name", ["sbw", "keyed", "kgw", "sglang_gumbel", "synthid"])
+def test_no_message_shows_what_a_key_file_holds(in_folder, run_command, content, name):
+    """Not even in a traceback, nor a key on the wrong side of the =."""
+    width = "sampling_table_size = 65536\nsampling_table_seed = 0\n" if name == "synthid" else ""
+    Path("s.toml").write_text(f'scheme = "{name}"\nvocab_size = 500\ncontext_width = 4\n{width}')
+    Path("x.jsonl").write_text(json.dumps({"input_ids": list(range(40))}) + "\n")
+    Path("k").write_text(content)
+    in_folder.setenv("MY_KEY", content.replace("\0", ""))
+    for key in (["--key-file", "k"], ["--key-env", "MY_KEY"]):
+        done = run_command("score", "x.jsonl", "--scheme", "s.toml", *key, "--debug")
+        assert done.code in (0, 2)
+        assert PHRASE[:8] not in done.out + done.err
+        assert PHRASE[-8:] not in done.out + done.err

@@ -28,6 +28,8 @@ __all__ = [
 
 #: What may be a hexadecimal key, though it has letters only.
 _HEX_WORD = r"[A-Fa-f]{6,}"
+#: What secret fields are called.
+_USUAL = ("key", "keys", "seed", "salt_key", "hash_key")
 _NOT_SHOWN = "(not shown, as it looks like a key)"
 
 _left_out: ContextVar[bool] = ContextVar("left_out", default=False)
@@ -112,7 +114,8 @@ def public_name(name: str) -> str:
 
 def name_in_key(name: str, known: Iterable[str]) -> str:
     """A field that a key names, for a message, only if it is a scheme's, or one misspelt."""
-    return repr(name) if difflib.get_close_matches(name, known, 1, 0.75) else _NOT_SHOWN
+    found = difflib.get_close_matches(name, [*known, *_USUAL], 1, 0.75)
+    return repr(name) if found else _NOT_SHOWN
 
 
 class _Number(int):
