@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radscore.corpus.format import Source
-    from radscore.corpus.text.tokenizer import Tokenised
+    from radscore.corpus.text.tokenised import Tokenised
     from radscore.documents import Documents
 
 __all__ = ["Batch", "Corpus", "boundaries_of", "listed_now"]

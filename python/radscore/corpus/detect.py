@@ -14,6 +14,7 @@ from radscore.corpus.compression import codec_of_head, codec_of_name, is_packed
 from radscore.corpus.folders import is_no_data, note_of_splits, note_of_unread
 from radscore.corpus.format import status_of_file
 from radscore.corpus.registry import all_formats, broken_formats, format_named
+from radscore.corpus.remote import local_path
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def find_with_notes(
     names: Counter[Path] = Counter()
     for path in _each(paths):
         if isinstance(path, (str, os.PathLike)):
-            for source in search.sources_of(os.fspath(path)):
+            for source in search.sources_of(local_path(os.fspath(path))):
                 real = os.path.realpath(source.path)
                 if real not in seen:
                     seen.add(real)
@@ -155,7 +156,10 @@ class _Search:
 
     def _folder(self, folder: Path) -> list[Source]:
         unread: list[Path] = []
-        found = list(self._walk(folder, unread))
+        every = list(self._walk(folder, unread))
+        # Some files only describe the others.
+        found = [one for one in every if not one.format.gives_way] or every
+        unread += [one.path for one in every if one not in found]
         if not found:
             suffixes = ", ".join(_folder_suffixes(self._named))
             note = note_of_unread(folder, unread)

@@ -144,7 +144,7 @@ def score_batches(
 
 
 def _together(parts: list[DocumentScores]) -> DocumentScores:
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name, value in vars(parts[0]).items()
         if isinstance(value, np.ndarray)
