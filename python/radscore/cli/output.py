@@ -45,7 +45,7 @@ def show(text: str) -> None:
 
 
 def sync_stdout() -> None:
-    """Waits until a file that stdout goes to is on the disk, before what it came from is deleted."""
+    """Waits until a file that stdout goes to is on the disk: then its origin may be deleted."""
     try:
         descriptor = sys.stdout.fileno()
         if stat.S_ISREG(os.fstat(descriptor).st_mode):

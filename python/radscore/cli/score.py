@@ -174,9 +174,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     if args.memory is not None:
         return score_in_run(args, *_inputs(args))
-    with StateFiles(
-        args.state or DEFAULT_STATE, beside=args.per_document is not None
-    ) as files:
+    with StateFiles(args.state or DEFAULT_STATE, beside=args.per_document is not None) as files:
         corpus, scheme, phi = _inputs(args)
         if args.fresh or args.per_document is None or not files.wrote(args.per_document):
             check_new(args, "per_document")
