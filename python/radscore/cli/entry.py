@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli.exits import EXIT_CODES, Exit, UsageError
+from radscore.cli.exits import EXIT_CODES, Exit, UsageError, complain
 from radscore.cli.output import STDOUT
 from radscore.cli.parser import COMMAND, Parser, as_options
 from radscore.errors import ArgumentError, RadscoreError, SchemeError, StateError
@@ -90,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     args = argparse.Namespace(debug=False)
+    _open_streams()
     try:
         args = make_parser().parse(argv)
         with _tokenizer_threads(getattr(args, "threads", None)):
@@ -120,6 +121,21 @@ def _tokenizer_threads(threads: int | None) -> Iterator[None]:
             os.environ[_THREADS] = before
 
 
+def _open_streams() -> None:
+    """Lets what was started without stdin, stdout or stderr go on without what it would say there.
+
+    Otherwise the next file that is opened gets the number of one of them, and what is meant for
+    stdout, of a library say, is written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
 def _drop_output() -> None:
     """Nobody reads stdout any more: keeps the interpreter's flush at exit from failing too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,7 +143,7 @@ def _drop_output() -> None:
 
 def _report(error: BaseException, names: Iterable[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
-        print(f"radscore: {', '.join(['interrupted', *error.args])}", file=sys.stderr)
+        complain(f"radscore: {', '.join(['interrupted', *error.args])}")
         return Exit.INTERRUPTED
     if isinstance(error, SchemeError):  # about the scheme's parameters, not about options
         message = str(error)
@@ -143,7 +159,7 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
         message = "out of memory"
     else:  # its text was not written with secrets in mind
         message = f"internal error ({type(error).__name__}); rerun with --debug and report it"
-    print(f"radscore: error: {message}", file=sys.stderr)
+    complain(f"radscore: error: {message}")
     if isinstance(error, (ArgumentError, SchemeError, StateError, UsageError)):
         return Exit.USAGE
     return Exit.ERROR if isinstance(error, (RadscoreError, OSError, MemoryError)) else Exit.INTERNAL

@@ -10,6 +10,8 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
+from radscore.cli.exits import complain
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -57,7 +59,7 @@ def sync_stdout() -> None:
 
 def note(text: str) -> None:
     """Tells the user something on stderr, in one line."""
-    print(f"radscore: {text}", file=sys.stderr, flush=True)
+    complain(f"radscore: {text}")
 
 
 def table(rows: Iterable[tuple[str, str]]) -> None:

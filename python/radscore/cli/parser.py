@@ -8,7 +8,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from radscore.cli.exits import Exit
+from radscore.cli.exits import Exit, complain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
             message = self.unknown(wrong[0]) if wrong else message
         elif found := _CHOICE.fullmatch(message):
             message = self._no_choice(*found.groups())
-        print(f"radscore: error: {hide_keys(message)} (see {self.prog} --help)", file=sys.stderr)
+        complain(f"radscore: error: {hide_keys(message)} (see {self.prog} --help)")
         raise SystemExit(Exit.USAGE)
 
     def _no_choice(self, argument: str, value: str, choices: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
@@ -240,7 +239,7 @@ class ScoreLoop:
                 text = f"after {done}; rerun the command to continue from {self._state}"
             else:
                 text = f"after {done}, whose state cannot be saved: {self._unsaved}{earlier}"
-        print(f"radscore: interrupted {text}", file=sys.stderr)
+        note(f"interrupted {text}")
 
     def _is_saved(self) -> bool:
         """Saves the state unless there is nothing new; whether it now holds all that was scored."""
