@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import UsageError
 from radscore.cli.options import DEFAULT_KEY_ENV
+from radscore.cli.output import note
 from radscore.cli.parser import looks_like_key
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _needs_key(path: str, name: str, used: tuple[str, ...], defaults: dict[str, 
 
 def _note(text: str, names: list[str], rest: Any) -> None:
     if names:
-        print(f"radscore: note: {text.format(' and '.join(names), rest)}", file=sys.stderr)
+        note(f"note: {text.format(' and '.join(names), rest)}")
 
 
 def _load_key(args: argparse.Namespace) -> tuple[Any, str]:

@@ -98,7 +98,7 @@ batch_tokens, max_length, progress
         raise StateError(f"{out} exists already; use force= to replace it, or name another file")
     earlier = None if fresh else _earlier(out, reading, force=force)
     n_before = 0 if earlier is None else earlier.totals.n_documents
-    if earlier is None or not earlier.totals.complete:
+    if earlier is None or earlier.path != out or not earlier.totals.complete:
         _write(out, reading, earlier, replace=force)
     return Predictions(out, n_before=n_before)
 

@@ -100,7 +100,7 @@ class Totals:
     Attributes
     ----------
     text : str
-        16 hexadecimal digits of a SHA-256 over the documents' lengths and ids.
+        64 hexadecimal digits, a SHA-256 over the documents' lengths and ids.
     complete : bool
         Whether the reading reached the end of the text; if not, these are its first documents.
     n_documents, n_short_documents, n_tokens, n_scored_positions, n_weights, removed

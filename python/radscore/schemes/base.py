@@ -53,7 +53,7 @@ class Scheme(ABC):
     window_width : int
         Tokens of a window, the target included.
     fingerprint : str
-        16 hexadecimal digits of a SHA-256 over the scheme's name, parameters and key. Equal
+        64 hexadecimal digits, a SHA-256 over the scheme's name, parameters and key. Equal
         parameters give equal fingerprints, however they were spelled. It can be published, but
         a key of little entropy can be guessed from it.
     null_law : NullLaw
@@ -197,7 +197,7 @@ class Scheme(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells schemes and keys apart without showing a key: 16 hexadecimal digits."""
+        """Tells schemes and keys apart without showing a key: 64 hexadecimal digits."""
         return fingerprint_of(self.name, self._canonical())
 
     @property
