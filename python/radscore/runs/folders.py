@@ -65,7 +65,7 @@ def begin(folder: Path, *, named: bool = True) -> None:
     there = folder.exists()
     make_folder(folder)
     if not there:
-        _seal(folder, _SEAL + _MADE)
+        _seal(folder, made=True)
 
 
 def claim(folder: Path) -> None:
@@ -78,30 +78,32 @@ def claim(folder: Path) -> None:
     """
     if begins_with(folder / SEAL, _SEAL) and not folder.is_symlink():
         return
-    seal = _SEAL
-    if not os.path.lexists(folder):
+    made = not os.path.lexists(folder)
+    if made:
         make_folder(folder)
-        seal += _MADE
     if folder.is_symlink() or not folder.is_dir() or any(map(_is_foreign, os.listdir(folder))):  # noqa: PTH208
         raise StorageError(
             f"{folder} exists already, and is not of a run of radscore, which would keep its files "
             "there; use another folder"
         )
-    _seal(folder, seal)
+    _seal(folder, made=made)
 
 
 def _is_foreign(name: str) -> bool:
     return name != SEAL and not is_draft(name)
 
 
-def _seal(folder: Path, seal: bytes) -> None:
+def _seal(folder: Path, *, made: bool) -> None:
     with suppress(FileExistsError):  # another step has just done it
         try:
             with drafted(folder / SEAL, replace=False) as temporary:
-                temporary.write_bytes(seal)
+                temporary.write_bytes(_SEAL + _MADE if made else _SEAL)
         except FileExistsError:
             raise
         except OSError as error:
+            if made:
+                with suppress(OSError):
+                    folder.rmdir()
             raise StorageError(f"cannot write to {folder}: {error.strerror}") from None
 
 
