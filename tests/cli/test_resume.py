@@ -167,7 +167,7 @@ def within(original, self, documents, prompts):
 
 
 @pytest.mark.parametrize("rows", [(), ("--per-document", "rows.parquet")], ids=["", "rows"])
-@pytest.mark.parametrize("where", [("add", before), ("add", after), ("result", before)])
+@pytest.mark.parametrize("where", [("add", before), ("add", after), ("results", before)])
 def test_a_signal_within_the_core(cli, setup, monkeypatch, rows, where):
     method, call = where
     whole = cli(*SCORE, *OPTIONS, *rows).json

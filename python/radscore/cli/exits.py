@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from radscore.errors import RadscoreError, StateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EXIT_CODES", "Exit", "UsageError", "complain", "writing"]
+__all__ = ["EXIT_CODES", "Exit", "UsageError", "writing"]
 
 
 class Exit(IntEnum):
@@ -37,12 +36,6 @@ exit codes:
   70   internal error: please report it
   130  interrupted (Ctrl-C)
   141  the reader of the output closed it"""
-
-
-def complain(line: str) -> None:
-    """Writes a line to stderr. One that cannot be written changes nothing else."""
-    with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -296,8 +296,29 @@ def add_progress_options(group: Any) -> None:
     )
 
 
-def add_scheme_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """The scheme file, and where its key comes from."""
+class _KeyFile(argparse.Action):
+    """The file of a key; where a command tests several keys, further files in `more_keys`."""
+
+    def __init__(self, *args: Any, several: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._several = several
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, args: argparse.Namespace, value: Any, *_: Any
+    ) -> None:
+        if args.key_file is None:
+            args.key_file = value
+        elif self._several:
+            args.more_keys = [*args.more_keys, value]
+        else:
+            parser.error("--key-file was given twice; only radscore score tests several keys")
+
+
+def add_scheme_options(
+    parser: argparse.ArgumentParser, *, required: bool = True, several: bool = False
+) -> None:
+    """The scheme file, and where its key comes from, or its `several` keys."""
+    parser.set_defaults(more_keys=())
     group = parser.add_argument_group("scheme and key")
     group.add_argument(
         "--scheme",
@@ -308,9 +329,11 @@ def add_scheme_options(parser: argparse.ArgumentParser, *, required: bool = True
     secret = group.add_mutually_exclusive_group()
     secret.add_argument(
         "--key-file",
+        action=_KeyFile,
+        several=several,
         metavar="FILE",
         help="file with the secret key: a number, or lines such as seed = 3 (see: radscore schemes "
-        "NAME)",
+        f"NAME){'; give it again for each further key' if several else ''}",
     )
     secret.add_argument(
         "--key-env",

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
-from radscore.cli.keys import load_scheme
+from radscore.cli.keys import load_schemes
 from radscore.cli.kgrams.sets import load_kgrams
 from radscore.cli.options import (
     add_command,
@@ -21,12 +21,12 @@ from radscore.cli.options import (
     open_inputs,
     real,
 )
-from radscore.cli.output import json_out, sync_stdout, table
-from radscore.cli.parser import as_options, option
+from radscore.cli.output import sync_stdout
+from radscore.cli.parser import option
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.per_document import check_suffix
 from radscore.cli.progress import ProgressBar
-from radscore.cli.report import Input, json_fields, table_rows
+from radscore.cli.report import Input, print_report
 from radscore.cli.score_loop import ScoreLoop, ScoreOptions
 from radscore.cli.score_run import add_memory, check_memory, score_in_run
 from radscore.cli.state_files import StateFiles
@@ -68,7 +68,7 @@ def register(commands: Any) -> None:
         examples=_EXAMPLES,
     )
     add_corpus_options(parser)
-    add_scheme_options(parser)
+    add_scheme_options(parser, several=True)
     add_rules(parser)
     _add_output(parser)
     add_run_options(parser)
@@ -98,6 +98,13 @@ def register(commands: Any) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print JSON")
+    group.add_argument(
+        "--decoys",
+        type=natural,
+        metavar="N",
+        help="compare with N random other keys, scored in the same pass: a p-value without any "
+        "assumption, at least 1 / (N + 1)",
+    )
     group.add_argument(
         "--per-document",
         metavar="FILE",
@@ -173,25 +180,31 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     _check(args)
     if args.memory is not None:
-        return score_in_run(args, *_inputs(args))
+        schemes, corpus, phi = _inputs(args)
+        return score_in_run(args, corpus, list(schemes.values()), phi)
     with StateFiles(args.state or DEFAULT_STATE, beside=args.per_document is not None) as files:
-        corpus, scheme, phi = _inputs(args)
+        schemes, corpus, phi = _inputs(args)
         if args.fresh or args.per_document is None or not files.wrote(args.per_document):
             check_new(args, "per_document")
-        return _score_in_memory(args, corpus, scheme, phi, files)
+        return _score_in_memory(args, corpus, schemes, phi, files)
 
 
-def _inputs(args: argparse.Namespace) -> tuple[Corpus, Any, KgramSet | None]:
-    """The corpus, the scheme and the filter."""
-    scheme = load_scheme(args)
-    phi = None if args.filter is None else load_filter(args.filter, scheme)
-    corpus = open_inputs(args, vocab_size=scheme.vocab_size, on_error=args.on_error)
+def _inputs(args: argparse.Namespace) -> tuple[dict[str, Any], Corpus, KgramSet | None]:
+    """The schemes by key, the corpus and the filter."""
+    schemes = load_schemes(args)
+    first = next(iter(schemes.values()))
+    phi = None if args.filter is None else load_filter(args.filter, first)
+    corpus = open_inputs(args, vocab_size=first.vocab_size, on_error=args.on_error)
     check_outputs(args, corpus)
-    return corpus, scheme, phi
+    return schemes, corpus, phi
 
 
 def _score_in_memory(
-    args: argparse.Namespace, corpus: Corpus, scheme: Any, phi: KgramSet | None, files: StateFiles
+    args: argparse.Namespace,
+    corpus: Corpus,
+    keys: dict[str, Any],
+    phi: KgramSet | None,
+    files: StateFiles,
 ) -> int:
     sharing = MAX_SHARING if args.max_sharing is None else args.max_sharing or None
     options = ScoreOptions(
@@ -203,34 +216,41 @@ def _score_in_memory(
         threads=args.threads,
         per_document=args.per_document is not None,
         max_sharing=None if args.per_document is None else sharing,
+        decoys=args.decoys,
     )
+    schemes = list(keys.values())
+    if args.decoys is not None:  # mostly the same ones for every key
+        decoys = [decoy for scheme in keys.values() for decoy in scheme.decoys(args.decoys)]
+        schemes = list(dict.fromkeys([*schemes, *decoys]))
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
     seconds = DEFAULT_SECONDS if args.save_every is None else args.save_every
-    with ScoreLoop(corpus, scheme, options, files, fresh=args.fresh) as loop:
-        result = loop.result() if loop.score(bar, save_every=seconds) else None
-        if result is None:
+    with ScoreLoop(corpus, schemes, options, files, fresh=args.fresh) as loop:
+        tests = loop.tests(list(keys)) if loop.score(bar, save_every=seconds) else None
+        if tests is None:
             return Exit.INTERRUPTED
         found = None
         if loop.documents is not None:
             level = DEFAULT_FDR if args.fdr is None else args.fdr
             found = loop.documents.write(
-                args.per_document, corpus, result, level, options.max_sharing, files, args.force
+                args.per_document,
+                corpus,
+                tests[0].result,
+                level,
+                options.max_sharing,
+                files,
+                args.force,
             )
-        _show(args, corpus, result, found)
+        _show(args, corpus, tests, found)
         sync_stdout()
     files.discard()  # now that the result is where it belongs, and on the disk
     return Exit.SKIPPED if corpus.skipped else Exit.DONE
 
 
-def _show(args: argparse.Namespace, corpus: Corpus, result: Any, found: Found | None) -> None:
+def _show(args: argparse.Namespace, corpus: Corpus, tests: Any, found: Found | None) -> None:
     read = Input(
         corpus.n_documents, len(corpus.sources), corpus.field, corpus.skipped, corpus.notes
     )
-    if args.json:
-        json_out(json_fields(result, read, found))
-    else:
-        rows = table_rows(result, read, found)
-        table((name, as_options(text, vars(args))) for name, text in rows)
+    print_report(args, tests, read, found)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -247,6 +267,11 @@ def _check(args: argparse.Namespace) -> None:
                 raise UsageError(f"{option(name)} has no effect without --per-document")
     else:
         check_suffix(args.per_document)
+        if args.more_keys:
+            raise UsageError(
+                "--per-document is for one key; give --key-file once and score the others by "
+                "themselves"
+            )
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
     check_outputs(args)

@@ -12,18 +12,21 @@ from radscore.cli.interrupts import Interrupts
 from radscore.cli.output import count, note
 from radscore.cli.parser import option
 from radscore.cli.per_document import DocumentRows
+from radscore.cli.report import KeyTest
 from radscore.errors import RadscoreError, StateError
 from radscore.progress import Progress
 from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from radscore.cli.progress import ProgressBar
     from radscore.cli.state_files import StateFiles
     from radscore.corpus import Batch, Corpus
     from radscore.kgrams import KgramSet
-    from radscore.results import DocumentScores, ScoreResult
+    from radscore.results import DocumentScores
+    from radscore.stats import DecoyResult
 
 __all__ = ["ScoreLoop", "ScoreOptions"]
 
@@ -44,6 +47,7 @@ class ScoreOptions:
     threads: int | None
     per_document: bool
     max_sharing: int | None
+    decoys: int | None = None
 
 
 class ScoreLoop:
@@ -55,8 +59,8 @@ class ScoreLoop:
 
     Parameters
     ----------
-    corpus, scheme, options
-        What to score, and how.
+    corpus, schemes, options
+        What to score, for what (one scheme under the keys to test, then under decoys), and how.
     files : StateFiles
         The state, entered. If it exists, the loop continues from it. It says which of the two files
         of what documents share goes with it.
@@ -65,10 +69,10 @@ class ScoreLoop:
     """
 
     def __init__(
-        self, corpus: Corpus, scheme: Any, options: ScoreOptions, files: StateFiles, *, fresh: bool
+        self, corpus: Corpus, schemes: Any, options: ScoreOptions, files: StateFiles, *, fresh: bool
     ) -> None:
         self._corpus = corpus
-        self._scheme = scheme
+        self._schemes = schemes
         self._options = options
         self._files = files
         self._state = files.state
@@ -91,7 +95,7 @@ class ScoreLoop:
                 raise StateError(f"{error}; start over with --fresh") from None
             return
         self._scorer = Scorer(
-            scheme,
+            schemes,
             dedup=options.dedup,
             filter=options.filter,
             start=options.start,
@@ -201,7 +205,7 @@ class ScoreLoop:
         with self._interrupts.raising():
             return score_batch(
                 batch.documents,
-                self._scheme,
+                self._schemes[0],
                 dedup=options.dedup,
                 prompts=batch.prompts,
                 filter=options.filter,
@@ -213,18 +217,32 @@ class ScoreLoop:
                 sharing=self._sharing,
             )
 
-    def result(self) -> ScoreResult | None:
-        """The test of the whole corpus; None if a signal came first."""
+    def tests(self, labels: Sequence[str]) -> list[KeyTest] | None:
+        """The test of the whole corpus for each key; None if a signal came first.
+
+        What comes after the keys are decoys.
+        """
         try:
             with self._interrupts.raising():
-                result: ScoreResult = self._scorer.result()
+                results = self._scorer.results(len(labels))
+                decoys = [self._decoy_test(index) for index in range(len(labels))]
         except KeyboardInterrupt:
             if self._interrupts.again:
                 raise
             self._interrupted()
             return None
         self._scored = True
-        return replace(result, n_skipped=self._corpus.skipped.count)
+        skipped = self._corpus.skipped.count
+        return [
+            KeyTest(replace(result, n_skipped=skipped), label, compared)
+            for result, label, compared in zip(results, labels, decoys, strict=True)
+        ]
+
+    def _decoy_test(self, index: int) -> DecoyResult | None:
+        if (n := self._options.decoys) is None:
+            return None
+        scheme, place = self._schemes[index], {one: i for i, one in enumerate(self._schemes)}
+        return self._scorer.decoy_test(index, [place[decoy] for decoy in scheme.decoys(n)])
 
     def _interrupted(self) -> None:
         """Saves the state, and says how to continue."""
@@ -289,7 +307,7 @@ class ScoreLoop:
     def _load(self) -> Scorer:
         options = self._options
         scorer = Scorer.load(
-            self._state, self._scheme, filter=options.filter, threads=options.threads
+            self._state, self._schemes, filter=options.filter, threads=options.threads
         )
         extra = scorer.extra
         if (version := extra.get("version", 1)) != _VERSION:
