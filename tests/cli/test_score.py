@@ -142,7 +142,7 @@ def test_the_summary_says_what_the_documents_found_share(cli, marked_corpus, sch
         marked_corpus[30][: len(marked_corpus[30]) // 2],
     ]
     write(tmp_path / "x.jsonl", docs)
-    rows = ("--per-document", "o.csv", "--fresh")
+    rows = ("--per-document", "o.csv", "--force")
     found = cli(*SCORE, *rows, "--max-sharing", 1)
     expected = rs.score_documents(docs, scheme, max_sharing=1)
     assert expected.n_scored[-1] == 0

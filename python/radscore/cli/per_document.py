@@ -17,7 +17,7 @@ import numpy.typing as npt
 from radscore.cli.exits import UsageError
 from radscore.cli.state_files import ROWS_MAGIC
 from radscore.errors import StateError
-from radscore.files import create, drafted, sync_folder
+from radscore.files import drafted
 from radscore.results import discoveries
 
 if TYPE_CHECKING:
@@ -118,19 +118,16 @@ class DocumentRows:
         """Appends whatever the file does not hold yet; on the disk on return."""
         data = b"".join(batch.tobytes() for batch in self._batches[self._saved :])
         if self._end:
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+b")
+            with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+b") as file:
+                file.truncate(self._end)  # what comes after it is of a save that failed
+                file.seek(self._end)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         else:
-            path.unlink(missing_ok=True)  # of a state that is gone
-            file = os.fdopen(create(path), "r+b")
             data = _HEAD + data
-        with file:
-            file.truncate(self._end)  # what comes after it is of a save that failed
-            file.seek(self._end)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if not self._end:
-            sync_folder(path.parent)
+            with drafted(path) as temporary:  # in place of those of a state that is gone
+                temporary.write_bytes(data)
         self._digest.update(data)
         self._end += len(data)
         self._saved = len(self._batches)

@@ -58,7 +58,7 @@ class Key:
     Examples
     --------
     >>> Key.from_hex("000102030405060708090a0b0c0d0e0f")
-    Key(fingerprint='fe53f0633279fe33')
+    Key(fingerprint='fe53f0633279fe3375c541aaebb61b168993d2cf2a85226c47d7c7b4c6e6418c')
     """
 
     __slots__ = ("_fields", "source")
@@ -116,8 +116,8 @@ class Key:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "alice.key")
         ...     _ = path.write_text("000102030405060708090a0b0c0d0e0f")
-        ...     Key.from_file(path)
-        Key(fingerprint='c2dde921bdeedb77')
+        ...     Key.from_file(path)  # doctest: +ELLIPSIS
+        Key(fingerprint='c2dde921bdeedb77...')
         """
         location = f"key file {os.fspath(path)}"
         try:
