@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ArgumentError
+<<<<<<< HEAD
 from radscore.files import drafted
+=======
+from radscore.extras import need
+>>>>>>> user
 
 if TYPE_CHECKING:
     import os
@@ -22,17 +26,14 @@ _COLORS: Final = ("tab:gray", "tab:blue")
 
 
 def check_format(path: str | os.PathLike[str]) -> None:
-    """Raises `ArgumentError` unless the suffix names a format and matplotlib can be imported.
+    """Raises unless the suffix names a format and matplotlib can be imported.
 
     To be called before hours of work, not after.
     """
     suffix = Path(path).suffix
     if suffix not in FORMATS:
         raise ArgumentError(f"plot must end in one of {', '.join(FORMATS)}, not {suffix!r}")
-    try:
-        import matplotlib.figure  # noqa: F401 - only whether it is there
-    except ImportError:
-        raise ArgumentError("plot needs matplotlib: pip install 'radscore[report]'") from None
+    need("matplotlib.figure", what="plot")
 
 
 def draw(

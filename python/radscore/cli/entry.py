@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from contextlib import contextmanager
@@ -12,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.cli.output import STDOUT, note, say, show
-from radscore.cli.parser import COMMAND, Parser, as_options
-from radscore.errors import ArgumentError, RadscoreError, SchemeError, StateError
+from radscore.cli.parser import COMMAND as COMMAND_WORD
+from radscore.cli.parser import Parser, as_options, hide_keys
+from radscore.errors import (
+    ArgumentError,
+    MissingExtraError,
+    RadscoreError,
+    SchemeError,
+    StateError,
+)
+from radscore.provenance import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +62,7 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar=COMMAND)
+    commands = parser.add_subparsers(title="commands", metavar=COMMAND_WORD)
     for name in COMMANDS:
         import_module(f"radscore.cli.{name}").register(commands)
     return parser
@@ -93,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     try:
         args = make_parser().parse(argv)
+        COMMAND.set(hide_keys(shlex.join(["radscore", *(sys.argv[1:] if argv is None else argv)])))
         with _tokenizer_threads(getattr(args, "threads", None)):
             code: int = args.run(args)
     except SystemExit as stop:  # argparse, after --help or an error
@@ -104,6 +114,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             say(traceback.format_exc().rstrip())
         return _report(error, vars(args))
+    finally:
+        COMMAND.set(None)
     return code
 
 
@@ -145,6 +157,10 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
         note(", ".join(["interrupted", *map(str, error.args)]))
         return Exit.INTERRUPTED
+    if isinstance(error, ImportError) and not isinstance(error, RadscoreError):
+        from radscore.extras import lacking
+
+        error = lacking(error, "this command") or error
     if isinstance(error, SchemeError):  # about the scheme's parameters, not about options
         message = str(error)
     elif isinstance(error, RadscoreError):
@@ -160,6 +176,6 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
     else:  # its text was not written with secrets in mind
         message = f"internal error ({type(error).__name__}); rerun with --debug and report it"
     note(f"error: {message}")
-    if isinstance(error, (ArgumentError, SchemeError, StateError, UsageError)):
+    if isinstance(error, (ArgumentError, MissingExtraError, SchemeError, StateError, UsageError)):
         return Exit.USAGE
     return Exit.ERROR if isinstance(error, (RadscoreError, OSError, MemoryError)) else Exit.INTERNAL

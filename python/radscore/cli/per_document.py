@@ -8,6 +8,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +173,8 @@ class DocumentRows:
             rows[name][copies] = rows[name][rows["copy_of"][copies]]
         tested = rows["n_scored"] > 0
         found = discoveries(rows["log10_pvalue"], tested, rows["copy_of"], fdr)
-        writer = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
+        parquet = partial(_write_parquet, made=result.provenance)
+        writer: dict[str, Any] = {".parquet": parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
         green = result.n_green is not None
         chunks = _chunks(rows, found, corpus, green=green)
         replace = force or files.wrote(path)
@@ -228,7 +230,7 @@ def _location(row: Any, corpus: Corpus) -> str:
     return location(corpus.sources[row["source"]].path, int(row["number"]), _KINDS[row["kind"]])
 
 
-def _write_parquet(path: Path, chunks: Iterator[dict[str, Any]]) -> None:
+def _write_parquet(path: Path, chunks: Iterator[dict[str, Any]], made: dict[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -236,6 +238,7 @@ def _write_parquet(path: Path, chunks: Iterator[dict[str, Any]]) -> None:
     try:
         for columns in chunks:
             table = pa.table({name: pa.array(column) for name, column in columns.items()})
+            table = table.replace_schema_metadata({"radscore.provenance": json.dumps(made)})
             writer = writer or pq.ParquetWriter(path, table.schema)
             writer.write_table(table)
     finally:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ArgumentError, ModelError
+from radscore.extras import need
 from radscore.models.adapters import base_of, check_network, load_adapter
 from radscore.models.checkpoints import check_class, check_settings, check_weights, checkpoint_of
 from radscore.models.gguf import read_gguf
@@ -127,6 +128,7 @@ def load_model(
         without their scales; an adapter does not fit its base, or is of a kind that is not
         supported; a setting of a GGUF file is not applied.
     """
+    need("torch", "safetensors", "transformers", what="reading a model")
     import torch
 
     place = _device(device)
@@ -139,6 +141,8 @@ def load_model(
     adapter = file.is_dir() and (file / "adapter_config.json").is_file()
     if base is not None and not adapter:
         raise ModelError(f"base is for PEFT adapters, but {path} has no adapter_config.json")
+    if adapter:
+        need("peft", what="an adapter")
     with _quiet(file):
         if adapter:
             below = base_of(file, base)

@@ -12,6 +12,11 @@ from radscore.checks import check_choice, check_threads
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.corpus import listed_now
 from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
+<<<<<<< HEAD
+=======
+from radscore.files import make_folder
+from radscore.provenance import of_corpus
+>>>>>>> user
 from radscore.runs.buckets import (
     Stage,
     bucket_path,
@@ -302,7 +307,10 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
         *run.content["notes"],
         *reading_notes(markers, settings["vocab_size"], settings.get("eod")),
     ]
-    return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes))
+    made = result.provenance
+    if files := run.content["files"]:
+        made = {**made, **of_corpus(files, settings)}
+    return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes), provenance=made)
 
 
 def stages_of(run: Run, scheme: Scheme) -> tuple[Stage, ...]:

@@ -16,7 +16,15 @@ from radscore.cli.options import (
     check_inputs,
     natural,
 )
-from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.output import (
+    count,
+    json_out,
+    made_by,
+    power_of_ten,
+    skipped_text,
+    table,
+    verdict_row,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -176,6 +184,7 @@ def run(args: argparse.Namespace) -> int:
         decoys=args.decoys or 0,
         threads=args.threads,
     )
+    result = result.replace(provenance=made_by(result, None, args.inputs))
     if args.json:
         fields = result.to_dict()
         fields["field"] = answers.field
@@ -197,6 +206,7 @@ def _rows(result: ClosedResult, answers: Answers) -> list[tuple[str, str]]:
         read += f"; {count(result.n_failed, 'question')} failed"
     notes = (*result.notes, *score.notes)
     return [
+        ("tested", result.question),
         ("setting", result.setting),
         ("model", result.model or ""),
         ("reference", result.reference or ""),
@@ -207,6 +217,7 @@ def _rows(result: ClosedResult, answers: Answers) -> list[tuple[str, str]]:
         ("scored", count(result.n_scored, "unit")),
         *([] if math.isnan(score.zscore) else [("z", f"{score.zscore:.3f}")]),
         *_evidence(result),
+        verdict_row(result.log10_pvalue),
         *[("note", note) for note in notes],
         ("skipped", skipped_text(answers.skipped, len(answers))),
     ]

@@ -16,9 +16,10 @@ from radscore.cli.options import (
     natural,
     real,
 )
-from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table, verdict_row
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.progress import ProgressBar
+from radscore.provenance import of_corpus
 
 if TYPE_CHECKING:
     from radscore.audits.membership import MembershipResult
@@ -173,6 +174,8 @@ def run(args: argparse.Namespace) -> int:
         )
     finally:
         bar.close()
+    inputs = {name: of_corpus(one.manifest(), one.settings) for name, one in corpora.items()}
+    result = result.replace(provenance={**result.provenance, "inputs": inputs})
     if args.json:
         skipped = {name: corpus.skipped.to_dict() for name, corpus in corpora.items()}
         json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})
@@ -206,6 +209,7 @@ def _rows(
     if not math.isnan(result.log10_pvalue):
         pvalue = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {pvalue}"
     rows = [
+        ("tested", result.question),
         ("model", f"fingerprint {result.model}"),
         ("members", _side(result.n_members, result, result.member_loss)),
         ("nonmembers", _side(result.n_nonmembers, result, result.nonmember_loss)),
@@ -214,6 +218,7 @@ def _rows(
         ("difference", f"{result.statistic:.6g}, of the distribution functions"),
         ("supervision", degree if result.supervision < 1 else ""),
         ("p-value", pvalue),
+        verdict_row(result.log10_pvalue),
         *[("note", note) for note in result.notes],
     ]
     for name, corpus in corpora.items():
