@@ -268,11 +268,13 @@ def _folder_suffixes(named: Format | None) -> Iterable[str]:
 def _codec(path: Path, head: bytes, kind: Format, by_name: Codec | None) -> Codec | None:
     """How a file is compressed: by its first bytes, unless those may be anything."""
     found = codec_of_head(head, by_name)
+    if head.startswith(kind.magic):
+        return None
     if found is None and by_name == "brotli" and is_packed(path, by_name):
         return by_name  # it has no magic
     if not kind.codec_by_name or (by_name is not None and found is not None):
         return found
-    if kind.codecs or found is None or head.startswith(kind.magic) or by_name is not None:
+    if kind.codecs or found is None or by_name is not None:
         return by_name
     # It is refused, unless it only happens to begin like this.
     return found if is_packed(path, found) else None

@@ -191,8 +191,17 @@ class JsonLinesReader(Reader):
         if byte and "line" not in position:
             before = cache(partial(_lines, path, byte))
         columns = RecordColumns(self._fields)
+        damage: DamagedFileError | None = None
         with _Stream(self._source) as stream:
-            for line, length in stream.lines(byte):
+            lines = stream.lines(byte)
+            while True:
+                try:
+                    line, length = next(lines)
+                except StopIteration:
+                    break
+                except DamagedFileError as error:  # raised after the records before it
+                    damage = error
+                    break
                 if end is not None and byte >= stop:
                     break
                 number += 1
@@ -207,6 +216,8 @@ class JsonLinesReader(Reader):
                     columns = RecordColumns(self._fields)
             after = _position(number, byte, before)
             yield _Cut(columns, after, before, stop, self._problems.take())
+        if damage is not None:
+            raise damage
 
     def _chunk(self, cut: _Cut) -> Chunk:
         columns = cut.columns
