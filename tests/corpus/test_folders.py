@@ -124,6 +124,23 @@ def test_several_splits_are_named(tmp_path):
     assert "train (1 file), validation (1 file)" in open_corpus(third).notes[0]
 
 
+def test_copies_of_one_file_are_named(tmp_path):
+    fill(tmp_path, "a.jsonl", "b.jsonl", "sub/a.jsonl")
+    assert open_corpus(tmp_path).notes == ()
+    fill(tmp_path, "a.jsonl.bz2", content=bz2.compress(LINE))
+    (note,) = open_corpus(tmp_path).notes
+    assert note.endswith("maybe twice the same: a.jsonl, a.jsonl.bz2")
+
+
+def test_parquet_files_that_litdata_lists(tmp_path):
+    # litdata's index_parquet_dataset: the chunks are the Parquet files themselves.
+    pq.write_table(pa.table({"input_ids": [[1, 2]]}), tmp_path / "0.parquet")
+    chunks = [{"filename": "0.parquet", "chunk_bytes": 9, "chunk_size": 1, "dim": None}]
+    config = {"item_loader": "ParquetLoader", "data_spec": None, "data_format": ["String"]}
+    (tmp_path / "index.json").write_text(json.dumps({"chunks": chunks, "config": config}))
+    assert n_documents(open_corpus(tmp_path)) == 1
+
+
 def test_links_to_folders_and_folders_that_cannot_be_read(tmp_path):
     fill(tmp_path, "corpus/a.jsonl", "elsewhere/b.jsonl")
     corpus = tmp_path / "corpus"

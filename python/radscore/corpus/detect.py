@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import InputOptionError, counted
 from radscore.corpus.compression import codec_of_head, codec_of_name, is_packed
-from radscore.corpus.folders import is_no_data, note_of_splits, note_of_unread
+from radscore.corpus.folders import (
+    bare_name,
+    is_no_data,
+    note_of_copies,
+    note_of_splits,
+    note_of_unread,
+)
 from radscore.corpus.format import status_of_file
 from radscore.corpus.registry import all_formats, broken_formats, format_named
 from radscore.errors import ArgumentError, CorpusError
@@ -118,14 +124,14 @@ class _Search:
         self._named = named
         self._no_data = {name for one in all_formats() for name in one.not_data}
         self._unread: dict[Path, list[Path]] = {}
-        self._splits: list[str] = []
+        self._notes: list[str] = []
         # By what is strange about them.
         self._strange: dict[str, list[Path]] = {}
 
     def all_notes(self, sources: list[Source]) -> tuple[str, ...]:
         """What the caller should know."""
         read = {path for source in sources for path in (source.path, *source.sides)}
-        notes = list(self._splits)
+        notes = list(self._notes)
         for folder, unread in self._unread.items():
             note = note_of_unread(folder, [path for path in unread if path not in read])
             notes += [] if note is None else [note]
@@ -163,8 +169,9 @@ class _Search:
             raise InputOptionError(f"{folder}: no file in this folder ends in {suffixes}{holds}")
         if unread:
             self._unread[folder] = unread
-        splits = note_of_splits(folder, (source.path for source in found))
-        self._splits += [] if splits is None else [splits]
+        paths = [source.path for source in found]
+        notes = (note_of_splits(folder, paths), note_of_copies(folder, paths))
+        self._notes += [note for note in notes if note is not None]
         return found
 
     def _walk(self, folder: Path, unread: list[Path]) -> Iterator[Source]:
@@ -192,14 +199,14 @@ class _Search:
         A listed file may be there twice, compressed and not.
         """
         taken = {path for source in listed for path in (source.path, *source.sides)}
-        stems = {_bare_name(path) for path in taken}
+        stems = {bare_name(path) for path in taken}
         paths = (Path(folder, name) for name in sorted(files))
         return [
             path
             for path in paths
             if path not in taken
             and not (is_no_data(path.name) or path.name in self._no_data or _is_side_file(path))
-            and _bare_name(path) not in stems
+            and bare_name(path) not in stems
         ]
 
     def _source(self, path: Path) -> Source:
@@ -230,11 +237,6 @@ def _refuse(error: OSError) -> None:
 
 def _is_side_file(path: Path) -> bool:
     return any(one.is_side_file(path) for one in all_formats())
-
-
-def _bare_name(path: Path) -> str:
-    """A file's name without any suffix of a codec."""
-    return "".join(part for part in path.name.split(".") if codec_of_name(f".{part}")[1] is None)
 
 
 def _listed(folder: Path, names: set[str], named: Format | None) -> list[Source] | None:

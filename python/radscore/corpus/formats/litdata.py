@@ -110,6 +110,8 @@ class Litdata(ItemFormat):
         chunks, config = content.get("chunks"), content.get("config")
         if not isinstance(chunks, list) or not isinstance(config, dict):
             return None
+        if config.get("item_loader") == "ParquetLoader":
+            return None  # the chunks are Parquet files, and are read as such
         return [_source(index, chunk, config) for chunk in chunks]
 
     def has_fields(self, source: Source) -> bool:
