@@ -16,11 +16,18 @@ from radscore.documents import Documents
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from radscore.corpus.text.failures import Failures
+
 __all__ = ["any_ends", "check_ids", "cut_after", "without"]
 
 
-def check_ids(chunk: Chunk, limit: int | None, problems: Problems) -> Chunk:
-    """`chunk` without documents that have an id outside the vocabulary; every id is checked."""
+def check_ids(
+    chunk: Chunk, limit: int | None, problems: Problems, failures: Failures | None = None
+) -> Chunk:
+    """`chunk` without documents that have an id outside the vocabulary; every id is checked.
+
+    Documents that a tokenizer failed on have such an id, and `failures` knows why.
+    """
     kept = np.ones(len(chunk.documents), dtype=bool)
     hint = ""
     for documents, name in ((chunk.documents, ""), (chunk.prompts, " of the prompt")):
@@ -29,8 +36,11 @@ def check_ids(chunk: Chunk, limit: int | None, problems: Problems) -> Chunk:
         for document in _offenders(documents, limit):
             if kept[document]:
                 kept[document] = False
-                hint = hint or _hint(chunk, limit)
-                reason = f"{_bad_id(documents[document], name, limit)}{hint}"
+                ids = documents[document]
+                reason = None if failures is None else failures.reason(ids)
+                if reason is None:
+                    hint = hint or _hint(chunk, limit)
+                    reason = f"{_bad_id(ids, name, limit)}{hint}"
                 problems.record(chunk.locations.locate(document), reason)
     return chunk if kept.all() else keep(chunk, kept)
 

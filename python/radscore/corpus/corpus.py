@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radscore.corpus.format import Source
-    from radscore.corpus.text.tokenizer import Tokenised
+    from radscore.corpus.text.tokenised import Tokenised
     from radscore.documents import Documents
 
 __all__ = ["Batch", "Corpus", "boundaries_of", "listed_now"]
@@ -397,6 +397,9 @@ class Corpus:
         `end` is where the reader stops; by default at the end of the file, or after `room` tokens
         of a file that can be cut anywhere.
         """
+        fields = self._options.fields
+        encoder = None if fields is None else fields.encoder
+        failures = None if encoder is None else encoder.failures
         try:
             reader = source.format.open(source, self._options, problems)
             if room is not None and reader.n_tokens is not None:
@@ -410,7 +413,7 @@ class Corpus:
                     limit = self._options.vocab_size
                     if limit is not None and self._options.eod >= limit:
                         cut = replace(cut, documents=without(cut.documents, self._options.eod))
-                cut = check_ids(cut, self._options.vocab_size, problems)
+                cut = check_ids(cut, self._options.vocab_size, problems, failures)
                 yield replace(cut, skipped=chunk.skipped.plus(problems.take()))
         except DamagedFileError as error:
             problems.file(error)

@@ -20,6 +20,7 @@ from radscore.corpus.folders import (
 )
 from radscore.corpus.format import status_of_file
 from radscore.corpus.registry import all_formats, broken_formats, format_named
+from radscore.corpus.remote import local_path
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def find_with_notes(
     names: Counter[Path] = Counter()
     for path in _each(paths):
         if isinstance(path, (str, os.PathLike)):
-            for source in search.sources_of(os.fspath(path)):
+            for source in search.sources_of(local_path(os.fspath(path))):
                 real = os.path.realpath(source.path)
                 if real not in seen:
                     seen.add(real)
@@ -161,7 +162,12 @@ class _Search:
 
     def _folder(self, folder: Path) -> list[Source]:
         unread: list[Path] = []
-        found = list(self._walk(folder, unread))
+        every = list(self._walk(folder, unread))
+        # Some files only describe the others.
+        found = [one for one in every if not one.format.gives_way]
+        if found:
+            unread += [one.path for one in every if one.format.gives_way]
+        found = found or every
         if not found:
             suffixes = ", ".join(_folder_suffixes(self._named))
             note = note_of_unread(folder, unread)
@@ -181,6 +187,8 @@ class _Search:
             unread += [path for name in folders if (path := Path(parent, name)).is_symlink()]
             listed = _listed(Path(parent), set(files), self._named)
             if listed is not None:
+                if any(source.path.parent != Path(parent) for source in listed):
+                    folders.clear()  # what lies there and is not listed is no part of it
                 yield from listed
                 unread += self._unlisted(Path(parent), files, listed)
                 continue

@@ -219,6 +219,8 @@ class Format(ABC):
     codec_by_name: ClassVar[bool] = False
     #: Names of files that are not data in spite of their suffix.
     not_data: ClassVar[frozenset[str]] = frozenset()
+    #: Whether its files are left out of a folder that also holds data of other formats.
+    gives_way: ClassVar[bool] = False
     #: Whether naming the format for a folder takes data files of any suffix, not just its own.
     takes_any_suffix: ClassVar[bool] = False
 

@@ -53,9 +53,11 @@ def open_corpus(
         The field or column that holds a document: text, or a list of token ids. By default the
         first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
         so if there was a choice.
-    tokenizer : path or tokenizer, optional
-        For text: a Hugging Face folder, the path of a tokenizer.json, a `tokenizers.Tokenizer`
-        or a fast tokenizer of transformers. Truncation and padding are switched off.
+    tokenizer : path, tokenizer or callable, optional
+        For text: a Hugging Face folder, the path of a tokenizer.json or of a SentencePiece
+        ``.model``, a tokenizer of tokenizers, transformers (fast or slow), tiktoken (special tokens
+        in a text are read as text) or SentencePiece, or a function from a text to its ids.
+        Truncation and padding are switched off.
     prompt_field : str, optional
         The field that holds the prompt of each document (text or ids). A record without one is
         bad; an empty prompt is not.

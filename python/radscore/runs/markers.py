@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import NOTHING_SKIPPED, SkipReport
-from radscore.corpus.text.tokenizer import Tokenised
+from radscore.corpus.text.tokenised import Tokenised
 from radscore.doubts import IdDoubt
 from radscore.files import write_atomically
 

@@ -135,7 +135,7 @@ def _unpacked(path: Path) -> Unpacked:
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and cells of a table."""
     with _unpacked(path) as stream:
-        rows = csv.reader(_lines(path, stream))
+        rows = csv.reader(_lines(path, stream), strict=True)
         try:
             yield from ((rows.line_num, cells) for cells in rows if cells)
         except csv.Error as error:

@@ -293,9 +293,7 @@ def _leaves(source: Source, text: Bytes) -> tuple[Leaf, ...]:
 
 def _decoder(encoding: str) -> Any:
     """What decodes the values of a column; None if they are neither ids nor text."""
-    if encoding == "str":
-        return "text"
-    if encoding in ("bytes", "json"):
+    if encoding in ("str", "bytes", "json"):
         return encoding
     kind, *rest = encoding.split(":")
     if kind != "ndarray" or len(rest) > 2 or (rest and rest[0] not in _BY_NAME):

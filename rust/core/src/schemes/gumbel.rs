@@ -2,6 +2,7 @@
 //! `openai`): `r = torch.rand(V)` in float32, seeded by the context; the score of a target t is
 //! `-ln(1 - r[t])`, Exp(1) under H0.
 
+use crate::memory;
 use super::grouping::{Batch, score_by_seed};
 use super::params::Params;
 use super::seeding::{Seeding, seeded_units};
@@ -82,7 +83,7 @@ impl Job for ManySeeds<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let targets = self.batch.targets();
-        let mut slots: Vec<(u32, Range<usize>)> = self.batch.seeds().collect();
+        let mut slots: Vec<(u32, Range<usize>)> = memory::collect(self.batch.seeds());
         // Lanes that run together draw as far as the one that draws most.
         slots.sort_unstable_by_key(|(_, range)| targets[range.end - 1]);
         let mut state: Vec<V> = Vec::new();

@@ -2,6 +2,7 @@
 //! "A Watermark for Large Language Models" (ICML 2023), as in lm-watermarking, transformers and
 //! the radioactivity authors' code.
 
+use crate::memory;
 use super::green_list::Scratch;
 use super::grouping::score_by_seed;
 use super::params::Params;
@@ -100,7 +101,7 @@ impl Scheme for Kgw {
             out,
             seed_target,
             |(scratch, green): &mut (Scratch, Vec<bool>), batch, scores| {
-                green.resize(scores.len(), false);
+                memory::resize(green, scores.len(), false);
                 self.lists.green_batch(batch, scratch, green);
                 for (score, &green) in scores.iter_mut().zip(green.iter()) {
                     *score = green.into();

@@ -3,6 +3,7 @@
 //! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
 //! keys, no table).
 
+use crate::memory;
 use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::{Error, Result};
@@ -102,9 +103,8 @@ impl SynthId {
             1 << 24,
         )?;
         let mut words = Words::new((sampling_table_seed & 0xFFFF_FFFF) as u32);
-        let table: Vec<bool> = (0..sampling_table_size)
-            .map(|_| words.draw() % 2 == 1)
-            .collect();
+        let table = (0..sampling_table_size).map(|_| words.draw() % 2 == 1);
+        let table: Vec<bool> = memory::collect(table);
         let ones: u32 = table.iter().map(|&one| u32::from(one)).sum();
         if ones == 0 || ones == sampling_table_size {
             return Err(Error::Scheme(format!(

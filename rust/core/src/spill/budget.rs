@@ -1,10 +1,12 @@
 //! What work on files may use.
 
-use crate::io::files::unique_suffix;
+use crate::error::Result;
+use crate::spill::header::storage;
 use crate::spill::shard_file::ShardFile;
-use std::fs;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tempfile::TempPath;
 
 /// Memory for windows, and folders for what does not fit.
 #[derive(Debug, Clone)]
@@ -25,28 +27,20 @@ impl Budget {
         }
     }
 
-    /// The path of a new temporary file.
-    pub(crate) fn temporary(&self) -> TemporaryFile {
+    /// A new temporary file, which is removed when this is dropped.
+    pub(crate) fn temporary(&self) -> Result<TempPath> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let folder = &self.folders[number % self.folders.len()];
-        TemporaryFile(folder.join(format!("radscore-{}.rsw", unique_suffix())))
+        temporary(folder, "radscore-", ".rsw")
     }
 }
 
-/// A file that is removed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct TemporaryFile(PathBuf);
-
-impl TemporaryFile {
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+/// A new file in a folder, which is removed when this is dropped.
+pub(crate) fn temporary(folder: &Path, prefix: impl AsRef<OsStr>, suffix: &str) -> Result<TempPath> {
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix(prefix.as_ref()).suffix(suffix);
+    let file = builder.tempfile_in(folder);
+    let file = file.map_err(|error| storage("write in", folder, &error))?;
+    Ok(file.into_temp_path())
 }
