@@ -149,10 +149,9 @@ def open_corpus(
     for kind in dict.fromkeys(source.format for source in sources):
         notes += kind.notes([source for source in sources if source.format == kind], options)
     notes += notes_of_dtypes(sources, options)
-    doubt = doubt_of_eod(eod, vocab_size)
-    notes += [] if doubt is None else [doubt]
     boundaries = boundaries_of(sources, eod)
-    notes += [] if boundaries is None else [boundaries]
+    doubt = doubt_of_eod(eod, vocab_size)
+    notes += [note for note in (boundaries, doubt) if note is not None]
     return Corpus(sources, options, on_error, tuple(notes))
 
 
