@@ -314,15 +314,8 @@ def test_a_change_of_models_is_noticed(stub, tmp_path):
 # Samples that are none
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("temperature", [0.7, 0])
 def test_samples_that_repeat_are_noticed(stub, tmp_path, cli, prompts_file, temperature):
-=======
-@pytest.mark.parametrize(
-    ("temperature", "why"), [(0.7, "ignore temperature"), (0, "at temperature 0")]
-)
-def test_samples_that_repeat_are_noticed(stub, tmp_path, cli, prompts_file, temperature, why):
->>>>>>> user
     """The stub ignores temperature and seed; a cache before a server does, too."""
     why = "ignore temperature" if temperature else "at temperature 0"
     out = tmp_path / "a.jsonl"

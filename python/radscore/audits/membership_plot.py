@@ -7,11 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ArgumentError
-<<<<<<< HEAD
-from radscore.files import drafted
-=======
 from radscore.extras import need
->>>>>>> user
+from radscore.files import drafted
 
 if TYPE_CHECKING:
     import os

@@ -12,11 +12,7 @@ from radscore.checks import check_choice, check_threads
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.corpus import listed_now
 from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
-<<<<<<< HEAD
-=======
-from radscore.files import make_folder
 from radscore.provenance import of_corpus
->>>>>>> user
 from radscore.runs.buckets import (
     Stage,
     bucket_path,
