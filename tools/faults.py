@@ -257,10 +257,13 @@ class Harness:
 
 def _result(said: bytes) -> Any:
     """What a command printed, where that is its result."""
-    return json.loads(said) if said.startswith(b"{") else None
+    found = json.loads(said) if said.startswith(b"{") else {}
+    return {name: value for name, value in found.items() if name != "provenance"}
 
 
 def _content(path: Path) -> Any:
+    if not path.exists():
+        return None
     if path.suffix == ".arrow":
         from radscore.models.predictions import Predictions
 

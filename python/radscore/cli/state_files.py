@@ -142,7 +142,8 @@ class StateFiles:
         if self._lock is not None:
             said = self._said()
             said[str(Path(out).absolute())] = _digest(draft)
-            self._lock.leave(json.dumps(said).encode())
+            with suppress(OSError):
+                self._lock.leave(json.dumps(said).encode())
 
     def wrote(self, out: str) -> bool:
         """Whether an output is, unchanged, what the command that left the state wrote there."""
@@ -162,7 +163,8 @@ class StateFiles:
             if self._is_ours(path):
                 path.unlink()
         if self._lock is not None:
-            self._lock.leave(b"")
+            with suppress(OSError):
+                self._lock.leave(b"")
 
 
 def _locked(path: Path) -> Lock:
