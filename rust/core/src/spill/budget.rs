@@ -37,7 +37,11 @@ impl Budget {
 }
 
 /// A new file in a folder, which is removed when this is dropped.
-pub(crate) fn temporary(folder: &Path, prefix: impl AsRef<OsStr>, suffix: &str) -> Result<TempPath> {
+pub(crate) fn temporary(
+    folder: &Path,
+    prefix: impl AsRef<OsStr>,
+    suffix: &str,
+) -> Result<TempPath> {
     let mut builder = tempfile::Builder::new();
     let builder = builder.prefix(prefix.as_ref()).suffix(suffix);
     let file = builder.tempfile_in(folder);
