@@ -104,7 +104,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
 #: Where each name lives. All are imported when first asked for: `import radscore` must be quick.
 _HOMES = {
     "answers": ("ask", "open_answers"),
-    "api": ("score",),
+    "api": ("score", "score_documents"),
     "audits.closed": ("test_closed",),
     "audits.membership": ("test_membership",),
     "audits.open": ("test_open",),
@@ -119,7 +119,7 @@ _HOMES = {
         *("GumbelMax", "KGW", "Key", "Keyed", "SBW", "SGLangGumbel", "Scheme", "SynthID"),
         *("SynthIDDeepMind", "TextSeal", "VLLMDualKeyGumbel", "VLLMGumbel"),
     ),
-    "scoring": ("Scorer", "score_documents", "score_positions"),
+    "scoring": ("Scorer", "score_positions"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""`rs.score`: one call from documents to a result, in memory, through files, or on a cluster."""
+"""`rs.score` and `rs.score_documents`: one call from documents of any kind to a result."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from radscore.checks import check_reach, check_rules, check_start, one_scheme
-from radscore.documents import Documents
-from radscore.doubts import doubt_of_ids
+from radscore.documents import Documents, opened
+from radscore.doubts import doubt_of_ids, doubt_of_tokenizer
 from radscore.errors import ArgumentError
 from radscore.progress import Progress
+from radscore.scoring.per_document import MAX_SHARING, score_batches
 from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -18,18 +19,20 @@ if TYPE_CHECKING:
 
     from radscore.checks import Dedup, PromptRole
     from radscore.corpus import Corpus
+    from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import DocumentsLike
     from radscore.kgrams import KgramSet
-    from radscore.results import ScoreResult
+    from radscore.results import DocumentScores, ScoreResult
     from radscore.schemes import Scheme
 
-__all__ = ["score"]
+__all__ = ["score", "score_documents"]
 
 
 def score(
     documents: Corpus | DocumentsLike,
     scheme: Scheme,
     *,
+    tokenizer: Any = None,
     dedup: Dedup = "unit",
     prompts: DocumentsLike | None = None,
     filter: KgramSet | None = None,
@@ -47,11 +50,14 @@ def score(
 
     Parameters
     ----------
-    documents : Corpus, data set or anything that `Documents.of` takes
+    documents : Corpus, data set, texts, or anything that `Documents.of` takes
         What `open_corpus` returns is read batch by batch, and so is a `Dataset` or
-        `IterableDataset` of the `datasets` library that holds token ids.
+        `IterableDataset` of the `datasets` library. Texts, or lists of token ids, come as a list, a
+        series of pandas or polars, an array, a column of Arrow or `datasets`, or a generator.
     scheme : Scheme
         The watermark and its key.
+    tokenizer : path, tokenizer or callable, optional
+        For texts, as in `open_corpus`.
     prompts : optional
         One prompt per document; a corpus brings its own.
     dedup, filter, start, threads, prompt_role, curve
@@ -100,9 +106,7 @@ def score(
     rules = {"dedup": dedup, "start": check_start(start), "prompt_role": prompt_role}
     options: dict[str, Any] = {"filter": filter, **rules}
     _check_limits(memory, tmp, executor, curve)
-    corpus = _corpus_of(documents, scheme)
-    if corpus is not None and prompts is not None:
-        raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
+    corpus, own, before, told = _given(documents, prompts, scheme, tokenizer)
     if executor is not None or (memory is not None and _can_be_run(corpus, scheme, prompt_role)):
         if corpus is None or not _has_files(corpus):
             raise ArgumentError(f"executor={executor!r} needs a corpus of files (open_corpus)")
@@ -113,20 +117,111 @@ def score(
     if corpus is not None:
         batches = _batches(corpus, progress)
     else:
-        own = Documents.of(documents)
-        batches = iter([(own, None if prompts is None else Documents.of(prompts))])
+        assert own is not None
+        batches = iter([(own, before)])
     if memory is not None:
         result = _score_stream(batches, scheme, memory, threads, tmp, **options)
     else:
         scorer = Scorer(scheme, threads=threads, curve=curve, **options)
-        for some, before in batches:
-            scorer.add(some, before)
+        for some, asked in batches:
+            scorer.add(some, asked)
         result = scorer.result()
     if corpus is not None:
         notes = (*corpus.notes, *result.notes)
         return replace(result, n_skipped=corpus.skipped.count, notes=notes)
-    note = doubt_of_ids(own.id_range[1], own.n_tokens, scheme.vocab_size)
-    return result if note is None else replace(result, notes=(*result.notes, note))
+    assert own is not None
+    doubt = doubt_of_ids(own.id_range[1], own.n_tokens, scheme.vocab_size)
+    notes = (*told, *result.notes, *(() if doubt is None else (doubt,)))
+    return replace(result, notes=notes)
+
+
+def score_documents(
+    documents: Corpus | DocumentsLike,
+    scheme: Scheme,
+    *,
+    tokenizer: Any = None,
+    dedup: Dedup = "unit",
+    prompts: DocumentsLike | None = None,
+    filter: KgramSet | None = None,
+    start: int | None = None,
+    threads: int | None = None,
+    prompt_role: PromptRole = "exclude",
+    max_contexts: int | None = None,
+    max_sharing: int | None = MAX_SHARING,
+) -> DocumentScores:
+    """Tests each document on its own; see `radscore.scoring.score_documents`.
+
+    Parameters
+    ----------
+    documents, scheme, tokenizer
+        As in `score`: a corpus is read batch by batch, with the result of a single one.
+    dedup, prompts, filter, start, threads, prompt_role, max_contexts, max_sharing
+        As in `radscore.scoring.score_documents`.
+
+    Returns
+    -------
+    DocumentScores
+        In reading order; what a corpus skipped has no entry.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> rs.score_documents(["a b c a b", "d"], scheme, tokenizer=lambda text: [
+    ...     ord(word) - 97 for word in text.split()]).n_scored.tolist()
+    [3, 0]
+    """
+    scheme = one_scheme(scheme)
+    corpus, own, before, told = _given(documents, prompts, scheme, tokenizer)
+    if corpus is None:
+        assert own is not None
+        batches = iter([(own, before)])
+    else:
+        batches = _batches(corpus, None)
+    found = score_batches(
+        batches,
+        scheme,
+        dedup=dedup,
+        filter=filter,
+        start=start,
+        threads=threads,
+        prompt_role=prompt_role,
+        max_contexts=max_contexts,
+        max_sharing=max_sharing,
+    )
+    notes = told if corpus is None else corpus.notes
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def _given(
+    documents: Any, prompts: Any, scheme: Scheme, tokenizer: Any
+) -> tuple[Corpus | None, Documents | None, Documents | None, tuple[str, ...]]:
+    """The corpus, or the documents and prompts in memory and what to note of them."""
+    from radscore.corpus.in_memory import documents_of
+    from radscore.corpus.text.tokenizer import load_encoder
+
+    corpus = _corpus_of(documents, scheme, tokenizer)
+    if corpus is not None:
+        if prompts is not None:
+            raise ArgumentError("a corpus brings its own prompts (prompt_field=)")
+        return corpus, None, None, ()
+    encoder = None if tokenizer is None else load_encoder(tokenizer)
+    own = documents_of(documents, encoder)
+    before = None if prompts is None else _prompts(prompts, encoder)
+    if encoder is None:
+        return None, own, before, ()
+    size, made = encoder.vocab_size, encoder.tokenised
+    doubt = None if size is None else doubt_of_tokenizer(size, scheme.vocab_size)
+    notes = (None if made is None else made.note, doubt)
+    return None, own, before, tuple(note for note in notes if note is not None)
+
+
+def _prompts(prompts: Any, encoder: Encoder | None) -> Documents:
+    """Prompts may be ids even where documents are text."""
+    from radscore.corpus.in_memory import documents_of, is_text
+
+    prompts = opened(prompts, "prompts")
+    return documents_of(prompts, encoder if is_text(prompts) else None, "prompts")
 
 
 def _check_limits(memory: Any, tmp: Any, executor: Any, curve: Any) -> None:
@@ -137,13 +232,19 @@ def _check_limits(memory: Any, tmp: Any, executor: Any, curve: Any) -> None:
         raise ArgumentError("curve= needs all windows in memory: leave out memory= and executor=")
 
 
-def _corpus_of(documents: Any, scheme: Scheme) -> Corpus | None:
+def _corpus_of(documents: Any, scheme: Scheme, tokenizer: Any) -> Corpus | None:
     """The corpus that was given, or that a data set is; None for documents in memory."""
-    if type(documents).__module__.partition(".")[0] == "datasets":
+    if hasattr(documents, "batches"):
+        if tokenizer is not None:
+            raise ArgumentError("a corpus has its own tokenizer (open_corpus(..., tokenizer=))")
+        found: Corpus = documents
+        return found
+    kind = type(documents)
+    if kind.__module__.partition(".")[0] == "datasets" and kind.__name__ != "Column":
         from radscore.corpus import open_corpus
 
-        return open_corpus(documents, vocab_size=scheme.vocab_size)
-    return documents if hasattr(documents, "batches") else None
+        return open_corpus(documents, vocab_size=scheme.vocab_size, tokenizer=tokenizer)
+    return None
 
 
 def _has_files(corpus: Corpus) -> bool:

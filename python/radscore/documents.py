@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from radscore.errors import ArgumentError, TokenError
+from radscore.errors import ArgumentError, TokenError, shown
 
-__all__ = ["MAX_VOCAB", "Documents", "DocumentsLike", "IntArray"]
+__all__ = ["MAX_VOCAB", "Documents", "DocumentsLike", "IntArray", "opened"]
 
 #: The largest vocabulary that windows are packed for.
 MAX_VOCAB = 1 << 20
@@ -78,44 +79,41 @@ class Documents:
         self._range: tuple[int, int] | None = None
 
     @classmethod
-    def of(cls, documents: DocumentsLike) -> Documents:
+    def of(cls, documents: DocumentsLike, name: str = "documents") -> Documents:
         """Documents from any of the usual containers, without a copy where possible.
 
         Parameters
         ----------
-        documents : Documents, Arrow list array, sequence, ndarray or tensor
+        documents : Documents, Arrow list array, sequence, series, ndarray, tensor or iterator
             `Documents` are returned as they are. A (chunked) Arrow list or large-list array of
             integers and a two-dimensional array or CPU tensor are read in place. A one-dimensional
-            array or tensor, or a flat list of ints, is one document. A sequence of documents
-            (lists, arrays, tensors) is copied once, into one array.
+            array, tensor or series of ints, or a flat list of ints, is one document. A sequence,
+            series or iterator of documents (lists, arrays, tensors, encodings) is copied once, into
+            one array. Of what a tokenizer returns, the ``input_ids`` are read, without those that
+            the ``attention_mask`` leaves out.
+        name : str
+            The argument, for messages.
 
         Raises
         ------
         TokenError
-            If an entry is not an integer, an Arrow entry is null, or a tensor is not on the CPU.
+            If an entry is not an integer, an entry is null, or a tensor is not on the CPU.
 
         Examples
         --------
         >>> Documents.of([[1, 2, 3], [], [4]])
         Documents(n_documents=3, n_tokens=4, dtype=int64)
         """
+        documents = opened(documents, name)
         if isinstance(documents, Documents):
             return documents
-        module = type(documents).__module__.partition(".")[0]
-        if module == "pyarrow":
-            return cls._of_arrow(documents)
-        if module == "torch":
-            documents = _tensor_to_numpy(documents)
+        if _module(documents) == "pyarrow":
+            return cls._of_arrow(documents, name)
         if isinstance(documents, np.ma.MaskedArray):
             raise TokenError("masked arrays are refused: fill or drop the masked token ids first")
         if isinstance(documents, np.ndarray) and documents.dtype != object:
             return cls._of_array(documents)
-        if isinstance(documents, (str, bytes)) or not isinstance(documents, (Sequence, np.ndarray)):
-            raise TokenError(
-                "documents must be token ids (lists, arrays, Arrow lists, Documents), "
-                f"not {type(documents).__name__}"
-            )
-        return cls._of_sequence(list(documents))
+        return cls._of_sequence(list(documents), name)
 
     @classmethod
     def _of_array(cls, array: IntArray) -> Documents:
@@ -127,10 +125,10 @@ class Documents:
         raise TokenError(f"an array of documents has 1 or 2 dimensions, not {array.ndim}")
 
     @classmethod
-    def _of_sequence(cls, documents: list[Any]) -> Documents:
+    def _of_sequence(cls, documents: list[Any], name: str) -> Documents:
         if len(documents) and isinstance(documents[0], (int, np.integer)):
-            return cls._of_array(_ids(documents, 0))
-        parts = [_ids(document, i) for i, document in enumerate(documents)]
+            return cls._of_array(_ids(documents, name))
+        parts = [_ids(document, f"{name}[{i}]") for i, document in enumerate(documents)]
         lengths = [len(part) for part in parts]
         offsets = np.zeros(len(parts) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
@@ -143,11 +141,9 @@ class Documents:
         return cls(values, offsets)
 
     @classmethod
-    def _of_arrow(cls, array: Any) -> Documents:
+    def _of_arrow(cls, array: Any, name: str) -> Documents:
         import pyarrow as pa
 
-        if not isinstance(array, (pa.Array, pa.ChunkedArray)):
-            raise TokenError(f"give a column of the {type(array).__name__}, not all of it")
         if isinstance(array, pa.ChunkedArray):
             if array.num_chunks != 1:
                 array = array.combine_chunks()
@@ -160,12 +156,14 @@ class Documents:
         if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not (
             pa.types.is_integer(kind.value_type)
         ):
-            raise TokenError(f"an Arrow array of documents holds lists of integers, not {kind}")
+            raise TokenError(
+                f"{name}: an Arrow array of documents holds lists of integers, not {kind}"
+            )
         if array.null_count:
             index = array.is_null().to_pylist().index(True)
-            raise TokenError(f"document {index} is null")
+            raise TokenError(f"{name}[{index}] is null")
         if array.values.null_count and array.flatten().null_count:
-            raise TokenError("a token id is null")
+            raise TokenError(f"{name}: a token id is null")
         offsets = array.offsets.to_numpy(zero_copy_only=False)
         values = array.values
         if values.null_count:  # nulls outside of this slice only
@@ -222,7 +220,82 @@ class Documents:
         )
 
 
-def _tensor_to_numpy(tensor: Any) -> IntArray:
+_FRAMES = ("DataFrame", "LazyFrame", "Table", "RecordBatch")
+
+
+def opened(documents: Any, name: str = "documents") -> Any:
+    """`documents` as `Documents`, an Arrow or numpy array, or a list or tuple of documents.
+
+    Raises
+    ------
+    TokenError
+        If it is none of these, and cannot be made one; the message says what to give instead.
+    """
+    if isinstance(documents, (Documents, list, tuple, np.ndarray)):
+        return documents
+    module, kind = _module(documents), type(documents).__name__
+    if kind in _FRAMES and hasattr(documents, "columns"):
+        raise TokenError(f"{name} is a {kind}; give one of its columns: {_names(documents)}")
+    if isinstance(documents, (str, bytes)) or hasattr(documents, "__fspath__"):
+        raise TokenError(
+            f"{name} is a {kind}: give a list of documents, or open files with "
+            "radscore.open_corpus(paths)"
+        )
+    if module == "pyarrow":
+        return documents
+    if module in ("pandas", "polars"):
+        return documents.to_list() if hasattr(documents, "to_list") else list(documents)
+    if module == "torch":
+        nested = getattr(documents, "is_nested", False)
+        return list(documents.unbind()) if nested else _tensor_to_numpy(documents, name)
+    if hasattr(documents, "keys"):
+        return _encodings(documents, name)
+    if isinstance(documents, (set, frozenset)):
+        raise TokenError(f"{name} is a {kind}, which has no order; give a list")
+    if isinstance(documents, Iterable):
+        array = None if isinstance(documents, Sequence) else _array(documents)
+        return list(documents) if array is None else array
+    raise TokenError(
+        f"{name} must be token ids (lists, arrays, series, Arrow lists, Documents), not {kind}"
+    )
+
+
+def _module(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
+
+
+def _names(table: Any) -> str:
+    columns = table.column_names if hasattr(table, "column_names") else table.columns
+    return ", ".join(map(repr, list(columns)[:12])) or "it has none"
+
+
+def _array(value: Any) -> npt.NDArray[Any] | None:
+    """An array of another library; None if it is none."""
+    if not (hasattr(value, "__array__") and hasattr(value, "dtype")):
+        return None
+    return np.asarray(value)
+
+
+def _encodings(value: Any, name: str) -> Any:
+    """The documents in what a tokenizer returned: without padding."""
+    if "input_ids" not in value:
+        keys = ", ".join(map(repr, list(value)[:12])) or "none"
+        raise TokenError(
+            f"{name} is a {type(value).__name__} without 'input_ids'; its keys: {keys}"
+        )
+    ids = opened(value["input_ids"], f"{name}['input_ids']")
+    if "attention_mask" not in value:
+        return ids
+    whole = Documents.of(ids)
+    kept = Documents.of(value["attention_mask"])
+    if not np.array_equal(np.diff(whole.offsets), np.diff(kept.offsets)):
+        raise TokenError(f"{name}: 'attention_mask' has another shape than 'input_ids'")
+    return [one[np.asarray(read, dtype=np.bool_)] for one, read in zip(whole, kept, strict=True)]
+
+
+def _tensor_to_numpy(tensor: Any, name: str) -> IntArray:
+    if not hasattr(tensor, "detach"):
+        raise TokenError(f"{name} must be token ids, not {type(tensor).__name__}")
     if tensor.device.type != "cpu":
         raise TokenError(f"the tensor is on {tensor.device}; move it with .cpu() first")
     try:
@@ -232,20 +305,43 @@ def _tensor_to_numpy(tensor: Any) -> IntArray:
     return array
 
 
-def _ids(document: Any, index: int) -> IntArray:
-    if type(document).__module__.partition(".")[0] == "torch":
-        document = _tensor_to_numpy(document)
+def _ids(document: Any, name: str) -> IntArray:
+    """The ids of a document, whose name is for messages."""
+    if not isinstance(document, (list, np.ndarray)):
+        document = _single(document, name)
     try:
         ids = np.asarray(document)
     except (ValueError, OverflowError, TypeError) as error:
-        raise TokenError(f"document {index} is not a list of token ids: {error}") from None
+        raise TokenError(f"{name} is not a list of token ids: {error}") from None
     if isinstance(document, (list, tuple)) and bool in set(map(type, document)):
-        raise TokenError(f"document {index} holds bool, not integers")
+        raise TokenError(f"{name} holds bool, not integers")
     if ids.ndim != 1:
-        raise TokenError(f"document {index} is not a list of token ids but {ids.ndim}-D")
+        raise TokenError(f"{name} is not a list of token ids but {ids.ndim}-D")
+    if len(ids) and ids.dtype == object and all(isinstance(one, int) for one in ids.tolist()):
+        raise TokenError(f"{name} holds a token id beyond 2^63")
     if len(ids) and not np.issubdtype(ids.dtype, np.integer):
-        raise TokenError(f"document {index} holds {ids.dtype}, not integers")
+        raise TokenError(f"{name} holds {ids.dtype}, not integers")
     return ids
+
+
+def _single(document: Any, name: str) -> Any:
+    """One document as a list or an array."""
+    nan = isinstance(document, float) and math.isnan(document)
+    if document is None or nan or type(document).__name__ == "NAType":
+        raise TokenError(f"{name} is missing ({document})")
+    if isinstance(document, (str, bytes)):
+        raise TokenError(f"{name} is text; give tokenizer= to read it")
+    if _module(document) == "torch":
+        return _tensor_to_numpy(document, name)
+    if hasattr(document, "keys") and "input_ids" in document:
+        return _encodings({key: [document[key]] for key in document}, name)[0]
+    if hasattr(document, "ids"):  # an encoding of the library tokenizers
+        return document.ids
+    if isinstance(document, (set, frozenset, dict)):
+        raise TokenError(f"{name} is a {type(document).__name__}, not a list of token ids")
+    if isinstance(document, Iterable) and _array(document) is None:
+        return document if isinstance(document, Sequence) else list(document)
+    return document
 
 
 def padded_left(documents: Documents, width: int, padding: int) -> Documents:
@@ -263,7 +359,7 @@ def padded_left(documents: Documents, width: int, padding: int) -> Documents:
 def check_width(name: str, value: int, low: int, high: int) -> int:
     """`value` if it is an integer from `low` to `high`, else an `ArgumentError` naming it."""
     if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise ArgumentError(f"{name} must be an integer, not {value!r}")
+        raise ArgumentError(f"{name} must be an integer, not {shown(value)}")
     if not low <= value <= high:
-        raise ArgumentError(f"{name} must be from {low} to {high}, not {value}")
+        raise ArgumentError(f"{name} must be from {low} to {high}, not {shown(value)}")
     return int(value)

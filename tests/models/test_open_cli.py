@@ -234,7 +234,7 @@ def test_what_is_wrong_with_the_input(fails, folder):
         ("", "there are no chats in bad.jsonl"),
         ('{"chat": [{"role": "user", "content": "w1"}]}\n{"chat": 5}\n', "bad.jsonl:2: field"),
         ("{\n", "bad.jsonl:1: not JSON"),
-        ('{"chat": [{"role": "user"}]}\n', "document 0 is not a chat"),
+        ('{"chat": [{"role": "user"}]}\n', "bad.jsonl:1: field 'chat': message 0 has no content"),
     ):
         (folder / "bad.jsonl").write_text(content)
         fails(*chats, code=1, match=match)

@@ -67,7 +67,7 @@ def test_the_file_is_arrow_with_documented_columns(model, docs, tmp_path):
     assert file.schema.types == [pa.list_(pa.uint32(), 2), pa.uint32(), pa.float64(), pa.uint64()]
     metadata = file.schema.metadata
     assert metadata[b"radscore.magic"] == b"RSPR"
-    assert metadata[b"radscore.version"] == b"3"
+    assert metadata[b"radscore.version"] == b"4"
     header = json.loads(metadata[b"radscore.header"])
     assert header["weighting"]["kind"] == "mass"
     assert header["context_width"] == WIDTH
@@ -130,10 +130,10 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
         Predictions(bad)
     schema = pa.ipc.open_file(whole).schema
     metadata = dict(schema.metadata)
-    later = schema.with_metadata(metadata | {b"radscore.version": b"2"})
+    later = schema.with_metadata(metadata | {b"radscore.version": b"3"})
     with pa.ipc.new_file(bad, later):
         pass
-    with pytest.raises(StateError, match="is of version 2, but this radscore reads 3"):
+    with pytest.raises(StateError, match="is of version 3, but this radscore reads 4"):
         Predictions(bad)
     with pa.ipc.new_file(bad, schema):  # no last batch
         pass

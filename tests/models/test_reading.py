@@ -175,8 +175,8 @@ def test_strings_and_chats(words):
     alone = read(words, [chat[:1]])[0]
     assert {one[1] for one in alone} == {(1, 2), (2, 3)}
     for bad, match in (
-        ([[{"role": "user"}]], "document 0 is not a chat"),
-        (["w1", 5], "document 1 is not a string but int"),
+        ([[{"role": "user"}]], r"documents\[0\]: message 0 has no content"),
+        (["w1", 5], r"documents\[1\] must be a string, not int"),
     ):
         with pytest.raises(TokenError, match=match):
             read(words, bad)
@@ -184,7 +184,7 @@ def test_strings_and_chats(words):
         read(as_language_model(tiny_llama()), ["w1 w2"])
     words.tokenizer.chat_template, before = None, words.tokenizer.chat_template
     try:
-        with pytest.raises(ModelError, match="document 0: words's chat template: "):
+        with pytest.raises(ModelError, match=r"documents\[0\]: words's chat template: "):
             read(words, [chat])
     finally:
         words.tokenizer.chat_template = before

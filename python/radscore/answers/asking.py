@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.answers.endpoint import Endpoint
 from radscore.answers.limits import Budget, Limits
+from radscore.answers.samples import repeats_note
 from radscore.answers.settings import Api, Settings, api_key, endpoint_url
 from radscore.answers.workers import Workers
 from radscore.documents import check_width
@@ -48,6 +49,11 @@ class AskReport:
         How often each reason for a failure occurred, the most frequent first.
     cut : bool
         Whether the journal's last line was torn, and cut off.
+    n_empty, n_refused : int
+        Answers of now without text (cut off in their reasoning, or calls of tools), and refusals
+        by the model or its provider's filter. They are answers, and not asked for again.
+    notes : tuple of str
+        What is good to know about the answers in the journal.
     """
 
     n_questions: int
@@ -62,6 +68,9 @@ class AskReport:
     stopped: str | None = None
     failures: dict[str, int] = field(default_factory=dict)
     cut: bool = False
+    n_empty: int = 0
+    n_refused: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def ask(
@@ -186,7 +195,25 @@ def ask(
             stopped=workers.stopped,
             failures=dict(workers.failures.most_common()),
             cut=journal.cut,
+            n_empty=workers.n_empty,
+            n_refused=workers.n_refused,
+            notes=_notes(journal, settings, workers),
         )
+
+
+def _notes(journal: Journal, settings: Settings, workers: Workers) -> tuple[str, ...]:
+    found = [repeats_note(journal.texts(), settings.temperature)]
+    if workers.n_empty:
+        found.append(
+            f"{workers.n_empty:,} of {workers.n_answered:,} answers have no text; where reasoning "
+            "used up all tokens, a larger max_tokens= helps"
+        )
+    if workers.n_hidden:
+        found.append(
+            f"the server repeated the API key in {workers.n_hidden:,} answers; it is replaced by "
+            "(key) there"
+        )
+    return tuple(filter(None, found))
 
 
 async def _run(

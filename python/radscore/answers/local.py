@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from radscore.answers.asking import AskReport
+from radscore.answers.samples import repeats_note
 from radscore.answers.settings import Api, Settings
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
@@ -132,4 +133,5 @@ def ask_local(
             completion_tokens=journal.usage.completion_tokens,
             stopped="interrupted" if n_answered < len(missing) else None,
             cut=journal.cut,
+            notes=tuple(filter(None, [repeats_note(journal.texts(), sampling.temperature)])),
         )

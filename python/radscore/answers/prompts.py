@@ -50,7 +50,7 @@ def read_prompts(
 
 def _prompt(record: Any, field: str | None, location: str) -> str:
     from radscore.corpus.records import missing_field
-    from radscore.corpus.text.tokenizer import flaw_of_text
+    from radscore.corpus.text.failures import flaw_of_text
 
     if not isinstance(record, dict):
         raise CorpusError(f"{location}: a record must be a JSON object")

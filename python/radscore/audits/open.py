@@ -18,9 +18,10 @@ from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models.live import Reading
 from radscore.models.predictions import Predictions
-from radscore.models.weighting import plan
+from radscore.models.weighting import Weighting, plan
 from radscore.results import CurvePoint, ModelResult
 from radscore.scoring.draws import SeenDraws
+from radscore.scoring.evidence import empty_result
 from radscore.scoring.scorer import Scorer
 from radscore.stats import DecoyResult
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from radscore.models.batching import Pairs
     from radscore.models.predictions import Header, Totals
-    from radscore.models.weighting import Weighting
     from radscore.progress import Progress
     from radscore.schemes import Scheme
 
@@ -40,6 +40,9 @@ _SLACK: Final = 1.1  # how much larger than the model's a vocabulary may be
 _REPEATED: Final = "positions whose seed occurred before in the text"
 _BEYOND: Final = "positions after ids outside the scheme's vocabulary"
 _UNSCORED: Final = "predictions outside the scheme's vocabulary"
+_FLAT: Final = (
+    "no token is likelier than 0.0001 anywhere: the model predicts nothing that could be tested"
+)
 _CLEAN: Final = (
     "valid for text that does not carry the tested key's watermark; for text that does, say "
     "text_watermarked=True (--text-watermarked)"
@@ -354,9 +357,13 @@ def _result(
     vouched: bool,
 ) -> OpenResult:
     scorer = evidence.scorer
-    if not scorer.tally().n_scored:
-        raise TokenError(_nothing(header, totals, evidence))
-    score = scorer.result().replace(
+    if scorer.tally().n_scored:
+        score = scorer.result()
+    elif (why := _nothing(header, totals, evidence)) == _FLAT:
+        score = empty_result(scorer.tally(), scorer.schemes[0], scorer.rules, f"none: {why}")
+    else:
+        raise TokenError(why)
+    score = score.replace(
         n_documents=totals.n_documents,
         n_short_documents=totals.n_short_documents,
         n_tokens=totals.n_tokens,
@@ -371,7 +378,7 @@ def _result(
     if evidence.decoys_withheld or (refused and evidence.decoys is not None):
         decoys = DecoyResult.withheld()
         notes.append(NO_DECOYS)
-    elif evidence.decoys is not None:
+    elif evidence.decoys is not None and score.n_scored:
         decoys = evidence.decoys.decoy_test()
     if header.text_watermarked and not scorer.schemes[0].tells_marked_seeds:
         notes.append(_SALTED)
@@ -411,5 +418,7 @@ def _nothing(header: Header, totals: Totals, evidence: _Evidence) -> str:
     reasons = {**totals.removed, **evidence.removed}
     why = "; ".join(f"{reason}: {number}" for reason, number in reasons.items() if number)
     if not why:
+        if header.weighting.min_weight == Weighting.min_weight:
+            return _FLAT
         why = f"no prediction has a weight above min_weight={header.weighting.min_weight:g}"
     return f"nothing was scored of {totals.n_tokens} tokens ({why})"

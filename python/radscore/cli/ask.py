@@ -388,9 +388,12 @@ def _rows(args: argparse.Namespace, report: AskReport) -> list[tuple[str, str]]:
         shown.append(f"and {len(failures) - 5} other reasons")
     return [
         ("answered", answered),
+        ("empty", count(report.n_empty) if report.n_empty else ""),
+        ("refused", count(report.n_refused) if report.n_refused else ""),
         ("failed", "\n".join([count(report.n_failed), *shown]) if report.n_failed else ""),
         ("left", f"{count(report.n_left)}: {_stopped(args, report)}" if report.n_left else ""),
         ("in the journal", used),
         ("cost", "" if report.cost is None else f"{report.cost:.6g}"),
+        *(("note", as_options(text, vars(args))) for text in report.notes),
         ("saved", args.out),
     ]

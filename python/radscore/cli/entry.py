@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
-from radscore.cli.output import STDOUT
+from radscore.cli.output import STDOUT, note, say, show
 from radscore.cli.parser import COMMAND, Parser, as_options
 from radscore.errors import ArgumentError, RadscoreError, SchemeError, StateError
 
@@ -65,7 +65,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from radscore import __version__
 
-        print(f"radscore {__version__}")
+        show(f"radscore {__version__}\n")
         parser.exit()
 
 
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.BROKEN_PIPE
     except BaseException as error:  # noqa: BLE001 -
         if args.debug:
-            traceback.print_exc()
+            say(traceback.format_exc().rstrip())
         return _report(error, vars(args))
     return code
 
@@ -127,7 +127,7 @@ def _drop_output() -> None:
 
 def _report(error: BaseException, names: Iterable[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
-        print(f"radscore: {', '.join(['interrupted', *error.args])}", file=sys.stderr)
+        note(", ".join(["interrupted", *map(str, error.args)]))
         return Exit.INTERRUPTED
     if isinstance(error, SchemeError):  # about the scheme's parameters, not about options
         message = str(error)
@@ -143,7 +143,7 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
         message = "out of memory"
     else:  # its text was not written with secrets in mind
         message = f"internal error ({type(error).__name__}); rerun with --debug and report it"
-    print(f"radscore: error: {message}", file=sys.stderr)
+    note(f"error: {message}")
     if isinstance(error, (ArgumentError, SchemeError, StateError, UsageError)):
         return Exit.USAGE
     return Exit.ERROR if isinstance(error, (RadscoreError, OSError, MemoryError)) else Exit.INTERNAL

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import UsageError
@@ -13,10 +11,10 @@ from radscore.cli.options import add_corpus_options, natural, open_inputs, real
 from radscore.cli.parser import option
 from radscore.cli.progress import ProgressBar
 from radscore.doubts import is_doubt
-from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from radscore.corpus import Corpus
+    from radscore.models.chats import Chats
     from radscore.models.loading import LanguageModel
 
 __all__ = ["Given", "add_reading_options", "load_given", "set_options"]
@@ -54,8 +52,7 @@ def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
     parser.add_argument(
         "--messages-field",
         metavar="NAME",
-        help="read chats from .jsonl files: the field with the messages, which go through the "
-        "model's chat template",
+        help="read chats: the field with the messages, which go through the model's chat template",
     )
     add_model_options(parser, tokenizer=False, required=required)
     group = parser.add_argument_group("reading")
@@ -128,9 +125,8 @@ class Given:
     Attributes
     ----------
     model, reference : LanguageModel or None
-    text : Corpus or list of chats
-    corpus : Corpus or None
-        For its notes and what was skipped; None for chats.
+    corpus : Corpus or Chats
+        The text, its notes and what was skipped.
     bar : ProgressBar
     """
 
@@ -138,10 +134,10 @@ class Given:
         self, model: LanguageModel, reference: LanguageModel | None, args: argparse.Namespace
     ) -> None:
         self.model, self.reference = model, reference
-        self.corpus: Corpus | None = None
+        self.corpus: Corpus | Chats
         self.tokenizer: Any = None
         if args.messages_field is not None:
-            self.text: Any = _chats(args)
+            self.corpus = _chats(args)
         else:
             if args.tokenizer is not None:
                 self.tokenizer = _watermark_tokenizer(args.tokenizer)
@@ -150,32 +146,26 @@ class Given:
             named.tokenizer = words if words is not None else _usable(model.tokenizer)
             size = model.vocab_size if self.tokenizer is None else len(self.tokenizer)
             self.corpus = open_inputs(named, vocab_size=size, on_error=args.on_error)
-            self.text = self.corpus
         self.bar = ProgressBar(quiet=args.quiet, asked=args.progress)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """The notes of the corpus, except doubts, which the results have too."""
-        if self.corpus is None:
-            return ()
         return tuple(note for note in self.corpus.notes if not is_doubt(note))
 
 
 def load_given(args: argparse.Namespace) -> Given:
     """Loads what the arguments name, cheap things first."""
+    from radscore.corpus.detect import find_sources
     from radscore.models.loading import load_model
 
     if args.reference is None and args.reference_base is not None:
         raise UsageError("--reference-base has no effect without --reference")
     if args.messages_field is not None:
-        for name in ("field", "prompt_field", "tokenizer", "format", "dtype", "eod"):
+        for name in ("field", "prompt_field", "tokenizer", "dtype", "eod"):
             if getattr(args, name) is not None:
                 raise UsageError(f"{option(name)} has no effect with --messages-field")
-        _chat_files(args.inputs)
-    else:
-        from radscore.corpus.detect import find_sources
-
-        find_sources(args.inputs, args.format)  # finds a wrong path before a model is loaded
+    find_sources(args.inputs, args.format)  # finds a wrong path before a model is loaded
     if args.threads is not None:
         import torch
 
@@ -200,37 +190,7 @@ def _watermark_tokenizer(path: str) -> Any:
     return load_tokenizer(path)
 
 
-def _chat_files(paths: list[str]) -> list[Path]:
-    from radscore.corpus.formats import jsonl
+def _chats(args: argparse.Namespace) -> Chats:
+    from radscore.models.chats import Chats
 
-    files = [Path(path) for path in paths]
-    for file in files:
-        if not file.is_file():
-            raise UsageError(f"--messages-field: {file}: no such file (it reads no folders)")
-        if file.suffix not in jsonl.FORMAT.suffixes:
-            raise UsageError(f"--messages-field reads .jsonl files, not {file}")
-    return files
-
-
-def _chats(args: argparse.Namespace) -> list[Any]:
-    """The chats in files of JSON lines."""
-    chats = []
-    for file in _chat_files(args.inputs):
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    chats.append(_chat(line, f"{file}:{number}", args.messages_field))
-    if not chats:
-        raise CorpusError(f"there are no chats in {args.inputs[0]}")
-    return chats
-
-
-def _chat(line: str, location: str, name: str) -> Any:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise CorpusError(f"{location}: not JSON ({error})") from None
-    chat = record.get(name) if isinstance(record, dict) else None
-    if not isinstance(chat, list) or not all(isinstance(one, dict) for one in chat) or not chat:
-        raise CorpusError(f"{location}: field {name!r} is not a list of messages")
-    return chat
+    return Chats(args.inputs, args.messages_field, on_error=args.on_error, format=args.format)

@@ -1,9 +1,17 @@
-"""Tables and JSON on stdout, notes on stderr."""
+"""Tables and JSON on stdout, notes on stderr: the one way to the terminal.
+
+Names of files, fields and models, answers of servers and snippets of text may hold anything. What
+could command a terminal, or show text in another order than it has, is escaped here and only here.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import re
+import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +26,12 @@ __all__ = [
     "json_out",
     "note",
     "power_of_ten",
+    "printable",
+    "say",
     "share",
     "show",
     "skipped_text",
+    "sync_stdout",
     "table",
 ]
 
@@ -29,10 +40,41 @@ __all__ = [
 STDOUT = "stdout"
 
 
+#: Controls of C0 and C1 but for tabs and line feeds, marks of direction, separators of lines,
+#: annotations and tags that nobody sees, and halves of surrogate pairs, which no stream takes.
+_UNSAFE = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str) -> str:
+    r"""`text` with escapes for what is not to reach a terminal.
+
+    Examples
+    --------
+    >>> print(printable("a\x1b[2J\u202e"))
+    a\x1b[2J\u202e
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def show(text: str) -> None:
     """Writes to stdout and flushes it, so that a full disk is reported as stdout's."""
+    text = printable(text)
     try:
-        sys.stdout.write(text)
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding
+            sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
@@ -40,9 +82,25 @@ def show(text: str) -> None:
         raise OSError(error.errno, error.strerror, STDOUT) from None
 
 
+def say(text: str) -> None:
+    """Writes lines to stderr."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def sync_stdout() -> None:
+    """Waits until a file that stdout goes to is on the disk, before what it came from is deleted."""
+    try:
+        descriptor = sys.stdout.fileno()
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fsync(descriptor)
+    except (OSError, ValueError, AttributeError) as error:  # it may be no file at all
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise OSError(error.errno, error.strerror, STDOUT) from None
+
+
 def note(text: str) -> None:
     """Tells the user something on stderr, in one line."""
-    print(f"radscore: {text}", file=sys.stderr, flush=True)
+    say(f"radscore: {text}".replace("\n", "\\n"))
 
 
 def table(rows: Iterable[tuple[str, str]]) -> None:
@@ -51,7 +109,7 @@ def table(rows: Iterable[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in rows), default=0)
     lines = []
     for name, value in rows:
-        first, *rest = value.splitlines()
+        first, *rest = value.rstrip("\n").split("\n")
         lines.append(f"{name:<{width}}  {first}\n")
         lines += [f"{'':<{width}}  {line}\n" for line in rest]
     show("".join(lines))
@@ -59,7 +117,13 @@ def table(rows: Iterable[tuple[str, str]]) -> None:
 
 def json_out(value: Any) -> None:
     """Prints JSON that every reader accepts: numbers that are not finite become null or text."""
-    show(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    try:
+        "\xe9\u0394".encode(sys.stdout.encoding or "utf-8")
+        plain = False
+    except UnicodeEncodeError:
+        plain = True
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=plain, allow_nan=False)
+    show(_UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")
 
 
 def _finite(value: Any) -> Any:

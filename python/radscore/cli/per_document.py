@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.cli.exits import UsageError
+from radscore.cli.state_files import ROWS_MAGIC
 from radscore.errors import StateError
-from radscore.files import drafted
+from radscore.files import create, drafted, sync_folder
 from radscore.results import discoveries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from radscore.cli.state_files import StateFiles
     from radscore.corpus import Batch, Corpus
     from radscore.results import DocumentScores, ScoreResult
     from radscore.stats.fdr import FalseDiscoveryResult
@@ -44,6 +47,8 @@ _ROW = np.dtype(
 )
 #: What a copy takes over from the document it copies.
 _OF_A_TEST = ("n_scored", "n_shared", "n_common", "statistic", "log10_pvalue")
+#: How a file of rows begins.
+_HEAD = ROWS_MAGIC + (1).to_bytes(4, "little")
 _CHUNK = 1 << 16
 
 
@@ -93,7 +98,8 @@ class DocumentRows:
     def __init__(self) -> None:
         self._batches: list[npt.NDArray[Any]] = []
         self._saved = 0  # batches in the file
-        self._digest = hashlib.blake2b(digest_size=16)  # of those
+        self._end = 0  # bytes there of them, and of the head
+        self._digest = hashlib.sha256()  # of those
 
     def __len__(self) -> int:
         return sum(map(len, self._batches))
@@ -109,12 +115,24 @@ class DocumentRows:
         self._batches.append(rows)
 
     def save(self, path: Path) -> None:
-        """Appends whatever the file does not hold yet."""
-        with path.open("ab" if self._saved else "wb") as file:
-            for batch in self._batches[self._saved :]:
-                data = batch.tobytes()
-                file.write(data)
-                self._digest.update(data)
+        """Appends whatever the file does not hold yet; on the disk on return."""
+        data = b"".join(batch.tobytes() for batch in self._batches[self._saved :])
+        if self._end:
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+b")
+        else:
+            path.unlink(missing_ok=True)  # of a state that is gone
+            file = os.fdopen(create(path), "r+b")
+            data = _HEAD + data
+        with file:
+            file.truncate(self._end)  # what comes after it is of a save that failed
+            file.seek(self._end)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if not self._end:
+            sync_folder(path.parent)
+        self._digest.update(data)
+        self._end += len(data)
         self._saved = len(self._batches)
 
     @property
@@ -126,19 +144,29 @@ class DocumentRows:
     def load(self, path: Path, stamp: dict[str, Any]) -> None:
         """Takes the rows that `stamp` describes; any after them are of a state never saved."""
         try:
-            with path.open("r+b") as file:
-                data = file.read(int(stamp["rows"]) * _ROW.itemsize)
-                file.truncate(len(data))
+            n_bytes = len(_HEAD) + int(stamp["rows"]) * _ROW.itemsize
+            with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+                data = file.read(n_bytes)
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}, but the state needs it") from None
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise StateError(f"{path}: the state does not say which rows are its own") from None
         self._digest.update(data)
-        self._batches = [np.frombuffer(data[: len(data) // _ROW.itemsize * _ROW.itemsize], _ROW)]
-        self._saved = 1
-        if self.stamp != stamp:
+        rows = data[len(_HEAD) :]
+        self._batches = [np.frombuffer(rows[: len(rows) // _ROW.itemsize * _ROW.itemsize], _ROW)]
+        self._saved, self._end = 1, len(data)
+        if self.stamp != stamp or len(data) != n_bytes or data[: len(_HEAD)] != _HEAD:
             raise StateError(f"{path} is damaged: it does not hold the rows of the state")
 
     def write(
-        self, path: str, corpus: Corpus, result: ScoreResult, fdr: float, max_sharing: int | None
+        self,
+        path: str,
+        corpus: Corpus,
+        result: ScoreResult,
+        fdr: float,
+        max_sharing: int | None,
+        files: StateFiles,
+        force: bool,
     ) -> Found:
         """Writes all rows, with q-values, and counts the significant ones."""
         rows = np.concatenate(self._batches)
@@ -150,8 +178,10 @@ class DocumentRows:
         writer = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
         green = result.n_green is not None
         chunks = _chunks(rows, found, corpus, green=green)
-        with drafted(Path(path)) as temporary:
+        replace = force or files.wrote(path)
+        with drafted(Path(path), replace=replace) as temporary:
             writer[Path(path).suffix](temporary, chunks)
+            files.announce(path, temporary)
         common = found.rejected & ~copies & (2 * rows["n_common"] > rows["n_scored"])
         known = not math.isnan(result.log10_pvalue)
         return Found(

@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         with Interrupts() as interrupts, interrupts.raising():
             made = predict(
                 given.model,
-                given.text,
+                given.corpus,
                 out,
                 context_width=args.context_width,
                 reference=given.reference,

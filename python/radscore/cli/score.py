@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
-from radscore.cli.keys import load_scheme
+from radscore.cli.keys import load_schemes
 from radscore.cli.kgrams.sets import load_kgrams
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
+    add_force,
     add_fresh,
     add_run_options,
     add_scheme_options,
@@ -21,17 +21,19 @@ from radscore.cli.options import (
     open_inputs,
     real,
 )
-from radscore.cli.output import json_out, table
-from radscore.cli.parser import as_options, option
+from radscore.cli.output import sync_stdout
+from radscore.cli.parser import option
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.per_document import check_suffix
 from radscore.cli.progress import ProgressBar
-from radscore.cli.report import Input, json_fields, table_rows
+from radscore.cli.report import Input, print_report
 from radscore.cli.score_loop import ScoreLoop, ScoreOptions
 from radscore.cli.score_run import add_memory, check_memory, score_in_run
+from radscore.cli.state_files import StateFiles
 from radscore.scoring.per_document import MAX_SHARING
 
 if TYPE_CHECKING:
+    from radscore.cli.per_document import Found
     from radscore.corpus import Corpus
     from radscore.kgrams import KgramSet
 
@@ -66,7 +68,7 @@ def register(commands: Any) -> None:
         examples=_EXAMPLES,
     )
     add_corpus_options(parser)
-    add_scheme_options(parser)
+    add_scheme_options(parser, several=True)
     add_rules(parser)
     _add_output(parser)
     add_run_options(parser)
@@ -84,11 +86,11 @@ def register(commands: Any) -> None:
         help=f"how often to save the state (default: {DEFAULT_SECONDS:g}; less often if saving "
         "takes long)",
     )
-    add_fresh(
-        group,
-        "start over: delete the state, or run, of an interrupted command, and replace the file of "
-        "--per-document",
-    )
+    again = group.add_mutually_exclusive_group()
+    add_fresh(again, "start over: delete the state, or run, that an interrupted command has left")
+    # What a command without --fresh does anyway; scripts for earlier versions say it.
+    again.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
+    add_force(group, "--per-document")
     add_memory(parser)
     parser.set_defaults(run=run)
 
@@ -96,6 +98,13 @@ def register(commands: Any) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print JSON")
+    group.add_argument(
+        "--decoys",
+        type=natural,
+        metavar="N",
+        help="compare with N random other keys, scored in the same pass: a p-value without any "
+        "assumption, at least 1 / (N + 1)",
+    )
     group.add_argument(
         "--per-document",
         metavar="FILE",
@@ -170,19 +179,32 @@ def _sharing(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     _check(args)
-    scheme = load_scheme(args)
-    phi = None if args.filter is None else load_filter(args.filter, scheme)
-    corpus = open_inputs(args, vocab_size=scheme.vocab_size, on_error=args.on_error)
-    check_outputs(args, corpus)
     if args.memory is not None:
-        return score_in_run(args, corpus, scheme, phi)
-    if not Path(args.state).exists():  # else the command that left it may replace the rows
-        check_new(args, "per_document")
-    return _score_in_memory(args, corpus, scheme, phi)
+        schemes, corpus, phi = _inputs(args)
+        return score_in_run(args, corpus, list(schemes.values()), phi)
+    with StateFiles(args.state or DEFAULT_STATE, beside=args.per_document is not None) as files:
+        schemes, corpus, phi = _inputs(args)
+        if args.fresh or args.per_document is None or not files.wrote(args.per_document):
+            check_new(args, "per_document")
+        return _score_in_memory(args, corpus, schemes, phi, files)
+
+
+def _inputs(args: argparse.Namespace) -> tuple[dict[str, Any], Corpus, KgramSet | None]:
+    """The schemes by key, the corpus and the filter."""
+    schemes = load_schemes(args)
+    first = next(iter(schemes.values()))
+    phi = None if args.filter is None else load_filter(args.filter, first)
+    corpus = open_inputs(args, vocab_size=first.vocab_size, on_error=args.on_error)
+    check_outputs(args, corpus)
+    return schemes, corpus, phi
 
 
 def _score_in_memory(
-    args: argparse.Namespace, corpus: Corpus, scheme: Any, phi: KgramSet | None
+    args: argparse.Namespace,
+    corpus: Corpus,
+    keys: dict[str, Any],
+    phi: KgramSet | None,
+    files: StateFiles,
 ) -> int:
     sharing = MAX_SHARING if args.max_sharing is None else args.max_sharing or None
     options = ScoreOptions(
@@ -194,29 +216,41 @@ def _score_in_memory(
         threads=args.threads,
         per_document=args.per_document is not None,
         max_sharing=None if args.per_document is None else sharing,
+        decoys=args.decoys,
     )
+    schemes = list(keys.values())
+    if args.decoys is not None:  # mostly the same ones for every key
+        decoys = [decoy for scheme in keys.values() for decoy in scheme.decoys(args.decoys)]
+        schemes = list(dict.fromkeys([*schemes, *decoys]))
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
     seconds = DEFAULT_SECONDS if args.save_every is None else args.save_every
-    with ScoreLoop(corpus, scheme, options, args.state, fresh=args.fresh) as loop:
-        result = loop.result() if loop.score(bar, save_every=seconds) else None
-        if result is None:
+    with ScoreLoop(corpus, schemes, options, files, fresh=args.fresh) as loop:
+        tests = loop.tests(list(keys)) if loop.score(bar, save_every=seconds) else None
+        if tests is None:
             return Exit.INTERRUPTED
         found = None
         if loop.documents is not None:
             level = DEFAULT_FDR if args.fdr is None else args.fdr
             found = loop.documents.write(
-                args.per_document, corpus, result, level, options.max_sharing
+                args.per_document,
+                corpus,
+                tests[0].result,
+                level,
+                options.max_sharing,
+                files,
+                args.force,
             )
-        loop.discard_state()
+        _show(args, corpus, tests, found)
+        sync_stdout()
+    files.discard()  # now that the result is where it belongs, and on the disk
+    return Exit.SKIPPED if corpus.skipped else Exit.DONE
+
+
+def _show(args: argparse.Namespace, corpus: Corpus, tests: Any, found: Found | None) -> None:
     read = Input(
         corpus.n_documents, len(corpus.sources), corpus.field, corpus.skipped, corpus.notes
     )
-    if args.json:
-        json_out(json_fields(result, read, found))
-    else:
-        rows = table_rows(result, read, found)
-        table((name, as_options(text, vars(args))) for name, text in rows)
-    return Exit.SKIPPED if corpus.skipped else Exit.DONE
+    print_report(args, tests, read, found)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -233,10 +267,13 @@ def _check(args: argparse.Namespace) -> None:
                 raise UsageError(f"{option(name)} has no effect without --per-document")
     else:
         check_suffix(args.per_document)
+        if args.more_keys:
+            raise UsageError(
+                "--per-document is for one key; give --key-file once and score the others by "
+                "themselves"
+            )
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
-    if args.memory is None:
-        args.state = args.state or DEFAULT_STATE
     check_outputs(args)
 
 

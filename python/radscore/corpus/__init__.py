@@ -14,9 +14,11 @@ from radscore.corpus.base import (
 )
 from radscore.corpus.corpus import Batch, Corpus
 from radscore.corpus.format import Format, Known, Options, Preview, Source
+from radscore.corpus.in_memory import documents_of
 from radscore.corpus.inspection import Inspection, inspect_corpus
 from radscore.corpus.opening import open_corpus
 from radscore.corpus.registry import all_formats, register_format
+from radscore.corpus.text.tokenizer import load_encoder
 
 __all__ = [
     "Batch",
@@ -35,7 +37,9 @@ __all__ = [
     "SkipReport",
     "Source",
     "all_formats",
+    "documents_of",
     "inspect_corpus",
+    "load_encoder",
     "location",
     "open_corpus",
     "register_format",

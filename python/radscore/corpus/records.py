@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, joined
-from radscore.corpus.text.tokenizer import Encoder, flaw_of_text
+from radscore.corpus.text.failures import flaw_of_text
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
 
 __all__ = [
@@ -24,12 +25,14 @@ __all__ = [
     "Fields",
     "Item",
     "NoTokenizerError",
+    "OddList",
     "RecordColumns",
     "ValueColumn",
     "choose_field",
     "missing_field",
     "needs_tokenizer",
     "read_value",
+    "value_of",
 ]
 
 #: The fields that are read if none is named, the first of them that is present.
@@ -42,6 +45,14 @@ Item: TypeAlias = npt.NDArray[np.uint32] | str
 
 class NoTokenizerError(DamagedFileError, InputOptionError):
     """A file holds text, but no tokenizer was given."""
+
+
+@dataclass(frozen=True)
+class OddList:
+    """A list that holds something else than ids: where, and what."""
+
+    index: int
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,38 @@ def choose_field(available: Iterable[str], where: str) -> tuple[str, str | None]
     return chosen, f"read field {chosen!r}; to read {choice} instead, give {how}"
 
 
+def value_of(record: dict[str, Any], name: str) -> tuple[bool, Any]:
+    """Whether a record has a field, and its value; a name that it lacks may be a dotted path.
+
+    Examples
+    --------
+    >>> value_of({"data": {"text": "a"}}, "data.text"), value_of({"data.text": "b"}, "data.text")
+    ((True, 'a'), (True, 'b'))
+    >>> value_of({"turns": [{"text": "a"}]}, "turns.0.text"), value_of({}, "data.text")
+    ((True, 'a'), (False, None))
+    """
+    if name in record:
+        return True, record[name]
+    # The longest literal key comes first: keys may have dots themselves.
+    for end in (i for i in range(len(name) - 1, 0, -1) if name[i] == "."):
+        first, rest = name[:end], name[end + 1 :]
+        if first not in record:
+            continue
+        inner = record[first]
+        while isinstance(inner, list):
+            index, _, rest = rest.partition(".")
+            if not (index.isascii() and index.isdigit() and int(index) < len(inner)):
+                return False, None
+            inner = inner[int(index)]
+            if not rest:
+                return True, inner
+        if isinstance(inner, dict):
+            found, value = value_of(inner, rest)
+            if found:
+                return True, value
+    return False, None
+
+
 def missing_field(name: str, available: Iterable[str]) -> str:
     """The flaw of a record without the field `name`."""
     return f"no field {name!r}; the fields are: {_list(list(available))}"
@@ -108,21 +151,32 @@ def read_value(value: Any, name: str, encoder: Encoder | None) -> tuple[Item | N
         if encoder is None:
             return None, needs_tokenizer(name)
         return value, flaw_of_text(value)
+    if isinstance(value, np.ndarray):
+        return value, None
+    if isinstance(value, OddList):
+        return None, _odd(value.index, value.value, name)
     if not isinstance(value, list):
-        kind = "null" if value is None else type(value).__name__
+        if value is None:
+            return None, f"field {name!r} is null"
+        kind = type(value).__name__
         return None, f"field {name!r} must hold text or a list of token ids, not {kind}"
     if set(map(type, value)) - {int}:  # a bool is not an id either
         index = next(i for i, item in enumerate(value) if type(item) is not int)
-        return None, f"token id {index} of field {name!r} is {_short(value[index])}, not an integer"
+        return None, _odd(index, value[index], name)
     try:
         ids = np.frombuffer(array("q", value), dtype=np.int64)  # twice as fast as np.array
     except OverflowError:
         ids = None
     if ids is None or (len(ids) and not (ids.min() >= 0 and ids.max() <= MAX_ID)):
         index = next(i for i, item in enumerate(value) if not 0 <= item <= MAX_ID)
-        shown = _short(value[index])
-        return None, f"token id {index} of field {name!r} is {shown}, not from 0 to {MAX_ID}"
+        return None, _odd(index, value[index], name)
     return ids.astype(np.uint32), None
+
+
+def _odd(index: int, value: Any, name: str) -> str:
+    """The flaw of a list with a value that is not an id."""
+    what = f"token id {index} of field {name!r} is {_short(value)}"
+    return f"{what}, not {f'from 0 to {MAX_ID}' if type(value) is int else 'an integer'}"
 
 
 def _short(value: Any) -> str:
@@ -182,9 +236,10 @@ class RecordColumns:
             return f"a record must be a JSON object, not {kind}"
         items = []
         for name in self._fields.names:
-            if name not in record:
+            found, value = value_of(record, name)
+            if not found:
                 return missing_field(name, record)
-            item, flaw = read_value(record[name], name, self._fields.encoder)
+            item, flaw = read_value(value, name, self._fields.encoder)
             if item is None or flaw is not None:
                 return flaw or "unreadable"
             items.append(item)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from radscore.documents import Documents
 from radscore.errors import ModelError, TokenError
-from radscore.models.passages import Passage, kind_of, tokenizer_of, windows_of
+from radscore.models.passages import Passage, check_strings, kind_of, tokenizer_of, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,7 +181,9 @@ class Alignment:
             return
         strings = [documents] if isinstance(documents, str) else documents
         for first in range(0, len(strings), _STRINGS_AT_ONCE):
-            yield from self._strings(strings[first : first + _STRINGS_AT_ONCE], None, width)
+            some = strings[first : first + _STRINGS_AT_ONCE]
+            check_strings(some, first)
+            yield from self._strings(some, None, width)
 
     def _documents(self, documents: Documents, width: int) -> Iterator[Passage]:
         documents.check_vocab(len(self._theirs))

@@ -263,7 +263,11 @@ class _Meter:
             return
         kind = kind_of(documents)
         self.documents = Documents.of(documents) if kind == "ids" else documents
-        single = isinstance(documents, str) or (kind == "chat" and isinstance(documents[0], dict))
+        single = isinstance(documents, str) or (
+            isinstance(documents, (list, tuple))
+            and kind == "chat"
+            and isinstance(documents[0], dict)
+        )
         self.total = 1 if single else len(self.documents)
 
     def passage(self, one: Passage) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from radscore.corpus.text.failures import failure_of, flaw_of_text
 from radscore.documents import Documents
 from radscore.errors import ModelError, TokenError
+from radscore.models.chats import Chats, plain_chat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +22,7 @@ __all__ = [
     "Passage",
     "begins_with",
     "check_ids",
+    "check_strings",
     "encode",
     "kind_of",
     "passages",
@@ -100,7 +103,7 @@ def passages(documents: Any, model: LanguageModel, width: int) -> Iterator[Passa
 
     Parameters
     ----------
-    documents : Corpus, strings, chats, or anything that `Documents.of` takes
+    documents : Corpus, strings, chats, `Chats`, or anything that `Documents.of` takes
         Strings are tokenised by the model's tokenizer, without special tokens. A chat is a list
         of messages (dicts with "role" and "content"), put through the tokenizer's template; only
         what the assistant says is scored, or everything if no assistant speaks; messages that the
@@ -124,8 +127,7 @@ def passages(documents: Any, model: LanguageModel, width: int) -> Iterator[Passa
         return
     kind = kind_of(documents)
     if kind == "chat":
-        for i, chat in enumerate([documents] if isinstance(documents[0], dict) else documents):
-            yield _chat(chat, i, model, width)
+        yield from _chats(documents, model, width)
     elif kind == "string":
         strings = [documents] if isinstance(documents, str) else documents
         for first in range(0, len(strings), _STRINGS_AT_ONCE):
@@ -137,6 +139,8 @@ def passages(documents: Any, model: LanguageModel, width: int) -> Iterator[Passa
 
 def kind_of(documents: Any) -> str:
     """What documents are made of: "string", "chat" or "ids"."""
+    if isinstance(documents, Chats):
+        return "chat"
     if isinstance(documents, str):
         return "string"
     if isinstance(documents, (list, tuple)) and documents:
@@ -152,11 +156,30 @@ def kind_of(documents: Any) -> str:
 def encode(strings: Sequence[str], model: LanguageModel, first: int = 0) -> Documents:
     """Strings as the model's own tokens; `first` is the number of the first one, for messages."""
     tokenizer = tokenizer_of(model, "strings")
+    check_strings(strings, first)
+    try:
+        encoded = _tokens(tokenizer, list(strings))
+    except BaseException as error:
+        if len(strings) == 1:
+            raise TokenError(f"documents[{first}]: {failure_of(error)}") from error
+        failure_of(error)
+        for i, one in enumerate(strings):  # names the one that it fails on
+            encode([one], model, first + i)
+        raise
+    return Documents.of([np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]])
+
+
+def _tokens(tokenizer: Any, strings: list[str] | str, **more: Any) -> Any:
+    return tokenizer(strings, add_special_tokens=False, return_attention_mask=False, **more)
+
+
+def check_strings(strings: Sequence[Any], first: int = 0) -> None:
+    """Raises `TokenError`, naming the first that is no valid text; they count from `first`."""
     for i, one in enumerate(strings):
         if not isinstance(one, str):
-            raise TokenError(f"document {first + i} is not a string but {type(one).__name__}")
-    encoded = tokenizer(list(strings), add_special_tokens=False, return_attention_mask=False)
-    return Documents.of([np.array(ids, dtype=np.int64) for ids in encoded["input_ids"]])
+            raise TokenError(f"documents[{first + i}] must be a string, not {type(one).__name__}")
+        if (flaw := flaw_of_text(one)) is not None:
+            raise TokenError(f"documents[{first + i}]: {flaw}")
 
 
 def tokenizer_of(model: LanguageModel, what: str) -> Any:
@@ -212,29 +235,46 @@ def _documents(
         yield passage(np.concatenate([before, ids]), width, scored)
 
 
-def _chat(chat: Any, index: int, model: LanguageModel, width: int) -> Passage:
-    """A conversation, put through the model's template."""
+def _chats(documents: Any, model: LanguageModel, width: int) -> Iterator[Passage]:
+    """The passages of chats; those in files are skipped if that was asked for."""
     tokenizer = tokenizer_of(model, "chats")
-    if not isinstance(chat, (list, tuple)) or not all(
-        isinstance(m, dict) and isinstance(m.get("content"), str) and "role" in m for m in chat
-    ):
-        raise TokenError(
-            f"document {index} is not a chat: a list of messages, each "
-            '{"role": ..., "content": ...}'
-        )
+    single = not isinstance(documents, Chats) and isinstance(documents[0], dict)
+    for i, given in enumerate([documents] if single else documents):
+        chat, flaw = plain_chat(given)
+        made = flaw if flaw is not None else _templated(chat, tokenizer, model.name)
+        if not isinstance(made, str):
+            ids, scored, n_lost = made
+            check_ids(Documents.of([ids]), model)
+            yield replace(passage(ids, width, scored), n_lost=n_lost)
+        elif isinstance(documents, Chats):
+            documents.unfit(i, made)
+        else:
+            kind = ModelError if flaw is None else TokenError
+            raise kind(f"documents[{i}]: {made}")
+
+
+def _templated(
+    chat: list[dict[str, Any]], tokenizer: Any, name: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], int] | str:
+    """Ids of a conversation in a model's template, which are scored, and how many messages are not.
+
+    A text is its flaw.
+    """
     try:
         text = tokenizer.apply_chat_template(list(chat), tokenize=False)
     except Exception as error:  # noqa: BLE001 - whatever a template raises
-        reason = " ".join(str(error).split())
-        raise ModelError(f"document {index}: {model.name}'s chat template: {reason}") from None
+        return f"{name}'s chat template: {' '.join(str(error).split())}"
+    if (flaw := flaw_of_text(text)) is not None:
+        return flaw
     spans, n_lost = _spans(text, chat, tokenizer)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    try:
+        encoded = _tokens(tokenizer, text, return_offsets_mapping=True)
+    except BaseException as error:  # noqa: BLE001 - a panic is not an Exception
+        return failure_of(error)
     scored = np.zeros(len(encoded["input_ids"]), dtype=np.bool_)
     for i, (start, end) in enumerate(encoded["offset_mapping"]):
         scored[i] = any(low <= start and end <= high for low, high in spans)
-    ids = np.array(encoded["input_ids"], dtype=np.int64)
-    check_ids(Documents.of([ids]), model)
-    return replace(passage(ids, width, scored), n_lost=n_lost)
+    return np.array(encoded["input_ids"], dtype=np.int64), scored, n_lost
 
 
 def _spans(text: str, chat: Any, tokenizer: Any) -> tuple[list[tuple[int, int]], int]:

@@ -297,7 +297,11 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
     if total.n_documents == 0 and run.content["files"]:
         raise CorpusError(f"the corpus holds no readable documents (skipped {skipped})")
     result = Scorer(scheme, **run.rules, filter=run.filter()).result_of(total)
-    notes = [*run.content["notes"], *reading_notes(markers, run.content["settings"]["vocab_size"])]
+    settings = run.content["settings"]
+    notes = [
+        *run.content["notes"],
+        *reading_notes(markers, settings["vocab_size"], settings.get("eod")),
+    ]
     return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes))
 
 

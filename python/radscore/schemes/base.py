@@ -7,13 +7,14 @@ is one subclass, registered by one line (`radscore.schemes.registry`).
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from radscore.documents import MAX_VOCAB
-from radscore.errors import ArgumentError, SchemeError
+from radscore.errors import ArgumentError, SchemeError, near
 from radscore.schemes.draws import Draws
 from radscore.schemes.fields import MAX_CONTEXT_WIDTH, token_rows, whole
 from radscore.schemes.generation import Engine
@@ -490,22 +491,27 @@ class Scheme(ABC):
         return tuple(f.name for f in fields(cls) if f.name not in cls.secrets)
 
     @classmethod
+    def translated(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration's fields, where other tools' names for them are replaced by its own."""
+        return dict(values)
+
+    @classmethod
     def from_fields(cls, values: Mapping[str, Any], key: Any = None) -> Self:
         """From a configuration's fields and the key that was given beside it."""
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise SchemeError(
-                f"scheme {cls.name!r} has no parameter {unknown[0]!r}; "
-                f"it has {', '.join(sorted(cls.field_names()))}"
+                f"scheme {cls.name!r} has no parameter {_public(unknown[0])}; it has "
+                f"{', '.join(sorted(cls.field_names()))}{near(unknown[0], cls.field_names())}"
             )
         given = dict(values)
         if key is not None:
             for name, value in Key(key).named(cls.key_fields(values)[0]).items():
                 if name not in cls.secrets:
                     raise SchemeError(
-                        f"the key names {name!r}; the secret fields of scheme {cls.name!r} are "
-                        f"{', '.join(cls.secrets)}"
+                        f"the key names {_public(name)}; the secret fields of scheme "
+                        f"{cls.name!r} are {', '.join(cls.secrets)}"
                     )
                 if name in given:
                     raise SchemeError(f"{name} is given twice: beside the key, and in it")
@@ -529,6 +535,10 @@ class Scheme(ABC):
         return cls.secrets[:1]
 
 
+#: What may be a hexadecimal key, though it has letters only.
+_HEX_WORD = r"[A-Fa-f]{6,}"
+
+
 def _jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value.hex()
@@ -539,6 +549,12 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_jsonable(one) for one in value]
     return value
+
+
+def _public(name: str) -> str:
+    """A field's name for a message, unless it may be a key on the wrong side of the =."""
+    harmless = re.fullmatch(r"[A-Za-z_]{1,30}\d?", name) and not re.fullmatch(_HEX_WORD, name)
+    return repr(name) if harmless else "(not shown, as it looks like a key)"
 
 
 def _argument(name: str, value: object, low: int, high: int) -> int:

@@ -10,7 +10,7 @@ import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from radscore.errors import SchemeError
 
@@ -23,6 +23,7 @@ _Value: TypeAlias = int | str | bytes | tuple[int, ...]
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
 _HEX = re.compile(r"(?:0[xX])?([0-9a-fA-F]+)")
 _LARGEST_FILE = 1 << 16
+_MOST_DIGITS = 1000
 #: The field that a key without a name stands for: the scheme knows which.
 UNNAMED = ""
 
@@ -70,7 +71,9 @@ class Key:
         if isinstance(value, Key):
             fields = dict(value._fields)
         elif isinstance(value, Mapping):
-            fields = {str(name): _value(str(name), one) for name, one in value.items()}
+            # A name may be the key itself, on the wrong side of the =.
+            named = enumerate(value.items(), start=1)
+            fields = {str(name): _value(f"field {i} of the key", one) for i, (name, one) in named}
         else:
             fields = {UNNAMED: _value("key", value)}
         if not fields:
@@ -169,11 +172,7 @@ class Key:
             raise SchemeError(f"{location}: empty")
         if "=" in text:
             try:
-                table = tomllib.loads(text)
-            except tomllib.TOMLDecodeError as error:
-                raise SchemeError(f"{location}: {toml_flaw(error)}") from None
-            try:
-                return cls(table)
+                return cls(read_toml(text))
             except SchemeError as error:
                 raise SchemeError(f"{location}: {error}") from None
         parts = [part for part in re.split(r"[\s,;\[\]]+", text) if part]
@@ -231,10 +230,10 @@ def _value(name: str, value: object) -> _Value:
         return bytes(value)
     if isinstance(value, str) and value.strip():
         return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     if hasattr(value, "__index__") and not isinstance(value, bool):
-        return int(value.__index__())
+        if (number := int(value.__index__())).bit_length() > 4 * _MOST_DIGITS:
+            raise SchemeError(f"{name} has more than {_MOST_DIGITS:,} digits; no key is so long")
+        return number
     if isinstance(value, Sequence) and value and not isinstance(value, (str, bytes, bytearray)):
         return tuple(secret_int(name, one, -(2**63), 2**63 - 1) for one in value)
     raise SchemeError(
@@ -256,6 +255,8 @@ def _encoded(value: _Value) -> list[object]:
 
 
 def _number(name: str, text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise SchemeError(f"{name} has {len(text):,} digits; no key is so long")
     if _DECIMAL.fullmatch(text):
         return int(text)
     found = _HEX.fullmatch(text)
@@ -266,10 +267,23 @@ def _number(name: str, text: str) -> int:
     return int(found[1], 16)
 
 
-def toml_flaw(error: tomllib.TOMLDecodeError) -> str:
-    """What is wrong with TOML, and where; the parser's own words may quote a secret."""
-    where = re.search(r"\((at [^()]*)\)$", str(error))
-    return f"not valid TOML ({where[1]})" if where else "not valid TOML"
+def read_toml(text: str) -> dict[str, Any]:
+    """What TOML says; an error tells where it is wrong, since the parser's words may quote a key.
+
+    Raises
+    ------
+    SchemeError
+        If it is malformed, or nested too deeply, or holds a number that is too long.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"\((at [^()]*)\)$", str(error))
+        raise SchemeError(f"not valid TOML{f' ({where[1]})' if where else ''}") from None
+    except RecursionError:
+        raise SchemeError("not valid TOML: nested too deeply") from None
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        raise SchemeError("not valid TOML: a number is too long") from None
 
 
 def secret_int(name: str, value: object, low: int, high: int, *, hexadecimal: bool = False) -> int:

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     from radscore.schemes import Scheme
     from radscore.stats import NullLaw
 
-__all__ = ["Combine", "Rules", "Units", "depth_weights", "score_result", "zscore_of"]
+__all__ = [
+    "Combine",
+    "Rules",
+    "Units",
+    "depth_weights",
+    "empty_result",
+    "score_result",
+    "zscore_of",
+]
 
 Combine: TypeAlias = Literal["one", "sum"]
 #: Weights, scores, groups and residues of the weighted units, as `_core.Scorer.weighted_units`
@@ -97,14 +105,30 @@ def score_result(
     if set(notes) - {PUBLIC_KEY}:
         method = f"approximate: {method}"
     assumed = prompt_notes(scheme, rules.prompt_role, tally.n_excluded)
-    result = ScoreResult(
+    result = empty_result(tally, scheme, rules, method).replace(
         statistic=statistic,
         log10_pvalue=test.log10_pvalue,
-        n_scored=tally.n_scored,
         n_green=tally.n_green if scheme.core.score_kind == "green" and not weighted else None,
-        method=method,
         expected=0.0 if isinstance(test, WeightedResult) else test.expected,
         zscore=test.zscore,
+        notes=(*notes, *filter_notes(rules.filter), *assumed),
+        curve=tuple(_point(n_tokens, then, scheme, rules) for n_tokens, then in curve or ()),
+        weighted=weighted,
+    )
+    why = why_no_pvalue(rules.dedup, rules.filter)
+    return result if why is None else result.without_pvalue(why)
+
+
+def empty_result(tally: _core.Tally, scheme: Scheme, rules: Rules, method: str) -> ScoreResult:
+    """What was read, under which rules, without a test: `method` says why, or is filled in."""
+    return ScoreResult(
+        statistic=0.0,
+        log10_pvalue=math.nan,
+        n_scored=tally.n_scored,
+        n_green=None,
+        method=method,
+        expected=0.0,
+        zscore=math.nan,
         scheme=scheme.name,
         fingerprint=scheme.fingerprint,
         parameters=scheme.to_dict(),
@@ -122,12 +146,7 @@ def score_result(
         n_filtered=tally.n_filtered,
         n_duplicates=tally.n_duplicates,
         n_keyless=tally.n_keyless,
-        notes=(*notes, *filter_notes(rules.filter), *assumed),
-        curve=tuple(_point(n_tokens, then, scheme, rules) for n_tokens, then in curve or ()),
-        weighted=weighted,
     )
-    why = why_no_pvalue(rules.dedup, rules.filter)
-    return result if why is None else result.without_pvalue(why)
 
 
 def _test(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +24,19 @@ from radscore.scoring.evidence import depth_weights
 from radscore.scoring.notes import filter_notes, notes_of, prompt_notes, why_no_pvalue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from radscore.kgrams import KgramSet
     from radscore.schemes import Scheme
 
-__all__ = ["MAX_SHARING", "check_sharing", "score_batch", "score_documents", "score_positions"]
+__all__ = [
+    "MAX_SHARING",
+    "check_sharing",
+    "score_batch",
+    "score_batches",
+    "score_documents",
+    "score_positions",
+]
 
 #: Number of documents in which a unit is evidence, by default.
 MAX_SHARING = 8
@@ -94,26 +104,53 @@ def score_documents(
     >>> scores.n_scored.tolist(), scores.n_shared.tolist(), scores.copy_of.tolist()
     ([2, 1, 1], [0, 1, 1], [-1, -1, 1])
     """
-    most = check_sharing(max_sharing)
-    found = score_batch(
-        documents,
+    own = Documents.of(documents)
+    return score_batches(
+        [(own, None if prompts is None else Documents.of(prompts, "prompts"))],
         scheme,
         dedup=dedup,
-        prompts=prompts,
         filter=filter,
         start=start,
         threads=threads,
         prompt_role=prompt_role,
         max_contexts=max_contexts,
-        max_sharing=most,
-        sharing=None if most is None else _core.Sharing(most),
+        max_sharing=max_sharing,
     )
+
+
+def score_batches(
+    batches: Iterable[tuple[Documents, Documents | None]],
+    scheme: Scheme,
+    *,
+    max_sharing: int | None,
+    **options: Any,
+) -> DocumentScores:
+    """`score_documents` of batches of documents and prompts, with the result of a single one."""
+    most = check_sharing(max_sharing)
+    sharing = None if most is None else _core.Sharing(most)
+    parts = [
+        score_batch(
+            documents, scheme, prompts=prompts, max_sharing=most, sharing=sharing, **options
+        )
+        for documents, prompts in batches
+    ]
+    found = parts[0] if len(parts) == 1 else _together(parts)
     copies = found.copy_of >= 0
     first = found.copy_of[copies]
     for name in ("n_shared", "n_scored", "n_common", "statistic", "log10_pvalue"):
         column = getattr(found, name)
         column[copies] = column[first]
     return found
+
+
+def _together(parts: list[DocumentScores]) -> DocumentScores:
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name, value in vars(parts[0]).items()
+        if isinstance(value, np.ndarray)
+    }
+    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    return replace(parts[0], **columns, notes=tuple(notes))
 
 
 def check_sharing(max_sharing: int | None) -> int | None:

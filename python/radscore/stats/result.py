@@ -15,7 +15,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-__all__ = ["Evidence", "Result", "plain_value"]
+__all__ = ["LEVEL", "Evidence", "Result", "plain_value", "verdict"]
+
+#: The level at which results say whether there is evidence.
+LEVEL = 0.01
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -109,6 +112,21 @@ class Evidence(Result):
     def pvalue(self) -> float:
         """10 to the power of `log10_pvalue`; underflows to 0 where the logarithm does not."""
         return float(10.0**self.log10_pvalue)
+
+
+def verdict(log10_pvalue: float, level: float = LEVEL) -> str:
+    """What a p-value says at a level, in words.
+
+    Examples
+    --------
+    >>> verdict(-0.3), verdict(-40.0), verdict(math.nan)
+    ('no evidence at level 0.01', 'evidence at level 0.01', 'none: there is no p-value')
+    """
+    if math.isnan(log10_pvalue):
+        return "none: there is no p-value"
+    return (
+        f"{'' if log10_pvalue <= math.log10(level) + 1e-14 else 'no '}evidence at level {level:g}"
+    )
 
 
 def plain_value(value: Any) -> Any:

@@ -36,4 +36,4 @@ def run(args: argparse.Namespace) -> int:
     from radscore.runs import Run, merge
 
     run, scheme = Run.open(args.folder), load_scheme(args)
-    return print_result(run, merge(run, scheme), args)
+    return print_result(run, [merge(run, scheme)], args)

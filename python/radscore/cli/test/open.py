@@ -127,7 +127,7 @@ def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, 
         with Interrupts() as interrupts, interrupts.raising():
             return test_open(
                 given.model,
-                given.text,
+                given.corpus,
                 scheme,
                 reference=given.reference,
                 text_watermarked=args.text_watermarked or (False if args.text_unmarked else None),

@@ -6,9 +6,22 @@ from contextlib import ExitStack, contextmanager
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from radscore.corpus.base import Chunk, DamagedFileError, Position, location, n_shards, reading
+from radscore.corpus.base import (
+    Chunk,
+    DamagedFileError,
+    Position,
+    location,
+    n_shards,
+    reading,
+)
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.readers.columns import ColumnReader, MappedFile, first_groups, open_arrow
+from radscore.corpus.readers.columns import (
+    ColumnReader,
+    MappedFile,
+    first_groups,
+    open_arrow,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,23 +53,56 @@ class Arrow(Format):
             if source.size == 0:
                 raise DamagedFileError(f"{source.path}: the file is empty")
             with pa.memory_map(str(source.path)) as mapped, open_arrow(mapped) as reader:
-                return Preview(list(reader.schema.names), str(source.path))
+                return preview_given(source, reader.schema.names)
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Maps the file when the first batch is asked for."""
         return ArrowReader(source, options.fields, problems)
 
     def records(self, source: Source) -> Iterator[Record]:
-        """All rows, held in memory."""
+        """All rows, one record batch after the other."""
         import pyarrow as pa
 
+        number = 0
         with reading(source.path), pa.memory_map(str(source.path)) as mapped:
-            rows = open_arrow(mapped).read_all().to_pylist()
-        for number, row in enumerate(rows):
-            yield location(source.path, number, "row"), row, None
+            for batch in _in_turn(open_arrow(mapped)):
+                for row in rows_of(batch):
+                    yield location(source.path, number, "row"), row, None
+                    number += 1
 
 
 FORMAT = Arrow()
+#: Said of a data set whose rows lack columns that its table has.
+HIDDEN = " (whose format leaves out columns; with_format(None) shows all)"
+
+
+def names_given(source: Source, names: list[str]) -> list[str]:
+    """The columns that `datasets` gives of a folder that it saved; else all of them."""
+    state = source.entry if isinstance(source.entry, dict) else {}
+    shown = state.get("_format_columns")
+    if not isinstance(shown, list) or state.get("_output_all_columns"):
+        return list(names)
+    return [name for name in names if name in shown]
+
+
+def preview_given(source: Source, names: list[str]) -> Preview:
+    """The preview of a file with these columns."""
+    given = names_given(source, names)
+    return Preview(given, f"{source.path}{HIDDEN if len(given) < len(names) else ''}")
+
+
+def check_given(source: Source, names: list[str]) -> None:
+    """Raises if the format that a data set was saved with leaves out or changes wanted columns."""
+    state = source.entry if isinstance(source.entry, dict) else {}
+    kind, options = state.get("_format_type"), state.get("_format_kwargs")
+    hidden = [name for name in names if name not in names_given(source, names)]
+    if not hidden and (not options or kind in ("arrow", "pandas", "polars")):
+        return
+    what = f"changes values ({options})" if not hidden else f"leaves out column {hidden[0]!r}"
+    raise DamagedFileError(
+        f"{state.get('_folder')}: the data set was saved in format {kind!r}, which {what}; "
+        "save it again after with_format(None)"
+    )
 
 
 class ArrowReader(ColumnReader):
@@ -78,22 +124,32 @@ class ArrowReader(ColumnReader):
             yield {"group": group, "rows": rows}
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
-        """The documents after `position` (record batch ``group``, ``rows`` rows before it)."""
-        with self._opened() as (mapped, stream, reader):
-            self._check_names(reader.schema.names)
+        """The documents after `position`.
+
+        That is record batch ``group``, ``rows`` rows before it, and ``row`` rows of the batch.
+        """
+        with self._opened(self.fields.names) as (mapped, stream, reader):
             first, base = position.get("group", 0), position.get("rows", 0)
             for group, batch in self._batches(reader, first):
                 if end is not None and group == end["group"]:
                     return
                 if group >= first:
-                    after = {"group": group + 1, "rows": base + batch.num_rows}
-                    yield self._chunk(batch, base, after, self._bytes()[0] + stream.tell())
-                    base = after["rows"]
-                mapped.passed(batch.get_total_buffer_size())
+                    start = position.get("row", 0) if group == first else 0
+                    done = self._bytes()[0] + stream.tell()
+                    for row, columns, _ in self._pieces(batch, start):
+                        last = row + len(columns[0])
+                        after = {"group": group, "rows": base, "row": last}
+                        if last == batch.num_rows:
+                            after = {"group": group + 1, "rows": base + last}
+                        yield self._chunk(columns, base + row, after, done)
+                        mapped.passed(sum(column.nbytes for column in columns))
+                    base += batch.num_rows
+                else:
+                    mapped.passed(batch.get_total_buffer_size())
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[MappedFile, Any, Any]]:
-        """The file as it is mapped, as pyarrow sees it, and its reader."""
+    def _opened(self, names: list[str] | None = None) -> Iterator[tuple[MappedFile, Any, Any]]:
+        """The file as it is mapped, as pyarrow sees it, and its reader, of some columns."""
         path = self._source.path
         if self._source.size == 0:
             raise DamagedFileError(f"{path}: the file is empty")
@@ -102,6 +158,13 @@ class ArrowReader(ColumnReader):
             with reading(path):
                 stream = stack.enter_context(mapped.stream())
                 reader = stack.enter_context(open_arrow(stream))
+                if names is not None:
+                    check_given(self._source, names)
+                    self._check_names(reader.schema.names, reader.schema)
+                    first = next(_batch_messages(mapped.stream(), reader), None)
+                    if first is not None and _is_compressed(first):
+                        stream.seek(0)
+                        reader = stack.enter_context(open_arrow(stream, names))
             yield mapped, stream, reader
 
     def _bytes(self) -> tuple[int, int]:
@@ -123,6 +186,13 @@ class ArrowReader(ColumnReader):
             except StopIteration:
                 return
             yield group, batch
+
+
+def _in_turn(reader: Any) -> Iterator[Any]:
+    """The record batches of a file or of a stream."""
+    if _is_stream(reader):
+        return iter(reader)
+    return (reader.get_batch(group) for group in range(reader.num_record_batches))
 
 
 def _is_stream(reader: Any) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -24,7 +23,9 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
+from radscore.corpus.compression import CODECS, Unpacked
 from radscore.corpus.format import Format, Preview
+from radscore.corpus.readers.long_lists import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.errors import CorpusError
 
@@ -35,18 +36,29 @@ if TYPE_CHECKING:
 
     from radscore.corpus.format import Options, Record, Source
 
-__all__ = ["FORMAT", "JsonLinesReader"]
+__all__ = ["FORMAT", "MAX_LINE", "TOO_LONG", "Entry", "JsonLinesReader", "Lines"]
 
 _BLOCK = 1 << 22
 # Small, since a cut-off file loses the block that is being decompressed.
 _COMPRESSED_BLOCK = 1 << 16
 #: A longer line is a bad record: memory must not depend on the input.
 MAX_LINE = 1 << 28
-_TOO_LONG = "the line is longer than {} bytes"
+_BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_ARRAY = (
+    "this is a JSON array; radscore reads JSON lines, one record per line: convert it with "
+    "jq -c '.[]'"
+)
+_PRETTY = "a record must stand on one line: convert the file with jq -c ."
+TOO_LONG = f"the line is longer than {MAX_LINE} bytes"
 # Lines that are searched for the first good record.
 _PREVIEW_LINES = 1000
 # Where a sample begins, the rest of a line of at most this length is skipped.
 _MAX_SKIPPED = 1 << 24
+
+
+#: How many lines and bytes a record takes, the record if there is one, and its flaw.
+Entry: TypeAlias = tuple[int, int, Any, str | None]
 
 
 class JsonLines(Format):
@@ -54,14 +66,14 @@ class JsonLines(Format):
 
     name = "jsonl"
     title = "JSON lines"
-    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`"
+    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`, `.bz2`, `.xz`, `.lz4`, `.br`"
     content = "a field with text, or with a list of ids"
     documents = "one per line"
     remarks = "a broken line is named; `--on-error skip` counts it and continues"
 
     suffixes = (".jsonl", ".ndjson", ".json")
     magic = (b"{",)
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     # JSON that lies beside data sets and tokenizers.
     not_data = frozenset(
         {
@@ -79,7 +91,7 @@ class JsonLines(Format):
     def preview(self, source: Source) -> Preview:
         """The first good record among the first lines, else what is wrong with the first."""
         first_flaw = ""
-        with _Stream(source) as stream:
+        with Lines(source) as stream:
             for number, (line, _) in enumerate(stream.lines(0), start=1):
                 if number > _PREVIEW_LINES:
                     break
@@ -100,11 +112,11 @@ class JsonLines(Format):
 
     def records(self, source: Source) -> Iterator[Record]:
         """The record of every line that is not blank."""
-        with _Stream(source) as stream:
+        with Lines(source) as stream:
             for number, (line, _) in enumerate(stream.lines(0), start=1):
                 where = location(source.path, number, "line")
                 if line is None:
-                    yield where, None, _TOO_LONG.format(MAX_LINE)
+                    yield where, None, TOO_LONG
                 elif line and not line.isspace():
                     yield where, *_parse(line, first=number == 1)
 
@@ -129,15 +141,19 @@ def _line_after(source: Source, byte: int) -> Position:
 
 
 class JsonLinesReader(Reader):
-    """Reads JSON lines of text or token ids as a stream, never a whole file."""
+    """Reads JSON lines of text or token ids as a stream, never a whole file.
+
+    Subclasses read other records that stand on lines: they override `entries`.
+    """
 
     #: Lines are bad one by one; a compressed file may be cut off, but has no edges.
     fails_early = True
 
     def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
         self._source = source
-        self._fields = fields
+        self.fields = fields
         self._problems = problems
+        self._keys = [(name, json.dumps(name).encode()) for name in fields.names]
 
     def edges(self, size: int) -> Iterator[Position]:
         """Beginnings of lines (``byte``), not counted: that would read all lines before them."""
@@ -159,7 +175,7 @@ class JsonLinesReader(Reader):
 
         Without ``line``, the lines before it are counted when a location is asked for.
         """
-        if self._fields.encoder is None:
+        if self.fields.encoder is None:
             yield from map(self._chunk, self._cuts(position, end))
             return
         # The tokenizer uses all cores, and need not wait for the next records to be parsed.
@@ -190,23 +206,52 @@ class JsonLinesReader(Reader):
         number, before = position.get("line", 0), None
         if byte and "line" not in position:
             before = cache(partial(_lines, path, byte))
-        columns = RecordColumns(self._fields)
-        with _Stream(self._source) as stream:
-            for line, length in stream.lines(byte):
+        columns = RecordColumns(self.fields)
+        with Lines(self._source) as stream:
+            for n_lines, length, record, bad in self.entries(stream, byte):
                 if end is not None and byte >= stop:
                     break
-                number += 1
-                flaw = _take(columns, line, number, first=byte == 0)
+                first = number + 1
+                number += n_lines
                 byte += length
+                flaw = bad
+                if record is not None and bad is None:
+                    flaw = columns.add(record, first)
                 if flaw is not None:
-                    at = number if before is None else before() + number
+                    at = first if before is None else before() + first
                     self._problems.record(location(path, at, "line"), flaw)
                 if columns.full:
                     after = _position(number, byte, before)
                     yield _Cut(columns, after, before, stream.tell(), self._problems.take())
-                    columns = RecordColumns(self._fields)
+                    columns = RecordColumns(self.fields)
             after = _position(number, byte, before)
             yield _Cut(columns, after, before, stop, self._problems.take())
+
+    def entries(self, stream: Lines, byte: int) -> Iterator[Entry]:
+        """What each line after a byte holds."""
+        for line, length in stream.lines(byte):
+            if line is None:
+                yield 1, length, None, TOO_LONG
+            elif not line or line.isspace():
+                yield 1, length, None, None
+            else:
+                record, flaw = _parse(line, first=byte == 0)
+                if record is None and flaw is None:
+                    flaw = "a record must be a JSON object, not null"
+                yield 1, length, record, flaw or self._repeated(line)
+            byte += length
+
+    def _repeated(self, line: bytes) -> str | None:
+        """The flaw of a record that has a wanted field twice: libraries differ in which they take.
+
+        Only a line that has the key twice, at whatever depth, is parsed again.
+        """
+        for name, key in self._keys:
+            if line.count(key) > 1:
+                pairs = json.loads(line.removeprefix(_BOM), object_pairs_hook=list)
+                if [pair[0] for pair in pairs if len(pair) == 2].count(name) > 1:
+                    return f"field {name!r} occurs twice in the record"
+        return None
 
     def _chunk(self, cut: _Cut) -> Chunk:
         columns = cut.columns
@@ -250,49 +295,18 @@ def _lines(path: Path, stop: int) -> int:
     return count
 
 
-def _take(columns: RecordColumns, line: bytes | None, number: int, *, first: bool) -> str | None:
-    """Appends the record of a line, if there is one, or returns its flaw."""
-    if line is None:
-        return _TOO_LONG.format(MAX_LINE)
-    if not line or line.isspace():
-        return None
-    record, flaw = _parse(line, first=first)
-    return columns.add(record, number) if flaw is None else flaw
-
-
-class _Stream:
+class Lines(Unpacked):
     """The uncompressed bytes of a file, by lines."""
 
     def __init__(self, source: Source) -> None:
-        self._path = source.path
-        self._codec = source.codec
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        import pyarrow as pa
-
-        with reading(self._path):
-            self._file: BinaryIO = self._stack.enter_context(self._path.open("rb", buffering=0))
-            self._stream: Any = self._file
-            if self._codec is not None:
-                codec: Any = self._codec
-                self._stream = pa.CompressedInputStream(self._file, codec)
-                self._stack.enter_context(self._stream)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def tell(self) -> int:
-        """Bytes of the file itself that were read."""
-        return self._file.tell()
+        super().__init__(source.path, source.codec)
 
     def _skip(self, start: int) -> None:
         if self._codec is None:
-            self._file.seek(start)
+            self.seek(start)
             return
         while start > 0:
-            block = self._stream.read(min(start, _COMPRESSED_BLOCK))
+            block = self.read(min(start, _COMPRESSED_BLOCK))
             if not block:
                 raise DamagedFileError(
                     f"{self._path}: the file ends before the point to continue from"
@@ -301,14 +315,12 @@ class _Stream:
 
     def lines(self, start: int) -> Iterator[tuple[bytes | None, int]]:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
-        with reading(self._path):
-            self._skip(start)
+        self._skip(start)
         size = _BLOCK if self._codec is None else _COMPRESSED_BLOCK
         pieces: list[bytes] = []  # of the line that has not ended yet
         length = 0
         while True:
-            with reading(self._path):
-                block = self._stream.read(size)
+            block = self.read(size)
             if not block:
                 break
             begin = 0
@@ -328,17 +340,24 @@ class _Stream:
 
 def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
     """The record of a line, or its flaw."""
+    line = line.removeprefix(_BOM)  # also where files were joined
     try:
-        text = line.decode("utf-8-sig" if first else "utf-8")
+        if len(line) >= LONG:
+            record, flaw = parse(line)
+        else:
+            record, flaw = json.loads(line.decode()), None
     except UnicodeDecodeError as error:
+        if line.startswith(_UTF16):
+            return None, "not UTF-8: the file seems to be UTF-16; convert it to UTF-8"
         return None, f"not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x})"
-    if first and text.lstrip().startswith("["):
-        return None, "this is a JSON array; radscore reads JSON lines, one record per line"
-    try:
-        return json.loads(text), None
     except json.JSONDecodeError as error:
-        return None, f"not JSON: {error.msg} (column {error.colno})"
+        record, flaw = None, f"not JSON: {error.msg} (column {error.colno})"
     except RecursionError:
         return None, "not a record: the JSON is nested too deeply"
     except ValueError as error:  # integers of thousands of digits
         return None, f"not JSON: {error}"
+    if first and line.lstrip().startswith(b"["):
+        return None, _ARRAY
+    if flaw is not None and first and line.strip() == b"{":
+        return None, f"{flaw}; {_PRETTY}"
+    return record, flaw

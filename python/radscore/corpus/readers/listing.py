@@ -13,7 +13,11 @@ from radscore.errors import CorpusError
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 __all__ = ["listed_file", "path_in_folder", "read_index", "shortened"]
+
+
+#: Usual names of the splits of a data set.
 
 
 def read_index(path: Path, *, required: bool) -> Any:

@@ -6,10 +6,17 @@ from typing import Any
 
 from radscore.errors import ArgumentError
 
-__all__ = ["plain_tokenizer"]
+__all__ = ["is_plain", "plain_tokenizer"]
 
 #: Settings of a tokenizer's model that split a text at random.
 _RANDOM = ("dropout", "alpha", "nbest_size")
+
+
+def is_plain(tokenizer: Any) -> bool:
+    """Whether it is a tokenizer of the library tokenizers, or holds one."""
+    from tokenizers import Tokenizer
+
+    return isinstance(getattr(tokenizer, "backend_tokenizer", tokenizer), Tokenizer)
 
 
 def plain_tokenizer(tokenizer: Any) -> Any:
@@ -39,8 +46,9 @@ def plain_tokenizer(tokenizer: Any) -> Any:
     tokenizer = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not isinstance(tokenizer, Tokenizer):
         raise ArgumentError(
-            "tokenizer must be a folder with a tokenizer.json, the path of one, or a "
-            f"tokenizers.Tokenizer, not {type(tokenizer).__name__}"
+            "tokenizer must be a folder with a tokenizer.json, the path of one, a tokenizer (of "
+            "tokenizers, transformers, tiktoken or SentencePiece) or a function from a text to "
+            f"its ids, not {type(tokenizer).__name__}"
         )
     random = [name for name in _RANDOM if getattr(tokenizer.model, name, None)]
     if tokenizer.truncation is None and tokenizer.padding is None and not random:

@@ -12,7 +12,6 @@ import os
 from array import array
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
@@ -21,13 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import InputOptionError, joined
+from radscore.corpus.text.failures import Failures, failed, failure_of
 from radscore.corpus.text.fast import fast_equal
-from radscore.corpus.text.plain import plain_tokenizer
+from radscore.corpus.text.others import FunctionEncoder, function_encoder
+from radscore.corpus.text.plain import is_plain, plain_tokenizer
+from radscore.corpus.text.segments import segments
+from radscore.corpus.text.tokenised import Tokenised
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from radscore._core import FastTokenizer
@@ -36,7 +39,6 @@ __all__ = [
     "ENGINES",
     "Encoder",
     "Engine",
-    "Tokenised",
     "TokenizerEncoder",
     "Utf8Encoder",
     "load_encoder",
@@ -47,44 +49,10 @@ Engine: TypeAlias = Literal["auto", "fast", "reference"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 # Characters encoded at once: encodings take about 100 bytes per token until their ids are copied.
 _PORTION = 1 << 18
+# A longer text is cut into segments of that size.
+_LONG = 2 * _PORTION
 #: Portions encoded at the same time; the ids of one more are being copied, or it waits.
 _AT_ONCE = 2
-
-
-@dataclass(frozen=True)
-class Tokenised:
-    """What tokenised how many texts.
-
-    Attributes
-    ----------
-    by : str
-        The engine that they were given to.
-    rest : str
-        The engine to which that one handed over some.
-    n_texts, n_referred : int
-        Number of texts, and how many of them were handed over.
-    """
-
-    by: str
-    rest: str
-    n_texts: int
-    n_referred: int
-
-    @property
-    def note(self) -> str | None:
-        """The same in words; None if there were no texts."""
-        if not self.n_texts:
-            return None
-        referred = f"; {self.n_referred} of {self.n_texts} texts by {self.rest}"
-        return f"the text was tokenised by {self.by}{referred if self.n_referred else ''}"
-
-    def plus(self, other: Tokenised, times: int = 1) -> Tokenised:
-        """With the texts of another added, or (`times` -1) subtracted."""
-        return replace(
-            self,
-            n_texts=self.n_texts + times * other.n_texts,
-            n_referred=self.n_referred + times * other.n_referred,
-        )
 
 
 class Encoder(Protocol):
@@ -94,6 +62,8 @@ class Encoder(Protocol):
     fingerprint: str
     #: Number of its tokens, if that can show that it is the wrong one.
     vocab_size: int | None
+    #: Why it failed on which texts.
+    failures: Failures
 
     @property
     def tokenised(self) -> Tokenised | None:
@@ -101,7 +71,10 @@ class Encoder(Protocol):
         ...
 
     def documents(self, texts: Sequence[str]) -> Documents:
-        """The token ids of the texts, one document each."""
+        """The token ids of the texts, one document each.
+
+        A text that the tokenizer fails on has what `failures` makes instead.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -129,6 +102,7 @@ class TokenizerEncoder:
         digest = hashlib.sha256(state.encode()).hexdigest()[:16]
         self.fingerprint = f"{digest}{'+special' if add_special_tokens else ''}"
         self.vocab_size: int | None = tokenizer.get_vocab_size(with_added_tokens=True)
+        self.failures = Failures()
         self._n_texts = self._n_referred = 0
         self._fast: FastTokenizer | None = None
         self._reason = "as asked"
@@ -172,33 +146,43 @@ class TokenizerEncoder:
 
     def _by_reference(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         ids: list[npt.NDArray[np.uint32]] = []
-        waiting: deque[Future[list[Any]]] = deque()
+        for first, last in _runs(texts):
+            if last - first == 1 and len(texts[first]) > _LONG:
+                found = self._in_portions(segments(texts[first], _PORTION, self._encode))
+                ids.append(_whole(found))
+            else:
+                ids += self._in_portions(texts[first:last])
+        return ids
+
+    def _in_portions(self, texts: Iterable[str]) -> list[npt.NDArray[np.uint32]]:
+        ids: list[npt.NDArray[np.uint32]] = []
+        waiting: deque[Future[list[npt.NDArray[np.uint32]]]] = deque()
         # While the ids of one portion are copied, on one core, others are encoded; two at once, so
         # that no core waits for the last text of a portion.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for portion in _portions(texts):
                 if len(waiting) > _AT_ONCE:
-                    ids.extend(_ids(waiting.popleft().result()))
+                    ids.extend(waiting.popleft().result())
                 waiting.append(pool.submit(self._encode, portion))
             while waiting:
-                ids.extend(_ids(waiting.popleft().result()))
+                ids.extend(waiting.popleft().result())
         return ids
 
-    def _encode(self, texts: Sequence[str]) -> list[Any]:
-        encodings: list[Any] = self._tokenizer.encode_batch_fast(
-            texts, add_special_tokens=self._special
-        )
-        return encodings
+    def _encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
+        try:
+            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._special)
+        except BaseException as error:  # noqa: BLE001 - a panic is not an Exception
+            if len(texts) == 1:
+                return [self.failures.document(error)]
+            failure_of(error)
+            return [ids for text in texts for ids in self._encode([text])]
+        # faster than np.array
+        return [np.frombuffer(array("I", one.ids), dtype=np.uint32) for one in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some token ids."""
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
-
-
-def _ids(encodings: Sequence[Any]) -> Iterator[npt.NDArray[np.uint32]]:
-    for encoding in encodings:
-        yield np.frombuffer(array("I", encoding.ids), dtype=np.uint32)  # faster than np.array
 
 
 def check_engine(engine: str) -> None:
@@ -207,14 +191,37 @@ def check_engine(engine: str) -> None:
         raise ArgumentError(f"tokenizer_engine must be one of {', '.join(ENGINES)}, not {engine!r}")
 
 
-def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+def _portions(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in portions of about `_PORTION` characters."""
-    first, size = 0, 0
-    for i, text in enumerate(texts):
+    portion: list[str] = []
+    size = 0
+    for text in texts:
+        portion.append(text)
         size += len(text)
-        if size >= _PORTION or i + 1 == len(texts):
-            yield texts[first : i + 1]
-            first, size = i + 1, 0
+        if size >= _PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _runs(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Ranges of texts: each long one alone, and those between."""
+    first = 0
+    for i, text in enumerate(texts):
+        if len(text) > _LONG:
+            if first < i:
+                yield first, i
+            yield i, i + 1
+            first = i + 1
+    if first < len(texts):
+        yield first, len(texts)
+
+
+def _whole(segments: list[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
+    """The ids of a text in segments; if the tokenizer failed on one, what says so."""
+    failure = next(filter(failed, segments), None)
+    return np.concatenate(segments) if failure is None else failure
 
 
 class Utf8Encoder:
@@ -223,6 +230,7 @@ class Utf8Encoder:
     fingerprint = "utf-8"
     vocab_size: int | None = None
     tokenised = None
+    failures = Failures()
 
     def documents(self, texts: Sequence[str]) -> Documents:
         """The bytes of each text."""
@@ -238,20 +246,35 @@ class Utf8Encoder:
 def load_encoder(
     tokenizer: Any, *, add_special_tokens: bool = False, engine: Engine = "auto"
 ) -> Encoder:
-    """An encoder from a Hugging Face folder, the path of a tokenizer.json, or a tokenizer.
+    """An encoder of anything that turns text into ids; see `open_corpus`.
 
     Raises
     ------
     CorpusError
         If there is no such file, or it is not a tokenizer.
+    ArgumentError
+        If it is an object that is not a tokenizer.
     """
-    if isinstance(tokenizer, (TokenizerEncoder, Utf8Encoder)):
+    if isinstance(tokenizer, (TokenizerEncoder, FunctionEncoder, Utf8Encoder)):
         return tokenizer
-    if not isinstance(tokenizer, (str, os.PathLike)):
-        return TokenizerEncoder(tokenizer, add_special_tokens=add_special_tokens, engine=engine)
+    if isinstance(tokenizer, (str, os.PathLike)):
+        tokenizer = _loaded(Path(tokenizer))
+    if not is_plain(tokenizer):
+        made = function_encoder(tokenizer, add_special_tokens=add_special_tokens)
+        if made is not None and engine == "fast":
+            raise ArgumentError(
+                "tokenizer_engine='fast' needs a tokenizer of the library tokenizers, not "
+                f"{type(tokenizer).__name__}"
+            )
+        if made is not None:
+            return made
+    return TokenizerEncoder(tokenizer, add_special_tokens=add_special_tokens, engine=engine)
+
+
+def _loaded(path: Path) -> Any:
+    """The tokenizer in a folder or a file."""
     from tokenizers import Tokenizer
 
-    path = Path(tokenizer)
     if path.is_dir():
         path /= "tokenizer.json"
     if not path.is_file():
@@ -259,20 +282,25 @@ def load_encoder(
             f"{path}: no such file; tokenizer= takes a folder with a tokenizer.json, or the path "
             "of one (a slow tokenizer is saved as one by transformers' save_pretrained)"
         )
+    if path.suffix == ".model":
+        return _sentencepiece(path)
     try:
-        loaded = Tokenizer.from_file(str(path))
+        return Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 -
         raise InputOptionError(f"{path}: not a tokenizer.json: {error}") from None
-    return TokenizerEncoder(loaded, add_special_tokens=add_special_tokens, engine=engine)
 
 
-def flaw_of_text(text: str) -> str | None:
-    """The flaw of a text that no tokenizer can read; None if there is none."""
+def _sentencepiece(path: Path) -> Any:
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"not valid text: it contains a lone surrogate (\\u{ord(text[error.start]):04x})"
-    return None
+        from sentencepiece import SentencePieceProcessor
+    except ImportError:
+        raise InputOptionError(
+            f"{path}: reading a SentencePiece model needs the package sentencepiece"
+        ) from None
+    try:
+        return SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError) as error:
+        raise InputOptionError(f"{path}: not a SentencePiece model: {error}") from None
 
 
 def _rebuilt(tokenizer: Any, special: bool, engine: Engine) -> TokenizerEncoder:

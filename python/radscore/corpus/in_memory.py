@@ -1,0 +1,102 @@
+"""Documents in memory: token ids as `Documents.of` takes them, or texts and a tokenizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from radscore.corpus.text.failures import failed, flaw_of_text
+from radscore.documents import Documents, opened
+from radscore.errors import ArgumentError, TokenError
+
+if TYPE_CHECKING:
+    from radscore.corpus.text.tokenizer import Encoder
+
+__all__ = ["documents_of", "is_text"]
+
+
+def documents_of(
+    documents: Any, encoder: Encoder | None = None, name: str = "documents"
+) -> Documents:
+    """Token ids, or texts as the ids that a tokenizer makes of them.
+
+    Parameters
+    ----------
+    documents : anything that `Documents.of` takes, or texts in any of these containers
+        The documents.
+    encoder : Encoder, optional
+        For texts; see `radscore.corpus.load_encoder`.
+    name : str
+        The argument, for messages.
+
+    Raises
+    ------
+    TokenError
+        If a document is neither text nor ids, or the tokenizer fails on it; it is named like
+        ``documents[17]``.
+    ArgumentError
+        If there is a tokenizer, but no text.
+
+    Examples
+    --------
+    >>> from radscore.corpus import load_encoder
+    >>> documents_of(["ab", "c"], load_encoder(lambda text: [ord(c) for c in text]))[0].tolist()
+    [97, 98]
+    """
+    found = opened(documents, name)
+    texts = _texts(found, name)
+    if texts is None:
+        if encoder is not None and len(found):
+            raise ArgumentError(f"tokenizer= has no effect: {name} holds token ids, not text")
+        return Documents.of(found, name)
+    if encoder is None:
+        raise TokenError(f"{name} holds text; give tokenizer= to read it")
+    for i, text in enumerate(texts):
+        if text is None or not isinstance(text, str):
+            missing = text is None or isinstance(text, float) or type(text).__name__ == "NAType"
+            what = "is missing" if missing else f"must be text, not {type(text).__name__}"
+            raise TokenError(f"{name}[{i}] {what}")
+        if (flaw := flaw_of_text(text)) is not None:
+            raise TokenError(f"{name}[{i}]: {flaw}")
+    made = encoder.documents(texts)
+    if made.id_range[1] == 2**32 - 1:
+        for i, ids in enumerate(made):
+            if failed(ids):
+                raise TokenError(f"{name}[{i}]: {encoder.failures.reason(ids)}")
+    return made
+
+
+def _texts(found: Any, name: str) -> list[Any] | None:
+    """The documents as a list if the first one that is not missing is text, else None."""
+    if isinstance(found, np.ndarray) and found.dtype.kind in "UT":
+        return list(found.tolist())
+    if type(found).__module__.partition(".")[0] == "pyarrow":
+        import pyarrow as pa
+
+        if isinstance(found, (pa.Array, pa.ChunkedArray)) and _is_text(found.type):
+            return list(found.to_pylist())
+        return None
+    if not isinstance(found, (list, tuple, np.ndarray)):
+        return None
+    if isinstance(found, np.ndarray):
+        found = found.tolist() if found.dtype == object else []
+    first = next((one for one in found if one is not None), None)
+    if isinstance(first, dict) and "role" in first:
+        raise TokenError(f"{name} is a chat, which only a model's template makes a text of")
+    return list(found) if isinstance(first, str) else None
+
+
+def is_text(found: Any) -> bool:
+    """Whether documents that `opened` made are texts."""
+    return _texts(found, "documents") is not None
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
