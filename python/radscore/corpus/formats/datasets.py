@@ -408,6 +408,7 @@ class _SavedReader(ColumnReader):
 
         if owner not in self._wanted:
             batch = self._batches[owner]
+            self._check_names(batch.schema.names, batch.schema)
             with reading(self._source.path):
                 columns = [checked(batch.column(name)) for name in self.fields.names]
                 columns = [one if _can_take(one.type) else plain(one) for one in columns]
