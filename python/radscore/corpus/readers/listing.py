@@ -82,10 +82,9 @@ def path_in_folder(index: Path, name: Any) -> Path:
     CorpusError
         If it lies outside the folder of the index.
     """
-    # A lone surrogate is in no file's name.
-    named = isinstance(name, str) and name.isprintable()
-    posix = PurePosixPath(name) if named else PurePosixPath()
-    if not posix.parts or ".." in posix.parts or posix.is_absolute() or "\0" in str(posix):
+    posix = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
+    bad = re.search("[\0\ud800-\udfff]", str(posix))  # in no file's name
+    if not posix.parts or ".." in posix.parts or posix.is_absolute() or bad:
         raise CorpusError(f"{index}: names a file {shortened(name)}, which is not in its folder")
     return index.parent.joinpath(*posix.parts)
 
