@@ -164,9 +164,15 @@ def test_text_of_any_kind_is_read_from_any_container(tmp_path, tokenizer, array)
 
 def test_text_that_is_not_utf_8_is_named_by_its_row(tmp_path, tokenizer):
     rows = [b"the cat", b"a \xff dog", b"\x80", None]
-    for kind in (pa.binary(), pa.large_binary(), pa.binary_view(), pa.string()):
-        array = pa.array(rows, pa.binary())
-        array = array.view(kind) if kind == pa.string() else array.cast(kind)
+    whole = pa.array(rows, pa.binary())
+    text = whole.view(pa.string())
+    kinds = [whole.cast(kind) for kind in (pa.binary(), pa.large_binary(), pa.binary_view())]
+    indices, ends = pa.array([0, 1, 2, 3], pa.int8()), pa.array([1, 2, 3, 4], pa.int16())
+    kinds += [text, pa.DictionaryArray.from_arrays(indices, text)]
+    kind = pa.run_end_encoded(ends.type, text.type)
+    kinds += [pa.Array.from_buffers(kind, 4, [None], children=[ends, text])]
+    kinds += [whole.cast(pa.binary_view()).view(pa.string_view())]
+    for array in kinds:
         for path in written(array, tmp_path):
             with pytest.raises(CorpusError, match=r"row 1: field 'x' is not UTF-8 \(byte 2 "):
                 list(open_corpus(path, field="x", tokenizer=tokenizer))
