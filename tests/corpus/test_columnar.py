@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
@@ -22,7 +24,8 @@ from hypothesis import strategies as st
 from radscore.columnar import checked, plain, weights
 from radscore.corpus import inspect_corpus, open_corpus
 from radscore.corpus.base import Problems
-from radscore.errors import CorpusError
+from radscore.documents import Documents
+from radscore.errors import CorpusError, TokenError
 
 IDS = [[1, 2], None, [3], [], [5, 6, 7], [9] * 40]
 TEXTS = ["the cat", None, "", "a dog", "a mat that is longer than twelve bytes"]
@@ -160,6 +163,38 @@ def test_text_of_any_kind_is_read_from_any_container(tmp_path, tokenizer, array)
         assert corpus.skipped.count == len(whole) - len(expected)
         (source,) = corpus.sources
         assert [row["x"] for _, row, _ in source.format.records(source)] == whole
+
+
+@pytest.mark.parametrize("array", named(kinds_of_ids()))
+def test_ids_of_any_kind_are_documents(array):
+    whole = array.to_pylist()
+    if any(one is None or None in one for one in whole):
+        with pytest.raises(TokenError, match="null"):
+            Documents.of(array)
+        array = array.slice(0, 1)
+        whole = whole[:1]
+    if whole[0] is not None and None not in whole[0]:
+        for some in (array, pa.chunked_array([array, array]).slice(0, len(array))):
+            assert [doc.tolist() for doc in Documents.of(some)] == whole
+
+
+def test_tables_in_memory(tokenizer):
+    table = pa.table({"n": range(6), "tokens": pa.array(IDS, pa.list_view(pa.int32()))})
+    expected = [ids for ids in IDS if ids is not None]
+    simple = table.set_column(1, "tokens", pa.array(IDS, pa.list_(pa.int32())))
+    frames = (pl.from_arrow(simple), simple.to_pandas(types_mapper=pd.ArrowDtype))
+    for one in (table, pa.concat_tables([table[:2], table[2:]]), table.to_batches()[0], *frames):
+        corpus = open_corpus(one, on_error="skip", batch_tokens=3)
+        batches = list(corpus)
+        assert [doc.tolist() for batch in batches for doc in batch.documents] == expected
+        assert [doc.tolist() for b in corpus.batches(batches[1].cursor) for doc in b.documents] == (
+            expected[batches[1].first_document + len(batches[1]) :]
+        )
+        assert (corpus.skipped.count, corpus.known().n_documents) == (1, 6)
+    text = pl.DataFrame({"text": ["the cat"]})
+    (batch,) = open_corpus(text, tokenizer=tokenizer)
+    assert batch.documents[0].tolist() == [2, 3]
+    assert str(batch.locate(0)) == "DataFrame(1 rows):row 0"
 
 
 def test_text_that_is_not_utf_8_is_named_by_its_row(tmp_path, tokenizer):
