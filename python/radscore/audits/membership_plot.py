@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ArgumentError
 from radscore.extras import need
+from radscore.files import drafted
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     import numpy.typing as npt
 
@@ -65,7 +67,5 @@ def draw(
     axes.legend()
     drawn = io.BytesIO()
     figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
-    try:
-        Path(path).write_bytes(drawn.getvalue())
-    except OSError as error:  # a full disk's error names no file
-        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
+    with drafted(Path(path)) as temporary:
+        temporary.write_bytes(drawn.getvalue())

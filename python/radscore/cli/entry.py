@@ -100,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     args = argparse.Namespace(debug=False)
+    _open_streams()
     try:
         args = make_parser().parse(argv)
         COMMAND.set(hide_keys(shlex.join(["radscore", *(sys.argv[1:] if argv is None else argv)])))
@@ -131,6 +132,21 @@ def _tokenizer_threads(threads: int | None) -> Iterator[None]:
         os.environ.pop(_THREADS, None)
         if before is not None:
             os.environ[_THREADS] = before
+
+
+def _open_streams() -> None:
+    """Lets what was started without stdin, stdout or stderr go on without what it would say there.
+
+    Otherwise the next file that is opened gets the number of one of them, and what is meant for
+    stdout, of a library say, is written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _drop_output() -> None:

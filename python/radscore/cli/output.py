@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from radscore.provenance import listed, of_corpus, provenance
@@ -89,12 +90,13 @@ def show(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Writes lines to stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Writes lines to stderr. What cannot be written there changes nothing else."""
+    with suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def sync_stdout() -> None:
-    """Waits until a file that stdout goes to is on the disk, before what it came from is deleted."""
+    """Waits until a file that stdout goes to is on the disk: then its origin may be deleted."""
     try:
         descriptor = sys.stdout.fileno()
         if stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -135,7 +135,10 @@ def _rows(test: KeyTest, read: Input, found: Found | None) -> list[tuple[str, st
         ("skipped", skipped_text(read.skipped, read.n_documents)),
     ]
     if found is not None:
-        rows.append(("documents", f"{_documents(found)}; rows in {found.path}"))
+        where = "" if found.path is None else f"; rows in {found.path}"
+        rows.append(("documents", _documents(found) + where))
+    if found is not None and found.n_selected is not None:
+        rows.append(("selected", f"{count(found.n_selected, 'document')} in {found.out}"))
     return rows
 
 

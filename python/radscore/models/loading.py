@@ -55,7 +55,7 @@ class LanguageModel:
     why_no_tokenizer : str
         Why the tokenizer beside the weights cannot be used, if so.
     fingerprint : str
-        16 hexadecimal digits of a SHA-256 over the weights, an adapter's included, whatever float
+        64 hexadecimal digits, a SHA-256 over the weights, an adapter's included, whatever float
         type they are held in. Configuration and tokenizer are not part of it: two models with the
         same weights and another rotary base, say, have the same fingerprint. Computed once, when
         first asked for: it reads all weights.
@@ -70,7 +70,7 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that identify the weights."""
+        """64 hexadecimal digits that identify the weights."""
         return _fingerprint(self.model)
 
     @property
@@ -335,7 +335,7 @@ def _fingerprint(network: Any) -> str:
     whole = hashlib.sha256()
     for (name, tensor), digest in zip(state.items(), digests, strict=True):
         whole.update(f"{name} {tuple(tensor.shape)} ".encode() + digest)
-    return whole.hexdigest()[:16]
+    return whole.hexdigest()
 
 
 def _tensor_digest(tensor: Any) -> bytes:

@@ -10,7 +10,7 @@ from radscore.cli.exits import Exit, UsageError
 from radscore.cli.model_options import add_model_options, load_named_model
 from radscore.cli.options import (
     add_command,
-    add_fresh,
+    add_force,
     add_on_error,
     add_progress_options,
     natural,
@@ -114,7 +114,7 @@ def register(commands: Any) -> None:
     )
     out = parser.add_argument_group("output and running")
     out.add_argument("--plot", metavar="FILE", help="save histograms (.png, .svg or .pdf)")
-    add_fresh(out, "replace --plot if it exists")
+    add_force(out, "--plot")
     out.add_argument("--json", action="store_true", help="print JSON")
     out.add_argument(
         "--batch-tokens",
@@ -182,6 +182,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         table(_rows(result, corpora, args.plot))
     if args.plot is not None:  # last, so that nothing is lost if it fails
+        check_new(args, "plot")  # again: hours may have passed
         result.plot(args.plot)
     return Exit.SKIPPED if any(corpus.skipped for corpus in corpora.values()) else Exit.DONE
 
