@@ -129,7 +129,10 @@ def _texts():
         Path(name).write_text(f'scheme = "keyed"\nvocab_size = {VOCAB}\ncontext_width = 2\n')
     for name in ("corpus", "tokens", "recorded", "shared", "disk1", "disk2"):
         Path(name).mkdir()
-    rows = [{"input_ids": rng.integers(0, VOCAB, 60).tolist(), "text": "a b"} for _ in range(40)]
+    rows = [
+        {"input_ids": rng.integers(0, VOCAB, 60).tolist(), "text": "a b c d e f g"}
+        for _ in range(40)
+    ]
     pq.write_table(pa.Table.from_pylist(rows), "corpus/a.parquet")
     for name in ("tokens.bin", "tokens/a.bin"):
         (rng.integers(0, VOCAB, 9000) * (rng.random(9000) > 0.02)).astype(np.uint16).tofile(name)
@@ -140,6 +143,7 @@ def _texts():
     names = ("ours", "fresh", "a", "b", "more", "recorded", "unmarked", "corpus", "docs")
     for i, name in enumerate(names):
         _write(f"{name}.jsonl", [{"text": text} for text in texts[3 * i : 3 * i + 3]])
+    _write("more.jsonl", [{"text": text} for text in texts[60:75]])
     import gzip
 
     with gzip.open("docs.jsonl.gz", "wt") as file:
