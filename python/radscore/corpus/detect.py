@@ -100,7 +100,7 @@ def _object_source(value: object) -> Source:
         if one.takes_object(value):
             return one.object_source(value)
     raise ArgumentError(
-        f"a path, Dataset or IterableDataset can be read, not {type(value).__name__}"
+        f"a path, table, Dataset or IterableDataset can be read, not {type(value).__name__}"
     )
 
 

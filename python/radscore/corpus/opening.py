@@ -48,7 +48,7 @@ def open_corpus(
         format that `radscore.corpus.all_formats` lists: JSON lines, Parquet, Arrow, numpy,
         headerless ids, Megatron, datatrove, dolma, llm.c, nanoGPT, MDS, litdata, folders saved by
         Hugging Face, and formats that other packages add. A `Dataset` or `IterableDataset` of the
-        library `datasets` can be read as well.
+        library `datasets` can be read as well, and so can a table of pyarrow, polars or pandas.
     field : str, optional
         The field or column that holds a document: text, or a list of token ids. By default the
         first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
