@@ -154,6 +154,8 @@ def drafted(path: Path, *, replace: bool = True) -> Iterator[Path]:
         if draft is not None:
             draft.discard()
             reason = reason.replace(str(draft.temporary), str(path))
+        if error.errno is None:  # it names the file itself
+            raise OSError(reason) from None
         raise OSError(error.errno, reason, str(path)) from None
     except BaseException:
         if draft is not None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from radscore.errors import ArgumentError, StorageError
+from radscore.extras import need
 from radscore.runs.executors.base import Executor, Resources, Task
 from radscore.schemes.secrecy import keys_kept
 
@@ -110,13 +111,14 @@ def connected(address: str | None = None) -> Iterator[Any]:
 
     Raises
     ------
+    MissingExtraError
+        If Ray is not installed.
     ArgumentError
-        If Ray is not installed, or there is no cluster at the address.
+        If there is no cluster at the address.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ArgumentError("executor='ray' needs Ray: pip install 'radscore[ray]'") from None
+    need("ray", what="executor='ray'")
+    import ray
+
     if ray.is_initialized():
         yield ray
         return
