@@ -487,6 +487,6 @@ def test_asking_needs_its_extra(monkeypatch, tmp_path):
     import sys
 
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(rs.errors.ModelError, match=r"install radscore\[api\]"):
+    with pytest.raises(rs.errors.MissingExtraError, match=r"pip install 'radscore\[api\]'"):
         ask(["a"], tmp_path / "x", endpoint="http://127.0.0.1:1/v1", model="m")
     assert not (tmp_path / "x").exists()
