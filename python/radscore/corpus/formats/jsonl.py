@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus.format import Options, Record, Source
 
-__all__ = ["FORMAT", "MAX_LINE", "TOO_LONG", "Entry", "JsonLinesReader", "Lines"]
+__all__ = ["FORMAT", "MAX_LINE", "Entry", "JsonLinesReader", "Lines", "too_long"]
 
 _BLOCK = 1 << 22
 # Small, since a cut-off file loses the block that is being decompressed.
@@ -50,7 +50,6 @@ _ARRAY = (
     "jq -c '.[]'"
 )
 _PRETTY = "a record must stand on one line: convert the file with jq -c ."
-TOO_LONG = f"the line is longer than {MAX_LINE} bytes"
 # Lines that are searched for the first good record.
 _PREVIEW_LINES = 1000
 # Where a sample begins, the rest of a line of at most this length is skipped.
@@ -116,7 +115,7 @@ class JsonLines(Format):
             for number, (line, _) in enumerate(stream.lines(0), start=1):
                 where = location(source.path, number, "line")
                 if line is None:
-                    yield where, None, TOO_LONG
+                    yield where, None, too_long()
                 elif line and not line.isspace():
                     yield where, *_parse(line, first=number == 1)
 
@@ -231,7 +230,7 @@ class JsonLinesReader(Reader):
         """What each line after a byte holds."""
         for line, length in stream.lines(byte):
             if line is None:
-                yield 1, length, None, TOO_LONG
+                yield 1, length, None, too_long()
             elif not line or line.isspace():
                 yield 1, length, None, None
             else:
@@ -293,6 +292,11 @@ def _lines(path: Path, stop: int) -> int:
             count += block.count(b"\n")
             stop -= len(block)
     return count
+
+
+def too_long() -> str:
+    """The flaw of a line that is."""
+    return f"the line is longer than {MAX_LINE} bytes"
 
 
 class Lines:
