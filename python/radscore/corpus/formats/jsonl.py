@@ -359,15 +359,22 @@ class Lines:
             while (end := block.find(b"\n", begin)) >= 0:
                 length += end + 1 - begin
                 pieces.append(block[begin:end])
-                yield (b"".join(pieces) if length <= MAX_LINE else None), length
-                pieces, length, begin = [], 0, end + 1
+                yield _joined(pieces, length), length
+                length, begin = 0, end + 1
             length += len(block) - begin
             if length <= MAX_LINE:
                 pieces.append(block[begin:])
             else:
-                pieces = []
+                pieces.clear()
         if length:
-            yield (b"".join(pieces) if length <= MAX_LINE else None), length
+            yield _joined(pieces, length), length
+
+
+def _joined(pieces: list[bytes], length: int) -> bytes | None:
+    """The line that the pieces make, which are taken away from the list; None if it is too long."""
+    line = b"".join(pieces) if length <= MAX_LINE else None
+    pieces.clear()
+    return line
 
 
 def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
