@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.corpus import load_encoder, open_corpus, remote
-from radscore.corpus.readers import long_lists
+from radscore.corpus.readers import long_values
 from radscore.errors import CorpusError
 
 
@@ -168,35 +168,35 @@ SCALARS = [*ODD, "1" * 25]
     ),
     end=st.sampled_from(["]", " ]", ""]),
 )
-def test_long_lists_are_read_as_json_reads_them(before, odd, after, rest, end):
+def test_long_values_are_read_as_json_reads_them(before, odd, after, rest, end):
     """The list in pieces gives the record, the flaw or the error that the whole line gives."""
     values = [*map(str, before), *odd, *map(str, after)]
     line = f'{{"a": [{",".join(values)}{end}{rest}}}'.encode()
-    sizes = long_lists._LONG_LIST, long_lists._PIECE
-    long_lists._LONG_LIST, long_lists._PIECE = 8, 16
+    sizes = long_values._LONG_VALUE, long_values._PIECE
+    long_values._LONG_VALUE, long_values._PIECE = 8, 16
     try:
         expected = json.loads(line)
     except ValueError:
         try:
-            _, flaw = long_lists.parse(line)
+            _, flaw = long_values.parse(line)
         except ValueError as error:
             flaw = str(error)
         assert flaw
     else:
-        record, flaw = long_lists.parse(line)
+        record, flaw = long_values.parse(line)
         assert flaw is None
         assert record.keys() == expected.keys()
         assert record.get("b") == expected.get("b") or "b" in record
         found = record["a"]
         ok = [type(value) is int and 0 <= value < 2**32 - 1 for value in expected["a"]]
         bad = [i for i, good in enumerate(ok) if not good]
-        if isinstance(found, long_lists.OddList):
+        if isinstance(found, long_values.OddList):
             assert found.index == bad[0]
         else:
             assert np.asarray(found, dtype=object).tolist() == expected["a"]
             assert isinstance(found, list) or not bad
     finally:
-        long_lists._LONG_LIST, long_lists._PIECE = sizes
+        long_values._LONG_VALUE, long_values._PIECE = sizes
 
 
 def test_standard_input(monkeypatch, tmp_path):

@@ -25,7 +25,7 @@ from radscore.corpus.base import (
     reading,
 )
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.readers.long_lists import LONG, parse
+from radscore.corpus.readers.long_values import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.errors import CorpusError
 
@@ -45,6 +45,7 @@ _COMPRESSED_BLOCK = 1 << 16
 MAX_LINE = 1 << 28
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_SHORT = 1 << 10
 _ARRAY = (
     "this is a JSON array; radscore reads JSON lines, one record per line: convert it with "
     "jq -c '.[]'"
@@ -237,10 +238,13 @@ class JsonLinesReader(Reader):
                 record, flaw = _parse(line, first=byte == 0)
                 if record is None and flaw is None:
                     flaw = "a record must be a JSON object, not null"
-                yield 1, length, record, flaw or self._repeated(line)
+                flaw = flaw or self._repeated(line)
+                del line  # which may be huge
+                yield 1, length, record, flaw
+                del record
             byte += length
 
-    def _repeated(self, line: bytes) -> str | None:
+    def _repeated(self, line: bytes | bytearray) -> str | None:
         """The flaw of a record that has a wanted field twice: libraries differ in which they take.
 
         Only a line that has the key twice, at whatever depth, is parsed again.
@@ -344,12 +348,12 @@ class Lines:
             block: bytes = self._stream.read(size)
         return block
 
-    def lines(self, start: int) -> Iterator[tuple[bytes | None, int]]:
+    def lines(self, start: int) -> Iterator[tuple[bytes | bytearray | None, int]]:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
         with reading(self._path):
             self._skip(start)
         size = _BLOCK if self._codec is None else _COMPRESSED_BLOCK
-        pieces: list[bytes] = []  # of the line that has not ended yet
+        begun: list[bytearray] = []  # the line that has not ended yet, if it spans blocks
         length = 0
         while True:
             block = self.read(size)
@@ -358,28 +362,34 @@ class Lines:
             begin = 0
             while (end := block.find(b"\n", begin)) >= 0:
                 length += end + 1 - begin
-                pieces.append(block[begin:end])
-                yield _joined(pieces, length), length
+                yield _line(begun, block[begin:end], length), length
                 length, begin = 0, end + 1
             length += len(block) - begin
-            if length <= MAX_LINE:
-                pieces.append(block[begin:])
+            if length > MAX_LINE:
+                begun.clear()
+            elif begun:
+                begun[0] += block[begin:]
             else:
-                pieces.clear()
+                begun.append(bytearray(block[begin:]))
         if length:
-            yield _joined(pieces, length), length
+            yield _line(begun, b"", length), length
 
 
-def _joined(pieces: list[bytes], length: int) -> bytes | None:
-    """The line that the pieces make, which are taken away from the list; None if it is too long."""
-    line = b"".join(pieces) if length <= MAX_LINE else None
-    pieces.clear()
+def _line(begun: list[bytearray], rest: bytes, length: int) -> bytes | bytearray | None:
+    """A line of what has begun, which is taken away, and the rest; None if it is too long."""
+    if length > MAX_LINE:
+        return None
+    if not begun:
+        return rest
+    line = begun.pop()
+    line += rest
     return line
 
 
-def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
+def _parse(line: bytes | bytearray, *, first: bool) -> tuple[Any, str | None]:
     """The record of a line, or its flaw."""
-    line = line.removeprefix(_BOM)  # also where files were joined
+    if line.startswith(_BOM):  # also where files were joined
+        line = bytes(line[len(_BOM) :])
     try:
         if len(line) >= LONG:
             record, flaw = parse(line)
@@ -395,8 +405,8 @@ def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
         return None, "not a record: the JSON is nested too deeply"
     except ValueError as error:  # integers of thousands of digits
         return None, f"not JSON: {error}"
-    if first and line.lstrip().startswith(b"["):
+    if first and line[:_SHORT].lstrip().startswith(b"["):
         return None, _ARRAY
-    if flaw is not None and first and line.strip() == b"{":
+    if flaw is not None and first and line[:_SHORT].strip() == b"{":
         return None, f"{flaw}; {_PRETTY}"
     return record, flaw

@@ -53,7 +53,7 @@ class TextLines(Format):
 FORMAT = TextLines()
 
 
-def _line(line: bytes | None) -> tuple[dict[str, str] | None, str | None]:
+def _line(line: bytes | bytearray | None) -> tuple[dict[str, str] | None, str | None]:
     """The record of a line, or its flaw; neither if it is blank."""
     if line is None:
         return None, too_long()

@@ -68,7 +68,7 @@ class Text(Format):
 FORMAT = Text()
 
 
-def decoded(data: bytes) -> tuple[str, str | None]:
+def decoded(data: bytes | bytearray) -> tuple[str, str | None]:
     """The text of some bytes, or its flaw."""
     try:
         return data.removeprefix(_BOM).decode(), None
