@@ -10,7 +10,7 @@ unexport CONDA_PREFIX
 
 RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
 
-.PHONY: help demo test lint format bench calibrate experiments docs golden build clean
+.PHONY: help demo test lint format bench calibrate fuzz experiments docs golden build clean
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
@@ -42,6 +42,9 @@ bench: $(STAMPS)/build $(STAMPS)/dev ## Measure against other tools, with checke
 calibrate: $(STAMPS)/build $(STAMPS)/dev ## Every scheme and route against suspects that know nothing of the key: an hour or more
 	RADSCORE_CALIBRATE=full $(BIN)/python -m pytest tests/calibration --ignore tests/calibration/test_matrix.py --timeout 7200
 	$(BIN)/python -m tools.calibration
+
+fuzz: $(STAMPS)/build $(STAMPS)/dev ## Feed 100,000 mutants of valid input to everything that reads: an hour
+	$(BIN)/python -m tools.fuzz
 
 experiments: $(STAMPS)/build $(STAMPS)/dev ## Train small models and measure every test on them: an hour or more; needs apt-get
 	$(BIN)/python -m tools.experiments

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = [
     "ArgumentError",
     "CorpusError",
     "DamagedWindowsError",
+    "MissingExtraError",
     "ModelError",
     "RadscoreError",
     "SchemeError",
     "StateError",
     "StorageError",
     "TokenError",
+    "near",
+    "shown",
 ]
 
 
@@ -44,6 +48,10 @@ class ModelError(RadscoreError):
     """A model, tokenizer or endpoint is not what a test needs, or does not answer."""
 
 
+class MissingExtraError(RadscoreError, ImportError):
+    """A library that only some functions need is not installed; the message says how to do it."""
+
+
 class StorageError(RadscoreError):
     """A run's file cannot be written or read, or is damaged; the message says what to do again."""
 
@@ -61,3 +69,35 @@ class DamagedWindowsError(StorageError):
 
 class StateError(RadscoreError):
     """A saved state, filter or result is damaged, or belongs to another scheme, key or version."""
+
+
+def near(name: object, known: Iterable[str]) -> str:
+    """`; did you mean ...?` if a known name is similar, else nothing; for the end of a message.
+
+    Examples
+    --------
+    >>> near("KWG", ["kgw", "keyed"]), near("x", ["kgw"])
+    ('; did you mean kgw?', '')
+    """
+    if not isinstance(name, str):
+        return ""
+    import difflib
+
+    names = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), names, n=1)
+    return f"; did you mean {names[found[0]]}?" if found else ""
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value for a message: its repr, cut where it is long.
+
+    Examples
+    --------
+    >>> shown(3), shown(10**5000), shown("ab" * 9, 8)
+    ('3', 'a number of more than 4,000 digits', "'abababa...")
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to write such numbers
+        return "a number of more than 4,000 digits"
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -163,7 +163,8 @@ class Stub:
     `script` maps a prompt to a list of replies, each a dict with `status`, `body`, `headers`,
     `close` (drop the connection), `wait` or `drip` (seconds between two bytes); the last one
     repeats. Instead of a list it may be a function of the request's body, which may wait. Prompts
-    without a script get a good answer.
+    without a script get a good answer. `raw` is bytes, or an iterable of them, sent as they are
+    until the client hangs up. `gets` counts requests that came as GET.
     """
 
     def __init__(self):
@@ -171,13 +172,17 @@ class Stub:
         self.seen = []
         self.bodies = []
         self.authorizations = []
-        self.most = self._now = 0
+        self.most = self._now = self.gets = 0
         self._lock = threading.Lock()
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 stub.answer(self)
+
+            def do_GET(self):
+                stub.gets += 1
+                self.send_error(404)
 
             def log_message(self, *arguments):
                 pass
@@ -208,6 +213,13 @@ class Stub:
         time.sleep(reply.get("wait", 0))
         with self._lock:
             self._now -= 1
+        if "raw" in reply:
+            handler.close_connection = True
+            raw = reply["raw"]
+            with contextlib.suppress(OSError):
+                for part in [raw] if isinstance(raw, bytes) else raw:
+                    handler.wfile.write(part)
+            return
         if reply.get("close"):
             handler.close_connection = True
             return

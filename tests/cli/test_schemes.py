@@ -55,4 +55,4 @@ def test_the_key_files_that_are_shown_are_read(cli, name, tmp_path):
 
 
 def test_an_unknown_scheme(fails):
-    fails("schemes", "nonsense", code=2, match="there are kgw, gumbel_max")
+    fails("schemes", "nonsense", code=2, match="one of kgw, gumbel_max")

@@ -1,10 +1,12 @@
 """Schemes from TOML files and from other tools' configurations."""
 
 import argparse
+import dataclasses
 import json
 import traceback
 
 import pytest
+import radscore as rs
 from radscore.errors import SchemeError
 from radscore.schemes import (
     KGW,
@@ -16,6 +18,7 @@ from radscore.schemes import (
     SynthIDDeepMind,
     VLLMDualKeyGumbel,
     VLLMGumbel,
+    from_dict,
     from_sglang_config,
     from_synthid_text_config,
     from_toml,
@@ -193,3 +196,125 @@ def test_synthid_text_configs():
     ):
         with pytest.raises(SchemeError, match=message):
             read.from_synthid_text(wrong, 500)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "vocab_size = " + "9" * 5000,
+        "vocab_size = 0x" + "f" * 5000,
+        "x = " + "[" * 5000 + "]" * 5000,
+        "gamma = 0x" + "f" * 5000 + "\nvocab_size = 50",
+        "#" * (1 << 21),
+    ],
+    ids=["digits", "hexadecimal", "nested", "gamma", "large"],
+)
+@pytest.mark.parametrize(
+    "name", ['scheme = "keyed"\n', "", "scheme = 0x" + "f" * 5000 + "\n"], ids=["", "none", "long"]
+)
+def test_monstrous_toml(tmp_path, text, name):
+    path = tmp_path / "bad.toml"
+    path.write_text(name + text)
+    with pytest.raises(SchemeError, match=r"bad\.toml") as caught:
+        from_toml(path, HEX_SECRET)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "value", [10**5000, -(10**5000), "x" * 9999, [[]] * 999, float("inf"), {}], ids=range(6)
+)
+def test_monstrous_arguments(value):
+    for scheme in (KGW(vocab_size=50, seed=3), rs.Keyed(vocab_size=50, key=HEX_SECRET)):
+        for field in dataclasses.fields(scheme):
+            with pytest.raises(SchemeError) as caught:
+                dataclasses.replace(scheme, **{field.name: value})
+            assert len(str(caught.value)) < 400
+
+
+def test_names_of_schemes_may_be_spelt_as_classes():
+    for name, kind in rs.schemes.SCHEMES.items():
+        for other in (kind.__name__, name.upper(), name.replace("_", "-")):
+            assert rs.schemes.names.scheme_name(other) == name
+
+
+V = {"vocab_size": 500}
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "scheme"),
+    [
+        # lm-watermarking's names
+        *(
+            ({"scheme": name}, 7, KGW.from_lm_watermarking(name, **V, hash_key=7))
+            for name in ("lefthash", "simple_1", "minhash", "skipgram", "algorithm-3")
+        ),
+        (
+            {"scheme": "ff-anchored_minhash_prf-3-True"},
+            7,
+            KGW.from_lm_watermarking("ff-anchored_minhash_prf-3-True", **V, hash_key=7),
+        ),
+        (
+            {"scheme": "KGW", "seeding": "selfhash", "table_seed": 2971215073},
+            7,
+            KGW.from_lm_watermarking("selfhash", **V, hash_key=7),
+        ),
+        (
+            {"scheme": "kgw", "seeding_scheme": "minhash", "gamma": 0.5},
+            7,
+            KGW.from_lm_watermarking("minhash", **V, gamma=0.5, hash_key=7),
+        ),
+        # transformers' WatermarkingConfig
+        *(
+            ({"scheme": "kgw", **config}, None, KGW.from_transformers(config, 500))
+            for config in (
+                {"greenlist_ratio": 0.5, "bias": 2.0, "hashing_key": 7},
+                {"hashing_key": 7, "seeding_scheme": "selfhash", "context_width": 4},
+                {"hashing_key": 7, "seeding_scheme": "selfhash"},
+                {"hashing_key": 7, "seeding_scheme": "lefthash", "context_width": 3},
+            )
+        ),
+        (
+            {"scheme": "synthid", "ngram_len": 5, "context_history_size": 1024},
+            [7, 8],
+            SynthID.from_transformers({"ngram_len": 5, "keys": [7, 8]}, 500),
+        ),
+        (
+            {"scheme": "SynthIDDeepMind", "ngram_len": 3},
+            [7, 8],
+            SynthIDDeepMind.from_sglang({"ngram_len": 3, "keys": [7, 8]}, 500),
+        ),
+        ({"scheme": "maryland", "context_width": 1}, 7, KGW(**V, context_width=1, seed=7)),
+        ({"scheme": "openai", "context_width": 1}, 7, GumbelMax(**V, context_width=1, seed=7)),
+    ],
+)
+def test_names_of_others(fields, key, scheme):
+    found = from_dict({**fields, **V}, key)
+    assert found.fingerprint == scheme.fingerprint
+    assert found.window_width == scheme.window_width
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"scheme": "gumbel"}, "gumbel_max .*, vllm_gumbel"),
+        ({"scheme": "SynthID-Text"}, "synthid .* and synthid_deepmind"),
+        ({"scheme": "selfhash"}, 'table_seed = 2971215073.*table_seed = "hash_key"'),
+        ({"scheme": "minhash", "context_width": 3}, "context_width of 4, not 3"),
+        ({"scheme": "minhash", "seeding": "hash"}, "leave out seeding"),
+        ({"scheme": "algorithm-3", "self_salt": False}, "self_salt = true"),
+        ({"scheme": "kgw", "gamma": 0.5, "greenlist_ratio": 0.5}, "give one of them"),
+        ({"scheme": "Unigram"}, "cannot be read here"),
+        ({"algorithm_name": "KGW", "gamma": 0.5}, "MarkLLM"),
+        ({"scheme": "KWG"}, "did you mean kgw"),
+        ({"scheme": "kgw", "gama": 0.5}, "did you mean gamma"),
+        ({"scheme": "kgw", "seeding": "adittive"}, "did you mean additive"),
+    ],
+)
+def test_names_that_mean_several_or_no_schemes(fields, message):
+    with pytest.raises(SchemeError, match=message):
+        from_dict({**fields, **V}, 7)
+
+
+def test_a_class_says_who_knows_the_seedings_of_others():
+    with pytest.raises(SchemeError, match=r"KGW\.from_lm_watermarking"):
+        KGW(**V, seeding="lefthash")

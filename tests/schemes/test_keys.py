@@ -53,7 +53,12 @@ def test_key_files_of_other_forms(tmp_path):
         (b" \n", "empty"),
         (f"my {HEX_SECRET}!".encode(), "not a hexadecimal or decimal number"),
         (f"key = {HEX_SECRET}".encode(), "not valid TOML"),
-        (f"[table]\nkey = '{HEX_SECRET}'".encode(), "table must be"),
+        (f"[table]\nkey = '{HEX_SECRET}'".encode(), "field 1 of the key must be"),
+        (b"a = " + b"[" * 30_000, "nested too deeply"),
+        (b"key = " + b"9" * 6000, "a number is too long"),
+        (b"key = 0x" + b"f" * 6000, "more than 1,000 digits"),
+        (b"7, " + b"9" * 6000, "digits; no key is so long"),
+        (f"{HEX_SECRET} = []".encode(), "field 1 of the key must be"),
         (HEX_SECRET.encode("utf-16"), "not a text file"),
         (HEX_SECRET.encode() * 5000, "larger than"),
         (b"\x00" * 16, "not a hexadecimal"),
@@ -65,6 +70,19 @@ def test_bad_key_files_name_the_file_only(tmp_path, content, message):
     with pytest.raises(SchemeError, match=message) as caught:
         Key.from_file(path)
     assert "bad.key" in str(caught.value)
+    assert not leaks("".join(traceback.format_exception(caught.value)))
+
+
+@pytest.mark.parametrize("content", ["9" * 6000, "0x" + "f" * 6000, f"{HEX_SECRET} = 3"])
+@pytest.mark.parametrize("scheme", ["keyed", "sglang_gumbel", "vllm_gumbel", "kgw", "synthid"])
+def test_files_that_hold_no_key_of_a_scheme(tmp_path, content, scheme):
+    path = tmp_path / "bad.key"
+    path.write_text(content)
+    key = Key.from_file(path)
+    assert len(key.fingerprint) == 64
+    with pytest.raises(SchemeError) as caught:
+        from_dict({"scheme": scheme, "vocab_size": 500}, key)
+    assert len(str(caught.value)) < 300
     assert not leaks("".join(traceback.format_exception(caught.value)))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.answers.endpoint import Endpoint
 from radscore.answers.limits import Budget, Limits
+from radscore.answers.samples import repeats_note
 from radscore.answers.settings import Api, Settings, api_key, endpoint_url
 from radscore.answers.workers import Workers
 from radscore.documents import check_width
@@ -48,6 +49,11 @@ class AskReport:
         How often each reason for a failure occurred, the most frequent first.
     cut : bool
         Whether the journal's last line was torn, and cut off.
+    n_empty, n_refused : int
+        Answers of now without text (cut off in their reasoning, or calls of tools), and refusals
+        by the model or its provider's filter. They are answers, and not asked for again.
+    notes : tuple of str
+        What is good to know about the answers in the journal.
     """
 
     n_questions: int
@@ -62,6 +68,9 @@ class AskReport:
     stopped: str | None = None
     failures: dict[str, int] = field(default_factory=dict)
     cut: bool = False
+    n_empty: int = 0
+    n_refused: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def ask(
@@ -86,6 +95,7 @@ def ask(
     price_out: float | None = None,
     api_key_env: str = "OPENAI_API_KEY",
     fresh: bool = False,
+    force: bool = False,
     accept_changes: bool = False,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -118,6 +128,8 @@ def ask(
         is ignored.
     fresh : bool
         Whether to start over, dropping the answers that are in `out`.
+    force : bool
+        The same, even if `out` is something else.
     accept_changes : bool
         Whether to continue although the journal's answers were asked for with other settings.
     progress : callable, optional
@@ -158,7 +170,9 @@ def ask(
     # everything that can be wrong is found before there is a journal
     budget = Budget(Usage(), max_requests, max_tokens_total, max_cost, price_in, price_out)
     client = Endpoint(settings, api_key(api_key_env), limits.timeout)
-    with Journal(out, settings.to_dict(), fresh=fresh, accept_changes=accept_changes) as journal:
+    with Journal(
+        out, settings.to_dict(), fresh=fresh, force=force, accept_changes=accept_changes
+    ) as journal:
         budget.usage = journal.usage
         missing = journal.missing(questions)
         before = len(questions) - len(missing)
@@ -186,7 +200,25 @@ def ask(
             stopped=workers.stopped,
             failures=dict(workers.failures.most_common()),
             cut=journal.cut,
+            n_empty=workers.n_empty,
+            n_refused=workers.n_refused,
+            notes=_notes(journal, settings, workers),
         )
+
+
+def _notes(journal: Journal, settings: Settings, workers: Workers) -> tuple[str, ...]:
+    found = [repeats_note(journal.texts(), settings.temperature)]
+    if workers.n_empty:
+        found.append(
+            f"{workers.n_empty:,} of {workers.n_answered:,} answers have no text; where reasoning "
+            "used up all tokens, a larger max_tokens= helps"
+        )
+    if workers.n_hidden:
+        found.append(
+            f"the server repeated the API key in {workers.n_hidden:,} answers; it is replaced by "
+            "(key) there"
+        )
+    return tuple(filter(None, found))
 
 
 async def _run(

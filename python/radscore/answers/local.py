@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from radscore.answers.asking import AskReport
+from radscore.answers.samples import repeats_note
 from radscore.answers.settings import Api, Settings
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
@@ -37,6 +38,7 @@ def ask_local(
     seed: int | None = 0,
     batch_size: int = 16,
     fresh: bool = False,
+    force: bool = False,
     accept_changes: bool = False,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -48,7 +50,7 @@ def ask_local(
 
     Parameters
     ----------
-    prompts, out, samples, fresh, accept_changes, progress
+    prompts, out, samples, fresh, force, accept_changes, progress
         As in `ask`.
     model : LanguageModel, path or transformers model
         With its tokenizer.
@@ -110,7 +112,7 @@ def ask_local(
     drawn = secrets.randbits(31) if seed is None else seed
     questions = questions_of(prompts, samples=check_width("samples", samples, 1, 10**6), seed=drawn)
     n_answered = 0
-    with Journal(out, whole, fresh=fresh, accept_changes=accept_changes) as journal:
+    with Journal(out, whole, fresh=fresh, force=force, accept_changes=accept_changes) as journal:
         missing = journal.missing(questions)
         before = len(questions) - len(missing)
         # similar lengths next to each other: padding costs time
@@ -132,4 +134,5 @@ def ask_local(
             completion_tokens=journal.usage.completion_tokens,
             stopped="interrupted" if n_answered < len(missing) else None,
             cut=journal.cut,
+            notes=tuple(filter(None, [repeats_note(journal.texts(), sampling.temperature)])),
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from radscore.answers.samples import repeats_note
 from radscore.corpus.base import NOTHING_SKIPPED, InputOptionError, Problems, joined
 from radscore.documents import MAX_VOCAB
 from radscore.errors import CorpusError
@@ -159,9 +160,13 @@ class _Collector:
         self._parts: list[list[Any]] = [[], []]
         self._skipped = NOTHING_SKIPPED
         self._models: dict[str, None] = {}
+        self._answered_by: dict[str, None] = {}
         self._prompt_ids: set[str] = set()
         self._failed: dict[Any, None] = {}  # by question, if the record tells
         self._notes: dict[str, None] = {}
+        self._said: dict[Any, tuple[int, int]] = {}  # prompt and answer, by question
+        self._temperature: Any = None
+        self._n_empty = 0
 
     def read(self, source: Source) -> None:
         """All records of a file."""
@@ -205,7 +210,7 @@ class _Collector:
                 self._problems.record(location, flaw or "unreadable")
                 return
             items.append(item)
-        self._about(record)
+        self._about(record, record[name], location)
         for column, item in zip(self._columns, items, strict=False):
             column.add(item)
         self._locations.append(location)
@@ -233,14 +238,24 @@ class _Collector:
                 self._notes[f"read the token ids in field {found[0]!r}; there is no text"] = None
         return self._field
 
-    def _about(self, record: dict[str, Any]) -> None:
+    def _about(self, record: dict[str, Any], answer: Any, location: str) -> None:
         settings = record.get("settings")
-        model = settings.get("model") if isinstance(settings, dict) else record.get("model")
+        settings = settings if isinstance(settings, dict) else {}
+        model = settings.get("model", record.get("model"))
         if isinstance(model, str):
             self._models[model] = None
-        if (question := _question(record)) is not None:
+        if isinstance(answered_by := record.get("answered_by", model), str):
+            self._answered_by[answered_by] = None
+        self._temperature = settings.get("temperature", self._temperature)
+        question = _question(record)
+        prompt = record.get(self._prompt_field) if self._prompt_field is not None else None
+        if question is not None:
             self._prompt_ids.add(question[0])
             self._failed.pop(question, None)  # it was asked again
+            prompt = question[0].partition("-")[0]
+        self._n_empty += not answer
+        if answer and prompt is not None:
+            self._said[question or location] = _hash(prompt), _hash(answer)
 
     def _encode(self) -> None:
         from radscore.corpus.base import select
@@ -273,6 +288,13 @@ class _Collector:
         if len(self._models) > 1:
             names = ", ".join(self._models)
             self._notes[f"the answers come from several models: {names}"] = None
+        elif len(self._answered_by) > 1:
+            names = ", ".join(self._answered_by)
+            self._notes[f"the server says that several models answered: {names}"] = None
+        if repeats := repeats_note(self._said.values(), self._temperature):
+            self._notes[repeats] = None
+        if self._n_empty:
+            self._notes[f"{self._n_empty:,} of {len(documents):,} answers are empty"] = None
         return Answers(
             documents=documents,
             prompts=None if self._prompt_field is None else prompts,
@@ -285,9 +307,13 @@ class _Collector:
         )
 
 
-def _question(record: dict[str, Any]) -> tuple[str, Any] | None:
+def _question(record: dict[str, Any]) -> tuple[str, str] | None:
     name = record.get("prompt_id")
-    return (name, record.get("sample")) if isinstance(name, str) else None
+    return (name, repr(record.get("sample"))) if isinstance(name, str) else None
+
+
+def _hash(value: Any) -> int:
+    return hash(value if isinstance(value, str) else repr(value))
 
 
 def _whole_prompt(prompt: Any, record: dict[str, Any]) -> Any:

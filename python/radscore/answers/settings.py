@@ -16,6 +16,19 @@ Api: TypeAlias = Literal["chat", "completions"]
 
 #: Most tokens that a chat template puts around a prompt.
 _TEMPLATE_TOKENS = 64
+#: Fields of a request that have an argument, which budgets and journals rely on.
+_ARGUMENTS = {
+    "model": "model",
+    "messages": "prompts",
+    "prompt": "prompts",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "seed": "seed",
+}
+#: Fields that let an answer differ from one text, and what they may be.
+_ONE_TEXT = {"n": (1, None), "best_of": (1, None), "stream": (False, None)}
 
 
 @dataclass(frozen=True)
@@ -69,11 +82,24 @@ class Settings:
             _text(name, getattr(self, name) or "")
         # as the journal returns it (a tuple becomes a list), so the two can be compared
         object.__setattr__(self, "extra", _json_object("extra", self.extra))
+        for name, value in self.extra.items():
+            if name in _ARGUMENTS:
+                raise ArgumentError(f"extra must not set {name!r}; use {_ARGUMENTS[name]}=")
+            if name in _ONE_TEXT and value not in _ONE_TEXT[name]:
+                hint = "nothing streams" if name == "stream" else "for several answers use samples="
+                raise ArgumentError(
+                    f"extra must not set {name!r}: a request gets one whole answer; {hint}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """What is set, as each record states it."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: value for name, value in values.items() if value not in (None, {}, "")}
+
+    def texts(self) -> list[str]:
+        """What a journal records of them, as text."""
+        extra = json.dumps(self.extra, ensure_ascii=False)
+        return [self.model, self.source, self.system or "", extra]
 
     def most_tokens(self, prompt: str) -> tuple[int, int]:
         """The most tokens that prompt and answer can have: no token is shorter than a byte."""

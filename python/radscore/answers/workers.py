@@ -8,14 +8,15 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from radscore.answers.endpoint import Failure
 from radscore.answers.limits import Rate
+from radscore.answers.replies import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from radscore.answers.endpoint import Endpoint, Reply
+    from radscore.answers.endpoint import Endpoint
     from radscore.answers.limits import Budget, Limits
+    from radscore.answers.replies import Reply, Used
     from radscore.answers.settings import Settings
     from radscore.models.journal import Journal
     from radscore.models.questions import Question
@@ -71,6 +72,8 @@ class Workers:
     ----------
     n_answered, n_failed : int
         Questions so far.
+    n_empty, n_refused, n_hidden : int
+        Answers without text, refusals, and answers that held the API key.
     stopped : str or None
         Why questions are left.
     failures : Counter
@@ -102,6 +105,7 @@ class Workers:
         self._quiet_until = 0.0
         self.n_answered = 0
         self.n_failed = 0
+        self.n_empty = self.n_refused = self.n_hidden = 0
         self.stopped: str | None = None
         self.failures: Counter[str] = Counter()
 
@@ -168,9 +172,9 @@ class Workers:
             reply = await self._endpoint.ask(question)
         except Failure as failure:
             if failure.sent:
-                spent.prompt_tokens += most_in
-                spent.completion_tokens += most_out
-                spent.estimated = True
+                total = self._spend(spent, failure.used, most_out)
+                if failure.used:
+                    self._tokens.correct(entry, total)
             else:
                 self._tokens.correct(entry, 0)
                 self._budget.release(0, most_in, most_out)
@@ -236,19 +240,29 @@ class Workers:
     def _answered(
         self, question: Question, spent: _Spent, reply: Reply, entry: list[float]
     ) -> None:
-        most_in, most_out = spent.held[-1]
-        used_in, used_out = reply.prompt_tokens, reply.completion_tokens
-        if used_in is None or used_out is None:
-            spent.estimated = True
-            used_in = most_in if used_in is None else used_in
-            longest = min(most_out, len(reply.text.encode("utf-8", errors="replace")))
-            used_out = longest if used_out is None else used_out
-        self._tokens.correct(entry, used_in + used_out)
-        spent.prompt_tokens += used_in
-        spent.completion_tokens += used_out
+        _, most_out = spent.held[-1]
+        said = reply.text + reply.extra.get("reasoning_content", "")
+        # an answer that was cut off, or is all calls and hidden reasoning, may have used them all
+        cut = reply.finish_reason == "length" or "tool_calls" in reply.extra or not said
+        longest = most_out if cut else len(said.encode("utf-8", errors="replace"))
+        self._tokens.correct(entry, self._spend(spent, reply.used, min(most_out, longest)))
         content = {"text": reply.text, "finish_reason": reply.finish_reason, **reply.extra}
         self._in_a_row = 0
+        self.n_empty += not reply.text and not reply.refused
+        self.n_refused += reply.refused
+        self.n_hidden += "key_hidden" in reply.extra
         self._record(question, spent, content)
+
+    @staticmethod
+    def _spend(spent: _Spent, used: Used, most_out: int) -> int:
+        """Counts the tokens of an attempt, as stated or else the most that it can be: how many."""
+        used_in, used_out = used.prompt_tokens, used.completion_tokens
+        spent.estimated |= used_in is None or used_out is None
+        used_in = spent.held[-1][0] if used_in is None else used_in
+        used_out = most_out if used_out is None else used_out
+        spent.prompt_tokens += used_in
+        spent.completion_tokens += used_out
+        return used_in + used_out
 
     def _record(self, question: Question, spent: _Spent, content: dict[str, Any]) -> None:
         self._journal.answer(question, {**content, **spent.record()})

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from radscore.cli.exits import UsageError
 from radscore.cli.options import DEFAULT_KEY_ENV
+from radscore.cli.output import note
 from radscore.cli.parser import looks_like_key
 
-if TYPE_CHECKING:
-    import argparse
-
-__all__ = ["load_scheme"]
+__all__ = ["load_scheme", "load_schemes"]
 
 _HOW = f"--key-file FILE, --key-env NAME or the environment's {DEFAULT_KEY_ENV}"
+
+
+def load_schemes(args: argparse.Namespace) -> dict[str, Any]:
+    """The scheme under each key that the arguments name, by the key's file ("" without one)."""
+    schemes: dict[str, Any] = {}
+    for path in (args.key_file, *args.more_keys):
+        scheme = load_scheme(argparse.Namespace(**{**vars(args), "key_file": path}))
+        for other, known in schemes.items():
+            if known.fingerprint == scheme.fingerprint:
+                raise UsageError(
+                    f"--key-file: {other} and {path} hold the same key; give each key once"
+                )
+        schemes[path or ""] = scheme
+    return schemes
 
 
 def load_scheme(args: argparse.Namespace) -> Any:
@@ -28,9 +40,7 @@ def load_scheme(args: argparse.Namespace) -> Any:
         raise UsageError(_no_name("--scheme"))
     key, origin = _load_key(args)
     values = read_table(args.scheme)
-    kind = SCHEMES.get(str(values.get("scheme")))
-    if kind is None:
-        return from_table(values, key, args.scheme)  # which says what is wrong
+    kind = SCHEMES[values["scheme"]]
     inside = [name for name in kind.secrets if name in values]
     given = secrets_of(values, key)
     for name in inside:
@@ -68,7 +78,7 @@ def _needs_key(path: str, name: str, used: tuple[str, ...], defaults: dict[str, 
 
 def _note(text: str, names: list[str], rest: Any) -> None:
     if names:
-        print(f"radscore: note: {text.format(' and '.join(names), rest)}", file=sys.stderr)
+        note(f"note: {text.format(' and '.join(names), rest)}")
 
 
 def _load_key(args: argparse.Namespace) -> tuple[Any, str]:

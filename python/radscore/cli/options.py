@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_command",
     "add_corpus_options",
+    "add_force",
     "add_fresh",
     "add_group",
     "add_on_error",
@@ -150,8 +151,8 @@ def add_corpus_options(
         "inputs",
         nargs="+" if required else "*",
         metavar="INPUT",
-        help="a file, a folder (read recursively) or a glob pattern, in any of the formats below; - "
-        "for standard input, or an address such as s3:// or hf:// (needs radscore[remote])",
+        help="a file, a folder (read recursively) or a glob pattern, in any of the formats below; "
+        "- for standard input, or an address such as s3:// or hf:// (needs radscore[remote])",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
@@ -272,8 +273,20 @@ def add_on_error(group: Any) -> None:
 
 
 def add_fresh(group: Any, what: str) -> None:
-    """The option to start over. Commands that have it continue what is there without it."""
+    """The option to start over. Commands that have it continue what is there without it.
+
+    It is about unfinished work of one's own; a finished output is replaced by --force alone.
+    """
     group.add_argument("--fresh", action="store_true", help=what)
+
+
+def add_force(group: Any, output: str, when: str = "if it exists") -> None:
+    """The option to replace a finished output, which nothing else does."""
+    group.add_argument(
+        "--force",
+        action="store_true",
+        help=f"replace the file of {output} {when}; an input is never replaced",
+    )
 
 
 def add_progress_options(group: Any) -> None:
@@ -284,8 +297,29 @@ def add_progress_options(group: Any) -> None:
     )
 
 
-def add_scheme_options(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """The scheme file, and where its key comes from."""
+class _KeyFile(argparse.Action):
+    """The file of a key; where a command tests several keys, further files in `more_keys`."""
+
+    def __init__(self, *args: Any, several: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._several = several
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, args: argparse.Namespace, value: Any, *_: Any
+    ) -> None:
+        if args.key_file is None:
+            args.key_file = value
+        elif self._several:
+            args.more_keys = [*args.more_keys, value]
+        else:
+            parser.error("--key-file was given twice; only radscore score tests several keys")
+
+
+def add_scheme_options(
+    parser: argparse.ArgumentParser, *, required: bool = True, several: bool = False
+) -> None:
+    """The scheme file, and where its key comes from, or its `several` keys."""
+    parser.set_defaults(more_keys=())
     group = parser.add_argument_group("scheme and key")
     group.add_argument(
         "--scheme",
@@ -296,9 +330,11 @@ def add_scheme_options(parser: argparse.ArgumentParser, *, required: bool = True
     secret = group.add_mutually_exclusive_group()
     secret.add_argument(
         "--key-file",
+        action=_KeyFile,
+        several=several,
         metavar="FILE",
         help="file with the secret key: a number, or lines such as seed = 3 (see: radscore schemes "
-        "NAME)",
+        f"NAME){'; give it again for each further key' if several else ''}",
     )
     secret.add_argument(
         "--key-env",

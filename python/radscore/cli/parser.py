@@ -9,11 +9,13 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from radscore.cli.exits import Exit
+from radscore.cli.output import note, printable
+from radscore.errors import near
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["Parser", "as_options", "hide_keys", "looks_like_key", "near", "option"]
+__all__ = ["Parser", "as_options", "hide_keys", "looks_like_key", "option"]
 
 _KEY = re.compile(r"\b(?:0[xX])?[0-9a-fA-F]{8,}\b")
 _KEYS = re.compile(r"[0-9a-fA-FxX+\-,;\s\[\]]{8,}")
@@ -55,13 +57,19 @@ class Parser(argparse.ArgumentParser):
             message = self.unknown(wrong[0]) if wrong else message
         elif found := _CHOICE.fullmatch(message):
             message = self._no_choice(*found.groups())
-        print(f"radscore: error: {hide_keys(message)} (see {self.prog} --help)", file=sys.stderr)
+        note(f"error: {hide_keys(message)} (see {self.prog} --help)")
         raise SystemExit(Exit.USAGE)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Prints help."""
+        super()._print_message(printable(message), file)
 
     def _no_choice(self, argument: str, value: str, choices: str) -> str:
         """What to say about a value that is none of those allowed."""
         if argument != COMMAND:
-            return f"{argument} must be one of {choices.replace(chr(39), '')}, not {value}"
+            allowed = choices.replace(chr(39), "")
+            hint = near(value.strip("'"), allowed.split(", "))
+            return f"{argument} must be one of {allowed}, not {value}{hint}"
         own = self.prog.split()[1:]
         paths = {path[-1]: ["radscore", *own, *path] for path in self.commands()}
         found = difflib.get_close_matches(value.strip("'"), paths, n=1)
@@ -107,12 +115,6 @@ def _help(args: argparse.Namespace) -> int:
     """What a command does without its subcommand."""
     args.parser.print_help(sys.stderr)
     return Exit.USAGE
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?` if a known name is similar, else nothing."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def hide_keys(message: str) -> str:

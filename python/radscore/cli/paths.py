@@ -21,15 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["check_new", "check_outputs", "check_run_folders", "named_folders"]
 
+#: Options that name what is read: files, or folders with all that is in them.
 _INPUTS = {
     "scheme": "the scheme",
     "key_file": "the key",
     "filter": "the filter",
     "model": "the model",
     "base": "the base of the model",
+    "local": "the model",
     "prompts": "the prompts",
     "reference": "the reference",
     "reference_base": "the base of the reference",
+    "tokenizer": "the tokenizer",
+    "inputs": "an input",
+    "members": "a file of members",
+    "nonmembers": "a file of nonmembers",
+    "unseen": "a file of unseen documents",
 }
 
 
@@ -38,33 +45,37 @@ def check_outputs(args: argparse.Namespace, corpus: Corpus | Chats | None = None
 
     Without a corpus only the options are checked.
     """
-    inputs = {} if corpus is None else {str(one.path): "an input" for one in corpus.sources}
-    given = vars(args)
-    inputs |= {given[name]: what for name, what in _INPUTS.items() if given.get(name) is not None}
-    if args.tokenizer is not None:
-        inputs |= {args.tokenizer: "the tokenizer"}
-        inputs |= {f"{args.tokenizer}/tokenizer.json": "the tokenizer"}
+    inputs: dict[str, str] = {}
+    if corpus is not None:
+        for source in corpus.sources:
+            inputs |= dict.fromkeys(map(str, (source.path, *source.sides)), "an input")
+    for name, what in _INPUTS.items():
+        given = getattr(args, name, None) or []
+        inputs |= dict.fromkeys([given] if isinstance(given, str) else given, what)
+    inputs |= dict.fromkeys(getattr(args, "more_keys", ()), "a key")
     for name, path in _outputs(args):
         if Path(path).is_dir():
             raise UsageError(f"{name} must be a file, but {path} is a folder")
         folder = Path(path).absolute().parent
         if not folder.is_dir():
             raise UsageError(f"{name}: there is no folder {folder}")
+        for other, what in inputs.items():
+            if _same(path, other) or (what != "an input" and _is_within(path, other)):
+                raise UsageError(f"{name} names {what}: {path}")
+        if os.path.lexists(path) and not (Path(path).is_file() or Path(path).is_symlink()):
+            raise UsageError(f"{name}: {path} is not a file that can be replaced")
         if corpus is None:
             _check_folder(name, folder)
-        for other, what in inputs.items():
-            if _same(path, other):
-                raise UsageError(f"{name} names {what}: {path}")
         inputs[path] = f"the same file as {name}"
 
 
 def check_new(args: argparse.Namespace, *names: str) -> None:
-    """Raises if an output exists already, unless --fresh says to replace it."""
+    """Raises if an output exists already, unless --force says to replace it."""
     for name in names:
         path = getattr(args, name)
-        if path is not None and not args.fresh and Path(path).exists():
+        if path is not None and not args.force and os.path.lexists(path):
             raise UsageError(
-                f"{option(name)}: {path} already exists; add --fresh to replace it, or name "
+                f"{option(name)}: {path} already exists; add --force to replace it, or name "
                 "another file"
             )
 
@@ -118,6 +129,23 @@ def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:
         beside = ("documents", "sharing.0", "sharing.1")
         outputs += [("--state", f"{args.state}.{name}") for name in beside]
     return outputs
+
+
+def _is_within(path: str, folder: str) -> bool:
+    """Whether a file that exists is one of those in a folder, under whatever names and links."""
+    try:
+        own = os.stat(path)  # noqa: PTH116
+        inside = (os.path.join(at, name) for at, _, names in os.walk(folder) for name in names)  # noqa: PTH118
+        return any(_has(one, own) for one in inside)
+    except OSError:
+        return False
+
+
+def _has(path: str, own: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), own)  # noqa: PTH116
+    except OSError:
+        return False
 
 
 def _same(one: str, other: str) -> bool:

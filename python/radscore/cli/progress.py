@@ -6,6 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from radscore.cli.output import note
+
 if TYPE_CHECKING:
     from radscore.progress import Progress
 
@@ -51,7 +53,7 @@ class ProgressBar:
             self._bar.update(progress.done - self._bar.n)
         elif self._wants_lines and now - self._shown >= _LINE_SECONDS:
             self._shown = now
-            print(f"radscore: {self._line(progress, now)}", file=sys.stderr, flush=True)
+            note(self._line(progress, now))
 
     def _rate(self, progress: Progress, now: float) -> str:
         tokens = progress.tokens - (0 if self._before is None else self._before.tokens)

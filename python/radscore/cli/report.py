@@ -6,14 +6,30 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from radscore.cli.output import count, power_of_ten, share, skipped_text
+from radscore.cli.output import (
+    count,
+    json_out,
+    power_of_ten,
+    share,
+    skipped_text,
+    table,
+    verdict_row,
+)
+from radscore.cli.parser import as_options
+from radscore.results import HIDDEN
+from radscore.stats import holm
+from radscore.stats.result import verdict
 
 if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
     from radscore.cli.per_document import Found
     from radscore.corpus.base import SkipReport
     from radscore.results import ScoreResult
+    from radscore.stats import DecoyResult
 
-__all__ = ["Input", "json_fields", "table_rows"]
+__all__ = ["Input", "KeyTest", "print_report"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +53,42 @@ class Input:
     notes: tuple[str, ...] = ()
 
 
-def json_fields(result: ScoreResult, read: Input, found: Found | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class KeyTest:
+    """One of the keys that were tested.
+
+    Attributes
+    ----------
+    result : ScoreResult
+    key : str
+        The name of its file; "" where it came from elsewhere.
+    decoys : DecoyResult or None
+        The comparison with decoy keys, if asked for.
+    """
+
+    result: ScoreResult
+    key: str = ""
+    decoys: DecoyResult | None = None
+
+
+def print_report(
+    args: argparse.Namespace, tests: Sequence[KeyTest], read: Input, found: Found | None = None
+) -> None:
+    """Prints what `args` asks for: a table, or JSON."""
+    if getattr(args, "json", False):
+        json_out(_json_of_keys(tests, read) if len(tests) > 1 else _json(tests[0], read, found))
+    else:
+        rows = _rows_of_keys(tests, read) if len(tests) > 1 else _rows(tests[0], read, found)
+        table((name, as_options(text, vars(args))) for name, text in rows)
+
+
+def _json(test: KeyTest, read: Input, found: Found | None = None) -> dict[str, Any]:
     """The result's fields, and facts about the input."""
     skipped = read.skipped
-    fields = result.to_dict()
+    fields = test.result.to_dict()
     fields["notes"] = [*read.notes, *fields["notes"]]
+    if test.decoys is not None:
+        fields["decoys"] = test.decoys.to_dict()
     fields["n_files"] = read.n_files
     fields["field"] = read.field
     fields["skipped"] = {**skipped.to_dict(), "share": skipped.share(read.n_documents)}
@@ -50,21 +97,88 @@ def json_fields(result: ScoreResult, read: Input, found: Found | None) -> dict[s
     return fields
 
 
-def table_rows(result: ScoreResult, read: Input, found: Found | None) -> list[tuple[str, str]]:
+def _json_of_keys(tests: Sequence[KeyTest], read: Input) -> dict[str, Any]:
+    """The fields of each key's result, with what its p-value is among so many."""
+    adjusted = _adjusted(tests)
+    return {
+        "correction": "holm",
+        "n_keys": len(tests),
+        "keys": [
+            {"key": test.key, "adjusted_pvalue": 10.0**log10, "log10_adjusted_pvalue": log10}
+            | _json(test, read)
+            for test, log10 in zip(tests, adjusted, strict=True)
+        ],
+    }
+
+
+def _adjusted(tests: Sequence[KeyTest]) -> list[float]:
+    values: list[float] = holm([test.result.log10_pvalue for test in tests]).tolist()
+    return values
+
+
+def _rows(test: KeyTest, read: Input, found: Found | None) -> list[tuple[str, str]]:
     """The result as names and values."""
+    result = test.result
+    hidden = found is None and result.may_hide_documents
     rows = [
+        ("tested", result.question),
         ("input", _input(result, read)),
         ("scheme", f"{result.scheme} (fingerprint {result.fingerprint})"),
         ("windows", _windows(result)),
         ("scored", f"{count(result.n_scored)} ({_rules(result)})"),
         *_score(result),
         ("p-value", _pvalue(result)),
+        verdict_row(result.log10_pvalue),
+        *_decoys(test.decoys),
+        ("hint", f"{HIDDEN}: --per-document FILE tests each" if hidden else ""),
         *[("note", note) for note in (*read.notes, *result.notes)],
         ("skipped", skipped_text(read.skipped, read.n_documents)),
     ]
     if found is not None:
-        rows.append(("documents", f"{_documents(found)}; rows in {found.path}"))
+        where = "" if found.path is None else f"; rows in {found.path}"
+        rows.append(("documents", _documents(found) + where))
+    if found is not None and found.n_selected is not None:
+        rows.append(("selected", f"{count(found.n_selected, 'document')} in {found.out}"))
     return rows
+
+
+def _rows_of_keys(tests: Sequence[KeyTest], read: Input) -> list[tuple[str, str]]:
+    """What all keys share, and a few lines for each of them."""
+    first = tests[0].result
+    notes = dict.fromkeys(note for test in tests for note in (*read.notes, *test.result.notes))
+    rows = [
+        ("tested", "does the text carry the watermark of one of these keys?"),
+        ("input", _input(first, read)),
+        ("scheme", f"{first.scheme}, {len(tests)} keys; p-values adjusted by Holm's correction"),
+    ]
+    for test, log10 in zip(tests, _adjusted(tests), strict=True):
+        result = test.result
+        (what, score), *z = _score(result)
+        known = not math.isnan(log10)
+        lines = [
+            f"{test.key} (fingerprint {result.fingerprint})",
+            f"scored {count(result.n_scored)} ({_rules(result)}), {what} {score}"
+            + "".join(f", z {value}" for _, value in z),
+            f"p-value {_pvalue(result)}",
+            f"adjusted {power_of_ten(log10)}: {verdict(log10)}" if known else verdict(log10),
+            *(f"{name} {text}" for name, text in _decoys(test.decoys)),
+        ]
+        rows.append(("key", "\n".join(lines)))
+    rows += [("note", note) for note in notes]
+    return [*rows, ("skipped", skipped_text(read.skipped, read.n_documents))]
+
+
+def _decoys(decoys: DecoyResult | None) -> list[tuple[str, str]]:
+    """How many decoy keys score as high."""
+    if decoys is None:
+        return []
+    if not decoys.n_decoys:
+        return [("decoys", "withheld: the filter may depend on the key")]
+    text = (
+        f"{count(decoys.n_reached)} of {count(decoys.n_decoys)} decoy keys score as high: p-value "
+        f"{power_of_ten(decoys.log10_pvalue)} without any assumption on the law"
+    )
+    return [("decoys", text)]
 
 
 def _documents(found: Found) -> str:

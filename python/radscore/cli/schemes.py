@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.options import DEFAULT_KEY_ENV, add_command
 from radscore.cli.output import json_out, show, table
-from radscore.cli.parser import near
 from radscore.errors import SchemeError
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ def register(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.schemes import SCHEMES
+    from radscore.schemes.names import scheme_name
 
     if args.name is None:
         if args.toml:
@@ -56,12 +56,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             table(descriptions.items())
         return Exit.DONE
-    if args.name not in SCHEMES:
-        raise UsageError(
-            f"there is no scheme {args.name!r}{near(args.name, SCHEMES)}; there are "
-            f"{', '.join(SCHEMES)}"
-        )
-    scheme = SCHEMES[args.name]
+    scheme = SCHEMES[scheme_name(args.name)]
     if args.toml:
         show(_toml(scheme))
     elif args.json:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from radscore.cli.document_files import check_records, wanted_of
 from radscore.cli.exits import Exit, UsageError
-from radscore.cli.keys import load_scheme
+from radscore.cli.keys import load_schemes
 from radscore.cli.kgrams.sets import load_kgrams
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
+    add_force,
     add_fresh,
     add_run_options,
     add_scheme_options,
@@ -21,17 +22,18 @@ from radscore.cli.options import (
     open_inputs,
     real,
 )
-from radscore.cli.output import json_out, table
-from radscore.cli.parser import as_options, option
+from radscore.cli.output import sync_stdout
+from radscore.cli.parser import option
 from radscore.cli.paths import check_new, check_outputs
-from radscore.cli.per_document import check_suffix
 from radscore.cli.progress import ProgressBar
-from radscore.cli.report import Input, json_fields, table_rows
+from radscore.cli.report import Input, print_report
 from radscore.cli.score_loop import ScoreLoop, ScoreOptions
 from radscore.cli.score_run import add_memory, check_memory, score_in_run
+from radscore.cli.state_files import StateFiles
 from radscore.scoring.per_document import MAX_SHARING
 
 if TYPE_CHECKING:
+    from radscore.cli.per_document import Found
     from radscore.corpus import Corpus
     from radscore.kgrams import KgramSet
 
@@ -45,11 +47,12 @@ Each distinct unit of evidence counts once in the whole corpus (--dedup unit). C
 saves the state; rerun the command to continue from there, or add --fresh to start over."""
 _EXAMPLES = """\
   radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
-  radscore score docs.jsonl.gz --field text --tokenizer ./tokenizer --scheme scheme.toml
-  radscore score train.bin --dtype uint16 --eod 50256 --scheme scheme.toml --json
-  radscore score answers.jsonl --prompt-field prompt --filter phi.rkg --scheme scheme.toml
-  radscore score corpus/ --scheme scheme.toml --per-document documents.parquet --on-error skip
-  radscore score tokens/ --scheme scheme.toml --memory 8GiB --tmp /disk1,/disk2
+  radscore score docs.jsonl.gz --field text --tokenizer tokenizer.json \\
+      --scheme scheme.toml --key-file alice.key --per-document documents.parquet
+  radscore score tokens.bin --dtype uint16 --eod 0 --scheme scheme.toml --key-file alice.key \\
+      --memory 2GiB --tmp disk1,disk2
+  radscore score marked.jsonl --prompt-field prompt_tokens --scheme scheme.toml \\
+      --key-file alice.key --key-file bob.key --decoys 99 --json
 """
 DEFAULT_STATE = "radscore.state"
 DEFAULT_FDR = 0.05
@@ -66,7 +69,7 @@ def register(commands: Any) -> None:
         examples=_EXAMPLES,
     )
     add_corpus_options(parser)
-    add_scheme_options(parser)
+    add_scheme_options(parser, several=True)
     add_rules(parser)
     _add_output(parser)
     add_run_options(parser)
@@ -84,11 +87,11 @@ def register(commands: Any) -> None:
         help=f"how often to save the state (default: {DEFAULT_SECONDS:g}; less often if saving "
         "takes long)",
     )
-    add_fresh(
-        group,
-        "start over: delete the state, or run, of an interrupted command, and replace the file of "
-        "--per-document",
-    )
+    again = group.add_mutually_exclusive_group()
+    add_fresh(again, "start over: delete the state, or run, that an interrupted command has left")
+    # What a command without --fresh does anyway; scripts for earlier versions say it.
+    again.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
+    add_force(group, "--per-document or --out")
     add_memory(parser)
     parser.set_defaults(run=run)
 
@@ -97,29 +100,63 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print JSON")
     group.add_argument(
+        "--decoys",
+        type=natural,
+        metavar="N",
+        help="compare with N random other keys, scored in the same pass: a p-value without any "
+        "assumption, at least 1 / (N + 1)",
+    )
+    group.add_argument(
         "--per-document",
         metavar="FILE",
         help="write one row per document to a .parquet, .jsonl or .csv file",
     )
     group.add_argument(
+        "--id-field",
+        metavar="NAME",
+        help="with --per-document: the field with each document's id, for the column id",
+    )
+    group.add_argument(
+        "--keep",
+        nargs="?",
+        const=True,
+        metavar="NAME[,NAME]",
+        help="with --per-document: fields of the records to keep as columns; with --memory, and "
+        "without names: keep the run's files, so that the same command with another key need not "
+        "read the corpus",
+    )
+    group.add_argument(
+        "--select",
+        choices=("found", "clean"),
+        help="with --out: write the records of the documents that are significant at --fdr, or "
+        "of all others",
+    )
+    group.add_argument(
+        "--out",
+        metavar="FILE",
+        help="with --select: a .jsonl or .parquet file; records as they were read, or the ids of "
+        "documents in files without records",
+    )
+    group.add_argument(
         "--max-contexts",
         type=natural,
         metavar="N",
-        help="with --per-document: score only the first N distinct contexts of each document",
+        help="with --per-document or --select: score only the first N distinct contexts of each "
+        "document",
     )
     group.add_argument(
         "--max-sharing",
         type=_sharing,
         metavar="N",
-        help="with --per-document: count a unit as evidence in only the first N documents that "
-        f"hold it, at most 255; 0 for all (default: {MAX_SHARING})",
+        help="with --per-document or --select: count a unit as evidence in only the first N "
+        f"documents that hold it, at most 255; 0 for all (default: {MAX_SHARING})",
     )
     group.add_argument(
         "--fdr",
         type=_level,
         metavar="Q",
-        help="with --per-document: false discovery rate for significant documents (default: "
-        f"{DEFAULT_FDR})",
+        help="with --per-document or --select: false discovery rate for significant documents "
+        f"(default: {DEFAULT_FDR})",
     )
 
 
@@ -170,19 +207,44 @@ def _sharing(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     _check(args)
-    scheme = load_scheme(args)
-    phi = None if args.filter is None else load_filter(args.filter, scheme)
-    corpus = open_inputs(args, vocab_size=scheme.vocab_size, on_error=args.on_error)
-    check_outputs(args, corpus)
     if args.memory is not None:
-        return score_in_run(args, corpus, scheme, phi)
-    if not Path(args.state).exists():  # else the command that left it may replace the rows
-        check_new(args, "per_document")
-    return _score_in_memory(args, corpus, scheme, phi)
+        schemes, corpus, phi = _inputs(args)
+        return score_in_run(args, corpus, list(schemes.values()), phi)
+    with StateFiles(args.state or DEFAULT_STATE, beside=_of_documents(args)) as files:
+        schemes, corpus, phi = _inputs(args)
+        check_records(wanted_of(args, DEFAULT_FDR), corpus)
+        for name in ("per_document", "out"):
+            if args.fresh or not files.wrote(getattr(args, name) or ""):
+                check_new(args, name)
+        return _score_in_memory(args, corpus, schemes, phi, files)
+
+
+def _of_documents(args: argparse.Namespace) -> bool:
+    """Whether single documents are scored too."""
+    return args.per_document is not None or args.select is not None
+
+
+def _open(args: argparse.Namespace, corpus: Corpus) -> Corpus:
+    """The corpus once more."""
+    return open_inputs(args, vocab_size=corpus.options.vocab_size, on_error=args.on_error)
+
+
+def _inputs(args: argparse.Namespace) -> tuple[dict[str, Any], Corpus, KgramSet | None]:
+    """The schemes by key, the corpus and the filter."""
+    schemes = load_schemes(args)
+    first = next(iter(schemes.values()))
+    phi = None if args.filter is None else load_filter(args.filter, first)
+    corpus = open_inputs(args, vocab_size=first.vocab_size, on_error=args.on_error)
+    check_outputs(args, corpus)
+    return schemes, corpus, phi
 
 
 def _score_in_memory(
-    args: argparse.Namespace, corpus: Corpus, scheme: Any, phi: KgramSet | None
+    args: argparse.Namespace,
+    corpus: Corpus,
+    keys: dict[str, Any],
+    phi: KgramSet | None,
+    files: StateFiles,
 ) -> int:
     sharing = MAX_SHARING if args.max_sharing is None else args.max_sharing or None
     options = ScoreOptions(
@@ -192,51 +254,68 @@ def _score_in_memory(
         prompt_role=args.prompt_role or "exclude",
         max_contexts=args.max_contexts,
         threads=args.threads,
-        per_document=args.per_document is not None,
-        max_sharing=None if args.per_document is None else sharing,
+        per_document=_of_documents(args),
+        max_sharing=sharing if _of_documents(args) else None,
+        decoys=args.decoys,
     )
+    schemes = list(keys.values())
+    if args.decoys is not None:  # mostly the same ones for every key
+        decoys = [decoy for scheme in keys.values() for decoy in scheme.decoys(args.decoys)]
+        schemes = list(dict.fromkeys([*schemes, *decoys]))
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
     seconds = DEFAULT_SECONDS if args.save_every is None else args.save_every
-    with ScoreLoop(corpus, scheme, options, args.state, fresh=args.fresh) as loop:
-        result = loop.result() if loop.score(bar, save_every=seconds) else None
-        if result is None:
+    with ScoreLoop(corpus, schemes, options, files, fresh=args.fresh) as loop:
+        tests = loop.tests(list(keys)) if loop.score(bar, save_every=seconds) else None
+        if tests is None:
             return Exit.INTERRUPTED
         found = None
         if loop.documents is not None:
             level = DEFAULT_FDR if args.fdr is None else args.fdr
             found = loop.documents.write(
-                args.per_document, corpus, result, level, options.max_sharing
+                wanted_of(args, level),
+                corpus,
+                lambda: _open(args, corpus),
+                tests[0].result,
+                files,
+                max_sharing=options.max_sharing,
             )
-        loop.discard_state()
+        _show(args, corpus, tests, found)
+        sync_stdout()
+    files.discard()  # now that the result is where it belongs, and on the disk
+    return Exit.SKIPPED if corpus.skipped else Exit.DONE
+
+
+def _show(args: argparse.Namespace, corpus: Corpus, tests: Any, found: Found | None) -> None:
     read = Input(
         corpus.n_documents, len(corpus.sources), corpus.field, corpus.skipped, corpus.notes
     )
-    if args.json:
-        json_out(json_fields(result, read, found))
-    else:
-        rows = table_rows(result, read, found)
-        table((name, as_options(text, vars(args))) for name, text in rows)
-    return Exit.SKIPPED if corpus.skipped else Exit.DONE
+    print_report(args, tests, read, found)
 
 
 def _check(args: argparse.Namespace) -> None:
     """Refuses what does not go together, before anything is read."""
     check_rules(args)
     check_memory(args)
-    if args.per_document is None:
+    if args.memory is None:
+        wanted_of(args, DEFAULT_FDR)
+    if not _of_documents(args):
         if args.max_contexts is not None:
             raise UsageError(
-                "--max-contexts is for --per-document; the whole corpus counts every context"
+                "--max-contexts is for --per-document and --select; the whole corpus counts every "
+                "context"
             )
         for name in ("fdr", "max_sharing"):
             if getattr(args, name) is not None:
                 raise UsageError(f"{option(name)} has no effect without --per-document")
-    else:
-        check_suffix(args.per_document)
+    elif args.more_keys:
+        raise UsageError(
+            f"{'--select' if args.per_document is None else '--per-document'} is for one key; give "
+            "--key-file once and score the others by themselves"
+        )
+    if args.select is not None and args.dedup == "none":
+        raise UsageError("--select cannot tell with --dedup none, which gives no p-values")
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
-    if args.memory is None:
-        args.state = args.state or DEFAULT_STATE
     check_outputs(args)
 
 

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from radscore import _core
-from radscore.cli.exits import UsageError, writing
+from radscore.cli.exits import writing
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.output import count, note
 from radscore.cli.parser import option
 from radscore.cli.per_document import DocumentRows
+from radscore.cli.report import KeyTest
 from radscore.errors import RadscoreError, StateError
 from radscore.progress import Progress
+from radscore.provenance import of_corpus
 from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from radscore.cli.progress import ProgressBar
+    from radscore.cli.state_files import StateFiles
     from radscore.corpus import Batch, Corpus
     from radscore.kgrams import KgramSet
-    from radscore.results import DocumentScores, ScoreResult
+    from radscore.results import DocumentScores
+    from radscore.stats import DecoyResult
 
 __all__ = ["ScoreLoop", "ScoreOptions"]
 
-_VERSION = 2
-#: How a state begins.
-_MAGIC = b"RSST"
+_VERSION = 3
 #: Largest share of the time that goes into saving, however large the state becomes.
 _SAVING_SHARE = 0.05
 
@@ -47,53 +48,55 @@ class ScoreOptions:
     threads: int | None
     per_document: bool
     max_sharing: int | None
+    decoys: int | None = None
 
 
 class ScoreLoop:
     """Scores a corpus; if it is interrupted, the same command continues with the same result.
 
     Used as a context manager. The state that is saved always holds whole batches, never a part of
-    one. After an error that took long to reach, what was scored before it is saved as well.
+    one. After an error that took long to reach, or that comes after the result (which could not be
+    printed, say), what was scored is saved as well. A state that cannot be saved is a warning.
 
     Parameters
     ----------
-    corpus, scheme, options
-        What to score, and how.
-    state : path
-        The state file. If it exists, the loop continues from it. Beside it, ``<state>.documents``
-        holds the rows of single documents and ``<state>.sharing.0`` or ``.1``, in turn, what they
-        share; the state says which.
+    corpus, schemes, options
+        What to score, for what (one scheme under the keys to test, then under decoys), and how.
+    files : StateFiles
+        The state, entered. If it exists, the loop continues from it. It says which of the two files
+        of what documents share goes with it.
     fresh : bool
         Whether to delete the state instead of continuing from it.
     """
 
     def __init__(
-        self, corpus: Corpus, scheme: Any, options: ScoreOptions, state: str, *, fresh: bool
+        self, corpus: Corpus, schemes: Any, options: ScoreOptions, files: StateFiles, *, fresh: bool
     ) -> None:
         self._corpus = corpus
-        self._scheme = scheme
+        self._schemes = schemes
         self._options = options
-        self._state = Path(state)
-        self._rows_file = Path(f"{state}.documents")
-        self._sharing_files = [Path(f"{state}.sharing.{turn}") for turn in (0, 1)]
+        self._files = files
+        self._state = files.state
         self._turn = 0  # of the file that is written next
         self._cursor: dict[str, Any] | None = None
+        self._saved: dict[str, Any] | None = None  # the cursor of the last state
+        self._unsaved = ""  # why there is no newer one
+        self._scored = False  # whether there is a result
         self._interrupts = Interrupts()
         self._long = False  # whether the work is worth saving after an error
         self._torn = False  # whether the scorer holds part of a batch
         self.documents = DocumentRows() if options.per_document else None
         self._sharing = None if options.max_sharing is None else _core.Sharing(options.max_sharing)
-        _check_state(self._state)
         if fresh:
-            self.discard_state()
-        if self._state.exists():
+            files.discard()
+        if files.exist:
             try:
                 self._scorer = self._load()
             except StateError as error:
                 raise StateError(f"{error}; start over with --fresh") from None
             return
         self._scorer = Scorer(
-            scheme,
+            schemes,
             dedup=options.dedup,
             filter=options.filter,
             start=options.start,
@@ -114,9 +117,13 @@ class ScoreLoop:
         self._interrupts.__exit__()
         if isinstance(error, KeyboardInterrupt):
             kept = f"the state saved before is still in {self._state}"
-            raise KeyboardInterrupt(kept if self._state.exists() else "nothing was saved") from None
-        if isinstance(error, (RadscoreError, OSError)) and self._long and not self._torn:
-            self._save()
+            raise KeyboardInterrupt(kept if self._files.exist else "nothing was saved") from None
+        if not isinstance(error, (RadscoreError, OSError, MemoryError)) or self._torn:
+            return
+        if self._scored:
+            if self._is_saved() and not isinstance(error, BrokenPipeError):
+                note(f"the result is not lost: it is in {self._state}; rerun the command for it")
+        elif self._long and self._is_saved():
             note(
                 f"everything scored before the error is saved in {self._state}; fix the command "
                 "(--on-error skip, say) and rerun it to continue"
@@ -199,7 +206,7 @@ class ScoreLoop:
         with self._interrupts.raising():
             return score_batch(
                 batch.documents,
-                self._scheme,
+                self._schemes[0],
                 dedup=options.dedup,
                 prompts=batch.prompts,
                 filter=options.filter,
@@ -211,41 +218,78 @@ class ScoreLoop:
                 sharing=self._sharing,
             )
 
-    def result(self) -> ScoreResult | None:
-        """The test of the whole corpus; None if a signal came first."""
+    def tests(self, labels: Sequence[str]) -> list[KeyTest] | None:
+        """The test of the whole corpus for each key; None if a signal came first.
+
+        What comes after the keys are decoys.
+        """
         try:
             with self._interrupts.raising():
-                result: ScoreResult = self._scorer.result()
+                results = self._scorer.results(len(labels))
+                decoys = [self._decoy_test(index) for index in range(len(labels))]
         except KeyboardInterrupt:
             if self._interrupts.again:
                 raise
             self._interrupted()
             return None
-        return replace(result, n_skipped=self._corpus.skipped.count)
+        self._scored = True
+        skipped = self._corpus.skipped.count
+        made = of_corpus(self._corpus.manifest(), self._corpus.settings)
+        return [
+            KeyTest(
+                replace(result, n_skipped=skipped, provenance={**result.provenance, **made}),
+                label,
+                compared,
+            )
+            for result, label, compared in zip(results, labels, decoys, strict=True)
+        ]
+
+    def _decoy_test(self, index: int) -> DecoyResult | None:
+        if (n := self._options.decoys) is None:
+            return None
+        scheme, place = self._schemes[index], {one: i for i, one in enumerate(self._schemes)}
+        return self._scorer.decoy_test(index, [place[decoy] for decoy in scheme.decoys(n)])
 
     def _interrupted(self) -> None:
         """Saves the state, and says how to continue."""
+        earlier = "; the state saved before is kept" if self._files.exist else ""
         if self._torn:
-            earlier = "; the state saved before is kept" if self._state.exists() else ""
             text = f"inside a document of more than 2^24 tokens, which cannot be saved{earlier}"
         elif self._cursor is None:
             text = "before anything was scored"
         else:
-            self._save()
             done = count(self._cursor["documents"], "document")
-            text = f"after {done}; rerun the command to continue from {self._state}"
-        print(f"radscore: interrupted {text}", file=sys.stderr)
+            if self._is_saved():
+                text = f"after {done}; rerun the command to continue from {self._state}"
+            else:
+                text = f"after {done}, whose state cannot be saved: {self._unsaved}{earlier}"
+        note(f"interrupted {text}")
+
+    def _is_saved(self) -> bool:
+        """Saves the state unless there is nothing new; whether it now holds all that was scored."""
+        if self._saved is not self._cursor or not self._files.exist:
+            self._save()
+        return self._saved is self._cursor
 
     def _save(self) -> float:
-        """Saves the state; returns the seconds it took."""
+        """Saves the state, or says why not; returns the seconds it took."""
         before = time.monotonic()
-        if self.documents is not None:
-            self.documents.save(self._rows_file)  # first, since the state says how many rows count
-        with writing():
-            if self._sharing is not None:  # not over the file that the last state names
-                self._sharing.save(self._sharing_files[self._turn])
-            self._scorer.save(self._state, extra=self._extra())
-        self._turn = 1 - self._turn
+        try:
+            self._files.check()
+            with writing():
+                if self.documents is not None:  # first, since the state says how many rows count
+                    self.documents.save(self._files.rows)
+                if self._sharing is not None:  # not over the file that the last state names
+                    self._sharing.save(self._files.sharing[self._turn])
+                self._scorer.save(self._state, extra=self._extra())
+        except (RadscoreError, OSError, MemoryError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+            if reason != self._unsaved:
+                self._files.warn(reason)
+            self._unsaved = reason
+        else:
+            self._turn = 1 - self._turn
+            self._saved, self._unsaved = self._cursor, ""
         return time.monotonic() - before
 
     def _extra(self) -> dict[str, Any]:
@@ -269,7 +313,7 @@ class ScoreLoop:
     def _load(self) -> Scorer:
         options = self._options
         scorer = Scorer.load(
-            self._state, self._scheme, filter=options.filter, threads=options.threads
+            self._state, self._schemes, filter=options.filter, threads=options.threads
         )
         extra = scorer.extra
         if (version := extra.get("version", 1)) != _VERSION:
@@ -290,8 +334,9 @@ class ScoreLoop:
         for name, value in self._settings().items():
             self._same(option(name), value, settings.get(name))
         self._same_files(manifest)
+        self._saved = self._cursor
         if self.documents is not None:
-            self.documents.load(self._rows_file, rows)
+            self.documents.load(self._files.rows, rows)
             self._load_sharing(int(extra.get("turn", 0)) & 1)
         return scorer
 
@@ -299,9 +344,9 @@ class ScoreLoop:
         """Takes what the documents of the state share."""
         if self._sharing is None or self.documents is None:
             return
-        self._sharing = _core.Sharing.load(self._sharing_files[turn])
+        self._sharing = _core.Sharing.load(self._files.sharing[turn])
         if self._sharing.n_documents != len(self.documents):
-            raise StateError(f"{self._sharing_files[turn]} does not belong to {self._state}")
+            raise StateError(f"{self._files.sharing[turn]} does not belong to {self._state}")
         self._turn = 1 - turn
 
     def _same(self, name: str, now: Any, then: Any) -> None:
@@ -322,21 +367,6 @@ class ScoreLoop:
                 raise StateError(f"{one['path']} has changed since {self._state} was saved")
         if len(now) != len(manifest):
             raise StateError(f"{self._state} is of {len(manifest)} files, now there are {len(now)}")
-
-    def discard_state(self) -> None:
-        """Deletes the state."""
-        self._state.unlink(missing_ok=True)
-        for path in (self._rows_file, *self._sharing_files):
-            path.unlink(missing_ok=True)
-
-
-def _check_state(path: Path) -> None:
-    """Raises if something else than a state is there, which must not be overwritten."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        if file.read(len(_MAGIC)) != _MAGIC:
-            raise UsageError(f"--state: {path} is not a radscore state; name another file")
 
 
 def _shown(value: Any) -> str:

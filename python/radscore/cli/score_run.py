@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import term_as_interrupt
-from radscore.cli.output import json_out, note, table
-from radscore.cli.parser import as_options, option
+from radscore.cli.output import note
+from radscore.cli.parser import option
 from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.progress import ProgressBar
-from radscore.cli.report import Input, json_fields, table_rows
+from radscore.cli.report import Input, KeyTest, print_report
 from radscore.runs.sizes import DEFAULT_MEMORY
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from radscore.corpus import Corpus
     from radscore.kgrams import KgramSet
@@ -51,11 +52,6 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         "which may be small, or emptied when the machine restarts)",
     )
     add_executor(group, f"--memory (default: {DEFAULT_MEMORY}) and --threads (default: 1) are then")
-    group.add_argument(
-        "--keep",
-        action="store_true",
-        help="keep the files, so that the same command with another key need not read the corpus",
-    )
 
 
 def add_executor(group: Any, resources: str) -> None:
@@ -75,11 +71,13 @@ def check_memory(args: argparse.Namespace) -> None:
     if args.executor is not None and args.memory is None:
         args.memory = DEFAULT_MEMORY
     if args.memory is None:
-        for name in ("tmp", "keep"):
-            if getattr(args, name):
-                raise UsageError(f"{option(name)} has no effect without --memory or --executor")
+        if args.tmp is not None or args.keep is True:
+            name = "--keep, without names of fields," if args.tmp is None else "--tmp"
+            raise UsageError(f"{name} has no effect without --memory or --executor")
         return
-    for name in ("per_document", "state", "save_every"):
+    if isinstance(args.keep, str):  # an input that stands after the option
+        args.inputs, args.keep = [*args.inputs, args.keep], True
+    for name in ("per_document", "id_field", "select", "out", "state", "save_every", "decoys"):
         if getattr(args, name) is not None:
             raise UsageError(f"{option(name)} does not go together with --memory or --executor")
     if args.tmp is not None:
@@ -89,8 +87,8 @@ def check_memory(args: argparse.Namespace) -> None:
 class RunBar:
     """The progress of a run, and a note on what was done before."""
 
-    def __init__(self, run: Run, bar: ProgressBar) -> None:
-        self._run, self._bar = run, bar
+    def __init__(self, run: Run, bar: ProgressBar, *, first: bool = True) -> None:
+        self._run, self._bar, self._first = run, bar, first
         self._begun = False
 
     def show(self, progress: Progress) -> None:
@@ -99,7 +97,7 @@ class RunBar:
             self._bar.show(progress)
             return
         self._begun = True
-        if progress.done:
+        if progress.done and self._first:
             steps = f"{progress.done} of {progress.total} steps are already done"
             note(f"continuing the run in {self._run.folder}: {steps}")
         self._bar.begin(progress)
@@ -125,9 +123,12 @@ def opening_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def score_in_run(
-    args: argparse.Namespace, corpus: Corpus, scheme: Scheme, phi: KgramSet | None
+    args: argparse.Namespace, corpus: Corpus, schemes: Sequence[Scheme], phi: KgramSet | None
 ) -> int:
-    """Scores a corpus as a run; what an earlier run of the same command has done is not redone."""
+    """Scores a corpus as a run; what an earlier run of the same command has done is not redone.
+
+    The corpus is read once for all keys; its windows are scored for one after the other.
+    """
     from radscore.runs.executors import Resources, executor_of
     from radscore.runs.scoring import execute, run_in
 
@@ -138,7 +139,7 @@ def score_in_run(
         "prompt_role": args.prompt_role or "exclude",
         "opening": opening_of(args),
         "fresh": args.fresh,
-        "keep": args.keep,
+        "keep": bool(args.keep),
     }
     tmp = None if args.tmp is None else named_folders(args.tmp)
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
@@ -147,12 +148,15 @@ def score_in_run(
         with (
             term_as_interrupt(),
             executor_of(args.executor, Resources(args.memory, args.threads)) as executor,
-            run_in(tmp, corpus, scheme, executor, **rules) as run,
+            run_in(tmp, corpus, schemes[0], executor, **rules) as run,
         ):
             where = run.folder
-            result = execute(run, corpus, scheme, executor, RunBar(run, bar).show)
-            bar.close()
-            return print_result(run, result, args)
+            results: list[ScoreResult] = []
+            for scheme in schemes:
+                show = RunBar(run, bar, first=not results).show
+                results.append(execute(run, corpus, scheme, executor, show))
+                bar.close()
+            return print_result(run, results, args)
     except KeyboardInterrupt:
         return interrupted(where)
     finally:
@@ -165,13 +169,11 @@ def interrupted(folder: Any) -> int:
     return Exit.INTERRUPTED
 
 
-def print_result(run: Run, result: ScoreResult, args: argparse.Namespace) -> int:
-    """Prints the result of a run."""
+def print_result(run: Run, results: Sequence[ScoreResult], args: argparse.Namespace) -> int:
+    """Prints the results of a run, one for each key."""
     files, field = run.content["files"], run.content["settings"]["field"]
-    read = Input(result.n_documents, len(files), field, run.skipped())
-    if getattr(args, "json", False):
-        json_out(json_fields(result, read, None))
-    else:
-        rows = table_rows(result, read, None)
-        table((name, as_options(text, vars(args))) for name, text in rows)
+    read = Input(results[0].n_documents, len(files), field, run.skipped())
+    labels = (args.key_file or "", *args.more_keys)
+    tests = [KeyTest(result, label) for label, result in zip(labels, results, strict=True)]
+    print_report(args, tests, read)
     return Exit.SKIPPED if read.skipped else Exit.DONE

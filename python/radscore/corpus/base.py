@@ -67,6 +67,8 @@ def reading(path: Path) -> Iterator[None]:
     except (OSError, EOFError, MemoryError, pa.ArrowException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedFileError(f"{path}: {reason}") from error
+    except UnicodeDecodeError:
+        raise DamagedFileError(f"{path}: a name or a text in it is not UTF-8") from None
 
 
 def counted(number: int, noun: str) -> str:
@@ -230,6 +232,8 @@ class Chunk:
     #: Whether a tokenizer made the ids.
     from_text: bool = False
     skipped: SkipReport = field(default_factory=SkipReport)
+    #: Whether a document ends with the end-of-document id; set when it has been cut.
+    ended: bool = False
 
 
 class Reader(ABC):

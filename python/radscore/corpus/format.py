@@ -12,8 +12,9 @@ import stat
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
+from radscore.corpus.compression import Codec
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import numpy.typing as npt
 
     from radscore.corpus.base import Position, Problems, Reader
     from radscore.corpus.records import Fields
@@ -38,7 +40,6 @@ __all__ = [
     "status_of_file",
 ]
 
-Codec: TypeAlias = Literal["gzip", "zstd", "brotli", "bz2", "snappy"]
 #: A record's location, the record, and its flaw if it cannot be read.
 Record: TypeAlias = tuple[str, Any, str | None]
 
@@ -322,6 +323,13 @@ class Format(ABC):
     def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:
         """What the caller should know about the corpus's sources of this format."""
         return ()
+
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+        """Some ids of a file, each array consecutive, if their dtype is worth a doubt.
+
+        Only a little may be read. Raises `CorpusError` if the file is damaged.
+        """
+        return []
 
     # ---- reading
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from radscore.errors import ArgumentError, StateError
+from radscore.files import sync_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from radscore.models.questions import Question
@@ -24,6 +29,8 @@ __all__ = ["Journal", "Usage"]
 
 #: How every record begins.
 _FIRST = b'{"prompt_id": '
+#: What some readers take for ends of lines, and terminals for commands: escaped, as JSON can.
+_BREAKS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass
@@ -43,18 +50,24 @@ class Usage:
     completion_tokens: int = 0
 
     def add(self, record: dict[str, Any]) -> None:
-        """Counts a record."""
+        """Counts a record; `ValueError` or `TypeError` if it states no counts."""
         usage = record.get("usage") or {}
-        self.requests += int(record.get("attempts") or 0)
-        self.prompt_tokens += int(usage.get("prompt_tokens") or 0)
-        self.completion_tokens += int(usage.get("completion_tokens") or 0)
+        self.requests += _count(record.get("attempts"))
+        self.prompt_tokens += _count(usage.get("prompt_tokens"))
+        self.completion_tokens += _count(usage.get("completion_tokens"))
+
+
+def _count(value: Any) -> int:
+    if value is not None and (type(value) is not int or value < 0):
+        raise ValueError(value)
+    return value or 0
 
 
 @dataclass
 class _Content:
     """What a journal holds."""
 
-    answered: set[tuple[str, int]] = field(default_factory=set)
+    answered: dict[tuple[str, int], int] = field(default_factory=dict)
     settings: dict[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
     end: int = 0  #: bytes of whole records
@@ -75,14 +88,16 @@ class Journal:
         How the model is asked. Every record carries them.
     fresh : bool
         Whether to start over: drops all records. A file that is not a journal is still refused.
+    force : bool
+        Whether to start over whatever the file holds.
     accept_changes : bool, optional
         Whether to append to records that were made with other settings. None is False, for
         callers that cannot mix settings: the error message then does not offer it.
 
     Attributes
     ----------
-    answered : set
-        Keys of the questions that have an answer.
+    answered : dict
+        Keys of the questions that have an answer, with a hash of its text.
     usage : Usage
         Of all records.
     cut : bool
@@ -114,6 +129,7 @@ class Journal:
         settings: dict[str, Any],
         *,
         fresh: bool = False,
+        force: bool = False,
         accept_changes: bool | None = None,
     ) -> None:
         self.path = Path(path)
@@ -121,8 +137,9 @@ class Journal:
         self.cut = False
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
+            _check_regular(self._fd, self.path)
             _lock(self._fd, self.path)
-            content = self._read()
+            content = _Content() if force else self._read()
             if fresh:
                 content = _Content()
             elif content.settings is not None and not accept_changes:
@@ -130,10 +147,10 @@ class Journal:
                 _check_same(self.path, content.settings, settings, offer_changes=offered)
             if content.end < os.fstat(self._fd).st_size:
                 os.ftruncate(self._fd, content.end)
-                self.cut = not content.unended and not fresh
+                self.cut = not (content.unended or fresh or force)
             if content.unended:
                 self._write(b"\n")
-            _sync_folder(self.path)
+            sync_folder(self.path.absolute().parent)
         except BaseException:
             os.close(self._fd)
             raise
@@ -175,14 +192,13 @@ class Journal:
     def _take(self, content: _Content, line: bytes, number: int) -> None:
         try:
             record = json.loads(line)
-            key = (str(record["prompt_id"]), int(record["sample"]))
-            settings = dict(record["settings"])
+            key, settings = _key(record), dict(record["settings"])
             content.usage.add(record)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._not_a_record(number) from None
         content.settings = content.settings or settings
         if "text" in record:
-            content.answered.add(key)
+            content.answered[key] = hash(record["text"])
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Appends an answer (with ``text``) or a failure (with ``error``); on disk on return."""
@@ -200,22 +216,35 @@ class Journal:
                 **content,
                 "settings": self.settings,
             }
-            lines.append(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+            lines.append(_BREAKS.sub(lambda found: json.dumps(found[0])[1:-1], line) + "\n")
         self._write("".join(lines).encode("utf-8", errors="backslashreplace"))
         for question, content in items:
             self.usage.add(content)
             if "text" in content:
-                self.answered.add(question.key)
+                self.answered[question.key] = hash(content["text"])
 
     def _write(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._fd, left) :]
+        end, left = os.fstat(self._fd).st_size, memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._fd, left) :]
+        except OSError:  # nothing may follow a part of a record
+            with suppress(OSError):
+                os.ftruncate(self._fd, end)
+            raise
         os.fsync(self._fd)
 
     def missing(self, questions: list[Question]) -> list[Question]:
         """The questions without an answer, failed ones included."""
         return [question for question in questions if question.key not in self.answered]
+
+    def texts(self) -> Iterator[tuple[str, int]]:
+        """The prompt of each answer, and a hash of its text; answers without text are left out."""
+        empty = hash("")
+        for (name, _), text in self.answered.items():
+            if text != empty:
+                yield name.partition("-")[0], text  # the same prompt, however often it was given
 
     def close(self) -> None:
         """Closes the file, which lets others write to it."""
@@ -233,6 +262,16 @@ class Journal:
         self.close()
 
 
+def _key(record: dict[str, Any]) -> tuple[str, int]:
+    """What identifies a record's question; an error if it is none, or its text is no text."""
+    name, sample = record["prompt_id"], record["sample"]
+    if type(name) is not str or type(sample) is not int or sample < 0:
+        raise ValueError(sample)
+    if not isinstance(record.get("text", ""), str):
+        raise TypeError(name)
+    return name, sample
+
+
 def _check_same(
     path: Path, then: dict[str, Any], now: dict[str, Any], *, offer_changes: bool
 ) -> None:
@@ -247,6 +286,11 @@ def _check_same(
         )
 
 
+def _check_regular(fd: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise StateError(f"{path} is not a regular file; name another one")
+
+
 def _lock(fd: int, path: Path) -> None:
     try:
         import fcntl
@@ -256,17 +300,3 @@ def _lock(fd: int, path: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise StateError(f"{path}: another process is writing its answers to this file") from None
-
-
-def _sync_folder(path: Path) -> None:
-    """Puts a new file's name on the disk too."""
-    try:
-        fd = os.open(path.absolute().parent, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(fd)
-    except OSError:  # not every file system can
-        pass
-    finally:
-        os.close(fd)

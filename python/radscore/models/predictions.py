@@ -2,25 +2,28 @@
 
 The holder of a model writes one (`predict`), and the holder of the key tests it: neither has to
 hand the model or the key to the other. The file is Arrow IPC; its schema's metadata hold
-``radscore.magic`` (``RSPR``), ``radscore.version`` (3) and ``radscore.header`` (JSON, see
+``radscore.magic`` (``RSPR``), ``radscore.version`` (4) and ``radscore.header`` (JSON, see
 `Header`). The columns are those of `Pairs`: `contexts`, `targets`, `weights` and `occurrences`.
-Each batch carries a checksum, and a last, empty one what was read in all (`Totals`), so a file
-that was cut off is recognised.
+Each batch has metadata of its own: ``radscore.batch`` (JSON) and ``radscore.checksum``, 16 bytes of
+BLAKE2b over the header, the batch's number, its JSON and its columns. A last, empty batch says what
+was read in all (`Totals`), so a file that was cut off is recognised, and so is one that was patched
+together.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zlib
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 from radscore.errors import ArgumentError, StateError
-from radscore.files import Draft
+from radscore.files import Draft, begins_with, remove_drafts
 from radscore.models.batching import Pairs
 from radscore.models.weighting import Weighting
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Header", "Predictions", "PredictionsWriter", "Totals", "looks_written", "unfinished"]
 
 MAGIC: Final = "RSPR"
-VERSION: Final = 3
+VERSION: Final = 4
 _ARROW: Final = b"ARROW1"
 _COLUMNS: Final = ("contexts", "targets", "weights", "occurrences")
 
@@ -90,7 +93,9 @@ class Header:
         """The inverse of `to_json`."""
         values = json.loads(text)
         weighting = Weighting(**values.pop("weighting"))
-        return cls(weighting=weighting, prefix=tuple(values.pop("prefix")), **values)
+        header = cls(weighting=weighting, prefix=tuple(values.pop("prefix")), **values)
+        _check_types(header)
+        return header
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Totals:
     Attributes
     ----------
     text : str
-        16 hexadecimal digits of a SHA-256 over the documents' lengths and ids.
+        64 hexadecimal digits, a SHA-256 over the documents' lengths and ids.
     complete : bool
         Whether the reading reached the end of the text; if not, these are its first documents.
     n_documents, n_short_documents, n_tokens, n_scored_positions, n_weights, removed
@@ -165,41 +170,64 @@ class Predictions:
         version = metadata.get(b"radscore.version", b"").decode(errors="replace")
         if version != str(VERSION):
             raise StateError(f"{path} is of version {version}, but this radscore reads {VERSION}")
+        self._header_json = metadata.get(b"radscore.header", b"")
+        damaged = StateError(f"{path} has a damaged header, or was never finished")
         try:
-            self.header = Header.from_json(metadata[b"radscore.header"])
-            last = self._batch(self._file.num_record_batches - 1)[1]
+            self.header = Header.from_json(self._header_json)
+            schema = _schema(self.header.context_width)
+        except (KeyError, TypeError, ValueError, RecursionError, ArgumentError):
+            raise damaged from None
+        if self._file.schema != schema:
+            raise StateError(f"{path} does not have the columns of predictions")
+        index = self._file.num_record_batches - 1
+        if index < 0:
+            raise damaged
+        try:
+            last = self._batch(index)[1]
             self._n_batches = int(last["n_batches"])
             values = dict(last["totals"])
             self.totals = Totals(**{**values, "notes": tuple(values["notes"])})
-        except (KeyError, TypeError, ValueError, ArgumentError):
-            raise StateError(f"{path} has a damaged header, or was never finished") from None
-        if self._file.schema != _schema(self.header.context_width) or not (
-            0 <= self._n_batches < self._file.num_record_batches
-        ):
-            raise StateError(f"{path} does not have the columns of predictions")
+            _check_types(self.totals)
+        except (KeyError, TypeError, ValueError):
+            raise damaged from None
+        if not 0 <= self._n_batches <= index:
+            raise damaged
 
-    def _batch(self, index: int) -> tuple[Any, dict[str, Any]]:
+    def _batch(self, index: int) -> tuple[list[Any], Any]:
+        """The columns of a batch and what its metadata say, both under its checksum."""
         import pyarrow as pa
 
         try:
             batch, metadata = self._file.get_batch_with_custom_metadata(index)
+            batch.validate(full=True)  # or lengths that lie would be read blindly
+            found = {} if metadata is None else dict(metadata.items())
         except (OSError, pa.ArrowException, IndexError) as error:
             reason = " ".join(str(error).split())
             raise StateError(f"{self.path} is damaged at batch {index} ({reason[:100]})") from None
-        found = {} if metadata is None else dict(metadata.items())
-        return batch, json.loads(found.get(b"radscore.batch", b"null"))
+        columns = _columns(batch)
+        text = found.get(b"radscore.batch", b"")
+        expected = _checksum(self._header_json, index, text, columns or [])
+        if columns is None or found.get(b"radscore.checksum", b"").decode("latin-1") != expected:
+            raise StateError(f"{self.path} is damaged: batch {index} has the wrong checksum")
+        try:
+            return columns, json.loads(text)
+        except (ValueError, RecursionError):
+            raise StateError(f"{self.path} is damaged: batch {index} says nothing") from None
 
     def __iter__(self) -> Iterator[Pairs]:
         width = self.header.context_width
         for index in range(self._n_batches):
-            batch, metadata = self._batch(index)
-            n = batch.num_rows
-            contexts = batch.column(0).flatten().to_numpy().reshape(n, width)
-            targets, weights, occurrences = (batch.column(i).to_numpy() for i in range(1, 4))
-            pairs = Pairs(contexts, targets, weights, occurrences, bool(metadata["last"]))
-            if _checksum(pairs) != metadata["crc32"]:
-                raise StateError(f"{self.path} is damaged: batch {index} has the wrong checksum")
-            yield pairs
+            (contexts, targets, weights, occurrences), about = self._batch(index)
+            last = about.get("last") if isinstance(about, dict) else None
+            if not isinstance(last, bool):
+                raise StateError(f"{self.path} is damaged: batch {index} says nothing")
+            if len(targets) and targets.max() >= self.header.vocab_size:
+                raise StateError(
+                    f"{self.path}: batch {index} has target {targets.max()}, outside the "
+                    f"vocabulary of {self.header.vocab_size}"
+                )
+            contexts = contexts.reshape(len(targets), width)
+            yield Pairs(contexts, targets, weights, occurrences, last)
 
     def __repr__(self) -> str:
         header, totals = self.header, self.totals
@@ -217,9 +245,11 @@ def unfinished(out: str | os.PathLike[str]) -> Path:
 
 
 def looks_written(path: Path) -> bool:
-    """Whether a file may be one of predictions, judged by its first bytes."""
+    """Whether a file, and not a link to one, may be one of predictions, by how it begins."""
+    if not begins_with(path, _ARROW):
+        return False
     with path.open("rb") as file:
-        return file.read(len(_ARROW)) == _ARROW
+        return b"radscore.magic" in file.read(1 << 16)
 
 
 class PredictionsWriter:
@@ -231,19 +261,24 @@ class PredictionsWriter:
     Parameters
     ----------
     path : Path
-        The file to be; replaced in one step.
+        The file to be.
     header : Header
+    replace : bool
+        Whether to replace a file that is there, in one step.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
+    def __init__(self, path: Path, header: Header, *, replace: bool = True) -> None:
         import pyarrow as pa
 
+        remove_drafts(path)
+        self._replace = replace
         self._draft = Draft(path)
         metadata = {
             "radscore.magic": MAGIC,
             "radscore.version": str(VERSION),
             "radscore.header": header.to_json(),
         }
+        self._header_json = header.to_json().encode()
         self._schema = _schema(header.context_width).with_metadata(metadata)
         self._sink = pa.OSFile(str(self._draft.temporary), "wb")
         self._file = pa.ipc.new_file(
@@ -265,12 +300,14 @@ class PredictionsWriter:
         columns: list[Any] = [pairs.targets, pairs.weights, pairs.occurrences]
         arrays = [contexts, *(pa.array(column) for column in columns)]
         batch = pa.record_batch(arrays, schema=self._schema)
-        self._add(batch, {"crc32": _checksum(pairs), "last": pairs.last})
+        self._add(batch, self._n_batches, {"last": pairs.last})
         self._n_batches += 1
 
-    def _add(self, batch: Any, metadata: dict[str, Any]) -> None:
-        text = json.dumps(metadata).encode()
-        self._file.write_batch(batch, custom_metadata={b"radscore.batch": text})
+    def _add(self, batch: Any, number: int, about: dict[str, Any]) -> None:
+        text = json.dumps(about).encode()
+        checksum = _checksum(self._header_json, number, text, _columns(batch) or [])
+        metadata = {b"radscore.batch": text, b"radscore.checksum": checksum.encode()}
+        self._file.write_batch(batch, custom_metadata=metadata)
 
     def good(self, totals: Totals) -> None:
         """Marks everything written so far as belonging together."""
@@ -300,12 +337,25 @@ class PredictionsWriter:
         import pyarrow as pa
 
         empty = pa.RecordBatch.from_pylist([], schema=self._schema)
-        self._add(empty, {"n_batches": n_batches, "totals": asdict(totals)})
+        self._add(empty, self._n_batches, {"n_batches": n_batches, "totals": asdict(totals)})
         self._file.close()
         self._sink.close()
-        self._draft.publish(None if totals.complete else aside)
+        if totals.complete:
+            self._publish(aside)
+        else:
+            self._draft.publish(aside)
         if totals.complete:
             aside.unlink(missing_ok=True)
+
+    def _publish(self, aside: Path) -> None:
+        """Gives the file its name; if that is taken by now, what was read is kept beside it."""
+        try:
+            self._draft.publish(replace=self._replace)
+        except FileExistsError:
+            self._draft.publish(aside)
+            raise StateError(
+                f"{self._draft.path} exists already; use force= to replace it, or name another file"
+            ) from None
 
 
 def _schema(width: int) -> Any:
@@ -315,8 +365,46 @@ def _schema(width: int) -> Any:
     return pa.schema([pa.field(name, kind) for name, kind in zip(_COLUMNS, types, strict=True)])
 
 
-def _checksum(pairs: Pairs) -> int:
-    value = 0
-    for column in (pairs.contexts, pairs.targets, pairs.weights, pairs.occurrences):
-        value = zlib.crc32(np.ascontiguousarray(column).tobytes(), value)
-    return value
+def _check_types(made: Header | Totals) -> None:
+    """Raises `TypeError` unless the plain fields have the types that they are declared with."""
+    plain: dict[str, tuple[type, ...]] = {
+        "str": (str,),
+        "str | None": (str, NoneType),
+        "int": (int,),
+        "int | None": (int, NoneType),
+        "bool": (bool,),
+        "tuple[int, ...]": (int,),
+        "tuple[str, ...]": (str,),
+        "dict[str, int]": (int,),
+    }
+    for one in fields(made):
+        value = getattr(made, one.name)
+        each = value.values() if isinstance(value, dict) else value
+        for item in each if isinstance(value, (tuple, dict)) else (value,):
+            if type(item) not in plain.get(str(one.type), (type(item),)):
+                raise TypeError(f"{one.name} is {item!r}")
+
+
+def _columns(batch: Any) -> list[Any] | None:
+    """The columns of a valid batch as numpy arrays, all contexts in one; None if one has nulls.
+
+    What they hold is read from the file once.
+    """
+    import pyarrow as pa
+
+    columns = []
+    for column in batch.columns:
+        values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+        if column.null_count or values.null_count or not pa.types.is_primitive(values.type):
+            return None
+        columns.append(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)))
+    return columns
+
+
+def _checksum(header: bytes, number: int, about: bytes, columns: list[Any]) -> str:
+    """Of everything that a batch means: what it belongs to, its number, metadata and columns."""
+    value = hashlib.blake2b(digest_size=16)
+    for part in (header, str(number).encode(), about, *columns):
+        value.update(len(memoryview(part)).to_bytes(8, "little"))
+        value.update(part)
+    return value.hexdigest()

@@ -7,12 +7,12 @@ configuration in a class method ``from_<tool>(config, vocab_size)``.
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import SchemeError
-from radscore.schemes.key import Key, toml_flaw
+from radscore.schemes.key import Key, read_toml
+from radscore.schemes.names import understood
 from radscore.schemes.registry import SCHEMES
 from radscore.schemes.synthid import SYNTHID_TABLE
 from radscore.schemes.tools import SGLANG, VLLM, json_fields, unread
@@ -34,6 +34,8 @@ __all__ = [
     "secrets_of",
 ]
 
+_LARGEST_FILE = 1 << 20
+
 
 def from_dict(values: Mapping[str, Any], key: Key | Secret | None = None) -> Scheme:
     """A scheme from its name and parameters.
@@ -41,7 +43,8 @@ def from_dict(values: Mapping[str, Any], key: Key | Secret | None = None) -> Sch
     Parameters
     ----------
     values : mapping
-        `scheme`, a name of `SCHEMES`, and the fields of its class.
+        `scheme`, a name of `SCHEMES` or another tool's, and the fields of its class, or those of
+        that tool (see `radscore.schemes.names`).
     key : Key, optional
         The secret; an unnamed one is the scheme's main secret field.
 
@@ -56,20 +59,8 @@ def from_dict(values: Mapping[str, Any], key: Key | Secret | None = None) -> Sch
     >>> from_dict({"scheme": "kgw", "vocab_size": 32000, "context_width": 1}, key=3).name
     'kgw'
     """
-    fields = dict(values)
-    name = fields.pop("scheme", None)
-    if name is None:
-        raise SchemeError(f"the scheme has no name: scheme must be one of {', '.join(SCHEMES)}")
-    if not isinstance(name, str) or name not in SCHEMES:
-        raise SchemeError(f"scheme must be one of {', '.join(SCHEMES)}, not {name!r}{_near(name)}")
-    return SCHEMES[name].from_fields(fields, key)
-
-
-def _near(name: object) -> str:
-    import difflib
-
-    found = difflib.get_close_matches(name, SCHEMES, n=1) if isinstance(name, str) else []
-    return f"; did you mean {found[0]}?" if found else ""
+    fields = understood(values)
+    return SCHEMES[fields.pop("scheme")].from_fields(fields, key)
 
 
 def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> Scheme:
@@ -101,17 +92,21 @@ def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> 
 
 
 def read_table(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a TOML file says, unchecked; a message names the file."""
+    """What a TOML file says, in radscore's own names; a message names the file."""
     location = os.fspath(path)
     try:
         with Path(path).open("rb") as file:
-            return tomllib.load(file)
+            data = file.read(_LARGEST_FILE + 1)
     except OSError as error:
         raise SchemeError(f"{location}: {error.strerror or 'cannot be read'}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SchemeError(f"{location}: {toml_flaw(error)}") from None
+    if len(data) > _LARGEST_FILE:
+        raise SchemeError(f"{location}: larger than {_LARGEST_FILE} bytes; not a scheme file")
+    try:
+        return understood(read_toml(data.decode("utf-8-sig").replace("\r\n", "\n")))
     except UnicodeDecodeError:
         raise SchemeError(f"{location}: not valid TOML: no UTF-8 text") from None
+    except SchemeError as error:
+        raise SchemeError(f"{location}: {error}") from None
 
 
 def from_table(values: Mapping[str, Any], key: Key | Secret | None, location: str) -> Scheme:
@@ -129,7 +124,8 @@ def from_table(values: Mapping[str, Any], key: Key | Secret | None, location: st
 
 def secrets_of(values: Mapping[str, Any], key: Key | Secret | None) -> tuple[str, ...]:
     """The secret fields that a key gives to the scheme of a configuration."""
-    scheme = SCHEMES.get(str(values.get("scheme")))
+    name = values.get("scheme")
+    scheme = SCHEMES.get(name) if isinstance(name, str) else None
     if scheme is None or key is None:
         return ()
     return tuple(Key(key).named(scheme.key_fields(values)[0]))

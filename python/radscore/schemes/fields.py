@@ -8,7 +8,7 @@ import operator
 import numpy as np
 import numpy.typing as npt
 
-from radscore.errors import SchemeError, TokenError
+from radscore.errors import SchemeError, TokenError, near, shown
 
 __all__ = ["MAX_CONTEXT_WIDTH", "choice", "flag", "real", "token_rows", "whole"]
 
@@ -19,24 +19,24 @@ MAX_CONTEXT_WIDTH = 64
 def whole(name: str, value: object, low: int, high: int) -> int:
     """A public integer within its range."""
     if isinstance(value, (bool, np.bool_)):
-        raise SchemeError(f"{name} must be an integer, not {value!r}")
+        raise SchemeError(f"{name} must be an integer, not {shown(value)}")
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise SchemeError(f"{name} must be an integer, not {value!r}") from None
+        raise SchemeError(f"{name} must be an integer, not {shown(value)}") from None
     if not low <= number <= high:
-        raise SchemeError(f"{name} must be from {low} to {high}, not {number}")
+        raise SchemeError(f"{name} must be from {low} to {high}, not {shown(number)}")
     return number
 
 
 def real(name: str, value: object) -> float:
     """A public number; the core checks its range."""
     if isinstance(value, (bool, str, bytes)):
-        raise SchemeError(f"{name} must be a number, not {value!r}")
+        raise SchemeError(f"{name} must be a number, not {shown(value)}")
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise SchemeError(f"{name} must be a number, not {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise SchemeError(f"{name} must be a number, not {shown(value)}") from None
     if math.isnan(number):
         raise SchemeError(f"{name} must be a number, not nan")
     return number
@@ -45,14 +45,16 @@ def real(name: str, value: object) -> float:
 def flag(name: str, value: object) -> bool:
     """A public switch."""
     if not isinstance(value, (bool, np.bool_)):
-        raise SchemeError(f"{name} must be true or false, not {value!r}")
+        raise SchemeError(f"{name} must be true or false, not {shown(value)}")
     return bool(value)
 
 
 def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """One of a few words."""
     if value not in allowed:
-        raise SchemeError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        raise SchemeError(
+            f"{name} must be one of {', '.join(allowed)}, not {shown(value)}{near(value, allowed)}"
+        )
     return str(value)
 
 

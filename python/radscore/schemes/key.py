@@ -10,9 +10,10 @@ import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from radscore.errors import SchemeError
+from radscore.schemes.secrecy import leave_out, restored
 
 __all__ = ["Key", "Secret", "fingerprint_of"]
 
@@ -23,14 +24,15 @@ _Value: TypeAlias = int | str | bytes | tuple[int, ...]
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
 _HEX = re.compile(r"(?:0[xX])?([0-9a-fA-F]+)")
 _LARGEST_FILE = 1 << 16
+_MOST_DIGITS = 1000
 #: The field that a key without a name stands for: the scheme knows which.
 UNNAMED = ""
 
 
 def fingerprint_of(name: str, content: object) -> str:
-    """16 hexadecimal digits of the SHA-256 of a name and a JSON-able content."""
+    """64 hexadecimal digits, the SHA-256 of a name and a JSON-able content."""
     text = json.dumps([name, content], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Key:
@@ -39,7 +41,7 @@ class Key:
     How text is read depends on the scheme that gets it: `Keyed` wants 32 hexadecimal digits,
     SGLang up to 16, the others a decimal number, or a hexadecimal one after `0x`.
 
-    A fingerprint is a truncated SHA-256: it tells keys apart, but whoever sees it can try out
+    A fingerprint is a SHA-256: it tells keys apart, but whoever sees it can try out
     guesses. A key of little entropy (42, a year, a word) can be found from it; make keys with
     `Key.generate`.
 
@@ -56,7 +58,7 @@ class Key:
     Examples
     --------
     >>> Key.from_hex("000102030405060708090a0b0c0d0e0f")
-    Key(fingerprint='fe53f0633279fe33')
+    Key(fingerprint='fe53f0633279fe3375c541aaebb61b168993d2cf2a85226c47d7c7b4c6e6418c')
     """
 
     __slots__ = ("_fields", "source")
@@ -70,7 +72,9 @@ class Key:
         if isinstance(value, Key):
             fields = dict(value._fields)
         elif isinstance(value, Mapping):
-            fields = {str(name): _value(str(name), one) for name, one in value.items()}
+            # A name may be the key itself, on the wrong side of the =.
+            named = enumerate(value.items(), start=1)
+            fields = {str(name): _value(f"field {i} of the key", one) for i, (name, one) in named}
         else:
             fields = {UNNAMED: _value("key", value)}
         if not fields:
@@ -112,8 +116,8 @@ class Key:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "alice.key")
         ...     _ = path.write_text("000102030405060708090a0b0c0d0e0f")
-        ...     Key.from_file(path)
-        Key(fingerprint='c2dde921bdeedb77')
+        ...     Key.from_file(path)  # doctest: +ELLIPSIS
+        Key(fingerprint='c2dde921bdeedb77...')
         """
         location = f"key file {os.fspath(path)}"
         try:
@@ -169,11 +173,7 @@ class Key:
             raise SchemeError(f"{location}: empty")
         if "=" in text:
             try:
-                table = tomllib.loads(text)
-            except tomllib.TOMLDecodeError as error:
-                raise SchemeError(f"{location}: {toml_flaw(error)}") from None
-            try:
-                return cls(table)
+                return cls(read_toml(text))
             except SchemeError as error:
                 raise SchemeError(f"{location}: {error}") from None
         parts = [part for part in re.split(r"[\s,;\[\]]+", text) if part]
@@ -206,7 +206,7 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """Tells keys apart without showing them: 16 hexadecimal digits."""
+        """Tells keys apart without showing them: 64 hexadecimal digits."""
         content = {name: _encoded(value) for name, value in self._fields.items()}
         return fingerprint_of("key", content)
 
@@ -217,11 +217,35 @@ class Key:
     def __repr__(self) -> str:
         return f"Key(fingerprint={self.fingerprint!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if leave_out():
+            return restored, (_given, {}, self.fingerprint)
+        return _kept, (self._fields, self.source)
+
+    def __copy__(self) -> Key:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Key:
+        return self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Key) and self._fields == other._fields
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+
+def _kept(fields: dict[str, _Value], source: str) -> Key:
+    """A key from its pickle."""
+    key = Key(fields)
+    key.source = source
+    return key
+
+
+def _given(public: Mapping[str, Any], key: Any) -> Key:
+    """A key that was pickled without its value, from what is given instead."""
+    del public
+    return Key(key)
 
 
 def _value(name: str, value: object) -> _Value:
@@ -231,10 +255,10 @@ def _value(name: str, value: object) -> _Value:
         return bytes(value)
     if isinstance(value, str) and value.strip():
         return value.strip()
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
     if hasattr(value, "__index__") and not isinstance(value, bool):
-        return int(value.__index__())
+        if (number := int(value.__index__())).bit_length() > 4 * _MOST_DIGITS:
+            raise SchemeError(f"{name} has more than {_MOST_DIGITS:,} digits; no key is so long")
+        return number
     if isinstance(value, Sequence) and value and not isinstance(value, (str, bytes, bytearray)):
         return tuple(secret_int(name, one, -(2**63), 2**63 - 1) for one in value)
     raise SchemeError(
@@ -256,6 +280,8 @@ def _encoded(value: _Value) -> list[object]:
 
 
 def _number(name: str, text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise SchemeError(f"{name} has {len(text):,} digits; no key is so long")
     if _DECIMAL.fullmatch(text):
         return int(text)
     found = _HEX.fullmatch(text)
@@ -266,10 +292,23 @@ def _number(name: str, text: str) -> int:
     return int(found[1], 16)
 
 
-def toml_flaw(error: tomllib.TOMLDecodeError) -> str:
-    """What is wrong with TOML, and where; the parser's own words may quote a secret."""
-    where = re.search(r"\((at [^()]*)\)$", str(error))
-    return f"not valid TOML ({where[1]})" if where else "not valid TOML"
+def read_toml(text: str) -> dict[str, Any]:
+    """What TOML says; an error tells where it is wrong, since the parser's words may quote a key.
+
+    Raises
+    ------
+    SchemeError
+        If it is malformed, or nested too deeply, or holds a number that is too long.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        where = re.search(r"\((at [^()]*)\)$", str(error))
+        raise SchemeError(f"not valid TOML{f' ({where[1]})' if where else ''}") from None
+    except RecursionError:
+        raise SchemeError("not valid TOML: nested too deeply") from None
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        raise SchemeError("not valid TOML: a number is too long") from None
 
 
 def secret_int(name: str, value: object, low: int, high: int, *, hexadecimal: bool = False) -> int:

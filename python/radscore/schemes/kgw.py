@@ -12,16 +12,24 @@ from radscore.schemes.seeding import (
     CUDA_NOTE,
     FUNCTIONS,
     HASH_KEY,
+    NAMED_SEEDINGS,
+    SEEDINGS,
     TorchSeeded,
     lm_watermarking_name,
+    named_seeding,
     radioactivity_fields,
 )
 from radscore.schemes.tools import as_fields
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from radscore.stats.laws import NullLaw
 
 __all__ = ["KGW"]
+
+#: Fields of transformers' `WatermarkingConfig`, and what they are called here.
+_TRANSFORMERS = {"greenlist_ratio": "gamma", "hashing_key": "hash_key"}
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -85,6 +93,28 @@ class KGW(TorchSeeded):
     gamma: float = 0.25
     self_salt: bool = False
     green_last: bool = False
+
+    @classmethod
+    def translated(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """With the fields that lm-watermarking and transformers have for it."""
+        fields, of_transformers = dict(values), False
+        for theirs, ours in _TRANSFORMERS.items():
+            if theirs in fields:
+                of_transformers = True
+                if ours in fields:
+                    raise SchemeError(f"{theirs} and {ours} are the same; give one of them")
+                fields[ours] = fields.pop(theirs)
+        if of_transformers:
+            fields.pop("bias", None)
+            fields.setdefault("seeding_scheme", "lefthash")
+        if fields.get("seeding") in [one for one in NAMED_SEEDINGS if one not in SEEDINGS]:
+            fields.setdefault("seeding_scheme", fields.pop("seeding"))
+        name = fields.pop("seeding_scheme", None)
+        if name is None:
+            return fields
+        if "seeding" in fields:
+            raise SchemeError("seeding_scheme and seeding are the same; give one of them")
+        return fields | named_seeding(name, fields, transformers=of_transformers)
 
     def _check(self) -> None:
         super()._check()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from radscore.errors import SchemeError
+from radscore.errors import SchemeError, shown
 from radscore.schemes.base import Scheme
 from radscore.schemes.fields import choice, whole
 from radscore.schemes.key import secret_int
@@ -25,12 +25,14 @@ __all__ = [
     "CUDA_NOTE",
     "FUNCTIONS",
     "HASH_KEY",
+    "NAMED_SEEDINGS",
     "PERIODIC_SEEDINGS",
     "PUBLIC_TABLE",
     "TABLE_SEEDINGS",
     "TorchSeeded",
     "free_form",
     "lm_watermarking_name",
+    "named_seeding",
     "radioactivity_fields",
     "table_period",
 ]
@@ -94,7 +96,8 @@ def table_period(key: int, most: int) -> Hashable:
     return key % TABLE_SIZE if key * most < 2**63 else ("wraps", key)
 
 
-_NAMED = {
+#: lm-watermarking's named schemes: function, width, self_salt.
+NAMED_SEEDINGS = {
     "simple_1": ("additive", 1, False),
     "lefthash": ("additive", 1, False),
     "minhash": ("minhash", 4, False),
@@ -108,14 +111,45 @@ def lm_watermarking_name(scheme: str) -> tuple[str, int, bool, int | None]:
     """(function, width, self_salt, key) of a scheme string of lm-watermarking."""
     if not isinstance(scheme, str):
         raise SchemeError(f"the scheme must be named by a string, not {type(scheme).__name__}")
-    if scheme in _NAMED:
-        return (*_NAMED[scheme], None)
+    if scheme in NAMED_SEEDINGS:
+        return (*NAMED_SEEDINGS[scheme], None)
     if not scheme.startswith("ff-"):
         raise SchemeError(
             f"lm-watermarking has no scheme {scheme.partition('-')[0]!r}; it has "
-            f"{', '.join(_NAMED)} and ff-<function>-<width>-<self_salt>[-<key>]"
+            f"{', '.join(NAMED_SEEDINGS)} and ff-<function>-<width>-<self_salt>[-<key>]"
         )
     return free_form(scheme.removeprefix("ff-").split("-"), "ff-")
+
+
+def named_seeding(name: str, values: Mapping[str, Any], *, transformers: bool) -> dict[str, Any]:
+    """The fields of `KGW` behind a scheme's name in lm-watermarking or transformers.
+
+    Raises
+    ------
+    SchemeError
+        If there is no such name, it means several things, or contradicts other fields.
+    """
+    width = values.get("context_width")
+    if name == "lefthash" and (transformers or width not in (None, 1)):
+        return {"seeding": "last_token", "context_width": 1 if width is None else width}
+    if name == "selfhash" and not transformers and "table_seed" not in values:
+        raise SchemeError(
+            "'selfhash' is two schemes: lm-watermarking's (add table_seed = "
+            f'{LM_TABLE_SEED}) and that of transformers (add table_seed = "hash_key")'
+        )
+    function, own, self_salt, key = lm_watermarking_name(name)
+    fields: dict[str, Any] = {}
+    if transformers and name == "selfhash":
+        width, fields = 1 if width is None else width, {"table_seed": "hash_key"}
+    elif width is not None and width != own and name != "selfhash":
+        raise SchemeError(f"{name!r} has a context_width of {own}, not {shown(width)}")
+    if values.get("self_salt", self_salt) is not self_salt:
+        raise SchemeError(f"{name!r} has self_salt = {str(self_salt).lower()}")
+    fields |= {"seeding": function, "self_salt": self_salt}
+    fields["context_width"] = own if width is None else width
+    if key is not None and "hash_key" in values:
+        raise SchemeError("hash_key is given twice: beside the scheme's name, and in it")
+    return fields if key is None else {**fields, "hash_key": key}
 
 
 def free_form(parts: list[str], prefix: str) -> tuple[str, int, bool, int | None]:
@@ -158,6 +192,11 @@ class TorchSeeded(Scheme):
     hash_key: int = HASH_KEY
 
     def _check(self) -> None:
+        if self.seeding in tuple(NAMED_SEEDINGS) and self.seeding not in SEEDINGS:
+            raise SchemeError(
+                f"seeding={self.seeding!r} is more than a function: use KGW.from_lm_watermarking "
+                "or KGW.from_transformers, which also know its width"
+            )
         self._set("seeding", choice("seeding", self.seeding, SEEDINGS))
         self._set("seed", secret_int("seed", self.seed, 0, 2**64 - 1))
         most = 2**64 - 1 if self.seeding == "hash" else _INT64

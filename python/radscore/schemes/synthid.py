@@ -29,6 +29,8 @@ _SYNTHID_TEXT_GENERATION = (
     *("context_history_size", "temperature", "top_k", "skip_first_ngram_calls", "apply_top_k"),
     "num_leaves",
 )
+#: Fields of configurations that only generation needs.
+_GENERATION = ("context_history_size", "skip_first_ngram_calls", "debug_mode", "num_candidates")
 #: Mean of the g-values, or weighted mean with weights linear from 10 down to 1 over the depths.
 _METHODS = ("mean", "weighted_mean")
 
@@ -45,6 +47,17 @@ class Tournament(Scheme):
     keys: tuple[int, ...]
     context_width: int = 4
     method: str = "mean"
+
+    @classmethod
+    def translated(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """With the fields of transformers' and DeepMind's configurations."""
+        if "ngram_len" not in values:
+            return dict(values)
+        if "context_width" in values:
+            raise SchemeError("ngram_len is context_width + 1; give one of them")
+        fields = {name: values[name] for name in values if name not in _GENERATION}
+        width = whole("ngram_len", fields.pop("ngram_len"), 2, MAX_CONTEXT_WIDTH + 1) - 1
+        return {**fields, "context_width": width}
 
     def _check(self) -> None:
         self._set("method", choice("method", self.method, _METHODS))

@@ -68,10 +68,12 @@ def json_fields(config: Any, what: str) -> dict[str, Any]:
         raise SchemeError(f"{what} must be JSON text, a dict or a path")
     try:
         values = json.loads(text[:_LARGEST])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         # The text holds the key: say where, never what.
-        location = f"line {error.lineno}, column {error.colno}"
-        raise SchemeError(f"{what} is not valid JSON ({location})") from None
+        where = ""
+        if isinstance(error, json.JSONDecodeError):
+            where = f" (line {error.lineno}, column {error.colno})"
+        raise SchemeError(f"{what} is not valid JSON{where}") from None
     if not isinstance(values, dict):
         raise SchemeError(f"{what} must be a JSON object")
     return values

@@ -227,8 +227,8 @@ class Scorer:
         self._only()
         return self.results()[0]
 
-    def results(self) -> list[ScoreResult]:
-        """The test of each scheme, in order."""
+    def results(self, n: int | None = None) -> list[ScoreResult]:
+        """The test of each scheme, or of the first `n` (others may be decoys), in order."""
         tallies, curve = self.tallies(), self._core.curve()
         return [
             score_result(
@@ -238,7 +238,7 @@ class Scorer:
                 units=self._core.weighted_units(index),
                 curve=[(n_tokens, points[index]) for n_tokens, points in curve],
             )
-            for index, (scheme, tally) in enumerate(zip(self.schemes, tallies, strict=True))
+            for index, (scheme, tally) in enumerate(zip(self.schemes[:n], tallies, strict=False))
         ]
 
     def result_of(self, tally: _core.Tally) -> ScoreResult:
@@ -250,11 +250,18 @@ class Scorer:
         if len(self.schemes) != 1:
             raise ArgumentError(f"the scorer has {len(self.schemes)} schemes; use results()")
 
-    def decoy_test(self) -> DecoyResult:
+    def decoy_test(self, tested: int = 0, decoys: Sequence[int] | None = None) -> DecoyResult:
         """The first scheme against the others, taken as decoy keys.
 
         The scorer must have been made with ``[scheme, *scheme.decoys(n, seed=...)]``. Nothing is
         compared (`DecoyResult.withheld`) if the filter may depend on the tested key.
+
+        Parameters
+        ----------
+        tested : int
+            Index of the scheme that is tested.
+        decoys : sequence of int, optional
+            Indices of its decoys; all others by default.
 
         Raises
         ------
@@ -265,16 +272,18 @@ class Scorer:
         """
         if depends_on_key(self.rules.filter):
             return DecoyResult.withheld()
-        first, *decoys = self.schemes
-        kin = all(decoy.to_dict() == first.to_dict() for decoy in decoys)
-        distinct = len({scheme.fingerprint for scheme in self.schemes}) == len(self.schemes)
-        if not (decoys and kin and distinct):
+        others = [i for i in range(len(self.schemes)) if i != tested] if decoys is None else decoys
+        indices = [tested, *others]
+        schemes = [self.schemes[i] for i in indices]
+        kin = all(scheme.to_dict() == schemes[0].to_dict() for scheme in schemes)
+        distinct = len({scheme.fingerprint for scheme in schemes}) == len(schemes)
+        if not (others and kin and distinct):
             raise ArgumentError(
                 "a decoy test needs a scorer of one scheme under different keys: "
                 "[scheme, *scheme.decoys(n)]"
             )
-        scores = []
-        for scheme, tally in zip(self.schemes, self.tallies(), strict=True):
+        scores, tallies = [], self.tallies()
+        for scheme, tally in zip(schemes, [tallies[i] for i in indices], strict=True):
             if tally.n_scored == 0:
                 raise TokenError(nothing_scored(tally, scheme, self.rules.start))
             scores.append(zscore_of(tally, scheme))
@@ -313,8 +322,10 @@ class Scorer:
     def save(self, path: str | Path, *, extra: dict[str, Any] | None = None) -> None:
         """Saves the state, replacing `path` at once; `load` continues exactly there.
 
-        The file (format ``RSST``, version 3, with a checksum) holds the distinct windows, sums and
-        fingerprints, never a key. `extra` is kept beside them as JSON.
+        The file (format ``RSST``, version 5, with checksums) holds the distinct windows, sums and
+        fingerprints, never a key. `extra` is kept beside them as JSON. Windows go straight from the
+        tables to the file, so that saving needs no memory to speak of, and loading no more than
+        scoring did.
         """
         try:
             header = json.dumps({"config": self._config(), "extra": extra or {}}, allow_nan=False)
@@ -339,9 +350,9 @@ class Scorer:
             If the file is damaged or of another version, or was made with another scheme, key or
             filter.
         """
-        header, state = _core.Scorer.read_state(Path(path))
+        state = _core.StateFile(Path(path))
         try:
-            content = json.loads(header)
+            content = json.loads(state.header)
             config, extra = content["config"], content["extra"]
             names = ("dedup", "combine", "predictable", "prompt_role", "start")
             rules = {name: config[name] for name in names}

@@ -6,7 +6,7 @@ P-values are computed and reported as log10, which never underflows.
 from __future__ import annotations
 
 from radscore.stats.decoys import DecoyResult, decoy_test
-from radscore.stats.fdr import FalseDiscoveryResult, false_discovery
+from radscore.stats.fdr import FalseDiscoveryResult, false_discovery, holm
 from radscore.stats.intervals import ShareInterval, share_interval
 from radscore.stats.laws import (
     BernoulliLaw,
@@ -39,6 +39,7 @@ __all__ = [
     "WeightedResult",
     "decoy_test",
     "false_discovery",
+    "holm",
     "moment_matched_dual_log10_sf",
     "share_interval",
     "smirnov_test",

@@ -1,4 +1,4 @@
-"""False-discovery control over many documents."""
+"""Several tests at once: false-discovery control over documents, Holm's correction over keys."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radscore.stats.result import Result
 if TYPE_CHECKING:
     from radscore.stats.tails import FloatArray
 
-__all__ = ["FalseDiscoveryResult", "false_discovery"]
+__all__ = ["FalseDiscoveryResult", "false_discovery", "holm"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -81,16 +81,9 @@ def false_discovery(log10_pvalues: npt.ArrayLike, level: float = 0.05) -> FalseD
     >>> result.n_rejected, result.log10_qvalues.round(3).tolist()
     (2, [-1999.398, -2.699, -0.2, -0.875])
     """
-    log10_p = np.array(log10_pvalues, dtype=np.float64)
-    if log10_p.ndim != 1:
-        raise ArgumentError(f"log10_pvalues must have one dimension, not {log10_p.ndim}")
+    log10_p, order = _ordered(log10_pvalues)
     if not 0.0 < level < 1.0:
         raise ArgumentError(f"level must lie between 0 and 1, not {level}")
-    tested = np.flatnonzero(~np.isnan(log10_p))
-    if (log10_p[tested] > 0).any():
-        worst = tested[np.argmax(log10_p[tested])]
-        raise ArgumentError(f"log10_pvalues[{worst}] is {log10_p[worst]}, above 0")
-    order = tested[np.argsort(log10_p[tested], kind="stable")]
     m = len(order)
     adjusted = log10_p[order] + np.log10(m / np.arange(1, m + 1))
     adjusted = np.minimum.accumulate(adjusted[::-1])[::-1]
@@ -98,7 +91,7 @@ def false_discovery(log10_pvalues: npt.ArrayLike, level: float = 0.05) -> FalseD
     log10_q[order] = np.minimum(adjusted, 0.0)
     # half an ulp in the logarithm must not turn "equal to the level" into "above it"
     rejected = np.zeros(len(log10_p), dtype=np.bool_)
-    rejected[tested] = log10_q[tested] <= np.log10(level) + 1e-14
+    rejected[order] = log10_q[order] <= np.log10(level) + 1e-14
     return FalseDiscoveryResult(
         level=float(level),
         n_tests=m,
@@ -108,3 +101,48 @@ def false_discovery(log10_pvalues: npt.ArrayLike, level: float = 0.05) -> FalseD
         log10_qvalues=log10_q,
         rejected=rejected,
     )
+
+
+def holm(log10_pvalues: npt.ArrayLike) -> FloatArray:
+    """Holm's correction: log10 p-values that hold for all of several tests together.
+
+    Whatever the tests have in common, the smallest adjusted p-value of a true null is at most
+    alpha with probability alpha.
+
+    Parameters
+    ----------
+    log10_pvalues : array of float, shape (n_tests,)
+        At most 0. NaN stands for a test without a p-value: it is not counted, and stays NaN.
+
+    Raises
+    ------
+    ArgumentError
+        If a value is above 0.
+
+    Notes
+    -----
+    S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
+
+    Examples
+    --------
+    >>> holm([-2000.0, -0.1, -2.0]).round(3).tolist()
+    [-1999.523, -0.1, -1.699]
+    """
+    log10_p, order = _ordered(log10_pvalues)
+    m = len(order)
+    adjusted = np.maximum.accumulate(log10_p[order] + np.log10(np.arange(m, 0, -1)))
+    found = np.full_like(log10_p, np.nan)
+    found[order] = np.minimum(adjusted, 0.0)
+    return found
+
+
+def _ordered(log10_pvalues: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.intp]]:
+    """The values, and the places of those that are not NaN, smallest first."""
+    log10_p = np.array(log10_pvalues, dtype=np.float64)
+    if log10_p.ndim != 1:
+        raise ArgumentError(f"log10_pvalues must have one dimension, not {log10_p.ndim}")
+    tested = np.flatnonzero(~np.isnan(log10_p))
+    if (log10_p[tested] > 0).any():
+        worst = tested[np.argmax(log10_p[tested])]
+        raise ArgumentError(f"log10_pvalues[{worst}] is {log10_p[worst]}, above 0")
+    return log10_p, tested[np.argsort(log10_p[tested], kind="stable")]

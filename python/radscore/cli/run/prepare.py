@@ -19,7 +19,7 @@ from radscore.cli.options import (
     natural,
     open_inputs,
 )
-from radscore.cli.output import note, table
+from radscore.cli.output import note, printable, show, table
 from radscore.cli.parser import option
 from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.progress import ProgressBar
@@ -43,9 +43,11 @@ Then do radscore run map for each shard, radscore run reduce for each bucket and
 once, on any machines. Or let one command do everything: --executor works here or on a Ray cluster,
 --script prints a script for Slurm. Without --fresh, a run that is already there is continued."""
 _EXAMPLES = """\
-  radscore run prepare /run *.bin --dtype uint16 --scheme scheme.toml --key-file alice.key
-  radscore run prepare /run in/ --scheme scheme.toml --key-file alice.key --executor processes:8
-  radscore run prepare /run in/ --scheme scheme.toml --key-file alice.key --script slurm > run.sh
+  radscore run prepare shared/a *.bin --dtype uint16 --scheme scheme.toml --key-file alice.key
+  radscore run prepare shared/b corpus/ --scheme scheme.toml --key-file alice.key \\
+      --executor processes:8
+  radscore run prepare shared/c corpus/ --scheme scheme.toml --key-file alice.key \\
+      --script slurm > run.sh
 """
 
 
@@ -100,7 +102,10 @@ def run(args: Namespace) -> int:
     resources = Resources(args.memory or DEFAULT_MEMORY, args.threads)
     prepared = _prepare(args, scheme)
     if args.script is not None:
-        print(script_of(args.script, prepared, scheme, _secret(args), resources), end="")
+        script = script_of(args.script, prepared, scheme, _secret(args), resources)
+        if printable(script) != script:
+            raise UsageError("the script would hold control characters of a path; rename it")
+        show(script)
         return Exit.DONE
     if args.executor is not None:
         return _execute(args, prepared, scheme, resources)
@@ -201,7 +206,7 @@ def _execute(args: Namespace, run: Run, scheme: Scheme, resources: Any) -> int:
         return interrupted(run.folder)
     finally:
         bar.close()
-    return print_result(run, result, args)
+    return print_result(run, [result], args)
 
 
 def _secret(args: Namespace) -> list[str]:

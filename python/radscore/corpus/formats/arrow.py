@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from itertools import count, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from radscore.corpus.base import Chunk, DamagedFileError, Position, location, n_shards, reading
-from radscore.corpus.format import Format, Preview
-from radscore.corpus.readers.columns import ColumnReader, MappedFile, first_groups, open_arrow
+from radscore.corpus.base import (
+    Chunk,
+    DamagedFileError,
+    Position,
+    location,
+    n_shards,
+    reading,
+)
+from radscore.corpus.format import Format, Known, Preview, Source
+from radscore.corpus.readers.columns import (
+    ColumnReader,
+    MappedFile,
+    first_groups,
+    open_arrow,
+    rows_of,
+)
+from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from radscore.corpus.base import Problems, Reader
-    from radscore.corpus.format import Options, Record, Source
+    from radscore.corpus.format import Options, Record
 
 __all__ = ["FORMAT", "Arrow", "ArrowReader"]
 
@@ -32,31 +47,104 @@ class Arrow(Format):
     magic: ClassVar[tuple[bytes, ...]] = (b"ARROW1", b"\xff\xff\xff\xff")
     takes_any_suffix = True
 
+    def takes_object(self, value: object) -> bool:
+        """Tables of pyarrow, polars and pandas; none of them is imported for that."""
+        module = type(value).__module__.partition(".")[0]
+        return (module, type(value).__name__) in _TABLES
+
+    def object_source(self, value: Any) -> Source:
+        """The table as one of pyarrow."""
+        import pyarrow as pa
+
+        kind = type(value).__name__
+        try:
+            if kind == "DataFrame" and hasattr(value, "to_arrow"):
+                table = value.to_arrow()
+            elif kind == "DataFrame":
+                table = pa.Table.from_pandas(value, preserve_index=False)
+            else:
+                table = value if kind == "Table" else pa.Table.from_batches([value])
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArgumentError(f"{kind}: pyarrow makes no table of it: {reason}") from None
+        path = Path(f"{kind}({table.num_rows} rows)")
+        return Source(path, FORMAT, None, table.nbytes, 0, dataset=table)
+
     def preview(self, source: Source) -> Preview:
         """The columns of the schema."""
         import pyarrow as pa
 
+        if source.dataset is not None:
+            return Preview(list(source.dataset.schema.names), str(source.path))
         with reading(source.path):
             if source.size == 0:
                 raise DamagedFileError(f"{source.path}: the file is empty")
             with pa.memory_map(str(source.path)) as mapped, open_arrow(mapped) as reader:
-                return Preview(list(reader.schema.names), str(source.path))
+                return preview_given(source, reader.schema.names)
+
+    def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - rows are rows
+        """The rows of a table in memory."""
+        return Known(None, None if source.dataset is None else source.dataset.num_rows)
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Maps the file when the first batch is asked for."""
+        if source.dataset is not None:
+            return _TableReader(source, options.fields, problems)
         return ArrowReader(source, options.fields, problems)
 
     def records(self, source: Source) -> Iterator[Record]:
-        """All rows, held in memory."""
+        """All rows, one record batch after the other."""
         import pyarrow as pa
 
-        with reading(source.path), pa.memory_map(str(source.path)) as mapped:
-            rows = open_arrow(mapped).read_all().to_pylist()
-        for number, row in enumerate(rows):
-            yield location(source.path, number, "row"), row, None
+        number = 0
+        with ExitStack() as stack:
+            stack.enter_context(reading(source.path))
+            batches = source.dataset.to_batches() if source.dataset is not None else None
+            if batches is None:
+                mapped = stack.enter_context(pa.memory_map(str(source.path)))
+                batches = _in_turn(open_arrow(mapped))
+            for batch in batches:
+                for row in rows_of(batch):
+                    yield location(source.path, number, "row"), row, None
+                    number += 1
 
 
 FORMAT = Arrow()
+_TABLES = {
+    *(("pyarrow", "Table"), ("pyarrow", "RecordBatch")),
+    *(("polars", "DataFrame"), ("pandas", "DataFrame")),
+}
+#: Said of a data set whose rows lack columns that its table has.
+HIDDEN = " (whose format leaves out columns; with_format(None) shows all)"
+
+
+def names_given(source: Source, names: list[str]) -> list[str]:
+    """The columns that `datasets` gives of a folder that it saved; else all of them."""
+    state = source.entry if isinstance(source.entry, dict) else {}
+    shown = state.get("_format_columns")
+    if not isinstance(shown, list) or state.get("_output_all_columns"):
+        return list(names)
+    return [name for name in names if name in shown]
+
+
+def preview_given(source: Source, names: list[str]) -> Preview:
+    """The preview of a file with these columns."""
+    given = names_given(source, names)
+    return Preview(given, f"{source.path}{HIDDEN if len(given) < len(names) else ''}")
+
+
+def check_given(source: Source, names: list[str]) -> None:
+    """Raises if the format that a data set was saved with leaves out or changes wanted columns."""
+    state = source.entry if isinstance(source.entry, dict) else {}
+    kind, options = state.get("_format_type"), state.get("_format_kwargs")
+    hidden = [name for name in names if name not in names_given(source, names)]
+    if not hidden and (not options or kind in ("arrow", "pandas", "polars")):
+        return
+    what = f"changes values ({options})" if not hidden else f"leaves out column {hidden[0]!r}"
+    raise DamagedFileError(
+        f"{state.get('_folder')}: the data set was saved in format {kind!r}, which {what}; "
+        "save it again after with_format(None)"
+    )
 
 
 class ArrowReader(ColumnReader):
@@ -78,22 +166,32 @@ class ArrowReader(ColumnReader):
             yield {"group": group, "rows": rows}
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
-        """The documents after `position` (record batch ``group``, ``rows`` rows before it)."""
-        with self._opened() as (mapped, stream, reader):
-            self._check_names(reader.schema.names)
+        """The documents after `position`.
+
+        That is record batch ``group``, ``rows`` rows before it, and ``row`` rows of the batch.
+        """
+        with self._opened(self.fields.names) as (mapped, stream, reader):
             first, base = position.get("group", 0), position.get("rows", 0)
             for group, batch in self._batches(reader, first):
                 if end is not None and group == end["group"]:
                     return
                 if group >= first:
-                    after = {"group": group + 1, "rows": base + batch.num_rows}
-                    yield self._chunk(batch, base, after, self._bytes()[0] + stream.tell())
-                    base = after["rows"]
-                mapped.passed(batch.get_total_buffer_size())
+                    start = position.get("row", 0) if group == first else 0
+                    done = self._bytes()[0] + stream.tell()
+                    for row, columns, _ in self._pieces(batch, start):
+                        last = row + len(columns[0])
+                        after = {"group": group, "rows": base, "row": last}
+                        if last == batch.num_rows:
+                            after = {"group": group + 1, "rows": base + last}
+                        yield self._chunk(columns, base + row, after, done)
+                        mapped.passed(sum(column.nbytes for column in columns))
+                    base += batch.num_rows
+                else:
+                    mapped.passed(batch.get_total_buffer_size())
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[MappedFile, Any, Any]]:
-        """The file as it is mapped, as pyarrow sees it, and its reader."""
+    def _opened(self, names: list[str] | None = None) -> Iterator[tuple[MappedFile, Any, Any]]:
+        """The file as it is mapped, as pyarrow sees it, and its reader, of some columns."""
         path = self._source.path
         if self._source.size == 0:
             raise DamagedFileError(f"{path}: the file is empty")
@@ -102,6 +200,13 @@ class ArrowReader(ColumnReader):
             with reading(path):
                 stream = stack.enter_context(mapped.stream())
                 reader = stack.enter_context(open_arrow(stream))
+                if names is not None:
+                    check_given(self._source, names)
+                    self._check_names(reader.schema.names, reader.schema)
+                    first = next(_batch_messages(mapped.stream(), reader), None)
+                    if first is not None and _is_compressed(first):
+                        stream.seek(0)
+                        reader = stack.enter_context(open_arrow(stream, names))
             yield mapped, stream, reader
 
     def _bytes(self) -> tuple[int, int]:
@@ -123,6 +228,29 @@ class ArrowReader(ColumnReader):
             except StopIteration:
                 return
             yield group, batch
+
+
+class _TableReader(ColumnReader):
+    """Reads a table in memory."""
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:  # noqa: ARG002 - it has no edges
+        """The rows after `position` (``row`` rows)."""
+        table, start, base = self._source.dataset, position.get("row", 0), 0
+        self._check_names(table.schema.names, table.schema)
+        for batch in table.to_batches():
+            if base + batch.num_rows > start:
+                for row, columns, _ in self._pieces(batch, max(start - base, 0)):
+                    after = base + row + len(columns[0])
+                    done = self._source.size * after // table.num_rows
+                    yield self._chunk(columns, base + row, {"row": after}, done)
+            base += batch.num_rows
+
+
+def _in_turn(reader: Any) -> Iterator[Any]:
+    """The record batches of a file or of a stream."""
+    if _is_stream(reader):
+        return iter(reader)
+    return (reader.get_batch(group) for group in range(reader.num_record_batches))
 
 
 def _is_stream(reader: Any) -> bool:

@@ -19,8 +19,8 @@ from radscore.corpus.readers.ids import (
     check_given,
     dtype_by_end,
     headerless,
-    map_ids,
     n_ids,
+    read_ids,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class _IndexFile:
     def ends(self, first: int, count: int) -> npt.NDArray[np.int64]:
         """Ends, in tokens, of the documents from `first`, at most `count` of them."""
         count = min(count, self.n_documents - first)
-        found = map_ids(self._path, _END, first * _END.itemsize, count)
+        found = read_ids(self._path, _END, first * _END.itemsize, count)
         if (found >> np.uint64(62)).any():
             raise DamagedFileError(f"{self._path}: the end of a document is beyond 2^62")
         return found.astype(np.int64)
@@ -119,7 +119,8 @@ def _dtype(path: Path, source: Source) -> np.dtype[Any]:
 
 def _index(path: Path) -> tuple[_IndexFile, int]:
     """The index, and where its last document ends."""
-    size = path.stat().st_size
+    with reading(path):
+        size = path.stat().st_size
     if size % _END.itemsize:
         raise DamagedFileError(
             f"{path}: {size} bytes are not a whole number of {_END.itemsize}-byte ends; "

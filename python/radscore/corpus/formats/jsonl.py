@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
+from radscore.corpus.compression import CODECS, Unpacked
 from radscore.corpus.format import Format, Preview
 from radscore.corpus.readers.long_values import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
@@ -66,14 +66,14 @@ class JsonLines(Format):
 
     name = "jsonl"
     title = "JSON lines"
-    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`"
+    files = "`.jsonl`, `.ndjson`, `.json`; also `.gz`, `.zst`, `.bz2`, `.xz`, `.lz4`, `.br`"
     content = "a field with text, or with a list of ids"
     documents = "one per line"
     remarks = "a broken line is named; `--on-error skip` counts it and continues"
 
     suffixes = (".jsonl", ".ndjson", ".json")
     magic = (b"{",)
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     # JSON that lies beside data sets and tokenizers.
     not_data = frozenset(
         {
@@ -207,8 +207,17 @@ class JsonLinesReader(Reader):
         if byte and "line" not in position:
             before = cache(partial(_lines, path, byte))
         columns = RecordColumns(self.fields)
+        damage: DamagedFileError | None = None
         with Lines(self._source) as stream:
-            for n_lines, length, record, bad in self.entries(stream, byte):
+            entries = self.entries(stream, byte)
+            while True:
+                try:
+                    n_lines, length, record, bad = next(entries)
+                except StopIteration:
+                    break
+                except DamagedFileError as error:  # raised after the records before it
+                    damage = error
+                    break
                 if end is not None and byte >= stop:
                     break
                 first = number + 1
@@ -226,6 +235,8 @@ class JsonLinesReader(Reader):
                     columns = RecordColumns(self.fields)
             after = _position(number, byte, before)
             yield _Cut(columns, after, before, stop, self._problems.take())
+        if damage is not None:
+            raise damage
 
     def entries(self, stream: Lines, byte: int) -> Iterator[Entry]:
         """What each line after a byte holds."""
@@ -303,55 +314,27 @@ def too_long() -> str:
     return f"the line is longer than {MAX_LINE} bytes"
 
 
-class Lines:
+class Lines(Unpacked):
     """The uncompressed bytes of a file, by lines."""
 
     def __init__(self, source: Source) -> None:
-        self._path = source.path
-        self._codec = source.codec
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        import pyarrow as pa
-
-        with reading(self._path):
-            self._file: BinaryIO = self._stack.enter_context(self._path.open("rb", buffering=0))
-            self._stream: Any = self._file
-            if self._codec is not None:
-                codec: Any = self._codec
-                self._stream = pa.CompressedInputStream(self._file, codec)
-                self._stack.enter_context(self._stream)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def tell(self) -> int:
-        """Bytes of the file itself that were read."""
-        return self._file.tell()
+        super().__init__(source.path, source.codec)
 
     def _skip(self, start: int) -> None:
         if self._codec is None:
-            self._file.seek(start)
+            self.seek(start)
             return
         while start > 0:
-            block = self._stream.read(min(start, _COMPRESSED_BLOCK))
+            block = self.read(min(start, _COMPRESSED_BLOCK))
             if not block:
                 raise DamagedFileError(
                     f"{self._path}: the file ends before the point to continue from"
                 )
             start -= len(block)
 
-    def read(self, size: int) -> bytes:
-        """At most so many bytes; none at the end."""
-        with reading(self._path):
-            block: bytes = self._stream.read(size)
-        return block
-
     def lines(self, start: int) -> Iterator[tuple[bytes | bytearray | None, int]]:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
-        with reading(self._path):
-            self._skip(start)
+        self._skip(start)
         size = _BLOCK if self._codec is None else _COMPRESSED_BLOCK
         begun: list[bytearray] = []  # the line that has not ended yet, if it spans blocks
         length = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from radscore.corpus.base import Problems, Reader, location
+from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Preview
 from radscore.corpus.formats.jsonl import Entry, JsonLinesReader, Lines, too_long
 from radscore.corpus.formats.txt import FIELD, decoded
@@ -22,14 +23,14 @@ class TextLines(Format):
 
     name = "lines"
     title = "lines of text"
-    files = "`.txt`, with `--format lines`; also `.gz`, `.zst`"
+    files = "`.txt`, with `--format lines`; also packed as `jsonl` may be"
     content = "each line, as UTF-8"
     documents = "one per line"
     remarks = "blank lines are no documents"
 
     suffixes = (".txt",)
     suffix_suffices = False
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     gives_way = True
 
     def preview(self, source: Source) -> Preview:

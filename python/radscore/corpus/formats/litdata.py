@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, Problems, Reader
+from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Known, Preview, Scale, Source
 from radscore.corpus.formats.arrow import ArrowReader
-from radscore.corpus.readers.ids import EndsInMemory, TokenLayout, TokenReader, map_ids
+from radscore.corpus.readers.ids import EndsInMemory, TokenLayout, TokenReader, read_ids, sampled
 from radscore.corpus.readers.items import (
     Bytes,
     Decoder,
@@ -28,11 +29,13 @@ from radscore.corpus.readers.items import (
     ItemReader,
     Leaf,
     Shard,
+    beginning,
     decompressed,
     held_shard,
-    mapped_shard,
     plain_ids,
+    plain_shard,
     read_offsets,
+    sampled_items,
 )
 from radscore.corpus.readers.listing import listed_file, shortened
 from radscore.corpus.records import Fields
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT"]
 
 _BYTE = np.dtype(np.uint8)
+#: What the library calls text.
+_TEXT = frozenset({"str", "text"})
 _ROWS_MAGIC = b"LDARW01\0"
 _FRAMES_MAGIC = b"LDFZ01\0\0"
 _FRAMES = struct.Struct("<8sHHIII")
@@ -72,8 +77,9 @@ _OF_NUMPY: dict[int, np.dtype[Any]] = {
     6: np.dtype("<u4"),
     7: np.dtype("<u8"),
 }
-#: The name of the only leaf of items that are not records.
-_ONLY = "item"
+#: The name of the only value of items that are not records, and what it is if it may be text.
+_ALONE = "(item)"
+_ONLY = {"str": "text", "json": "text", "bytes": "tokens"}
 
 
 class Litdata(ItemFormat):
@@ -82,7 +88,10 @@ class Litdata(ItemFormat):
     name = "litdata"
     title = "litdata"
     files = "`chunk-*.bin`, listed by `index.json`"
-    content = "bare ids, tensors, arrays, text or rows; compressed in any of litdata's ways"
+    content = (
+        "bare ids, tensors, arrays, lists of integers, text or rows, or `bytes` with `--dtype`; "
+        "compressed in any of litdata's ways"
+    )
     documents = "one per item"
 
     suffixes = (".bin",)
@@ -103,15 +112,17 @@ class Litdata(ItemFormat):
         chunks, config = content.get("chunks"), content.get("config")
         if not isinstance(chunks, list) or not isinstance(config, dict):
             return None
+        if config.get("item_loader") == "ParquetLoader":
+            return None  # the chunks are Parquet files, and are read as such
         return [_source(index, chunk, config) for chunk in chunks]
 
     def has_fields(self, source: Source) -> bool:
-        """Whether an item has several leaves."""
-        return _names(source) is not None
+        """Whether an item has several leaves, or may be text."""
+        return _has_fields(source)
 
     def preview(self, source: Source) -> Preview:
         """The names of an item's leaves."""
-        return Preview(_names(source) or [], str(source.path))
+        return Preview([leaf.name for leaf in _leaves(source)], str(source.path))
 
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
         """What the index says."""
@@ -124,24 +135,40 @@ class Litdata(ItemFormat):
             return None
         return Scale("document" if _is_bare(source) else "item", items)
 
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+        """Some items; the first of a chunk that is compressed as a whole."""
+        leaves = _leaves(source)
+        if source.codec is not None:
+            found = beginning(source)
+            shard = None if found is None else held_shard(*found)
+        elif _rows_size(source) is not None:
+            return []
+        elif _is_bare(source) and (dtype := _headerless_dtype(leaves[0].encoding)) is not None:
+            return sampled(_layout(source, _shard(source), dtype))
+        else:
+            shard = _shard(source)
+        if shard is None:
+            return []
+        if _is_bare(source) and (dtype := _headerless_dtype(leaves[0].encoding)) is not None:
+            data = shard.read(0, len(shard.offsets) - 1).tobytes()
+            return [np.frombuffer(data[: len(data) // 8 * 8], dtype)[: SAMPLE // 3]]
+        return sampled_items(source, shard, leaves, options)
+
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Reads the header, and all of a chunk that is compressed as a whole."""
-        fields, names = options.fields, _names(source)
-        leaves = _leaves(source, [_ONLY] if names is None else names)
-        tail = b""
-        if source.codec is None and source.size > 20:
-            tail = map_ids(source.path, _BYTE, source.size - 12, 12).tobytes()
-        if tail.endswith(_ROWS_MAGIC):
-            if names is None or fields is None:
+        fields, leaves, has_fields = options.fields, _leaves(source), _has_fields(source)
+        rows = _rows_size(source)
+        if rows is not None:
+            if not has_fields or fields is None:
                 raise DamagedFileError(f"{source.path}: holds rows, but the index names no fields")
-            return _RowsReader(source, fields, problems, int.from_bytes(tail[:4], "little"))
+            return _RowsReader(source, fields, problems, rows)
         shard = _shard(source)
         if _is_bare(source):
             return _bare_reader(source, shard, leaves[0], options)
-        wanted = fields if names is not None else Fields(_ONLY, None, None, options.batch_tokens)
+        wanted = fields if has_fields else Fields(_ALONE, None, None, options.batch_tokens)
         if wanted is None:
             raise DamagedFileError(f"{source.path}: holds other items than the files before it")
-        return ItemReader(source, shard, leaves, wanted, problems)
+        return ItemReader(source, shard, leaves, wanted, problems, options.dtype)
 
 
 FORMAT = Litdata()
@@ -163,34 +190,66 @@ def _source(index: Path, chunk: Any, config: dict[str, Any]) -> Source:
     return Source.of_file(path, FORMAT, codec, sides=(index,), entry=(chunk, config))
 
 
-def _names(source: Source) -> list[str] | None:
-    """The names of an item's leaves; None if an item is one value."""
-    _, config = _entry(source)
+def _leaves(source: Source) -> tuple[Leaf, ...]:
+    """What an item holds; one leaf if it is a single value, or a list of integers."""
+    config = _entry(source)[1]
+    index = source.sides[0]
     try:
         spec = json.loads(config["data_spec"])[1]
         children = spec["children_spec"]
-        if any(child["children_spec"] for child in children):
-            raise InputOptionError(f"{source.sides[0]}: nested items are not supported")
-        if not children and spec["type"] is None:
-            return None
-        if str(spec["type"]).rpartition(".")[2] in ("dict", "OrderedDict", "defaultdict"):
-            names = [str(name) for name in json.loads(spec["context"])]
-            if len(names) == len(children):
-                return names
-        return [str(number) for number in range(len(children))]
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        if isinstance(error, InputOptionError):
+        context = str(spec["type"]).rpartition(".")[2]
+        counts = [_count(child, index) for child in children]
+        formats = config.get("data_format")
+        if not isinstance(formats, list) or len(formats) != (sum(counts) if spec["type"] else 1):
+            raise DamagedFileError(f"{index}: its data_format does not fit its data_spec")
+        if spec["type"] is None:
+            decode = _decoder(str(formats[0]))
+            name = _ONLY.get(decode, _ALONE) if isinstance(decode, str) else _ALONE
+            return (Leaf(name, None, decode, str(formats[0])),)
+        names = [str(number) for number in range(len(children))]
+        if context in ("dict", "OrderedDict", "defaultdict"):
+            told = [str(name) for name in json.loads(spec["context"])]
+            names = told if len(told) == len(names) else names
+        elif context in ("list", "tuple") and set(formats) == {"int"} and set(counts) == {1}:
+            return (Leaf(_ALONE, None, plain_ids(np.dtype("<i8")), "int", len(formats)),)
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, CorpusError):
             raise
-        raise DamagedFileError(
-            f"{source.sides[0]}: its data_spec does not say what an item holds"
-        ) from None
+        raise DamagedFileError(f"{index}: its data_spec does not say what an item holds") from None
+    leaves, at = [], 0
+    for name, child, count in zip(names, children, counts, strict=True):
+        kinds = [str(kind) for kind in formats[at : at + count]]
+        at += count
+        if child["type"] is None:
+            leaves.append(Leaf(name, None, _decoder(kinds[0]), kinds[0]))
+        elif set(kinds) <= {"int"}:
+            leaves.append(Leaf(name, None, plain_ids(np.dtype("<i8")), "int", count))
+        else:
+            raise InputOptionError(f"{index}: nested items are not supported")
+    return tuple(leaves)
+
+
+def _count(spec: dict[str, Any], index: Path) -> int:
+    """How many values a leaf, or a list of leaves, has."""
+    children = spec["children_spec"]
+    if any(child["type"] is not None for child in children):
+        raise InputOptionError(f"{index}: nested items are not supported")
+    return 1 if spec["type"] is None else len(children)
+
+
+def _has_fields(source: Source) -> bool:
+    leaves = _leaves(source)
+    return len(leaves) != 1 or leaves[0].name != _ALONE
 
 
 def _counts(source: Source) -> Known:
-    """Tokens and items of a chunk, if the index says them."""
+    """Tokens and items of a chunk, if the index says them; both are checked when it is read."""
     chunk, _ = _entry(source)
-    dim, size = chunk.get("dim"), chunk.get("chunk_size")
-    return Known(dim if isinstance(dim, int) else None, size if isinstance(size, int) else None)
+    dim, size = (
+        value if type(value) is int and 0 <= value < 2**62 else None
+        for value in (chunk.get("dim"), chunk.get("chunk_size"))
+    )
+    return Known(dim if _is_bare(source) else None, size)
 
 
 def _entry(source: Source) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -210,19 +269,13 @@ def _is_bare(source: Source) -> bool:
     return chunk.get("dim") is not None  # other loaders leave it empty
 
 
-def _leaves(source: Source, names: list[str]) -> tuple[Leaf, ...]:
-    formats = _entry(source)[1].get("data_format")
-    if not isinstance(formats, list) or len(formats) != len(names):
-        raise DamagedFileError(f"{source.sides[0]}: its data_format does not fit its data_spec")
-    pairs = zip(names, formats, strict=True)
-    return tuple(Leaf(name, None, _decoder(str(kind)), str(kind)) for name, kind in pairs)
-
-
 def _decoder(kind: str) -> Any:
     """What decodes the values of a leaf; None if they are neither ids nor text."""
     name = kind.partition(":")[0]
-    if name == "str":
-        return "text"
+    if name in _TEXT:
+        return "str"
+    if name in ("bytes", "json"):
+        return name
     if name == "tensor":
         return _with_shape(">", _OF_TORCH)
     if name == "numpy":
@@ -263,10 +316,13 @@ def _shard(source: Source) -> Shard:
     """The items of a chunk, however they are compressed."""
     path, (chunk, config) = source.path, _entry(source)
     size = chunk.get("chunk_bytes")
-    if not isinstance(size, int) or size < 0:
-        raise DamagedFileError(f"{source.sides[0]}: says {size!r} bytes of {path.name}")
+    items = chunk.get("chunk_size")
+    if type(size) is not int or not 0 <= size < 2**32:  # offsets have 32 bits
+        raise DamagedFileError(f"{source.sides[0]}: says {shortened(size)} bytes of {path.name}")
+    if type(items) is int and 8 + 4 * items == source.size - size:
+        size = source.size  # until 2024 the library left out the header
     if source.codec is not None:
-        data = decompressed(source, map_ids(path, _BYTE, 0, source.size), size)
+        data = decompressed(source, None, size)
         shard = held_shard(data, read_offsets(path, data, len(data), 0))
     else:
         if source.size != size:
@@ -274,20 +330,19 @@ def _shard(source: Source) -> Shard:
                 f"{path}: has {source.size} bytes, but {source.sides[0].name} says {size}; is it "
                 "cut off?"
             )
-        head = map_ids(path, _BYTE, 0, min(_FRAMES.size, size))
+        head = read_ids(path, _BYTE, 0, min(_FRAMES.size, size))
         if head[:8].tobytes() == _FRAMES_MAGIC:
             shard = _framed(source, head.tobytes())
         else:
             count = int.from_bytes(head[:4].tobytes(), "little")
-            data = map_ids(path, _BYTE, 0, min(8 + 4 * count, size))
-            shard = mapped_shard(path, read_offsets(path, data, size, 0))
+            data = read_ids(path, _BYTE, 0, min(8 + 4 * count, size))
+            shard = plain_shard(path, read_offsets(path, data, size, 0))
             if config.get("compression_level") == "sample" and config.get("compression"):
                 shard = Shard(shard.offsets, shard.read, compressed=True)
     count = len(shard.offsets) - 1
-    if chunk.get("chunk_size") != count:
+    if items != count:
         raise DamagedFileError(
-            f"{path}: has {count} items, but {source.sides[0].name} says "
-            f"{chunk.get('chunk_size')!r}"
+            f"{path}: has {count} items, but {source.sides[0].name} says {shortened(items)}"
         )
     return shard
 
@@ -316,7 +371,7 @@ def _framed(source: Source, head: bytes) -> Shard:
             f"{path}: frames of version {version}, {count} items in {n_frames}: the file is cut "
             "off, or not of version 1"
         )
-    data = map_ids(path, _BYTE, 0, end).tobytes()
+    data = read_ids(path, _BYTE, 0, end).tobytes()
     offsets = np.frombuffer(data[_FRAMES.size : start], "<u4").astype(np.int64)
     frames: list[_Frame] = []
     item = 0
@@ -336,7 +391,7 @@ def _framed(source: Source, head: bytes) -> Shard:
     def read(first: int, last: int) -> Bytes:
         inside = [frame for frame in frames if frame.last > first and frame.first < last]
         blocks = [
-            decompressed(source, map_ids(path, _BYTE, frame.begin, frame.packed), frame.size)
+            decompressed(source, read_ids(path, _BYTE, frame.begin, frame.packed), frame.size)
             for frame in inside
         ]
         data = np.concatenate(blocks) if blocks else np.empty(0, np.uint8)
@@ -346,11 +401,26 @@ def _framed(source: Source, head: bytes) -> Shard:
     return Shard(offsets, read)
 
 
+def _rows_size(source: Source) -> int | None:
+    """Bytes of the Arrow file at the end of a chunk; None if there is none."""
+    if source.codec is not None or source.size <= 20:
+        return None
+    tail = read_ids(source.path, _BYTE, source.size - 12, 12).tobytes()
+    return int.from_bytes(tail[:4], "little") if tail.endswith(_ROWS_MAGIC) else None
+
+
 def _bare_reader(source: Source, shard: Shard, leaf: Leaf, options: Options) -> Reader:
     """Reads the items as documents of a file of ids."""
     dtype = _headerless_dtype(leaf.encoding)
     if dtype is None:
         raise DamagedFileError(f"{source.path}: its items are {leaf.encoding!r}, not token ids")
+    layout = _layout(source, shard, dtype)
+    held = None if source.codec is None else (shard.read(0, len(shard.offsets) - 1), source.size)
+    return TokenReader(layout, options.eod, options.batch_tokens, held)
+
+
+def _layout(source: Source, shard: Shard, dtype: np.dtype[Any]) -> TokenLayout:
+    """Where the ids of a chunk of bare ids lie."""
     offsets = shard.offsets
     wrong = np.flatnonzero((offsets - offsets[0]) % dtype.itemsize)
     if len(wrong):
@@ -358,10 +428,13 @@ def _bare_reader(source: Source, shard: Shard, leaf: Leaf, options: Options) -> 
             f"{source.path}: item {int(wrong[0]) - 1} is not a whole number of {dtype.name} ids"
         )
     total = int(offsets[-1] - offsets[0]) // dtype.itemsize
+    dim = _counts(source).n_tokens
+    if dim not in (None, total):
+        raise DamagedFileError(
+            f"{source.path}: holds {total} ids, but {source.sides[0].name} says {dim}"
+        )
     ends = EndsInMemory((offsets[1:] - offsets[0]) // dtype.itemsize)
-    layout = TokenLayout(source.path, dtype, int(offsets[0]), total, ends=ends, index=source.path)
-    held = None if source.codec is None else (shard.read(0, len(offsets) - 1), source.size)
-    return TokenReader(layout, options.eod, options.batch_tokens, held)
+    return TokenLayout(source.path, dtype, int(offsets[0]), total, ends=ends, index=source.path)
 
 
 class _RowsReader(ArrowReader):

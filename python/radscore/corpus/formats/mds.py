@@ -7,32 +7,37 @@ wanted columns are decoded; a pickled column is never loaded.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus.base import DamagedFileError, InputOptionError, Problems, reading
+from radscore.corpus.base import DamagedFileError, Problems, reading
 from radscore.corpus.format import Known, Preview, Source
-from radscore.corpus.readers.ids import HEADERLESS_DTYPES, map_ids
+from radscore.corpus.readers.ids import read_ids
 from radscore.corpus.readers.items import (
     Bytes,
     Decoder,
     ItemFormat,
     ItemReader,
     Leaf,
+    beginning,
     decompressed,
     held_shard,
-    mapped_shard,
     plain_ids,
+    plain_shard,
     read_offsets,
+    sampled_items,
 )
 from radscore.corpus.readers.listing import listed_file, path_in_folder, shortened
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from radscore.corpus.base import Reader
@@ -71,9 +76,12 @@ class MDS(ItemFormat):
     name = "mds"
     title = "MosaicML MDS"
     files = "`.mds`; also `.zstd`, `.gz`, `.br`, `.bz2`, `.snappy`"
-    content = "a column of `ndarray`s, of text, or of `bytes` with `--dtype`"
+    content = "a column of `ndarray`s, of text, of `json`, or of `bytes` with `--dtype`"
     documents = "one per sample"
-    remarks = "an `index.json` lists the shards; pickled columns are not loaded"
+    remarks = (
+        "an `index.json` lists the shards, and its sizes and hashes are checked; pickled columns "
+        "are not loaded"
+    )
 
     suffixes = (".mds",)
     codecs = ("gzip", "zstd", "brotli", "bz2", "snappy")
@@ -92,24 +100,38 @@ class MDS(ItemFormat):
 
     def preview(self, source: Source) -> Preview:
         """The names of the columns."""
-        return Preview([leaf.name for leaf in _open(source, None)[1]], str(source.path))
+        return Preview([leaf.name for leaf in _open(source)[1]], str(source.path))
 
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
         """The number of samples."""
         return Known(None, _n_samples(source))
 
+    def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:  # noqa: ARG002
+        """Hashes in the indexes that cannot be checked."""
+        names = dict.fromkeys(name for source in sources for name in _hashes(source))
+        unknown = [shortened(name) for name in names if _hasher(name) is None]
+        if not unknown:
+            return ()
+        more = "; install xxhash to check it" if any("xxh" in name for name in unknown) else ""
+        return (f"hashes of the MDS index that are not checked: {', '.join(unknown)}{more}",)
+
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+        """Some samples; the first of a compressed shard."""
+        if source.codec is None:
+            return sampled_items(source, *_open(source), options)
+        if (found := beginning(source)) is None:
+            return []
+        data, offsets = found
+        header = 8 + 4 * int.from_bytes(data[:4].tobytes(), "little")
+        leaves = _leaves(source, data[header : int(offsets[0])])
+        return sampled_items(source, held_shard(data, offsets), leaves, options)
+
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
-        """Reads the header, and all of a compressed shard."""
+        """Checks the hashes, and reads the header, and all of a compressed shard."""
         assert options.fields is not None
-        shard, leaves = _open(source, options.dtype)
-        for leaf in leaves:
-            is_read = leaf.name in options.fields.names
-            if is_read and leaf.encoding == "bytes" and options.dtype is None:
-                raise InputOptionError(
-                    f"{source.path}: field {leaf.name!r} is stored as bytes, so nothing tells the "
-                    f"dtype of its ids; give it with dtype= ({', '.join(HEADERLESS_DTYPES)})"
-                )
-        return ItemReader(source, shard, leaves, options.fields, problems)
+        _check_hashes(source)
+        shard, leaves = _open(source)
+        return ItemReader(source, shard, leaves, options.fields, problems, options.dtype)
 
 
 FORMAT = MDS()
@@ -135,27 +157,41 @@ def _source(index: Path, shard: Any) -> Source:
     return Source.of_file(listed_file(index, name), FORMAT, sides=(index,), entry=shard)
 
 
+def _entry(source: Source) -> dict[str, Any]:
+    return source.entry if isinstance(source.entry, dict) else {}
+
+
 def _n_samples(source: Source) -> int | None:
     """The number of samples that the index says a shard has."""
-    samples = source.entry.get("samples") if isinstance(source.entry, dict) else None
-    return samples if isinstance(samples, int) else None
+    samples = _entry(source).get("samples")
+    return samples if type(samples) is int and 0 <= samples < 2**32 else None
 
 
-def _open(source: Source, dtype: np.dtype[Any] | None) -> tuple[Shard, tuple[Leaf, ...]]:
+def _size(source: Source, key: str) -> int | None:
+    """The size of a shard that its index says, if it does: of `raw_data` or of `zip_data`."""
+    told = _entry(source).get(key)
+    size = told.get("bytes") if isinstance(told, dict) else None
+    if size is not None and not (type(size) is int and 0 <= size < 2**32):
+        raise DamagedFileError(
+            f"{source.sides[0]}: says {shortened(size)} bytes of {source.path.name}"
+        )
+    return size
+
+
+def _open(source: Source) -> tuple[Shard, tuple[Leaf, ...]]:
     """The samples and the columns of a shard, checked against its index."""
     path = source.path
     size = source.size
-    raw = source.entry["raw_data"].get("bytes") if isinstance(source.entry, dict) else None
-    if raw is not None and not (isinstance(raw, int) and 0 <= raw < 2**32):
-        raise DamagedFileError(f"{source.sides[0]}: says {raw!r} bytes of {path.name}")
+    raw = _size(source, "raw_data")
+    own = raw if source.codec is None else _size(source, "zip_data")
+    if own is not None and own != size:
+        raise DamagedFileError(
+            f"{path}: has {size} bytes, but {source.sides[0].name} says {own}; is it cut off?"
+        )
     data: Bytes | None = None
     if source.codec is not None:
-        data = decompressed(source, map_ids(path, _BYTE, 0, size), raw)
+        data = decompressed(source, None, raw)
         size = len(data)
-    elif raw is not None and raw != size:
-        raise DamagedFileError(
-            f"{path}: has {size} bytes, but {source.sides[0].name} says {raw}; is it cut off?"
-        )
     head = _slice(source, data, 0, min(8, size))
     count = int.from_bytes(head[:4].tobytes(), "little")
     begin = 8 + 4 * count
@@ -164,14 +200,67 @@ def _open(source: Source, dtype: np.dtype[Any] | None) -> tuple[Shard, tuple[Lea
     end = int.from_bytes(head[4:8].tobytes(), "little")
     if not begin < end <= min(size, begin + _MAX_CONFIGURATION):
         raise DamagedFileError(f"{path}: not an MDS shard: its first sample begins at byte {end}")
-    leaves = _leaves(source, _slice(source, data, begin, end), dtype)
+    leaves = _leaves(source, _slice(source, data, begin, end))
     offsets = read_offsets(path, _slice(source, data, 0, begin), size, end - begin)
-    samples = _n_samples(source)
-    if samples is not None and samples != count:
+    samples = _entry(source).get("samples", count)
+    if samples != count:
         raise DamagedFileError(
-            f"{path}: has {count} samples, but {source.sides[0].name} says {samples}"
+            f"{path}: has {count} samples, but {source.sides[0].name} says {shortened(samples)}"
         )
-    return (mapped_shard(path, offsets) if data is None else held_shard(data, offsets)), leaves
+    return (plain_shard(path, offsets) if data is None else held_shard(data, offsets)), leaves
+
+
+# ---- hashes ------------------------------------------------------------------------------------
+
+
+def _hashes(source: Source) -> dict[str, str]:
+    """The hashes of a file that its index says, by algorithm."""
+    told = _entry(source).get("raw_data" if source.codec is None else "zip_data")
+    found = told.get("hashes") if isinstance(told, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def _hasher(name: str) -> Any:
+    """What computes a hash, as the library takes it: from hashlib, or from xxhash."""
+    if name in hashlib.algorithms_available and not name.startswith("shake"):
+        return lambda: hashlib.new(name, usedforsecurity=False)
+    if not name.startswith("xxh"):
+        return None
+    try:
+        import xxhash
+    except ImportError:
+        return None
+    return getattr(xxhash, name, None) if name in xxhash.algorithms_available else None
+
+
+def _check_hashes(source: Source) -> None:
+    """Raises if a file has another hash than its index says."""
+    try:
+        now = source.path.stat()
+        side = source.sides[0].stat().st_mtime_ns if source.sides else 0
+    except OSError as error:
+        raise DamagedFileError(f"{source.path}: {error.strerror}") from None
+    _check_hashes_of(source, now.st_size, now.st_mtime_ns, side)
+
+
+@lru_cache(maxsize=1 << 12)  # a shard may be opened for each of its parts
+def _check_hashes_of(source: Source, *_stamp: int) -> None:
+    wanted = {name: value for name, value in _hashes(source).items() if _hasher(name) is not None}
+    hashers = {name: _hasher(name)() for name in wanted}
+    if not hashers:
+        return
+    with reading(source.path), source.path.open("rb", buffering=0) as file:
+        while block := file.read(1 << 20):
+            for hasher in hashers.values():
+                hasher.update(block)
+    for name, hasher in hashers.items():
+        if hasher.hexdigest() != wanted[name].lower():
+            raise DamagedFileError(
+                f"{source.path}: its {name} is {hasher.hexdigest()}, but {source.sides[0].name} "
+                f"says {shortened(wanted[name])}; the file was damaged or changed"
+            )
 
 
 def _slice(source: Source, data: Bytes | None, begin: int, end: int) -> Bytes:
@@ -179,10 +268,10 @@ def _slice(source: Source, data: Bytes | None, begin: int, end: int) -> Bytes:
     if data is not None:
         return data[begin:end]
     with reading(source.path):
-        return map_ids(source.path, _BYTE, begin, end - begin)
+        return read_ids(source.path, _BYTE, begin, end - begin)
 
 
-def _leaves(source: Source, text: Bytes, dtype: np.dtype[Any] | None) -> tuple[Leaf, ...]:
+def _leaves(source: Source, text: Bytes) -> tuple[Leaf, ...]:
     """The columns, by the configuration of the shard."""
     try:
         found = json.loads(text.tobytes())
@@ -197,17 +286,15 @@ def _leaves(source: Source, text: Bytes, dtype: np.dtype[Any] | None) -> tuple[L
             raise DamagedFileError(f"{source.path}: its configuration has a column {name!r}")
     return tuple(
         # The tools take a size of 0 for none, too.
-        Leaf(name, size or None, _decoder(encoding, dtype), encoding)
+        Leaf(name, size or None, _decoder(encoding), encoding)
         for name, encoding, size in columns
     )
 
 
-def _decoder(encoding: str, dtype: np.dtype[Any] | None) -> Any:
+def _decoder(encoding: str) -> Any:
     """What decodes the values of a column; None if they are neither ids nor text."""
-    if encoding == "str":
-        return "text"
-    if encoding == "bytes":
-        return plain_ids(dtype or np.dtype(np.int64))
+    if encoding in ("str", "bytes", "json"):
+        return encoding
     kind, *rest = encoding.split(":")
     if kind != "ndarray" or len(rest) > 2 or (rest and rest[0] not in _BY_NAME):
         return None

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from radscore.corpus.base import Chunk, DamagedFileError, Position, location, n_shards, reading
+from radscore.columnar import holds_ids
+from radscore.corpus.base import (
+    Chunk,
+    DamagedFileError,
+    Position,
+    Problems,
+    location,
+    n_shards,
+    reading,
+)
 from radscore.corpus.format import Format, Known, Preview, Scale
-from radscore.corpus.readers.columns import MAX_ROWS, ColumnReader, first_groups
+from radscore.corpus.readers.columns import ColumnReader, first_groups, rows_of
+from radscore.corpus.readers.footer import Column, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from radscore.corpus.base import Problems, Reader
+    from radscore.corpus.base import Reader
     from radscore.corpus.format import Options, Record, Source
 
 __all__ = ["FORMAT"]
 
 _BUFFER = 1 << 20
+#: What is decoded at once: small, so that neighbours far above the average fit, and as fast.
+_TOKENS = 1 << 17
+_MANY_ROWS = 1 << 12
+#: Where a few bytes may stand for texts of any length.
+_FEW_ROWS = 1 << 6
 
 
 class Parquet(Format):
@@ -41,22 +56,28 @@ class Parquet(Format):
             return Preview(list(pq.read_schema(source.path).names), str(source.path))
 
     def known(self, source: Source, options: Options) -> Known:
-        """Rows, and ids if the footer has statistics of the column."""
+        """Rows, and ids if the footer tells how many values are there."""
         assert options.fields is not None
-        return Known(*_counts(source, options.fields.main))
+        reader = ParquetReader(source, options.fields, Problems("raise"))
+        with reader.opened() as (file, (column, *_)):
+            kind = file.schema_arrow.field(column.position).type
+        return Known(column.n_present() if holds_ids(kind) else None, sum(column.rows))
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Reads the footer when the first batch is asked for."""
         return ParquetReader(source, options.fields, problems)
 
     def records(self, source: Source) -> Iterator[Record]:
-        """All rows, held in memory."""
-        import pyarrow.parquet as pq
-
-        with reading(source.path):
-            rows = pq.read_table(source.path).to_pylist()
-        for number, row in enumerate(rows):
-            yield location(source.path, number, "row"), row, None
+        """All rows, without encrypted columns."""
+        with ParquetReader(source, None, Problems("raise")).opened() as (file, columns):
+            leaves = [leaf for column in columns if not column.encrypted for leaf in column.leaves]
+            number = 0
+            with reading(source.path):
+                groups = list(range(file.metadata.num_row_groups))
+                for batch in file.reader.iter_batches(_MANY_ROWS, groups, leaves, False):
+                    for row in rows_of(batch):
+                        yield location(source.path, number, "row"), row, None
+                        number += 1
 
     def scale(self, source: Source, options: Options) -> Scale | None:  # noqa: ARG002
         """Row groups."""
@@ -85,16 +106,7 @@ class ParquetReader(ColumnReader):
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The documents after `position` (``row`` rows of row group ``group``)."""
-        import pyarrow.parquet as pq
-
-        path = self._source.path
-        with ExitStack() as stack:
-            with reading(path):
-                # Page by page, not all of a row group before its first row.
-                file = stack.enter_context(
-                    pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER)
-                )
-            self._check_names(file.schema_arrow.names)
+        with self.opened() as (file, columns):
             metadata = file.metadata
             base = 0
             bytes_read = 0
@@ -103,68 +115,108 @@ class ParquetReader(ColumnReader):
                 start = position.get("row", 0) if group == position.get("group", 0) else 0
                 share = self._source.size * (group + 1) // metadata.num_row_groups
                 if group >= position.get("group", 0):
-                    for batch, row in self._batches(file, group, start):
-                        after = {"group": group, "row": row + batch.num_rows}
+                    for row, made in self._joined(self._rows(file, columns, group, start), start):
+                        after = {"group": group, "row": row + len(made[0])}
                         bytes_read = share if after["row"] == n_rows else bytes_read
-                        yield self._chunk(batch, base + row, after, bytes_read)
+                        yield self._chunk(made, base + row, after, bytes_read)
                 base += n_rows
 
-    def _batches(self, file: Any, group: int, start: int) -> Iterator[tuple[Any, int]]:
-        """Record batches of one row group after its first `start` rows, and their first rows."""
+    @contextmanager
+    def opened(self) -> Iterator[tuple[Any, list[Column]]]:
+        """The file, and its wanted columns (all, without fields)."""
+        import pyarrow.parquet as pq
+
+        path = self._source.path
+        columns = every = columns_of(path)
+        if self._named is not None:
+            self._check_names([column.name for column in columns])
+            columns = [next(c for c in every if c.name == name) for name in self.fields.names]
+            for column in columns:
+                if column.encrypted:
+                    raise DamagedFileError(
+                        f"{path}: column {column.name!r} is encrypted; decrypt the file first"
+                    )
+        looked_up = [
+            column.path
+            for column in columns
+            if column.is_text
+            and len(column.leaves) == 1
+            and all(chunk.looked_up for chunk in column.chunks)
+        ]
+        with ExitStack() as stack:
+            with reading(path):
+                # Page by page, not all of a row group before its first row.
+                file = stack.enter_context(
+                    pq.ParquetFile(
+                        path, pre_buffer=False, buffer_size=_BUFFER, read_dictionary=looked_up
+                    )
+                )
+                schema = file.schema_arrow
+                n_leaves, n_groups = file.metadata.num_columns, file.metadata.num_row_groups
+            told = [(column.leaves.stop, len(column.chunks)) for column in every[-1:]]
+            names = [column.name for column in every]
+            if schema.names != names or told not in ([], [(n_leaves, n_groups)]):
+                raise DamagedFileError(f"{path}: its footer is damaged")
+            if self._named is not None:
+                self._check_names(schema.names, schema)
+            yield file, columns
+
+    def _rows(
+        self, file: Any, columns: list[Column], group: int, start: int
+    ) -> Iterator[tuple[int, list[Any], int]]:
+        """The rows of one row group from row `start` in small pieces, as `_pieces` gives them."""
         path = self._source.path
         n_rows = file.metadata.row_group(group).num_rows
+        leaves = [leaf for column in columns for leaf in column.leaves]
+        step = min(_rows_a_batch(column, group, self.fields.batch_tokens) for column in columns)
         with reading(path):
-            batches = file.iter_batches(
-                batch_size=self._rows_a_batch(file, group),
-                row_groups=[group],
-                columns=self.fields.names,
-            )
+            # Not by names: a dot in one is taken for a path.
+            batches = file.reader.iter_batches(step, [group], leaves, False)
         row = 0
         while True:
             with reading(path):
                 batch = next(batches, None)
             if batch is None:
                 break
-            end = row + batch.num_rows
-            if end > start:
-                cut = max(start - row, 0)
-                yield batch.slice(cut), row + cut
-            row = end
+            if row + batch.num_rows > start and batch.num_rows:
+                for first, made, weight in self._pieces(batch, max(start - row, 0)):
+                    yield row + first, made, weight
+            row += batch.num_rows
         if row != n_rows:
             raise DamagedFileError(f"{path}: row group {group} has {row} rows, not {n_rows}")
 
-    def _rows_a_batch(self, file: Any, group: int) -> int:
-        """About `batch_tokens` tokens of rows, by the sizes that the file states."""
-        metadata = file.metadata.row_group(group)
-        wanted = tuple(self.fields.names)
-        size = sum(
-            metadata.column(i).total_uncompressed_size
-            for i in range(metadata.num_columns)
-            if metadata.column(i).path_in_schema.split(".")[0] in wanted
-        )
-        rows = self.fields.batch_tokens * 4 * max(metadata.num_rows, 1) // max(size, 1)
-        return int(min(max(rows, 1), MAX_ROWS))
+    def _joined(
+        self, pieces: Iterator[tuple[int, list[Any], int]], start: int
+    ) -> Iterator[tuple[int, list[Any]]]:
+        """Pieces joined until they have about `batch_tokens` tokens."""
+        held: list[list[Any]] = []
+        total = 0
+        for row, made, weight in pieces:
+            if held and total + weight > self.fields.batch_tokens:
+                yield start, _concatenated(held)
+                held, total, start = [], 0, row
+            held.append(made)
+            total += weight
+        if held:
+            yield start, _concatenated(held)
 
 
-def _counts(source: Source, name: str) -> tuple[int | None, int]:
-    """Token ids of a column, and rows, by the footer; None if it does not tell the ids."""
+def _concatenated(pieces: list[list[Any]]) -> list[Any]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    with reading(source.path):
-        metadata = pq.read_metadata(source.path)
-        kind = pq.read_schema(source.path).field(name).type
-    nested = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    if not nested and not pa.types.is_fixed_size_list(kind):
-        return None, metadata.num_rows
-    n_tokens = 0
-    for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
-        for column in (group.column(i) for i in range(metadata.num_columns)):
-            if column.path_in_schema.split(".")[0] != name:
-                continue
-            found: Any = column.statistics
-            if found is None or not found.has_null_count:
-                return None, metadata.num_rows
-            # An empty list and a missing one count as a value that is null.
-            n_tokens += column.num_values - found.null_count
-    return n_tokens, metadata.num_rows
+    if len(pieces) == 1:
+        return pieces[0]
+    return [pa.concat_arrays(list(parts)) for parts in zip(*pieces, strict=True)]
+
+
+def _rows_a_batch(column: Column, group: int, batch_tokens: int) -> int:
+    """Rows to decode at once, by how many values the file has or stands for, not by its bytes."""
+    n_rows = max(column.rows[group], 1)
+    if column.is_text:
+        n_bytes = column.chunks[group].text_bytes
+        if n_bytes is None:
+            return _FEW_ROWS
+        tokens = n_bytes // 4
+    else:
+        tokens = column.chunks[group].n_values
+    return max(min(min(batch_tokens, _TOKENS) * n_rows // max(tokens, 1), _MANY_ROWS), 1)

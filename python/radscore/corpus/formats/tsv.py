@@ -12,7 +12,7 @@ class Tsv(Csv):
 
     name = "tsv"
     title = "tab-separated values"
-    files = "`.tsv`; also `.gz`, `.zst`"
+    files = "`.tsv`; also packed as `jsonl` may be"
     remarks = "as for `csv`"
 
     suffixes = (".tsv",)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from radscore.corpus.base import Chunk, Locations, Position, Problems, Reader
+from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Known, Preview
 from radscore.corpus.formats.jsonl import MAX_LINE, Lines
 from radscore.corpus.records import Fields, RecordColumns
@@ -28,13 +29,13 @@ class Text(Format):
 
     name = "txt"
     title = "plain text"
-    files = "`.txt`; also `.gz`, `.zst`"
+    files = "`.txt`; also packed as `jsonl` may be"
     content = "the whole file, as UTF-8"
     documents = "one per file; one per line with `--format lines`"
     remarks = "in a folder with data of other formats, such files are left out"
 
     suffixes = (".txt",)
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     gives_way = True
     # Text that lies beside data sets and tokenizers.
     not_data = frozenset(

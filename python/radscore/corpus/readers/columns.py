@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import mmap
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from radscore.columnar import checked, holds_ids, holds_text, plain, weights
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
@@ -28,15 +31,18 @@ from radscore.corpus.records import (
 from radscore.documents import Documents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from radscore.corpus.format import Source
 
-__all__ = ["MAX_ROWS", "ColumnReader", "MappedFile", "first_groups", "open_arrow"]
+__all__ = ["MAX_ROWS", "ColumnReader", "MappedFile", "first_groups", "open_arrow", "rows_of"]
 
 #: Rows of a batch, at most.
 MAX_ROWS = 1 << 16
+_ROWS_AT_ONCE = 1 << 10
+#: Features of `datasets` whose values are stored as they are; it decodes all others.
+_STORED_AS_IS = ("Value", "ClassLabel", "Sequence", "List", "LargeList")
 # So many mapped bytes may stay in memory after they were read.
 _GIVE_BACK = 1 << 26
 
@@ -56,34 +62,72 @@ class ColumnReader(Reader):
             raise AssertionError("a reader of columns without fields")
         return self._named
 
-    def _check_names(self, available: list[str]) -> None:
+    def _check_names(self, available: list[str], schema: Any = None) -> None:
+        """Raises unless each wanted column is there, once, and is what it is stored as."""
+        path = self._source.path
+        features = {} if schema is None else _features(schema.metadata or {})
         for name in self.fields.names:
             if name not in available:
-                reason = missing_field(name, available)
-                raise DamagedFileError(f"{self._source.path}: {reason}")
+                raise DamagedFileError(f"{path}: {missing_field(name, available)}")
             if available.count(name) > 1:
-                raise DamagedFileError(f"{self._source.path}: two columns are named {name!r}")
+                raise DamagedFileError(f"{path}: two columns are named {name!r}")
+            feature = features.get(name)
+            kind = feature.get("_type", "Value") if isinstance(feature, dict) else "Value"
+            if kind not in _STORED_AS_IS:
+                raise DamagedFileError(
+                    f"{path}: column {name!r} holds {kind} of the library datasets; load it with "
+                    "that library and give the data set itself"
+                )
 
-    def _chunk(self, batch: Any, first_row: int, position: Position, bytes_read: int) -> Chunk:
-        """The documents of a record batch whose first row is `first_row` of the file."""
+    def _pieces(self, batch: Any, start: int = 0) -> Iterator[tuple[int, list[Any], int]]:
+        """A record batch from row `start` in pieces of about `batch_tokens` tokens.
+
+        Gives the first row of each, its columns as large lists of integers or large binary, and
+        its tokens (about). A batch without rows is one piece.
+        """
+        path, room = self._source.path, self.fields.batch_tokens
+        with reading(path):
+            columns = [checked(batch.column(name)) for name in self.fields.names]
+        for name, column in zip(self.fields.names, columns, strict=True):
+            if not holds_text(column.type) and not holds_ids(column.type):
+                raise DamagedFileError(
+                    f"{path}: column {name!r} must hold text or lists of integers, "
+                    f"not {batch.column(name).type}"
+                )
+        for first in range(start, max(batch.num_rows, 1), MAX_ROWS):
+            with reading(path):
+                some = [column.slice(first, MAX_ROWS) for column in columns]
+                ends = np.cumsum(sum(weights(column) for column in some))
+            row = before = 0
+            while row < len(ends) or not batch.num_rows:
+                end = max(int(np.searchsorted(ends, before + room, side="right")), row + 1)
+                with reading(path):
+                    made = [plain(column.slice(row, end - row)) for column in some]
+                after = int(ends[min(end, len(ends)) - 1]) if len(ends) else 0
+                yield first + row, made, after - before
+                if not batch.num_rows:
+                    return
+                row, before = end, after
+
+    def _chunk(
+        self, columns: list[Any], first_row: int, position: Position, bytes_read: int
+    ) -> Chunk:
+        """The documents of a piece whose first row is `first_row` of the file."""
         import pyarrow as pa
 
-        columns = [batch.column(name) for name in self.fields.names]
-        with reading(self._source.path):
-            for column in columns:
-                column.validate(full=True)  # or wrong offsets would be read blindly
-            columns = [_readable(column) for column in columns]
-        numbers = np.arange(first_row, first_row + batch.num_rows, dtype=np.int64)
-        kept = np.ones(batch.num_rows, dtype=bool)
+        columns = [_text_if_valid(column) for column in columns]
+        n_rows = len(columns[0])
+        numbers = np.arange(first_row, first_row + n_rows, dtype=np.int64)
+        kept = np.ones(n_rows, dtype=bool)
         for name, column in zip(self.fields.names, columns, strict=True):
-            for row, reason in self._flaws(column, name):
+            for row, reason in sorted(self._flaws(column, name)):
                 if kept[row]:
                     kept[row] = False
                     where = location(self._source.path, first_row + row, "row")
                     self._problems.record(where, reason)
         if not kept.all():
             mask = pa.array(kept)
-            columns = [column.filter(mask) for column in columns]
+            columns = [_text_if_valid(column.filter(mask)) for column in columns]
             numbers = numbers[kept]
         documents = [self._documents(column) for column in columns]
         prompts = None if self.fields.prompt is None else documents[-1]
@@ -95,23 +139,15 @@ class ColumnReader(Reader):
         """Rows that cannot be read, and their flaws."""
         import pyarrow as pa
 
-        encoder = self.fields.encoder
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            if encoder is None and len(column):
-                raise NoTokenizerError(f"{self._source.path}: {needs_tokenizer(name)}")
-            for row in _null_rows(column):
-                yield row, f"field {name!r} is null"
-            return
-        if not (
-            pa.types.is_large_list(column.type) and pa.types.is_integer(column.type.value_type)
-        ):
-            raise DamagedFileError(
-                f"{self._source.path}: column {name!r} must hold text or lists of integers, "
-                f"not {column.type}"
-            )
+        is_text = not pa.types.is_large_list(column.type)
+        if is_text and self.fields.encoder is None and len(column):
+            raise NoTokenizerError(f"{self._source.path}: {needs_tokenizer(name)}")
         for row in _null_rows(column):
             yield row, f"field {name!r} is null"
-        if column.flatten().null_count:
+        if is_text:
+            if not pa.types.is_large_string(column.type):
+                yield from _not_text(column, name)
+        elif column.flatten().null_count:
             for row, value in enumerate(column):
                 if value.is_valid and value.values.null_count:
                     index = value.values.is_null().to_pylist().index(True)
@@ -130,25 +166,59 @@ class ColumnReader(Reader):
         return texts.documents()
 
 
+def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:
+    """What `datasets` says of the columns of a file that it wrote."""
+    try:
+        found = json.loads(metadata[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _null_rows(column: Any) -> npt.NDArray[Any]:
     if not column.null_count:
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
 
 
-def _readable(column: Any) -> Any:
-    """`column` as text or as large lists of integers; unchanged if it is neither."""
+def _text_if_valid(column: Any) -> Any:
+    """Large binary as text, if all of it is UTF-8; else unchanged, as are lists."""
     import pyarrow as pa
 
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _readable(column.dictionary_decode())
-    if pa.types.is_string_view(kind):
+    if pa.types.is_large_list(column.type):
+        return column
+    with suppress(pa.ArrowInvalid):
         return column.cast(pa.large_string())
-    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
-    if is_list and pa.types.is_integer(kind.value_type):
-        return column.cast(pa.large_list(kind.value_type))
     return column
+
+
+def _not_text(column: Any, name: str) -> Iterator[tuple[int, str]]:
+    """The rows of a binary column that are not UTF-8."""
+    for row, value in enumerate(column.to_pylist()):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError as error:
+            bad = f"byte {error.start} is 0x{value[error.start]:02x}"
+            yield row, f"field {name!r} is not UTF-8 ({bad})"
+
+
+def rows_of(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a record batch as records: text as str, ids as lists, anything else as it is.
+
+    Raises `pyarrow.ArrowInvalid` if an offset or a length of the batch lies.
+    """
+    columns = [checked(column) for column in batch.columns]
+    for first in range(0, batch.num_rows, _ROWS_AT_ONCE):
+        values = [_values(column.slice(first, _ROWS_AT_ONCE)) for column in columns]
+        for row in zip(*values, strict=True):
+            yield dict(zip(batch.schema.names, row, strict=True))
+
+
+def _values(column: Any) -> list[Any]:
+    if holds_text(column.type) or holds_ids(column.type):
+        column = _text_if_valid(plain(column))
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def first_groups(groups: list[tuple[int, int]], number: int) -> Iterator[tuple[int, int]]:
@@ -197,10 +267,19 @@ class MappedFile:
             self._passed = 0
 
 
-def open_arrow(stream: Any) -> Any:
-    """A reader of the file or of the stream format, whichever it is."""
+def open_arrow(stream: Any, names: Sequence[str] | None = None) -> Any:
+    """A reader of the file or of the stream format, whichever it is.
+
+    With `names`, only these columns are read (and decompressed), but no longer in place.
+    """
     import pyarrow as pa
 
     head = stream.read(6)
     stream.seek(0)
-    return pa.ipc.open_file(stream) if head == b"ARROW1" else pa.ipc.open_stream(stream)
+    open_ = pa.ipc.open_file if head == b"ARROW1" else pa.ipc.open_stream
+    reader = open_(stream)
+    wanted = [i for i, name in enumerate(reader.schema.names) if name in (names or ())]
+    if not wanted:
+        return reader
+    stream.seek(0)
+    return open_(stream, options=pa.ipc.IpcReadOptions(included_fields=wanted))

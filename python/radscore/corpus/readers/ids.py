@@ -1,8 +1,8 @@
-"""Files of bare token ids, memory-mapped: what `.npy`, `.bin`, `.ds` and their kin share."""
+"""Files of bare token ids: what `.npy`, `.bin`, `.ds` and their kin share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
+from radscore.corpus.dtypes import sampled_ranges
 from radscore.corpus.format import Format, Known, Scale
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
@@ -47,12 +48,16 @@ __all__ = [
     "map_ids",
     "n_ids",
     "one_line",
+    "read_ids",
+    "sampled",
 ]
 
 #: What headerless files may hold; little-endian.
 HEADERLESS_DTYPES = ("uint16", "uint32", "int32", "int64")
 #: Documents of an index that are read at once.
 MAX_DOCUMENTS = 1 << 16
+# So many bytes are copied rather than mapped; more only if a document is that long.
+_MOST_COPIED = 1 << 28
 
 
 class DocumentEnds(Protocol):
@@ -104,12 +109,12 @@ class TokenLayout:
 
 
 class TokenReader(Reader):
-    """Cuts a file of ids into batches at the ends of documents, without copying.
+    """Cuts a file of ids into batches at the ends of documents, as they lie there.
 
     Documents end where an index says so. Without an index a document ends after every `eod`, which
-    stays its last token, at the end of a row, and at the end of the file. Each batch maps its own
-    range of the file, so memory is freed with the batch. Only ids in foreign byte order or column
-    order are copied, batch by batch.
+    stays its last token, at the end of a row, and at the end of the file. Each batch reads its own
+    range of the file, so memory is freed with the batch; a document of a quarter of a gigabyte or
+    more is mapped.
     """
 
     def __init__(
@@ -284,9 +289,13 @@ class IdFormat(Format):
         return f"end-of-document id {eod}"
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:  # noqa: ARG002
-        """Maps the ids."""
+        """Reads the header and the index."""
         layout = self.layout(source, options.dtype)
         return TokenReader(layout, options.eod, options.batch_tokens)
+
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+        """From the beginning, the middle and the end."""
+        return sampled(self.layout(source, options.dtype))
 
     def scale(self, source: Source, options: Options) -> Scale | None:
         """Documents of the index, or tokens."""
@@ -386,6 +395,36 @@ def batches_of(
         low, start = high, int(ends[high - 1])
 
 
+def sampled(layout: TokenLayout) -> list[npt.NDArray[Any]]:
+    """Ids from the beginning, the middle and the end of a file."""
+    ranges = sampled_ranges(layout.n_tokens)
+    return [_native(_map(replace(layout, fortran=False), at, at + n)) for at, n in ranges]
+
+
+def read_ids(path: Path, dtype: np.dtype[Any], offset: int, count: int) -> npt.NDArray[Any]:
+    """`count` values from byte `offset` of a file, copied, or mapped if they are very many.
+
+    A mapping would end the process if the file became shorter, and saves no time.
+    """
+    size = count * dtype.itemsize
+    if size > _MOST_COPIED:
+        return map_ids(path, dtype, offset, count)
+    data = np.empty(size, dtype=np.uint8)
+    done = 0
+    with reading(path), path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while done < size:
+            got = file.readinto(data[done:])  # type: ignore[arg-type]
+            if not got:
+                end = file.seek(0, 2)
+                raise DamagedFileError(
+                    f"{path}: ends at byte {end}, {offset + size - end} bytes too early; has it "
+                    "become shorter?"
+                )
+            done += got
+    return data.view(dtype)
+
+
 def map_ids(path: Path, dtype: np.dtype[Any], offset: int, count: int) -> npt.NDArray[Any]:
     """`count` values from byte `offset` of a file, mapped; the mapping ends with the array."""
     if count == 0:
@@ -419,7 +458,7 @@ def _map(layout: TokenLayout, start: int, stop: int) -> npt.NDArray[Any]:
     """The ids from `start` to `stop`."""
     size = layout.dtype.itemsize
     if not layout.fortran or layout.row is None:
-        return map_ids(layout.path, layout.dtype, layout.offset + start * size, stop - start)
+        return read_ids(layout.path, layout.dtype, layout.offset + start * size, stop - start)
     # Column order: documents are not contiguous in the file, so they are copied.
     ids = map_ids(layout.path, layout.dtype, layout.offset, layout.n_tokens)
     first, last = start // layout.row, -(-stop // layout.row)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import pairwise
+from functools import lru_cache, partial
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -15,26 +16,27 @@ import numpy.typing as npt
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
+    InputOptionError,
     Locations,
     Position,
     Problems,
     Reader,
     even_edges,
-    joined,
     location,
     n_shards,
-    reading,
 )
+from radscore.corpus.compression import unpack
+from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Format, Source
-from radscore.corpus.readers.ids import also_cut, map_ids
+from radscore.corpus.readers.ids import HEADERLESS_DTYPES, also_cut, one_line, read_ids
 from radscore.corpus.readers.listing import read_index
 from radscore.corpus.records import (
     Fields,
-    Item,
     NoTokenizerError,
     ValueColumn,
     missing_field,
     needs_tokenizer,
+    read_value,
 )
 from radscore.corpus.text.failures import flaw_of_text
 
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from radscore.corpus.format import Codec
+    from radscore.corpus.format import Codec, Options
+    from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
 
 __all__ = [
@@ -52,20 +55,27 @@ __all__ = [
     "ItemReader",
     "Leaf",
     "Shard",
+    "beginning",
     "decompressed",
     "held_shard",
-    "mapped_shard",
     "plain_ids",
+    "plain_shard",
     "read_offsets",
+    "sampled_items",
 ]
 
 _INDEX = "index.json"
 # An item may not decompress to more: memory must not depend on the input.
 MAX_BYTES = 1 << 28
+# So much of a file, and so many of its last items, are enough for a sample.
+_BEGINNING = 1 << 18
+_SAMPLED = 8
+# Offsets have 32 bits.
+_MAX_SHARD = 1 << 32
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
-#: Makes ids of the bytes of a value, or says what is wrong with them.
-Decoder: TypeAlias = Callable[[Bytes], tuple[npt.NDArray[Any] | None, str | None]]
+#: Makes ids (or text) of the bytes of a value, or says what is wrong with them.
+Decoder: TypeAlias = Callable[[Bytes], tuple[npt.NDArray[Any] | str | None, str | None]]
 
 
 class ItemFormat(Format):
@@ -132,16 +142,20 @@ class Leaf:
         Its name.
     size : int or None
         Bytes of a value, if all have the same number, which then is not stored.
-    decode : "text", function or None
-        How its bytes become text or ids; None if it holds neither.
+    decode : "str", "bytes", "json", function or None
+        How its bytes become text or ids; None if it holds neither. Nothing tells what "bytes" are:
+        ids if there is a dtype, else text.
     encoding : str
         What the file calls that, for messages.
+    parts : int
+        How many values, each with a size of its own, lie back to back in it.
     """
 
     name: str
     size: int | None
-    decode: Decoder | Literal["text"] | None
+    decode: Decoder | Literal["str", "bytes", "json"] | None
     encoding: str
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -166,12 +180,12 @@ class Shard:
     plain: bool = False
 
 
-def mapped_shard(path: Path, offsets: npt.NDArray[np.int64]) -> Shard:
+def plain_shard(path: Path, offsets: npt.NDArray[np.int64]) -> Shard:
     """The items of an uncompressed file; each batch maps its own range of it."""
 
     def read(first: int, last: int) -> Bytes:
         begin, end = int(offsets[first]), int(offsets[last])
-        return map_ids(path, np.dtype(np.uint8), begin, end - begin)
+        return read_ids(path, np.dtype(np.uint8), begin, end - begin)
 
     return Shard(offsets, read, plain=True)
 
@@ -201,22 +215,12 @@ def read_offsets(path: Path, data: Bytes, end: int, first: int) -> npt.NDArray[n
     return found
 
 
-def decompressed(source: Source, data: Bytes, size: int | None) -> Bytes:
-    """Some bytes of a file, decompressed; to `size` bytes, if that is known."""
-    import pyarrow as pa
-
-    path, codec = source.path, source.codec or "zstd"
-    held: Any = data
-    buffer = pa.py_buffer(held)
-    limit = MAX_BYTES if size is None else size
-    with reading(path):
-        if codec == "snappy":
-            if size is None or size > MAX_BYTES:
-                raise DamagedFileError(f"{path}: its index does not say its uncompressed size")
-            found = pa.Codec("snappy").decompress(buffer, size, asbytes=True)
-        else:
-            with pa.CompressedInputStream(pa.BufferReader(buffer), codec) as stream:
-                found = stream.read(limit + 1)
+def decompressed(source: Source, data: Bytes | None, size: int | None) -> Bytes:
+    """A file, or some bytes of it, decompressed; to `size` bytes, if that is known."""
+    path, limit = source.path, MAX_BYTES if size is None else size
+    if limit > _MAX_SHARD:
+        raise DamagedFileError(f"{path}: its index says {limit} bytes; offsets have 32 bits")
+    found = unpack(path, source.codec or "zstd", limit, data)
     if len(found) > limit or (size is not None and len(found) != size):
         more = "more than " if len(found) > limit else ""
         raise DamagedFileError(
@@ -225,16 +229,48 @@ def decompressed(source: Source, data: Bytes, size: int | None) -> Bytes:
     return np.frombuffer(found, dtype=np.uint8)
 
 
+def beginning(source: Source) -> tuple[Bytes, npt.NDArray[np.int64]] | None:
+    """The beginning of a compressed file, and the offsets of the items in it, for a sample.
+
+    None if that cannot be decompressed by itself, or has no whole item.
+    """
+    assert source.codec is not None
+    if source.codec == "snappy":
+        return None
+    data = np.frombuffer(unpack(source.path, source.codec, _BEGINNING), np.uint8)
+    header = 8 + 4 * int.from_bytes(data[:4].tobytes(), "little")
+    if len(data) < header:
+        return None
+    offsets = np.frombuffer(data[4:header].tobytes(), "<u4").astype(np.int64)
+    offsets = offsets[offsets <= len(data)]
+    fits = len(offsets) > 1 and offsets[0] >= header and (np.diff(offsets) >= 0).all()
+    return (data, offsets) if fits else None
+
+
+def sampled_items(
+    source: Source, shard: Shard, leaves: tuple[Leaf, ...], options: Options
+) -> list[npt.NDArray[Any]]:
+    """Ids of some items, if nothing but their bytes tells what they are."""
+    fields = options.fields or Fields(leaves[0].name, None, None, options.batch_tokens)
+    leaf = next((leaf for leaf in leaves if leaf.name == fields.main), None)
+    if leaf is None or not (callable(leaf.decode) or (leaf.decode == "bytes" and options.dtype)):
+        return []
+    wanted = replace(fields, prompt=None)
+    reader = ItemReader(source, shard, leaves, wanted, Problems("skip"), options.dtype)
+    return reader.sample()
+
+
 class ItemReader(Reader):
     """Reads the wanted columns of the items of a shard, batch by batch."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made by the formats only
         self,
         source: Source,
         shard: Shard,
         leaves: tuple[Leaf, ...],
         wanted: Fields,
         problems: Problems,
+        dtype: np.dtype[Any] | None = None,
     ) -> None:
         self._source = source
         self._shard = shard
@@ -242,6 +278,7 @@ class ItemReader(Reader):
         self._fields = wanted
         self._problems = problems
         self._columns = [self._column(name) for name in wanted.names]
+        self._decoders = [self._decoder(leaves[column], dtype) for column in self._columns]
         self.fails_early = shard.plain
 
     def _column(self, name: str) -> int:
@@ -254,9 +291,26 @@ class ItemReader(Reader):
                 f"{path}: field {name!r} is stored as {leaf.encoding!r}, which is neither text "
                 "nor token ids"
             )
-        if leaf.decode == "text" and self._fields.encoder is None:
+        if leaf.decode == "str" and self._fields.encoder is None:
             raise NoTokenizerError(f"{path}: {needs_tokenizer(name)}")
         return names.index(name)
+
+    def _decoder(self, leaf: Leaf, dtype: np.dtype[Any] | None) -> Decoder:
+        if callable(leaf.decode):
+            return leaf.decode
+        encoder = self._fields.encoder
+        if leaf.decode == "json":
+            return partial(_from_json, leaf.name, encoder)
+        if leaf.decode == "bytes" and dtype is not None:
+            return plain_ids(dtype)
+        if encoder is None:
+            dtypes = ", ".join(HEADERLESS_DTYPES)
+            raise InputOptionError(
+                f"{self._source.path}: field {leaf.name!r} is stored as bytes, so nothing tells "
+                f"the dtype of its ids; give it with dtype= ({dtypes}), or give a tokenizer "
+                "(tokenizer=) if it is text"
+            )
+        return _text
 
     def edges(self, size: int) -> Iterator[Position]:
         """Items (``item``)."""
@@ -267,6 +321,18 @@ class ItemReader(Reader):
         for item in np.unique(np.searchsorted(offsets, bytes_at)).tolist():
             if 0 < item < count:
                 yield {"item": item}
+
+    def sample(self) -> list[npt.NDArray[Any]]:
+        """Ids of the first items, of some in the middle, and of the last."""
+        offsets, size = self._shard.offsets, SAMPLE // 3
+        count = len(offsets) - 1
+        found = []
+        for first in sorted({0, count // 2, max(count - _SAMPLED, 0)}) if count else ():
+            last = int(np.searchsorted(offsets, offsets[first] + 8 * size, side="right")) - 1
+            last = min(max(last, first + 1), count)
+            if offsets[last] - offsets[first] <= _BEGINNING:
+                found.append(self._chunk(first, last).documents.values[:size])
+        return found
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The items after `position` (``item`` items)."""
@@ -284,7 +350,7 @@ class ItemReader(Reader):
         offsets, path = self._shard.offsets, self._source.path
         data = self._shard.read(first, last)
         bounds = offsets[first : last + 1] - offsets[first]
-        columns: list[list[Item | npt.NDArray[Any]]] = [[] for _ in self._columns]
+        columns: list[list[npt.NDArray[Any] | str]] = [[] for _ in self._columns]
         numbers = []
         for row, (begin, end) in enumerate(pairwise(bounds.tolist()), start=first):
             item = data[begin:end]
@@ -299,7 +365,7 @@ class ItemReader(Reader):
             numbers.append(row)
         documents = [self._documents(column) for column in columns]
         locations = Locations(path, np.array(numbers, dtype=np.int64), "row")
-        from_text = self._leaves[self._columns[0]].decode == "text"
+        from_text = any(isinstance(value, str) for value in columns[0])
         prompts = None if self._fields.prompt is None else documents[-1]
         # Offsets in what was decompressed, as a share of the file.
         end = self._source.size * int(offsets[last]) // max(int(offsets[-1]), 1)
@@ -307,45 +373,52 @@ class ItemReader(Reader):
 
     def _values(self, item: Bytes) -> tuple[list[Any], str | None]:
         """The wanted values of an item, or its flaw."""
-        varying = sum(leaf.size is None for leaf in self._leaves)
+        varying = sum(leaf.parts for leaf in self._leaves if leaf.size is None)
         start = 4 * varying
         if len(item) < start:
             return [], "the item is shorter than the sizes it begins with"
         sizes = iter(np.frombuffer(item[:start].tobytes(), "<u4").tolist())
         spans = []
         for leaf in self._leaves:
-            size = next(sizes) if leaf.size is None else leaf.size
+            size = sum(islice(sizes, leaf.parts)) if leaf.size is None else leaf.size
             spans.append((start, start + size))
             start += size
         if start != len(item):
             return [], f"its fields add up to {start} bytes, but the item has {len(item)}"
         values = []
-        for column in self._columns:
-            leaf, (begin, end) = self._leaves[column], spans[column]
-            value, flaw = _decoded(leaf, item[begin:end])
+        for column, decode in zip(self._columns, self._decoders, strict=True):
+            begin, end = spans[column]
+            value, flaw = decode(item[begin:end])
             if flaw is not None:
-                return [], f"field {leaf.name!r}: {flaw}"
+                return [], f"field {self._leaves[column].name!r}: {flaw}"
             values.append(value)
         return values, None
 
     def _documents(self, values: list[Any]) -> Documents:
-        if values and isinstance(values[0], str):
-            texts = ValueColumn(self._fields.encoder)
-            for text in values:
-                texts.add(text)
-            return texts.documents()
-        return joined(values)
+        column = ValueColumn(self._fields.encoder)
+        for value in values:
+            column.add(value)
+        return column.documents()
 
 
-def _decoded(leaf: Leaf, data: Bytes) -> tuple[Any, str | None]:
-    if leaf.decode != "text":
-        assert callable(leaf.decode)
-        return leaf.decode(data)
+def _text(data: Bytes) -> tuple[str | None, str | None]:
     try:
         text = data.tobytes().decode()
     except UnicodeDecodeError as error:
         return None, f"not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
     return text, flaw_of_text(text)
+
+
+def _from_json(
+    name: str, encoder: Encoder | None, data: Bytes
+) -> tuple[npt.NDArray[Any] | str | None, str | None]:
+    try:
+        value = json.loads(data.tobytes())
+    except (ValueError, RecursionError) as error:
+        return None, f"not JSON: {one_line(error)}"
+    item, flaw = read_value(value, name, encoder)
+    # The name is in front of every flaw.
+    return item, None if flaw is None else flaw.replace(f"field {name!r} ", "it ", 1)
 
 
 def plain_ids(dtype: np.dtype[Any]) -> Decoder:

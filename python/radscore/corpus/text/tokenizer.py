@@ -101,7 +101,7 @@ class TokenizerEncoder:
         state = tokenizer.to_str()
         self._tokenizer = tokenizer
         self._special = add_special_tokens
-        digest = hashlib.sha256(state.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(state.encode()).hexdigest()
         self.fingerprint = f"{digest}{'+special' if add_special_tokens else ''}"
         self.vocab_size: int | None = tokenizer.get_vocab_size(with_added_tokens=True)
         self.failures = Failures()

@@ -1,0 +1,272 @@
+"""What a Parquet file's footer says of its columns.
+
+Not by pyarrow: it ends the process (`std::terminate`) where the metadata of a column chunk are
+encrypted or damaged, be it one that nobody wants. The footer is a struct of Thrift's compact
+protocol, see https://github.com/apache/parquet-format.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from radscore.corpus.base import DamagedFileError, reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Chunk", "Column", "columns_of"]
+
+_DEEPEST = 32
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
+#: Encodings that look up a value elsewhere, so that a few bytes may stand for many.
+_DICTIONARY = {2, 8}
+_DELTA_BYTES = 7
+_DATA_PAGES = (0, 3)
+#: Physical types of variable and of fixed length.
+_BYTES = (6, 7)
+
+
+class Chunk(NamedTuple):
+    """What the footer says of the values of one column in one row group; None where it is silent.
+
+    Attributes
+    ----------
+    n_values, n_bytes : int
+        Values, where an empty or missing list counts as one; bytes, encoded but not compressed.
+    n_present : int or None
+        Values that are not null.
+    text_bytes : int or None
+        Bytes of text that they stand for.
+    looked_up : bool
+        Whether all values come from a dictionary, which can be kept as such.
+    encrypted : bool
+        Whether a key is needed to read it.
+    """
+
+    n_values: int = 0
+    n_bytes: int = 0
+    n_present: int | None = None
+    text_bytes: int | None = None
+    looked_up: bool = False
+    encrypted: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column at the top of the schema.
+
+    Attributes
+    ----------
+    name : str
+    position : int
+        Its place in the schema.
+    leaves : range
+        Its columns of values, as pyarrow counts them.
+    path : str
+        The path of the first of them.
+    is_text : bool
+        Whether that one holds text or bytes rather than numbers.
+    chunks : list of Chunk
+        That one, by row group.
+    rows : list of int
+        Rows of each row group.
+    encrypted : bool
+        Whether a key is needed to read it.
+    """
+
+    name: str
+    position: int
+    leaves: range
+    path: str
+    is_text: bool
+    chunks: list[Chunk]
+    rows: list[int]
+    encrypted: bool
+
+    def n_present(self) -> int | None:
+        """Values that are not null, over all row groups; None if the footer does not tell."""
+        found = [chunk.n_present for chunk in self.chunks]
+        return None if None in found else sum(filter(None, found))
+
+
+def columns_of(path: Path) -> list[Column]:
+    """The columns of a Parquet file, in the order of its schema.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file has no footer that can be read, or an encrypted one.
+    """
+    data = _footer(path)
+    try:
+        return list(_columns(_Thrift(data).struct()))
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise DamagedFileError(f"{path}: its footer is damaged") from None
+
+
+def _footer(path: Path) -> bytes:
+    with reading(path), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 8, 0))
+        tail = file.read(8)
+        if tail[4:] == b"PARE":
+            raise DamagedFileError(f"{path}: its footer is encrypted; decrypt the file first")
+        length = int.from_bytes(tail[:4], "little")
+        if tail[4:] != b"PAR1" or length + 12 > size:
+            raise DamagedFileError(f"{path}: not a whole Parquet file, its footer is missing")
+        file.seek(size - 8 - length)
+        return file.read(length)
+
+
+def _columns(footer: dict[int, Any]) -> Iterator[Column]:
+    root, *schema = footer[2]
+    groups = footer.get(4, [])
+    rows = [_integer(group[3]) for group in groups]
+    at = leaf = 0
+    for position in range(_integer(root[5])):
+        name = schema[at][4].decode()
+        # The leaves below it, each with its path, the level at which it is there, and its type.
+        leaves: list[tuple[list[str], int, int | None]] = []
+        at = _walk(schema, at, [], 0, leaves)
+        names, level, kind = leaves[0]
+        span = range(leaf, leaf + len(leaves))
+        chunks = [
+            [_chunk(group[1][i], level, n_rows) for i in span]
+            for group, n_rows in zip(groups, rows, strict=True)
+        ]
+        locked = any(chunk.encrypted for some in chunks for chunk in some)
+        first = [some[0] for some in chunks]
+        yield Column(name, position, span, ".".join(names), kind in _BYTES, first, rows, locked)
+        leaf = span.stop
+
+
+def _chunk(chunk: dict[int, Any], level: int, n_rows: int) -> Chunk:
+    """What is told of a column chunk whose values are there at a definition level."""
+    about = chunk.get(3)
+    if 8 in chunk or about is None:
+        return Chunk(encrypted=True)
+    n_values, n_bytes = _integer(about.get(5, 0)), _integer(about.get(6, 0))
+    sizes = about.get(16, {})
+    told = _present(n_values, n_rows, level, about.get(12, {}).get(3), sizes)
+    present = told.pop() if len(told) == 1 else None
+    text_bytes = sizes.get(1)
+    encodings = set(map(_integer, about.get(2, ())))
+    if text_bytes is None and not encodings & {*_DICTIONARY, _DELTA_BYTES}:
+        text_bytes = n_bytes
+    pages = about.get(13, ())
+    data = {_integer(one[2]) for one in pages if one.get(1, 0) in _DATA_PAGES}
+    looked_up = bool(data) and data <= _DICTIONARY
+    return Chunk(n_values, n_bytes, present, text_bytes, looked_up)
+
+
+def _present(
+    n_values: int, n_rows: int, level: int, nulls: Any, sizes: dict[int, Any]
+) -> set[int | None]:
+    """How many values are there, by all that tells; with None if it contradicts itself."""
+    found: set[int | None] = set()
+    if nulls is not None:
+        found.add(n_values - _integer(nulls))
+    for levels in filter(None, (sizes.get(2), sizes.get(3))):
+        if sum(map(_integer, levels)) != n_values:
+            found.add(None)
+    if sizes.get(2) and sizes[2][0] != n_rows:
+        found.add(None)
+    if sizes.get(3) and len(sizes[3]) == level + 1:
+        found.add(sizes[3][-1])
+    return {one if one is not None and 0 <= one <= n_values else None for one in found}
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError("not an integer")
+    return value
+
+
+def _walk(
+    schema: list[dict[int, Any]],
+    at: int,
+    above: list[str],
+    level: int,
+    leaves: list[tuple[list[str], int, int | None]],
+) -> int:
+    """Adds the leaves below an element of the schema; returns where the next one is."""
+    element = schema[at]
+    names = [*above, element[4].decode()]
+    level += element.get(3, 0) != 0  # optional or repeated
+    at += 1
+    if not element.get(5):
+        leaves.append((names, level, element.get(1)))
+    for _ in range(element.get(5, 0)):
+        at = _walk(schema, at, names, level, leaves)
+    return at
+
+
+class _Thrift:
+    """Reads structs of the compact protocol as dictionaries by number of field."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def _varint(self) -> int:
+        data, at, value, shift = self._data, self._at, 0, 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 127) << shift
+            if byte < 128:
+                self._at = at
+                return value
+            shift += 7
+
+    def _integer(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        """The fields of a struct."""
+        if depth > _DEEPEST:
+            raise ValueError("nested too deeply")
+        fields: dict[int, Any] = {}
+        number = 0
+        while (byte := self._data[self._at]) != 0:
+            self._at += 1
+            delta = byte >> 4
+            number = number + delta if delta else self._integer()
+            kind = byte & 15
+            fields[number] = kind == _TRUE if kind <= _FALSE else self._value(kind, depth)
+        self._at += 1
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if _BYTE < kind < _DOUBLE:
+            return self._integer()
+        if kind == _STRUCT:
+            return self.struct(depth + 1)
+        if kind == _BINARY:
+            return self._bytes(self._varint())
+        if kind in (_LIST, _SET):
+            head = self._bytes(1)[0]
+            size = head >> 4
+            size = self._varint() if size == 15 else size
+            return [self._value(head & 15, depth + 1) for _ in range(size)]
+        if kind == _DOUBLE:
+            return self._bytes(8)
+        if kind in (_TRUE, _FALSE, _BYTE):
+            return self._bytes(1)[0]
+        if kind == _MAP and (size := self._varint()):
+            kinds = self._bytes(1)[0]
+            for _ in range(size):
+                self._value(kinds >> 4, depth + 1), self._value(kinds & 15, depth + 1)
+            return None
+        raise ValueError(f"no type {kind}")
+
+    def _bytes(self, size: int) -> bytes:
+        begin = self._at
+        self._at += size
+        if self._at > len(self._data):
+            raise IndexError("beyond the end")
+        return self._data[begin : self._at]

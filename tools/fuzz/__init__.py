@@ -1,0 +1,1 @@
+"""Mutated input for everything that radscore reads: `python -m tools.fuzz`."""
