@@ -23,7 +23,7 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
-from radscore.corpus.compression import CODECS, Unpacked
+from radscore.corpus.compression import BY_MEMBER, CODECS, Unpacked
 from radscore.corpus.format import Format, Preview
 from radscore.corpus.readers.long_values import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
@@ -335,7 +335,11 @@ class Lines(Unpacked):
     def lines(self, start: int) -> Iterator[tuple[bytes | bytearray | None, int]]:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
         self._skip(start)
-        size = _BLOCK if self._codec is None else _COMPRESSED_BLOCK
+        size = _COMPRESSED_BLOCK
+        if self._codec in BY_MEMBER:  # nothing is lost
+            size *= 4
+        elif self._codec is None:
+            size = _BLOCK
         begun: list[bytearray] = []  # the line that has not ended yet, if it spans blocks
         length = 0
         while True:
