@@ -79,7 +79,7 @@ def test_files_that_hold_no_key_of_a_scheme(tmp_path, content, scheme):
     path = tmp_path / "bad.key"
     path.write_text(content)
     key = Key.from_file(path)
-    assert len(key.fingerprint) == 16
+    assert len(key.fingerprint) == 64
     with pytest.raises(SchemeError) as caught:
         from_dict({"scheme": scheme, "vocab_size": 500}, key)
     assert len(str(caught.value)) < 300
@@ -102,7 +102,7 @@ def test_keys_show_only_a_fingerprint(tmp_path):
     key = Key(HEX_SECRET)
     shown = f"{key} {key!r} {[key]} {{'key': key}} {key.fingerprint}"
     assert not leaks(shown)
-    assert repr(key) == f"Key(fingerprint={key.fingerprint[:16]!r})"
+    assert repr(key) == f"Key(fingerprint={key.fingerprint!r})"
     assert key == Key(HEX_SECRET)
     assert key != Key(HEX_SECRET[::-1])
     assert not hasattr(key, "__dict__")

@@ -64,7 +64,7 @@ def test_no_secret_is_shown(scheme):
     shown = [repr(scheme), str(scheme), f"{scheme}", repr([scheme]), repr(scheme.core)]
     shown += [scheme.fingerprint, json.dumps(scheme.to_dict())]
     assert not leaks(" ".join(shown))
-    assert f"key=<fingerprint {scheme.fingerprint[:16]}>" in repr(scheme)
+    assert f"key=<fingerprint {scheme.fingerprint}>" in repr(scheme)
 
 
 @each

@@ -44,9 +44,10 @@ _EXAMPLES = """\
       --out answers.jsonl
   radscore ask --prompts prompts.jsonl --endpoint https://api.example.com/v1 --model NAME \\
       --api-key-env MY_KEY --requests-per-minute 60 --max-cost 5 --price-in 0.15 --price-out 0.6 \\
-      --out answers.jsonl
-  radscore ask --prompts prompts.jsonl --local model/ --api completions --out answers.jsonl
-  radscore test closed answers.jsonl --scheme scheme.toml --tokenizer tokenizer.json
+      --out paid.jsonl
+  radscore ask --prompts prompts.jsonl --local base/ --api completions --out base.jsonl
+  radscore test closed answers.jsonl --tokenizer tokenizer.json \\
+      --scheme scheme.toml --key-file alice.key
 """
 DEFAULT_API_KEY_ENV = "OPENAI_API_KEY"
 _REMOTE_ONLY = (

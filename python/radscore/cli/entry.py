@@ -49,7 +49,8 @@ _EXAMPLES = """\
 examples:
   radscore inspect corpus/
   radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
-  radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
+  radscore test open fresh.jsonl --model suspect/ --reference base/ \\
+      --scheme scheme.toml --key-file alice.key
   radscore schemes keyed"""
 
 

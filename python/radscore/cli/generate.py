@@ -46,8 +46,9 @@ _EXAMPLES = """\
   radscore generate --model model/ --prompts prompts.jsonl --out unmarked.jsonl
   radscore generate --model model/ --prompts prompts.jsonl --scheme scheme.toml \\
       --key-file alice.key --out marked.jsonl --temperature 0.8 --top-p 0.95
-  radscore generate --model chat.gguf --chat --prompts prompts.jsonl --out y.jsonl --samples 4
-  radscore score marked.jsonl --field tokens --prompt-field prompt_tokens --scheme scheme.toml
+  radscore generate --model model/ --chat --prompts prompts.jsonl --out y.jsonl --samples 4
+  radscore score marked.jsonl --field tokens --prompt-field prompt_tokens \\
+      --scheme scheme.toml --key-file alice.key
 """
 
 

@@ -32,9 +32,9 @@ kill -9 everything is as it was before the command."""
 _EXAMPLES = """\
   radscore predict fresh.jsonl --model suspect/ --context-width 2 --out suspect.arrow
   radscore predict fresh.jsonl --model suspect/ --reference base/ --context-width 2 \\
-      --out suspect.arrow
+      --out contrast.arrow
   radscore predict fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
-      --context-width 4 --max-weights 64 --out suspect.arrow
+      --context-width 4 --max-weights 64 --out adapter.arrow
   radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key
 """
 

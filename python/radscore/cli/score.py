@@ -47,11 +47,12 @@ Each distinct unit of evidence counts once in the whole corpus (--dedup unit). C
 saves the state; rerun the command to continue from there, or add --fresh to start over."""
 _EXAMPLES = """\
   radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
-  radscore score docs.jsonl.gz --field text --tokenizer ./tokenizer --scheme scheme.toml
-  radscore score train.bin --dtype uint16 --eod 50256 --scheme scheme.toml --json
-  radscore score answers.jsonl --prompt-field prompt --filter phi.rkg --scheme scheme.toml
-  radscore score corpus/ --scheme scheme.toml --per-document documents.parquet --on-error skip
-  radscore score tokens/ --scheme scheme.toml --memory 8GiB --tmp /disk1,/disk2
+  radscore score docs.jsonl.gz --field text --tokenizer tokenizer.json \\
+      --scheme scheme.toml --key-file alice.key --per-document documents.parquet
+  radscore score tokens.bin --dtype uint16 --eod 0 --scheme scheme.toml --key-file alice.key \\
+      --memory 2GiB --tmp disk1,disk2
+  radscore score marked.jsonl --prompt-field prompt_tokens --scheme scheme.toml \\
+      --key-file alice.key --key-file bob.key --decoys 99 --json
 """
 DEFAULT_STATE = "radscore.state"
 DEFAULT_FDR = 0.05

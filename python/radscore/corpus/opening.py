@@ -48,7 +48,7 @@ def open_corpus(
         format that `radscore.corpus.all_formats` lists: JSON lines, Parquet, Arrow, numpy,
         headerless ids, Megatron, datatrove, dolma, llm.c, nanoGPT, MDS, litdata, folders saved by
         Hugging Face, and formats that other packages add. A `Dataset` or `IterableDataset` of the
-        library `datasets` can be read as well.
+        library `datasets` can be read as well, and so can a table of pyarrow, polars or pandas.
     field : str, optional
         The field or column that holds a document: text, or a list of token ids. By default the
         first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
@@ -149,10 +149,9 @@ def open_corpus(
     for kind in dict.fromkeys(source.format for source in sources):
         notes += kind.notes([source for source in sources if source.format == kind], options)
     notes += notes_of_dtypes(sources, options)
-    doubt = doubt_of_eod(eod, vocab_size)
-    notes += [] if doubt is None else [doubt]
     boundaries = boundaries_of(sources, eod)
-    notes += [] if boundaries is None else [boundaries]
+    doubt = doubt_of_eod(eod, vocab_size)
+    notes += [note for note in (boundaries, doubt) if note is not None]
     return Corpus(sources, options, on_error, tuple(notes))
 
 

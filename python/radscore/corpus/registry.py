@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.format import Format
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, near
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -146,7 +146,9 @@ def format_named(name: str) -> Format:
     if found is None:
         reason = registry.broken.get(name)
         names = ", ".join(registry.formats)
-        raise ArgumentError(reason or f"format must be one of {names}, not {name!r}")
+        raise ArgumentError(
+            reason or f"format must be one of {names}, not {name!r}{near(name, registry.formats)}"
+        )
     return found
 
 

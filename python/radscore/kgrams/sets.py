@@ -156,7 +156,7 @@ class KgramSet:
     def __repr__(self) -> str:
         return (
             f"KgramSet(width={self.width}, vocab_size={self.vocab_size}, n={len(self)}, "
-            f"fingerprint='{self.fingerprint[:16]}')"
+            f"fingerprint='{self.fingerprint}')"
         )
 
 

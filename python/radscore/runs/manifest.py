@@ -343,14 +343,8 @@ def check_seeds(scheme: Scheme, settings: dict[str, Any], prompt_role: str) -> N
 
 def window_shape(scheme: Scheme, start: int | None) -> dict[str, Any]:
     """Everything about a scheme that decides how documents are cut into windows."""
-    width, first = scheme.window_width, scheme.first_position if start is None else start
-    padding = scheme.padding if first < width - 1 else None
-    return {
-        "width": width,
-        "vocab_size": scheme.vocab_size,
-        "padding": padding,
-        "start": start if padding is None else first,
-    }
+    names = ("width", "vocab_size", "padding", "start")
+    return dict(zip(names, scheme.core.window_shape(start), strict=True))
 
 
 def _in_words(shape: dict[str, Any]) -> str:

@@ -55,7 +55,7 @@ class Scheme(ABC):
     window_width : int
         Tokens of a window, the target included.
     fingerprint : str
-        The SHA-256 of the scheme's name, parameters and key, in hexadecimal digits. Equal
+        64 hexadecimal digits, a SHA-256 over the scheme's name, parameters and key. Equal
         parameters give equal fingerprints, however they were spelled. It can be published, but
         a key of little entropy can be guessed from it.
     null_law : NullLaw
@@ -208,7 +208,7 @@ class Scheme(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells schemes and keys apart without showing a key."""
+        """Tells schemes and keys apart without showing a key: 64 hexadecimal digits."""
         return fingerprint_of(self.name, self._canonical())
 
     @property
@@ -489,7 +489,7 @@ class Scheme(ABC):
         public = self.to_dict()
         del public["scheme"]
         shown = [f"{name}={value!r}" for name, value in public.items()]
-        shown.append(f"key=<fingerprint {self.fingerprint[:16]}>")
+        shown.append(f"key=<fingerprint {self.fingerprint}>")
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ UNNAMED = ""
 
 
 def fingerprint_of(name: str, content: object) -> str:
-    """The SHA-256 of a name and a JSON-able content, in hexadecimal digits."""
+    """64 hexadecimal digits, the SHA-256 of a name and a JSON-able content."""
     text = json.dumps([name, content], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -206,7 +206,7 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """Tells keys apart without showing them: a SHA-256 in hexadecimal digits."""
+        """Tells keys apart without showing them: 64 hexadecimal digits."""
         content = {name: _encoded(value) for name, value in self._fields.items()}
         return fingerprint_of("key", content)
 
@@ -215,7 +215,7 @@ class Key:
         return {name or primary: value for name, value in self._fields.items()}
 
     def __repr__(self) -> str:
-        return f"Key(fingerprint={self.fingerprint[:16]!r})"
+        return f"Key(fingerprint={self.fingerprint!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         if leave_out():

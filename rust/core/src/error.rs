@@ -30,7 +30,9 @@ pub enum Error {
     #[error("out of memory: the system refused {0} bytes; free some, or give less at once")]
     Memory(usize),
     /// The system starts no more threads.
-    #[error("no worker thread can be started ({0}); end other processes, or raise the limit (ulimit -u)")]
+    #[error(
+        "no worker thread can be started ({0}); end other processes, or raise the limit (ulimit -u)"
+    )]
     Threads(String),
     /// A bug.
     #[error("internal error, please report it: {0}")]

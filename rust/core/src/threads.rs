@@ -90,7 +90,9 @@ fn start(mut threads: usize) -> ThreadPool {
         });
         let started = room.and_then(|()| {
             let builder = ThreadPoolBuilder::new().num_threads(threads);
-            builder.build().map_err(|error| Error::Threads(error.to_string()))
+            builder
+                .build()
+                .map_err(|error| Error::Threads(error.to_string()))
         });
         match started {
             Ok(workers) => return workers,

@@ -100,7 +100,14 @@ fn sharing(folder: &Path) -> Result<Saved> {
     let path = folder.join("sharing");
     let mut table = Sharing::new(2)?;
     let source = source(&values, &offsets)?;
-    score_sharing(&scheme, &options(Dedup::Unit), &source, None, &mut table, &mut ok)?;
+    score_sharing(
+        &scheme,
+        &options(Dedup::Unit),
+        &source,
+        None,
+        &mut table,
+        &mut ok,
+    )?;
     table.save(&path)?;
     let load: Load = Box::new(|path| Sharing::load(path).map(drop));
     Ok(Saved {
@@ -130,7 +137,8 @@ fn shards(folder: &Path) -> Result<Vec<Saved>> {
         Box::new(|path| {
             let file = ShardFile::open(path)?;
             let mut recycler = BlockRecycler::default();
-            file.read::<u64>(0..1 << file.bits(), &mut recycler).map(drop)
+            file.read::<u64>(0..1 << file.bits(), &mut recycler)
+                .map(drop)
         })
     };
     let exchange = handed[0].1.clone();
@@ -169,7 +177,10 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, most: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         ((self.0 >> 33) as usize) % most.max(1)
     }
 }
@@ -188,7 +199,15 @@ fn mutated(bytes: &[u8], random: &mut Random) -> Vec<u8> {
             out.copy_within(at..at + length, to);
         }
         4 => {
-            let words = [0, 1, u64::MAX, 1 << 63, 1 << 60, 1 << 32, bytes.len() as u64];
+            let words = [
+                0,
+                1,
+                u64::MAX,
+                1 << 63,
+                1 << 60,
+                1 << 32,
+                bytes.len() as u64,
+            ];
             let word = words[random.below(words.len())].to_le_bytes();
             let end = out.len().min(at / 8 * 8 + 8);
             out[at / 8 * 8..end].copy_from_slice(&word[..end - at / 8 * 8]);

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::False;
 use pyo3::{PyClass, PyRef, PyRefMut};
 use radscore_core::{Check, Error, Result, memory};
+use std::cell::Cell;
 
 mod classes {
     #![allow(missing_docs)]
@@ -89,6 +90,11 @@ pub fn borrow<'py, T: PyClass>(object: &Bound<'py, T>, what: &str) -> PyResult<P
     object.try_borrow().map_err(|_| busy(what))
 }
 
+thread_local! {
+    /// Whether the last work on this thread has unwound.
+    static UNWOUND: Cell<bool> = const { Cell::new(false) };
+}
+
 /// A value that changes call by call. One that ran out of memory, or ended in a bug, may have left it
 /// half changed: then it can only be dropped.
 pub struct Whole<T> {
@@ -118,15 +124,12 @@ impl<T> Whole<T> {
     /// Lets `work` change it.
     pub fn change<R>(
         &mut self,
-        py: Python<'_>,
         what: &str,
         work: impl FnOnce(&mut T) -> PyResult<R>,
     ) -> PyResult<R> {
+        UNWOUND.set(false);
         let done = work(self.get(what)?);
-        if let Err(error) = &done {
-            self.broken = error.is_instance_of::<PyMemoryError>(py)
-                || error.is_instance_of::<PyRuntimeError>(py);
-        }
+        self.broken = UNWOUND.get();
         done
     }
 
@@ -179,6 +182,7 @@ pub fn detached_unless<R: Send>(
             )
         })
     });
+    UNWOUND.set(matches!(done, Err(Error::Memory(_) | Error::Internal(_))));
     match (done, raised) {
         (Err(Error::Interrupted), Some(raised)) => Err(raised),
         (done, _) => {

@@ -186,7 +186,7 @@ impl KgramCounts {
         let documents = ragged.documents(inner.see(WHAT)?.vocab_size())?;
         let pool = Pool::new(threads).map_err(to_py)?;
         let py = slf.py();
-        inner.change(py, WHAT, |inner| {
+        inner.change(WHAT, |inner| {
             detached(py, |check| inner.add(&documents, &pool, check))
         })
     }
@@ -207,7 +207,7 @@ impl KgramCounts {
             )));
         }
         let py = slf.py();
-        inner.change(py, WHAT, |inner| detached(py, |_| inner.add_rows(ids, counts)))
+        inner.change(WHAT, |inner| detached(py, |_| inner.add_rows(ids, counts)))
     }
 
     #[pyo3(signature = (n, min_count, origin=""))]

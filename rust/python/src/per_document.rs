@@ -84,7 +84,7 @@ pub fn score_documents<'py>(
         None => None,
     };
     let mut tallies = match table.as_mut() {
-        Some(table) => table.inner.change(py, WHAT, |table| {
+        Some(table) => table.inner.change(WHAT, |table| {
             watch.detached(py, |check| {
                 let (most, source) = (max_contexts, &source);
                 let found =
@@ -122,8 +122,11 @@ pub fn score_documents<'py>(
     Ok(out)
 }
 
+/// A count of a document, and how it is called.
+type Count = (&'static str, fn(&DocumentTally) -> u64);
+
 /// What is counted of each document.
-const COUNTS: [(&str, fn(&DocumentTally) -> u64); 8] = [
+const COUNTS: [Count; 8] = [
     ("n_windows", |tally| tally.windows),
     ("n_excluded", |tally| tally.excluded),
     ("n_filtered", |tally| tally.filtered),

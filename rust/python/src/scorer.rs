@@ -138,7 +138,7 @@ impl Scorer {
         let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
         let source = borrowed.source(inner.see(WHAT)?.vocab_size())?;
         let py = slf.py();
-        inner.change(py, WHAT, |inner| {
+        inner.change(WHAT, |inner| {
             watch.detached(py, |check| inner.add(&source, weights, check))
         })
     }
@@ -158,8 +158,10 @@ impl Scorer {
         };
         let (Self { inner, watch }, weights) = (&mut *scorer, slice(&weights)?);
         let py = slf.py();
-        inner.change(py, WHAT, |inner| {
-            watch.detached(py, |check| inner.add_windows(ids, width, weights, orders, check))
+        inner.change(WHAT, |inner| {
+            watch.detached(py, |check| {
+                inner.add_windows(ids, width, weights, orders, check)
+            })
         })
     }
 
@@ -167,15 +169,16 @@ impl Scorer {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *scorer;
         let py = slf.py();
-        inner.change(py, WHAT, |inner| watch.detached(py, |check| inner.flush(check)))
+        inner.change(WHAT, |inner| watch.detached(py, |check| inner.flush(check)))
     }
 
     fn tallies(slf: &Bound<'_, Self>) -> PyResult<Vec<Tally>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *scorer;
         let py = slf.py();
-        let tally = |inner: &mut radscore_core::Scorer| watch.detached(py, |check| inner.tallies(check));
-        inner.change(py, WHAT, tally).map(tallies)
+        let tally =
+            |inner: &mut radscore_core::Scorer| watch.detached(py, |check| inner.tallies(check));
+        inner.change(WHAT, tally).map(tallies)
     }
 
     fn weighted_units<'py>(
@@ -187,7 +190,7 @@ impl Scorer {
         if scheme >= inner.see(WHAT)?.schemes().len() {
             return Err(argument_error(format!("there is no scheme {scheme}")));
         }
-        let units = inner.change(py, WHAT, |inner| {
+        let units = inner.change(WHAT, |inner| {
             watch.detached(py, |check| inner.weighted_units(scheme, check))
         })?;
         Ok(units.map(|units| {
@@ -231,7 +234,7 @@ impl Scorer {
         other.watch.raise(slf.py())?;
         let (Self { inner, watch }, other) = (&mut *scorer, other.inner.see(WHAT)?);
         let py = slf.py();
-        inner.change(py, WHAT, |inner| watch.detached(py, |_| inner.merge(other)))
+        inner.change(WHAT, |inner| watch.detached(py, |_| inner.merge(other)))
     }
 
     fn save(slf: &Bound<'_, Self>, path: PathBuf, header: &[u8]) -> PyResult<()> {
@@ -247,7 +250,7 @@ impl Scorer {
         let file = borrow_mut(state, "state")?.file.take();
         let file = file.ok_or_else(|| argument_error("the state was restored already"))?;
         let py = slf.py();
-        inner.change(py, WHAT, |inner| watch.detached(py, |_| inner.restore(file)))
+        inner.change(WHAT, |inner| watch.detached(py, |_| inner.restore(file)))
     }
 }
 

@@ -103,7 +103,7 @@ impl WindowCollector {
         let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
         let source = borrowed.source(inner.see(WHAT)?.vocab_size())?;
         let py = slf.py();
-        inner.change(py, WHAT, |inner| {
+        inner.change(WHAT, |inner| {
             watch.detached(py, |check| inner.add(&source, first..last, check))
         })
     }
@@ -127,7 +127,7 @@ impl WindowCollector {
         let mut collector = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *collector;
         let py = slf.py();
-        let done = inner.change(py, WHAT, |inner| {
+        let done = inner.change(WHAT, |inner| {
             watch.detached(py, |_| inner.write_shard(&path, configuration, shard))
         })?;
         Ok(stamp(py, done))

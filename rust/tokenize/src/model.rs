@@ -1,11 +1,11 @@
 //! The two kinds of byte-pair models: over bytes, and over characters, with bytes for those that the
 //! vocabulary lacks.
 
-use radscore_core::memory;
 use super::bpe::{Merges, Scratch};
 use super::cache::Cache;
 use super::matcher::decode;
 use hashbrown::{HashMap, HashSet};
+use radscore_core::memory;
 
 /// Turns pieces of text into ids.
 pub struct Model {

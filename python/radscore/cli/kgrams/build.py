@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "register"]
 
 EXAMPLES = """\
-  radscore kgrams build recorded/*.jsonl --watermarked --width 2 --vocab-size 32000 --out phi.rkg
-  radscore kgrams build new.jsonl --unmarked --width 2 --vocab-size 32000 --top 10000 --out p.rkg
+  radscore kgrams build recorded/*.jsonl --watermarked --width 2 --vocab-size 49152 --out phi.rkg
+  radscore kgrams build new.jsonl --unmarked --width 2 --vocab-size 49152 --top 10000 --out p.rkg
 """
 _DESCRIPTION = """\
 Counts the k-grams of a corpus and saves all of them, or the most frequent ones. K-grams never cross

@@ -46,16 +46,17 @@ for testing twice. With --reference-answers, from a model that was not trained o
 ideally to the same prompts, the test is of what the suspect says more often than the reference,
 which is much stronger."""
 _EXAMPLES = """\
-  radscore test closed answers.jsonl --scheme scheme.toml --tokenizer tokenizer.json
+  radscore test closed answers.jsonl --tokenizer tokenizer.json \\
+      --scheme scheme.toml --key-file alice.key
   radscore test closed answers.jsonl --reference-answers base.jsonl --scheme scheme.toml \\
       --key-file alice.key --tokenizer tokenizer.json --json
  a filter from all of the recorded watermarked text, or from frequent contexts of other text:
   radscore kgrams build recorded.jsonl --watermarked --tokenizer tokenizer.json --width 2 \\
       --vocab-size 49152 --out phi.rkg
   radscore kgrams build unmarked.jsonl --unmarked --tokenizer tokenizer.json --width 2 \\
-      --vocab-size 49152 --top 10000 --out phi.rkg
+      --vocab-size 49152 --top 10000 --out known.rkg
   radscore test closed answers.jsonl --filter phi.rkg --both --scheme scheme.toml \\
-      --tokenizer tokenizer.json
+      --key-file alice.key --tokenizer tokenizer.json
 """
 
 

@@ -36,11 +36,12 @@ that was not trained on the watermarked text, the test compares the two and is m
 
 With --from, the predictions come from a file that radscore predict wrote; no model is needed."""
 _EXAMPLES = """\
-  radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
+  radscore test open fresh.jsonl --model suspect/ --reference base/ \\
+      --scheme scheme.toml --key-file alice.key
   radscore test open fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
       --scheme scheme.toml --key-file alice.key --json --curve 20
   radscore test open recorded.jsonl --text-watermarked --weighting prediction --model suspect/ \\
-      --scheme scheme.toml
+      --scheme scheme.toml --key-file alice.key
   radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key --decoys 999
 """
 

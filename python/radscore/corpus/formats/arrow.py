@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
 from itertools import count, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from radscore.corpus.base import (
@@ -14,7 +15,7 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
-from radscore.corpus.format import Format, Preview
+from radscore.corpus.format import Format, Known, Preview, Source
 from radscore.corpus.readers.columns import (
     ColumnReader,
     MappedFile,
@@ -22,12 +23,13 @@ from radscore.corpus.readers.columns import (
     open_arrow,
     rows_of,
 )
+from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from radscore.corpus.base import Problems, Reader
-    from radscore.corpus.format import Options, Record, Source
+    from radscore.corpus.format import Options, Record
 
 __all__ = ["FORMAT", "Arrow", "ArrowReader"]
 
@@ -45,18 +47,49 @@ class Arrow(Format):
     magic: ClassVar[tuple[bytes, ...]] = (b"ARROW1", b"\xff\xff\xff\xff")
     takes_any_suffix = True
 
+    def takes_object(self, value: object) -> bool:
+        """Tables of pyarrow, polars and pandas; none of them is imported for that."""
+        module = type(value).__module__.partition(".")[0]
+        return (module, type(value).__name__) in _TABLES
+
+    def object_source(self, value: Any) -> Source:
+        """The table as one of pyarrow."""
+        import pyarrow as pa
+
+        kind = type(value).__name__
+        try:
+            if kind == "DataFrame" and hasattr(value, "to_arrow"):
+                table = value.to_arrow()
+            elif kind == "DataFrame":
+                table = pa.Table.from_pandas(value, preserve_index=False)
+            else:
+                table = value if kind == "Table" else pa.Table.from_batches([value])
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArgumentError(f"{kind}: pyarrow makes no table of it: {reason}") from None
+        path = Path(f"{kind}({table.num_rows} rows)")
+        return Source(path, FORMAT, None, table.nbytes, 0, dataset=table)
+
     def preview(self, source: Source) -> Preview:
         """The columns of the schema."""
         import pyarrow as pa
 
+        if source.dataset is not None:
+            return Preview(list(source.dataset.schema.names), str(source.path))
         with reading(source.path):
             if source.size == 0:
                 raise DamagedFileError(f"{source.path}: the file is empty")
             with pa.memory_map(str(source.path)) as mapped, open_arrow(mapped) as reader:
                 return preview_given(source, reader.schema.names)
 
+    def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - rows are rows
+        """The rows of a table in memory."""
+        return Known(None, None if source.dataset is None else source.dataset.num_rows)
+
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Maps the file when the first batch is asked for."""
+        if source.dataset is not None:
+            return _TableReader(source, options.fields, problems)
         return ArrowReader(source, options.fields, problems)
 
     def records(self, source: Source) -> Iterator[Record]:
@@ -64,14 +97,23 @@ class Arrow(Format):
         import pyarrow as pa
 
         number = 0
-        with reading(source.path), pa.memory_map(str(source.path)) as mapped:
-            for batch in _in_turn(open_arrow(mapped)):
+        with ExitStack() as stack:
+            stack.enter_context(reading(source.path))
+            batches = source.dataset.to_batches() if source.dataset is not None else None
+            if batches is None:
+                mapped = stack.enter_context(pa.memory_map(str(source.path)))
+                batches = _in_turn(open_arrow(mapped))
+            for batch in batches:
                 for row in rows_of(batch):
                     yield location(source.path, number, "row"), row, None
                     number += 1
 
 
 FORMAT = Arrow()
+_TABLES = {
+    *(("pyarrow", "Table"), ("pyarrow", "RecordBatch")),
+    *(("polars", "DataFrame"), ("pandas", "DataFrame")),
+}
 #: Said of a data set whose rows lack columns that its table has.
 HIDDEN = " (whose format leaves out columns; with_format(None) shows all)"
 
@@ -186,6 +228,22 @@ class ArrowReader(ColumnReader):
             except StopIteration:
                 return
             yield group, batch
+
+
+class _TableReader(ColumnReader):
+    """Reads a table in memory."""
+
+    def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:  # noqa: ARG002 - it has no edges
+        """The rows after `position` (``row`` rows)."""
+        table, start, base = self._source.dataset, position.get("row", 0), 0
+        self._check_names(table.schema.names, table.schema)
+        for batch in table.to_batches():
+            if base + batch.num_rows > start:
+                for row, columns, _ in self._pieces(batch, max(start - base, 0)):
+                    after = base + row + len(columns[0])
+                    done = self._source.size * after // table.num_rows
+                    yield self._chunk(columns, base + row, {"row": after}, done)
+            base += batch.num_rows
 
 
 def _in_turn(reader: Any) -> Iterator[Any]:

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from radscore.corpus.base import DamagedFileError, Problems, Reader, location
+from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Preview
 from radscore.corpus.formats.jsonl import TOO_LONG, Entry, JsonLinesReader, Lines
 
@@ -32,13 +33,13 @@ class Csv(Format):
 
     name = "csv"
     title = "comma-separated values"
-    files = "`.csv`; also `.gz`, `.zst`"
+    files = "`.csv`; also packed as `jsonl` may be"
     content = "a column of text, or of lists of ids such as `[5, 6]`"
     documents = "one per row"
     remarks = "the first line names the columns; values with line ends are quoted"
 
     suffixes = (".csv",)
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     gives_way = True
     delimiter: ClassVar[str] = ","
 
@@ -76,7 +77,7 @@ class Tsv(Csv):
 
     name = "tsv"
     title = "tab-separated values"
-    files = "`.tsv`; also `.gz`, `.zst`"
+    files = "`.tsv`; also packed as `jsonl` may be"
     remarks = "as for `csv`"
 
     suffixes = (".tsv",)

@@ -207,8 +207,17 @@ class JsonLinesReader(Reader):
         if byte and "line" not in position:
             before = cache(partial(_lines, path, byte))
         columns = RecordColumns(self.fields)
+        damage: DamagedFileError | None = None
         with Lines(self._source) as stream:
-            for n_lines, length, record, bad in self.entries(stream, byte):
+            entries = self.entries(stream, byte)
+            while True:
+                try:
+                    n_lines, length, record, bad = next(entries)
+                except StopIteration:
+                    break
+                except DamagedFileError as error:  # raised after the records before it
+                    damage = error
+                    break
                 if end is not None and byte >= stop:
                     break
                 first = number + 1
@@ -226,6 +235,8 @@ class JsonLinesReader(Reader):
                     columns = RecordColumns(self.fields)
             after = _position(number, byte, before)
             yield _Cut(columns, after, before, stop, self._problems.take())
+        if damage is not None:
+            raise damage
 
     def entries(self, stream: Lines, byte: int) -> Iterator[Entry]:
         """What each line after a byte holds."""

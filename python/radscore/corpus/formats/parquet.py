@@ -60,8 +60,8 @@ class Parquet(Format):
         assert options.fields is not None
         reader = ParquetReader(source, options.fields, Problems("raise"))
         with reader.opened() as (file, (column, *_)):
-            n_rows, kind = file.metadata.num_rows, file.schema_arrow.field(column.position).type
-        return Known(column.n_present() if holds_ids(kind) else None, n_rows)
+            kind = file.schema_arrow.field(column.position).type
+        return Known(column.n_present() if holds_ids(kind) else None, sum(column.rows))
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Reads the footer when the first batch is asked for."""

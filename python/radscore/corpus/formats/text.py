@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from radscore.corpus.base import Chunk, Locations, Position, Problems, Reader, location
+from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Known, Preview
 from radscore.corpus.formats.jsonl import MAX_LINE, TOO_LONG, Entry, JsonLinesReader, Lines
 from radscore.corpus.records import Fields, RecordColumns
@@ -28,13 +29,13 @@ class Text(Format):
 
     name = "text"
     title = "plain text"
-    files = "`.txt`; also `.gz`, `.zst`"
+    files = "`.txt`; also packed as `jsonl` may be"
     content = "the whole file, as UTF-8"
     documents = "one per file; one per line with `--format lines`"
     remarks = "in a folder with data of other formats, such files are left out"
 
     suffixes = (".txt",)
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     gives_way = True
     # Text that lies beside data sets and tokenizers.
     not_data = frozenset(
@@ -70,14 +71,14 @@ class TextLines(Format):
 
     name = "lines"
     title = "lines of text"
-    files = "`.txt`, with `--format lines`; also `.gz`, `.zst`"
+    files = "`.txt`, with `--format lines`; also packed as `jsonl` may be"
     content = "each line, as UTF-8"
     documents = "one per line"
     remarks = "blank lines are no documents"
 
     suffixes = (".txt",)
     suffix_suffices = False
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     gives_way = True
 
     def preview(self, source: Source) -> Preview:

@@ -133,36 +133,50 @@ def _columns(footer: dict[int, Any]) -> Iterator[Column]:
         at = _walk(schema, at, [], 0, leaves)
         names, level, kind = leaves[0]
         span = range(leaf, leaf + len(leaves))
-        chunks = [[_chunk(group[1][i], level) for i in span] for group in groups]
+        chunks = [
+            [_chunk(group[1][i], level, n_rows) for i in span]
+            for group, n_rows in zip(groups, rows, strict=True)
+        ]
         locked = any(chunk.encrypted for some in chunks for chunk in some)
         first = [some[0] for some in chunks]
         yield Column(name, position, span, ".".join(names), kind in _BYTES, first, rows, locked)
         leaf = span.stop
 
 
-def _chunk(chunk: dict[int, Any], level: int) -> Chunk:
+def _chunk(chunk: dict[int, Any], level: int, n_rows: int) -> Chunk:
     """What is told of a column chunk whose values are there at a definition level."""
     about = chunk.get(3)
     if 8 in chunk or about is None:
         return Chunk(encrypted=True)
     n_values, n_bytes = _integer(about.get(5, 0)), _integer(about.get(6, 0))
     sizes = about.get(16, {})
-    levels, nulls = sizes.get(3), about.get(12, {}).get(3)
-    present = None
-    if levels and len(levels) == level + 1:
-        present = _integer(levels[-1])
-    elif nulls is not None:
-        present = n_values - _integer(nulls)
-    if present is not None and not 0 <= present <= n_values:
-        present = None
+    told = _present(n_values, n_rows, level, about.get(12, {}).get(3), sizes)
+    present = told.pop() if len(told) == 1 else None
     text_bytes = sizes.get(1)
     encodings = set(map(_integer, about.get(2, ())))
     if text_bytes is None and not encodings & {*_DICTIONARY, _DELTA_BYTES}:
         text_bytes = n_bytes
-    told = about.get(13, ())
-    data = {_integer(one[2]) for one in told if one.get(1, 0) in _DATA_PAGES}
+    pages = about.get(13, ())
+    data = {_integer(one[2]) for one in pages if one.get(1, 0) in _DATA_PAGES}
     looked_up = bool(data) and data <= _DICTIONARY
     return Chunk(n_values, n_bytes, present, text_bytes, looked_up)
+
+
+def _present(
+    n_values: int, n_rows: int, level: int, nulls: Any, sizes: dict[int, Any]
+) -> set[int | None]:
+    """How many values are there, by all that tells; with None if it contradicts itself."""
+    found: set[int | None] = set()
+    if nulls is not None:
+        found.add(n_values - _integer(nulls))
+    for levels in filter(None, (sizes.get(2), sizes.get(3))):
+        if sum(map(_integer, levels)) != n_values:
+            found.add(None)
+    if sizes.get(2) and sizes[2][0] != n_rows:
+        found.add(None)
+    if sizes.get(3) and len(sizes[3]) == level + 1:
+        found.add(sizes[3][-1])
+    return {one if one is not None and 0 <= one <= n_values else None for one in found}
 
 
 def _integer(value: Any) -> int:

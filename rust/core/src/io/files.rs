@@ -209,7 +209,8 @@ impl SavedFile {
             return Err(error);
         }
         let intact = self.is_intact();
-        let intact = intact.map_err(|error| self.damaged(&format!("it cannot be read: {error}")))?;
+        let intact =
+            intact.map_err(|error| self.damaged(&format!("it cannot be read: {error}")))?;
         match value {
             _ if !intact => Err(self.damaged("its checksum does not match")),
             Err(error) => Err(self.damaged(&error.to_string())),

@@ -5,8 +5,8 @@
 //! draws and one tracked position per token. `draw mod m = c` is tested without a division (see
 //! [`Divisors`]), and the rare hit is confirmed exactly.
 
-use crate::memory;
 use super::divisors::Divisors;
+use crate::memory;
 use crate::prng::mt19937::{Block, Mt19937, WORDS, Words};
 use crate::simd::vector::Vector;
 use crate::simd::{Job, run};

@@ -2,12 +2,12 @@
 //! `openai`): `r = torch.rand(V)` in float32, seeded by the context; the score of a target t is
 //! `-ln(1 - r[t])`, Exp(1) under H0.
 
-use crate::memory;
 use super::grouping::{Batch, score_by_seed};
 use super::params::Params;
 use super::seeding::{Seeding, seeded_units};
-use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
+use super::{Scheme, ScoreKind, SeedKind, UnitKind, check, exponential};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::prng::mt19937::{Mt19937, WORDS};
 use crate::prng::mt19937_lanes::LANES;
 use crate::prng::uniforms::draws;
@@ -120,9 +120,6 @@ impl Scheme for GumbelMax {
     }
     fn score_kind(&self) -> ScoreKind {
         ScoreKind::Real
-    }
-    fn share(&self) -> Option<Share> {
-        None
     }
     seeded_units!();
 

@@ -2,7 +2,6 @@
 //! "A Watermark for Large Language Models" (ICML 2023), as in lm-watermarking, transformers and
 //! the radioactivity authors' code.
 
-use crate::memory;
 use super::green_list::Scratch;
 use super::grouping::score_by_seed;
 use super::params::Params;
@@ -10,6 +9,7 @@ use super::permutation::{Kernel, Permutation};
 use super::seeding::{Seeding, seeded_units};
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::Result;
+use crate::memory;
 use crate::simd::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
 use std::sync::Arc;

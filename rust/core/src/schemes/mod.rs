@@ -101,7 +101,9 @@ pub trait Scheme: Send + Sync {
     /// What a score word holds.
     fn score_kind(&self) -> ScoreKind;
     /// The exact null share of a green or g-value; `None` for real scores.
-    fn share(&self) -> Option<Share>;
+    fn share(&self) -> Option<Share> {
+        None
+    }
     /// What a unit is.
     fn unit_kind(&self) -> UnitKind;
     /// Whether distinct windows that depend on the key are distinct units under this key, so that

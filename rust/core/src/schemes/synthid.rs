@@ -3,11 +3,11 @@
 //! transformers' (a sampling table) and DeepMind's own since 2025 (an initial value made of the
 //! keys, no table).
 
-use crate::memory;
 use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::{Error, Result};
 use crate::key::MAX_CONTEXT_WIDTH;
+use crate::memory;
 use crate::prng::mt19937::Words;
 use crate::schemes::residues::Residues;
 use crate::schemes::rows::{self, Scores, SideBySide, Tokens, Units};

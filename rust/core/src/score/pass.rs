@@ -73,7 +73,13 @@ impl<K: Key> ScorePass<'_, K> {
             } else {
                 let mut removed = 0;
                 self.pool.install(|| {
-                    dedup(partitions, from..end, self.workspaces, identity, &mut removed);
+                    dedup(
+                        partitions,
+                        from..end,
+                        self.workspaces,
+                        identity,
+                        &mut removed,
+                    );
                 });
                 take(removed, &[], &[]);
                 self.slow_round(partitions, from..end, cost, check, |sums, keys| {

@@ -12,7 +12,7 @@ use crate::schemes::Scheme;
 use crate::score::options::Options;
 use crate::score::schemes::GroupScores;
 use crate::score::tally::Tally;
-use crate::spill::budget::{Budget, temporary};
+use crate::spill::budget::{Budget, removed_unless_kept, unique_suffix};
 use crate::spill::collector::counts_of;
 use crate::spill::loader::PartitionLoader;
 use crate::spill::shard_file::{Configuration, NO_SHARD, ShardFile};
@@ -222,10 +222,9 @@ impl ExchangeFiles {
     /// Writes the units of each scheme that keeps some to a file, and forgets them.
     fn write<K: Key>(&mut self, scores: &mut GroupScores<K>, pool: &Pool) -> Result<()> {
         scores.take_units(pool, |scheme, units| {
-            let folder = self.prefix.parent().unwrap_or(Path::new(""));
-            let mut name = self.prefix.file_name().unwrap_or_default().to_owned();
-            name.push(format!(".{scheme}."));
-            let path = temporary(folder, &name, ".rsx")?;
+            let mut name = self.prefix.as_os_str().to_owned();
+            name.push(format!(".{scheme}.{}.rsx", unique_suffix()));
+            let path = removed_unless_kept(name.into())?;
             let mut writer = ShardWriter::create::<K>(&path, [0; 32], NO_SHARD, units.bits())?;
             pool.install(|| writer.append(units))?;
             writer.finish(Counts::default(), 0)?;

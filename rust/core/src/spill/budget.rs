@@ -3,9 +3,11 @@
 use crate::error::Result;
 use crate::spill::header::storage;
 use crate::spill::shard_file::ShardFile;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use tempfile::TempPath;
 
 /// Memory for windows, and folders for what does not fit.
@@ -27,20 +29,25 @@ impl Budget {
         }
     }
 
-    /// A new temporary file, which is removed when this is dropped.
+    /// The path of a new temporary file, which is removed when this is dropped.
     pub(crate) fn temporary(&self) -> Result<TempPath> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let folder = &self.folders[number % self.folders.len()];
-        temporary(folder, "radscore-", ".rsw")
+        removed_unless_kept(folder.join(format!("radscore-{}.rsw", unique_suffix())))
     }
 }
 
-/// A new file in a folder, which is removed when this is dropped.
-pub(crate) fn temporary(folder: &Path, prefix: impl AsRef<OsStr>, suffix: &str) -> Result<TempPath> {
-    let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(prefix.as_ref()).suffix(suffix);
-    let file = builder.tempfile_in(folder);
-    let file = file.map_err(|error| storage("write in", folder, &error))?;
-    Ok(file.into_temp_path())
+/// The path of a file to come, which is removed when this is dropped.
+pub(crate) fn removed_unless_kept(path: PathBuf) -> Result<TempPath> {
+    let found = TempPath::try_from_path(&path);
+    found.map_err(|error| storage("write", &path, &error))
+}
+
+/// Part of a file name that nothing else has, in this process or another, on this machine or another.
+pub(crate) fn unique_suffix() -> String {
+    static NAMED: AtomicU64 = AtomicU64::new(0);
+    static RANDOM: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+    let number = NAMED.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{:016x}-{number}", std::process::id(), *RANDOM)
 }

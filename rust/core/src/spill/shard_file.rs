@@ -92,7 +92,9 @@ impl ShardFile {
         let read = file.read_exact(gap);
         read.map_err(|error| storage("read", path, &error))?;
         if gap.iter().any(|&byte| byte != 0) {
-            return Err(damaged("something stands between its header and its windows"));
+            return Err(damaged(
+                "something stands between its header and its windows",
+            ));
         }
         Ok(Self {
             path: path.to_owned(),

@@ -308,7 +308,12 @@ fn read_counts<K: Key>(
         let number = from.count(size)?;
         memory::reserve_entries(counts, number);
         let mut check = KeyCheck::new(packer, vocab_size);
-        let record = |raw: &[u8]| (K::read(&raw[..K::BYTES]), <u64 as Key>::read(&raw[K::BYTES..]));
+        let record = |raw: &[u8]| {
+            (
+                K::read(&raw[..K::BYTES]),
+                <u64 as Key>::read(&raw[K::BYTES..]),
+            )
+        };
         from.records((number, size), record, |records| {
             for &(key, count) in records {
                 check.next(key)?;

@@ -7,17 +7,18 @@
 //! Small allocations, of which there are too many to ask for one by one, live on a reserve meanwhile
 //! if the allocator spends it ([`spend`]): then the next of these functions fails.
 
+mod spare;
+
 use crate::error::{Error, Result};
+use spare::{is_spent, refill};
 use std::any::Any;
 use std::hash::{BuildHasher, Hash};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+
+pub use spare::spend;
 
 /// What unwinds where memory, or whatever else the system gives, has run out.
 struct Refused(Error);
-
-/// Whether some of the reserve is spent.
-static SHORT: AtomicBool = AtomicBool::new(false);
 
 /// Runs `work`. If the system refuses memory meanwhile, that is an error, and so is a bug that panics.
 pub fn caught<R>(work: impl FnOnce() -> Result<R>) -> Result<R> {
@@ -69,7 +70,7 @@ fn grow<T, E>(
     more: usize,
     try_to: impl FnOnce(&mut Vec<T>, usize) -> std::result::Result<(), E>,
 ) {
-    if SHORT.load(Ordering::Relaxed) || try_to(items, more).is_err() {
+    if is_spent() || try_to(items, more).is_err() {
         out_of(items.len().saturating_add(more), size_of::<T>());
     }
 }
@@ -149,9 +150,7 @@ pub fn reserve_entries<K: Eq + Hash, V, S: BuildHasher>(
     map: &mut hashbrown::HashMap<K, V, S>,
     more: usize,
 ) {
-    if more > map.capacity() - map.len()
-        && (SHORT.load(Ordering::Relaxed) || map.try_reserve(more).is_err())
-    {
+    if more > map.capacity() - map.len() && (is_spent() || map.try_reserve(more).is_err()) {
         out_of(map.len().saturating_add(more), size_of::<(K, V)>());
     }
 }
@@ -162,9 +161,7 @@ pub fn reserve_members<K: Eq + Hash, S: BuildHasher>(
     set: &mut hashbrown::HashSet<K, S>,
     more: usize,
 ) {
-    if more > set.capacity() - set.len()
-        && (SHORT.load(Ordering::Relaxed) || set.try_reserve(more).is_err())
-    {
+    if more > set.capacity() - set.len() && (is_spent() || set.try_reserve(more).is_err()) {
         out_of(set.len().saturating_add(more), size_of::<K>());
     }
 }
@@ -177,79 +174,10 @@ pub fn reserve_slots<T>(
     hash: impl Fn(&T) -> u64,
 ) {
     if more > table.capacity() - table.len()
-        && (SHORT.load(Ordering::Relaxed) || table.try_reserve(more, hash).is_err())
+        && (is_spent() || table.try_reserve(more, hash).is_err())
     {
         out_of(table.len().saturating_add(more), size_of::<T>());
     }
-}
-
-pub use reserve::{refill, spend};
-
-/// Address space that is kept for small allocations when there is no other left.
-#[cfg(target_os = "linux")]
-mod reserve {
-    use super::SHORT;
-    use std::ptr::null_mut;
-    use std::sync::atomic::{AtomicPtr, Ordering};
-
-    /// Bytes of a piece, more than the largest allocation that may spend one.
-    const PIECE: usize = 1 << 20;
-    static PIECES: [AtomicPtr<libc::c_void>; 16] = [const { AtomicPtr::new(null_mut()) }; 16];
-
-    /// Gives a piece of the reserve back to the system, for an allocation that it has refused; false
-    /// if there is none left, or the allocation is too large for it.
-    #[cold]
-    pub fn spend(bytes: usize) -> bool {
-        if 2 * bytes > PIECE {
-            return false;
-        }
-        SHORT.store(true, Ordering::Relaxed);
-        PIECES.iter().any(|piece| {
-            let own = piece.swap(null_mut(), Ordering::Relaxed);
-            // SAFETY: `refill` has mapped this piece, and nobody else has it any more.
-            !own.is_null() && unsafe { libc::munmap(own, PIECE) } == 0
-        })
-    }
-
-    /// Makes the reserve whole; what is missing afterwards the system would not give.
-    pub fn refill() {
-        let mut whole = true;
-        for piece in &PIECES {
-            if !piece.load(Ordering::Relaxed).is_null() {
-                continue;
-            }
-            let access = libc::PROT_READ | libc::PROT_WRITE;
-            let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            // SAFETY: a new mapping, which nobody uses.
-            let own = unsafe { libc::mmap(null_mut(), PIECE, access, kind, -1, 0) };
-            if own == libc::MAP_FAILED {
-                whole = false;
-                break;
-            }
-            let before = piece.compare_exchange(
-                null_mut(),
-                own,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
-            if before.is_err() {
-                // SAFETY: the mapping from above: another thread was faster.
-                unsafe { libc::munmap(own, PIECE) };
-            }
-        }
-        SHORT.store(!whole, Ordering::Relaxed);
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod reserve {
-    /// There is no reserve.
-    pub fn spend(_: usize) -> bool {
-        false
-    }
-
-    /// There is no reserve.
-    pub fn refill() {}
 }
 
 #[cfg(test)]
@@ -264,7 +192,10 @@ mod tests {
         let inside = caught(|| {
             let lengths = [1, huge];
             use rayon::prelude::*;
-            Ok(lengths.par_iter().map(|&n| vec::<u64>(n).len()).sum::<usize>())
+            Ok(lengths
+                .par_iter()
+                .map(|&n| vec::<u64>(n).len())
+                .sum::<usize>())
         });
         assert!(matches!(inside, Err(Error::Memory(_))));
         assert_eq!(caught(|| Ok(filled(7u8, 3))), Ok(vec![7, 7, 7]));
