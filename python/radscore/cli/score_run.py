@@ -72,7 +72,7 @@ def check_memory(args: argparse.Namespace) -> None:
         args.memory = DEFAULT_MEMORY
     if args.memory is None:
         if args.tmp is not None or args.keep is True:
-            name = "--keep, without names of fields," if args.tmp is None else "--tmp"
+            name = "--keep" if args.tmp is None else "--tmp"
             raise UsageError(f"{name} has no effect without --memory or --executor")
         return
     if isinstance(args.keep, str):  # an input that stands after the option
