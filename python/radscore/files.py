@@ -151,6 +151,8 @@ def drafted(path: Path, *, replace: bool = True) -> Iterator[Path]:
         draft.publish(replace=replace)
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError):
+            reason = "it has come into being meanwhile, and is not replaced"
         if draft is not None:
             draft.discard()
             reason = reason.replace(str(draft.temporary), str(path))
