@@ -485,6 +485,11 @@ def huge():
     one = pa.array([list(range(5000))], pa.list_(pa.int32()))
     ends = pa.array([N // 5000], pa.int32())
     yield "runs.arrow", pa.RunEndEncodedArray.from_arrays(ends, one), N
+    # Nearly all values in a few rows, which the average does not show.
+    lengths = np.zeros(400_000, np.int64)
+    lengths[200_000:200_500] = N // 500
+    ends = np.concatenate(([0], np.cumsum(lengths)))
+    yield "uneven.parquet", pa.LargeListArray.from_arrays(ends, np.full(N, 7, np.int32)), N
     zeros = pa.array(np.zeros(N // len(text), np.int32))
     same = pa.DictionaryArray.from_arrays(zeros, pa.array([text]))
     yield "same.parquet", same, len(zeros) * len(text)
@@ -511,5 +516,5 @@ def test_columns_that_stand_for_far_more_than_they_take(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
         found, megabytes = map(int, done.stdout.split())
         assert found == n_tokens, name
-        assert megabytes < 150, name
+        assert megabytes < (250 if name.startswith("uneven") else 150), name
         path.unlink()
