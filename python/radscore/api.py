@@ -10,6 +10,7 @@ from radscore.documents import Documents, opened
 from radscore.doubts import doubt_of_ids, doubt_of_tokenizer
 from radscore.errors import ArgumentError
 from radscore.progress import Progress
+from radscore.provenance import of_corpus
 from radscore.scoring.per_document import MAX_SHARING, score_batches
 from radscore.scoring.scorer import Scorer
 
@@ -128,7 +129,8 @@ def score(
         result = scorer.result()
     if corpus is not None:
         notes = (*corpus.notes, *result.notes)
-        return replace(result, n_skipped=corpus.skipped.count, notes=notes)
+        made = {**result.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
+        return replace(result, n_skipped=corpus.skipped.count, notes=notes, provenance=made)
     assert own is not None
     doubt = doubt_of_ids(own.id_range[1], own.n_tokens, scheme.vocab_size)
     notes = (*told, *result.notes, *(() if doubt is None else (doubt,)))
@@ -189,8 +191,10 @@ def score_documents(
         max_contexts=max_contexts,
         max_sharing=max_sharing,
     )
-    notes = told if corpus is None else corpus.notes
-    return replace(found, notes=(*notes, *found.notes))
+    if corpus is None:
+        return replace(found, notes=(*told, *found.notes))
+    made = {**found.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
+    return replace(found, notes=(*corpus.notes, *found.notes), provenance=made)
 
 
 def _given(

@@ -284,11 +284,10 @@ def _encodings(value: Any, name: str) -> Any:
             f"{name} is a {type(value).__name__} without 'input_ids'; its keys: {keys}"
         )
     ids = opened(value["input_ids"], f"{name}['input_ids']")
-    mask = value["attention_mask"] if "attention_mask" in value else None
-    if mask is None:
+    if "attention_mask" not in value:
         return ids
     whole = Documents.of(ids)
-    kept = Documents.of(mask)
+    kept = Documents.of(value["attention_mask"])
     if not np.array_equal(np.diff(whole.offsets), np.diff(kept.offsets)):
         raise TokenError(f"{name}: 'attention_mask' has another shape than 'input_ids'")
     return [one[np.asarray(read, dtype=np.bool_)] for one, read in zip(whole, kept, strict=True)]

@@ -10,15 +10,16 @@ import errno
 import os
 import re
 import stat
+import tempfile
 import uuid
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from radscore.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from types import TracebackType
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "drafted",
     "is_draft",
     "make_folder",
+    "own_folder",
     "remove_drafts",
     "sync_folder",
     "write_atomically",
@@ -152,6 +154,8 @@ def drafted(path: Path, *, replace: bool = True) -> Iterator[Path]:
         if draft is not None:
             draft.discard()
             reason = reason.replace(str(draft.temporary), str(path))
+        if error.errno is None:  # it names the file itself
+            raise OSError(reason) from None
         raise OSError(error.errno, reason, str(path)) from None
     except BaseException:
         if draft is not None:
@@ -320,3 +324,19 @@ def _cannot_write(path: Path, error: OSError) -> StorageError:
     return StorageError(
         f"cannot write {path}: {reason}; finished work is kept, so run the same again to continue"
     )
+
+
+def own_folder() -> Path:
+    """A folder that only this user can use: others write to the system's temporary folder too.
+
+    Raises
+    ------
+    StorageError
+        If there is one of that name that is not this user's.
+    """
+    folder = Path(tempfile.gettempdir(), f"radscore-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise StorageError(f"{folder} belongs to another user; name another folder in TMPDIR")
+    return folder

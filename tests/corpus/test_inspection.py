@@ -65,7 +65,7 @@ def test_what_hints_at_another_dtype_or_end_of_document_id(tmp_path):
     path = tmp_path / "x.bin"
     np.array([5, 6, 7, 60_000, 5, 6], dtype="<u2").tofile(path)
     found = inspect_corpus(path, dtype="uint16", eod=40_000)
-    assert any("no file is cut at id 40000" in line for line in found.warnings)
+    assert any("no document ends with id 40000" in line for line in found.warnings)
     assert not inspect_corpus(path, dtype="uint16", eod=7).warnings
     assert any(
         "beyond any vocabulary" in line for line in inspect_corpus(path, dtype="uint32").warnings

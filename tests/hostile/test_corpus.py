@@ -93,7 +93,7 @@ HOSTILE = [
     ("utf16.jsonl", '{"tokens": [1]}\n'.encode("utf-16"), {}, "not UTF-8"),
     ("array.json", b'[{"tokens": [1]}]', {}, "JSON array"),
     ("no.jsonl.gz", b"\x1f\x8b", {}, "no.jsonl.gz: "),
-    ("cut.jsonl.gz", gzip.compress(b'{"tokens": [1]}\n' * 9)[:-6], {}, "cut.jsonl.gz: "),
+    ("cut.jsonl.gz", gzip.compress(b'{"tokens": [1]}\n' * 9)[:16], {}, "cut.jsonl.gz: "),
     ("flip.jsonl.gz", None, {}, "flip.jsonl.gz: "),
     ("no.jsonl.zst", b"\x28\xb5\x2f\xfd\xff\xff", {}, "no.jsonl.zst: "),
     ("double.jsonl.gz", gzip.compress(gzip.compress(b'{"tokens": [1]}\n')), {}, "not UTF-8"),

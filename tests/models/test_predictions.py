@@ -293,7 +293,9 @@ def test_starting_over(model, docs, tmp_path):
     path = tmp_path / "p.arrow"
     write(model, docs, path)
     before = path.read_bytes()
-    how = {"weighting": "prediction", "fresh": True}
+    how = {"weighting": "prediction", "fresh": True, "force": True}
+    with pytest.raises(StateError, match=r"p\.arrow exists already; use force= to replace it"):
+        write(model, docs, path, weighting="prediction", fresh=True)
     with pytest.raises(KeyboardInterrupt):
         write(model, docs, path, progress=Interrupt(12), **how)
     assert path.read_bytes() == before
@@ -302,10 +304,12 @@ def test_starting_over(model, docs, tmp_path):
         write(model, docs, path, progress=Interrupt(8), **how)
     assert Predictions(unfinished(path)).totals.n_documents <= n
     # without `fresh` it continues where the later call was interrupted
-    made = write(model, docs, path, weighting="prediction")
+    with pytest.raises(StateError, match=r"p\.arrow exists already; use force= to replace it"):
+        write(model, docs, path, weighting="prediction")
+    made = write(model, docs, path, weighting="prediction", force=True)
     assert made.n_before > 0
     assert made.header.weighting.kind == "prediction"
-    assert write(model, docs, path, fresh=True).n_before == 0
+    assert write(model, docs, path, force=True).n_before == 0
     assert names(tmp_path) == ["p.arrow"]
 
 
@@ -313,10 +317,32 @@ def test_starting_over(model, docs, tmp_path):
 def test_what_is_not_a_file_of_predictions_is_left_as_it_is(model, docs, tmp_path, fresh):
     path = tmp_path / "mine"
     path.write_text("mine")
-    with pytest.raises(StateError, match="mine is not a file of predictions"):
+    with pytest.raises(StateError, match=r"mine (is not a file of predictions|exists already)"):
         write(model, docs, path, fresh=fresh)
     assert path.read_text() == "mine"
     assert names(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("link", [False, True])
+def test_what_stands_where_unfinished_work_is_kept_is_left_alone(
+    model, docs, tmp_path, fresh, link
+):
+    aside, victim = unfinished(tmp_path / "p.arrow"), tmp_path / "victim"
+    victim.write_text("mine")
+    aside.symlink_to(victim) if link else aside.write_text("mine")
+    with pytest.raises(StateError, match=r"p.arrow.incomplete, where .* is not radscore's"):
+        write(model, docs, tmp_path / "p.arrow", fresh=fresh, force=True)
+    assert aside.read_text() == victim.read_text() == "mine"
+
+
+def test_an_output_that_appears_meanwhile_is_not_replaced(model, docs, tmp_path):
+    path = tmp_path / "p.arrow"
+    with pytest.raises(StateError, match=r"p\.arrow exists already"):
+        write(model, docs, path, progress=lambda _: path.write_text("mine"))
+    assert path.read_text() == "mine"
+    path.unlink()
+    assert write(model, docs, path).n_before == len(docs)
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -340,7 +366,7 @@ def test_predictions_of_something_else_are_not_continued(model, reference, docs,
         *([({"docs": [*docs, [1, 2, 3]]}, "holds predictions of another text")] if whole else []),
     ):
         given = {"model": model, "docs": docs, "path": path} | change
-        with pytest.raises(StateError, match=f"{match}.*; name another file, or use fresh="):
+        with pytest.raises(StateError, match=f"{match}.*; name another file, or use f(resh|orce)="):
             write(**given)
         assert left.read_bytes() == before
 

@@ -79,7 +79,7 @@ def test_files_that_hold_no_key_of_a_scheme(tmp_path, content, scheme):
     path = tmp_path / "bad.key"
     path.write_text(content)
     key = Key.from_file(path)
-    assert len(key.fingerprint) == 16
+    assert len(key.fingerprint) == 64
     with pytest.raises(SchemeError) as caught:
         from_dict({"scheme": scheme, "vocab_size": 500}, key)
     assert len(str(caught.value)) < 300

@@ -289,8 +289,9 @@ def test_equal_parameters_have_equal_fingerprints():
 
 def test_fingerprints_and_decoys_do_not_change():
     """Saved states and published evidence carry them: made by version 0.1.0 of this package."""
-    assert [scheme.fingerprint for scheme in EXAMPLES] == FINGERPRINTS
-    assert [scheme.decoys(1)[0].fingerprint for scheme in EXAMPLES] == DECOYS
+    assert [scheme.fingerprint[:16] for scheme in EXAMPLES] == FINGERPRINTS
+    assert [scheme.decoys(1)[0].fingerprint[:16] for scheme in EXAMPLES] == DECOYS
+    assert all(len(scheme.fingerprint) == 64 for scheme in EXAMPLES)
 
 
 FINGERPRINTS = [

@@ -158,6 +158,7 @@ class _Collector:
         self._parts: list[list[Any]] = [[], []]
         self._skipped = NOTHING_SKIPPED
         self._models: dict[str, None] = {}
+        self._answered_by: dict[str, None] = {}
         self._prompt_ids: set[str] = set()
         self._failed: dict[Any, None] = {}  # by question, if the record tells
         self._notes: dict[str, None] = {}
@@ -229,6 +230,8 @@ class _Collector:
         model = settings.get("model", record.get("model"))
         if isinstance(model, str):
             self._models[model] = None
+        if isinstance(answered_by := record.get("answered_by", model), str):
+            self._answered_by[answered_by] = None
         self._temperature = settings.get("temperature", self._temperature)
         question = _question(record)
         prompt = record.get(self._prompt_field) if self._prompt_field is not None else None
@@ -257,6 +260,9 @@ class _Collector:
         if len(self._models) > 1:
             names = ", ".join(self._models)
             self._notes[f"the answers come from several models: {names}"] = None
+        elif len(self._answered_by) > 1:
+            names = ", ".join(self._answered_by)
+            self._notes[f"the server says that several models answered: {names}"] = None
         if repeats := repeats_note(self._said.values(), self._temperature):
             self._notes[repeats] = None
         if self._n_empty:

@@ -279,12 +279,12 @@ def add_fresh(group: Any, what: str) -> None:
     group.add_argument("--fresh", action="store_true", help=what)
 
 
-def add_force(group: Any, output: str) -> None:
+def add_force(group: Any, output: str, when: str = "if it exists") -> None:
     """The option to replace a finished output, which nothing else does."""
     group.add_argument(
         "--force",
         action="store_true",
-        help=f"replace the file of {output} if it exists; an input never is replaced",
+        help=f"replace the file of {output} {when}; an input is never replaced",
     )
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from radscore.corpus import Corpus
+    from radscore.models.chats import Chats
 
 __all__ = ["check_new", "check_outputs", "check_run_folders", "named_folders"]
 
@@ -39,7 +40,7 @@ _INPUTS = {
 }
 
 
-def check_outputs(args: argparse.Namespace, corpus: Corpus | None = None) -> None:
+def check_outputs(args: argparse.Namespace, corpus: Corpus | Chats | None = None) -> None:
     """Raises unless every output is writable, and neither an input nor another output.
 
     Without a corpus only the options are checked.

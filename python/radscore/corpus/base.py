@@ -232,6 +232,8 @@ class Chunk:
     #: Whether a tokenizer made the ids.
     from_text: bool = False
     skipped: SkipReport = field(default_factory=SkipReport)
+    #: Whether a document ends with the end-of-document id; set when it has been cut.
+    ended: bool = False
 
 
 class Reader(ABC):

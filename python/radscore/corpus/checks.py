@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import Chunk, Problems, keep, select
+from radscore.corpus.dtypes import SAMPLE, doubt_of_dtype
 from radscore.corpus.records import MAX_ID
 from radscore.documents import Documents
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus.text.failures import Failures
 
-__all__ = ["check_ids", "cut_after", "without"]
+__all__ = ["any_ends", "check_ids", "cut_after", "without"]
 
 
 def check_ids(
@@ -28,6 +29,7 @@ def check_ids(
     Documents that a tokenizer failed on have such an id, and `failures` knows why.
     """
     kept = np.ones(len(chunk.documents), dtype=bool)
+    hint = ""
     for documents, name in ((chunk.documents, ""), (chunk.prompts, " of the prompt")):
         if documents is None or _in_range(documents, limit):
             continue
@@ -37,7 +39,8 @@ def check_ids(
                 ids = documents[document]
                 reason = None if failures is None else failures.reason(ids)
                 if reason is None:
-                    reason = f"{_bad_id(ids, name, limit)}{_hint(chunk)}"
+                    hint = hint or _hint(chunk, limit)
+                    reason = f"{_bad_id(ids, name, limit)}{hint}"
                 problems.record(chunk.locations.locate(document), reason)
     return chunk if kept.all() else keep(chunk, kept)
 
@@ -50,10 +53,13 @@ def _bad_id(ids: npt.NDArray[Any], name: str, limit: int | None) -> str:
     return f"token id {bad} at position {position}{name} is outside the vocabulary{size}"
 
 
-def _hint(chunk: Chunk) -> str:
+def _hint(chunk: Chunk, limit: int | None) -> str:
     if chunk.from_text:
         return "; is this the tokenizer of the scheme?"
-    return "; is the dtype right?" if chunk.locations.kind in ("token", "document") else ""
+    if chunk.locations.kind not in ("token", "document"):
+        return ""
+    doubt = doubt_of_dtype(chunk.documents.values[: SAMPLE // 3], limit)
+    return "; is the dtype right?" if doubt is None else f"; is the dtype right? {doubt}"
 
 
 def _in_range(documents: Documents, limit: int | None) -> bool:
@@ -91,6 +97,12 @@ def cut_after(chunk: Chunk, eod: int) -> Chunk:
     prompts = None if chunk.prompts is None else select(chunk.prompts, parents)
     cut = Documents(documents.values, offsets)
     return replace(chunk, documents=cut, prompts=prompts, locations=locations)
+
+
+def any_ends(documents: Documents, eod: int) -> bool:
+    """Whether a document ends with `eod`."""
+    full = documents.offsets[1:][np.diff(documents.offsets) > 0]
+    return bool((documents.values[full - 1] == eod).any())
 
 
 def without(documents: Documents, eod: int) -> Documents:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, TypeAlias
 
@@ -46,7 +47,7 @@ _SUFFIXES: dict[str, Codec] = {
     ".zip": "zip",
 }
 _MAGIC: tuple[tuple[bytes, Codec], ...] = (
-    (b"\x1f\x8b\x08", "gzip"),
+    (b"\x1f\x8b", "gzip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"\xfd7zXZ\0", "xz"),
     (b"\x04\x22\x4d\x18", "lz4"),
@@ -90,7 +91,7 @@ def codec_of_head(head: bytes, named: Codec | None = None) -> Codec | None:
 def is_packed(path: Path, codec: Codec) -> bool:
     """Whether the beginning of a file can really be decompressed."""
     if codec == "zip":
-        return True
+        return zipfile.is_zipfile(path)
     try:
         with Unpacked(path, codec) as stream:
             return bool(stream.read(1))
@@ -113,6 +114,7 @@ class Unpacked:
 
     def __init__(self, path: Path, codec: Codec | None, part: Any = None) -> None:
         self._path, self._codec = path, codec
+        self._frames: _Frames | None = None
         with reading(path):
             self._file: BinaryIO = (
                 path.open("rb", buffering=0) if part is None else io.BytesIO(part)
@@ -124,9 +126,12 @@ class Unpacked:
             elif codec is not None:
                 import pyarrow as pa
 
-                inner = _Frames(self._file, path) if codec == "zstd" else self._file
+                inner: Any = self._file
+                if codec == "zstd":
+                    inner = self._frames = _Frames(self._file, path)
+                name: Any = codec
                 with reading(path):
-                    self._stream = pa.CompressedInputStream(inner, codec)
+                    self._stream = pa.CompressedInputStream(inner, name)
         except BaseException:
             self._file.close()
             raise
@@ -164,6 +169,8 @@ class Unpacked:
             found: bytes = self._stream.read(size)
         except (OSError, EOFError) as error:  # pyarrow's are OSErrors, too
             raise self._damage(str(error)) from None
+        if not found and self._frames is not None and self._frames.error is not None:
+            raise self._frames.error
         return found
 
     def _damage(self, reason: str) -> DamagedFileError:
@@ -171,7 +178,7 @@ class Unpacked:
         if self._codec is None:
             return DamagedFileError(f"{where}{reason}")
         if "Truncated" in reason:
-            return DamagedFileError(f"{where}cut off at byte {self.tell()}")
+            return DamagedFileError(f"{where}truncated at byte {self.tell()}")
         return DamagedFileError(f"{where}damaged near byte {self.tell()}: {reason}")
 
 
@@ -254,26 +261,25 @@ class _Members:
             self._data = self._file.read(_BLOCK)
             if not self._data:
                 if self._n_members == 0:
-                    raise DamagedFileError(
-                        f"{self._path}: not {self._codec} data: the file is empty"
-                    )
+                    raise DamagedFileError(f"{self._path}: empty, so not {self._codec} data")
                 return False
 
     def _decompressed(self, size: int) -> bytes:
         member, gzip = self._member, self._codec == "gzip"
         # bz2 and xz keep what they could not decompress yet; zlib hands it back.
+        found: bytes
         if not self._data and (gzip or member.needs_input):
             self._data = self._file.read(_BLOCK)
             if not self._data and not (gzip and (found := member.decompress(b"", size))):
                 raise DamagedFileError(
-                    f"{self._path}: cut off at byte {self._file.tell()}, inside a {self._codec} "
-                    "member"
+                    f"{self._path}: truncated at byte {self._file.tell()}, inside "
+                    f"{self._codec} data"
                 )
             if not self._data:
                 return found
         before = len(self._data)
         try:
-            found: bytes = member.decompress(self._data, size)
+            found = member.decompress(self._data, size)
         except (zlib.error, OSError, lzma.LZMAError) as error:
             raise self._damage(error, before) from None
         self._data = member.unconsumed_tail if gzip else b""
@@ -314,6 +320,7 @@ class _Frames:
         self._in_frame = False
         self._checksum = False
         self._n_frames = 0
+        self.error: DamagedFileError | None = None
 
     def readable(self) -> bool:
         """Always."""
@@ -331,8 +338,15 @@ class _Frames:
 
     def read(self, size: int) -> bytes:
         """The next bytes; at most `size`, and none at the end."""
-        while len(self._pending) < size and (self._block() if self._in_frame else self._frame()):
-            pass
+        try:
+            while len(self._pending) < size and self.error is None:
+                if not (self._block() if self._in_frame else self._frame()):
+                    break
+        except DamagedFileError as error:  # raised after what comes before it
+            self.error = error
+        # What was decompressed of whole frames is handed on first.
+        if self.error is not None and self._in_frame and not self._pending:
+            raise self.error
         found = bytes(self._pending[:size])
         del self._pending[:size]
         return found
@@ -341,7 +355,7 @@ class _Frames:
         found = self._file.read(size)
         if len(found) < size:
             raise DamagedFileError(
-                f"{self._path}: cut off at byte {self._file.tell()}, inside a zstd frame"
+                f"{self._path}: truncated at byte {self._file.tell()}, inside zstd data"
             )
         return found
 

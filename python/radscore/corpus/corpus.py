@@ -16,7 +16,7 @@ from radscore.corpus.base import (
     SkipReport,
     counted,
 )
-from radscore.corpus.checks import check_ids, cut_after, without
+from radscore.corpus.checks import any_ends, check_ids, cut_after, without
 from radscore.corpus.format import Known, Options
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radscore.corpus.format import Source
-    from radscore.corpus.text.tokenizer import Tokenised
+    from radscore.corpus.text.tokenised import Tokenised
     from radscore.documents import Documents
 
 __all__ = ["Batch", "Corpus", "boundaries_of", "listed_now"]
@@ -85,6 +85,7 @@ class _Progress:
     documents: int = 0
     bytes: int = 0
     skipped: SkipReport = NOTHING_SKIPPED
+    seen: tuple[int, int, bool] = (-1, 0, False)
 
     def cursor(self, path: str) -> dict[str, Any]:
         return {
@@ -95,6 +96,7 @@ class _Progress:
             "documents": self.documents,
             "bytes": self.bytes,
             "skipped": self.skipped.to_dict(),
+            "seen": list(self.seen),
         }
 
 
@@ -128,7 +130,7 @@ class Corpus:
         self._on_error = Problems(on_error).on_error
         self._skipped = SkipReport()
         self._n_documents = 0
-        self._doubt = IdDoubt(options.vocab_size)
+        self._seen = _Progress.seen
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -144,12 +146,18 @@ class Corpus:
     def notes(self) -> tuple[str, ...]:
         """What the caller may want to know.
 
-        Such as the field chosen among several and, once the corpus has been read, what tokenised
-        the text and whether the ids look like another tokenizer's.
+        Such as files of a folder that are not read, dtypes in doubt, the field chosen among
+        several and, once the corpus has been read, what tokenised the text, whether the ids look
+        like another tokenizer's, and whether the end-of-document id is nowhere.
         """
         note = None if self.tokenised is None else self.tokenised.note
-        notes = (note, self._doubt.note)
-        return (*self._notes, *(one for one in notes if one is not None))
+        doubt = self._doubt(self._seen)
+        return (*self._notes, *(() if note is None else (note,)), *doubt.notes)
+
+    def _doubt(self, seen: tuple[int, int, bool]) -> IdDoubt:
+        doubt = IdDoubt(self._options.vocab_size, self._options.eod)
+        doubt.add(*seen)
+        return doubt
 
     @property
     def notes_of_opening(self) -> tuple[str, ...]:
@@ -237,9 +245,10 @@ class Corpus:
         CorpusError
             If a header or an index is damaged (unless ``on_error="skip"``: nothing is known then).
         """
-        total = Known(0, 0)
-        if self._options.eod is not None:  # it may cut documents once more
-            total = Known(0, None)
+        total, eod = Known(0, 0), self._options.eod
+        if eod is not None:  # it may cut documents once more, or be left out
+            limit = self._options.vocab_size
+            total = Known(None if limit is not None and eod >= limit else 0, None)
         for source in self.sources:
             try:
                 total = total.plus(source.format.known(source, self._options))
@@ -274,7 +283,7 @@ class Corpus:
         """
         progress = self._progress(start)
         self._skipped, self._n_documents = progress.skipped, progress.documents
-        self._doubt = IdDoubt(self._options.vocab_size)
+        self._seen = progress.seen
         return self._deliver(progress)
 
     def _deliver(self, progress: _Progress) -> Generator[Batch]:
@@ -285,7 +294,7 @@ class Corpus:
                 if isinstance(item, _End):
                     break
                 self._n_documents = item.batch.first_document + len(item.batch)
-                self._doubt.take(item.batch.documents)
+                self._seen = item.seen
                 yield item.batch
         finally:
             ahead.close()
@@ -315,6 +324,7 @@ class Corpus:
                 int(start["documents"]),
                 int(start["bytes"]),
                 SkipReport.from_dict(start["skipped"]),
+                _seen_of(start.get("seen", [-1, 0, True])),
             )
             version, path = start["version"], start["path"]
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -330,6 +340,7 @@ class Corpus:
     def _read(self, progress: _Progress) -> Iterator[_Item | _End]:
         """Runs in the reading thread."""
         problems = Problems(self._on_error)
+        doubt = self._doubt(progress.seen)
         first = progress.source
         files_before = sum(source.size for source in self.sources[:first])
         for index in range(first, len(self.sources)):
@@ -344,6 +355,8 @@ class Corpus:
                 before, bytes_before = progress.documents, progress.bytes
                 progress.documents += len(chunk.documents)
                 progress.bytes = max(files_before + chunk.bytes_read, bytes_before)
+                doubt.take(chunk.documents, ended=chunk.ended)
+                progress.seen = doubt.seen
                 batch = Batch(
                     documents=chunk.documents,
                     prompts=chunk.prompts,
@@ -353,7 +366,7 @@ class Corpus:
                     cursor=progress.cursor(str(source.path)),
                     n_bytes=progress.bytes - bytes_before,
                 )
-                yield _Item(batch, progress.skipped)
+                yield _Item(batch, progress.skipped, progress.seen)
             progress.skipped = progress.skipped.plus(problems.take())
             files_before += source.size
         if progress.documents == 0:
@@ -396,6 +409,7 @@ class Corpus:
                 if self._options.eod is not None:
                     if not reader.cuts_at_eod:
                         cut = cut_after(chunk, self._options.eod)
+                    cut = replace(cut, ended=any_ends(cut.documents, self._options.eod))
                     limit = self._options.vocab_size
                     if limit is not None and self._options.eod >= limit:
                         cut = replace(cut, documents=without(cut.documents, self._options.eod))
@@ -444,10 +458,16 @@ def _changes(paths: tuple[Path, ...]) -> list[list[Any]]:
     return found
 
 
+def _seen_of(value: Any) -> tuple[int, int, bool]:
+    largest, n_tokens, ended = value
+    return int(largest), int(n_tokens), bool(ended)
+
+
 @dataclass(frozen=True, eq=False)
 class _Item:
     batch: Batch
     skipped: SkipReport
+    seen: tuple[int, int, bool]
 
 
 @dataclass(frozen=True)

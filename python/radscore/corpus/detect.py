@@ -9,32 +9,31 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.corpus.base import InputOptionError
+from radscore.corpus.base import InputOptionError, counted
+from radscore.corpus.compression import codec_of_head, codec_of_name, is_packed
+from radscore.corpus.folders import (
+    bare_name,
+    is_no_data,
+    note_of_copies,
+    note_of_splits,
+    note_of_unread,
+)
 from radscore.corpus.format import status_of_file
 from radscore.corpus.registry import all_formats, broken_formats, format_named
+from radscore.corpus.remote import local_path
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from radscore.corpus.format import Codec, Format, Source
+    from radscore.corpus.compression import Codec
+    from radscore.corpus.format import Format, Source
 
-__all__ = ["find_sources"]
+__all__ = ["find_sources", "find_with_notes"]
 
-_CODECS: dict[str, Codec] = {
-    ".gz": "gzip",
-    ".zst": "zstd",
-    ".zstd": "zstd",
-    ".br": "brotli",
-    ".bz2": "bz2",
-    ".snappy": "snappy",
-}
 #: Codecs whose suffix never hides a file: one whose format cannot be compressed is an error.
 _COMMON_CODECS = ("gzip", "zstd")
-_CODEC_MAGIC: tuple[tuple[bytes, Codec], ...] = (
-    (b"\x1f\x8b", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-)
+_ARCHIVES = (".tar", ".tgz", ".zip", ".7z", ".rar")
 _HEAD = 16
 
 
@@ -43,7 +42,7 @@ def find_sources(paths: Any, format_name: str | None = None) -> list[Source]:
 
     A file that is named twice is read once, and so is an object that is given twice. In a folder,
     files are taken by their suffix, or as the folder's index lists them; names that begin with a
-    dot or an underscore are left out.
+    dot or an underscore, and files that are no data, are left out.
 
     Parameters
     ----------
@@ -59,13 +58,20 @@ def find_sources(paths: Any, format_name: str | None = None) -> list[Source]:
     ArgumentError
         If there is no such format, or an object cannot be read.
     """
-    named = None if format_name is None else format_named(format_name)
+    return find_with_notes(paths, format_name)[0]
+
+
+def find_with_notes(
+    paths: Any, format_name: str | None = None
+) -> tuple[list[Source], tuple[str, ...]]:
+    """The same, and what the caller should know of what was found and what was left out."""
+    search = _Search(None if format_name is None else format_named(format_name))
     sources: list[Source] = []
     seen: set[str | int] = set()
     names: Counter[Path] = Counter()
     for path in _each(paths):
         if isinstance(path, (str, os.PathLike)):
-            for source in _sources_of(os.fspath(path), named):
+            for source in search.sources_of(local_path(os.fspath(path))):
                 real = os.path.realpath(source.path)
                 if real not in seen:
                     seen.add(real)
@@ -77,7 +83,7 @@ def find_sources(paths: Any, format_name: str | None = None) -> list[Source]:
             sources.append(_numbered(source, names[source.path]))
     if not sources:
         raise InputOptionError("no input was given: name at least one file, folder or pattern")
-    return sources
+    return sources, search.all_notes(sources)
 
 
 def _each(paths: Any) -> Iterable[Any]:
@@ -106,45 +112,139 @@ def _numbered(source: Source, number: int) -> Source:
 # ---- paths -------------------------------------------------------------------------------------
 
 
-def _sources_of(path: str, named: Format | None) -> Iterator[Source]:
-    if Path(path).is_dir():
-        found = list(_walk(path, named))
+class _Search:
+    """Finds sources, and remembers what the caller should know.
+
+    Parameters
+    ----------
+    named : Format or None
+        The format of all files, if the caller named it.
+    """
+
+    def __init__(self, named: Format | None) -> None:
+        self._named = named
+        self._no_data = {name for one in all_formats() for name in one.not_data}
+        self._unread: dict[Path, list[Path]] = {}
+        self._notes: list[str] = []
+        # By what is strange about them.
+        self._strange: dict[str, list[Path]] = {}
+
+    def all_notes(self, sources: list[Source]) -> tuple[str, ...]:
+        """What the caller should know."""
+        read = {path for source in sources for path in (source.path, *source.sides)}
+        notes = list(self._notes)
+        for folder, unread in self._unread.items():
+            note = note_of_unread(folder, [path for path in unread if path not in read])
+            notes += [] if note is None else [note]
+        for what, paths in self._strange.items():
+            more = f" (and {counted(len(paths) - 1, 'more file')})" if len(paths) > 1 else ""
+            notes.append(f"{paths[0]}: {what}{more}")
+        return tuple(dict.fromkeys(notes))
+
+    def sources_of(self, path: str) -> Iterator[Source]:
+        """The files that a path, folder or pattern names."""
+        if Path(path).is_dir():
+            yield from self._folder(Path(path))
+        elif os.path.lexists(path) or _data_file(Path(path), self._named) is not None:
+            yield self._source(Path(path))
+        elif glob.has_magic(path):
+            matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - absolute patterns too
+            if not matches:
+                raise InputOptionError(f"{path}: no file matches this pattern")
+            for match in matches:
+                if not Path(match).is_dir():
+                    if not _is_side_file(Path(match)):
+                        yield self._source(Path(match))
+                elif "**" not in path:  # which matches the files in it as well
+                    yield from self.sources_of(match)
+        else:
+            raise InputOptionError(f"{path}: no such file or folder")
+
+    def _folder(self, folder: Path) -> list[Source]:
+        unread: list[Path] = []
+        every = list(self._walk(folder, unread))
+        # Some files only describe the others.
+        found = [one for one in every if not one.format.gives_way]
+        if found:
+            unread += [one.path for one in every if one.format.gives_way]
+        found = found or every
         if not found:
-            suffixes = ", ".join(_folder_suffixes(named))
-            raise InputOptionError(f"{path}: no file in this folder ends in {suffixes}")
-        yield from found
-    elif os.path.lexists(path) or _data_file(Path(path), named) is not None:
-        yield _source(Path(path), named)
-    elif glob.has_magic(path):
-        matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 - absolute patterns too
-        if not matches:
-            raise InputOptionError(f"{path}: no file matches this pattern")
-        for match in matches:
-            if not Path(match).is_dir():
-                if not any(one.is_side_file(Path(match)) for one in all_formats()):
-                    yield _source(Path(match), named)
-            elif "**" not in path:  # which matches the files in it as well
-                yield from _sources_of(match, named)
-    else:
-        raise InputOptionError(f"{path}: no such file or folder")
+            suffixes = ", ".join(_folder_suffixes(self._named))
+            note = note_of_unread(folder, unread)
+            holds = "" if note is None else f"; {note.partition(': ')[2]}"
+            raise InputOptionError(f"{folder}: no file in this folder ends in {suffixes}{holds}")
+        if unread:
+            self._unread[folder] = unread
+        paths = [source.path for source in found]
+        notes = (note_of_splits(folder, paths), note_of_copies(folder, paths))
+        self._notes += [note for note in notes if note is not None]
+        return found
 
-
-def _walk(folder: str, named: Format | None) -> Iterator[Source]:
-    not_data = {name for one in all_formats() for name in one.not_data}
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
-        listed = _listed(Path(parent), set(files), named)
-        if listed is not None:
-            if any(source.path.parent != Path(parent) for source in listed):
-                folders.clear()  # what lies there and is not listed is no part of it
-            yield from listed
-            continue
-        for name in sorted(files):
-            if name.startswith((".", "_")) or name in not_data:
+    def _walk(self, folder: Path, unread: list[Path]) -> Iterator[Source]:
+        for parent, folders, files in os.walk(folder, onerror=_refuse):
+            folders[:] = sorted(name for name in folders if not name.startswith((".", "_")))
+            # Links to folders may lead in circles, and are not followed.
+            unread += [path for name in folders if (path := Path(parent, name)).is_symlink()]
+            listed = _listed(Path(parent), set(files), self._named)
+            if listed is not None:
+                if any(source.path.parent != Path(parent) for source in listed):
+                    folders.clear()  # what lies there and is not listed is no part of it
+                yield from listed
+                unread += self._unlisted(Path(parent), files, listed)
                 continue
-            path = Path(parent, name)
-            if _is_taken(path, named):
-                yield _source(path, named)
+            for name in sorted(files):
+                path = Path(parent, name)
+                if is_no_data(name) or name in self._no_data or _is_side_file(path):
+                    continue
+                if _is_taken(path, self._named):
+                    yield self._source(path)
+                else:
+                    unread.append(path)
+
+    def _unlisted(self, folder: Path, files: list[str], listed: list[Source]) -> list[Path]:
+        """Files that look like data, but that the folder's index does not list.
+
+        A listed file may be there twice, compressed and not.
+        """
+        taken = {path for source in listed for path in (source.path, *source.sides)}
+        stems = {bare_name(path) for path in taken}
+        paths = (Path(folder, name) for name in sorted(files))
+        return [
+            path
+            for path in paths
+            if path not in taken
+            and not (is_no_data(path.name) or path.name in self._no_data or _is_side_file(path))
+            and bare_name(path) not in stems
+        ]
+
+    def _source(self, path: Path) -> Source:
+        path = _data_file(path, self._named) or path
+        status = status_of_file(path)  # opening a pipe would wait for its writer
+        try:
+            with path.open("rb") as file:
+                head = file.read(_HEAD)
+        except OSError as error:
+            raise CorpusError(f"{path}: {error.strerror or error}") from None
+        suffix, by_name = _suffix_of(path)
+        kind = self._named or _detected(path, head, _candidates(suffix, by_name))
+        codec = _codec(path, head, kind, by_name)
+        if codec != by_name:
+            held = f"{codec} data" if codec else "nothing" if not status.st_size else "plain data"
+            self._strange.setdefault(f"holds {held}, in spite of its name", []).append(path)
+        if codec is not None and codec not in kind.codecs:
+            raise CorpusError(
+                f"{path}: files of format {kind.name} cannot be read compressed ({codec}); "
+                "decompress it first"
+            )
+        return kind.source(path, codec)
+
+
+def _refuse(error: OSError) -> None:
+    raise CorpusError(f"{error.filename}: {error.strerror or error}")
+
+
+def _is_side_file(path: Path) -> bool:
+    return any(one.is_side_file(path) for one in all_formats())
 
 
 def _listed(folder: Path, names: set[str], named: Format | None) -> list[Source] | None:
@@ -175,24 +275,19 @@ def _folder_suffixes(named: Format | None) -> Iterable[str]:
 # ---- one file ----------------------------------------------------------------------------------
 
 
-def _source(path: Path, named: Format | None) -> Source:
-    path = _data_file(path, named) or path
-    status_of_file(path)  # opening a pipe would wait for its writer
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError as error:
-        raise CorpusError(f"{path}: {error.strerror or error}") from None
-    suffix, codec = _suffix_of(path)
-    kind = named or _detected(path, head, _candidates(suffix, codec))
-    if not kind.codec_by_name:
-        codec = next((name for magic, name in _CODEC_MAGIC if head.startswith(magic)), None)
-    if codec is not None and codec not in kind.codecs:
-        raise CorpusError(
-            f"{path}: files of format {kind.name} cannot be read compressed ({codec}); "
-            "decompress it first"
-        )
-    return kind.source(path, codec)
+def _codec(path: Path, head: bytes, kind: Format, by_name: Codec | None) -> Codec | None:
+    """How a file is compressed: by its first bytes, unless those may be anything."""
+    found = codec_of_head(head, by_name)
+    if head.startswith(kind.magic):
+        return None
+    if found is None and by_name == "brotli" and is_packed(path, by_name):
+        return by_name  # it has no magic
+    if not kind.codec_by_name or (by_name is not None and found is not None):
+        return found
+    if kind.codecs or found is None or by_name is not None:
+        return by_name
+    # It is refused, unless it only happens to begin like this.
+    return found if is_packed(path, found) else None
 
 
 def _data_file(path: Path, named: Format | None) -> Path | None:
@@ -203,11 +298,8 @@ def _data_file(path: Path, named: Format | None) -> Path | None:
 
 def _suffix_of(path: Path) -> tuple[str, Codec | None]:
     """The suffix of a file's name without that of its codec, and the codec."""
-    name = path.name.lower()
-    for suffix, codec in _CODECS.items():
-        if name.endswith(suffix):
-            return Path(name[: -len(suffix)]).suffix, codec
-    return Path(name).suffix, None
+    name, codec = codec_of_name(path.name.lower())
+    return Path(name).suffix, codec
 
 
 def _candidates(suffix: str, codec: Codec | None) -> list[Format]:
@@ -229,6 +321,8 @@ def _detected(path: Path, head: bytes, candidates: list[Format]) -> Format:
     by_magic = (one for one in all_formats() if head.startswith(one.magic))
     for one in (*certain, *likely, *by_magic):
         return one
+    if path.suffix.lower() in _ARCHIVES or _suffix_of(path)[0] in _ARCHIVES:
+        raise InputOptionError(f"{path}: archives cannot be read; unpack it first")
     known = ", ".join(_folder_suffixes(None))
     names = ", ".join(one.name for one in all_formats())
     more = "".join(f"; {complaint}" for complaint in broken_formats())

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import numpy.typing as npt
 
     from radscore.corpus.base import Position, Problems, Reader
     from radscore.corpus.records import Fields
@@ -218,6 +219,8 @@ class Format(ABC):
     codec_by_name: ClassVar[bool] = False
     #: Names of files that are not data in spite of their suffix.
     not_data: ClassVar[frozenset[str]] = frozenset()
+    #: Whether its files are left out of a folder that also holds data of other formats.
+    gives_way: ClassVar[bool] = False
     #: Whether naming the format for a folder takes data files of any suffix, not just its own.
     takes_any_suffix: ClassVar[bool] = False
 
@@ -320,6 +323,13 @@ class Format(ABC):
     def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:
         """What the caller should know about the corpus's sources of this format."""
         return ()
+
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+        """Some ids of a file, each array consecutive, if their dtype is worth a doubt.
+
+        Only a little may be read. Raises `CorpusError` if the file is damaged.
+        """
+        return []
 
     # ---- reading
 

@@ -54,7 +54,8 @@ def documents_of(
         raise TokenError(f"{name} holds text; give tokenizer= to read it")
     for i, text in enumerate(texts):
         if text is None or not isinstance(text, str):
-            what = "is missing" if text is None else f"must be text, not {type(text).__name__}"
+            missing = text is None or isinstance(text, float) or type(text).__name__ == "NAType"
+            what = "is missing" if missing else f"must be text, not {type(text).__name__}"
             raise TokenError(f"{name}[{i}] {what}")
         if (flaw := flaw_of_text(text)) is not None:
             raise TokenError(f"{name}[{i}]: {flaw}")

@@ -9,10 +9,12 @@ import numpy as np
 
 from radscore.corpus.base import NOTHING_SKIPPED, SkipReport
 from radscore.corpus.detect import find_sources
+from radscore.corpus.dtypes import notes_of_dtypes
 from radscore.corpus.opening import open_corpus
 from radscore.corpus.readers.ids import HEADERLESS_DTYPES
 from radscore.corpus.text.tokenizer import Engine, Utf8Encoder, load_encoder
 from radscore.documents import MAX_VOCAB
+from radscore.doubts import doubt_of_eod
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -142,14 +144,13 @@ def inspect_corpus(
         eod=eod,
         on_error="skip",
     )
-    return _inspected(corpus, encoder, vocab_size, eod, as_text=tokenizer is None)
+    return _inspected(corpus, encoder, vocab_size, as_text=tokenizer is None)
 
 
 def _inspected(
     corpus: Corpus,
     encoder: Any,
     vocab_size: int | None,
-    eod: int | None,
     *,
     as_text: bool,
 ) -> Inspection:
@@ -189,9 +190,8 @@ def _inspected(
         )
     elif largest >= MAX_VOCAB:
         warnings.append(f"the largest id, {largest}, is beyond any vocabulary; is the dtype right?")
-    by_id = eod is not None and "end-of-document id" in (corpus.boundaries or "")
-    if by_id and n_documents == len(corpus.sources):
-        warnings.append(f"no file is cut at id {eod}; is that the id that ends documents?")
+    doubt = doubt_of_eod(corpus.options.eod, vocab_size)
+    warnings += [] if doubt is None else [doubt]
     if corpus.skipped:
         warnings.append(f"{corpus.skipped} cannot be read, first {corpus.skipped.examples[0]}")
     return Inspection(
@@ -239,5 +239,7 @@ def _guess(source: Source) -> list[str]:
             lines.append(f"as {name}: {str(error).partition(': ')[2]}")
             continue
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-        lines.append(f"as {name}: ids from {low} to {high}")
+        doubts = notes_of_dtypes([source], corpus.options)
+        doubt = "".join(f"; {note.partition(': ')[2]}" for note in doubts)
+        lines.append(f"as {name}: ids from {low} to {high}{doubt}")
     return lines

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, OnError, Problems
 from radscore.corpus.corpus import Corpus, boundaries_of
-from radscore.corpus.detect import find_sources
+from radscore.corpus.detect import find_with_notes
+from radscore.corpus.dtypes import notes_of_dtypes
 from radscore.corpus.format import Options
 from radscore.corpus.readers.ids import check_dtype
-from radscore.corpus.readers.listing import splits_together
 from radscore.corpus.records import Fields, choose_field, missing_field, needs_tokenizer
 from radscore.corpus.registry import broken_formats
 from radscore.corpus.text.tokenizer import Encoder, Engine, check_engine, load_encoder
 from radscore.documents import MAX_VOCAB, check_width
-from radscore.doubts import doubt_of_tokenizer
+from radscore.doubts import doubt_of_eod, doubt_of_tokenizer
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def open_corpus(
         check_width("vocab_size", vocab_size, 1, MAX_VOCAB)
     if eod is not None:
         check_width("eod", eod, 0, 2**32 - 1)
-    sources = find_sources(paths, format)
+    sources, found = find_with_notes(paths, format)
     encoder = None
     if tokenizer is not None:
         encoder = load_encoder(
@@ -127,7 +127,7 @@ def open_corpus(
     if eod is None:
         eod = _default_eod(sources)
     options = Options(None, check_dtype(dtype), eod, vocab_size, batch_tokens)
-    notes = list(broken_formats())
+    notes = [*broken_formats(), *found]
     records: list[Source] = []
     bare: list[Source] = []
     for source in sources:
@@ -148,10 +148,10 @@ def open_corpus(
             notes += [] if doubt is None else [doubt]
     for kind in dict.fromkeys(source.format for source in sources):
         notes += kind.notes([source for source in sources if source.format == kind], options)
-    together = splits_together(sources)
-    notes += [] if together is None else [together]
+    notes += notes_of_dtypes(sources, options)
     boundaries = boundaries_of(sources, eod)
-    notes += [] if boundaries is None else [boundaries]
+    doubt = doubt_of_eod(eod, vocab_size)
+    notes += [note for note in (boundaries, doubt) if note is not None]
     return Corpus(sources, options, on_error, tuple(notes))
 
 

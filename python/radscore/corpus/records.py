@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, joined
 from radscore.corpus.text.failures import flaw_of_text
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,7 +132,8 @@ def value_of(record: dict[str, Any], name: str) -> tuple[bool, Any]:
 
 def missing_field(name: str, available: Iterable[str]) -> str:
     """The flaw of a record without the field `name`."""
-    return f"no field {name!r}; the fields are: {_list(list(available))}"
+    fields = list(available)
+    return f"no field {name!r}; the fields are: {_list(fields)}{near(name, fields)}"
 
 
 def _list(names: list[str]) -> str:

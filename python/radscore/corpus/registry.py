@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.format import Format
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, near
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -39,6 +39,7 @@ _BUILT_IN = (
     "parquet",
     "arrow",
     "npy",
+    "npz",
     "bin",
     "megatron",
     "datatrove",
@@ -48,6 +49,8 @@ _BUILT_IN = (
     "mds",
     "litdata",
     "datasets",
+    "csv",
+    "text",
 )
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 
@@ -77,7 +80,9 @@ def _registry() -> _Registry:
     """All formats; loaded when they are first asked for. A broken package breaks no other."""
     registry = _Registry({}, {})
     for name in _BUILT_IN:
-        registry.add(import_module(f"radscore.corpus.formats.{name}").FORMAT)
+        module = import_module(f"radscore.corpus.formats.{name}")
+        for found in getattr(module, "FORMATS", None) or [module.FORMAT]:
+            registry.add(found)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         try:
             registry.add(entry.load())
@@ -141,7 +146,9 @@ def format_named(name: str) -> Format:
     if found is None:
         reason = registry.broken.get(name)
         names = ", ".join(registry.formats)
-        raise ArgumentError(reason or f"format must be one of {names}, not {name!r}")
+        raise ArgumentError(
+            reason or f"format must be one of {names}, not {name!r}{near(name, registry.formats)}"
+        )
     return found
 
 

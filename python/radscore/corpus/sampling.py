@@ -38,12 +38,15 @@ class Piece:
         Bytes of the file that were read for it.
     end : dict
         Where its reader would continue.
+    ended : bool
+        Whether one of them ends with the end-of-document id.
     """
 
     documents: Documents
     n_ends: int
     n_bytes: int
     end: Position
+    ended: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +146,9 @@ def _pieces(corpus: Corpus, source: Source, position: Position, room: int) -> It
         if source.codec is None:  # positions in bytes are those of the file
             after = chunk.position.get("byte", after)
         if len(documents):
-            yield Piece(documents, len(documents) - cut, after - before, chunk.position)
+            yield Piece(
+                documents, len(documents) - cut, after - before, chunk.position, chunk.ended
+            )
         before = after
         room -= documents.n_tokens
         if room <= 0:

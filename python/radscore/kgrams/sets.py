@@ -105,7 +105,7 @@ class KgramSet:
         return cls(core)
 
     def save(self, path: str | Path) -> None:
-        """Saves the set (format ``RSKG``, version 2, with a checksum), replacing `path` at once."""
+        """Saves the set (format ``RSKG``, version 3, with a checksum), replacing `path` at once."""
         self.core.save(Path(path))
 
     @property
@@ -120,7 +120,7 @@ class KgramSet:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that identify the content."""
+        """The SHA-256 of the content, in hexadecimal digits."""
         return self.core.fingerprint
 
     def to_numpy(self) -> npt.NDArray[np.uint32]:
@@ -260,7 +260,7 @@ class KgramCounts:
         return self.core.rows()
 
     def save(self, path: str | Path) -> None:
-        """Saves the counts (format ``RSKC``, version 2, with a checksum)."""
+        """Saves the counts (format ``RSKC``, version 3, with a checksum)."""
         self.core.save(Path(path))
 
     @classmethod

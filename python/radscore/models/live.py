@@ -171,7 +171,7 @@ class Reading:
 
     @property
     def _digest(self) -> str:
-        return self._hash.hexdigest()[:16]
+        return self._hash.hexdigest()
 
     def skip(self, totals: Totals) -> bool:
         """Continues after the documents that `totals` describes; they do not reach the model.

@@ -241,18 +241,16 @@ def _chats(documents: Any, model: LanguageModel, width: int) -> Iterator[Passage
     single = not isinstance(documents, Chats) and isinstance(documents[0], dict)
     for i, given in enumerate([documents] if single else documents):
         chat, flaw = plain_chat(given)
-        made = None if flaw is not None else _templated(chat, tokenizer, model.name)
-        if isinstance(made, str):
-            flaw = made
-        if flaw is None and made is not None:
+        made = flaw if flaw is not None else _templated(chat, tokenizer, model.name)
+        if not isinstance(made, str):
             ids, scored, n_lost = made
             check_ids(Documents.of([ids]), model)
             yield replace(passage(ids, width, scored), n_lost=n_lost)
         elif isinstance(documents, Chats):
-            documents.unfit(i, flaw or "")
+            documents.unfit(i, made)
         else:
-            kind = TokenError if made is None else ModelError
-            raise kind(f"documents[{i}]: {flaw}")
+            kind = ModelError if flaw is None else TokenError
+            raise kind(f"documents[{i}]: {made}")
 
 
 def _templated(

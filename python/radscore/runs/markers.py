@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import NOTHING_SKIPPED, SkipReport
-from radscore.corpus.text.tokenizer import Tokenised
+from radscore.corpus.text.tokenised import Tokenised
 from radscore.doubts import IdDoubt
 from radscore.files import write_atomically
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Marker", "reading_notes", "total_skipped"]
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Marker:
     tokenised : Tokenised or None
         What turned its text into ids, and how many texts.
     seen : tuple of int
-        The largest id, and how many were looked at for it.
+        The largest id, how many there are, and whether an end-of-document id is among them.
     """
 
     shard: int
@@ -49,7 +50,7 @@ class Marker:
     tokens: int = 0
     skipped: SkipReport = NOTHING_SKIPPED
     tokenised: Tokenised | None = None
-    seen: tuple[int, int] = (-1, 0)
+    seen: tuple[int, int, bool] = (-1, 0, False)
 
     def write(self, path: Path) -> None:
         """Writes the marker, whole or not at all."""
@@ -60,23 +61,29 @@ class Marker:
             "skipped": self.skipped.to_dict(),
             "tokenised": tokenised,
         }
-        write_atomically(path, json.dumps(content))
+        write_atomically(path, json.dumps({**content, "digest": _digest(content)}))
 
     @classmethod
     def read(cls, path: Path) -> Marker | None:
         """The marker in a file; None if there is none, or it is damaged or of another version."""
         try:
             content: dict[str, Any] = json.loads(path.read_text())
-            if content.pop("version") != _VERSION:
+            digest = content.pop("digest")
+            if digest != _digest(content) or content.pop("version") != _VERSION:
                 return None
             said = content["tokenised"]
             content["skipped"] = SkipReport.from_dict(content["skipped"])
             content["tokenised"] = None if said is None else Tokenised(**said)
-            largest, count = content["seen"]
-            content["seen"] = (int(largest), int(count))
+            largest, count, ended = content["seen"]
+            content["seen"] = (int(largest), int(count), bool(ended))
             return cls(**content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """The checksum over all entries."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def total_skipped(markers: Iterable[Marker]) -> SkipReport:
@@ -87,15 +94,15 @@ def total_skipped(markers: Iterable[Marker]) -> SkipReport:
     return total
 
 
-def reading_notes(markers: Iterable[Marker], vocab_size: int | None) -> list[str]:
+def reading_notes(markers: Iterable[Marker], vocab_size: int | None, eod: int | None) -> list[str]:
     """What a user should know about the reading: what tokenised the text, and doubts about ids."""
     # Machines may have different versions of tokenizers.
     tokenised: dict[tuple[str, str], Tokenised] = {}
-    doubt = IdDoubt(vocab_size)
+    doubt = IdDoubt(vocab_size, eod)
     for marker in markers:
         doubt.add(*marker.seen)
         if (own := marker.tokenised) is not None:
             before = tokenised.get((own.by, own.rest))
             tokenised[own.by, own.rest] = own if before is None else before.plus(own)
-    every = (*(one.note for one in tokenised.values()), doubt.note)
-    return [note for note in every if note is not None]
+    own_notes = (one.note for one in tokenised.values())
+    return [*(note for note in own_notes if note is not None), *doubt.notes]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.documents import MAX_VOCAB, check_width, padded_left
+from radscore.doubts import IdDoubt
 from radscore.errors import TokenError
 
 if TYPE_CHECKING:
@@ -287,6 +288,10 @@ def plan_corpus(
     sample = sample_corpus(corpus, sample_tokens)
     documents = [piece.documents for piece in sample.pieces]
     notes = list(corpus.notes)
+    doubt = IdDoubt(None, corpus.options.eod)
+    doubt.add(-1, sample.n_tokens, any(piece.ended for piece in sample.pieces))
+    if doubt.note_of_eod is not None:
+        notes.append(f"{'' if sample.whole else 'in the sample, '}{doubt.note_of_eod}")
     if scheme is None:
         largest = max((one.id_range[1] for one in documents), default=0)
         if vocab_size is None:

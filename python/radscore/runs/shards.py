@@ -32,7 +32,7 @@ from radscore.corpus.base import (
     even_edges,
     n_shards,
 )
-from radscore.corpus.checks import check_ids
+from radscore.corpus.checks import any_ends, check_ids
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
@@ -166,7 +166,7 @@ class ShardReading:
 
     def __init__(self, corpus: Corpus, shard: Shard, reach: int) -> None:
         self.skipped: SkipReport = NOTHING_SKIPPED
-        self.doubt = IdDoubt(corpus.options.vocab_size)
+        self.doubt = IdDoubt(corpus.options.vocab_size, corpus.options.eod)
         self._corpus = corpus
         self._shard = shard
         self._reach = reach
@@ -182,7 +182,7 @@ class ShardReading:
             for chunk in corpus.checked_chunks(source, shard.start, problems, end=shard.end):
                 self.skipped = self.skipped.plus(chunk.skipped)
                 if len(chunk.documents):
-                    self.doubt.take(chunk.documents)
+                    self.doubt.take(chunk.documents, ended=chunk.ended)
                     yield Slice(chunk.documents, chunk.prompts)
             self.skipped = self.skipped.plus(problems.take())
 
@@ -199,7 +199,8 @@ class ShardReading:
             chunk, before = reader.read_range(first, last, self._reach)
             check_ids(chunk, options.vocab_size, problems)
             documents = chunk.documents
-            self.doubt.take(documents, last - first)
+            ended = options.eod is not None and any_ends(documents, options.eod)
+            self.doubt.take(documents, last - first, ended=ended)
             yield Slice(documents, None, (before, before + last - first))
 
 

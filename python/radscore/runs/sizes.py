@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.errors import ArgumentError, StorageError
+from radscore.errors import ArgumentError
+from radscore.files import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +80,7 @@ def folders_of(tmp: str | Path | Sequence[str | Path] | None) -> list[Path]:
         If the system's temporary folder holds one of that name that is not this user's.
     """
     if tmp is None:
-        return [_own_folder()]
+        return [own_folder()]
     folders = [Path(tmp)] if isinstance(tmp, (str, Path)) else [Path(one) for one in tmp]
     if not folders:
         raise ArgumentError("tmp names no folder")
@@ -90,13 +88,3 @@ def folders_of(tmp: str | Path | Sequence[str | Path] | None) -> list[Path]:
         if not folder.is_dir():
             raise ArgumentError(f"tmp: there is no folder {folder}")
     return folders
-
-
-def _own_folder() -> Path:
-    """A folder that only this user can use: others write to the system's temporary folder too."""
-    folder = Path(tempfile.gettempdir(), f"radscore-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise StorageError(f"{folder} belongs to another user; name a folder with tmp=")
-    return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from radscore.errors import SchemeError
+from radscore.schemes.secrecy import leave_out, restored
 
 __all__ = ["Key", "Secret", "fingerprint_of"]
 
@@ -29,9 +30,9 @@ UNNAMED = ""
 
 
 def fingerprint_of(name: str, content: object) -> str:
-    """16 hexadecimal digits of the SHA-256 of a name and a JSON-able content."""
+    """64 hexadecimal digits, the SHA-256 of a name and a JSON-able content."""
     text = json.dumps([name, content], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Key:
@@ -40,7 +41,7 @@ class Key:
     How text is read depends on the scheme that gets it: `Keyed` wants 32 hexadecimal digits,
     SGLang up to 16, the others a decimal number, or a hexadecimal one after `0x`.
 
-    A fingerprint is a truncated SHA-256: it tells keys apart, but whoever sees it can try out
+    A fingerprint is a SHA-256: it tells keys apart, but whoever sees it can try out
     guesses. A key of little entropy (42, a year, a word) can be found from it; make keys with
     `Key.generate`.
 
@@ -57,7 +58,7 @@ class Key:
     Examples
     --------
     >>> Key.from_hex("000102030405060708090a0b0c0d0e0f")
-    Key(fingerprint='fe53f0633279fe33')
+    Key(fingerprint='fe53f0633279fe3375c541aaebb61b168993d2cf2a85226c47d7c7b4c6e6418c')
     """
 
     __slots__ = ("_fields", "source")
@@ -115,8 +116,8 @@ class Key:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder, "alice.key")
         ...     _ = path.write_text("000102030405060708090a0b0c0d0e0f")
-        ...     Key.from_file(path)
-        Key(fingerprint='c2dde921bdeedb77')
+        ...     Key.from_file(path)  # doctest: +ELLIPSIS
+        Key(fingerprint='c2dde921bdeedb77...')
         """
         location = f"key file {os.fspath(path)}"
         try:
@@ -205,7 +206,7 @@ class Key:
 
     @property
     def fingerprint(self) -> str:
-        """Tells keys apart without showing them: 16 hexadecimal digits."""
+        """Tells keys apart without showing them: 64 hexadecimal digits."""
         content = {name: _encoded(value) for name, value in self._fields.items()}
         return fingerprint_of("key", content)
 
@@ -216,11 +217,35 @@ class Key:
     def __repr__(self) -> str:
         return f"Key(fingerprint={self.fingerprint!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if leave_out():
+            return restored, (_given, {}, self.fingerprint)
+        return _kept, (self._fields, self.source)
+
+    def __copy__(self) -> Key:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Key:
+        return self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Key) and self._fields == other._fields
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+
+def _kept(fields: dict[str, _Value], source: str) -> Key:
+    """A key from its pickle."""
+    key = Key(fields)
+    key.source = source
+    return key
+
+
+def _given(public: Mapping[str, Any], key: Any) -> Key:
+    """A key that was pickled without its value, from what is given instead."""
+    del public
+    return Key(key)
 
 
 def _value(name: str, value: object) -> _Value:

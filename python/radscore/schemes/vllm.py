@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from radscore import _core
 from radscore.errors import SchemeError
@@ -92,12 +92,7 @@ class VLLMGumbel(Scheme):
         self._set("key", secret_int("key", self.key, 0, _UINT64))
 
     def _build(self) -> _core.Scheme:
-        return _core.Scheme(
-            self.name,
-            key=self.key,
-            vocab_size=self.vocab_size,
-            context_width=self.context_width,
-        )
+        return _core.Scheme(self.name, **{one.name: getattr(self, one.name) for one in fields(self)})
 
     @property
     def engine(self) -> Engine:
@@ -115,8 +110,8 @@ class VLLMGumbel(Scheme):
         return {"key": draws.between(0, _UINT64)}
 
     @classmethod
-    def from_vllm(cls, config: Any, vocab_size: int) -> VLLMGumbel:
-        """The scheme of a `--watermark-config` with `algorithm` `gumbel` (the default).
+    def from_vllm(cls, config: Any, vocab_size: int) -> Self:
+        """The scheme of a `--watermark-config` with this `algorithm`, by default `gumbel`.
 
         Parameters
         ----------
@@ -129,10 +124,13 @@ class VLLMGumbel(Scheme):
         --------
         >>> VLLMGumbel.from_vllm('{"algorithm": "gumbel", "key": 42}', 32000).context_width
         4
+        >>> config = {"algorithm": "dual_key_gumbel", "key": 42, "alpha": 0.2}
+        >>> VLLMDualKeyGumbel.from_vllm(config, 32000).alpha
+        0.2
         """
-        values = vllm_fields(config, "gumbel")
-        width = values.get("context_width", 4)
-        return cls(vocab_size=vocab_size, key=values["key"], context_width=width)
+        values = vllm_fields(config, *cls.algorithms.values())
+        own = {one.name for one in fields(cls)}
+        return cls(vocab_size=vocab_size, **{name: values[name] for name in own & set(values)})
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -169,15 +167,6 @@ class VLLMDualKeyGumbel(VLLMGumbel):
         super()._check()
         self._set("alpha", real("alpha", self.alpha))
 
-    def _build(self) -> _core.Scheme:
-        return _core.Scheme(
-            self.name,
-            key=self.key,
-            vocab_size=self.vocab_size,
-            context_width=self.context_width,
-            alpha=self.alpha,
-        )
-
     @property
     def key_shares(self) -> tuple[float, ...]:
         """Key B is used with probability `alpha`."""
@@ -189,28 +178,3 @@ class VLLMDualKeyGumbel(VLLMGumbel):
         from radscore.stats.laws import DualExponentialLaw
 
         return DualExponentialLaw(self.alpha)
-
-    @classmethod
-    def from_vllm(cls, config: Any, vocab_size: int) -> VLLMDualKeyGumbel:
-        """The scheme of a `--watermark-config` with `algorithm` `dual_key_gumbel`.
-
-        Parameters
-        ----------
-        config : mapping, JSON text or path
-            vLLM's configuration; what only generation or other algorithms need is ignored.
-        vocab_size : int
-            The model's vocabulary.
-
-        Examples
-        --------
-        >>> config = {"algorithm": "dual_key_gumbel", "key": 42, "alpha": 0.2}
-        >>> VLLMDualKeyGumbel.from_vllm(config, 32000).alpha
-        0.2
-        """
-        values = vllm_fields(config, "dual_key_gumbel")
-        return cls(
-            vocab_size=vocab_size,
-            key=values["key"],
-            context_width=values.get("context_width", 4),
-            alpha=values.get("alpha", 0.1),
-        )

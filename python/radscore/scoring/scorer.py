@@ -322,8 +322,10 @@ class Scorer:
     def save(self, path: str | Path, *, extra: dict[str, Any] | None = None) -> None:
         """Saves the state, replacing `path` at once; `load` continues exactly there.
 
-        The file (format ``RSST``, version 3, with a checksum) holds the distinct windows, sums and
-        fingerprints, never a key. `extra` is kept beside them as JSON.
+        The file (format ``RSST``, version 5, with checksums) holds the distinct windows, sums and
+        fingerprints, never a key. `extra` is kept beside them as JSON. Windows go straight from the
+        tables to the file, so that saving needs no memory to speak of, and loading no more than
+        scoring did.
         """
         try:
             header = json.dumps({"config": self._config(), "extra": extra or {}}, allow_nan=False)
@@ -348,9 +350,9 @@ class Scorer:
             If the file is damaged or of another version, or was made with another scheme, key or
             filter.
         """
-        header, state = _core.Scorer.read_state(Path(path))
+        state = _core.StateFile(Path(path))
         try:
-            content = json.loads(header)
+            content = json.loads(state.header)
             config, extra = content["config"], content["extra"]
             names = ("dedup", "combine", "predictable", "prompt_role", "start")
             rules = {name: config[name] for name in names}

@@ -26,6 +26,17 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// The system gives no more memory: so many bytes were asked for.
+    #[error("out of memory: the system refused {0} bytes; free some, or give less at once")]
+    Memory(usize),
+    /// The system starts no more threads.
+    #[error(
+        "no worker thread can be started ({0}); end other processes, or raise the limit (ulimit -u)"
+    )]
+    Threads(String),
+    /// A bug.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
     /// The caller asked to stop (Ctrl-C).
     #[error("interrupted")]
     Interrupted,

@@ -2,7 +2,7 @@
 //! scores each unit once, a tally adds. No Python anywhere.
 //!
 //! Each module uses only those above it in this list (`tests/layers.rs` checks it):
-//! `error`, `interrupt`, `threads`, `recycler`, `io`, `key`, `simd`, `prng`, `schemes`, `input`,
+//! `error`, `memory`, `interrupt`, `threads`, `recycler`, `io`, `key`, `simd`, `prng`, `schemes`, `input`,
 //! `dedup`, `score`, `spill`, `scorer`.
 
 mod dedup;
@@ -11,6 +11,7 @@ mod input;
 mod interrupt;
 mod io;
 mod key;
+pub mod memory;
 mod prng;
 mod recycler;
 pub mod schemes;
@@ -28,8 +29,8 @@ pub use input::kgrams::{KgramCounts, KgramSet};
 pub use input::plan::WindowShape;
 pub use input::source::{PromptRole, Source};
 pub use interrupt::Check;
-pub use io::files::{read_file, write_file};
-pub use io::records::{Reader, put_u64};
+pub use io::files::SavedFile;
+pub use io::records::Reader;
 pub use key::PADDING;
 pub use recycler::BlockRecycler;
 pub use score::options::Options;

@@ -1,6 +1,7 @@
 //! Large blocks of memory: on huge pages where the system has them, and kept for reuse, since the
 //! first touch of fresh pages costs as much as the work done on them.
 
+use crate::memory;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes from which huge pages pay off.
@@ -93,7 +94,7 @@ fn find<T>(blocks: &mut Vec<Vec<T>>, length: usize) -> Option<Vec<T>> {
 
 /// An empty vector with room for `length` items, on huge pages if it is large.
 pub fn reserve<T>(length: usize) -> Vec<T> {
-    let mut block = Vec::with_capacity(length);
+    let mut block = memory::vec(length);
     advise(&mut block, Advice::Huge);
     block
 }

@@ -1,11 +1,14 @@
 //! Worker threads that survive a fork: a child process gets new ones.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most threads of a pool.
 const MOST: usize = 4096;
+/// Bytes of address space that a thread needs to start.
+const ROOM: usize = 3 << 20;
 
 /// A pool of worker threads, started when a process first uses it.
 ///
@@ -53,29 +56,49 @@ impl Pool {
         } else {
             self
         };
-        match pool.workers() {
-            Some(workers) if rayon::current_thread_index().is_none() => workers.install(work),
-            _ => work(),
+        match rayon::current_thread_index() {
+            None => pool.workers().install(work),
+            Some(_) => work(),
         }
     }
 
-    /// The threads of this process; `None` if none could be started.
-    fn workers(&self) -> Option<Arc<ThreadPool>> {
+    /// The threads of this process.
+    fn workers(&self) -> Arc<ThreadPool> {
         let process = std::process::id();
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         match live.take() {
             Some((owner, workers)) if owner == process => {
                 *live = Some((owner, Arc::clone(&workers)));
-                return Some(workers);
+                return workers;
             }
             Some((_, parents)) => std::mem::forget(parents),
             None => {}
         }
-        let threads = self.threads.unwrap_or(0);
-        let workers = ThreadPoolBuilder::new().num_threads(threads).build();
-        let workers = Arc::new(workers.ok()?);
+        let workers = Arc::new(start(self.threads()));
         *live = Some((process, Arc::clone(&workers)));
-        Some(workers)
+        workers
+    }
+}
+
+/// Starts so many threads; fewer if the system will not have as many, since no result depends on it.
+fn start(mut threads: usize) -> ThreadPool {
+    loop {
+        // A thread that starts asks for more than its stack, and ends the process where it gets none.
+        let room = memory::caught(|| {
+            memory::ensure(threads * ROOM);
+            Ok(())
+        });
+        let started = room.and_then(|()| {
+            let builder = ThreadPoolBuilder::new().num_threads(threads);
+            builder
+                .build()
+                .map_err(|error| Error::Threads(error.to_string()))
+        });
+        match started {
+            Ok(workers) => return workers,
+            Err(_) if threads > 1 => threads = threads.div_ceil(2),
+            Err(error) => memory::refuse(error),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{VOCAB, corpus, ok, options, sums};
+use common::{VOCAB, corpus, folder, ok, options, sums};
 use radscore_core::schemes::{GumbelMax, Keyed, Kgw, Scheme, ScoreKind, UnitKind};
 use radscore_core::{
     Combine, Documents, Error, KgramSet, Options, Result, Rule as Dedup, Scorer, Source, Tally,
@@ -92,6 +92,22 @@ fn add(
     scorer.add(&Source::new(documents, None)?, weights, &mut ok)
 }
 
+/// What a state of a scorer is loaded as.
+fn reloaded(
+    scorer: &mut Scorer,
+    schemes: Vec<Arc<dyn Scheme>>,
+    options: &Options,
+) -> Result<Scorer> {
+    let folder = folder()?;
+    let path = folder.path().join("state");
+    scorer.save(&path, b"header")?;
+    let (header, file) = Scorer::open(&path)?;
+    assert_eq!(header, b"header");
+    let mut loaded = Scorer::new(schemes, options)?;
+    loaded.restore(file)?;
+    Ok(loaded)
+}
+
 #[test]
 fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
     let (values, offsets) = corpus();
@@ -115,9 +131,7 @@ fn follows_every_rule_for_several_schemes_at_once() -> Result<()> {
             if i == 2 {
                 pieces.flush(&mut ok)?;
             }
-            let state = pieces.state();
-            pieces = Scorer::new(schemes.clone(), &options(rule))?;
-            pieces.restore(&state)?;
+            pieces = reloaded(&mut pieces, schemes.clone(), &options(rule))?;
         }
         assert_eq!(pieces.tallies(&mut ok)?, tallies);
         // Two scorers, merged.
@@ -164,9 +178,7 @@ fn combines_weights() -> Result<()> {
             &offsets[100..],
             Some(&weights[offsets[100] as usize..]),
         )?;
-        let state = rest.state();
-        let mut restored = Scorer::new(vec![scheme.clone()], &all)?;
-        restored.restore(&state)?;
+        let restored = reloaded(&mut rest, vec![scheme.clone()], &all)?;
         scorer.merge(&restored)?;
         let tally = scorer.tallies(&mut ok)?.remove(0);
         // The definition: small whole weights, so that every sum is exact.
@@ -326,9 +338,8 @@ fn an_interruption_that_is_saved_loses_nothing() -> Result<()> {
                 }
             });
             interrupted += u32::from(stopped.is_err());
-            let state = scorer.state();
-            let mut restored = Scorer::new(schemes.clone(), &options(Dedup::Unit))?;
-            restored.restore(&state)?;
+            let rules = options(Dedup::Unit);
+            let mut restored = reloaded(&mut scorer, schemes.clone(), &rules)?;
             assert_eq!(
                 restored.tallies(&mut ok)?,
                 expected,
@@ -358,7 +369,6 @@ fn refuses_what_makes_no_sense() -> Result<()> {
     );
     add(&mut scorer, &values, &offsets, None)?;
     assert!(add(&mut scorer, &values, &offsets, Some(&[1.0; 4])).is_err());
-    assert!(scorer.restore(&[1, 2, 3]).is_err());
     let early = Options {
         start: Some(1),
         ..options(Dedup::Unit)
@@ -429,11 +439,8 @@ fn a_state_of_another_vocabulary_is_refused() -> Result<()> {
     )?;
     let documents = Documents::new(TokenSlice::U16(&[899, 898, 897, 896]), &[0, 4], 900)?;
     large.add(&Source::new(documents, None)?, None, &mut ok)?;
-    let mut small = Scorer::new(vec![keyed(2)?], &options(Dedup::Unit))?;
-    assert!(matches!(
-        small.restore(&large.state()),
-        Err(Error::State(_))
-    ));
+    let other = reloaded(&mut large, vec![keyed(2)?], &options(Dedup::Unit));
+    assert!(matches!(other.err(), Some(Error::State(text)) if text.contains("another vocabulary")));
     Ok(())
 }
 

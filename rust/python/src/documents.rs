@@ -1,6 +1,6 @@
 //! Documents from numpy arrays, without a copy.
 
-use crate::errors::{to_py, token_error};
+use crate::errors::{detached, to_py, token_error};
 use numpy::ndarray::Dimension;
 use numpy::{
     Element, PyReadonlyArray, PyReadonlyArray1, PyReadonlyArray2, PyUntypedArray,
@@ -91,8 +91,7 @@ impl<'py> Ragged<'py> {
         let offsets = flat(&self.offsets, "offsets").map_err(token_error)?;
         let values = self.values.slice()?;
         let py = self.offsets.py();
-        py.detach(|| Documents::new(values, offsets, vocab_size))
-            .map_err(to_py)
+        detached(py, |_| Documents::new(values, offsets, vocab_size))
     }
 }
 

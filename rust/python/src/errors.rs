@@ -1,10 +1,11 @@
 //! The map from errors of the core to Python's exceptions, and the way to run without the interpreter.
 
-use pyo3::exceptions::PyMemoryError;
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::pyclass::boolean_struct::False;
 use pyo3::{PyClass, PyRef, PyRefMut};
-use radscore_core::{Check, Error, Result};
+use radscore_core::{Check, Error, Result, memory};
+use std::cell::Cell;
 
 mod classes {
     #![allow(missing_docs)]
@@ -26,6 +27,9 @@ pub fn to_py(error: Error) -> PyErr {
         Error::State(text) => classes::StateError::new_err(text),
         Error::Storage(text) => classes::StorageError::new_err(text),
         Error::Damaged { path, what } => classes::DamagedWindowsError::new_err((path, what)),
+        Error::Threads(_) => classes::RadscoreError::new_err(error.to_string()),
+        Error::Memory(_) => PyMemoryError::new_err(error.to_string()),
+        Error::Internal(_) => PyRuntimeError::new_err(error.to_string()),
         Error::Interrupted => pyo3::exceptions::PyKeyboardInterrupt::new_err(()),
     }
 }
@@ -86,6 +90,60 @@ pub fn borrow<'py, T: PyClass>(object: &Bound<'py, T>, what: &str) -> PyResult<P
     object.try_borrow().map_err(|_| busy(what))
 }
 
+thread_local! {
+    /// Whether the last work on this thread has unwound.
+    static UNWOUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A value that changes call by call. One that ran out of memory, or ended in a bug, may have left it
+/// half changed: then it can only be dropped.
+pub struct Whole<T> {
+    value: T,
+    broken: bool,
+}
+
+impl<T> Whole<T> {
+    /// A value that is whole.
+    pub fn new(value: T) -> Self {
+        Self {
+            value,
+            broken: false,
+        }
+    }
+
+    /// The value, for calls that cannot leave it half changed.
+    pub fn get(&mut self, what: &str) -> PyResult<&mut T> {
+        self.check(what).map(|()| &mut self.value)
+    }
+
+    /// The value, to look at.
+    pub fn see(&self, what: &str) -> PyResult<&T> {
+        self.check(what).map(|()| &self.value)
+    }
+
+    /// Lets `work` change it.
+    pub fn change<R>(
+        &mut self,
+        what: &str,
+        work: impl FnOnce(&mut T) -> PyResult<R>,
+    ) -> PyResult<R> {
+        UNWOUND.set(false);
+        let done = work(self.get(what)?);
+        self.broken = UNWOUND.get();
+        done
+    }
+
+    fn check(&self, what: &str) -> PyResult<()> {
+        match self.broken {
+            true => Err(classes::StateError::new_err(format!(
+                "the {what} is incomplete, since a call on it has failed for lack of memory: load \
+                 what was saved last, or begin anew"
+            ))),
+            false => Ok(()),
+        }
+    }
+}
+
 fn busy(what: &str) -> PyErr {
     argument_error(format!(
         "the {what} is busy: another call on it, from a thread or interrupted by a signal, has not \
@@ -112,16 +170,19 @@ pub fn detached_unless<R: Send>(
     failed(py)?;
     let mut raised = None;
     let done = py.detach(|| {
-        work(
-            &mut || match Python::attach(|py| py.check_signals().and_then(|()| failed(py))) {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    raised = Some(error);
-                    Err(Error::Interrupted)
-                }
-            },
-        )
+        memory::caught(|| {
+            work(
+                &mut || match Python::attach(|py| py.check_signals().and_then(|()| failed(py))) {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        raised = Some(error);
+                        Err(Error::Interrupted)
+                    }
+                },
+            )
+        })
     });
+    UNWOUND.set(matches!(done, Err(Error::Memory(_) | Error::Internal(_))));
     match (done, raised) {
         (Err(Error::Interrupted), Some(raised)) => Err(raised),
         (done, _) => {

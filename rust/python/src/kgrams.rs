@@ -1,7 +1,7 @@
 //! `KgramSet` and `KgramCounts`.
 
 use crate::documents::{Ragged, flat, rows};
-use crate::errors::{argument_error, borrow, borrow_mut, detached, to_py};
+use crate::errors::{Whole, argument_error, borrow, borrow_mut, detached, to_py};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use radscore_core as core;
@@ -75,8 +75,8 @@ impl KgramSet {
     }
 
     #[getter]
-    fn fingerprint(&self, py: Python<'_>) -> &str {
-        py.detach(|| self.inner.fingerprint())
+    fn fingerprint(&self, py: Python<'_>) -> PyResult<&str> {
+        detached(py, |_| self.inner.fingerprint())
     }
 
     fn __len__(&self) -> usize {
@@ -101,7 +101,7 @@ impl KgramSet {
     }
 
     fn rows<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<u32>>> {
-        let flat = py.detach(|| self.inner.rows());
+        let flat = detached(py, |_| Ok(self.inner.rows()))?;
         to_rows(py, flat, self.inner.width())
     }
 }
@@ -112,7 +112,7 @@ const WHAT: &str = "k-gram count";
 /// How often each k-gram occurs.
 #[pyclass(module = "radscore._core")]
 pub struct KgramCounts {
-    inner: core::KgramCounts,
+    inner: Whole<core::KgramCounts>,
 }
 
 #[pymethods]
@@ -120,57 +120,57 @@ impl KgramCounts {
     #[new]
     fn new(width: usize, vocab_size: u32) -> PyResult<Self> {
         Ok(Self {
-            inner: core::KgramCounts::new(width, vocab_size).map_err(to_py)?,
+            inner: Whole::new(core::KgramCounts::new(width, vocab_size).map_err(to_py)?),
         })
     }
 
     #[staticmethod]
     fn load(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let inner = detached(py, |_| core::KgramCounts::load(&path))?;
+        let inner = Whole::new(inner);
         Ok(Self { inner })
     }
 
     fn save(slf: &Bound<'_, Self>, path: PathBuf) -> PyResult<()> {
         let counts = borrow(slf, WHAT)?;
-        let inner = &counts.inner;
+        let inner = counts.inner.see(WHAT)?;
         detached(slf.py(), |_| inner.save(&path))
     }
 
     #[getter]
     fn width(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        Ok(borrow(slf, WHAT)?.inner.width())
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.width())
     }
 
     #[getter]
     fn vocab_size(slf: &Bound<'_, Self>) -> PyResult<u32> {
-        Ok(borrow(slf, WHAT)?.inner.vocab_size())
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.vocab_size())
     }
 
     #[getter]
     fn origin(slf: &Bound<'_, Self>) -> PyResult<String> {
-        Ok(borrow(slf, WHAT)?.inner.origin().to_owned())
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.origin().to_owned())
     }
 
     fn set_origin(slf: &Bound<'_, Self>, origin: &str) -> PyResult<()> {
-        borrow_mut(slf, WHAT)?
-            .inner
-            .set_origin(origin)
-            .map_err(to_py)
+        let mut counts = borrow_mut(slf, WHAT)?;
+        let inner = counts.inner.get(WHAT)?;
+        inner.set_origin(origin).map_err(to_py)
     }
 
     #[getter]
     fn total(slf: &Bound<'_, Self>) -> PyResult<u128> {
         let counts = borrow(slf, WHAT)?;
-        let inner = &counts.inner;
+        let inner = counts.inner.see(WHAT)?;
         Ok(slf.py().detach(|| inner.total()))
     }
 
     fn __len__(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        Ok(borrow(slf, WHAT)?.inner.len())
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.len())
     }
 
     fn get(slf: &Bound<'_, Self>, kgram: Vec<u32>) -> PyResult<u64> {
-        Ok(borrow(slf, WHAT)?.inner.get(&kgram))
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.get(&kgram))
     }
 
     #[pyo3(signature = (values, offsets, threads=None))]
@@ -183,9 +183,12 @@ impl KgramCounts {
         let mut counts = borrow_mut(slf, WHAT)?;
         let inner = &mut counts.inner;
         let ragged = Ragged::new(values, offsets)?;
-        let documents = ragged.documents(inner.vocab_size())?;
+        let documents = ragged.documents(inner.see(WHAT)?.vocab_size())?;
         let pool = Pool::new(threads).map_err(to_py)?;
-        detached(slf.py(), |check| inner.add(&documents, &pool, check))
+        let py = slf.py();
+        inner.change(WHAT, |inner| {
+            detached(py, |check| inner.add(&documents, &pool, check))
+        })
     }
 
     fn add_rows(
@@ -197,13 +200,14 @@ impl KgramCounts {
         let inner = &mut all.inner;
         let (ids, width) = rows(&kgrams, "k-grams")?;
         let counts = flat(&counts, "counts").map_err(argument_error)?;
-        if width != inner.width() || ids.len() != counts.len() * width {
+        let own = inner.see(WHAT)?.width();
+        if width != own || ids.len() != counts.len() * width {
             return Err(argument_error(format!(
-                "k-grams must have {} columns and one count each",
-                inner.width()
+                "k-grams must have {own} columns and one count each"
             )));
         }
-        detached(slf.py(), |_| inner.add_rows(ids, counts))
+        let py = slf.py();
+        inner.change(WHAT, |inner| detached(py, |_| inner.add_rows(ids, counts)))
     }
 
     #[pyo3(signature = (n, min_count, origin=""))]
@@ -214,7 +218,7 @@ impl KgramCounts {
         origin: &str,
     ) -> PyResult<KgramSet> {
         let counts = borrow(slf, WHAT)?;
-        let inner = &counts.inner;
+        let inner = counts.inner.see(WHAT)?;
         detached(slf.py(), |_| {
             let top = inner.top(n.unwrap_or(usize::MAX), min_count);
             top.with_origin(origin)
@@ -224,8 +228,8 @@ impl KgramCounts {
 
     fn rows<'py>(slf: &Bound<'py, Self>) -> PyResult<RowsAndCounts<'py>> {
         let counts = borrow(slf, WHAT)?;
-        let (py, inner) = (slf.py(), &counts.inner);
-        let (flat, counts) = py.detach(|| inner.rows());
+        let (py, inner) = (slf.py(), counts.inner.see(WHAT)?);
+        let (flat, counts) = detached(py, |_| Ok(inner.rows()))?;
         Ok((
             to_rows(py, flat, inner.width())?,
             PyArray1::from_vec(py, counts),

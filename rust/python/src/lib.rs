@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod allocator;
 mod documents;
 mod errors;
 mod kernels;
@@ -28,7 +29,7 @@ mod _core {
     #[pymodule_export]
     use crate::schemes::Scheme;
     #[pymodule_export]
-    use crate::scorer::Scorer;
+    use crate::scorer::{Scorer, StateFile};
     #[pymodule_export]
     use crate::shards::{Reducer, WindowCollector, read_shard_header};
     #[pymodule_export]

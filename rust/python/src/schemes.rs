@@ -4,7 +4,7 @@ mod foreign;
 mod params;
 mod rows;
 
-use crate::errors::{argument_error, reserve, to_py};
+use crate::errors::{argument_error, detached, reserve, to_py};
 pub use foreign::Watch;
 use foreign::{Foreign, Shape};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
@@ -15,8 +15,9 @@ use radscore_core::schemes::registry;
 use radscore_core::schemes::{
     Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores, windows_per_check,
 };
-use radscore_core::{Error, PADDING, Pool, Result};
+use radscore_core::{Error, PADDING, Pool, Result, WindowShape, memory};
 use rows::Rows;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -87,7 +88,7 @@ impl Scheme {
             let mut values = Vec::new();
             for ids in ids.chunks(slice * width) {
                 check()?;
-                values.resize(ids.len() / width, 0);
+                memory::resize(&mut values, ids.len() / width, 0);
                 Pool::shared().install(|| fill(scheme, ids, &mut values));
                 let halves = |&value: &u128| [(value >> 64) as u64, value as u64];
                 words.extend(values.iter().flat_map(halves));
@@ -123,7 +124,7 @@ impl Scheme {
                 check()?;
                 let start = Instant::now();
                 let count = slice.min(rows - row);
-                words.resize(count * vocab, W::default());
+                memory::resize(&mut words, count * vocab, W::default());
                 let contexts = &ids[row * width..][..count * width];
                 Pool::shared().install(|| fill(scheme, contexts, &mut words))?;
                 put(&words, &mut out);
@@ -144,6 +145,14 @@ impl Scheme {
             ScoreKind::Depths(depth) => depth.into(),
             _ => 0,
         }
+    }
+}
+
+/// A padding as Python knows it.
+fn padding_id(padding: u32) -> i64 {
+    match padding {
+        PADDING => -1,
+        id => id.into(),
     }
 }
 
@@ -259,9 +268,10 @@ impl Scheme {
 
     /// The sampling table: bool (size,); None where the scheme has none.
     #[getter]
-    fn sampling_table<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<bool>>> {
+    fn sampling_table<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray1<bool>>>> {
         let table = self.scheme().sampling_table();
-        (!table.is_empty()).then(|| PyArray1::from_slice(py, table))
+        let table = detached(py, |_| Ok(memory::copy(table)))?;
+        Ok((!table.is_empty()).then(|| PyArray1::from_vec(py, table)))
     }
 
     /// What is read of a context: "context", "hash", "keyed hash" or "target".
@@ -290,12 +300,16 @@ impl Scheme {
     /// The id that may stand left of a document's first token (-1: none of the vocabulary's).
     #[getter]
     fn padding(&self) -> Option<i64> {
-        let padding = self.scheme().padding()?;
-        Some(if padding == PADDING {
-            -1
-        } else {
-            padding.into()
-        })
+        self.scheme().padding().map(padding_id)
+    }
+
+    /// Everything that decides how documents are cut into windows: width, size of the vocabulary,
+    /// padding, and the first position that is scored.
+    #[pyo3(signature = (start))]
+    fn window_shape(&self, start: Option<usize>) -> (usize, u32, Option<i64>, Option<usize>) {
+        let shape = WindowShape::of(self.scheme(), start);
+        let padding = shape.padding.map(padding_id);
+        (shape.width, shape.vocab_size, padding, shape.start)
     }
 
     /// Whether the prompt stands before the first generated token when text is marked.
@@ -372,7 +386,7 @@ impl Scheme {
         let depth = self.depth();
         // As many bytes as the core and the values here take.
         let sizes = [(rows, "windows"), (depth.max(1) + 8, "values")];
-        drop(reserve::<u64>("scores", &sizes)?);
+        drop(black_box(reserve::<u64>("scores", &sizes)?));
         let watch = Watch::default();
         let scheme = self.watched(py, &watch);
         let ids = windows.read(py, "windows", scheme.as_ref())?;

@@ -1,21 +1,16 @@
 //! `Scorer`: documents in, tallies out.
 
 use crate::documents::{Arrays, RaggedSource, flat, rows};
-use crate::errors::{argument_error, borrow, borrow_mut, detached};
+use crate::errors::{Whole, argument_error, borrow, borrow_mut, detached};
 use crate::kgrams::KgramSet;
 use crate::schemes::{Scheme, Watch};
 use crate::tally::{Tally, tallies};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use radscore_core::{
-    Combine, Options, PromptRole, Reader, Result, Rule, put_u64, read_file, write_file,
-};
+use radscore_core::{Combine, Options, PromptRole, Rule, SavedFile};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-const STATE_MAGIC: [u8; 4] = *b"RSST";
-const STATE_VERSION: u32 = 4;
 
 type Weights<'py> = Option<PyReadonlyArray1<'py, f64>>;
 
@@ -82,7 +77,7 @@ const WHAT: &str = "scorer";
 /// Scores documents under one or many schemes.
 #[pyclass(module = "radscore._core")]
 pub struct Scorer {
-    inner: radscore_core::Scorer,
+    inner: Whole<radscore_core::Scorer>,
     /// What schemes that Python computes have raised.
     watch: Watch,
 }
@@ -126,7 +121,7 @@ impl Scorer {
             if options.combine == Combine::Sum {
                 inner.set_weighted();
             }
-            Ok(inner)
+            Ok(Whole::new(inner))
         })?;
         Ok(Self { inner, watch })
     }
@@ -141,8 +136,11 @@ impl Scorer {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let (Self { inner, watch }, weights) = (&mut *scorer, slice(&weights)?);
         let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
-        let source = borrowed.source(inner.vocab_size())?;
-        watch.detached(slf.py(), |check| inner.add(&source, weights, check))
+        let source = borrowed.source(inner.see(WHAT)?.vocab_size())?;
+        let py = slf.py();
+        inner.change(WHAT, |inner| {
+            watch.detached(py, |check| inner.add(&source, weights, check))
+        })
     }
 
     #[pyo3(signature = (windows, weights=None, occurrences=None))]
@@ -159,23 +157,28 @@ impl Scorer {
             None => None,
         };
         let (Self { inner, watch }, weights) = (&mut *scorer, slice(&weights)?);
-        watch.detached(slf.py(), |check| {
-            inner.add_windows(ids, width, weights, orders, check)
+        let py = slf.py();
+        inner.change(WHAT, |inner| {
+            watch.detached(py, |check| {
+                inner.add_windows(ids, width, weights, orders, check)
+            })
         })
     }
 
     fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *scorer;
-        watch.detached(slf.py(), |check| inner.flush(check))
+        let py = slf.py();
+        inner.change(WHAT, |inner| watch.detached(py, |check| inner.flush(check)))
     }
 
     fn tallies(slf: &Bound<'_, Self>) -> PyResult<Vec<Tally>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *scorer;
-        watch
-            .detached(slf.py(), |check| inner.tallies(check))
-            .map(tallies)
+        let py = slf.py();
+        let tally =
+            |inner: &mut radscore_core::Scorer| watch.detached(py, |check| inner.tallies(check));
+        inner.change(WHAT, tally).map(tallies)
     }
 
     fn weighted_units<'py>(
@@ -184,10 +187,12 @@ impl Scorer {
     ) -> PyResult<Option<UnitArrays<'py>>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let (py, Self { inner, watch }) = (slf.py(), &mut *scorer);
-        if scheme >= inner.schemes().len() {
+        if scheme >= inner.see(WHAT)?.schemes().len() {
             return Err(argument_error(format!("there is no scheme {scheme}")));
         }
-        let units = watch.detached(py, |check| inner.weighted_units(scheme, check))?;
+        let units = inner.change(WHAT, |inner| {
+            watch.detached(py, |check| inner.weighted_units(scheme, check))
+        })?;
         Ok(units.map(|units| {
             let some = |ids: Vec<u64>| (!ids.is_empty()).then(|| PyArray1::from_vec(py, ids));
             let (groups, residues) = (some(units.groups), some(units.residues));
@@ -203,7 +208,7 @@ impl Scorer {
     fn curve(slf: &Bound<'_, Self>) -> PyResult<Vec<(u64, Vec<Tally>)>> {
         let scorer = borrow(slf, WHAT)?;
         scorer.watch.raise(slf.py())?;
-        let points = scorer.inner.curve().iter();
+        let points = scorer.inner.see(WHAT)?.curve().iter();
         Ok(points
             .map(|(tokens, point)| (*tokens, tallies(point.clone())))
             .collect())
@@ -211,12 +216,12 @@ impl Scorer {
 
     #[getter]
     fn n_tokens(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        Ok(borrow(slf, WHAT)?.inner.tokens())
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.tokens())
     }
 
     #[getter]
     fn weighted(slf: &Bound<'_, Self>) -> PyResult<bool> {
-        Ok(borrow(slf, WHAT)?.inner.is_weighted())
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.is_weighted())
     }
 
     fn merge(slf: &Bound<'_, Self>, other: &Bound<'_, Self>) -> PyResult<()> {
@@ -227,41 +232,46 @@ impl Scorer {
         }
         let (mut scorer, other) = (borrow_mut(slf, WHAT)?, borrow(other, WHAT)?);
         other.watch.raise(slf.py())?;
-        let (Self { inner, watch }, other) = (&mut *scorer, &other.inner);
-        watch.detached(slf.py(), |_| inner.merge(other))
+        let (Self { inner, watch }, other) = (&mut *scorer, other.inner.see(WHAT)?);
+        let py = slf.py();
+        inner.change(WHAT, |inner| watch.detached(py, |_| inner.merge(other)))
     }
 
     fn save(slf: &Bound<'_, Self>, path: PathBuf, header: &[u8]) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *scorer;
-        watch.detached(slf.py(), |_| {
-            let mut payload = Vec::new();
-            put_u64(&mut payload, header.len() as u64);
-            payload.extend_from_slice(header);
-            payload.extend(inner.state());
-            write_file(&path, STATE_MAGIC, STATE_VERSION, &payload)
-        })
+        let inner = inner.get(WHAT)?;
+        watch.detached(slf.py(), |_| inner.save(&path, header))
     }
 
-    #[staticmethod]
-    fn read_state<'py>(
-        py: Python<'py>,
-        path: PathBuf,
-    ) -> PyResult<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
-        let read = || -> Result<(Vec<u8>, Vec<u8>)> {
-            let payload = read_file(&path, STATE_MAGIC, STATE_VERSION, "scorer state")?;
-            let mut reader = Reader::new(&payload);
-            let length = reader.u64()? as usize;
-            let header = reader.take(length)?.to_vec();
-            Ok((header, payload[8 + length..].to_vec()))
-        };
-        let (header, state) = detached(py, |_| read())?;
-        Ok((PyBytes::new(py, &header), PyBytes::new(py, &state)))
-    }
-
-    fn restore(slf: &Bound<'_, Self>, state: &[u8]) -> PyResult<()> {
+    fn restore(slf: &Bound<'_, Self>, state: &Bound<'_, StateFile>) -> PyResult<()> {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *scorer;
-        watch.detached(slf.py(), |_| inner.restore(state))
+        let file = borrow_mut(state, "state")?.file.take();
+        let file = file.ok_or_else(|| argument_error("the state was restored already"))?;
+        let py = slf.py();
+        inner.change(WHAT, |inner| watch.detached(py, |_| inner.restore(file)))
+    }
+}
+
+/// An open file of a scorer's state, read up to its header.
+#[pyclass(module = "radscore._core")]
+pub struct StateFile {
+    header: Vec<u8>,
+    file: Option<SavedFile>,
+}
+
+#[pymethods]
+impl StateFile {
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let (header, file) = detached(py, |_| radscore_core::Scorer::open(&path))?;
+        let file = Some(file);
+        Ok(Self { header, file })
+    }
+
+    #[getter]
+    fn header<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(slf.py(), &borrow(slf, "state")?.header))
     }
 }

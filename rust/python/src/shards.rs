@@ -1,7 +1,7 @@
 //! `WindowCollector`, `Reducer` and `read_shard_header`: more windows than memory.
 
 use crate::documents::{Arrays, RaggedSource};
-use crate::errors::{argument_error, borrow, borrow_mut, detached};
+use crate::errors::{Whole, argument_error, borrow, borrow_mut, detached};
 use crate::kgrams::KgramSet;
 use crate::schemes::{Scheme, Watch};
 use crate::scorer::options;
@@ -43,7 +43,7 @@ pub fn read_shard_header(py: Python<'_>, path: PathBuf) -> PyResult<Header<'_>> 
 /// Cuts documents into windows and writes them to shard files.
 #[pyclass(module = "radscore._core")]
 pub struct WindowCollector {
-    inner: Collector,
+    inner: Whole<Collector>,
     /// What a scheme that Python computes has raised.
     watch: Watch,
 }
@@ -87,6 +87,7 @@ impl WindowCollector {
         let inner = watch.detached(py, |_| {
             Collector::new(shape, seeds.as_ref(), &options, bits)
         })?;
+        let inner = Whole::new(inner);
         Ok(Self { inner, watch })
     }
 
@@ -100,18 +101,21 @@ impl WindowCollector {
         let mut collector = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *collector;
         let borrowed = RaggedSource::new(&documents, prompts.as_ref())?;
-        let source = borrowed.source(inner.vocab_size())?;
-        watch.detached(slf.py(), |check| inner.add(&source, first..last, check))
+        let source = borrowed.source(inner.see(WHAT)?.vocab_size())?;
+        let py = slf.py();
+        inner.change(WHAT, |inner| {
+            watch.detached(py, |check| inner.add(&source, first..last, check))
+        })
     }
 
     #[getter]
     fn n_tokens(slf: &Bound<'_, Self>) -> PyResult<u64> {
-        Ok(borrow(slf, WHAT)?.inner.tokens())
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.tokens())
     }
 
     #[getter]
     fn n_bytes(slf: &Bound<'_, Self>) -> PyResult<usize> {
-        Ok(borrow(slf, WHAT)?.inner.bytes())
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.bytes())
     }
 
     fn write_shard<'py>(
@@ -122,8 +126,11 @@ impl WindowCollector {
     ) -> PyResult<Stamp<'py>> {
         let mut collector = borrow_mut(slf, WHAT)?;
         let Self { inner, watch } = &mut *collector;
-        let done = watch.detached(slf.py(), |_| inner.write_shard(&path, configuration, shard))?;
-        Ok(stamp(slf.py(), done))
+        let py = slf.py();
+        let done = inner.change(WHAT, |inner| {
+            watch.detached(py, |_| inner.write_shard(&path, configuration, shard))
+        })?;
+        Ok(stamp(py, done))
     }
 
     fn merge_shards<'py>(
@@ -136,7 +143,7 @@ impl WindowCollector {
         folders: Vec<PathBuf>,
     ) -> PyResult<Stamp<'py>> {
         let collector = borrow(slf, WHAT)?;
-        let (inner, budget) = (&collector.inner, budget(memory, folders)?);
+        let (inner, budget) = (collector.inner.see(WHAT)?, budget(memory, folders)?);
         let done = collector.watch.detached(slf.py(), |check| {
             inner.merge_shards((&paths, configuration), &path, shard, &budget, check)
         })?;

@@ -1,6 +1,6 @@
 //! `Tally`.
 
-use crate::errors::to_py;
+use crate::errors::detached;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -77,9 +77,9 @@ impl Tally {
 
     /// Windows of each residue, uint64 (size,); None where none were counted by residue.
     #[getter]
-    fn residue_counts<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyArray1<u64>>> {
-        let counts = self.inner.sums.residues.counts();
-        (!counts.is_empty()).then(|| PyArray1::from_vec(py, counts))
+    fn residue_counts<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray1<u64>>>> {
+        let counts = detached(py, |_| Ok(self.inner.sums.residues.counts()))?;
+        Ok((!counts.is_empty()).then(|| PyArray1::from_vec(py, counts)))
     }
 
     #[getter]
@@ -121,24 +121,31 @@ impl Tally {
             .map_or(0.0, |w| w.product.value())
     }
 
-    fn merge(&self, other: &Self) -> Self {
-        let mut inner = self.inner.clone();
-        inner.merge(&other.inner);
-        Self { inner }
+    fn merge(&self, py: Python<'_>, other: &Self) -> PyResult<Self> {
+        let inner = detached(py, |_| {
+            let mut inner = self.inner.clone();
+            inner.merge(&other.inner);
+            Ok(inner)
+        })?;
+        Ok(Self { inner })
     }
 
-    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        let mut out = Vec::new();
-        self.inner.write(&mut out);
-        PyBytes::new(py, &out)
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = detached(py, |_| {
+            let mut out = Vec::new();
+            self.inner.write(&mut out);
+            Ok(out)
+        })?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
     #[staticmethod]
-    fn from_bytes(state: &[u8]) -> PyResult<Self> {
-        let mut reader = Reader::new(state);
-        let inner = radscore_core::Tally::read(&mut reader)
-            .and_then(|inner| reader.finish().map(|()| inner))
-            .map_err(to_py)?;
+    fn from_bytes(py: Python<'_>, state: &[u8]) -> PyResult<Self> {
+        let inner = detached(py, |_| {
+            let mut reader = Reader::new(state);
+            let inner = radscore_core::Tally::read(&mut reader)?;
+            reader.finish().map(|()| inner)
+        })?;
         Ok(Self { inner })
     }
 }

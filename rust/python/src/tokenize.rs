@@ -1,7 +1,7 @@
 //! The fast path from text to token ids.
 
-use crate::errors::argument_error;
-use numpy::{PyArray1, ToPyArray};
+use crate::errors::{argument_error, detached};
+use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use radscore_tokenize::{TOKENIZERS_VERSION, Tokenizer};
@@ -20,9 +20,8 @@ impl FastTokenizer {
 
     #[new]
     fn new(py: Python<'_>, json: &str, add_special_tokens: bool) -> PyResult<Self> {
-        py.detach(|| Tokenizer::new(json, add_special_tokens))
-            .map(Self)
-            .map_err(argument_error)
+        let made = detached(py, |_| Ok(Tokenizer::new(json, add_special_tokens)))?;
+        made.map(Self).map_err(argument_error)
     }
 
     /// Texts that show whether two tokenizers have the same character classes.
@@ -39,11 +38,11 @@ impl FastTokenizer {
     ) -> PyResult<(Bound<'py, PyArray1<u32>>, Int64<'py>, Int64<'py>)> {
         let borrowed: PyResult<Vec<&str>> = texts.iter().map(|text| text.to_str()).collect();
         let borrowed = borrowed?;
-        let encoded = py.detach(|| self.0.encode(&borrowed));
+        let encoded = detached(py, |_| Ok(self.0.encode(&borrowed)))?;
         Ok((
             PyArray1::from_vec(py, encoded.ids),
             PyArray1::from_vec(py, encoded.offsets),
-            encoded.refused.to_pyarray(py),
+            PyArray1::from_vec(py, encoded.refused),
         ))
     }
 }

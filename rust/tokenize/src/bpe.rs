@@ -1,5 +1,6 @@
 //! Byte-pair merges: the pair of lowest rank first; of equal pairs, the leftmost.
 
+use radscore_core::memory;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -87,7 +88,7 @@ impl Scratch {
         let symbols = &mut self.symbols;
         self.pairs.clear();
         let pairs = symbols.windows(2).map(|pair| merges.get(pair[0], pair[1]));
-        self.pairs.extend(pairs);
+        memory::append(&mut self.pairs, pairs);
         loop {
             let mut best = NONE;
             let mut at = 0;
@@ -115,9 +116,12 @@ impl Scratch {
     fn merge_many(&mut self, merges: &Merges) {
         let n = self.symbols.len() as u32;
         self.links.clear();
-        self.links
-            .extend((0..n).map(|i| (i.wrapping_sub(1), i + 1)));
-        self.heap.clear();
+        memory::append(&mut self.links, (0..n).map(|i| (i.wrapping_sub(1), i + 1)));
+        // One merge for each neighbour at first, and at most two more where one is done.
+        let mut heap = std::mem::take(&mut self.heap).into_vec();
+        heap.clear();
+        memory::reserve(&mut heap, 3 * self.symbols.len());
+        self.heap = heap.into();
         for (i, pair) in (0..n).zip(self.symbols.windows(2)) {
             let (rank, product) = merges.get(pair[0], pair[1]);
             if rank != NONE {

@@ -21,7 +21,7 @@ mod unicode_data;
 
 use added::{AddedTokens, Segment};
 use model::{Model, Worker};
-use radscore_core::Pool;
+use radscore_core::{Pool, memory};
 use rayon::prelude::*;
 use stages::{Stage, cut};
 use std::sync::{Mutex, PoisonError};
@@ -92,7 +92,7 @@ impl Tokenizer {
         for (i, text) in texts.iter().enumerate() {
             size += text.len();
             if size >= PORTION || i + 1 == texts.len() {
-                portions.push(&texts[first..=i]);
+                memory::push(&mut portions, &texts[first..=i]);
                 (first, size) = (i + 1, 0);
             }
         }
@@ -101,16 +101,17 @@ impl Tokenizer {
             each.collect()
         });
         let mut encoded = Encoded {
-            ids: Vec::with_capacity(done.iter().map(|(ids, _)| ids.len()).sum()),
-            offsets: vec![0],
+            ids: memory::vec(done.iter().map(|(ids, _)| ids.len()).sum()),
+            offsets: memory::vec(texts.len() + 1),
             refused: Vec::new(),
         };
+        encoded.offsets.push(0);
         for (ids, lengths) in done {
             encoded.ids.extend(ids);
             for length in lengths {
                 let document = encoded.offsets.len() - 1;
                 if length.is_none() {
-                    encoded.refused.push(document as i64);
+                    memory::push(&mut encoded.refused, document as i64);
                 }
                 let end = encoded.offsets[document] + length.unwrap_or(0) as i64;
                 encoded.offsets.push(end);
@@ -123,7 +124,7 @@ impl Tokenizer {
     fn portion(&self, texts: &[&str]) -> (Vec<u32>, Vec<Option<usize>>) {
         let locked = || self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         let mut worker = locked().pop().unwrap_or_default();
-        let mut ids = Vec::with_capacity(PORTION / 3);
+        let mut ids = memory::vec(PORTION / 3);
         let lengths = texts.iter().map(|text| {
             let before = ids.len();
             let done = self.document(text, &mut worker, &mut ids);
@@ -132,7 +133,7 @@ impl Tokenizer {
             }
             done.then_some(ids.len() - before)
         });
-        let lengths = lengths.collect();
+        let lengths = memory::collect(lengths);
         locked().push(worker);
         (ids, lengths)
     }
@@ -148,12 +149,12 @@ impl Tokenizer {
             return false;
         }
         worker.unknown = false;
-        out.extend(&self.around[0]);
+        memory::extend(out, &self.around[0]);
         self.added.split(text, &mut |segment| match segment {
-            Segment::Token(id) => out.push(id),
+            Segment::Token(id) => memory::push(out, id),
             Segment::Text(text, offset) => self.segment(text, offset, worker, out),
         });
-        out.extend(&self.around[1]);
+        memory::extend(out, &self.around[1]);
         !worker.unknown
     }
 
@@ -172,8 +173,11 @@ impl Tokenizer {
             });
             return;
         }
-        let mut normal = std::mem::take(&mut worker.normal);
+        let mut normal = std::mem::take(&mut worker.normal).into_bytes();
         normal.clear();
+        // A space becomes three bytes.
+        memory::reserve(&mut normal, 3 * text.len() + 4);
+        let mut normal = String::from_utf8(normal).unwrap_or_default();
         normal.extend(prefix);
         if self.meta {
             for (i, word) in text.split(' ').enumerate() {

@@ -5,6 +5,7 @@ use super::bpe::{Merges, Scratch};
 use super::cache::Cache;
 use super::matcher::decode;
 use hashbrown::{HashMap, HashSet};
+use radscore_core::memory;
 
 /// Turns pieces of text into ids.
 pub struct Model {
@@ -160,6 +161,7 @@ impl Model {
     /// Appends the ids of a run, from the cache or by merging.
     #[inline]
     fn merged(&self, run: &[u8], worker: &mut Worker, out: &mut Vec<u32>) {
+        memory::reserve(out, run.len()); // an id has a byte or more
         let Some(slot) = worker.cache.get(run, out) else {
             return;
         };
@@ -180,6 +182,7 @@ impl Model {
     fn symbols(&self, run: &[u8], worker: &mut Worker) {
         let symbols = &mut worker.scratch.symbols;
         symbols.clear();
+        memory::reserve(symbols, run.len());
         match &self.alphabet {
             Alphabet::Bytes(ids) => {
                 symbols.extend(run.iter().map(|&byte| ids[usize::from(byte)]));

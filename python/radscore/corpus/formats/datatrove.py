@@ -119,7 +119,8 @@ def _dtype(path: Path, source: Source) -> np.dtype[Any]:
 
 def _index(path: Path) -> tuple[_IndexFile, int]:
     """The index, and where its last document ends."""
-    size = path.stat().st_size
+    with reading(path):
+        size = path.stat().st_size
     if size % _END.itemsize:
         raise DamagedFileError(
             f"{path}: {size} bytes are not a whole number of {_END.itemsize}-byte ends; "

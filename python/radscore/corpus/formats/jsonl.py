@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus.format import Options, Record, Source
 
-__all__ = ["FORMAT", "JsonLinesReader"]
+__all__ = ["FORMAT", "MAX_LINE", "TOO_LONG", "Entry", "JsonLinesReader", "Lines"]
 
 _BLOCK = 1 << 22
 # Small, since a cut-off file loses the block that is being decompressed.
@@ -50,11 +50,15 @@ _ARRAY = (
     "jq -c '.[]'"
 )
 _PRETTY = "a record must stand on one line: convert the file with jq -c ."
-_TOO_LONG = "the line is longer than {} bytes"
+TOO_LONG = f"the line is longer than {MAX_LINE} bytes"
 # Lines that are searched for the first good record.
 _PREVIEW_LINES = 1000
 # Where a sample begins, the rest of a line of at most this length is skipped.
 _MAX_SKIPPED = 1 << 24
+
+
+#: How many lines and bytes a record takes, the record if there is one, and its flaw.
+Entry: TypeAlias = tuple[int, int, Any, str | None]
 
 
 class JsonLines(Format):
@@ -87,7 +91,7 @@ class JsonLines(Format):
     def preview(self, source: Source) -> Preview:
         """The first good record among the first lines, else what is wrong with the first."""
         first_flaw = ""
-        with _Stream(source) as stream:
+        with Lines(source) as stream:
             for number, (line, _) in enumerate(stream.lines(0), start=1):
                 if number > _PREVIEW_LINES:
                     break
@@ -108,11 +112,11 @@ class JsonLines(Format):
 
     def records(self, source: Source) -> Iterator[Record]:
         """The record of every line that is not blank."""
-        with _Stream(source) as stream:
+        with Lines(source) as stream:
             for number, (line, _) in enumerate(stream.lines(0), start=1):
                 where = location(source.path, number, "line")
                 if line is None:
-                    yield where, None, _TOO_LONG.format(MAX_LINE)
+                    yield where, None, TOO_LONG
                 elif line and not line.isspace():
                     yield where, *_parse(line, first=number == 1)
 
@@ -137,15 +141,19 @@ def _line_after(source: Source, byte: int) -> Position:
 
 
 class JsonLinesReader(Reader):
-    """Reads JSON lines of text or token ids as a stream, never a whole file."""
+    """Reads JSON lines of text or token ids as a stream, never a whole file.
+
+    Subclasses read other records that stand on lines: they override `entries`.
+    """
 
     #: Lines are bad one by one; a compressed file may be cut off, but has no edges.
     fails_early = True
 
     def __init__(self, source: Source, fields: Fields, problems: Problems) -> None:
         self._source = source
-        self._fields = fields
+        self.fields = fields
         self._problems = problems
+        self._keys = [(name, json.dumps(name).encode()) for name in fields.names]
 
     def edges(self, size: int) -> Iterator[Position]:
         """Beginnings of lines (``byte``), not counted: that would read all lines before them."""
@@ -167,7 +175,7 @@ class JsonLinesReader(Reader):
 
         Without ``line``, the lines before it are counted when a location is asked for.
         """
-        if self._fields.encoder is None:
+        if self.fields.encoder is None:
             yield from map(self._chunk, self._cuts(position, end))
             return
         # The tokenizer uses all cores, and need not wait for the next records to be parsed.
@@ -198,23 +206,63 @@ class JsonLinesReader(Reader):
         number, before = position.get("line", 0), None
         if byte and "line" not in position:
             before = cache(partial(_lines, path, byte))
-        columns = RecordColumns(self._fields)
-        with _Stream(self._source) as stream:
-            for line, length in stream.lines(byte):
+        columns = RecordColumns(self.fields)
+        damage: DamagedFileError | None = None
+        with Lines(self._source) as stream:
+            entries = self.entries(stream, byte)
+            while True:
+                try:
+                    n_lines, length, record, bad = next(entries)
+                except StopIteration:
+                    break
+                except DamagedFileError as error:  # raised after the records before it
+                    damage = error
+                    break
                 if end is not None and byte >= stop:
                     break
-                number += 1
-                flaw = _take(columns, line, number, first=byte == 0)
+                first = number + 1
+                number += n_lines
                 byte += length
+                flaw = bad
+                if record is not None and bad is None:
+                    flaw = columns.add(record, first)
                 if flaw is not None:
-                    at = number if before is None else before() + number
+                    at = first if before is None else before() + first
                     self._problems.record(location(path, at, "line"), flaw)
                 if columns.full:
                     after = _position(number, byte, before)
                     yield _Cut(columns, after, before, stream.tell(), self._problems.take())
-                    columns = RecordColumns(self._fields)
+                    columns = RecordColumns(self.fields)
             after = _position(number, byte, before)
             yield _Cut(columns, after, before, stop, self._problems.take())
+        if damage is not None:
+            raise damage
+
+    def entries(self, stream: Lines, byte: int) -> Iterator[Entry]:
+        """What each line after a byte holds."""
+        for line, length in stream.lines(byte):
+            if line is None:
+                yield 1, length, None, TOO_LONG
+            elif not line or line.isspace():
+                yield 1, length, None, None
+            else:
+                record, flaw = _parse(line, first=byte == 0)
+                if record is None and flaw is None:
+                    flaw = "a record must be a JSON object, not null"
+                yield 1, length, record, flaw or self._repeated(line)
+            byte += length
+
+    def _repeated(self, line: bytes) -> str | None:
+        """The flaw of a record that has a wanted field twice: libraries differ in which they take.
+
+        Only a line that has the key twice, at whatever depth, is parsed again.
+        """
+        for name, key in self._keys:
+            if line.count(key) > 1:
+                pairs = json.loads(line.removeprefix(_BOM), object_pairs_hook=list)
+                if [pair[0] for pair in pairs if len(pair) == 2].count(name) > 1:
+                    return f"field {name!r} occurs twice in the record"
+        return None
 
     def _chunk(self, cut: _Cut) -> Chunk:
         columns = cut.columns
@@ -258,22 +306,11 @@ def _lines(path: Path, stop: int) -> int:
     return count
 
 
-def _take(columns: RecordColumns, line: bytes | None, number: int, *, first: bool) -> str | None:
-    """Appends the record of a line, if there is one, or returns its flaw."""
-    if line is None:
-        return _TOO_LONG.format(MAX_LINE)
-    if not line or line.isspace():
-        return None
-    record, flaw = _parse(line, first=first)
-    return columns.add(record, number) if flaw is None else flaw
-
-
-class _Stream(Unpacked):
+class Lines(Unpacked):
     """The uncompressed bytes of a file, by lines."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source.path, source.codec)
-        self._codec = source.codec
 
     def _skip(self, start: int) -> None:
         if self._codec is None:

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, Problems, Reader
+from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Known, Preview, Scale, Source
 from radscore.corpus.formats.arrow import ArrowReader
-from radscore.corpus.readers.ids import EndsInMemory, TokenLayout, TokenReader, read_ids
+from radscore.corpus.readers.ids import EndsInMemory, TokenLayout, TokenReader, read_ids, sampled
 from radscore.corpus.readers.items import (
     Bytes,
     Decoder,
@@ -28,11 +29,13 @@ from radscore.corpus.readers.items import (
     ItemReader,
     Leaf,
     Shard,
+    beginning,
     decompressed,
     held_shard,
     plain_ids,
     plain_shard,
     read_offsets,
+    sampled_items,
 )
 from radscore.corpus.readers.listing import listed_file, shortened
 from radscore.corpus.records import Fields
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT"]
 
 _BYTE = np.dtype(np.uint8)
+#: What the library calls text.
+_TEXT = frozenset({"str", "text"})
 _ROWS_MAGIC = b"LDARW01\0"
 _FRAMES_MAGIC = b"LDFZ01\0\0"
 _FRAMES = struct.Struct("<8sHHIII")
@@ -74,7 +79,7 @@ _OF_NUMPY: dict[int, np.dtype[Any]] = {
 }
 #: The name of the only value of items that are not records, and what it is if it may be text.
 _ALONE = "(item)"
-_ONLY = {"text": "text", "json": "text", "bytes": "tokens"}
+_ONLY = {"str": "text", "json": "text", "bytes": "tokens"}
 
 
 class Litdata(ItemFormat):
@@ -107,6 +112,8 @@ class Litdata(ItemFormat):
         chunks, config = content.get("chunks"), content.get("config")
         if not isinstance(chunks, list) or not isinstance(config, dict):
             return None
+        if config.get("item_loader") == "ParquetLoader":
+            return None  # the chunks are Parquet files, and are read as such
         return [_source(index, chunk, config) for chunk in chunks]
 
     def has_fields(self, source: Source) -> bool:
@@ -128,16 +135,33 @@ class Litdata(ItemFormat):
             return None
         return Scale("document" if _is_bare(source) else "item", items)
 
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+        """Some items; the first of a chunk that is compressed as a whole."""
+        leaves = _leaves(source)
+        if source.codec is not None:
+            found = beginning(source)
+            shard = None if found is None else held_shard(*found)
+        elif _rows_size(source) is not None:
+            return []
+        elif _is_bare(source) and (dtype := _headerless_dtype(leaves[0].encoding)) is not None:
+            return sampled(_layout(source, _shard(source), dtype))
+        else:
+            shard = _shard(source)
+        if shard is None:
+            return []
+        if _is_bare(source) and (dtype := _headerless_dtype(leaves[0].encoding)) is not None:
+            data = shard.read(0, len(shard.offsets) - 1).tobytes()
+            return [np.frombuffer(data[: len(data) // 8 * 8], dtype)[: SAMPLE // 3]]
+        return sampled_items(source, shard, leaves, options)
+
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Reads the header, and all of a chunk that is compressed as a whole."""
         fields, leaves, has_fields = options.fields, _leaves(source), _has_fields(source)
-        tail = b""
-        if source.codec is None and source.size > 20:
-            tail = read_ids(source.path, _BYTE, source.size - 12, 12).tobytes()
-        if tail.endswith(_ROWS_MAGIC):
+        rows = _rows_size(source)
+        if rows is not None:
             if not has_fields or fields is None:
                 raise DamagedFileError(f"{source.path}: holds rows, but the index names no fields")
-            return _RowsReader(source, fields, problems, int.from_bytes(tail[:4], "little"))
+            return _RowsReader(source, fields, problems, rows)
         shard = _shard(source)
         if _is_bare(source):
             return _bare_reader(source, shard, leaves[0], options)
@@ -248,8 +272,8 @@ def _is_bare(source: Source) -> bool:
 def _decoder(kind: str) -> Any:
     """What decodes the values of a leaf; None if they are neither ids nor text."""
     name = kind.partition(":")[0]
-    if name in ("str", "text"):
-        return "text"
+    if name in _TEXT:
+        return "str"
     if name in ("bytes", "json"):
         return name
     if name == "tensor":
@@ -377,11 +401,26 @@ def _framed(source: Source, head: bytes) -> Shard:
     return Shard(offsets, read)
 
 
+def _rows_size(source: Source) -> int | None:
+    """Bytes of the Arrow file at the end of a chunk; None if there is none."""
+    if source.codec is not None or source.size <= 20:
+        return None
+    tail = read_ids(source.path, _BYTE, source.size - 12, 12).tobytes()
+    return int.from_bytes(tail[:4], "little") if tail.endswith(_ROWS_MAGIC) else None
+
+
 def _bare_reader(source: Source, shard: Shard, leaf: Leaf, options: Options) -> Reader:
     """Reads the items as documents of a file of ids."""
     dtype = _headerless_dtype(leaf.encoding)
     if dtype is None:
         raise DamagedFileError(f"{source.path}: its items are {leaf.encoding!r}, not token ids")
+    layout = _layout(source, shard, dtype)
+    held = None if source.codec is None else (shard.read(0, len(shard.offsets) - 1), source.size)
+    return TokenReader(layout, options.eod, options.batch_tokens, held)
+
+
+def _layout(source: Source, shard: Shard, dtype: np.dtype[Any]) -> TokenLayout:
+    """Where the ids of a chunk of bare ids lie."""
     offsets = shard.offsets
     wrong = np.flatnonzero((offsets - offsets[0]) % dtype.itemsize)
     if len(wrong):
@@ -395,9 +434,7 @@ def _bare_reader(source: Source, shard: Shard, leaf: Leaf, options: Options) -> 
             f"{source.path}: holds {total} ids, but {source.sides[0].name} says {dim}"
         )
     ends = EndsInMemory((offsets[1:] - offsets[0]) // dtype.itemsize)
-    layout = TokenLayout(source.path, dtype, int(offsets[0]), total, ends=ends, index=source.path)
-    held = None if source.codec is None else (shard.read(0, len(offsets) - 1), source.size)
-    return TokenReader(layout, options.eod, options.batch_tokens, held)
+    return TokenLayout(source.path, dtype, int(offsets[0]), total, ends=ends, index=source.path)
 
 
 class _RowsReader(ArrowReader):

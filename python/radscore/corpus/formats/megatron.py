@@ -2,14 +2,16 @@
 
 The index begins with its magic, a version, the code of a dtype, S sequences and D + 1 document
 indices; then int32 lengths of the sequences in tokens, int64 offsets of the sequences in bytes, and
-int64 numbers of the sequence that each document begins with. A document may have many sequences,
-which may lie anywhere in the `.bin`; bytes that are in no sequence are not read.
+int64 numbers of the sequence that each document begins with; maybe an int8 mode of each sequence, 0
+for text and 1 for images. A document may have many sequences, which may lie anywhere in the `.bin`;
+bytes that are in no sequence, and images, are not read.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,8 +29,16 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
+from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Known, Scale
-from radscore.corpus.readers.ids import MAX_DOCUMENTS, IdFormat, batches_of, read_ids
+from radscore.corpus.readers.ids import (
+    MAX_DOCUMENTS,
+    IdFormat,
+    TokenLayout,
+    batches_of,
+    read_ids,
+    sampled,
+)
 from radscore.documents import Documents
 from radscore.errors import CorpusError
 
@@ -67,7 +77,7 @@ class Megatron(IdFormat):
     files = "`.bin` with `.idx`"
     content = "ids of the index's dtype; give the `.bin`, the `.idx` or their prefix"
     documents = "by the index; a document may have many sequences"
-    remarks = "the index must end where its file does"
+    remarks = "the index must end where its file does; images of multimodal data are left out"
 
     suffixes = (".bin",)
     suffix_suffices = False
@@ -85,34 +95,46 @@ class Megatron(IdFormat):
         return data if data.is_file() and index.is_file() else None
 
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
-        """Both, exactly; all lengths are read if the last sequence does not end the file."""
+        """Both, exactly; the lengths of all sequences are added up."""
         index = megatron_index(source)
-        whole = index.last_byte() == source.size
-        n_tokens = source.size // index.dtype.itemsize if whole else index.n_tokens
-        return Known(n_tokens, index.n_documents)
+        return Known(index.n_tokens, index.n_documents)
 
     def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:  # noqa: ARG002
-        """Bytes of the files that are in no sequence; damaged files are left to their readers."""
-        found = []
+        """What is not read: images, and bytes that are in no sequence.
+
+        Damaged files are left to their readers.
+        """
+        found: dict[str, list[str]] = {"": [], "; is this the index of another file?": []}
+        images, gaps = found.values()
         for source in sources:
             try:
                 index = megatron_index(source)
-                rest = 0
+                if n_images := index.n_images():
+                    images.append(
+                        f"{index.path}: {n_images} of its {index.n_sequences} sequences are images "
+                        "(their mode is not 0) and are not read"
+                    )
                 if index.last_byte() != source.size:
-                    rest = source.size - index.n_tokens * index.dtype.itemsize
+                    rest = source.size - index.extent()[0] * index.dtype.itemsize
+                    if rest > 0:
+                        gaps.append(
+                            f"{index.path}: {rest} of the {source.size} bytes of "
+                            f"{source.path.name} are in no sequence and are not read"
+                        )
             except CorpusError:
                 continue
-            if rest > 0:
-                found.append((index.path, source, rest))
-        if not found:
-            return ()
-        path, source, rest = found[0]
-        more = f" (and so in {counted(len(found) - 1, 'more file')})" if len(found) > 1 else ""
-        note = (
-            f"{path}: {rest} of the {source.size} bytes of {source.path.name} are in no sequence "
-            f"and are not read{more}; is this the index of another file?"
+        return tuple(
+            f"{notes[0]}{_and_more(len(notes) - 1)}{end}" for end, notes in found.items() if notes
         )
-        return (note,)
+
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:  # noqa: ARG002
+        """From three points of the file; of a file with images, its first texts."""
+        index = megatron_index(source)
+        if not index.has_modes:
+            n_ids = source.size // index.dtype.itemsize
+            return sampled(TokenLayout(source.path, index.dtype, 0, n_ids))
+        chunks = MegatronReader(source, SAMPLE).chunks({})
+        return [chunk.documents.values[:SAMPLE] for chunk in islice(chunks, 1)]
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:  # noqa: ARG002
         """Reads the index, and maps the ids."""
@@ -126,6 +148,10 @@ class Megatron(IdFormat):
 FORMAT = Megatron()
 
 
+def _and_more(number: int) -> str:
+    return f" (and so in {counted(number, 'more file')})" if number else ""
+
+
 @dataclass(frozen=True)
 class MegatronIndex:
     """What an index says of its `.bin`; its arrays stay in the file and are mapped when read."""
@@ -134,6 +160,26 @@ class MegatronIndex:
     dtype: np.dtype[Any]
     n_sequences: int
     n_documents: int
+    has_modes: bool
+
+    def is_image(self, first: int, last: int) -> npt.NDArray[np.bool_]:
+        """Whether each of some sequences is something else than text."""
+        if not self.has_modes:
+            return np.zeros(last - first, dtype=bool)
+        before = _HEADER + 12 * self.n_sequences + 8 * (self.n_documents + 1)
+        modes = read_ids(self.path, np.dtype("i1"), before + first, last - first)
+        return modes.astype(np.bool_)
+
+    def n_images(self) -> int:
+        """Sequences that are not text; reads all modes."""
+        if not self.has_modes:
+            return 0
+        return sum(int(self.is_image(*block).sum()) for block in self._blocks())
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        """All sequences, block by block."""
+        for first in range(0, self.n_sequences, _MAX_SEQUENCES):
+            yield first, min(first + _MAX_SEQUENCES, self.n_sequences)
 
     def lengths(self, first: int, last: int) -> npt.NDArray[np.int64]:
         """Tokens of each of some sequences."""
@@ -156,14 +202,15 @@ class MegatronIndex:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all sequences; reads their lengths."""
-        return self.extent()[0]
+        """Tokens of all texts; reads the lengths of all sequences."""
+        return sum(
+            int(self.lengths(*block)[~self.is_image(*block)].sum()) for block in self._blocks()
+        )
 
     def extent(self) -> tuple[int, int]:
-        """Tokens of all sequences, and the byte after the one that ends last."""
+        """Values of all sequences, also of images, and the byte after the one that ends last."""
         n_tokens, end = 0, 0
-        for first in range(0, self.n_sequences, _MAX_SEQUENCES):
-            last = min(first + _MAX_SEQUENCES, self.n_sequences)
+        for first, last in self._blocks():
             lengths = self.lengths(first, last)
             n_tokens += int(lengths.sum())
             end = max(end, int((self.offsets(first, last) + lengths * self.dtype.itemsize).max()))
@@ -215,7 +262,8 @@ def megatron_index(source: Source) -> MegatronIndex:
             f"{path}: its header says {sequences} sequences and {indices} document indices, which "
             f"is {expected} bytes, but it has {size}; is it cut off?"
         )
-    index = MegatronIndex(path, dtype, sequences, indices - 1)
+    has_modes = size != expected
+    index = MegatronIndex(path, dtype, sequences, indices - 1, has_modes)
     _check_ends(index, source)
     return index
 
@@ -279,6 +327,7 @@ class MegatronReader(Reader):
             lengths = index.lengths(begin, int(firsts[-1]))
             starts = index.offsets(begin, int(firsts[-1]))
             self._check_sequences(lengths, starts, begin)
+            lengths[index.is_image(begin, int(firsts[-1]))] = 0
             ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
             offsets = ends[firsts - begin]
             for low, high in batches_of(offsets[1:], 0, self._batch_tokens):

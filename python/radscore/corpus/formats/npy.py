@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, reading
 from radscore.corpus.readers.ids import IdFormat, TokenLayout, also_cut, headerless, one_line
+from radscore.corpus.readers.listing import shortened
 
 if TYPE_CHECKING:
     from radscore.corpus.format import Source
 
-__all__ = ["FORMAT", "MAGIC", "has_header"]
+__all__ = ["FORMAT", "MAGIC", "has_header", "read_header"]
 
 MAGIC = b"\x93NUMPY"
 _HEADER_READERS = {
@@ -28,7 +30,7 @@ class Npy(IdFormat):
     name = "npy"
     title = "numpy arrays"
     files = "`.npy`"
-    content = "integers of one or two dimensions, memory-mapped"
+    content = "integers of one or two dimensions"
     documents = "one per row, or one per file"
     remarks = "object arrays (pickles) are refused"
 
@@ -60,25 +62,44 @@ def has_header(source: Source) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
+def read_header(file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether column by column, and dtype of the array of ids that a file begins with.
+
+    Raises
+    ------
+    DamagedFileError
+        If the header is damaged, or it is not one of integers of one or two dimensions.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        read = _HEADER_READERS.get(version)
+        with warnings.catch_warnings():  # of headers by Python 2
+            warnings.simplefilter("ignore")
+            shape, fortran, kind = ((), False, np.dtype("V")) if read is None else read(file)
+    except Exception as error:  # noqa: BLE001 - whatever the parser of Python's literals raises
+        raise DamagedFileError(f"{where}: damaged numpy header: {one_line(error)}") from None
+    if read is None:
+        raise DamagedFileError(f"{where}: numpy format version {version} holds no token ids")
+    if kind.hasobject:
+        raise DamagedFileError(f"{where}: holds pickled Python objects, which are never loaded")
+    if kind.kind not in "iu":
+        raise DamagedFileError(f"{where}: holds {kind}, not integers")
+    if len(shape) not in (1, 2) or min(shape) < 0:
+        raise DamagedFileError(
+            f"{where}: shape {shortened(shape)}; token ids have one or two dimensions"
+        )
+    if max(shape) >= 2**62:
+        raise DamagedFileError(f"{where}: shape {shortened(shape)}, beyond the size of any file")
+    return shape, fortran, kind
+
+
 def _layout(source: Source, dtype: np.dtype[Any] | None) -> TokenLayout:
     path = source.path
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version not in _HEADER_READERS:
-                raise DamagedFileError(f"{path}: numpy format version {version} holds no token ids")
-            shape, fortran, kind = _HEADER_READERS[version](file)
-            offset = file.tell()
-    except (OSError, ValueError, EOFError) as error:
-        raise DamagedFileError(f"{path}: damaged numpy header: {one_line(error)}") from None
-    if kind.hasobject:
-        raise DamagedFileError(f"{path}: holds pickled Python objects, which are never loaded")
-    if kind.kind not in "iu":
-        raise DamagedFileError(f"{path}: holds {kind}, not integers")
+    with reading(path), path.open("rb") as file:
+        shape, fortran, kind = read_header(file, str(path))
+        offset = file.tell()
     if dtype is not None and kind.newbyteorder("=") != dtype:
         raise InputOptionError(f"{path}: its header says {kind.name}, but dtype= says {dtype.name}")
-    if len(shape) not in (1, 2) or min(shape) < 0:
-        raise DamagedFileError(f"{path}: shape {shape}; token ids have one or two dimensions")
     n_tokens = math.prod(shape)
     if offset + n_tokens * kind.itemsize != source.size:
         raise DamagedFileError(

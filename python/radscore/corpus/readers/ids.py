@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
+from radscore.corpus.dtypes import sampled_ranges
 from radscore.corpus.format import Format, Known, Scale
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
@@ -48,6 +49,7 @@ __all__ = [
     "n_ids",
     "one_line",
     "read_ids",
+    "sampled",
 ]
 
 #: What headerless files may hold; little-endian.
@@ -291,6 +293,10 @@ class IdFormat(Format):
         layout = self.layout(source, options.dtype)
         return TokenReader(layout, options.eod, options.batch_tokens)
 
+    def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
+        """From the beginning, the middle and the end."""
+        return sampled(self.layout(source, options.dtype))
+
     def scale(self, source: Source, options: Options) -> Scale | None:
         """Documents of the index, or tokens."""
         layout = self.layout(source, options.dtype)
@@ -389,6 +395,12 @@ def batches_of(
         low, start = high, int(ends[high - 1])
 
 
+def sampled(layout: TokenLayout) -> list[npt.NDArray[Any]]:
+    """Ids from the beginning, the middle and the end of a file."""
+    ranges = sampled_ranges(layout.n_tokens)
+    return [_native(_map(replace(layout, fortran=False), at, at + n)) for at, n in ranges]
+
+
 def read_ids(path: Path, dtype: np.dtype[Any], offset: int, count: int) -> npt.NDArray[Any]:
     """`count` values from byte `offset` of a file, copied, or mapped if they are very many.
 
@@ -402,10 +414,11 @@ def read_ids(path: Path, dtype: np.dtype[Any], offset: int, count: int) -> npt.N
     with reading(path), path.open("rb", buffering=0) as file:
         file.seek(offset)
         while done < size:
-            got = file.readinto(memoryview(data)[done:])
+            got = file.readinto(data[done:])  # type: ignore[arg-type]
             if not got:
+                end = file.seek(0, 2)
                 raise DamagedFileError(
-                    f"{path}: ends at byte {offset + done}, {size - done} bytes too early; has it "
+                    f"{path}: ends at byte {end}, {offset + size - end} bytes too early; has it "
                     "become shorter?"
                 )
             done += got

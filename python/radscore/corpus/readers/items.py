@@ -26,6 +26,7 @@ from radscore.corpus.base import (
     n_shards,
 )
 from radscore.corpus.compression import unpack
+from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Format, Source
 from radscore.corpus.readers.ids import HEADERLESS_DTYPES, also_cut, one_line, read_ids
 from radscore.corpus.readers.listing import read_index
@@ -38,13 +39,13 @@ from radscore.corpus.records import (
     read_value,
 )
 from radscore.corpus.text.failures import flaw_of_text
-from radscore.corpus.text.tokenizer import Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from radscore.corpus.format import Codec
+    from radscore.corpus.format import Codec, Options
+    from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
 
 __all__ = [
@@ -54,16 +55,21 @@ __all__ = [
     "ItemReader",
     "Leaf",
     "Shard",
+    "beginning",
     "decompressed",
     "held_shard",
     "plain_ids",
     "plain_shard",
     "read_offsets",
+    "sampled_items",
 ]
 
 _INDEX = "index.json"
 # An item may not decompress to more: memory must not depend on the input.
 MAX_BYTES = 1 << 28
+# So much of a file, and so many of its last items, are enough for a sample.
+_BEGINNING = 1 << 18
+_SAMPLED = 8
 # Offsets have 32 bits.
 _MAX_SHARD = 1 << 32
 
@@ -136,7 +142,7 @@ class Leaf:
         Its name.
     size : int or None
         Bytes of a value, if all have the same number, which then is not stored.
-    decode : "text", "bytes", "json", function or None
+    decode : "str", "bytes", "json", function or None
         How its bytes become text or ids; None if it holds neither. Nothing tells what "bytes" are:
         ids if there is a dtype, else text.
     encoding : str
@@ -147,7 +153,7 @@ class Leaf:
 
     name: str
     size: int | None
-    decode: Decoder | Literal["text", "bytes", "json"] | None
+    decode: Decoder | Literal["str", "bytes", "json"] | None
     encoding: str
     parts: int = 1
 
@@ -223,10 +229,41 @@ def decompressed(source: Source, data: Bytes | None, size: int | None) -> Bytes:
     return np.frombuffer(found, dtype=np.uint8)
 
 
+def beginning(source: Source) -> tuple[Bytes, npt.NDArray[np.int64]] | None:
+    """The beginning of a compressed file, and the offsets of the items in it, for a sample.
+
+    None if that cannot be decompressed by itself, or has no whole item.
+    """
+    assert source.codec is not None
+    if source.codec == "snappy":
+        return None
+    data = np.frombuffer(unpack(source.path, source.codec, _BEGINNING), np.uint8)
+    header = 8 + 4 * int.from_bytes(data[:4].tobytes(), "little")
+    if len(data) < header:
+        return None
+    offsets = np.frombuffer(data[4:header].tobytes(), "<u4").astype(np.int64)
+    offsets = offsets[offsets <= len(data)]
+    fits = len(offsets) > 1 and offsets[0] >= header and (np.diff(offsets) >= 0).all()
+    return (data, offsets) if fits else None
+
+
+def sampled_items(
+    source: Source, shard: Shard, leaves: tuple[Leaf, ...], options: Options
+) -> list[npt.NDArray[Any]]:
+    """Ids of some items, if nothing but their bytes tells what they are."""
+    fields = options.fields or Fields(leaves[0].name, None, None, options.batch_tokens)
+    leaf = next((leaf for leaf in leaves if leaf.name == fields.main), None)
+    if leaf is None or not (callable(leaf.decode) or (leaf.decode == "bytes" and options.dtype)):
+        return []
+    wanted = replace(fields, prompt=None)
+    reader = ItemReader(source, shard, leaves, wanted, Problems("skip"), options.dtype)
+    return reader.sample()
+
+
 class ItemReader(Reader):
     """Reads the wanted columns of the items of a shard, batch by batch."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made by the formats only
         self,
         source: Source,
         shard: Shard,
@@ -254,7 +291,7 @@ class ItemReader(Reader):
                 f"{path}: field {name!r} is stored as {leaf.encoding!r}, which is neither text "
                 "nor token ids"
             )
-        if leaf.decode == "text" and self._fields.encoder is None:
+        if leaf.decode == "str" and self._fields.encoder is None:
             raise NoTokenizerError(f"{path}: {needs_tokenizer(name)}")
         return names.index(name)
 
@@ -267,10 +304,11 @@ class ItemReader(Reader):
         if leaf.decode == "bytes" and dtype is not None:
             return plain_ids(dtype)
         if encoder is None:
+            dtypes = ", ".join(HEADERLESS_DTYPES)
             raise InputOptionError(
-                f"{self._source.path}: field {leaf.name!r} is stored as bytes, so nothing tells the "
-                f"dtype of its ids; give it with dtype= ({', '.join(HEADERLESS_DTYPES)}), or give a "
-                "tokenizer (tokenizer=) if it is text"
+                f"{self._source.path}: field {leaf.name!r} is stored as bytes, so nothing tells "
+                f"the dtype of its ids; give it with dtype= ({dtypes}), or give a tokenizer "
+                "(tokenizer=) if it is text"
             )
         return _text
 
@@ -283,6 +321,18 @@ class ItemReader(Reader):
         for item in np.unique(np.searchsorted(offsets, bytes_at)).tolist():
             if 0 < item < count:
                 yield {"item": item}
+
+    def sample(self) -> list[npt.NDArray[Any]]:
+        """Ids of the first items, of some in the middle, and of the last."""
+        offsets, size = self._shard.offsets, SAMPLE // 3
+        count = len(offsets) - 1
+        found = []
+        for first in sorted({0, count // 2, max(count - _SAMPLED, 0)}) if count else ():
+            last = int(np.searchsorted(offsets, offsets[first] + 8 * size, side="right")) - 1
+            last = min(max(last, first + 1), count)
+            if offsets[last] - offsets[first] <= _BEGINNING:
+                found.append(self._chunk(first, last).documents.values[:size])
+        return found
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The items after `position` (``item`` items)."""
@@ -300,7 +350,7 @@ class ItemReader(Reader):
         offsets, path = self._shard.offsets, self._source.path
         data = self._shard.read(first, last)
         bounds = offsets[first : last + 1] - offsets[first]
-        columns: list[list[Item | npt.NDArray[Any]]] = [[] for _ in self._columns]
+        columns: list[list[npt.NDArray[Any] | str]] = [[] for _ in self._columns]
         numbers = []
         for row, (begin, end) in enumerate(pairwise(bounds.tolist()), start=first):
             item = data[begin:end]

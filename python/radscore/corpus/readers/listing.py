@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,13 @@ from radscore.corpus.base import DamagedFileError, reading
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from radscore.corpus.format import Source
 
-__all__ = ["listed_file", "path_in_folder", "read_index", "shortened", "splits_together"]
+__all__ = ["listed_file", "path_in_folder", "read_index", "shortened"]
 
 
 #: Usual names of the splits of a data set.
-_SPLITS = ("train", "training", "test", "validation", "valid", "val", "dev", "eval")
 
 
 def read_index(path: Path, *, required: bool) -> Any:
@@ -87,23 +83,6 @@ def path_in_folder(index: Path, name: Any) -> Path:
     if not posix.parts or ".." in posix.parts or posix.is_absolute() or bad:
         raise CorpusError(f"{index}: names a file {shortened(name)}, which is not in its folder")
     return index.parent.joinpath(*posix.parts)
-
-
-def splits_together(sources: Sequence[Source]) -> str | None:
-    """A note if the files are of several splits of a data set, by what they or folders say."""
-    found = {_split_of(source) for source in sources if source.is_file}
-    names = sorted(name for name in found if name is not None)
-    if len(names) < 2:
-        return None
-    return f"splits {', '.join(names)} are read together; give the files of one to read it alone"
-
-
-def _split_of(source: Source) -> str | None:
-    saved = source.entry.get("_split") if isinstance(source.entry, dict) else None
-    if isinstance(saved, str):
-        return saved
-    words = re.split(r"[-_.]", source.path.name.lower())
-    return next((word for word in (*words, source.path.parent.name) if word in _SPLITS), None)
 
 
 def shortened(value: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from radscore.corpus.base import joined
 from radscore.corpus.text.failures import Failures
+from radscore.corpus.text.tokenised import Tokenised
 from radscore.errors import ArgumentError, TokenError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from radscore.corpus.text.tokenizer import Tokenised
     from radscore.documents import Documents
 
 __all__ = ["FunctionEncoder", "function_encoder"]
@@ -79,8 +79,6 @@ class FunctionEncoder:
     @property
     def tokenised(self) -> Tokenised:
         """What encoded the texts so far."""
-        from radscore.corpus.text.tokenizer import Tokenised
-
         return Tokenised(self._name, "", self._n_texts, 0)
 
     def documents(self, texts: Sequence[str]) -> Documents:

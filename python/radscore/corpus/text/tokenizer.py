@@ -12,7 +12,6 @@ import os
 from array import array
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
@@ -26,6 +25,7 @@ from radscore.corpus.text.fast import fast_equal
 from radscore.corpus.text.others import FunctionEncoder, function_encoder
 from radscore.corpus.text.plain import is_plain, plain_tokenizer
 from radscore.corpus.text.segments import segments
+from radscore.corpus.text.tokenised import Tokenised
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
 
@@ -39,7 +39,6 @@ __all__ = [
     "ENGINES",
     "Encoder",
     "Engine",
-    "Tokenised",
     "TokenizerEncoder",
     "Utf8Encoder",
     "load_encoder",
@@ -54,42 +53,6 @@ _PORTION = 1 << 18
 _LONG = 2 * _PORTION
 #: Portions encoded at the same time; the ids of one more are being copied, or it waits.
 _AT_ONCE = 2
-
-
-@dataclass(frozen=True)
-class Tokenised:
-    """What tokenised how many texts.
-
-    Attributes
-    ----------
-    by : str
-        The engine that they were given to.
-    rest : str
-        The engine to which that one handed over some.
-    n_texts, n_referred : int
-        Number of texts, and how many of them were handed over.
-    """
-
-    by: str
-    rest: str
-    n_texts: int
-    n_referred: int
-
-    @property
-    def note(self) -> str | None:
-        """The same in words; None if there were no texts."""
-        if not self.n_texts:
-            return None
-        referred = f"; {self.n_referred} of {self.n_texts} texts by {self.rest}"
-        return f"the text was tokenised by {self.by}{referred if self.n_referred else ''}"
-
-    def plus(self, other: Tokenised, times: int = 1) -> Tokenised:
-        """With the texts of another added, or (`times` -1) subtracted."""
-        return replace(
-            self,
-            n_texts=self.n_texts + times * other.n_texts,
-            n_referred=self.n_referred + times * other.n_referred,
-        )
 
 
 class Encoder(Protocol):
@@ -136,7 +99,7 @@ class TokenizerEncoder:
         state = tokenizer.to_str()
         self._tokenizer = tokenizer
         self._special = add_special_tokens
-        digest = hashlib.sha256(state.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(state.encode()).hexdigest()
         self.fingerprint = f"{digest}{'+special' if add_special_tokens else ''}"
         self.vocab_size: int | None = tokenizer.get_vocab_size(with_added_tokens=True)
         self.failures = Failures()

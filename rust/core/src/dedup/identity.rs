@@ -5,6 +5,7 @@ use crate::dedup::partitions::{Partition, Progress};
 use crate::dedup::rule::Rule;
 use crate::dedup::table::{Contexts, NarrowContexts, Table, Units, Windows};
 use crate::key::{Key, Packer};
+use crate::memory;
 use crate::schemes::{Scheme, UnitKind};
 use crate::simd;
 use crate::simd::vector::Vector;
@@ -246,13 +247,13 @@ impl ByUnit {
             ids,
             ..
         } = scratch;
-        ids.resize(keys.len(), 0);
+        memory::resize(ids, keys.len(), 0);
         for from in (0..keys.len()).step_by(SLICE) {
             let range = from..keys.len().min(from + SLICE);
             let ids = &mut ids[range.clone()];
             self.packer.unpack_into(&keys[range.clone()], tokens);
             self.scheme.units(tokens, ids);
-            keyless.resize(ids.len(), false);
+            memory::resize(keyless, ids.len(), false);
             if self.scheme.keyless(tokens, keyless) {
                 for (row, id) in ids.iter_mut().enumerate().filter(|&(row, _)| keyless[row]) {
                     let own = match self.repeated {
@@ -294,7 +295,8 @@ impl ByUnit {
         let empty_slot = absent(index, bits, units, |unit| self.hash(unit));
         let kept = if self.narrow {
             workspace.narrow_ids.clear();
-            (workspace.narrow_ids).extend(ids.iter().map(|&id| narrowed(id)));
+            let narrow = ids.iter().map(|&id| narrowed(id));
+            memory::append(&mut workspace.narrow_ids, narrow);
             let items = &mut Units(&mut workspace.narrow_ids, &mut workspace.keys);
             (workspace.narrow_table).distinct(items, distinct, narrowed(empty_slot))
         } else {

@@ -18,6 +18,11 @@ impl<T: Default> ObjectPool<T> {
         result
     }
 
+    /// All objects.
+    pub fn into_all(self) -> Vec<T> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Drops all objects.
     pub fn clear(&mut self) {
         self.0

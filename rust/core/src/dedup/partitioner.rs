@@ -2,6 +2,7 @@
 
 use crate::dedup::scatter::{ScatteredBlock, Scatterer};
 use crate::key::Key;
+use crate::memory;
 
 /// Finds the partitions of keys. Keys that may be equal under a rule get the same partition.
 pub trait Partitioner<K>: Sync {
@@ -53,13 +54,13 @@ impl<K: Key> PartitionBuffer<K> {
     pub(crate) fn begin(&mut self, bits: u32) {
         self.partitions.clear();
         self.counts.clear();
-        self.counts.resize(1 << bits, 0);
+        memory::resize(&mut self.counts, 1 << bits, 0);
     }
 
     /// Finds the partitions of the block's next keys.
     pub(crate) fn count(&mut self, keys: &[K], partitioner: &impl Partitioner<K>) {
         let (from, bits) = (self.partitions.len(), self.counts.len().trailing_zeros());
-        self.partitions.resize(from + keys.len(), 0);
+        memory::resize(&mut self.partitions, from + keys.len(), 0);
         let partitions = &mut self.partitions[from..];
         partitioner.find(keys, bits, &mut self.scratch, partitions);
         for &partition in &*partitions {
@@ -68,14 +69,14 @@ impl<K: Key> PartitionBuffer<K> {
     }
 
     /// Scatters all keys of the block: `feed` calls the function it is given with them, in the order
-    /// in which they were counted. The block lies in `memory`.
+    /// in which they were counted. The block lies in the memory of `block`.
     pub(crate) fn scatter(
         &mut self,
-        memory: Vec<K>,
+        block: Vec<K>,
         feed: impl FnOnce(&mut dyn FnMut(&[K])),
     ) -> ScatteredBlock<K> {
         let (scatterer, mut partitions) = (&mut self.scatterer, &self.partitions[..]);
-        scatterer.begin(&self.counts, memory);
+        scatterer.begin(&self.counts, block);
         feed(&mut |keys| {
             let (own, rest) = partitions.split_at(keys.len());
             for (&key, &partition) in keys.iter().zip(own) {
@@ -90,7 +91,7 @@ impl<K: Key> PartitionBuffer<K> {
     pub(crate) fn scatter_batches(
         &mut self,
         batches: &[&[K]],
-        memory: Vec<K>,
+        block: Vec<K>,
         bits: u32,
         partitioner: &impl Partitioner<K>,
     ) -> ScatteredBlock<K> {
@@ -98,6 +99,6 @@ impl<K: Key> PartitionBuffer<K> {
         for keys in batches {
             self.count(keys, partitioner);
         }
-        self.scatter(memory, |push| batches.iter().for_each(|keys| push(keys)))
+        self.scatter(block, |push| batches.iter().for_each(|keys| push(keys)))
     }
 }

@@ -7,9 +7,11 @@ use crate::dedup::object_pool::ObjectPool;
 use crate::dedup::partitioner::{PartitionBuffer, Partitioner};
 use crate::dedup::scatter::ScatteredBlock;
 use crate::key::Key;
+use crate::memory;
 use crate::recycler::{BlockRecycler, reserve};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Partitions of few keys and of many, as bits. Results do not depend on them.
 const FEW_BITS: u32 = 1;
@@ -20,6 +22,24 @@ const MANY: usize = 1 << 17;
 const TAIL: usize = 1 << 22;
 /// Most keys of a block that is made of the tail.
 const BLOCK: usize = 1 << 20;
+
+/// Scatters groups of keys, each to a block of its own, in parallel.
+fn scatter<K: Key>(
+    groups: Vec<Vec<&[K]>>,
+    (recycler, buffers): (&mut BlockRecycler<K>, &ObjectPool<PartitionBuffer<K>>),
+    bits: u32,
+    partitioner: &impl Partitioner<K>,
+) -> Vec<ScatteredBlock<K>> {
+    let length = |group: &Vec<&[K]>| group.iter().map(|keys| keys.len()).sum();
+    let memory = groups.iter().map(|group| recycler.take(length(group)));
+    let memory: Vec<Vec<K>> = memory.collect();
+    let groups = groups.into_par_iter().zip(memory);
+    groups
+        .map(|(group, memory)| {
+            buffers.with(|buffer| buffer.scatter_batches(&group, memory, bits, partitioner))
+        })
+        .collect()
+}
 
 /// How far a partition has come: its first `distinct` keys are distinct, and the first `scored` of
 /// those are scored.
@@ -48,7 +68,7 @@ impl<K: Key> Partition<'_, K> {
         let mut skip = from;
         for slice in &self.slices {
             let own = skip.min(slice.len());
-            out.extend_from_slice(&slice[own..]);
+            memory::extend(out, &slice[own..]);
             skip -= own;
         }
     }
@@ -63,6 +83,14 @@ impl<K: Key> Partition<'_, K> {
         self.replace(distinct, &keys[distinct..]);
         (self.progress.total, self.progress.distinct) = (kept, kept);
         total - kept
+    }
+
+    /// Moves the scored keys behind the others and takes those for scored instead.
+    fn swap_scored(&mut self, keys: &mut Vec<K>) {
+        self.gather(0, keys);
+        keys.rotate_left(self.progress.scored);
+        self.replace(0, keys);
+        self.progress.scored = self.progress.total - self.progress.scored;
     }
 
     /// Writes keys over those from position `from` on.
@@ -122,7 +150,7 @@ impl<K: Key> Partitions<K> {
     pub fn fixed(bits: u32, range: Range<usize>) -> Self {
         let mut partitions = Self::default();
         (partitions.bits, partitions.first, partitions.fixed) = (bits, range.start, true);
-        partitions.progress = vec![Progress::default(); range.len()];
+        partitions.progress = memory::filled(Progress::default(), range.len());
         partitions
     }
 
@@ -190,7 +218,7 @@ impl<K: Key> Partitions<K> {
     /// Appends keys that were read after all others; scatters them once they are many.
     pub fn push(&mut self, keys: &[K], partitioner: &impl Partitioner<K>) {
         for keys in keys.chunks(TAIL) {
-            self.tail.extend_from_slice(keys);
+            memory::extend(&mut self.tail, keys);
             if self.tail.len() >= TAIL {
                 self.scatter_tail(partitioner);
             }
@@ -223,16 +251,9 @@ impl<K: Key> Partitions<K> {
 
     /// Scatters groups of keys, each to a block of its own, in parallel.
     fn scatter_all(&mut self, groups: Vec<Vec<&[K]>>, partitioner: &impl Partitioner<K>) {
-        let length = |group: &Vec<&[K]>| group.iter().map(|keys| keys.len()).sum();
-        let memory = self.memory_for(groups.iter().map(length));
-        let (bits, buffers) = (self.bits, &self.buffers);
-        let blocks: Vec<ScatteredBlock<K>> = groups
-            .into_par_iter()
-            .zip(memory)
-            .map(|(group, memory)| {
-                buffers.with(|buffer| buffer.scatter_batches(&group, memory, bits, partitioner))
-            })
-            .collect();
+        let bits = self.bits;
+        let (recycler, buffers) = (&mut self.recycler, &self.buffers);
+        let blocks = scatter(groups, (recycler, buffers), bits, partitioner);
         blocks.into_iter().for_each(|block| self.add(block));
     }
 
@@ -242,13 +263,15 @@ impl<K: Key> Partitions<K> {
             return;
         }
         self.grow(self.tail.len(), partitioner);
-        let tail = std::mem::take(&mut self.tail);
-        let share = tail.len().div_ceil(rayon::current_num_threads());
-        let groups = tail.chunks(BLOCK.min(share.max(1 << 14)));
-        self.scatter_all(groups.map(|keys| vec![keys]).collect(), partitioner);
-        if tail.capacity() <= 2 * TAIL {
-            self.tail = tail;
-            self.tail.clear();
+        let share = self.tail.len().div_ceil(rayon::current_num_threads());
+        let groups = self.tail.chunks(BLOCK.min(share.max(1 << 14)));
+        let groups = groups.map(|keys| vec![keys]).collect();
+        let memory = (&mut self.recycler, &self.buffers);
+        let blocks = scatter(groups, memory, self.bits, partitioner);
+        blocks.into_iter().for_each(|block| self.add(block));
+        self.tail.clear();
+        if self.tail.capacity() > 2 * TAIL {
+            self.tail = Vec::new();
         }
     }
 
@@ -271,14 +294,15 @@ impl<K: Key> Partitions<K> {
                 from = end;
             }
         }
+        let blocks = stages.map(|keys| {
+            let memory = reserve(keys.len());
+            self.buffers
+                .with(|buffer| buffer.scatter_batches(&[&keys], memory, MANY_BITS, partitioner))
+        });
         self.bits = MANY_BITS;
         self.blocks.clear();
-        self.progress = vec![Progress::default(); 1 << self.bits];
-        for (stage, keys) in stages.iter().enumerate() {
-            let (bits, memory) = (self.bits, reserve(keys.len()));
-            let block = self
-                .buffers
-                .with(|buffer| buffer.scatter_batches(&[keys], memory, bits, partitioner));
+        self.progress = memory::filled(Progress::default(), 1 << self.bits);
+        for (stage, block) in blocks.into_iter().enumerate() {
             self.add(block);
             for one in &mut self.progress {
                 match stage {
@@ -306,6 +330,12 @@ impl<K: Key> Partitions<K> {
         lengths.map(|length| self.recycler.take(length)).collect()
     }
 
+    /// Whether so much came since the last deduplication that it may free memory.
+    pub fn has_grown(&self) -> bool {
+        let distinct: usize = self.progress.iter().map(|one| one.distinct).sum();
+        self.len() - distinct > TAIL + distinct / 4
+    }
+
     /// Runs `work` on each partition of a range, in parallel, with its number among all `2^bits`.
     /// It may remove keys: then its `total` says how many of the first ones are left.
     pub fn for_each<R: Send>(
@@ -314,12 +344,10 @@ impl<K: Key> Partitions<K> {
         work: impl Fn(usize, &mut Partition<K>) -> R + Sync,
     ) -> Vec<R> {
         let progress = self.progress[range.clone()].iter_mut();
-        let mut views: Vec<Partition<K>> = progress
-            .map(|progress| Partition {
-                slices: Vec::with_capacity(self.blocks.len()),
-                progress,
-            })
-            .collect();
+        let mut views: Vec<Partition<K>> = memory::collect(progress.map(|progress| Partition {
+            slices: memory::vec(self.blocks.len()),
+            progress,
+        }));
         for block in &mut self.blocks {
             let mut from = block.starts[range.start];
             let mut rest = &mut block.keys[from..block.starts[range.end]];
@@ -333,11 +361,13 @@ impl<K: Key> Partitions<K> {
             }
         }
         let first = self.first;
-        let results = views
-            .par_iter_mut()
-            .enumerate()
-            .map(|(i, view)| work(first + range.start + i, view))
-            .collect();
+        let mut results = memory::vec(views.len());
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let views = views.par_iter_mut().enumerate();
+            let run = |(i, view): (usize, &mut Partition<K>)| work(first + range.start + i, view);
+            views.map(run).collect_into_vec(&mut results);
+        }));
+        // What was removed is removed, also where the work on other partitions has failed.
         for index in range {
             let mut left = self.progress[index].total;
             for block in &mut self.blocks {
@@ -346,17 +376,16 @@ impl<K: Key> Partitions<K> {
                 left -= own;
             }
         }
-        results
+        done.map_or_else(|cause| resume_unwind(cause), |()| results)
     }
 
-    /// The keys of all partitions, of each from the position that `from` tells, then the tail.
-    pub fn export(&self, from: impl Fn(&Progress) -> usize) -> Vec<K> {
-        let mut out = Vec::new();
+    /// Calls `take` with the keys of all partitions, of each from the position that `from` tells, then
+    /// with the tail.
+    pub fn visit_all(&self, from: impl Fn(&Progress) -> usize, mut take: impl FnMut(&[K])) {
         for (index, progress) in self.progress.iter().enumerate() {
-            self.copy(index, from(progress)..progress.total, &mut out);
+            self.visit(index, from(progress)..progress.total, &mut take);
         }
-        out.extend_from_slice(&self.tail);
-        out
+        take(&self.tail);
     }
 
     /// The keys of some partitions that are distinct and not scored.
@@ -372,7 +401,7 @@ impl<K: Key> Partitions<K> {
     }
 
     fn copy(&self, index: usize, positions: Range<usize>, out: &mut Vec<K>) {
-        self.visit(index, positions, |keys| out.extend_from_slice(keys));
+        self.visit(index, positions, |keys| memory::extend(out, keys));
     }
 
     /// Calls `take` with some keys of a partition, block after block.
@@ -398,6 +427,20 @@ impl<K: Key> Partitions<K> {
         for one in &mut self.progress[range] {
             one.scored = one.distinct;
         }
+    }
+
+    /// Takes all keys for scored; they must be distinct.
+    pub fn mark_all_scored(&mut self) {
+        self.mark_scored(0..self.count());
+    }
+
+    /// Takes the keys that are not scored for scored, and the others for those that wait; all must be
+    /// distinct.
+    pub fn swap_scored(&mut self) {
+        let buffers = ObjectPool::default();
+        self.for_each(0..self.count(), |_, partition| {
+            buffers.with(|keys| partition.swap_scored(keys));
+        });
     }
 
     /// Removes all keys.

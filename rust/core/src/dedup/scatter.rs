@@ -3,6 +3,7 @@
 //! once per line instead of once per key.
 
 use crate::key::Key;
+use crate::memory;
 use std::mem::MaybeUninit;
 
 /// The keys of some stretch of the input: partition after partition, in reading order within each.
@@ -22,7 +23,7 @@ impl<K: Key> ScatteredBlock<K> {
     pub fn new(keys: Vec<K>, starts: Vec<usize>) -> Self {
         let lens = starts.windows(2).map(|pair| (pair[1] - pair[0]) as u32);
         Self {
-            lens: lens.collect(),
+            lens: memory::collect(lens),
             keys,
             starts,
         }
@@ -93,23 +94,24 @@ impl<K: Key> Default for Scatterer<K> {
 }
 
 impl<K: Key> Scatterer<K> {
-    /// Begins a block in `memory` with `counts[i]` keys in partition `i`, fewer than 2^32 in all.
-    pub fn begin(&mut self, counts: &[u32], memory: Vec<K>) {
+    /// Begins a block in the memory of `block` with `counts[i]` keys in partition `i`, fewer than 2^32 in all.
+    pub fn begin(&mut self, counts: &[u32], block: Vec<K>) {
         let mut total = 0;
         self.starts.clear();
+        memory::reserve_exact(&mut self.starts, counts.len() + 1);
         self.starts.push(0);
         self.starts.extend(counts.iter().map(|&count| {
             total += count as usize;
             total
         }));
         self.cursors.clear();
-        self.cursors
-            .extend(self.starts[..counts.len()].iter().map(|&at| at as u32));
-        self.buffers
-            .resize(counts.len() * line::<K>(), K::default());
-        self.block = memory;
+        let starts = self.starts[..counts.len()].iter();
+        memory::append(&mut self.cursors, starts.map(|&at| at as u32));
+        let slots = counts.len() * line::<K>();
+        memory::resize(&mut self.buffers, slots, K::default());
+        self.block = block;
         self.block.clear();
-        self.block.reserve_exact(total);
+        memory::reserve_exact(&mut self.block, total);
         self.skew = ((self.block.as_ptr() as usize / K::BYTES) % line::<K>()) as u32;
     }
 
@@ -168,7 +170,7 @@ impl<K: Key> Scatterer<K> {
         // the next, one key at a time; every slot it passed was written, at the latest above. So the
         // first `total` slots are initialised, and `begin` reserved them.
         unsafe { keys.set_len(total) };
-        ScatteredBlock::new(keys, self.starts.clone())
+        ScatteredBlock::new(keys, memory::copy(&self.starts))
     }
 }
 

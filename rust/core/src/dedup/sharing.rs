@@ -3,16 +3,17 @@
 
 use crate::error::{Error, Result};
 use crate::input::partition::{PARTITIONS, Scattered, partition_of};
-use crate::io::files::{read_file, write_file};
-use crate::io::records::{Reader, put_u64};
+use crate::io::files::{FileWriter, SavedFile};
+use crate::io::records::put_u64;
 use crate::key::Key;
+use crate::memory;
 use crate::threads::Pool;
 use hashbrown::{HashMap, HashTable, hash_map, hash_table};
 use rayon::prelude::*;
 use std::path::Path;
 
 const MAGIC: [u8; 4] = *b"RSSH";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const WHAT: &str = "table of shared units";
 /// Bits of an entry that count documents; the others are the unit's fingerprint.
 const COUNT: u64 = 0xFF;
@@ -152,9 +153,9 @@ impl Sharing {
         spans: &[Span],
         prints: &[u64],
     ) -> (Vec<Verdict>, Vec<Option<u64>>) {
-        let mut verdicts = vec![Verdict::Fresh; prints.len()];
-        let mut copies = Vec::with_capacity(spans.len());
-        let mut records = Vec::with_capacity(prints.len());
+        let mut verdicts = memory::filled(Verdict::Fresh, prints.len());
+        let mut copies = memory::vec(spans.len());
+        let mut records = memory::vec(prints.len());
         let mut from = 0;
         for span in spans {
             let own = &prints[from..from + span.units];
@@ -180,7 +181,7 @@ impl Sharing {
             for (at, verdict) in known {
                 verdicts[at] = verdict;
             }
-            self.journal.counted.extend(counted);
+            memory::extend(&mut self.journal.counted, &counted);
         }
         (verdicts, copies)
     }
@@ -191,6 +192,8 @@ impl Sharing {
             return None;
         }
         let document = identity(prints);
+        memory::reserve_entries(&mut self.documents, 1);
+        memory::reserve(&mut self.journal.added, 1);
         match self.documents.entry(document) {
             hash_map::Entry::Occupied(first) => Some(*first.get()),
             hash_map::Entry::Vacant(entry) => {
@@ -203,42 +206,53 @@ impl Sharing {
 
     /// Saves all to a file, in place of an older one.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut out = Vec::new();
-        put_u64(&mut out, self.most.into());
-        put_u64(&mut out, self.n_documents);
-        put_u64(&mut out, self.documents.len() as u64);
-        for (document, &number) in &self.documents {
-            document.write(&mut out);
-            put_u64(&mut out, number);
-        }
-        let n_units: usize = self.units.iter().map(HashTable::len).sum();
-        put_u64(&mut out, n_units as u64);
-        for &entry in self.units.iter().flatten() {
-            put_u64(&mut out, entry);
-        }
-        write_file(path, MAGIC, VERSION, &out)
+        FileWriter::save(path, MAGIC, VERSION, |out| {
+            out.put_u64(self.most.into())?;
+            out.put_u64(self.n_documents)?;
+            out.put_u64(self.documents.len() as u64)?;
+            out.put_all(&self.documents, |(document, &number), out| {
+                document.write(out);
+                put_u64(out, number);
+            })?;
+            for table in &self.units {
+                out.put_u64(table.len() as u64)?;
+                out.put_all(table, |&entry, out| put_u64(out, entry))?;
+            }
+            Ok(())
+        })
     }
 
     /// Loads what [`Sharing::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
-        let payload = read_file(path, MAGIC, VERSION, WHAT)?;
-        let mut reader = Reader::new(&payload);
-        let mut sharing = Self::new(reader.u64()?)
-            .map_err(|_| Error::State(format!("{} has an impossible count", path.display())))?;
-        sharing.n_documents = reader.u64()?;
-        for record in reader.records(24)? {
-            let (document, number) = record.split_at(16);
-            sharing
-                .documents
-                .insert(<u128 as Key>::read(document), <u64 as Key>::read(number));
-        }
-        for record in reader.records(8)? {
-            let entry = <u64 as Key>::read(record);
-            let table = &mut sharing.units[partition_of(entry)];
-            table.insert_unique(hash_of(&entry), entry, hash_of);
-        }
-        reader.finish()?;
-        Ok(sharing)
+        SavedFile::open(path, MAGIC, VERSION, WHAT)?.read(|from| {
+            let impossible = |_| Error::State("it has an impossible count".into());
+            let mut sharing = Self::new(from.u64()?).map_err(impossible)?;
+            sharing.n_documents = from.u64()?;
+            let count = from.count(24)?;
+            memory::reserve_entries(&mut sharing.documents, count);
+            let pair = |record: &[u8]| {
+                let (document, number) = record.split_at(16);
+                (<u128 as Key>::read(document), <u64 as Key>::read(number))
+            };
+            from.records((count, 24), pair, |pairs| {
+                sharing.documents.extend(pairs.iter().copied());
+                Ok(())
+            })?;
+            for (index, table) in sharing.units.iter_mut().enumerate() {
+                let count = from.count(8)?;
+                memory::reserve_slots(table, count, hash_of);
+                from.records((count, 8), <u64 as Key>::read, |entries| {
+                    for &entry in entries {
+                        if partition_of(entry) != index || entry & COUNT == 0 {
+                            return Err(Error::State("it holds a unit out of place".into()));
+                        }
+                        table.insert_unique(hash_of(&entry), entry, hash_of);
+                    }
+                    Ok(())
+                })?;
+            }
+            Ok(sharing)
+        })
     }
 }
 
@@ -246,9 +260,10 @@ impl Sharing {
 type Judged = (Vec<(usize, Verdict)>, Vec<u64>);
 
 fn judge_in(table: &mut HashTable<u64>, most: u8, records: &[(u64, usize)]) -> Judged {
-    let (mut known, mut counted) = (Vec::new(), Vec::with_capacity(records.len()));
+    let (mut known, mut counted) = (Vec::new(), memory::vec(records.len()));
     for &(print, at) in records {
         let hash = hash_of(&print);
+        memory::reserve_slots(table, 1, hash_of);
         match table.entry(hash, |&entry| same(entry, print), hash_of) {
             hash_table::Entry::Vacant(entry) => {
                 entry.insert((print & !COUNT) | 1);
@@ -258,9 +273,9 @@ fn judge_in(table: &mut HashTable<u64>, most: u8, records: &[(u64, usize)]) -> J
                 if *entry.get() & COUNT < u64::from(most) {
                     *entry.get_mut() += 1;
                     counted.push(print);
-                    known.push((at, Verdict::Common));
+                    memory::push(&mut known, (at, Verdict::Common));
                 } else {
-                    known.push((at, Verdict::Shared));
+                    memory::push(&mut known, (at, Verdict::Shared));
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The distinct items of one partition, found in a table that fits the second-level cache.
 
 use crate::key::{Key, Packer};
+use crate::memory;
 use std::hint::black_box;
 
 /// Most slots of a new table: 512 KiB of 64-bit keys.
@@ -132,7 +133,7 @@ impl<I: Key> Table<I> {
         let slots = least.next_power_of_two();
         self.shift = 64 - slots.trailing_zeros();
         self.slots.clear();
-        self.slots.resize(slots, empty_slot);
+        memory::resize(&mut self.slots, slots, empty_slot);
     }
 
     fn grow(&mut self, items: &impl Items<Id = I>, kept: usize, empty_slot: I) {

@@ -9,9 +9,12 @@ use crate::input::counts::Counts;
 use crate::input::source::Source;
 use crate::input::windows::{WindowBuffer, WindowPlan};
 use crate::key::Key;
+use crate::memory;
 use crate::threads::Pool;
 use rayon::prelude::*;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Token positions that one worker cuts in one go; for long ranges, where it also scatters them.
 const CHUNK: usize = 1 << 16;
@@ -19,18 +22,26 @@ const LONG_CHUNK: usize = 1 << 21;
 /// Token positions from which a range is long.
 const LONG: usize = 1 << 17;
 
-/// Removes the repetitions of some partitions; returns how many there were.
+/// Removes the repetitions of some partitions, and adds how many there were to `removed`: also of
+/// those that were done when the memory for the others ran out.
 pub fn dedup<K: Key>(
     partitions: &mut Partitions<K>,
     range: Range<usize>,
     workspaces: &ObjectPool<Workspace<K>>,
     identity: &Identity,
-) -> u64 {
+    removed: &mut u64,
+) {
     let bits = partitions.bits();
-    let removed = partitions.for_each(range, |index, partition| {
-        workspaces.with(|workspace| identity.dedup(partition, workspace, (index, bits)))
-    });
-    removed.into_iter().flatten().sum::<usize>() as u64
+    let done = AtomicU64::new(0);
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        partitions.for_each(range, |index, partition| {
+            let own =
+                workspaces.with(|workspace| identity.dedup(partition, workspace, (index, bits)));
+            done.fetch_add(own.unwrap_or_default() as u64, Ordering::Relaxed);
+        });
+    }));
+    *removed += done.into_inner();
+    run.unwrap_or_else(|cause| resume_unwind(cause));
 }
 
 /// A set of windows that grows: documents in, windows by partition out, repetitions removed on demand.
@@ -78,7 +89,7 @@ impl<K: Key> WindowSet<K> {
         let cut = |chunk: &Range<usize>, windows: &mut WindowBuffer<K>| {
             let mut all = Vec::with_capacity(chunk.len());
             let counts = plan.key_blocks(source, chunk.clone(), &prompts, windows, |keys| {
-                all.extend_from_slice(keys);
+                memory::extend(&mut all, keys);
             });
             (all, counts)
         };
@@ -122,7 +133,7 @@ impl<K: Key> WindowSet<K> {
                 let counts = plan.key_blocks(source, cut, &prompts, windows, |keys| {
                     buffer.count(keys, &*identity);
                     if !cut_twice {
-                        all.extend_from_slice(keys);
+                        memory::extend(&mut all, keys);
                     }
                 });
                 let block = buffer.scatter(memory, |push| {
@@ -159,7 +170,8 @@ impl<K: Key> WindowSet<K> {
     /// Removes the repetitions of some partitions, but not those that wait in the tail.
     pub fn dedup(&mut self, range: Range<usize>, pool: &Pool) {
         let (partitions, workspaces) = (&mut self.partitions, &self.workspaces);
-        self.duplicates += pool.install(|| dedup(partitions, range, workspaces, &self.identity));
+        let (identity, removed) = (&self.identity, &mut self.duplicates);
+        pool.install(|| dedup(partitions, range, workspaces, identity, removed));
     }
 
     /// Removes all repetitions.

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::io::records::{Reader, put_u64};
+use std::io::Read;
 
 /// Why a candidate window is scored or not. The numbers are part of the interface to Python.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,7 @@ impl Counts {
     }
 
     /// Reads what [`Counts::write`] wrote.
-    pub fn read(reader: &mut Reader) -> Result<Self> {
+    pub fn read<R: Read>(reader: &mut Reader<R>) -> Result<Self> {
         Ok(Self {
             documents: reader.u64()?,
             short_documents: reader.u64()?,

@@ -1,6 +1,7 @@
 //! Ragged token ids of any integer type, borrowed.
 
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::threads::Pool;
 use rayon::prelude::*;
 
@@ -47,6 +48,7 @@ impl TokenSlice<'_> {
     /// Appends the ids `from..to` as u32; [`Documents::new`] has checked them.
     #[allow(clippy::unnecessary_cast)] // one of the types is the target itself
     pub fn copy_to(&self, from: usize, to: usize, out: &mut Vec<u32>) {
+        memory::reserve(out, to - from);
         for_slice!(self, s => out.extend(s[from..to].iter().map(|&id| id as u32)));
     }
 

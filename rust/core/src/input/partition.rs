@@ -1,5 +1,7 @@
 //! Records by partition: small tables that several threads fill without a lock.
 
+use crate::memory;
+
 /// Partitions of every table. Results do not depend on their number.
 pub const PARTITIONS: usize = 64;
 
@@ -33,7 +35,7 @@ impl<T: Copy> Scattered<T> {
         for slot in &mut next {
             (total, *slot) = (total + *slot, total);
         }
-        let mut sorted = vec![any; records.len()];
+        let mut sorted = memory::filled(any, records.len());
         for record in records {
             let slot = &mut next[partition(record)];
             sorted[*slot] = *record;

@@ -1,6 +1,7 @@
 //! What a prompt shows of the random function, and which windows that excludes.
 
 use crate::key::{Key, PADDING, Packer};
+use crate::memory;
 use crate::schemes::{Scheme, SeedKind};
 use hashbrown::HashSet;
 use std::sync::Arc;
@@ -57,6 +58,7 @@ impl Exclusion {
         let Some(scheme) = &self.scheme else {
             let mut contexts: HashSet<K> = HashSet::new();
             self.for_windows(prompt, false, |rows| {
+                memory::reserve_members(&mut contexts, rows.len() / width);
                 for row in rows.chunks_exact(width) {
                     contexts.insert(self.packer.pack(&row[..width - 1]));
                 }
@@ -65,8 +67,9 @@ impl Exclusion {
         };
         let (mut set, mut seeds) = (HashSet::new(), Vec::new());
         self.for_windows(prompt, with_target, |rows| {
-            seeds.resize(rows.len() / width, 0);
+            memory::resize(&mut seeds, rows.len() / width, 0);
             scheme.seeds(rows, &mut seeds);
+            memory::reserve_members(&mut set, 3 * seeds.len());
             for &seed in &seeds {
                 set.insert(seed);
                 if scheme.seeds_reach_neighbours() {
@@ -80,11 +83,12 @@ impl Exclusion {
         for own in scheme.least_own()..width - 1 {
             tails.clear();
             for_runs(prompt, own + usize::from(with_target), |run| {
-                tails.extend_from_slice(run);
-                tails.extend((!with_target).then_some(0));
+                memory::extend(&mut tails, run);
+                memory::append(&mut tails, (!with_target).then_some(0));
             });
-            seeds.resize(tails.len() / (own + 1), 0);
+            memory::resize(&mut seeds, tails.len() / (own + 1), 0);
             scheme.seeds_of_tails(&tails, own, &mut seeds);
+            memory::reserve_members(&mut set, seeds.len());
             set.extend(&seeds);
         }
         Some(Shown::Seeds(set))
@@ -114,7 +118,7 @@ impl Exclusion {
 
     /// Which windows of a run of tokens have a seed among `shown`.
     pub fn seen(&self, shown: &HashSet<u128>, tokens: &[u32]) -> Vec<bool> {
-        let mut seen = Vec::with_capacity(tokens.len());
+        let mut seen = memory::vec(tokens.len());
         let Some(scheme) = &self.scheme else {
             return seen;
         };
@@ -126,7 +130,7 @@ impl Exclusion {
             for window in tokens[from..to].windows(width) {
                 rows.extend_from_slice(window);
             }
-            seeds.resize(rows.len() / width, 0);
+            memory::resize(&mut seeds, rows.len() / width, 0);
             scheme.seeds(&rows, &mut seeds);
             seen.extend(seeds.iter().map(|seed| shown.contains(seed)));
         }

@@ -2,6 +2,7 @@
 
 use super::integer::Key;
 use crate::error::{Error, Result};
+use crate::memory;
 
 /// Largest vocabulary.
 const MAX_VOCAB: u32 = 1 << 20;
@@ -143,7 +144,7 @@ impl Packer {
 
     /// Overwrites `out` with the tokens of many windows, one row each.
     pub fn unpack_into<K: Key>(&self, keys: &[K], out: &mut Vec<u32>) {
-        out.resize(keys.len() * self.width, 0);
+        memory::resize(out, keys.len() * self.width, 0);
         match self.width {
             2 => self.unpack_rows::<K, 2>(keys, out),
             3 => self.unpack_rows::<K, 3>(keys, out),

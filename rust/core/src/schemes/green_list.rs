@@ -6,6 +6,7 @@
 //! [`Divisors`]), and the rare hit is confirmed exactly.
 
 use super::divisors::Divisors;
+use crate::memory;
 use crate::prng::mt19937::{Block, Mt19937, WORDS, Words};
 use crate::simd::vector::Vector;
 use crate::simd::{Job, run};
@@ -130,10 +131,10 @@ impl GreenList {
     pub fn track(&self, seed: u32, targets: &[u32], scratch: &mut Scratch, out: &mut [bool]) {
         out.fill(!self.first);
         scratch.tracked.clear();
-        scratch.tracked.extend(
-            (0u32..)
-                .zip(targets)
-                .map(|(index, &position)| Tracked { position, index }),
+        let all = (0u32..).zip(targets);
+        memory::append(
+            &mut scratch.tracked,
+            all.map(|(index, &position)| Tracked { position, index }),
         );
         let tracked = &mut scratch.tracked;
         let mut generator = Mt19937::new(seed);

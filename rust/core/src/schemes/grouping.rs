@@ -1,6 +1,7 @@
 //! Windows in any order, scored seed by seed, so that one seeding serves all targets of a context. The
 //! cost besides scoring is that of sorting.
 
+use crate::memory;
 use rayon::prelude::*;
 
 /// Fewest and most windows of a batch: enough to fill the lanes of a kernel, and few enough that
@@ -38,12 +39,12 @@ impl Batch {
     /// Adds a pair, in ascending order; a repetition is left out.
     pub fn push(&mut self, seed: u32, target: u32) {
         if self.seeds.last() != Some(&seed) {
-            self.seeds.push(seed);
-            self.ends.push(self.targets.len());
+            memory::push(&mut self.seeds, seed);
+            memory::push(&mut self.ends, self.targets.len());
         } else if self.targets.last() == Some(&target) {
             return;
         }
-        self.targets.push(target);
+        memory::push(&mut self.targets, target);
         if let Some(end) = self.ends.last_mut() {
             *end = self.targets.len();
         }
@@ -79,14 +80,15 @@ pub(crate) fn score_by_seed<S: Default>(
     seed_target: impl Fn(usize) -> (u32, u32) + Sync,
     score: impl Fn(&mut S, &Batch, &mut [u64]) + Sync,
 ) {
-    let mut entries: Vec<Entry> = (0..out.len())
+    let mut entries: Vec<Entry> = memory::vec(out.len());
+    (0..out.len())
         .into_par_iter()
         .map(|row| {
             let (seed, target) = seed_target(row);
             let key = (u64::from(seed) << 32) | u64::from(target);
             Entry { key, row, score: 0 }
         })
-        .collect();
+        .collect_into_vec(&mut entries);
     entries.par_sort_unstable_by_key(|entry| entry.key);
     let scratch = || (S::default(), Batch::default(), Vec::new());
     batches(&mut entries).into_par_iter().for_each_init(
@@ -97,7 +99,7 @@ pub(crate) fn score_by_seed<S: Default>(
                 batch.push(entry.seed(), entry.target());
             }
             scores.clear();
-            scores.resize(batch.targets.len(), 0);
+            memory::resize(scores, batch.targets.len(), 0);
             score(scratch, batch, scores);
             let mut last = entries[0].key;
             let mut k = 0;
@@ -125,7 +127,7 @@ fn batches(mut entries: &mut [Entry]) -> Vec<&mut [Entry]> {
             end += 1;
         }
         let (batch, rest) = std::mem::take(&mut entries).split_at_mut(end);
-        batches.push(batch);
+        memory::push(&mut batches, batch);
         entries = rest;
     }
     batches

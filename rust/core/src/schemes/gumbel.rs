@@ -5,8 +5,9 @@
 use super::grouping::{Batch, score_by_seed};
 use super::params::Params;
 use super::seeding::{Seeding, seeded_units};
-use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
+use super::{Scheme, ScoreKind, SeedKind, UnitKind, check, exponential};
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::prng::mt19937::{Mt19937, WORDS};
 use crate::prng::mt19937_lanes::LANES;
 use crate::prng::uniforms::draws;
@@ -82,7 +83,7 @@ impl Job for ManySeeds<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let targets = self.batch.targets();
-        let mut slots: Vec<(u32, Range<usize>)> = self.batch.seeds().collect();
+        let mut slots: Vec<(u32, Range<usize>)> = memory::collect(self.batch.seeds());
         // Lanes that run together draw as far as the one that draws most.
         slots.sort_unstable_by_key(|(_, range)| targets[range.end - 1]);
         let mut state: Vec<V> = Vec::new();
@@ -119,9 +120,6 @@ impl Scheme for GumbelMax {
     }
     fn score_kind(&self) -> ScoreKind {
         ScoreKind::Real
-    }
-    fn share(&self) -> Option<Share> {
-        None
     }
     seeded_units!();
 

@@ -9,6 +9,7 @@ use super::permutation::{Kernel, Permutation};
 use super::seeding::{Seeding, seeded_units};
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::Result;
+use crate::memory;
 use crate::simd::{self, Kernel as InstructionSet};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -100,7 +101,7 @@ impl Scheme for Kgw {
             out,
             seed_target,
             |(scratch, green): &mut (Scratch, Vec<bool>), batch, scores| {
-                green.resize(scores.len(), false);
+                memory::resize(green, scores.len(), false);
                 self.lists.green_batch(batch, scratch, green);
                 for (score, &green) in scores.iter_mut().zip(green.iter()) {
                     *score = green.into();

@@ -40,6 +40,7 @@ pub use vllm::VllmGumbel;
 use crate::error::{Error, Result};
 use crate::interrupt::{Check, items_per_check};
 use crate::key::PADDING;
+use crate::memory;
 use crate::threads::Pool;
 use rayon::prelude::*;
 use residues::Residues;
@@ -100,7 +101,9 @@ pub trait Scheme: Send + Sync {
     /// What a score word holds.
     fn score_kind(&self) -> ScoreKind;
     /// The exact null share of a green or g-value; `None` for real scores.
-    fn share(&self) -> Option<Share>;
+    fn share(&self) -> Option<Share> {
+        None
+    }
     /// What a unit is.
     fn unit_kind(&self) -> UnitKind;
     /// Whether distinct windows that depend on the key are distinct units under this key, so that
@@ -249,7 +252,7 @@ pub fn interruptible_scores(
         scheme.window_width(),
         windows_per_check([scheme].into_iter()),
     );
-    let mut words = vec![0; windows.len() / width];
+    let mut words = memory::filled(0, windows.len() / width);
     for (rows, out) in windows.chunks(slice * width).zip(words.chunks_mut(slice)) {
         check()?;
         pool.install(|| scheme.scores(rows, out));

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::io::records::{Reader, put_u64};
+use crate::memory;
+use std::io::Read;
 
 /// Counts of residues below a size.
 ///
@@ -30,7 +32,7 @@ impl Residues {
             self.spread();
         }
         if self.table.is_empty() {
-            return self.few.extend(residues);
+            return memory::append(&mut self.few, residues);
         }
         for residue in residues {
             self.table[residue as usize] += 1;
@@ -39,7 +41,7 @@ impl Residues {
 
     /// Turns the list into a table.
     fn spread(&mut self) {
-        self.table.resize(self.size, 0);
+        memory::resize(&mut self.table, self.size, 0);
         for residue in std::mem::take(&mut self.few) {
             self.table[residue as usize] += 1;
         }
@@ -64,17 +66,17 @@ impl Residues {
     pub fn pairs(&self) -> Vec<(u32, u64)> {
         if !self.table.is_empty() {
             let all = (0..).zip(self.table.iter().copied());
-            return all.filter(|&(_, count)| count > 0).collect();
+            return memory::collect(all.filter(|&(_, count)| count > 0));
         }
-        let mut sorted = self.few.clone();
+        let mut sorted = memory::copy(&self.few);
         sorted.sort_unstable();
         let runs = sorted.chunk_by(|a, b| a == b);
-        runs.map(|run| (run[0], run.len() as u64)).collect()
+        memory::collect(runs.map(|run| (run[0], run.len() as u64)))
     }
 
     /// The count of every residue, or nothing if none was counted.
     pub fn counts(&self) -> Vec<u64> {
-        let mut counts = vec![0; self.size];
+        let mut counts = memory::filled(0, self.size);
         for (residue, count) in self.pairs() {
             counts[residue as usize] = count;
         }
@@ -90,12 +92,14 @@ impl Residues {
         if pairs.len() * (4 + bytes) < self.size * bytes {
             put_u64(out, bytes as u64);
             put_u64(out, pairs.len() as u64);
+            memory::reserve(out, pairs.len() * (4 + bytes));
             for (residue, count) in pairs {
                 out.extend_from_slice(&residue.to_le_bytes());
                 out.extend_from_slice(&count.to_le_bytes()[..bytes]);
             }
         } else {
             put_u64(out, bytes as u64 | WHOLE);
+            memory::reserve(out, self.size * bytes);
             for count in self.counts() {
                 out.extend_from_slice(&count.to_le_bytes()[..bytes]);
             }
@@ -103,7 +107,7 @@ impl Residues {
     }
 
     /// Reads what [`Residues::write`] wrote.
-    pub fn read(reader: &mut Reader) -> Result<Self> {
+    pub fn read<R: Read>(reader: &mut Reader<R>) -> Result<Self> {
         let damaged = || Error::State("the counts of residues are damaged".into());
         let size = reader.u64()?;
         let form = reader.u64()?;
@@ -122,18 +126,19 @@ impl Residues {
             ..Self::default()
         };
         if form & WHOLE != 0 {
-            let table = reader.take(size * bytes)?.chunks_exact(bytes).map(number);
-            read.table = table.collect();
+            let mut table = Vec::new();
+            reader.records((size, bytes), number, |counts| {
+                memory::extend(&mut table, counts);
+                Ok(())
+            })?;
+            read.table = table;
             return Ok(read);
         }
-        let rows = reader.u64()?;
-        if rows > size as u64 {
+        let pair = |row: &[u8]| (number(&row[..4]) as usize, number(&row[4..]));
+        let pairs: Vec<(usize, u64)> = reader.list(4 + bytes, pair)?;
+        if pairs.len() > size {
             return Err(damaged());
         }
-        let rows = reader.take(rows as usize * (4 + bytes))?;
-        let pairs = rows.chunks_exact(4 + bytes);
-        let pairs = pairs.map(|row| (number(&row[..4]) as usize, number(&row[4..])));
-        let pairs: Vec<(usize, u64)> = pairs.collect();
         let total = pairs
             .iter()
             .try_fold(0u64, |sum, pair| sum.checked_add(pair.1))
@@ -142,13 +147,13 @@ impl Residues {
             return Err(damaged());
         }
         if total > size as u64 {
-            read.table.resize(size, 0);
+            memory::resize(&mut read.table, size, 0);
             pairs
                 .iter()
                 .for_each(|&(residue, count)| read.table[residue] += count);
         } else {
             for (residue, count) in pairs {
-                read.few.extend((0..count).map(|_| residue as u32));
+                memory::append(&mut read.few, (0..count).map(|_| residue as u32));
             }
         }
         Ok(read)

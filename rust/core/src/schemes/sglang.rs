@@ -2,7 +2,7 @@
 //! the context, then of key, context hash and target.
 
 use super::params::Params;
-use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential};
+use super::{Scheme, ScoreKind, SeedKind, UnitKind, check, exponential};
 use crate::error::Result;
 use crate::prng::murmur::{Murmur, MurmurLanes, murmur3_words};
 use crate::prng::philox::{high, low};
@@ -167,9 +167,6 @@ impl Scheme for SglangGumbel {
     }
     fn score_kind(&self) -> ScoreKind {
         ScoreKind::Real
-    }
-    fn share(&self) -> Option<Share> {
-        None
     }
     fn nanoseconds(&self) -> f64 {
         20.0

@@ -7,6 +7,7 @@ use super::params::Params;
 use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, par_map};
 use crate::error::{Error, Result};
 use crate::key::MAX_CONTEXT_WIDTH;
+use crate::memory;
 use crate::prng::mt19937::Words;
 use crate::schemes::residues::Residues;
 use crate::schemes::rows::{self, Scores, SideBySide, Tokens, Units};
@@ -102,9 +103,8 @@ impl SynthId {
             1 << 24,
         )?;
         let mut words = Words::new((sampling_table_seed & 0xFFFF_FFFF) as u32);
-        let table: Vec<bool> = (0..sampling_table_size)
-            .map(|_| words.draw() % 2 == 1)
-            .collect();
+        let table = (0..sampling_table_size).map(|_| words.draw() % 2 == 1);
+        let table: Vec<bool> = memory::collect(table);
         let ones: u32 = table.iter().map(|&one| u32::from(one)).sum();
         if ones == 0 || ones == sampling_table_size {
             return Err(Error::Scheme(format!(

@@ -2,7 +2,7 @@
 //! the context, one more call for the target.
 
 use super::params::Params;
-use super::{Scheme, ScoreKind, SeedKind, Share, UnitKind, check, exponential, par_map};
+use super::{Scheme, ScoreKind, SeedKind, UnitKind, check, exponential, par_map};
 use crate::error::Result;
 use crate::key::PADDING;
 use crate::prng::philox::{high, low, philox4x32_10, philox4x32_10_lanes};
@@ -232,9 +232,6 @@ impl Scheme for VllmGumbel {
     }
     fn score_kind(&self) -> ScoreKind {
         ScoreKind::Real
-    }
-    fn share(&self) -> Option<Share> {
-        None
     }
     fn nanoseconds(&self) -> f64 {
         15.0

@@ -6,6 +6,7 @@ use crate::input::counts::Status;
 use crate::input::source::Source;
 use crate::input::windows::{PromptSets, WindowPlan};
 use crate::key::Key;
+use crate::memory;
 use crate::schemes::{Scheme, UnitKind};
 use crate::threads::Pool;
 use hashbrown::HashSet;
@@ -58,7 +59,7 @@ impl Judging<'_> {
         source: &Source,
         range: Range<usize>,
     ) -> Candidates<K> {
-        let mut rows = Vec::with_capacity(range.len());
+        let mut rows = memory::vec(range.len());
         plan.visit(
             source,
             range,
@@ -78,7 +79,7 @@ impl Judging<'_> {
         }
         let mut prints = self.deduplicate(&mut rows, plan);
         if self.sharing && prints.is_empty() {
-            prints = scored_keys(&rows).into_iter().map(fingerprint).collect();
+            prints = memory::collect(scored_keys(&rows).into_iter().map(fingerprint));
         }
         Candidates {
             rows,
@@ -97,9 +98,9 @@ impl Judging<'_> {
                 // First by window: only distinct windows count as keyless, as in a scorer.
                 mark_duplicates(rows, |key| key, |_| ());
                 let tokens = plan.packer.unpack_all(&scored_keys(rows));
-                let mut units = vec![0u128; tokens.len() / plan.packer.width];
+                let mut units = memory::filled(0u128, tokens.len() / plan.packer.width);
                 self.scheme.units(&tokens, &mut units);
-                let mut keyless = vec![false; units.len()];
+                let mut keyless = memory::filled(false, units.len());
                 self.scheme.keyless(&tokens, &mut keyless);
                 let scored = rows.iter_mut().filter(|row| row.status == Status::Scored);
                 for (row, keyless) in scored.zip(&keyless) {
@@ -114,7 +115,7 @@ impl Judging<'_> {
                 let unit_of = |_| units.next().map_or(0, |(unit, _)| unit);
                 mark_duplicates(rows, unit_of, |unit| {
                     if self.sharing {
-                        prints.push(fingerprint(unit));
+                        memory::push(&mut prints, fingerprint(unit));
                     }
                 });
             }
@@ -129,10 +130,8 @@ impl Judging<'_> {
 
 /// The windows that are scored.
 pub(crate) fn scored_keys<K: Key>(rows: &[Row<K>]) -> Vec<K> {
-    rows.iter()
-        .filter(|row| row.status == Status::Scored)
-        .map(|row| row.key)
-        .collect()
+    let scored = rows.iter().filter(|row| row.status == Status::Scored);
+    memory::collect(scored.map(|row| row.key))
 }
 
 /// Marks the rows whose identity an earlier row of the same document has; `keep` gets the others'.
@@ -149,6 +148,7 @@ fn mark_duplicates<K: Key, I: Key>(
             seen.clear();
         }
         let own = identity(row.key);
+        memory::reserve_members(&mut seen, 1);
         if seen.insert(own) {
             keep(own);
         } else {
@@ -168,6 +168,7 @@ fn limit_contexts<K: Key>(rows: &mut [Row<K>], plan: &WindowPlan<K>, most: usize
         }
         let context = plan.packer.context(row.key);
         if seen.len() < most {
+            memory::reserve_members(&mut seen, 1);
             seen.insert(context);
         } else if row.status == Status::Scored && !seen.contains(&context) {
             row.status = Status::Filtered;
@@ -177,11 +178,9 @@ fn limit_contexts<K: Key>(rows: &mut [Row<K>], plan: &WindowPlan<K>, most: usize
 
 /// Marks what earlier documents used, over groups in reading order.
 pub(crate) fn share<K: Key>(groups: &mut [Candidates<K>], sharing: &mut Sharing, pool: &Pool) {
-    let spans: Vec<_> = groups.iter().flat_map(|group| spans(&group.rows)).collect();
-    let prints: Vec<_> = groups
-        .iter()
-        .flat_map(|group| group.prints.iter().copied())
-        .collect();
+    let spans: Vec<_> = memory::collect(groups.iter().flat_map(|group| spans(&group.rows)));
+    let prints = groups.iter().flat_map(|group| group.prints.iter().copied());
+    let prints: Vec<_> = memory::collect(prints);
     let (verdicts, copies) = sharing.judge(pool, &spans, &prints);
     let (mut verdicts, mut copies) = (verdicts.into_iter(), copies.into_iter());
     for group in groups {
@@ -194,11 +193,16 @@ pub(crate) fn share<K: Key>(groups: &mut [Candidates<K>], sharing: &mut Sharing,
                     _ => {}
                 }
             }
-            group.found.push(Found {
-                document: rows[0].document,
-                common,
-                copy_of: copies.next().flatten(),
-            });
+            let document = rows[0].document;
+            let copy_of = copies.next().flatten();
+            memory::push(
+                &mut group.found,
+                Found {
+                    document,
+                    common,
+                    copy_of,
+                },
+            );
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::dedup::partitions::{Partitions, Progress};
 use crate::dedup::window_set::dedup;
 use crate::error::Result;
 use crate::key::{Key, Packer};
+use crate::memory;
 use crate::schemes::{Scheme, UnitKind, windows_per_check};
 use crate::score::tally::Sums;
 use crate::threads::Pool;
@@ -63,13 +64,24 @@ impl<K: Key> ScorePass<'_, K> {
                 if self.returns_windows {
                     for (index, &scored) in (from..end).zip(&before) {
                         let distinct = partitions.progress(index).distinct;
-                        partitions.visit(index, scored..distinct, |keys| fresh.push(keys));
+                        partitions.visit(index, scored..distinct, |keys| {
+                            memory::push(&mut fresh, keys);
+                        });
                     }
                 }
                 take(removed, &sums, &fresh);
             } else {
-                let dedup = || dedup(partitions, from..end, self.workspaces, identity);
-                take(self.pool.install(dedup), &[], &[]);
+                let mut removed = 0;
+                self.pool.install(|| {
+                    dedup(
+                        partitions,
+                        from..end,
+                        self.workspaces,
+                        identity,
+                        &mut removed,
+                    );
+                });
+                take(removed, &[], &[]);
                 self.slow_round(partitions, from..end, cost, check, |sums, keys| {
                     take(0, sums, &[&keys]);
                 })?;
@@ -93,6 +105,7 @@ impl<K: Key> ScorePass<'_, K> {
         identity: &Identity,
     ) -> (u64, Vec<Sums>, Vec<usize>) {
         let bits = partitions.bits();
+        let all = ObjectPool::default();
         let results = self.pool.install(|| {
             partitions.for_each(range, |index, partition| {
                 self.workspaces.with(|workspace| {
@@ -103,19 +116,14 @@ impl<K: Key> ScorePass<'_, K> {
                     }
                     partition.progress.scored = partition.progress.distinct;
                     let fresh = &workspace.keys[scored..];
-                    let sums = self.score_keys(fresh, &mut workspace.scratch);
-                    (removed.unwrap_or_default() as u64, sums, scored)
+                    all.with(|sums| self.score_keys(fresh, &mut workspace.scratch, sums));
+                    (removed.unwrap_or_default() as u64, scored)
                 })
             })
         });
-        let mut total = vec![Sums::default(); self.schemes.len()];
-        let (mut removed, mut before) = (0, Vec::with_capacity(results.len()));
-        for (own, sums, scored) in results {
-            removed += own;
-            merge_all(&mut total, &sums);
-            before.push(scored);
-        }
-        (removed, total, before)
+        let removed = results.iter().map(|one| one.0).sum();
+        let before = memory::collect(results.iter().map(|one| one.1));
+        (removed, self.total_of(all), before)
     }
 
     /// Scores the distinct windows of some partitions that are not scored yet, few enough at a time
@@ -156,24 +164,32 @@ impl<K: Key> ScorePass<'_, K> {
 
     /// Many partitions, each scored by one worker.
     fn score_many(&self, partitions: &mut Partitions<K>, range: Range<usize>) -> Vec<Sums> {
-        let results = self.pool.install(|| {
+        let all = ObjectPool::default();
+        self.pool.install(|| {
             partitions.for_each(range, |_, partition| {
                 self.workspaces.with(|workspace| {
                     partition.gather(partition.progress.scored, &mut workspace.keys);
-                    self.score_keys(&workspace.keys, &mut workspace.scratch)
-                })
+                    let Workspace { keys, scratch, .. } = workspace;
+                    all.with(|sums| self.score_keys(keys, scratch, sums));
+                });
             })
         });
-        let mut total = vec![Sums::default(); self.schemes.len()];
-        for sums in &results {
-            merge_all(&mut total, sums);
+        self.total_of(all)
+    }
+
+    /// The sums of each scheme, over those of all workers.
+    fn total_of(&self, all: ObjectPool<Vec<Sums>>) -> Vec<Sums> {
+        let mut total = memory::filled(Sums::default(), self.schemes.len());
+        for sums in all.into_all() {
+            let pairs = total.iter_mut().zip(&sums);
+            pairs.for_each(|(sum, more)| sum.merge(more));
         }
         total
     }
 
     /// One large partition, or few: all workers score each slice together.
     fn score_large(&self, keys: &[K], check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Sums>> {
-        let mut keys = keys.to_vec();
+        let mut keys = memory::copy(keys);
         // Sorted, windows of one context are in one slice.
         keys.sort_unstable();
         let mut total = Vec::with_capacity(self.schemes.len());
@@ -181,57 +197,56 @@ impl<K: Key> ScorePass<'_, K> {
             let mut sums = Sums::default();
             for keys in keys.chunks(windows_per_check([scheme].into_iter())) {
                 check()?;
-                let more = self
-                    .pool
-                    .install(|| self.score_one(scheme, keys, &mut Scratch::default()));
-                sums.merge(&more);
+                let mut scratch = Scratch::default();
+                self.pool
+                    .install(|| self.score_one(scheme, keys, &mut scratch, &mut sums));
             }
             total.push(sums);
         }
         Ok(total)
     }
 
-    /// The sums of windows under each scheme.
-    fn score_keys(&self, keys: &[K], scratch: &mut Scratch) -> Vec<Sums> {
+    /// Adds windows to the sums of each scheme.
+    fn score_keys(&self, keys: &[K], scratch: &mut Scratch, all: &mut Vec<Sums>) {
+        memory::resize(all, self.schemes.len(), Sums::default());
         let alike = |scheme: &&dyn Scheme| {
             let whole = self.drops_keyless && scheme.unit_kind() != UnitKind::Window;
             !whole && scheme.residues() == 0 && !scheme.shares_work_within_contexts()
         };
         if self.schemes.len() < 2 || !self.schemes.iter().all(alike) {
-            let score = |&scheme: &&dyn Scheme| self.score_one(scheme, keys, scratch);
-            return self.schemes.iter().map(score).collect();
+            for (sums, &scheme) in all.iter_mut().zip(self.schemes) {
+                self.score_one(scheme, keys, scratch, sums);
+            }
+            return;
         }
         // Windows are unpacked once for all keys, so few at a time that they stay in the cache.
         let Scratch { tokens, words, .. } = scratch;
-        let mut all = vec![Sums::default(); self.schemes.len()];
         for keys in keys.chunks(SHARED) {
             self.packer.unpack_into(keys, tokens);
-            words.resize(keys.len(), 0);
+            memory::resize(words, keys.len(), 0);
             for (sums, scheme) in all.iter_mut().zip(self.schemes) {
                 scheme.scores(tokens, words);
                 sums.add(scheme.score_kind(), words);
             }
         }
-        all
     }
 
-    /// The sums of windows under one scheme; those of one context should stand in one call.
-    fn score_one(&self, scheme: &dyn Scheme, keys: &[K], scratch: &mut Scratch) -> Sums {
+    /// Adds windows to the sums of one scheme; those of one context should stand in one call.
+    fn score_one(&self, scheme: &dyn Scheme, keys: &[K], scratch: &mut Scratch, sums: &mut Sums) {
         let Scratch {
             tokens,
             words,
             keyless,
             ids,
         } = scratch;
-        let mut sums = Sums::default();
         if scheme.residues() > 0 {
             for keys in keys.chunks(SLICE) {
                 self.packer.unpack_into(keys, tokens);
-                ids.resize(keys.len(), 0);
+                memory::resize(ids, keys.len(), 0);
                 scheme.units(tokens, ids);
                 sums.add_residues(scheme.residues(), ids);
             }
-            return sums;
+            return;
         }
         let slice = if scheme.shares_work_within_contexts() {
             keys.len().max(1)
@@ -241,26 +256,17 @@ impl<K: Key> ScorePass<'_, K> {
         for keys in keys.chunks(slice) {
             self.packer.unpack_into(keys, tokens);
             if self.drops_keyless && scheme.unit_kind() != UnitKind::Window {
-                keyless.resize(keys.len(), false);
+                memory::resize(keyless, keys.len(), false);
                 if scheme.keyless(tokens, keyless) {
                     let kept = retain_rows(tokens, self.packer.width, keyless);
                     sums.keyless += (keys.len() - kept) as u64;
                 }
             }
-            words.resize(tokens.len() / self.packer.width, 0);
+            memory::resize(words, tokens.len() / self.packer.width, 0);
             scheme.scores(tokens, words);
             sums.add(scheme.score_kind(), words);
         }
-        sums
     }
-}
-
-/// Adds the sums of each scheme.
-fn merge_all(total: &mut [Sums], more: &[Sums]) {
-    total
-        .iter_mut()
-        .zip(more)
-        .for_each(|(sum, more)| sum.merge(more));
 }
 
 /// Removes the rows that are marked; returns how many are left.

@@ -11,6 +11,7 @@ use crate::input::plan::with_key;
 use crate::input::source::Source;
 use crate::input::windows::WindowPlan;
 use crate::key::Key;
+use crate::memory;
 use crate::schemes::{Scheme, ScoreKind, interruptible_scores};
 use crate::score::candidates::{Candidates, Judging, Row, scored_keys, share};
 use crate::score::exact_sum::ExactSum;
@@ -70,7 +71,7 @@ fn groups(source: &Source) -> Vec<Range<usize>> {
     for i in 0..documents.len() {
         to += documents.document_len(i);
         if to - from >= GROUP {
-            groups.push(from..to);
+            memory::push(&mut groups, from..to);
             from = to;
         }
     }
@@ -109,7 +110,9 @@ fn for_groups<K: Key>(
                 .map(|group| plan.packer.unpack_all(&scored_keys(&group.rows)))
                 .collect()
         });
-        let words = interruptible_scores(judging.scheme.as_ref(), &windows.concat(), &pool, check)?;
+        let mut all = memory::vec(windows.iter().map(Vec::len).sum());
+        windows.iter().for_each(|own| all.extend_from_slice(own));
+        let words = interruptible_scores(judging.scheme.as_ref(), &all, &pool, check)?;
         let mut rest = &words[..];
         for (group, windows) in groups.iter().zip(&windows) {
             let (own, others) = rest.split_at(windows.len() / plan.packer.width);
@@ -187,11 +190,11 @@ fn score_documents_as<K: Key>(
     check: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Vec<DocumentTally>> {
     let kind = judging.scheme.score_kind();
-    let mut tallies = vec![DocumentTally::default(); source.documents.len()];
+    let mut tallies = memory::filled(DocumentTally::default(), source.documents.len());
     if let ScoreKind::Depths(depth) = kind {
         tallies
             .iter_mut()
-            .for_each(|tally| tally.depths = vec![0; depth.into()]);
+            .for_each(|tally| tally.depths = memory::filled(0, depth.into()));
     }
     for_groups::<K>(judging, options, source, sharing, check, |group, words| {
         fold_documents(kind, &group.rows, words, &mut tallies);
@@ -268,8 +271,8 @@ fn positions_as<K: Key>(
     let kind = judging.scheme.score_kind();
     let tokens = source.documents.n_tokens();
     let mut all = Positions {
-        status: vec![Status::NoContext as u8; tokens],
-        scores: vec![f64::NAN; tokens],
+        status: memory::filled(Status::NoContext as u8, tokens),
+        scores: memory::filled(f64::NAN, tokens),
     };
     for_groups::<K>(judging, options, source, None, check, |group, words| {
         let mut words = words.iter().copied();

@@ -49,7 +49,8 @@ impl<K: Key> SchemeScores<K> {
         let identity = self.unit_identity(packer);
         if let Some(units) = &mut self.units {
             units.scatter_tail(&identity);
-            self.sums.unit_duplicates += dedup(units, 0..units.count(), workspaces, &identity);
+            let removed = &mut self.sums.unit_duplicates;
+            dedup(units, 0..units.count(), workspaces, &identity, removed);
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::key::Key;
 use crate::schemes::ScoreKind;
 use crate::schemes::residues::Residues;
 use crate::score::exact_sum::ExactSum;
+use std::io::Read;
 
 /// Sums over the scored units of one scheme.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -63,14 +64,14 @@ impl Sums {
     }
 
     /// Reads what [`Sums::write`] wrote.
-    pub fn read(reader: &mut Reader) -> Result<Self> {
+    pub fn read<R: Read>(reader: &mut Reader<R>) -> Result<Self> {
         Ok(Self {
             scored: reader.u64()?,
             green: reader.u64()?,
             unit_duplicates: reader.u64()?,
             keyless: reader.u64()?,
-            depths: reader.records(8)?.map(<u64 as Key>::read).collect(),
-            score: ExactSum::read(reader.take(ExactSum::BYTES)?),
+            depths: reader.list(8, <u64 as Key>::read)?,
+            score: ExactSum::read(&reader.array::<{ ExactSum::BYTES }>()?),
             residues: Residues::read(reader)?,
         })
     }
@@ -125,11 +126,11 @@ impl WeightSums {
         put_u64(out, self.zero);
     }
 
-    fn read(reader: &mut Reader) -> Result<Self> {
+    fn read<R: Read>(reader: &mut Reader<R>) -> Result<Self> {
         Ok(Self {
-            weight: ExactSum::read(reader.take(ExactSum::BYTES)?),
-            square: ExactSum::read(reader.take(ExactSum::BYTES)?),
-            product: ExactSum::read(reader.take(ExactSum::BYTES)?),
+            weight: ExactSum::read(&reader.array::<{ ExactSum::BYTES }>()?),
+            square: ExactSum::read(&reader.array::<{ ExactSum::BYTES }>()?),
+            product: ExactSum::read(&reader.array::<{ ExactSum::BYTES }>()?),
             max_abs: f64::from_bits(reader.u64()?),
             zero: reader.u64()?,
         })
@@ -183,7 +184,7 @@ impl Tally {
     }
 
     /// Reads what [`Tally::write`] wrote.
-    pub fn read(reader: &mut Reader) -> Result<Self> {
+    pub fn read<R: Read>(reader: &mut Reader<R>) -> Result<Self> {
         Ok(Self {
             counts: Counts::read(reader)?,
             duplicates: reader.u64()?,

@@ -2,6 +2,7 @@
 
 use crate::dedup::rule::Rule;
 use crate::key::{Key, Packer};
+use crate::memory;
 use crate::schemes::{Scheme, ScoreKind, UnitKind};
 use crate::score::exact_sum::ExactSum;
 use crate::score::tally::{Tally, WeightSums};
@@ -79,7 +80,7 @@ pub fn combine<K: Key>(
         |a: &Record<K>, b: &Record<K>| a.order.cmp(&b.order).then(a.weight.total_cmp(&b.weight));
     records.par_sort_unstable_by(|a, b| a.key.cmp(&b.key).then_with(|| by_rest(a, b)));
     match rule {
-        Rule::None => records.to_vec(),
+        Rule::None => memory::copy(records),
         Rule::Unit | Rule::Window => fold_equal(records, how),
         Rule::Context => {
             let same =
@@ -90,7 +91,7 @@ pub fn combine<K: Key>(
                     .filter(move |record| record.order == first)
                     .copied()
             });
-            fold_equal(&first_of_each.collect::<Vec<_>>(), how)
+            fold_equal(&memory::collect(first_of_each), how)
         }
     }
 }
@@ -105,7 +106,7 @@ fn fold_equal<K: Key>(sorted: &[Record<K>], how: Combine) -> Vec<Record<K>> {
         },
         _ => own[0],
     };
-    equal.map(fold).collect()
+    memory::collect(equal.map(fold))
 }
 
 /// Combines the windows of one scheme by unit or by residue and drops what cancelled. Returns the units,
@@ -129,7 +130,7 @@ pub fn scheme_units<K: Key>(
             weight: record.weight,
             windows: 1,
         };
-        (windows.iter().map(alone).collect(), 0)
+        (memory::collect(windows.iter().map(alone)), 0)
     };
     if !by_residue {
         units.iter_mut().for_each(|unit| unit.windows = 1);
@@ -137,18 +138,18 @@ pub fn scheme_units<K: Key>(
     let all: u64 = units.iter().map(|unit| unit.windows).sum();
     units.retain(|unit| unit.weight != 0.0);
     let scored: u64 = units.iter().map(|unit| unit.windows).sum();
-    let keys: Vec<K> = units.iter().map(|unit| unit.key).collect();
-    let weights = units.iter().map(|unit| unit.weight).collect();
+    let keys: Vec<K> = memory::collect(units.iter().map(|unit| unit.key));
+    let weights = memory::collect(units.iter().map(|unit| unit.weight));
     let tokens = packer.unpack_all(&keys);
-    let mut groups = vec![0; keys.len()];
+    let mut groups = memory::filled(0, keys.len());
     if !scheme.groups(&tokens, &mut groups) {
         groups.clear();
     }
     let mut residues = Vec::new();
     if by_residue {
-        let mut ids = vec![0u128; keys.len()];
+        let mut ids = memory::filled(0u128, keys.len());
         scheme.units(&tokens, &mut ids);
-        residues.extend(ids.iter().map(|&id| id as u64));
+        memory::append(&mut residues, ids.iter().map(|&id| id as u64));
     }
     let units = WeightedUnits {
         groups,
@@ -176,16 +177,15 @@ fn combine_units<K: Key>(
     packer: Packer,
     how: Combine,
 ) -> (Vec<Unit<K>>, u64) {
-    let keys: Vec<K> = windows.iter().map(|record| record.key).collect();
+    let keys: Vec<K> = memory::collect(windows.iter().map(|record| record.key));
     let tokens = packer.unpack_all(&keys);
-    let mut units = vec![0u128; keys.len()];
+    let mut units = memory::filled(0u128, keys.len());
     scheme.units(&tokens, &mut units);
-    let mut keyless = vec![false; keys.len()];
+    let mut keyless = memory::filled(false, keys.len());
     scheme.keyless(&tokens, &mut keyless);
-    let mut rows: Vec<(u128, u64, usize)> = (0..keys.len())
-        .filter(|&i| !keyless[i])
-        .map(|i| (units[i], windows[i].order, i))
-        .collect();
+    let rows = (0..keys.len()).filter(|&i| !keyless[i]);
+    let rows = rows.map(|i| (units[i], windows[i].order, i));
+    let mut rows: Vec<(u128, u64, usize)> = memory::collect(rows);
     rows.par_sort_unstable();
     let combined = rows.chunk_by(|a, b| a.0 == b.0).map(|own| {
         let first = own[0].2;
@@ -200,7 +200,7 @@ fn combine_units<K: Key>(
         }
     });
     let constant = keyless.iter().filter(|&&constant| constant).count();
-    (combined.collect(), constant as u64)
+    (memory::collect(combined), constant as u64)
 }
 
 /// A sum that does not depend on the order of the documents: rounded once.

@@ -7,10 +7,8 @@ use crate::error::Result;
 use crate::key::{Key, Packer};
 use crate::schemes::Scheme;
 use crate::score::schemes::GroupScores;
-use crate::scorer::state::MemoryState;
 use crate::scorer::weighted::WeightedWindows;
 use crate::threads::Pool;
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -33,7 +31,7 @@ pub(crate) enum Backend<K: Key> {
 pub(crate) struct DistinctWindows<K: Key> {
     pub(crate) windows: WindowSet<K>,
     pub(crate) scores: GroupScores<K>,
-    rule: Rule,
+    pub(crate) rule: Rule,
     /// Windows from which it is checked whether deduplication would free memory.
     check_interval: usize,
 }
@@ -111,72 +109,10 @@ impl<K: Key> DistinctWindows<K> {
         if self.rule == Rule::None {
             let pairs = self.scores.schemes.iter_mut().zip(&other.scores.schemes);
             pairs.for_each(|(mine, theirs)| mine.sums.merge(&theirs.sums));
-            self.windows.push(&theirs.export(|one| one.scored));
+            theirs.visit_all(|one| one.scored, |keys| self.windows.push(keys));
         } else {
             self.windows.duplicates += other.windows.duplicates;
-            self.windows.push(&theirs.export(|_| 0));
+            theirs.visit_all(|_| 0, |keys| self.windows.push(keys));
         }
-    }
-
-    /// What is saved of it; repetitions are removed first.
-    pub(crate) fn save(&mut self, pool: &Pool) -> MemoryState<K> {
-        self.windows.dedup_all(pool);
-        let all = &self.windows.partitions;
-        let mut seen = match self.rule {
-            Rule::None => Vec::new(),
-            _ => all.export(|_| 0),
-        };
-        pool.install(|| seen.par_sort_unstable());
-        let schemes = self.scores.schemes.iter().map(|own| {
-            let waiting = own.units.as_ref();
-            let waiting = waiting.map(|units| units.export(|one| one.scored));
-            (waiting.unwrap_or_default(), own.sums.clone())
-        });
-        MemoryState {
-            duplicates: self.windows.duplicates,
-            seen,
-            waiting: all.export(|one| one.scored),
-            schemes: schemes.collect(),
-        }
-    }
-
-    /// Restores what was saved, where nothing was added yet.
-    pub(crate) fn restore(&mut self, state: MemoryState<K>) {
-        let MemoryState {
-            duplicates,
-            seen: mut scored,
-            mut waiting,
-            schemes,
-        } = state;
-        waiting.sort_unstable();
-        scored.retain(|key| waiting.binary_search(key).is_err());
-        self.windows.push(&scored);
-        self.windows.dedup_all(Pool::shared());
-        let all = &mut self.windows.partitions;
-        all.mark_scored(0..all.count());
-        self.windows.duplicates = duplicates;
-        let scores = &mut self.scores;
-        for (own, (mut waiting, sums)) in scores.schemes.iter_mut().zip(schemes) {
-            if own.units.is_some() {
-                waiting.sort_unstable();
-                // A window of a unit that waits was not scored, although it does not wait itself: it
-                // was found to be a repetition.
-                for keys in [&waiting, &scored] {
-                    own.push_units(&[keys], scores.packer);
-                    own.dedup_units(scores.packer, &scores.workspaces);
-                }
-                let units = own.units.replace(Partitions::default());
-                let mut units = units.map_or_else(Vec::new, |units| units.export(|_| 0));
-                units.retain(|key| waiting.binary_search(key).is_err());
-                own.push_units(&[&units], scores.packer);
-                own.dedup_units(scores.packer, &scores.workspaces);
-                if let Some(units) = &mut own.units {
-                    units.mark_scored(0..units.count());
-                }
-            }
-            own.sums = sums;
-            own.push_units(&[&waiting], scores.packer);
-        }
-        self.windows.push(&waiting);
     }
 }

@@ -1,23 +1,22 @@
 //! The windows that schemes of one shape share: cut, filtered and deduplicated once for all of them.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::input::counts::Counts;
 use crate::input::plan::with_key;
 use crate::input::source::Source;
 use crate::input::windows::WindowPlan;
-use crate::io::records::Reader;
+use crate::io::files::{FileReader, FileWriter};
 use crate::key::Key;
+use crate::memory;
 use crate::schemes::Scheme;
 use crate::score::options::Options;
 use crate::score::schemes::with_depths;
 use crate::score::tally::{Sums, Tally};
 use crate::score::weighted::{Record, WeightedUnits};
 use crate::scorer::backend::{Backend, DistinctWindows};
-use crate::scorer::state::{GroupState, WindowsState};
 use crate::scorer::weighted::WeightedWindows;
 use crate::threads::Pool;
 use std::any::Any;
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -58,10 +57,11 @@ pub(crate) trait Group: Send + Sync {
     fn reads_like(&self, other: &dyn Group) -> bool;
     /// Takes in what another group of the same schemes and options has read after this one.
     fn absorb(&mut self, other: &dyn Group);
-    /// Appends the state.
-    fn write(&mut self, out: &mut Vec<u8>, pool: &Pool);
-    /// Restores the state that [`Group::write`] wrote; nothing may have been added.
-    fn read(&mut self, reader: &mut Reader) -> Result<()>;
+    /// Writes the state. Whether it is written or not, nothing is lost.
+    fn write(&mut self, out: &mut FileWriter, pool: &Pool) -> Result<()>;
+    /// Restores the state that [`Group::write`] wrote, in the current rayon pool; nothing may have
+    /// been added.
+    fn read(&mut self, from: &mut FileReader) -> Result<()>;
     /// To find out what key it has.
     fn as_any(&self) -> &dyn Any;
 }
@@ -134,7 +134,7 @@ impl<K: Key> Group for WindowGroup<K> {
         };
         self.counts.windows += rows as u64;
         let order = |row: usize| orders.map_or(row as u64, |orders| orders[row]);
-        let mut kept = Vec::with_capacity(rows);
+        let mut kept = memory::vec(rows);
         for (row, tokens) in windows.chunks_exact(packer.width).enumerate() {
             let key: K = packer.pack(tokens);
             if self.plan.keeps(key) {
@@ -150,9 +150,10 @@ impl<K: Key> Group for WindowGroup<K> {
         match &mut self.backend {
             Backend::Memory(own) => {
                 if orders.is_some() {
+                    memory::ensure(size_of_val(&kept[..])); // for sorting
                     kept.sort_by_key(|record| record.order);
                 }
-                let keys: Vec<K> = kept.iter().map(|record| record.key).collect();
+                let keys: Vec<K> = memory::collect(kept.iter().map(|record| record.key));
                 own.windows.push(&keys);
             }
             Backend::Weighted(own) => {
@@ -236,31 +237,28 @@ impl<K: Key> Group for WindowGroup<K> {
         }
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, pool: &Pool) {
-        let windows = match &mut self.backend {
-            Backend::Memory(own) => WindowsState::Memory(own.save(pool)),
-            Backend::Weighted(own) => {
-                WindowsState::Weighted(own.next_order, Cow::Borrowed(&own.records))
-            }
-        };
-        let counts = self.counts;
-        GroupState { counts, windows }.write(self.plan.packer.width, out);
+    fn write(&mut self, out: &mut FileWriter, pool: &Pool) -> Result<()> {
+        out.put_u64(self.plan.packer.width as u64)?;
+        let mut counts = Vec::new();
+        self.counts.write(&mut counts);
+        out.put(&counts)?;
+        match &mut self.backend {
+            Backend::Memory(own) => own.write(out, pool),
+            Backend::Weighted(own) => own.write(out),
+        }
     }
 
-    fn read(&mut self, reader: &mut Reader) -> Result<()> {
-        let state = GroupState::read(reader, self.plan.packer, self.schemes.len())?;
-        self.counts = state.counts;
-        self.backend = match state.windows {
-            WindowsState::Memory(state) => {
-                let (packer, rule) = (self.plan.packer, self.options.rule);
-                let mut windows = DistinctWindows::new(&self.schemes, packer, rule);
-                windows.restore(state);
-                Backend::Memory(Box::new(windows))
-            }
-            WindowsState::Weighted(next_order, records) => {
-                Backend::Weighted(WeightedWindows::new(records.into_owned(), next_order))
-            }
-        };
+    fn read(&mut self, from: &mut FileReader) -> Result<()> {
+        let (width, packer) = (from.u64()?, self.plan.packer);
+        if width != packer.width as u64 {
+            let text = format!("it has windows of {width} tokens, not {}", packer.width);
+            return Err(Error::State(text));
+        }
+        self.counts = Counts::read(from)?;
+        match &mut self.backend {
+            Backend::Memory(own) => own.read(from)?,
+            Backend::Weighted(own) => *own = WeightedWindows::read(from, packer)?,
+        }
         Ok(())
     }
 

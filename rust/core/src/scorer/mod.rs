@@ -20,7 +20,7 @@ mod weighted;
 use crate::error::{Error, Result};
 use crate::input::plan::WindowShape;
 use crate::input::source::{PromptRole, Source};
-use crate::io::records::{Reader, put_u64};
+use crate::io::files::{FileWriter, SavedFile};
 use crate::key::PADDING;
 use crate::schemes::{Scheme, SeedKind};
 use crate::score::options::Options;
@@ -28,8 +28,11 @@ use crate::score::tally::Tally;
 use crate::score::weighted::{WeightedUnits, is_weight};
 use crate::threads::Pool;
 use group::{Group, new_group};
+use std::path::Path;
 use std::sync::Arc;
 
+const MAGIC: [u8; 4] = *b"RSST";
+const VERSION: u32 = 5;
 /// Token positions per worker that are cut and partitioned in one go.
 const BATCH: usize = 1 << 21;
 /// Sources up to this size are taken in whole even if an interrupt check fails.
@@ -396,52 +399,68 @@ impl Scorer {
         Ok(())
     }
 
-    /// The state as bytes. What waits to be scored is saved unscored.
-    pub fn state(&mut self) -> Vec<u8> {
-        let mut out = Vec::new();
-        put_u64(&mut out, self.groups.len() as u64);
-        put_u64(&mut out, self.tokens);
-        put_u64(&mut out, u64::from(self.started));
-        put_u64(&mut out, u64::from(self.weighted));
-        for group in &mut self.groups {
-            group.write(&mut out, &self.pool);
-        }
-        put_u64(&mut out, self.curve.len() as u64);
-        for (tokens, point) in &self.curve {
-            put_u64(&mut out, *tokens);
-            point.iter().for_each(|tally| tally.write(&mut out));
-        }
-        out
+    /// Saves the state, behind a header that [`Scorer::open`] reads. What waits to be scored is saved
+    /// unscored. Whatever goes wrong, the scorer is as it was.
+    pub fn save(&mut self, path: &Path, header: &[u8]) -> Result<()> {
+        FileWriter::save(path, MAGIC, VERSION, |out| {
+            out.put_u64(header.len() as u64)?;
+            out.put(header)?;
+            out.seal()?;
+            let (started, weighted) = (self.started.into(), self.weighted.into());
+            for field in [self.groups.len() as u64, self.tokens, started, weighted] {
+                out.put_u64(field)?;
+            }
+            for group in &mut self.groups {
+                group.write(out, &self.pool)?;
+            }
+            out.put_u64(self.curve.len() as u64)?;
+            for (tokens, point) in &self.curve {
+                out.put_u64(*tokens)?;
+                for tally in point {
+                    let mut bytes = Vec::new();
+                    tally.write(&mut bytes);
+                    out.put(&bytes)?;
+                }
+            }
+            Ok(())
+        })
     }
 
-    /// Restores what [`Scorer::state`] gave, into a new scorer of the same configuration.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut reader = Reader::new(bytes);
-        let count = reader.u64()?;
-        if count > self.groups.len() as u64 {
-            self.separate()?;
-        }
-        if count != self.groups.len() as u64 {
-            return Err(Error::State("the state is of other schemes".into()));
-        }
-        self.tokens = reader.u64()?;
-        if self.tokens >= MOST_ORDERS {
-            return Err(Error::State("the state has an impossible count".into()));
-        }
-        self.started = reader.u64()? == 1;
-        self.weighted = reader.u64()? == 1;
-        let groups = &mut self.groups;
-        let mut read = || {
-            groups
-                .iter_mut()
-                .try_for_each(|group| group.read(&mut reader))
-        };
-        self.pool.install(&mut read)?;
-        for _ in 0..reader.u64()? {
-            let tokens = reader.u64()?;
-            let point = self.schemes.iter().map(|_| Tally::read(&mut reader));
-            self.curve.push((tokens, point.collect::<Result<_>>()?));
-        }
-        reader.finish()
+    /// Opens what [`Scorer::save`] wrote, up to its header.
+    pub fn open(path: &Path) -> Result<(Vec<u8>, SavedFile)> {
+        let mut file = SavedFile::open(path, MAGIC, VERSION, "scorer state")?;
+        let header = file.sealed()?;
+        Ok((header, file))
+    }
+
+    /// Restores the rest of the file into a new scorer of the same configuration, which is worth
+    /// nothing after an error.
+    pub fn restore(&mut self, file: SavedFile) -> Result<()> {
+        file.read(|from| {
+            let count = from.u64()?;
+            if count > self.groups.len() as u64 {
+                self.separate()?;
+            }
+            if count != self.groups.len() as u64 {
+                return Err(Error::State("it is of other schemes".into()));
+            }
+            self.tokens = from.u64()?;
+            if self.tokens >= MOST_ORDERS {
+                return Err(Error::State("it has an impossible count".into()));
+            }
+            self.started = from.u64()? == 1;
+            if from.u64()? == 1 {
+                self.set_weighted();
+            }
+            let groups = &mut self.groups;
+            let read = || groups.iter_mut().try_for_each(|group| group.read(from));
+            self.pool.install(read)?;
+            for _ in 0..from.u64()? {
+                let tokens = from.u64()?;
+                let point = self.schemes.iter().map(|_| Tally::read(from));
+                self.curve.push((tokens, point.collect::<Result<_>>()?));
+            }
+            Ok(())
+        })
     }
 }

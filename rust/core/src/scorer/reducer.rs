@@ -6,23 +6,22 @@ use crate::dedup::rule::Rule;
 use crate::error::{Error, Result};
 use crate::input::counts::Counts;
 use crate::input::plan::with_key;
-use crate::io::files::unique_suffix;
 use crate::key::{Key, Packer};
 use crate::recycler::release;
 use crate::schemes::Scheme;
 use crate::score::options::Options;
 use crate::score::schemes::GroupScores;
 use crate::score::tally::Tally;
-use crate::spill::budget::Budget;
+use crate::spill::budget::{Budget, removed_unless_kept, unique_suffix};
 use crate::spill::collector::counts_of;
 use crate::spill::loader::PartitionLoader;
 use crate::spill::shard_file::{Configuration, NO_SHARD, ShardFile};
 use crate::spill::shard_writer::ShardWriter;
 use crate::threads::Pool;
-use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::TempPath;
 
 /// A file of distinct windows that wait to be deduplicated by unit, with the index of their scheme.
 pub type Exchange = (usize, PathBuf);
@@ -112,8 +111,14 @@ impl Reducer {
             release::<K>();
             scores.keep_units(|| Partitions::fixed(bits, 0..1 << bits));
             let pool = &self.pool;
+            // Each window that is loaded may become a unit of every scheme.
+            let units = scores.schemes.iter().filter(|own| own.units.is_some());
+            let share = Budget {
+                memory: budget.memory / units.count().max(1),
+                folders: budget.folders.clone(),
+            };
             let loader = PartitionLoader {
-                budget,
+                budget: &share,
                 pool,
                 one_by_one: self.rule == Rule::None,
                 may_split: true,
@@ -134,7 +139,7 @@ impl Reducer {
             )?;
             exchange.write(&mut scores, pool)?;
         }
-        Ok((self.tallies(&scores, counts, duplicates), exchange.keep()))
+        Ok((self.tallies(&scores, counts, duplicates), exchange.keep()?))
     }
 
     /// Scores some partitions of all files that [`Reducer::reduce`] handed on.
@@ -203,7 +208,7 @@ impl Reducer {
 /// called.
 struct ExchangeFiles {
     prefix: PathBuf,
-    written: Vec<Exchange>,
+    written: Vec<(usize, TempPath)>,
 }
 
 impl ExchangeFiles {
@@ -219,7 +224,7 @@ impl ExchangeFiles {
         scores.take_units(pool, |scheme, units| {
             let mut name = self.prefix.as_os_str().to_owned();
             name.push(format!(".{scheme}.{}.rsx", unique_suffix()));
-            let path = PathBuf::from(name);
+            let path = removed_unless_kept(name.into())?;
             let mut writer = ShardWriter::create::<K>(&path, [0; 32], NO_SHARD, units.bits())?;
             pool.install(|| writer.append(units))?;
             writer.finish(Counts::default(), 0)?;
@@ -228,16 +233,13 @@ impl ExchangeFiles {
         })
     }
 
-    fn keep(mut self) -> Vec<Exchange> {
-        std::mem::take(&mut self.written)
-    }
-}
-
-impl Drop for ExchangeFiles {
-    fn drop(&mut self) {
-        for (_, path) in &self.written {
-            let _ = fs::remove_file(path);
-        }
+    fn keep(self) -> Result<Vec<Exchange>> {
+        let keep = |(scheme, path): (usize, TempPath)| {
+            let kept = path.keep();
+            kept.map(|path| (scheme, path))
+                .map_err(|error| Error::Storage(error.to_string()))
+        };
+        self.written.into_iter().map(keep).collect()
     }
 }
 

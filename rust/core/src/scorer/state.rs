@@ -1,126 +1,173 @@
-//! What is saved of a group, as bytes. A result never depends on whether a state was saved between.
+//! What is saved of a scorer. A result never depends on whether a state was saved between.
+//!
+//! Windows go to the file and come from it some at a time, straight out of the partitions and into
+//! them: neither saving nor loading needs the memory of a second copy.
 
+use crate::dedup::partitions::{Partitions, Progress};
+use crate::dedup::rule::Rule;
 use crate::error::{Error, Result};
-use crate::input::counts::Counts;
-use crate::io::records::{Reader, put_u64};
+use crate::io::files::{FileReader, FileWriter};
+use crate::io::records::put_u64;
 use crate::key::{Key, Packer};
+use crate::schemes::{Scheme, ScoreKind};
+use crate::score::schemes::GroupScores;
 use crate::score::tally::Sums;
 use crate::score::weighted::{Record, is_weight};
-use std::borrow::Cow;
+use crate::scorer::backend::DistinctWindows;
+use crate::scorer::weighted::WeightedWindows;
+use crate::threads::Pool;
+use std::ops::Range;
 
-/// The saved state of a group.
-pub(crate) struct GroupState<'a, K: Key> {
-    pub(crate) counts: Counts,
-    pub(crate) windows: WindowsState<'a, K>,
-}
-
-/// The state of its windows.
-pub(crate) enum WindowsState<'a, K: Key> {
-    /// Of windows that count once.
-    Memory(MemoryState<K>),
-    /// Of windows with weights: where the next ones stand in reading order, and the records.
-    Weighted(u64, Cow<'a, [Record<K>]>),
-}
-
-/// The saved state of windows that count once.
-pub(crate) struct MemoryState<K> {
-    /// Repetitions that were removed.
-    pub(crate) duplicates: u64,
-    /// Distinct windows, sorted; none if every window counts.
-    pub(crate) seen: Vec<K>,
-    /// Those that are not scored.
-    pub(crate) waiting: Vec<K>,
-    /// For each scheme the windows whose units wait to be scored, and what is scored.
-    pub(crate) schemes: Vec<(Vec<K>, Sums)>,
-}
-
-impl<K: Key> GroupState<'_, K> {
-    /// Appends the state of windows of `width` tokens.
-    pub(crate) fn write(&self, width: usize, out: &mut Vec<u8>) {
-        put_u64(out, width as u64);
-        self.counts.write(out);
-        match &self.windows {
-            WindowsState::Memory(state) => {
-                put_u64(out, 0);
-                put_u64(out, state.duplicates);
-                write_keys(&state.seen, out);
-                write_keys(&state.waiting, out);
-                for (waiting, sums) in &state.schemes {
-                    write_keys(waiting, out);
-                    sums.write(out);
-                }
-            }
-            WindowsState::Weighted(next_order, records) => {
-                put_u64(out, 1);
-                put_u64(out, *next_order);
-                put_u64(out, records.len() as u64);
-                for record in records.iter() {
-                    record.key.write(out);
-                    put_u64(out, record.order);
-                    put_u64(out, record.weight.to_bits());
-                }
-            }
+impl<K: Key> DistinctWindows<K> {
+    /// Writes the windows; repetitions are removed first. Those that are scored need not be kept where
+    /// every window counts.
+    pub(crate) fn write(&mut self, out: &mut FileWriter, pool: &Pool) -> Result<()> {
+        self.windows.dedup_all(pool);
+        out.put_u64(self.windows.duplicates)?;
+        let GroupScores {
+            schemes,
+            packer,
+            workspaces,
+            ..
+        } = &mut self.scores;
+        for own in schemes {
+            // Of those that wait, some may be known as scored by now.
+            pool.install(|| own.dedup_units(*packer, workspaces));
+            let mut sums = Vec::new();
+            own.sums.write(&mut sums);
+            out.put(&sums)?;
+            write_keys(out, own.units.as_ref(), |one| one.scored..one.total)?;
         }
+        let all = Some(&self.windows.partitions);
+        let scored = all.filter(|_| self.rule != Rule::None);
+        write_keys(out, scored, |one| 0..one.scored)?;
+        write_keys(out, all, |one| one.scored..one.total)
     }
 
-    /// Reads what [`GroupState::write`] wrote, for a group of so many schemes; an error if that
-    /// cannot be a state of its windows.
-    pub(crate) fn read(reader: &mut Reader, packer: Packer, schemes: usize) -> Result<Self> {
-        let width = reader.u64()?;
-        if width != packer.width as u64 {
-            return Err(Error::State(format!(
-                "the state has windows of {width} tokens, not {}",
-                packer.width
-            )));
+    /// Reads what [`DistinctWindows::write`] wrote, where nothing was added yet, in the current rayon
+    /// pool.
+    pub(crate) fn read(&mut self, from: &mut FileReader) -> Result<()> {
+        let (windows, scores) = (&mut self.windows, &mut self.scores);
+        let (packer, workspaces) = (scores.packer, &scores.workspaces);
+        let duplicates = from.u64()?;
+        let mut saved = Vec::new();
+        for own in &mut scores.schemes {
+            saved.push(read_sums(from, &*own.scheme)?);
+            read_keys(from, packer, |keys| own.push_units(&[keys], packer))?;
+            // Those that wait lead for now, and so stay where a window repeats their unit: it was not
+            // scored, although it does not wait itself.
+            own.dedup_units(packer, workspaces);
+            own.units.iter_mut().for_each(Partitions::mark_all_scored);
         }
-        let counts = Counts::read(reader)?;
-        let windows = match reader.u64()? {
-            0 => {
-                let duplicates = reader.u64()?;
-                let (seen, waiting) = (read_keys(reader, packer)?, read_keys(reader, packer)?);
-                let own = |_| Ok((read_keys(reader, packer)?, Sums::read(reader)?));
-                WindowsState::Memory(MemoryState {
-                    duplicates,
-                    seen,
-                    waiting,
-                    schemes: (0..schemes).map(own).collect::<Result<_>>()?,
-                })
+        let mut count = 0;
+        read_keys(from, packer, |keys| {
+            count += keys.len();
+            windows.push(keys);
+            for own in &mut scores.schemes {
+                own.push_units(&[keys], packer);
+                if own.units.as_ref().is_some_and(Partitions::has_grown) {
+                    own.dedup_units(packer, workspaces);
+                }
             }
-            _ => WindowsState::Weighted(reader.u64()?, read_records(reader, packer)?.into()),
+        })?;
+        windows.dedup_all(Pool::shared());
+        if windows.partitions.len() != count {
+            return Err(Error::State("it holds a window twice".into()));
+        }
+        windows.partitions.mark_all_scored();
+        windows.duplicates = duplicates;
+        for (own, sums) in scores.schemes.iter_mut().zip(saved) {
+            own.dedup_units(packer, workspaces);
+            own.units.iter_mut().for_each(Partitions::swap_scored);
+            own.sums = sums;
+        }
+        read_keys(from, packer, |keys| windows.push(keys))
+    }
+}
+
+impl<K: Key> WeightedWindows<K> {
+    /// Writes the records, and where the next ones stand in reading order.
+    pub(crate) fn write(&self, out: &mut FileWriter) -> Result<()> {
+        out.put_u64(self.next_order)?;
+        out.put_u64(self.records.len() as u64)?;
+        out.put_all(&self.records, |record, out| {
+            record.key.write(out);
+            put_u64(out, record.order);
+            put_u64(out, record.weight.to_bits());
+        })
+    }
+
+    /// Reads what [`WeightedWindows::write`] wrote.
+    pub(crate) fn read(from: &mut FileReader, packer: Packer) -> Result<Self> {
+        let next_order = from.u64()?;
+        let record = |bytes: &[u8]| Record {
+            key: K::read(&bytes[..K::BYTES]),
+            order: <u64 as Key>::read(&bytes[K::BYTES..K::BYTES + 8]),
+            weight: f64::from_bits(<u64 as Key>::read(&bytes[K::BYTES + 8..])),
         };
-        Ok(Self { counts, windows })
+        let records: Vec<Record<K>> = from.list(K::BYTES + 16, record)?;
+        let fits = |record: &Record<K>| {
+            packer.is_window(record.key) && is_weight(record.weight) && record.order < 1 << 62
+        };
+        match records.iter().all(fits) {
+            true => Ok(Self::new(records, next_order)),
+            false => Err(other_windows()),
+        }
     }
 }
 
-fn write_keys<K: Key>(keys: &[K], out: &mut Vec<u8>) {
-    put_u64(out, keys.len() as u64);
-    keys.iter().for_each(|key| key.write(out));
-}
-
-fn read_keys<K: Key>(reader: &mut Reader, packer: Packer) -> Result<Vec<K>> {
-    let keys: Vec<K> = reader.records(K::BYTES)?.map(K::read).collect();
-    match keys.iter().all(|&key| packer.is_window(key)) {
-        true => Ok(keys),
-        false => Err(other_windows()),
-    }
-}
-
-fn read_records<K: Key>(reader: &mut Reader, packer: Packer) -> Result<Vec<Record<K>>> {
-    let records = reader.records(K::BYTES + 16)?.map(|bytes| Record {
-        key: K::read(&bytes[..K::BYTES]),
-        order: <u64 as Key>::read(&bytes[K::BYTES..K::BYTES + 8]),
-        weight: f64::from_bits(<u64 as Key>::read(&bytes[K::BYTES + 8..])),
-    });
-    let records: Vec<Record<K>> = records.collect();
-    let fits = |record: &Record<K>| {
-        packer.is_window(record.key) && is_weight(record.weight) && record.order < 1 << 62
+/// Writes some keys of all partitions, none of which wait in the tail, behind their number.
+fn write_keys<K: Key>(
+    out: &mut FileWriter,
+    partitions: Option<&Partitions<K>>,
+    range: impl Fn(&Progress) -> Range<usize>,
+) -> Result<()> {
+    let Some(all) = partitions else {
+        return out.put_u64(0);
     };
-    match records.iter().all(fits) {
-        true => Ok(records),
-        false => Err(other_windows()),
+    let counts = (0..all.count()).map(|index| range(&all.progress(index)).len());
+    out.put_u64(counts.sum::<usize>() as u64)?;
+    let mut done = Ok(());
+    for index in 0..all.count() {
+        all.visit(index, range(&all.progress(index)), |keys| {
+            if done.is_ok() {
+                done = out.put_all(keys, |key, out| key.write(out));
+            }
+        });
+    }
+    done
+}
+
+/// Reads what [`write_keys`] wrote; `take` gets some keys at a time.
+fn read_keys<K: Key>(
+    from: &mut FileReader,
+    packer: Packer,
+    mut take: impl FnMut(&[K]),
+) -> Result<()> {
+    let count = from.count(K::BYTES)?;
+    from.records((count, K::BYTES), K::read, |keys| {
+        if !keys.iter().all(|&key| packer.is_window(key)) {
+            return Err(other_windows());
+        }
+        take(keys);
+        Ok(())
+    })
+}
+
+/// Sums that the scheme may have.
+fn read_sums(from: &mut FileReader, scheme: &dyn Scheme) -> Result<Sums> {
+    let sums = Sums::read(from)?;
+    let depth = match scheme.score_kind() {
+        ScoreKind::Depths(depth) => usize::from(depth),
+        _ => 0,
+    };
+    let is = |found: usize, expected: usize| found == 0 || found == expected;
+    match is(sums.depths.len(), depth) && is(sums.residues.size(), scheme.residues()) {
+        true => Ok(sums),
+        false => Err(Error::State("it holds the sums of another scheme".into())),
     }
 }
 
 fn other_windows() -> Error {
-    Error::State("the state holds windows of another vocabulary".into())
+    Error::State("it holds windows of another vocabulary".into())
 }

@@ -6,6 +6,7 @@ use crate::input::counts::{Counts, Status};
 use crate::input::source::Source;
 use crate::input::windows::{PromptSets, WindowPlan};
 use crate::key::Key;
+use crate::memory;
 use crate::schemes::{Scheme, interruptible_scores};
 use crate::score::options::Options;
 use crate::score::weighted::{Record, WeightedUnits, combine, scheme_units, score_value};
@@ -47,7 +48,7 @@ impl<K: Key> WeightedWindows<K> {
         let first = self.next_order;
         let prompts: PromptSets<K> = plan.prompt_sets(source, range, CHUNK);
         let cut = |scratch: &mut Vec<u32>, chunk: &Range<usize>| {
-            let mut records = Vec::with_capacity(chunk.len());
+            let mut records = memory::vec(chunk.len());
             let take = |_, at: usize, status: Status, key: K| {
                 if status == Status::Scored {
                     records.push(Record {
@@ -75,17 +76,18 @@ impl<K: Key> WeightedWindows<K> {
     /// Adds records.
     pub(crate) fn push(&mut self, records: &[Record<K>]) {
         self.combined = None;
-        self.records.extend_from_slice(records);
+        memory::extend(&mut self.records, records);
     }
 
     /// Takes in what another one has read after this one.
     pub(crate) fn absorb(&mut self, other: &Self) {
         let first = self.next_order;
         self.combined = None;
-        self.records.extend(other.records.iter().map(|r| Record {
+        let moved = other.records.iter().map(|r| Record {
             order: r.order + first,
             ..*r
-        }));
+        });
+        memory::append(&mut self.records, moved);
         self.next_order += other.next_order;
     }
 

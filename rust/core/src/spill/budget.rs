@@ -1,10 +1,14 @@
 //! What work on files may use.
 
-use crate::io::files::unique_suffix;
+use crate::error::Result;
+use crate::spill::header::storage;
 use crate::spill::shard_file::ShardFile;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tempfile::TempPath;
 
 /// Memory for windows, and folders for what does not fit.
 #[derive(Debug, Clone)]
@@ -25,28 +29,25 @@ impl Budget {
         }
     }
 
-    /// The path of a new temporary file.
-    pub(crate) fn temporary(&self) -> TemporaryFile {
+    /// The path of a new temporary file, which is removed when this is dropped.
+    pub(crate) fn temporary(&self) -> Result<TempPath> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let folder = &self.folders[number % self.folders.len()];
-        TemporaryFile(folder.join(format!("radscore-{}.rsw", unique_suffix())))
+        removed_unless_kept(folder.join(format!("radscore-{}.rsw", unique_suffix())))
     }
 }
 
-/// A file that is removed when this is dropped.
-#[derive(Debug)]
-pub(crate) struct TemporaryFile(PathBuf);
-
-impl TemporaryFile {
-    /// Where it is.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
+/// The path of a file to come, which is removed when this is dropped.
+pub(crate) fn removed_unless_kept(path: PathBuf) -> Result<TempPath> {
+    let found = TempPath::try_from_path(&path);
+    found.map_err(|error| storage("write", &path, &error))
 }
 
-impl Drop for TemporaryFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+/// Part of a file name that nothing else has, in this process or another, on this machine or another.
+pub(crate) fn unique_suffix() -> String {
+    static NAMED: AtomicU64 = AtomicU64::new(0);
+    static RANDOM: LazyLock<u64> = LazyLock::new(|| RandomState::new().build_hasher().finish());
+    let number = NAMED.fetch_add(1, Ordering::Relaxed);
+    format!("{}-{:016x}-{number}", std::process::id(), *RANDOM)
 }

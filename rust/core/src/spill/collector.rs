@@ -223,7 +223,7 @@ impl<K: Key> CollectedWindows for Collected<K> {
             &mut |partitions: &mut Partitions<K>, identity, _| {
                 let all = 0..partitions.count();
                 loader.pool.install(|| {
-                    duplicates += dedup(partitions, all, &workspaces, identity);
+                    dedup(partitions, all, &workspaces, identity, &mut duplicates);
                     writer.append(partitions)
                 })
             },

@@ -5,6 +5,7 @@ use crate::input::counts::Counts;
 use crate::io::records::{Reader, put_u64};
 use crate::key::Key;
 use crate::key::Widest;
+use crate::memory;
 use sha2::{Digest, Sha256};
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -64,6 +65,11 @@ impl Header {
         HEAD + 32 + 8 * (1 + 1 + 6 + 1 + 1 + 1) + (16 << bits) + DIGEST
     }
 
+    /// Where the keys begin.
+    pub(super) fn offset(bits: u32) -> u64 {
+        Self::len(bits).next_multiple_of(64) as u64
+    }
+
     /// The header up to its digest.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut fields = self.configuration.to_vec();
@@ -77,18 +83,18 @@ impl Header {
             put_u64(&mut fields, entry.keys);
             put_u64(&mut fields, entry.sum);
         }
-        let mut header = MAGIC.to_vec();
+        let mut header = memory::vec(HEAD + fields.len());
+        header.extend_from_slice(&MAGIC);
         header.extend_from_slice(&VERSION.to_le_bytes());
         put_u64(&mut header, fields.len() as u64);
-        header.extend(fields);
+        header.extend_from_slice(&fields);
         header
     }
 
     /// Reads the fields, of the table only some partitions; returns also where the last one ends.
     pub(super) fn read(fields: &[u8], range: Range<usize>) -> Result<(Self, u64)> {
         let mut reader = Reader::new(fields);
-        let mut configuration = [0; 32];
-        configuration.copy_from_slice(reader.take(32)?);
+        let configuration = reader.array()?;
         let (shard, key_bytes) = (reader.u64()?, reader.u64()?);
         let (counts, duplicates) = (Counts::read(&mut reader)?, reader.u64()?);
         let (bits, offset) = (reader.u64()?, reader.u64()?);
@@ -97,17 +103,19 @@ impl Header {
             return Err(impossible());
         }
         let own = range.start.min(1 << bits)..range.end.min(1 << bits);
-        let (mut entries, mut before) = (Vec::with_capacity(own.len()), 0);
+        let (mut entries, mut before) = (memory::vec(own.len()), 0u64);
         for index in 0..1 << bits {
             let (keys, sum) = (reader.u64()?, reader.u64()?);
-            if keys > 1 << 48 {
-                return Err(impossible());
-            }
             if own.contains(&index) {
                 entries.push(Entry { before, keys, sum });
             }
-            before += keys;
+            before = before.checked_add(keys).ok_or_else(impossible)?;
         }
+        if offset != Self::offset(bits as u32) {
+            return Err(impossible());
+        }
+        let end = before.checked_mul(key_bytes);
+        let end = end.and_then(|bytes| bytes.checked_add(offset));
         reader.finish()?;
         let header = Self {
             configuration,
@@ -120,7 +128,7 @@ impl Header {
             first: own.start,
             entries,
         };
-        Ok((header, offset + before * key_bytes))
+        Ok((header, end.ok_or_else(impossible)?))
     }
 }
 

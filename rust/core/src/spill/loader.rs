@@ -5,14 +5,17 @@ use crate::dedup::partitions::Partitions;
 use crate::error::Result;
 use crate::key::Key;
 use crate::recycler::BlockRecycler;
-use crate::spill::budget::{Budget, TemporaryFile};
+use crate::spill::budget::Budget;
 use crate::spill::shard_file::{NO_SHARD, ShardFile};
 use crate::spill::shard_writer::ShardWriter;
 use crate::threads::Pool;
 use std::ops::Range;
+use tempfile::TempPath;
 
 /// Partitions that one that outgrows memory is split into, as bits.
 const SPLIT_BITS: u32 = 6;
+/// Keys that are read at once to be split.
+const PIECE: usize = 1 << 20;
 /// How often a partition is split.
 const MOST_LEVELS: u32 = 2;
 
@@ -61,7 +64,7 @@ impl PartitionLoader<'_> {
         let mut from = range.start;
         while from < range.end {
             let (end, bytes) = self.group(files, from..range.end)?;
-            let large = bytes > self.budget.memory as u64;
+            let large = bytes > self.budget.memory as u64 / 4;
             if large && self.may_split && !self.one_by_one && level < MOST_LEVELS {
                 self.split(files, (from, level + 1), identity, check, take)?;
             } else {
@@ -116,34 +119,41 @@ impl PartitionLoader<'_> {
     ) -> Result<()> {
         let identity = &identity.at_level(level);
         let range = 0..1 << SPLIT_BITS;
-        let mut partitions = Partitions::fixed(SPLIT_BITS, range.clone());
-        let mut recycler = BlockRecycler::default();
-        let mut written: Vec<TemporaryFile> = Vec::new();
+        let mut partitions = Partitions::<K>::fixed(SPLIT_BITS, range.clone());
+        let mut written: Vec<TempPath> = Vec::new();
         for (number, file) in files.iter().enumerate() {
             check()?;
-            let block = file.read::<K>(index..index + 1, &mut recycler)?;
-            self.pool
-                .install(|| partitions.push(block.partition(0), identity));
-            recycler.give(block.keys);
-            if 2 * partitions.bytes() > self.budget.memory || number + 1 == files.len() {
-                self.pool.install(|| partitions.scatter_tail(identity));
-                written.push(self.write(&partitions)?);
-                partitions.clear();
+            file.read_pieces(index, PIECE, |keys| {
+                self.pool.install(|| partitions.push(keys, identity));
+                if 2 * partitions.bytes() > self.budget.memory {
+                    written.push(self.write(&mut partitions, identity)?);
+                }
+                Ok(())
+            })?;
+            if number + 1 == files.len() {
+                written.push(self.write(&mut partitions, identity)?);
             }
         }
-        drop((partitions, recycler));
-        let files = written.iter().map(|file| ShardFile::open(file.path()));
+        drop(partitions);
+        let files = written.iter().map(|file| ShardFile::open(file));
         let files = files.collect::<Result<Vec<_>>>()?;
         self.for_groups_at(&files, (range, level), identity, check, take)
     }
 
-    fn write<K: Key>(&self, partitions: &Partitions<K>) -> Result<TemporaryFile> {
-        let file = self.budget.temporary();
+    /// Moves all keys to a temporary file.
+    fn write<K: Key>(
+        &self,
+        partitions: &mut Partitions<K>,
+        identity: &Identity,
+    ) -> Result<TempPath> {
+        let file = self.budget.temporary()?;
         let bits = partitions.bits();
-        let writer = ShardWriter::create::<K>(file.path(), [0; 32], NO_SHARD, bits)?;
+        self.pool.install(|| partitions.scatter_tail(identity));
+        let writer = ShardWriter::create::<K>(&file, [0; 32], NO_SHARD, bits)?;
         let mut writer = writer.temporary();
         self.pool.install(|| writer.append(partitions))?;
         writer.finish(Default::default(), 0)?;
+        partitions.clear();
         Ok(file)
     }
 }

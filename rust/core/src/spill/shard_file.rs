@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::input::counts::Counts;
 use crate::io::checksum::Checksum;
 use crate::key::Key;
+use crate::memory;
 use crate::recycler::BlockRecycler;
 use crate::spill::header::{
     BUFFER, DIGEST, Entry, HEAD, Header, MAGIC, VERSION, as_bytes, as_bytes_mut, digest_of, storage,
@@ -70,7 +71,7 @@ impl ShardFile {
         if fields > length {
             return Err(damaged("it is truncated"));
         }
-        header.resize(HEAD + fields as usize, 0);
+        memory::resize(&mut header, HEAD + fields as usize, 0);
         let mut digest = [0; DIGEST];
         file.read_exact(&mut header[HEAD..])
             .and_then(|()| file.read_exact(&mut digest))
@@ -81,7 +82,19 @@ impl ShardFile {
         let (header, end) =
             Header::read(&header[HEAD..], range).map_err(|_| damaged("its header is invalid"))?;
         if end != length {
-            return Err(damaged("it is truncated"));
+            return Err(damaged(match end > length {
+                true => "it is truncated",
+                false => "it is longer than its header says",
+            }));
+        }
+        let mut gap = [0; 64];
+        let gap = &mut gap[..header.offset as usize - Header::len(header.bits)];
+        let read = file.read_exact(gap);
+        read.map_err(|error| storage("read", path, &error))?;
+        if gap.iter().any(|&byte| byte != 0) {
+            return Err(damaged(
+                "something stands between its header and its windows",
+            ));
         }
         Ok(Self {
             path: path.to_owned(),
@@ -160,28 +173,69 @@ impl ShardFile {
         })
     }
 
-    /// The keys of some partitions, whose checksums are verified, in the current rayon pool.
-    pub fn read<K: Key>(
+    /// Gives the keys of a partition to `take`, at most so many at a time; after an error they are worth
+    /// nothing.
+    pub fn read_pieces<K: Key>(
         &self,
-        range: Range<usize>,
-        recycler: &mut BlockRecycler<K>,
-    ) -> Result<ScatteredBlock<K>> {
+        index: usize,
+        most: usize,
+        mut take: impl FnMut(&[K]) -> Result<()>,
+    ) -> Result<()> {
+        self.check_keys::<K>()?;
+        let Entry { before, keys, sum } = self.entries(index..index + 1)?[0];
+        let mut buffer = memory::filled(K::default(), most.min(keys as usize));
+        let (mut checksum, mut done) = (Checksum::new(), 0);
+        while done < keys {
+            let count = (keys - done).min(most as u64);
+            let own = &mut buffer[..count as usize];
+            let offset = self.header.offset + (before + done) * self.header.key_bytes;
+            let read = self.file.read_exact_at(as_bytes_mut(own), offset);
+            read.map_err(|error| storage("read", &self.path, &error))?;
+            checksum.update(as_bytes(own));
+            take(own)?;
+            done += count;
+        }
+        match checksum.value() == sum {
+            true => Ok(()),
+            false => Err(self.mismatch(index)),
+        }
+    }
+
+    fn check_keys<K: Key>(&self) -> Result<()> {
         if self.header.key_bytes != K::BYTES as u64 {
             return Err(Error::Storage(format!(
                 "{} holds windows of another width or vocabulary",
                 self.path.display()
             )));
         }
+        Ok(())
+    }
+
+    fn mismatch(&self, index: usize) -> Error {
+        Error::Damaged {
+            path: self.path.clone(),
+            what: format!("partition {index} does not match its checksum"),
+        }
+    }
+
+    /// The keys of some partitions, whose checksums are verified, in the current rayon pool.
+    pub fn read<K: Key>(
+        &self,
+        range: Range<usize>,
+        recycler: &mut BlockRecycler<K>,
+    ) -> Result<ScatteredBlock<K>> {
+        self.check_keys::<K>()?;
         let entries = self.entries(range.clone())?;
         let before = entries.first().map_or(0, |entry| entry.before);
-        let mut starts = vec![0];
+        let mut starts = memory::vec(entries.len() + 1);
+        starts.push(0);
         let mut total = 0;
         for entry in entries {
             total += entry.keys as usize;
             starts.push(total);
         }
         let mut keys: Vec<K> = recycler.take(total);
-        keys.resize(total, K::default());
+        memory::resize(&mut keys, total, K::default());
         let offset = self.header.offset + before * self.header.key_bytes;
         let mut pieces = Vec::new();
         let (mut rest, mut from) = (&mut keys[..], 0);
@@ -189,7 +243,7 @@ impl ShardFile {
             let length = starts[index] - starts[from];
             if length * K::BYTES >= BUFFER || index + 1 == starts.len() {
                 let (own, more) = rest.split_at_mut(length);
-                pieces.push((from..index, own));
+                memory::push(&mut pieces, (from..index, own));
                 (rest, from) = (more, index);
             }
         }
@@ -204,13 +258,7 @@ impl ShardFile {
                     &keys[starts[index] - first..starts[index + 1] - first],
                 ));
                 if sum.value() != entries[index].sum {
-                    return Err(Error::Damaged {
-                        path: self.path.clone(),
-                        what: format!(
-                            "partition {} does not match its checksum",
-                            range.start + index
-                        ),
-                    });
+                    return Err(self.mismatch(range.start + index));
                 }
             }
             Ok(())

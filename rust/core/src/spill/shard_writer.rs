@@ -6,6 +6,7 @@ use crate::input::counts::Counts;
 use crate::io::atomic::AtomicFile;
 use crate::io::checksum::Checksum;
 use crate::key::Key;
+use crate::memory;
 use crate::spill::header::{
     BUFFER, Configuration, Entry, Finished, Header, as_bytes, digest_of, storage,
 };
@@ -33,7 +34,7 @@ impl ShardWriter {
         bits: u32,
     ) -> Result<Self> {
         let file = AtomicFile::create(path).map_err(|error| storage("write", path, &error))?;
-        let offset = Header::len(bits).next_multiple_of(64) as u64;
+        let offset = Header::offset(bits);
         Ok(Self {
             file,
             header: Header {
@@ -45,7 +46,7 @@ impl ShardWriter {
                 bits,
                 offset,
                 first: 0,
-                entries: Vec::with_capacity(1 << bits),
+                entries: memory::vec(1 << bits),
             },
             end: offset,
             durable: true,
@@ -72,7 +73,7 @@ impl ShardWriter {
                 Some((_, range)) if size + bytes <= BUFFER => range.end = index + 1,
                 _ => {
                     let offset = self.end + (before - first) * K::BYTES as u64;
-                    groups.push((offset, index..index + 1));
+                    memory::push(&mut groups, (offset, index..index + 1));
                     size = 0;
                 }
             }
@@ -82,18 +83,24 @@ impl ShardWriter {
         let file = self.file.file();
         let write = |buffer: &mut Vec<u8>, (offset, range): (u64, Range<usize>)| {
             buffer.clear();
-            let sums: Vec<(u64, u64)> = range
-                .map(|index| {
-                    let (mut sum, mut keys) = (Checksum::new(), 0);
-                    for slice in partitions.slices(index) {
-                        sum.update(as_bytes(slice));
-                        buffer.extend_from_slice(as_bytes(slice));
-                        keys += slice.len() as u64;
+            let (mut at, mut sums) = (offset, memory::vec(range.len()));
+            for index in range {
+                let (mut sum, mut keys) = (Checksum::new(), 0);
+                for slice in partitions.slices(index) {
+                    keys += slice.len() as u64;
+                    for piece in as_bytes(slice).chunks(BUFFER) {
+                        sum.update(piece);
+                        if buffer.len() + piece.len() > BUFFER {
+                            file.write_all_at(buffer, at)?;
+                            at += buffer.len() as u64;
+                            buffer.clear();
+                        }
+                        memory::extend(buffer, piece);
                     }
-                    (keys, sum.value())
-                })
-                .collect();
-            file.write_all_at(buffer, offset).map(|()| sums)
+                }
+                sums.push((keys, sum.value()));
+            }
+            file.write_all_at(buffer, at).map(|()| sums)
         };
         let written: std::io::Result<Vec<Vec<(u64, u64)>>> =
             groups.into_par_iter().map_init(Vec::new, write).collect();

@@ -1,12 +1,17 @@
 //! What tests of scorers share: a corpus with much repetition, and how it is scored.
 
 use radscore_core::schemes::{LM_TABLE_SEED, Prf, Seeding, SeedingRule};
-use radscore_core::{Combine, Options, PromptRole, Result, Rule as Dedup};
+use radscore_core::{Combine, Error, Options, PromptRole, Result, Rule as Dedup};
 
 pub const VOCAB: u32 = 40;
 
 pub fn ok() -> Result<()> {
     Ok(())
+}
+
+/// An empty folder that is removed when it is dropped.
+pub fn folder() -> Result<tempfile::TempDir> {
+    tempfile::tempdir().map_err(|error| Error::Storage(error.to_string()))
 }
 
 /// A seeding by the sum of two tokens: permuted contexts are one unit.

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use radscore_core::schemes::{
     Scheme as CoreScheme, ScoreKind, SeedKind, Share, UnitKind, registry,
 };
-use radscore_core::{Error, PADDING, Result};
+use radscore_core::{Error, PADDING, Result, memory};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ impl Foreign {
         let n = rows.len() / width;
         let called = Python::try_attach(|py| {
             let start = Instant::now();
-            let windows = PyArray1::from_slice(py, rows).reshape([n, width])?;
+            let windows = PyArray1::from_vec(py, memory::copy(rows)).reshape([n, width])?;
             let answer = self.functions.bind(py).call_method1(method, (windows,))?;
             if method == SCORES {
                 self.took(start.elapsed(), n);
@@ -285,12 +285,12 @@ impl Foreign {
         let rows = out.chunks_mut(vocab as usize).enumerate();
         for (row, out) in rows {
             let context = &contexts[row * (width - 1)..][..width - 1];
-            let mut windows = Vec::with_capacity(out.len() * width);
+            let mut windows = memory::vec(out.len() * width);
             for token in 0..vocab {
                 windows.extend_from_slice(context);
                 windows.push(token);
             }
-            let mut words = vec![0; out.len()];
+            let mut words = memory::filled(0, out.len());
             self.scores(&windows, &mut words);
             out.iter_mut()
                 .zip(words)

@@ -1,17 +1,18 @@
 //! How often each k-gram occurs.
 
 use super::keys::{
-    ByWidth, VERSION, by_width, check_keys, check_origin, check_rows, each, map_width, packer_for,
-    read_all, read_head, write_head,
+    ByWidth, KeyCheck, VERSION, by_width, check_origin, check_rows, each, map_width, packer_for,
+    read_head, write_head,
 };
 use super::set::KgramSet;
 use crate::error::{Error, Result};
 use crate::input::documents::Documents;
 use crate::input::partition::{PARTITIONS, Scattered, partition_of};
 use crate::interrupt::Check;
-use crate::io::files;
-use crate::io::records::{Reader, put_u64};
+use crate::io::files::{FileReader, FileWriter, SavedFile};
+use crate::io::records::put_u64;
 use crate::key::{Key, Packer, Wide};
+use crate::memory;
 use crate::threads::Pool;
 use hashbrown::HashMap;
 use rayon::prelude::*;
@@ -130,27 +131,30 @@ impl KgramCounts {
     /// All k-grams in lexicographic order (rows of token ids) with their counts.
     pub fn rows(&self) -> (Vec<u32>, Vec<u64>) {
         each!(&self.counts, counter => {
-            let (keys, counts): (Vec<_>, Vec<u64>) = sorted_counts(counter).into_iter().unzip();
+            let sorted = sorted_counts(counter);
+            let keys: Vec<_> = memory::collect(sorted.iter().map(|pair| pair.0));
+            let counts = memory::collect(sorted.iter().map(|pair| pair.1));
+            drop(sorted);
             (self.packer.unpack_all(&keys), counts)
         })
     }
 
     /// Saves the counts.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut out = write_head(self.width(), self.vocab_size, &self.origin);
-        each!(&self.counts, counter => write_counts(counter, &mut out));
-        files::write_file(path, MAGIC, VERSION, &out)
+        FileWriter::save(path, MAGIC, VERSION, |out| {
+            write_head(out, (self.width(), self.vocab_size), &self.origin)?;
+            each!(&self.counts, counter => write_counts(counter, out))
+        })
     }
 
     /// Loads what [`KgramCounts::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
-        let payload = files::read_file(path, MAGIC, VERSION, "k-gram count file")?;
-        read_all(path, &payload, |reader| {
-            let (packer, vocab_size, origin) = read_head(reader)?;
+        SavedFile::open(path, MAGIC, VERSION, "k-gram count file")?.read(|from| {
+            let (packer, vocab_size, origin) = read_head(from)?;
             Ok(Self {
                 packer,
                 vocab_size,
-                counts: by_width!(packer, read_counts(reader, packer, vocab_size)?),
+                counts: by_width!(packer, read_counts(from, packer, vocab_size)?),
                 origin,
             })
         })
@@ -185,6 +189,7 @@ fn count_range<K: Key>(
         .enumerate()
         .try_for_each(|(index, counts)| {
             for &key in batches.iter().flat_map(|batch| batch.partition(index)) {
+                memory::reserve_entries(counts, 1);
                 let count = counts.entry(key).or_insert(0);
                 *count = count
                     .checked_add(1)
@@ -212,7 +217,7 @@ fn chunk_keys<K: Key>(
     tokens: &mut Vec<u32>,
 ) -> Vec<K> {
     let base = documents.start(0);
-    let mut keys = Vec::with_capacity(range.len());
+    let mut keys = memory::vec(range.len());
     let mut document = documents.document_at(base + range.start);
     while document < documents.len() && documents.start(document) - base < range.end {
         let begin = documents.start(document) - base;
@@ -224,11 +229,8 @@ fn chunk_keys<K: Key>(
         if from < to {
             tokens.clear();
             documents.copy_to(document, from, to, tokens);
-            keys.extend(
-                tokens
-                    .windows(packer.width)
-                    .map(|run| packer.pack::<K>(run)),
-            );
+            let runs = tokens.windows(packer.width);
+            memory::append(&mut keys, runs.map(|run| packer.pack::<K>(run)));
         }
         document += 1;
     }
@@ -246,12 +248,14 @@ fn add_counts<K: Key>(
     for (row, &count) in rows.chunks_exact(packer.width).zip(counts) {
         let key: K = packer.pack(row);
         let known = counter[partition(key)].get(&key).copied().unwrap_or(0);
+        memory::reserve_entries(&mut sums, 1);
         let sum = sums.entry(key).or_insert(known);
         *sum = sum
             .checked_add(count)
             .ok_or_else(|| too_often(packer, key, *sum, count))?;
     }
     for (key, sum) in sums {
+        memory::reserve_entries(&mut counter[partition(key)], 1);
         counter[partition(key)].insert(key, sum);
     }
     Ok(())
@@ -262,12 +266,9 @@ fn count_of<K: Key>(counter: &Counter<K>, packer: Packer, kgram: &[u32]) -> u64 
     counter[partition(key)].get(&key).copied().unwrap_or(0)
 }
 
-fn sorted_counts<K: Key>(counter: &Counter<K>) -> Vec<(K, u64)> {
-    let mut all: Vec<(K, u64)> = counter
-        .iter()
-        .flatten()
-        .map(|(&key, &n)| (key, n))
-        .collect();
+fn sorted_counts<K: Key>(counter: &[HashMap<K, u64>]) -> Vec<(K, u64)> {
+    let mut all: Vec<(K, u64)> = memory::vec(counter.iter().map(HashMap::len).sum());
+    all.extend(counter.iter().flatten().map(|(&key, &n)| (key, n)));
     all.sort_unstable();
     all
 }
@@ -276,32 +277,53 @@ fn top<K: Key>(counter: &Counter<K>, n: usize, min_count: u64) -> Vec<K> {
     let mut all = sorted_counts(counter);
     all.retain(|&(_, count)| count >= min_count);
     if n < all.len() {
-        all.par_sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        all.par_sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         all.truncate(n);
         all.par_sort_unstable();
     }
-    all.into_iter().map(|(key, _)| key).collect()
+    memory::collect(all.into_iter().map(|(key, _)| key))
 }
 
-fn write_counts<K: Key>(counter: &Counter<K>, out: &mut Vec<u8>) {
-    let all = sorted_counts(counter);
-    put_u64(out, all.len() as u64);
-    for (key, count) in all {
-        key.write(out);
-        put_u64(out, count);
+/// Writes the counts partition by partition, those of each in ascending order of their k-grams.
+fn write_counts<K: Key>(counter: &Counter<K>, out: &mut FileWriter) -> Result<()> {
+    for counts in counter {
+        let sorted = sorted_counts(std::slice::from_ref(counts));
+        out.put_u64(sorted.len() as u64)?;
+        out.put_all(sorted, |(key, count), out| {
+            key.write(out);
+            put_u64(out, count);
+        })?;
     }
+    Ok(())
 }
 
-fn read_counts<K: Key>(reader: &mut Reader, packer: Packer, vocab_size: u32) -> Result<Counter<K>> {
-    let records = reader.records(K::BYTES + 8)?;
-    let keys: Vec<K> = records
-        .clone()
-        .map(|record| K::read(&record[..K::BYTES]))
-        .collect();
-    check_keys(&keys, packer, vocab_size)?;
+fn read_counts<K: Key>(
+    from: &mut FileReader,
+    packer: Packer,
+    vocab_size: u32,
+) -> Result<Counter<K>> {
     let mut counter = new_counter();
-    for (key, record) in keys.into_iter().zip(records) {
-        counter[partition(key)].insert(key, <u64 as Key>::read(&record[K::BYTES..]));
+    for (index, counts) in counter.iter_mut().enumerate() {
+        let size = K::BYTES + 8;
+        let number = from.count(size)?;
+        memory::reserve_entries(counts, number);
+        let mut check = KeyCheck::new(packer, vocab_size);
+        let record = |raw: &[u8]| {
+            (
+                K::read(&raw[..K::BYTES]),
+                <u64 as Key>::read(&raw[K::BYTES..]),
+            )
+        };
+        from.records((number, size), record, |records| {
+            for &(key, count) in records {
+                check.next(key)?;
+                if partition(key) != index {
+                    return Err(Error::State("a count is out of place".into()));
+                }
+                counts.insert(key, count);
+            }
+            Ok(())
+        })?;
     }
     Ok(counter)
 }

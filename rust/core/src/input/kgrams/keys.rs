@@ -1,12 +1,12 @@
 //! What sets and counts of k-grams share: keys as wide as the k-grams need, and the fields of files.
 
 use crate::error::{Error, Result};
-use crate::io::records::{Reader, put_u64};
+use crate::io::files::{FileReader, Writer};
 use crate::key::{Key, MAX_KGRAM_WIDTH, Packer};
-use std::path::Path;
+use std::io::Write;
 
 /// The version of both kinds of file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Most bytes of an origin.
 const LONGEST_ORIGIN: usize = 1 << 16;
 
@@ -80,33 +80,45 @@ pub fn check_rows(rows: &[u32], width: usize, vocab_size: u32) -> Result<()> {
 
 /// Refuses keys from a file that are not k-grams over the vocabulary, in order and once each: a
 /// checksum only says that the file is as it was written.
-pub fn check_keys<K: Key>(keys: &[K], packer: Packer, vocab_size: u32) -> Result<()> {
-    let mut row = vec![0; packer.width];
-    for (index, &key) in keys.iter().enumerate() {
-        if index > 0 && keys[index - 1] >= key {
+pub struct KeyCheck<K> {
+    packer: Packer,
+    vocab_size: u32,
+    row: Vec<u32>,
+    last: Option<K>,
+    count: usize,
+}
+
+impl<K: Key> KeyCheck<K> {
+    /// Checks the keys that follow.
+    pub fn new(packer: Packer, vocab_size: u32) -> Self {
+        Self {
+            packer,
+            vocab_size,
+            row: vec![0; packer.width],
+            last: None,
+            count: 0,
+        }
+    }
+
+    /// Checks the next key.
+    pub fn next(&mut self, key: K) -> Result<()> {
+        let index = self.count;
+        if self.last.is_some_and(|last| last >= key) {
             return Err(Error::State(format!(
                 "k-gram {index} is out of order or occurs twice"
             )));
         }
-        packer.unpack(key, &mut row);
-        if key.mask(packer.window_bits()) != key || row.iter().any(|&token| token >= vocab_size) {
+        self.packer.unpack(key, &mut self.row);
+        let inside = self.row.iter().all(|&token| token < self.vocab_size);
+        if key.mask(self.packer.window_bits()) != key || !inside {
             return Err(Error::State(format!(
-                "k-gram {index} has an id outside the vocabulary of {vocab_size}"
+                "k-gram {index} has an id outside the vocabulary of {}",
+                self.vocab_size
             )));
         }
+        (self.last, self.count) = (Some(key), index + 1);
+        Ok(())
     }
-    Ok(())
-}
-
-/// What `read` makes of the whole payload of a file; its errors name the file.
-pub fn read_all<T>(
-    path: &Path,
-    payload: &[u8],
-    read: impl FnOnce(&mut Reader) -> Result<T>,
-) -> Result<T> {
-    let mut reader = Reader::new(payload);
-    let value = read(&mut reader).and_then(|value| reader.finish().map(|()| value));
-    value.map_err(|error| Error::State(format!("{} is damaged: {error}", path.display())))
 }
 
 /// Refuses an origin that is too long.
@@ -121,25 +133,27 @@ pub fn check_origin(origin: &str) -> Result<()> {
 }
 
 /// The fields that both kinds of file begin with: width, vocabulary, origin.
-pub fn write_head(width: usize, vocab_size: u32, origin: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_u64(&mut out, width as u64);
-    put_u64(&mut out, vocab_size.into());
-    put_u64(&mut out, origin.len() as u64);
-    out.extend_from_slice(origin.as_bytes());
-    out
+pub fn write_head<W: Write>(
+    out: &mut Writer<W>,
+    (width, vocab_size): (usize, u32),
+    origin: &str,
+) -> Result<()> {
+    out.put_u64(width as u64)?;
+    out.put_u64(vocab_size.into())?;
+    out.put_u64(origin.len() as u64)?;
+    out.put(origin.as_bytes())
 }
 
 /// Reads what [`write_head`] wrote.
-pub fn read_head(reader: &mut Reader) -> Result<(Packer, u32, String)> {
-    let width = reader.u64()? as usize;
-    let vocab_size = u32::try_from(reader.u64()?).unwrap_or(u32::MAX);
+pub fn read_head(from: &mut FileReader) -> Result<(Packer, u32, String)> {
+    let width = from.u64()? as usize;
+    let vocab_size = u32::try_from(from.u64()?).unwrap_or(u32::MAX);
     let packer = packer_for(width, vocab_size)?;
-    let len = reader.u64()? as usize;
-    if len > LONGEST_ORIGIN {
+    let length = from.u64()?;
+    if length > LONGEST_ORIGIN as u64 {
         return Err(Error::State("the origin is too long".into()));
     }
-    let origin = String::from_utf8(reader.take(len)?.to_vec())
+    let origin = String::from_utf8(from.bytes(length)?)
         .map_err(|_| Error::State("the origin is not UTF-8".into()))?;
     Ok((packer, vocab_size, origin))
 }

@@ -1,15 +1,15 @@
 //! A set of k-grams.
 
 use super::keys::{
-    ByWidth, VERSION, by_width, check_keys, check_origin, check_rows, each, packer_for, read_all,
-    read_head, write_head,
+    ByWidth, KeyCheck, VERSION, by_width, check_origin, check_rows, each, packer_for, read_head,
+    write_head,
 };
 use crate::error::{Error, Result};
-use crate::io::files;
-use crate::io::records::{Reader, put_u64};
+use crate::io::files::{FileReader, FileWriter, SavedFile, Writer};
 use crate::key::{Key, Packer, Wide};
+use crate::memory;
 use hashbrown::HashSet;
-use sha2::{Digest, Sha256};
+use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -111,10 +111,13 @@ impl KgramSet {
 
     /// The k-grams as keys of another packer, to look contexts up while windows are cut.
     pub fn lookup<K: Key>(&self, packer: Packer) -> HashSet<K> {
-        self.rows()
-            .chunks_exact(self.packer.width)
-            .map(|row| packer.pack(row))
-            .collect()
+        let (mut row, mut all) = (vec![0; self.packer.width], HashSet::new());
+        memory::reserve_members(&mut all, self.len());
+        each!(&self.keys, keys => for &key in keys {
+            self.packer.unpack(key, &mut row);
+            all.insert(packer.pack(&row));
+        });
+        all
     }
 
     fn check_same(&self, other: &Self) -> Result<()> {
@@ -144,72 +147,68 @@ impl KgramSet {
         Ok(Self::new(self.packer, self.vocab_size, keys))
     }
 
-    fn payload(&self) -> Vec<u8> {
-        let mut out = write_head(self.width(), self.vocab_size, &self.origin);
-        each!(&self.keys, keys => write_keys(keys, &mut out));
-        out
+    fn write<W: Write>(&self, out: &mut Writer<W>) -> Result<()> {
+        write_head(out, (self.width(), self.vocab_size), &self.origin)?;
+        each!(&self.keys, keys => {
+            out.put_u64(keys.len() as u64)?;
+            out.put_all(keys, |key, out| key.write(out))
+        })
     }
 
-    /// The first 16 hexadecimal digits of the SHA-256 of the content.
-    pub fn fingerprint(&self) -> &str {
-        self.fingerprint.get_or_init(|| {
-            let digest = Sha256::digest(self.payload());
-            digest[..8]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect()
-        })
+    /// The SHA-256 of the content, in hexadecimal digits.
+    pub fn fingerprint(&self) -> Result<&str> {
+        if let Some(known) = self.fingerprint.get() {
+            return Ok(known);
+        }
+        let computed = Writer::fingerprint(|out| self.write(out))?;
+        Ok(self.fingerprint.get_or_init(|| computed))
     }
 
     /// Saves the set.
     pub fn save(&self, path: &Path) -> Result<()> {
-        files::write_file(path, MAGIC, VERSION, &self.payload())
+        FileWriter::save(path, MAGIC, VERSION, |out| self.write(out))
     }
 
     /// Loads what [`KgramSet::save`] wrote.
     pub fn load(path: &Path) -> Result<Self> {
-        let payload = files::read_file(path, MAGIC, VERSION, "k-gram set")?;
-        read_all(path, &payload, |reader| {
-            let (packer, vocab_size, origin) = read_head(reader)?;
-            let keys = by_width!(packer, read_keys(reader, packer, vocab_size)?);
+        SavedFile::open(path, MAGIC, VERSION, "k-gram set")?.read(|from| {
+            let (packer, vocab_size, origin) = read_head(from)?;
+            let keys = by_width!(packer, read_keys(from, packer, vocab_size)?);
             Self::new(packer, vocab_size, keys).with_origin(&origin)
         })
     }
 }
 
 fn pack_sorted<K: Key>(packer: Packer, rows: &[u32]) -> Vec<K> {
-    let mut keys: Vec<K> = rows
-        .chunks_exact(packer.width)
-        .map(|row| packer.pack(row))
-        .collect();
+    let rows = rows.chunks_exact(packer.width);
+    let mut keys: Vec<K> = memory::collect(rows.map(|row| packer.pack(row)));
     keys.sort_unstable();
     keys.dedup();
     keys
 }
 
 fn union<K: Key>(left: &[K], right: &[K]) -> Vec<K> {
-    let mut all = [left, right].concat();
+    let mut all = memory::vec(left.len() + right.len());
+    all.extend_from_slice(left);
+    all.extend_from_slice(right);
     all.sort_unstable();
     all.dedup();
     all
 }
 
 fn intersection<K: Key>(left: &[K], right: &[K]) -> Vec<K> {
-    left.iter()
-        .filter(|key| right.binary_search(key).is_ok())
-        .copied()
-        .collect()
+    let both = left.iter().filter(|key| right.binary_search(key).is_ok());
+    memory::collect(both.copied())
 }
 
-fn write_keys<K: Key>(keys: &[K], out: &mut Vec<u8>) {
-    put_u64(out, keys.len() as u64);
-    keys.iter().for_each(|key| key.write(out));
-}
-
-fn read_keys<K: Key>(reader: &mut Reader, packer: Packer, vocab_size: u32) -> Result<Vec<K>> {
-    let keys: Vec<K> = reader.records(K::BYTES)?.map(K::read).collect();
-    check_keys(&keys, packer, vocab_size)?;
-    Ok(keys)
+fn read_keys<K: Key>(from: &mut FileReader, packer: Packer, vocab_size: u32) -> Result<Vec<K>> {
+    let count = from.count(K::BYTES)?;
+    let (mut all, mut check) = (memory::vec(count), KeyCheck::new(packer, vocab_size));
+    from.records((count, K::BYTES), K::read, |keys| {
+        all.extend_from_slice(keys);
+        keys.iter().try_for_each(|&key| check.next(key))
+    })?;
+    Ok(all)
 }
 
 #[cfg(test)]
