@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore import _core
 from radscore.errors import ArgumentError, StorageError
-from radscore.files import Lock, begins_with
+from radscore.files import Lock, begins_with, remove_drafts
 from radscore.kgrams import KgramSet
 from radscore.runs.folders import empty, is_ours, remove_left
 from radscore.runs.markers import Marker, total_skipped
@@ -236,6 +236,7 @@ class Run:
             empty(folder, is_ours)
         empty(buckets, is_ours)
         (self.folder / MANIFEST).unlink(missing_ok=True)
+        remove_drafts(self.folder / MANIFEST)
         for folder in reversed(self.folders):
             if folder == self.folder and begins_with(folder / _LOCK, b""):
                 (folder / _LOCK).unlink()
