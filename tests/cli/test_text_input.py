@@ -52,7 +52,7 @@ def test_one_text_in_several_files(score, tmp_path, monkeypatch):
         score("x.csv"),
         piped("x.jsonl", "--field", "data.text"),
         piped("x.csv", "--format", "csv"),
-        piped("x.csv", "--format", "csv", "--memory", "64MiB"),
+        piped("x.csv", "--format", "csv", "--memory", "64MiB", "--tmp", str(tmp_path)),
     ):
         assert other.code == 0, other.err
         assert other.json["log10_pvalue"] == nested.json["log10_pvalue"]
@@ -60,9 +60,10 @@ def test_one_text_in_several_files(score, tmp_path, monkeypatch):
     assert "the format cannot be detected" in piped("x.csv").err
 
 
-@pytest.mark.parametrize("memory", [(), ("--memory", "64MiB")])
+@pytest.mark.parametrize("memory", [(), ("--memory", "64MiB", "--tmp", "t", "--fresh")])
 def test_a_text_on_which_the_tokenizer_gives_up(score, tmp_path, memory):
     texts = ["aab", "a" * 34 + "b", "bab"]
+    (tmp_path / "t").mkdir()
     (tmp_path / "x.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
     failed = score("x.jsonl", *memory)
     assert failed.code == 1
