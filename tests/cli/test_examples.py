@@ -234,7 +234,7 @@ def _run(line, endpoint, run_command):
         words += sorted(map(str, Path().glob(own))) if "*" in own else [own]
     if words[0] in ("ask", "generate"):  # the tiny models here are slow enough
         words += ["--max-tokens", "4"]
-    done = run_command(*words)
+    done = run_command(*words, "--debug")
     assert done.code in (0, 3), f"{line}\n{done.err}"
     assert "radscore: error" not in done.err
     if target:
