@@ -15,7 +15,19 @@ class Run:
 
     @property
     def json(self):
-        return json.loads(self.out)
+        """The values; what made them differs where the command does."""
+        return without_provenance(json.loads(self.out))
+
+    @property
+    def provenance(self):
+        return json.loads(self.out)["provenance"]
+
+
+def without_provenance(content):
+    if isinstance(content, dict):
+        items = content.items()
+        return {name: without_provenance(one) for name, one in items if name != "provenance"}
+    return [without_provenance(one) for one in content] if isinstance(content, list) else content
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from radscore.documents import Documents, opened
 from radscore.doubts import doubt_of_ids, doubt_of_tokenizer
 from radscore.errors import ArgumentError
 from radscore.progress import Progress
+from radscore.provenance import of_corpus
 from radscore.scoring.per_document import MAX_SHARING, score_batches
 from radscore.scoring.scorer import Scorer
 
@@ -128,7 +129,8 @@ def score(
         result = scorer.result()
     if corpus is not None:
         notes = (*corpus.notes, *result.notes)
-        return replace(result, n_skipped=corpus.skipped.count, notes=notes)
+        made = {**result.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
+        return replace(result, n_skipped=corpus.skipped.count, notes=notes, provenance=made)
     assert own is not None
     doubt = doubt_of_ids(own.id_range[1], own.n_tokens, scheme.vocab_size)
     notes = (*told, *result.notes, *(() if doubt is None else (doubt,)))
@@ -154,7 +156,7 @@ def score_documents(
     Parameters
     ----------
     documents, scheme, tokenizer
-        As in `score`: a corpus is read batch by batch, with the result of a single one.
+        As in `score`; a corpus is read batch by batch.
     dedup, prompts, filter, start, threads, prompt_role, max_contexts, max_sharing
         As in `radscore.scoring.score_documents`.
 
@@ -189,8 +191,10 @@ def score_documents(
         max_contexts=max_contexts,
         max_sharing=max_sharing,
     )
-    notes = told if corpus is None else corpus.notes
-    return replace(found, notes=(*notes, *found.notes))
+    if corpus is None:
+        return replace(found, notes=(*told, *found.notes))
+    made = {**found.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
+    return replace(found, notes=(*corpus.notes, *found.notes), provenance=made)
 
 
 def _given(
@@ -218,10 +222,10 @@ def _given(
 
 def _prompts(prompts: Any, encoder: Encoder | None) -> Documents:
     """Prompts may be ids even where documents are text."""
-    from radscore.corpus.in_memory import documents_of, is_text
+    from radscore.corpus.in_memory import documents_of, texts_in
 
     prompts = opened(prompts, "prompts")
-    return documents_of(prompts, encoder if is_text(prompts) else None, "prompts")
+    return documents_of(prompts, None if texts_in(prompts) is None else encoder, "prompts")
 
 
 def _check_limits(memory: Any, tmp: Any, executor: Any, curve: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from radscore.documents import check_width
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, near, shown
 from radscore.kgrams import KgramSet
 from radscore.schemes import Scheme
 
@@ -32,7 +32,9 @@ PromptRole: TypeAlias = Literal["exclude", "context"]
 def check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
     """Raises `ArgumentError` unless the value is one of the allowed words."""
     if value not in allowed:
-        raise ArgumentError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        raise ArgumentError(
+            f"{name} must be one of {', '.join(allowed)}, not {shown(value)}{near(value, allowed)}"
+        )
 
 
 def check_rules(dedup: object, prompt_role: object, phi: object) -> None:

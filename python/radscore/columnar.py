@@ -26,15 +26,29 @@ def checked(array: Any) -> Any:
     pyarrow.ArrowInvalid
         If an offset, a length, an index or a run end leads outside of the array's memory.
     """
-    import pyarrow as pa
-
-    array.validate()
-    if pa.types.is_string(array.type):
-        array = array.view(pa.binary())
-    elif pa.types.is_large_string(array.type):
-        array = array.view(pa.large_binary())
+    array.validate()  # before any part of it is touched
+    array = _as_binary(array) if holds_text(array.type) else array
     array.validate(full=True)
     return array
+
+
+def _as_binary(array: Any) -> Any:
+    """Text as the bytes that it is stored in, without a look at them."""
+    import pyarrow as pa
+
+    kind, types = array.type, pa.types
+    if isinstance(kind, pa.BaseExtensionType):
+        return _as_binary(array.storage)
+    if types.is_dictionary(kind):
+        values = _as_binary(array.dictionary)
+        return pa.DictionaryArray.from_arrays(array.indices, values, safe=False)
+    if types.is_run_end_encoded(kind):
+        values = _as_binary(array.values)
+        made: Any = pa.RunEndEncodedArray.from_arrays(array.run_ends, values)
+        return made.slice(array.offset, len(array))
+    plainer = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+    plainer[pa.string_view()] = pa.binary_view()
+    return array.view(plainer[kind]) if kind in plainer else array
 
 
 def holds_text(kind: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from radscore.columnar import checked, holds_ids, plain
 from radscore.errors import ArgumentError, TokenError, shown
 
 __all__ = ["MAX_VOCAB", "Documents", "DocumentsLike", "IntArray", "opened"]
@@ -150,12 +151,11 @@ class Documents:
             if isinstance(array, pa.ChunkedArray):
                 array = array.chunk(0)
         kind = array.type
-        if pa.types.is_fixed_size_list(kind):
-            array = array.cast(pa.large_list(kind.value_type))
-            kind = array.type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not (
-            pa.types.is_integer(kind.value_type)
-        ):
+        try:
+            array = plain(checked(array))
+        except pa.ArrowInvalid as error:
+            raise TokenError(f"{name}: {' '.join(str(error).split())}") from None
+        if not holds_ids(kind):
             raise TokenError(
                 f"{name}: an Arrow array of documents holds lists of integers, not {kind}"
             )
@@ -241,6 +241,8 @@ def opened(documents: Any, name: str = "documents") -> Any:
             f"{name} is a {kind}: give a list of documents, or open files with "
             "radscore.open_corpus(paths)"
         )
+    if module == "datasets" and kind != "Column":
+        raise TokenError(f"{name} is a {kind}; open it with radscore.open_corpus(..., field=)")
     if module == "pyarrow":
         return documents
     if module in ("pandas", "polars"):
@@ -330,7 +332,7 @@ def _single(document: Any, name: str) -> Any:
     if document is None or nan or type(document).__name__ == "NAType":
         raise TokenError(f"{name} is missing ({document})")
     if isinstance(document, (str, bytes)):
-        raise TokenError(f"{name} is text; give tokenizer= to read it")
+        raise TokenError(f"{name} is text, not token ids: give tokenizer=, or tokenise it first")
     if _module(document) == "torch":
         return _tensor_to_numpy(document, name)
     if hasattr(document, "keys") and "input_ids" in document:

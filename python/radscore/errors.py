@@ -12,6 +12,7 @@ __all__ = [
     "ArgumentError",
     "CorpusError",
     "DamagedWindowsError",
+    "MissingExtraError",
     "ModelError",
     "RadscoreError",
     "SchemeError",
@@ -45,6 +46,10 @@ class CorpusError(RadscoreError, ValueError):
 
 class ModelError(RadscoreError):
     """A model, tokenizer or endpoint is not what a test needs, or does not answer."""
+
+
+class MissingExtraError(RadscoreError, ImportError):
+    """A library that only some functions need is not installed; the message says how to do it."""
 
 
 class StorageError(RadscoreError):

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, shown
+from radscore.extras import need
 from radscore.stats.fdr import FalseDiscoveryResult, false_discovery
 from radscore.stats.intervals import ShareInterval, share_interval
-from radscore.stats.result import Evidence, Result
+from radscore.stats.result import LEVEL, Evidence, Result, in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from radscore.stats import DecoyResult, WeightedResult
 
 __all__ = [
+    "HIDDEN",
     "STATUS_NAMES",
     "CurvePoint",
+    "DocumentScore",
     "DocumentScores",
     "ModelResult",
     "Positions",
@@ -86,7 +90,8 @@ class ScoreResult(Evidence):
         With weights: the bound, and the normal and saddlepoint approximations beside it.
     """
 
-    _hidden: ClassVar[tuple[str, ...]] = ("weighted",)
+    _hidden: ClassVar[tuple[str, ...]] = ("weighted", "version")
+    _question: ClassVar[str] = "does the text carry the watermark of this key?"
 
     n_scored: int
     n_green: int | None
@@ -145,10 +150,26 @@ class ScoreResult(Evidence):
     def _rows(self) -> list[tuple[str, Any]]:
         rows = dict(super()._rows())
         rows["curve"] = _points(self.curve)
-        return list(rows.items())
+        if self.may_hide_documents:
+            rows["hint"] = f"{HIDDEN}: score_documents tests each"
+        return [(name, value) for name, value in rows.items() if value or name not in _FEW]
+
+    @property
+    def may_hide_documents(self) -> bool:
+        """Whether some documents may carry the watermark though all together show none."""
+        return self.n_documents > 1 and self.log10_pvalue > math.log10(LEVEL)
 
     def _brief(self) -> str:
-        return f"p-value {self.pvalue:.6g}, {self.n_scored:,} scored"
+        return f"{self.verdict}, {self.n_scored:,} scored"
+
+
+#: Why a p-value of many documents is not the last word.
+HIDDEN: Final = "a few marked documents among many hardly show in one p-value"
+#: Counts that are shown only if there is something to count.
+_FEW: Final = (
+    *("n_short_documents", "n_excluded", "n_filtered", "n_duplicates", "n_keyless"),
+    *("n_skipped", "start"),
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -182,6 +203,7 @@ class ModelResult(Result):
         "n_scored": "weighting",
         "pvalue": "weighting",
     }
+    _question: ClassVar[str] = "was the model trained on text marked with this key?"
 
     setting: str
     weighting: str
@@ -194,10 +216,21 @@ class ModelResult(Result):
     notes: tuple[str, ...] = ()
     decoys: DecoyResult | None = None
 
+    def __post_init__(self) -> None:
+        if not self.provenance:
+            models = {"model": self.model, "reference": self.reference}
+            named = {name: one for name, one in models.items() if one is not None}
+            object.__setattr__(self, "provenance", {**self.score.provenance, **named})
+
     @property
     def pvalue(self) -> float:
         """10 to the power of `log10_pvalue`."""
         return float(10.0**self.log10_pvalue)
+
+    @property
+    def verdict(self) -> str:
+        """The p-value, and whether it is evidence at level 0.01, in words."""
+        return in_words(self.log10_pvalue, self.score.method)
 
     @property
     def statistic(self) -> float:
@@ -246,8 +279,16 @@ class DocumentScores(Result):
         none.
     statistic : ndarray of float64
         Green units, or the sum of scores.
+    zscore : ndarray of float64
+        The statistic's distance from its mean in standard deviations; NaN where nothing was scored.
     pvalue, log10_pvalue : ndarray of float64
         1 and 0 where nothing was scored; NaN where no p-value can be given: `method` says why.
+    qvalue, log10_qvalue : ndarray of float64
+        The least false discovery rate at which each document would be found, over all documents
+        that were scored together, whichever of them are picked here; 1 and 0 where nothing was
+        scored.
+    index : ndarray of int64
+        The number of each document among those.
     method : str
         How the p-values were computed.
     notes : tuple of str
@@ -258,9 +299,29 @@ class DocumentScores(Result):
         Most distinct contexts scored per document.
     max_sharing : int or None
         Number of documents in which a unit is evidence.
+
+    Notes
+    -----
+    An integer picks one document, as a `DocumentScore`; a slice, a mask or an array of integers
+    picks several. Iterating yields each document.
+
+    Examples
+    --------
+    >>> import radscore as rs
+    >>> scheme = rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3)
+    >>> scores = rs.score_documents([[1, 2, 3, 4], [7], [5, 6, 7]], scheme)
+    >>> scores[0].n_scored, scores[scores.n_scored > 0].index.tolist()
+    (3, [0, 2])
     """
 
-    _derived: ClassVar[Mapping[str, str]] = {"pvalue": "statistic"}
+    _derived: ClassVar[Mapping[str, str]] = {
+        "pvalue": "statistic",
+        "qvalue": "log10_pvalue",
+        "log10_qvalue": "log10_pvalue",
+    }
+    #: Of documents that were picked: their q-values among all, which the instance holds.
+    _picked: ClassVar[npt.NDArray[np.float64] | None] = None
+    _question: ClassVar[str] = "which documents carry the watermark of this key?"
 
     n_windows: npt.NDArray[np.uint64]
     n_excluded: npt.NDArray[np.uint64]
@@ -272,6 +333,7 @@ class DocumentScores(Result):
     n_common: npt.NDArray[np.uint64]
     copy_of: npt.NDArray[np.int64]
     statistic: npt.NDArray[np.float64]
+    zscore: npt.NDArray[np.float64]
     log10_pvalue: npt.NDArray[np.float64]
     method: str
     notes: tuple[str, ...]
@@ -283,14 +345,99 @@ class DocumentScores(Result):
     filter: str | None
     max_contexts: int | None
     max_sharing: int | None
+    index: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.index) != len(self.n_scored):
+            object.__setattr__(self, "index", np.arange(len(self.n_scored)))
 
     @property
     def pvalue(self) -> npt.NDArray[np.float64]:
         """10 to the power of `log10_pvalue`."""
         return np.asarray(10.0**self.log10_pvalue)
 
+    @property
+    def log10_qvalue(self) -> npt.NDArray[np.float64]:
+        """The false discovery rates in the log domain, where they never underflow."""
+        if self._picked is not None:
+            return self._picked
+        return np.where(self.n_scored > 0, self.false_discovery().log10_qvalues, 0.0)
+
+    @property
+    def qvalue(self) -> npt.NDArray[np.float64]:
+        """10 to the power of `log10_qvalue`."""
+        return np.asarray(10.0**self.log10_qvalue)
+
+    @property
+    def verdict(self) -> str:
+        """How many documents are found at a false discovery rate of 0.05."""
+        if why := self.method.partition("none: ")[2]:
+            return f"no p-values: {why}"
+        n_found = int((self.log10_qvalue <= np.log10(0.05) + 1e-14).sum())
+        tested = (
+            f"of {len(self):,} documents, {int((self.n_scored > 0).sum()):,} of them with windows"
+        )
+        return f"{n_found:,} {tested}, at a false discovery rate of 0.05"
+
     def __len__(self) -> int:
         return len(self.n_scored)
+
+    def __iter__(self) -> Iterator[DocumentScore]:
+        qvalues = self.log10_qvalue
+        return (self._one(i, qvalues) for i in range(len(self)))
+
+    @overload
+    def __getitem__(self, which: int | np.integer[Any]) -> DocumentScore: ...
+    @overload
+    def __getitem__(self, which: slice | npt.ArrayLike) -> DocumentScores: ...
+    def __getitem__(self, which: Any) -> DocumentScore | DocumentScores:
+        if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
+            if not -len(self) <= which < len(self):
+                raise IndexError(f"document {which} of {len(self)}")
+            return self._one(int(which) % len(self), self.log10_qvalue)
+        chosen = _chosen(which, len(self))
+        places = np.full(len(self), -1)
+        places[chosen] = np.arange(len(chosen))
+        columns = {
+            name: value[chosen] for name, value in vars(self).items() if name in self._columns()
+        }
+        copies = np.where(columns["copy_of"] >= 0, places[columns["copy_of"]], -1)
+        picked = self.replace(**columns | {"copy_of": copies})
+        object.__setattr__(picked, "_picked", self.log10_qvalue[chosen])
+        return picked
+
+    def _columns(self) -> list[str]:
+        values = vars(self)
+        return [one.name for one in fields(self) if isinstance(values[one.name], np.ndarray)]
+
+    def _one(self, i: int, qvalues: npt.NDArray[np.float64]) -> DocumentScore:
+        names = (one.name for one in fields(DocumentScore) if one.name in self._columns())
+        values = {name: getattr(self, name)[i].item() for name in names}
+        return DocumentScore(**values, log10_qvalue=float(qvalues[i]), method=self.method)
+
+    def _table(self) -> dict[str, npt.NDArray[Any]]:
+        names = ["index", *(name for name in self._names() if name != "index")]
+        columns = {name: getattr(self, name) for name in names}
+        return {name: one for name, one in columns.items() if isinstance(one, np.ndarray)}
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table` with one row per document; its metadata says what made it."""
+        import pyarrow as pa
+
+        about = {k: v for k, v in self.to_dict().items() if not isinstance(v, list) or k == "notes"}
+        table = pa.table({name: pa.array(column) for name, column in self._table().items()})
+        return table.replace_schema_metadata({"radscore": json.dumps(about)})
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` with one row per document, whose index is `index`.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        need("pandas", what="to_pandas()")
+        return self.to_arrow().to_pandas().set_index("index")
 
     def false_discovery(self, level: float = 0.05) -> FalseDiscoveryResult:
         """Which documents carry the watermark, at a false discovery rate of at most `level`.
@@ -309,6 +456,62 @@ class DocumentScores(Result):
             ("least log10_pvalue", float(known.min()) if len(known) else None),
         ]
         return totals + [row for row in super()._rows() if not isinstance(row[1], np.ndarray)]
+
+
+@dataclass(frozen=True, repr=False)
+class DocumentScore(Evidence):
+    """One document of `DocumentScores`.
+
+    Attributes
+    ----------
+    statistic, zscore, log10_pvalue, log10_qvalue, index, copy_of
+        As in `DocumentScores`.
+    n_windows, n_excluded, n_filtered, n_duplicates, n_keyless, n_shared, n_scored, n_common : int
+        As there.
+    method : str
+        How the p-value was computed.
+    """
+
+    _question: ClassVar[str] = "does the document carry the watermark of this key?"
+
+    index: int
+    n_windows: int
+    n_excluded: int
+    n_filtered: int
+    n_duplicates: int
+    n_keyless: int
+    n_shared: int
+    n_scored: int
+    n_common: int
+    copy_of: int
+    zscore: float
+    log10_qvalue: float
+    method: str
+
+    @property
+    def qvalue(self) -> float:
+        """10 to the power of `log10_qvalue`."""
+        return float(10.0**self.log10_qvalue)
+
+
+def _chosen(which: Any, n: int) -> npt.NDArray[np.int64]:
+    """The documents that a slice, a mask or numbers pick."""
+    if isinstance(which, slice):
+        return np.arange(n)[which]
+    chosen = np.asarray(which)
+    if chosen.ndim == 1 and not len(chosen):
+        return np.empty(0, np.int64)
+    if chosen.ndim != 1 or not (
+        chosen.dtype == np.bool_ or np.issubdtype(chosen.dtype, np.integer)
+    ):
+        raise ArgumentError(
+            "documents are picked by an integer, a slice, a mask or an array of integers, not "
+            f"{shown(which)}"
+        )
+    if chosen.dtype == np.bool_ and len(chosen) != n:
+        raise ArgumentError(f"the mask has {len(chosen)} entries for {n} documents")
+    picked: npt.NDArray[np.int64] = np.arange(n)[chosen]
+    return picked
 
 
 def discoveries(

@@ -28,7 +28,7 @@ def test_the_most_frequent_and_those_that_occur_twice(cli, corpus):
     assert set(KgramSet.load("phi.rkg")) == set(ranked[:40])
     assert done.json["n_total"] == counts.total()
     assert done.json["n_distinct"] == len(counts)
-    cli("kgrams", "build", "x.jsonl", "--min-count", 2, *options, "--fresh")
+    cli("kgrams", "build", "x.jsonl", "--min-count", 2, *options, "--force")
     assert set(KgramSet.load("phi.rkg")) == {pair for pair, n in counts.items() if n >= 2}
 
 

@@ -19,7 +19,7 @@ def test_json_has_the_fields_of_the_result(cli, marked_corpus, scheme):
     expected = rs.score(marked_corpus, scheme)
     found = done.json
     for name, value in expected.to_dict().items():
-        assert found[name] == value, name
+        assert name == "provenance" or found[name] == value, name
     assert found["log10_pvalue"] < -20
     assert found["n_documents"] == 41
     assert found["n_short_documents"] == 1
@@ -92,7 +92,7 @@ def read_rows(path):
         return [json.loads(line) for line in path.read_text().splitlines()]
     with path.open(newline="") as file:
         return [
-            {k: v if k == "source" else float(v) for k, v in row.items()}
+            {k: v if k in ("source", "location") else float(v) for k, v in row.items()}
             for row in csv.DictReader(file)
         ]
 
@@ -105,9 +105,13 @@ def test_one_row_a_document(cli, marked_corpus, scheme, tmp_path, suffix):
     columns = [
         "index",
         "source",
+        "row",
+        "location",
+        "n_tokens",
         "n_scored",
         "n_green",
         "statistic",
+        "zscore",
         "pvalue",
         "log10_pvalue",
         "qvalue",
@@ -118,7 +122,12 @@ def test_one_row_a_document(cli, marked_corpus, scheme, tmp_path, suffix):
     assert list(rows[0]) == columns
     expected = rs.score_documents(marked_corpus, scheme)
     assert [row["index"] for row in rows] == list(range(41))
-    assert [row["source"] for row in rows] == [f"x.jsonl:{i}" for i in range(1, 42)]
+    assert {row["source"] for row in rows} == {"x.jsonl"}
+    assert [row["row"] for row in rows] == list(range(41))
+    assert [row["location"] for row in rows] == [f"x.jsonl:{i}" for i in range(1, 42)]
+    assert [row["n_tokens"] for row in rows] == list(map(len, marked_corpus))
+    zscores = [math.nan if row["zscore"] is None else row["zscore"] for row in rows]
+    assert np.allclose(zscores, expected.zscore, rtol=1e-12, equal_nan=True)
     for name in ("n_scored", "statistic", "log10_pvalue", "pvalue", *columns[-3:]):
         assert np.allclose([row[name] for row in rows], getattr(expected, name), rtol=1e-12), name
     assert [row["n_green"] for row in rows] == expected.statistic.tolist()
@@ -142,7 +151,7 @@ def test_the_summary_says_what_the_documents_found_share(cli, marked_corpus, sch
         marked_corpus[30][: len(marked_corpus[30]) // 2],
     ]
     write(tmp_path / "x.jsonl", docs)
-    rows = ("--per-document", "o.csv", "--fresh")
+    rows = ("--per-document", "o.csv", "--force")
     found = cli(*SCORE, *rows, "--max-sharing", 1)
     expected = rs.score_documents(docs, scheme, max_sharing=1)
     assert expected.n_scored[-1] == 0
@@ -166,7 +175,7 @@ def test_rows_of_real_scores(cli, marked_corpus, tmp_path, monkeypatch):
     done = cli(*SCORE, "--key-file", "k", "--per-document", "out.parquet", "--json")
     assert done.code == 0, done.err
     table = pq.read_table(tmp_path / "out.parquet")
-    assert table.column_names[3] == "score"
+    assert table.column_names[6] == "score"
     assert done.json["per_document"] == {
         "path": "out.parquet",
         "n_documents": 41,
@@ -178,6 +187,9 @@ def test_rows_of_real_scores(cli, marked_corpus, tmp_path, monkeypatch):
         "n_significant_common": done.json["per_document"]["n_significant_common"],
         "fdr": 0.05,
         "max_sharing": 8,
+        "select": None,
+        "out": None,
+        "n_selected": None,
     }
     assert done.json["n_green"] is None
     assert "mean score" in cli(*SCORE, "--key-file", "k").out
@@ -190,7 +202,7 @@ def test_many_files_keep_their_places(cli, marked_corpus, scheme, tmp_path):
         "score", "a.jsonl", "b.jsonl", "--scheme", "scheme.toml", "--per-document", "o.jsonl"
     )
     assert done.code == 0
-    places = [row["source"] for row in read_rows(tmp_path / "o.jsonl")]
+    places = [row["location"] for row in read_rows(tmp_path / "o.jsonl")]
     assert places == [f"a.jsonl:{i}" for i in range(1, 6)] + [f"b.jsonl:{i}" for i in range(1, 5)]
 
 

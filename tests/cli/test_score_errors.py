@@ -244,7 +244,7 @@ def test_messages_about_keys_name_where_the_key_came_from(fails, bare, monkeypat
 
 
 def test_no_rule_means_no_significant_documents(cli, marked_corpus):
-    options = ("--dedup", "none", "--per-document", "o.csv", "--fresh")
+    options = ("--dedup", "none", "--per-document", "o.csv", "--force")
     done = cli(*SCORE, *options)
     text = "documents  no p-values; rows in o.csv\n"
     assert done.out.endswith(text)

@@ -194,3 +194,115 @@ def test_saved_folders_of_all_splits(tmp_path):
     again.map(lambda row: {"n": row["n"] + 1})
     assert list((tmp_path / "both" / "train").glob("cache-*.arrow"))
     assert ids_of(open_corpus(tmp_path / "both" / "train")) == DOCS
+
+
+# ---- what the library gives, not what lies under it (datasets#7842, #6012) ----------------------
+
+
+def added(batch):
+    return {"input_ids": [[id_ + 100 for id_ in ids] for ids in batch["input_ids"]]}
+
+
+def transformed():
+    dataset = table()
+    dataset.set_transform(added)
+    return dataset
+
+
+def as_tensors(batch):
+    import torch
+
+    return {"tokens": [torch.tensor(ids, dtype=torch.int32) for ids in batch["input_ids"]]}
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: table().with_transform(added), "input_ids"),
+        (transformed, "input_ids"),
+        (lambda: table().shuffle(seed=2).with_transform(added), "input_ids"),
+        (lambda: table().with_transform(as_tensors), "tokens"),
+        (lambda: table().with_format("numpy", dtype="int16"), "input_ids"),
+        (lambda: table().with_format("torch"), "input_ids"),
+        (lambda: table().with_format("pandas", columns=["input_ids"]), "input_ids"),
+        (lambda: table().rename_column("input_ids", "a"), "a"),
+        (lambda: datasets.concatenate_datasets([table(), table().select([3, 1])]), "input_ids"),
+        (lambda: table().filter(lambda row: row["n"] % 2), "input_ids"),
+        (lambda: table().to_iterable_dataset().with_format("torch"), "input_ids"),
+        (lambda: untyped().with_format("numpy"), "input_ids"),
+        (lambda: untyped().with_format("arrow"), "input_ids"),
+        (lambda: table().to_iterable_dataset().map(lambda r: {"tokens": r["input_ids"]}), "tokens"),
+    ],
+)
+def test_rows_are_those_that_the_library_gives(make, field):
+    plain = make()
+    if isinstance(plain, datasets.IterableDataset):
+        plain = plain.with_format(None)
+        expected = [list(row[field]) for row in plain]
+    else:
+        given = plain[:][field] if plain.format["type"] != "pandas" else list(plain[:][field])
+        expected = [[int(id_) for id_ in ids] for ids in given]
+    corpus = open_corpus(make(), field=field, batch_tokens=50)
+    batches = list(corpus)
+    assert [doc.tolist() for batch in batches for doc in batch.documents] == expected
+    middle = batches[len(batches) // 2]
+    done = middle.first_document + len(middle)
+    assert ids_of(corpus, middle.cursor) == expected[done:]
+    assert corpus.known().n_documents in (None, len(expected))
+
+
+def test_values_that_a_format_changes_are_not_read_as_they_were():
+    floats = table().with_format("numpy", dtype=np.float32)
+    with pytest.raises(CorpusError, match=r"row 0: token id 0 .* not an integer"):
+        ids_of(open_corpus(floats))
+    doubled = table().with_transform(lambda b: {"input_ids": b["input_ids"] * 2})
+    with pytest.raises(CorpusError, match=r"one value per row; use map\(\) instead"):
+        ids_of(open_corpus(doubled))
+    hidden = table().with_format("torch", columns=["n"])
+    with pytest.raises(CorpusError, match=r"whose format leaves out columns.*one of: n"):
+        open_corpus(hidden)
+    shown = table().with_format("torch", columns=["n"], output_all_columns=True)
+    assert ids_of(open_corpus(shown)) == DOCS
+    with pytest.raises(ArgumentError, match="not Column; give the data set itself"):
+        open_corpus(table()["input_ids"])
+
+
+def test_columns_that_the_library_decodes(tmp_path, tokenizer):
+    features = datasets.Features({"text": datasets.Json()})
+    dataset = datasets.Dataset.from_dict({"text": ["the cat", "a dog"]}, features=features)
+    assert dataset[0] == {"text": "the cat"}  # stored with quotes
+    for one in (dataset, dataset.to_iterable_dataset()):
+        assert ids_of(open_corpus(one, tokenizer=tokenizer)) == [[2, 3], [6, 11]]
+    dataset.save_to_disk(tmp_path / "saved")
+    dataset.to_parquet(tmp_path / "x.parquet")
+    for path in (tmp_path / "saved", tmp_path / "x.parquet"):
+        with pytest.raises(CorpusError, match="'text' holds Json of the library datasets; load it"):
+            ids_of(open_corpus(path, tokenizer=tokenizer))
+
+
+def test_saved_formats_hold(tmp_path):
+    table().with_format("numpy").save_to_disk(tmp_path / "plain")
+    assert ids_of(open_corpus(tmp_path / "plain")) == DOCS
+    table().with_format("torch", columns=["n"]).save_to_disk(tmp_path / "hidden")
+    for field in (None, "input_ids"):
+        with pytest.raises(CorpusError, match="whose format leaves out columns"):
+            open_corpus(tmp_path / "hidden", field=field)
+    corpus = open_corpus(tmp_path / "hidden", field="input_ids", on_error="skip")
+    with pytest.raises(CorpusError, match=r"hidden: .* leaves out column 'input_ids'; save it ag"):
+        ids_of(corpus)
+    table().with_format("numpy", dtype="int8").save_to_disk(tmp_path / "small")
+    with pytest.raises(CorpusError, match=r"small: .* changes values \(\{'dtype': 'int8'\}\)"):
+        ids_of(open_corpus(tmp_path / "small"))
+
+
+def test_only_listed_splits_are_read(tmp_path):
+    both = datasets.DatasetDict({"train": table(), "test": table().select(range(5))})
+    both.save_to_disk(tmp_path / "x")
+    table().save_to_disk(tmp_path / "x" / "old")
+    data = (tmp_path / "x" / "old" / "data-00000-of-00001.arrow").read_bytes()
+    (tmp_path / "x" / "stray.arrow").write_bytes(data)
+    (tmp_path / "x" / "train" / "data-00001-of-00001.arrow").write_bytes(data)
+    assert ids_of(open_corpus(tmp_path / "x")) == DOCS[:5] + DOCS
+    (tmp_path / "x" / "dataset_dict.json").write_text('{"splits": ["train", "gone"]}')
+    with pytest.raises(CorpusError, match=r"dataset_dict\.json: lists gone, which does not exist"):
+        open_corpus(tmp_path / "x")

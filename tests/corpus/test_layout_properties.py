@@ -7,6 +7,7 @@ The writers here are by hand, from the descriptions of the layouts; those of the
 import csv
 import gzip
 import io
+import itertools
 import json
 import struct
 import tempfile
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from radscore.corpus import open_corpus
+from radscore.corpus import inspect_corpus, open_corpus
+from radscore.corpus.sampling import sample_corpus
 
 CODES = {"uint8": 1, "int8": 2, "int16": 3, "int32": 4, "int64": 5, "uint16": 8}
 SETTINGS = settings(max_examples=15, deadline=None)
@@ -52,13 +54,14 @@ def write_megatron(path, sequences, starts, dtype, *, places=None, modes=False):
         + np.array([len(s) for s in sequences], "<i4").tobytes()
         + (np.array(places, "<i8") * size).tobytes()
         + np.array(starts, "<i8").tobytes()
-        + (bytes(len(sequences)) if modes else b"")
+        + (bytes(len(sequences)) if modes is True else bytes(modes or b""))
     )
     return path.with_suffix(".bin")
 
 
 def check(path, docs, data, **options):
-    """All batch sizes, and every cursor, give the documents."""
+    """All batch sizes, and every cursor, give the documents; all that tells of them agrees."""
+    agrees(path, docs, **options)
     batch_tokens = data.draw(st.sampled_from([1, 2, 5, 17, 2**22]), label="batch_tokens")
     corpus = open_corpus(path, batch_tokens=batch_tokens, **options)
     batches = list(corpus)
@@ -68,6 +71,21 @@ def check(path, docs, data, **options):
     done = cursor["documents"]
     if done < len(docs):
         assert ids_of(later, json.loads(json.dumps(cursor))) == docs[done:]
+
+
+def agrees(path, docs, **options):
+    """What headers and indexes tell, `inspect` and `plan` say the same as reading."""
+    n_tokens = sum(map(len, docs))
+    corpus = open_corpus(path, **options)
+    known = corpus.known()
+    assert known.n_tokens in (None, n_tokens)
+    assert known.n_documents in (None, len(docs))
+    sample = sample_corpus(corpus, 1 << 24)
+    assert sample.n_tokens == n_tokens
+    assert not sample.whole or sample.n_documents == len(docs)
+    if "vocab_size" not in options:
+        found = inspect_corpus(path, **options)
+        assert (found.n_documents, found.n_tokens) == (len(docs), n_tokens)
 
 
 @pytest.mark.parametrize("dtype", CODES)
@@ -102,6 +120,43 @@ def test_megatron_with_sequences_in_any_order(docs, data):
         with path.open("ab") as file:
             file.write(bytes(data.draw(st.integers(0, 100), label="padding")))
         check(path, docs, data)
+
+
+@SETTINGS
+@given(docs=documents(), data=st.data())
+def test_megatron_without_its_images(docs, data):
+    # Megatron-LM's tools/preprocess_mmdata.py writes a text and then an image, of mode 1.
+    modes = data.draw(st.lists(st.integers(-1, 1), min_size=len(docs), max_size=len(docs)))
+    texts = [[] if mode else doc for doc, mode in zip(docs, modes, strict=True)]
+    starts = [0, *sorted(data.draw(st.lists(st.integers(0, len(docs)), max_size=4))), len(docs)]
+    bounds = itertools.pairwise(starts)
+    expected = [list(itertools.chain.from_iterable(texts[a:b])) for a, b in bounds]
+    with tempfile.TemporaryDirectory() as folder:
+        signed = [mode % 256 for mode in modes]
+        path = write_megatron(Path(folder, "x"), docs, starts, "int32", modes=signed)
+        check(path, expected, data)
+        note = f"{len(docs) - modes.count(0)} of its {len(docs)} sequences are images"
+        told = any(note in line for line in open_corpus(path).notes)
+        assert told == any(modes)
+
+
+@pytest.mark.parametrize("named", [False, True])
+@SETTINGS
+@given(docs=documents(least=1), data=st.data())
+def test_npz(named, docs, data):
+    # gpt-2's encode.py: np.savez_compressed(out, *chunks).
+    save = data.draw(st.sampled_from([np.savez, np.savez_compressed]))
+    arrays = [np.array(doc, data.draw(st.sampled_from(["<u2", ">i4", "<i8"]))) for doc in docs]
+    length = data.draw(st.integers(1, 5))
+    rows = np.arange(length * 7).reshape(7, length)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x.npz")
+        if named:
+            save(path, attention_mask=np.ones_like(rows), input_ids=rows)
+            check(path, rows.tolist(), data)
+        else:
+            save(path, *arrays, rows)
+            check(path, [*docs, *rows.tolist()], data)
 
 
 @pytest.mark.parametrize("dtype", ["<u2", "<u4"])

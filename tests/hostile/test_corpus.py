@@ -82,7 +82,7 @@ HOSTILE = [
     ("huge.jsonl", b'{"tokens": [18446744073709551617]}', {}, "18446744073709551617, not from 0"),
     ("huger.jsonl", b'{"tokens": [1' + b"0" * 4000 + b"]}", {}, "a huge integer"),
     ("digits.jsonl", b'{"tokens": [1' + b"0" * 100_000 + b"]}", {}, "not JSON"),
-    ("null.jsonl", b'{"tokens": null}', {}, "not null"),
+    ("null.jsonl", b'{"tokens": null}', {}, "is null"),
     ("nulls.jsonl", b'{"tokens": [null]}', {}, "null, not an integer"),
     ("bool.jsonl", b'{"tokens": [true, false]}', {}, "true, not an integer"),
     ("words.jsonl", b'{"tokens": ["1", "2"]}', {}, "'1', not an integer"),
@@ -93,7 +93,7 @@ HOSTILE = [
     ("utf16.jsonl", '{"tokens": [1]}\n'.encode("utf-16"), {}, "not UTF-8"),
     ("array.json", b'[{"tokens": [1]}]', {}, "JSON array"),
     ("no.jsonl.gz", b"\x1f\x8b", {}, "no.jsonl.gz: "),
-    ("cut.jsonl.gz", gzip.compress(b'{"tokens": [1]}\n' * 9)[:-6], {}, "cut.jsonl.gz: "),
+    ("cut.jsonl.gz", gzip.compress(b'{"tokens": [1]}\n' * 9)[:16], {}, "cut.jsonl.gz: "),
     ("flip.jsonl.gz", None, {}, "flip.jsonl.gz: "),
     ("no.jsonl.zst", b"\x28\xb5\x2f\xfd\xff\xff", {}, "no.jsonl.zst: "),
     ("double.jsonl.gz", gzip.compress(gzip.compress(b'{"tokens": [1]}\n')), {}, "not UTF-8"),
@@ -251,3 +251,34 @@ def test_two_columns_of_one_name(tmp_path):
     (tmp_path / "x.arrow").write_bytes(stream_bytes(table))
     with pytest.raises(CorpusError, match=r"two columns are named 'tokens'"):
         list(open_corpus(tmp_path / "x.arrow"))
+
+
+@pytest.mark.parametrize("offsets", [[0, 2**30, 2**30], [0, -(2**31) + 1, 6], [0, 90, 6]])
+def test_offsets_that_lie_are_refused_by_every_reader_of_arrow(tmp_path, offsets):
+    """A corpus, a data set with picked rows, and records; each used to end in a signal."""
+    data = broken_list(offsets)
+    (tmp_path / "data.arrow").write_bytes(data)
+    picked = stream_bytes(pa.table({"indices": pa.array([1, 0], pa.uint64())}))
+    (tmp_path / "indices.arrow").write_bytes(picked)
+    state = {name: [{"filename": f"{one}.arrow"}] for name, one in LISTED.items()}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    for path in (tmp_path, tmp_path / "data.arrow"):
+        with pytest.raises(CorpusError, match=re.escape(str(path))):
+            list(open_corpus(path))
+    (source,) = open_corpus(tmp_path / "data.arrow").sources
+    with pytest.raises(CorpusError, match=r"data\.arrow: "):
+        list(source.format.records(source))
+
+
+LISTED = {"_data_files": "data", "_indices_data_files": "indices"}
+
+
+def test_a_list_of_rows_that_says_more_than_it_has(tmp_path):
+    (tmp_path / "data.arrow").write_bytes(IDS_STREAM)
+    picked = stream_bytes(pa.table({"indices": pa.array([0, 1] * 59, pa.uint64())}))
+    picked = picked.replace((2).to_bytes(8, "little"), (2 * 10**9).to_bytes(8, "little"))
+    (tmp_path / "indices.arrow").write_bytes(picked)
+    state = {name: [{"filename": f"{one}.arrow"}] for name, one in LISTED.items()}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CorpusError, match=r"indices\.arrow: "):
+        list(open_corpus(tmp_path))

@@ -163,7 +163,10 @@ def test_tables_of_dolma_that_do_not_fit(copy):
         (table(["0,7,a,b,1"]), r"u2\.csv\.gz: its last document ends at token 7, which does not"),
         (table(["0,134,a,b,1"]), r"ends at token 134, which does not fit the 804 bytes of u2\.npy"),
         (gzip.compress(b""), r"u2\.csv\.gz: its last document ends at token 0"),
-        (gzip.compress(b'0,402,"' + b"x" * 200_000), r"u2\.csv\.gz:1: field larger than"),
+        (
+            gzip.compress(b'0,402,"' + b"x" * 200_000),
+            r"u2\.csv\.gz:1: (field larger|unexpected end)",
+        ),
     ]
     for content, match in cases:
         side.write_bytes(content)

@@ -71,8 +71,9 @@ def test_the_contrast_of_an_open_model(radioactive, clean, fresh):
     assert not control.radioactive(1e-2)
     shown = repr(report)
     assert "tested: was the suspect trained on text marked with this key?" in shown
-    assert f"p-value: {report.pvalue:.3g}: strong evidence" in shown
-    assert control.verdict.endswith(": no evidence")
+    assert f"verdict: {report.verdict}" in shown
+    assert report.verdict.endswith(": evidence at level 0.01")
+    assert control.verdict.endswith(": no evidence at level 0.01")
     assert bytes(range(16)).hex() not in shown
     assert json.loads(json.dumps(report.to_dict()))["setting"] == report.setting
 

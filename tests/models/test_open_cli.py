@@ -213,7 +213,7 @@ def test_what_is_wrong_with_the_command_line(fails, cli, folder):
     cli(*PREDICT, "--out", "p.arrow", "--weighting", "prediction")
     fails("test", "open", "x.jsonl", "--from", "p.arrow", *KEYED, match="so x.jsonl has no effect")
     fails("test", "open", "--from", "p.arrow", *KEYED, "--top", 3, match="--top has no effect with")
-    fails(*PREDICT, "--out", "p.arrow", match="use --fresh to start over")
+    fails(*PREDICT, "--out", "p.arrow", match="use --force to start over")
     fails("test", "open", "--from", "x.jsonl", *KEYED, match="not a file of predictions")
     cut = folder / "cut.arrow"
     cut.write_bytes((folder / "p.arrow").read_bytes()[:-100])

@@ -141,6 +141,76 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
         Predictions(bad)
 
 
+def test_every_field_is_under_a_checksum(model, docs, tmp_path):
+    """Any change to a header, to metadata, or to which batch stands where."""
+    whole, bad = tmp_path / "p.arrow", tmp_path / "bad.arrow"
+    write(model, docs, whole)
+    data = whole.read_bytes()
+
+    def refused(path, match):
+        with pytest.raises(StateError, match=match) as caught:
+            list(Predictions(path))
+        assert "\n" not in str(caught.value)
+
+    for old, new in (
+        (b"radscore.batch", b"radscore.bytch"),
+        (b"radscore.checksum", b"radscore.chacksum"),
+        (b'{"last"', b'["last"'),
+        (b'"last"', b'"lost"'),
+        (b'"last"', b'"l\xffst"'),
+        (b'"n_tokens": ', b'"n_tokens":1'),
+        (b'"complete": true', b'"complete": 1234'),
+        (b'"max_weights": 8', b'"max_weights": 9'),
+        (b'"text_watermarked": false', b'"text_watermarked": 12345'),
+        (b'"vocab_size": 128', b'"vocab_size": 129'),
+    ):
+        assert old in data, old
+        # Arrow keeps the schema twice, and reads one of them.
+        bad.write_bytes(data.replace(old, new))
+        refused(bad, "checksum|damaged|never finished")
+    file = pa.ipc.open_file(whole)
+    batches = [file.get_batch_with_custom_metadata(i) for i in range(file.num_record_batches)]
+    assert len(batches) > 3
+    for order in ([1, 0, *range(2, len(batches))], [0, *range(len(batches) - 1)][: len(batches)]):
+        with pa.ipc.new_file(bad, file.schema) as out:
+            for i in order:
+                out.write_batch(batches[i][0], custom_metadata=batches[i][1])
+        refused(bad, "wrong checksum|damaged")
+    metadata = dict(file.schema.metadata)
+    for header in (b"", b"[", b"{}", b"[" * 9999, metadata[b"radscore.header"][:-2] + b" }"):
+        with pa.ipc.new_file(
+            bad, file.schema.with_metadata(metadata | {b"radscore.header": header})
+        ) as out:
+            for batch, about in batches:
+                out.write_batch(batch, custom_metadata=about)
+        refused(bad, "damaged")
+
+
+def test_lengths_that_lie_are_refused(model, docs, tmp_path):
+    """Lengths beyond the buffers: they were read, outside of the file."""
+    whole, bad = tmp_path / "p.arrow", tmp_path / "bad.arrow"
+    write(model, docs, whole)
+    file = pa.ipc.open_file(whole)
+    with pa.ipc.new_file(bad, file.schema) as out:  # without compression
+        for i in range(file.num_record_batches):
+            batch, about = file.get_batch_with_custom_metadata(i)
+            out.write_batch(batch, custom_metadata=about)
+    data = bad.read_bytes()
+    n = file.get_batch(0).num_rows
+    for factor in (100_000, -1, 2**40):
+        changed = bytearray(data)
+        for length in (n, WIDTH * n):
+            old = length.to_bytes(8, "little")
+            at = changed.find(old)
+            while at >= 0:
+                new = (length * factor).to_bytes(8, "little", signed=True)
+                changed[at : at + 8] = new
+                at = changed.find(old, at + 8)
+        bad.write_bytes(changed)
+        with pytest.raises(StateError, match=r"damaged|not a file of predictions"):
+            list(Predictions(bad))
+
+
 class Interrupt:
     """A progress callback that interrupts after `after` batches."""
 
@@ -223,7 +293,9 @@ def test_starting_over(model, docs, tmp_path):
     path = tmp_path / "p.arrow"
     write(model, docs, path)
     before = path.read_bytes()
-    how = {"weighting": "prediction", "fresh": True}
+    how = {"weighting": "prediction", "fresh": True, "force": True}
+    with pytest.raises(StateError, match=r"p\.arrow exists already; use force= to replace it"):
+        write(model, docs, path, weighting="prediction", fresh=True)
     with pytest.raises(KeyboardInterrupt):
         write(model, docs, path, progress=Interrupt(12), **how)
     assert path.read_bytes() == before
@@ -232,10 +304,12 @@ def test_starting_over(model, docs, tmp_path):
         write(model, docs, path, progress=Interrupt(8), **how)
     assert Predictions(unfinished(path)).totals.n_documents <= n
     # without `fresh` it continues where the later call was interrupted
-    made = write(model, docs, path, weighting="prediction")
+    with pytest.raises(StateError, match=r"p\.arrow exists already; use force= to replace it"):
+        write(model, docs, path, weighting="prediction")
+    made = write(model, docs, path, weighting="prediction", force=True)
     assert made.n_before > 0
     assert made.header.weighting.kind == "prediction"
-    assert write(model, docs, path, fresh=True).n_before == 0
+    assert write(model, docs, path, force=True).n_before == 0
     assert names(tmp_path) == ["p.arrow"]
 
 
@@ -243,10 +317,32 @@ def test_starting_over(model, docs, tmp_path):
 def test_what_is_not_a_file_of_predictions_is_left_as_it_is(model, docs, tmp_path, fresh):
     path = tmp_path / "mine"
     path.write_text("mine")
-    with pytest.raises(StateError, match="mine is not a file of predictions"):
+    with pytest.raises(StateError, match=r"mine (is not a file of predictions|exists already)"):
         write(model, docs, path, fresh=fresh)
     assert path.read_text() == "mine"
     assert names(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("link", [False, True])
+def test_what_stands_where_unfinished_work_is_kept_is_left_alone(
+    model, docs, tmp_path, fresh, link
+):
+    aside, victim = unfinished(tmp_path / "p.arrow"), tmp_path / "victim"
+    victim.write_text("mine")
+    aside.symlink_to(victim) if link else aside.write_text("mine")
+    with pytest.raises(StateError, match=r"p.arrow.incomplete, where .* is not radscore's"):
+        write(model, docs, tmp_path / "p.arrow", fresh=fresh, force=True)
+    assert aside.read_text() == victim.read_text() == "mine"
+
+
+def test_an_output_that_appears_meanwhile_is_not_replaced(model, docs, tmp_path):
+    path = tmp_path / "p.arrow"
+    with pytest.raises(StateError, match=r"p\.arrow exists already"):
+        write(model, docs, path, progress=lambda _: path.write_text("mine"))
+    assert path.read_text() == "mine"
+    path.unlink()
+    assert write(model, docs, path).n_before == len(docs)
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -270,7 +366,7 @@ def test_predictions_of_something_else_are_not_continued(model, reference, docs,
         *([({"docs": [*docs, [1, 2, 3]]}, "holds predictions of another text")] if whole else []),
     ):
         given = {"model": model, "docs": docs, "path": path} | change
-        with pytest.raises(StateError, match=f"{match}.*; name another file, or use fresh="):
+        with pytest.raises(StateError, match=f"{match}.*; name another file, or use f(resh|orce)="):
             write(**given)
         assert left.read_bytes() == before
 

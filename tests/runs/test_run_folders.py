@@ -26,6 +26,9 @@ from radscore.runs import (
     reduce_bucket,
     score_run,
 )
+from radscore.runs.executors import Resources
+from radscore.runs.executors.local import Local
+from radscore.runs.scoring import run_in
 from radscore.runs.steps import ShardMapper
 from run_schemes import SCHEMES, VOCAB, keyed
 
@@ -71,8 +74,7 @@ def test_the_file_of_another_shard_is_not_taken(opened, tmp_path):
         map_shard(run, shard, corpus)
     shutil.copy(run.shard_path(0), run.shard_path(1))
     assert run.missing() == [1]
-    marker = json.loads(run.marker_path(0).read_text())
-    run.marker_path(1).write_text(json.dumps({**marker, "shard": 1}))
+    replace(run.marker(0), shard=1).write(run.marker_path(1))
     assert run.missing() == [1]
     with pytest.raises(StorageError, match="is the file of shard 0, not of 1"):
         reduce_bucket(run, 0, keyed())
@@ -132,8 +134,8 @@ def test_a_fresh_run_is_not_begun_over_one_that_is_at_work(opened, tmp_path):
 def test_files_of_an_older_version_are_refused(opened, tmp_path):
     run = prepare(tmp_path, opened(), keyed())
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({**run.content, "version": 3}))
-    says = "has version 3, but this radscore reads version 4: delete the folder and prepare"
+    path.write_text(json.dumps({**run.content, "version": 4}))
+    says = "has version 4, but this radscore reads version 5: delete the folder and prepare"
     with pytest.raises(StorageError, match=says):
         Run.open(tmp_path)
     with pytest.raises(StorageError, match=says):
@@ -186,7 +188,7 @@ def test_a_filter_that_was_left_behind_is_not_used(opened, tmp_path):
     run = prepare(tmp_path, corpus, keyed())
     assert score_run(run, corpus, keyed()) == rs.score(corpus, keyed())
     other = prepare(tmp_path / "other", corpus, keyed(), filter=phi)
-    rs.KgramSet.from_kgrams([[1, 2]], VOCAB).save(tmp_path / "other" / "filter.rkg")
+    rs.KgramSet.from_kgrams([[1, 2]], VOCAB).save(tmp_path / "other" / "buckets" / "filter.rkg")
     with pytest.raises(StorageError, match=r"filter.rkg is not the filter"):
         map_shard(other, 0, corpus)
 
@@ -217,31 +219,119 @@ def test_one_process_at_a_time_and_nothing_of_others_is_removed(opened, tmp_path
     for _ in range(2):  # as where another process has removed it after this one has opened it
         with pytest.raises(StorageError, match="has just deleted"), run.locked():
             pass
-        assert not (tmp_path / "run").exists()
-        (tmp_path / "run").mkdir()
+        assert not list(tmp_path.glob("run/*"))
+        (tmp_path / "run").mkdir(exist_ok=True)
 
 
-@pytest.mark.parametrize("removed", [0, 1, 2, 3])
+def test_files_that_a_run_has_not_made_are_left_alone(opened, tmp_path):
+    """Neither by its names, nor in its folders, nor through links; CWE-59."""
+    corpus, scheme = opened(), keyed()
+    phi = rs.KgramSet.from_kgrams([[1, 2], [3, 4]], VOCAB)
+    base, more, victim = tmp_path / "run", tmp_path / "more", tmp_path / "victim"
+    victim.mkdir()
+    mine = [victim / "shard-000000.rsw", base / "filter.rkg", base / "logs" / "a.log"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    for name in ("shards", "buckets"):
+        (base / name).symlink_to(victim)
+        with pytest.raises(StorageError, match=f"run/{name} exists already, and is not of a run"):
+            prepare(base, corpus, scheme, filter=phi, more_folders=[more])
+        (base / name).unlink()
+        (base / name).mkdir()
+        (base / name / "notes.txt").write_text("mine")
+        with pytest.raises(StorageError, match=f"run/{name} exists already, and is not of a run"):
+            prepare(base, corpus, scheme, filter=phi, more_folders=[more])
+        (base / name / "notes.txt").unlink()
+    run = prepare(base, corpus, scheme, filter=phi, more_folders=[more])
+    score_run(run, corpus, scheme)
+    mine += [base / "shards" / "notes.tmp", more / "shards" / "x.0.piece", more / "mine"]
+    mine += [run.buckets_folder(scheme) / "radscore-5.rsw"]
+    for path in mine[3:]:
+        path.write_text("mine")
+    (base / "run.lock").symlink_to(victim / "lock")
+    with pytest.raises(StorageError, match=r"run\.lock: exists already, and is not a lock"):
+        prepare(base, corpus, scheme, filter=phi, more_folders=[more], fresh=True)
+    (base / "run.lock").unlink()
+    again = prepare(base, corpus, scheme, filter=phi, more_folders=[more], fresh=True)
+    assert score_run(again, corpus, scheme) == rs.score(corpus, scheme, filter=phi)
+    again.discard()
+    assert all(path.read_text() == "mine" for path in mine)
+    left = {path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".radscore"}
+    assert left == set(mine)
+
+
+@pytest.mark.parametrize("link", ["", "shards"])
+def test_links_do_not_stand_for_folders_of_a_run(opened, tmp_path, monkeypatch, link):
+    """Its folder has a name that can be known, in a folder that others may write to."""
+    made, corpus = tmp_path / "made", opened()
+    made.mkdir()
+    with score_in(made, corpus) as run:
+        name = run.folder.name
+    victim = tmp_path / "victim"
+    (victim / "shards").mkdir(parents=True)
+    (made / name / link).parent.mkdir(exist_ok=True)
+    (made / name / link).symlink_to(victim / link)
+    with pytest.raises(StorageError, match=r"is a link|is not of a run"), score_in(made, corpus):
+        pass
+    assert [path.name for path in victim.rglob("*")] == ["shards"]
+
+
+def score_in(folder, corpus):
+    return run_in(folder, corpus, keyed(), Local(None, Resources()), dedup="unit")
+
+
+@pytest.mark.parametrize("entry", ["notes", "opening", "buckets", "shards", "files", "checksum"])
+@pytest.mark.parametrize("change", ["missing", "odd", "other"])
+def test_every_entry_of_a_manifest_is_checked(opened, tmp_path, entry, change):
+    run = prepare(tmp_path, opened(), keyed())
+    content = dict(run.content)
+    if change == "missing":
+        del content[entry]
+    else:
+        content[entry] = 1.5 if change == "odd" else _another(content[entry])
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(StorageError, match=r"run\.json (is damaged: .*|was altered: its checksum)"):
+        Run.open(tmp_path)
+
+
+def _another(value):
+    changed = {int: 7, list: ["x"], str: "x"}
+    return changed.get(type(value), {"x": 1})
+
+
+def test_every_entry_of_a_marker_is_checked(opened, tmp_path):
+    corpus = opened()
+    run = prepare(tmp_path, corpus, keyed(), shard_bytes=20_000)
+    map_shard(run, 0, corpus)
+    content = json.loads(run.marker_path(0).read_text())
+    for entry in content:
+        for odd in ({**content, entry: 7}, {k: v for k, v in content.items() if k != entry}):
+            run.marker_path(0).write_text(json.dumps(odd))
+            assert run.marker(0) is None, entry
+
+
+@pytest.mark.parametrize("removed", range(0, 15, 2))
 def test_a_run_that_was_not_removed_as_a_whole(opened, tmp_path, monkeypatch, removed):
     corpus, scheme, left = opened(), SCHEMES["sglang"](), [removed]
-    run = prepare(tmp_path / "run", corpus, scheme, more_folders=[tmp_path / "more"])
+    run = prepare(tmp_path / "run", corpus, scheme, buckets=2, more_folders=[tmp_path / "more"])
     expected = score_run(run, corpus, scheme)
 
     def stop(path, **options):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        rmtree(path, **options)
+        unlink(path, **options)
 
-    rmtree = shutil.rmtree
+    unlink = Path.unlink
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", stop)
+        patch.setattr(Path, "unlink", stop)
         with pytest.raises(KeyboardInterrupt):
             run.discard()
-    again = prepare(tmp_path / "run", corpus, scheme, more_folders=[tmp_path / "more"])
+    again = prepare(tmp_path / "run", corpus, scheme, buckets=2, more_folders=[tmp_path / "more"])
     assert score_run(again, corpus, scheme) == expected
     again.discard()
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_run_that_another_process_prepares_while_it_is_removed(opened, tmp_path, monkeypatch):
@@ -249,24 +339,23 @@ def test_a_run_that_another_process_prepares_while_it_is_removed(opened, tmp_pat
     phi = rs.KgramSet.from_kgrams([[a, b] for a in range(30) for b in range(30)], VOCAB)
     run = prepare(tmp_path / "run", corpus, keyed(), filter=phi)
     expected = rs.score(corpus, keyed(), filter=phi)
+    unlink = Path.unlink
 
-    def again(step):
-        def stepped(path, **options):
+    def again(path, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", unlink)
             others.append(prepare(tmp_path / "run", corpus, keyed(), filter=phi))
-            step(path, **options)
+            unlink(path, **options)
             others.append(prepare(tmp_path / "run", corpus, keyed(), filter=phi))
-
-        return stepped
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", again(shutil.rmtree))
-        patch.setattr(Path, "unlink", again(Path.unlink))
+        patch.setattr(Path, "unlink", again)
         run.discard()
-    assert len(others) == 12
+    assert len(others) == 8
     with others[-1].locked():
         assert score_run(others[-1], corpus, keyed()) == expected
         others[-1].discard()
-    assert not list(tmp_path.iterdir())
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_lock_of_a_run_that_was_removed_is_none(opened, tmp_path, monkeypatch):
@@ -297,10 +386,12 @@ def test_merging_removes_what_was_left_under_its_key_alone(opened, tmp_path):
     assert any(path.suffix == ".rsx" for path in kept)
     other = tmp_path / "buckets" / "another"
     other.mkdir()
-    names = ("windows-00000.0.1-2-3.rsx", "windows-00000.0.1-2-3.rsx.1-2-4.tmp", "radscore-5.rsw")
+    exchange = "windows-00000.0.1-0123456789abcdef-3.rsx"
+    names = (exchange, f"{exchange}.aB3dE6.tmp", "radscore-5-0123456789abcdef-0.rsw")
     for path in [folder / name for folder in (own, other) for name in names]:
         path.touch()
-    left = [tmp_path / "shards" / name for name in ("shard-000000.rsw.1-2-3.tmp", "x.0.piece")]
+    piece = f"shard-000000.{'0' * 32}.0.piece"
+    left = [tmp_path / "shards" / name for name in (f"shard-000000.rsw.{'x' * 6}.tmp", piece)]
     for path in left:
         path.touch()
     assert merge(run, scheme) == expected

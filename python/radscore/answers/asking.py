@@ -95,6 +95,7 @@ def ask(
     price_out: float | None = None,
     api_key_env: str = "OPENAI_API_KEY",
     fresh: bool = False,
+    force: bool = False,
     accept_changes: bool = False,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -127,6 +128,8 @@ def ask(
         is ignored.
     fresh : bool
         Whether to start over, dropping the answers that are in `out`.
+    force : bool
+        The same, even if `out` is something else.
     accept_changes : bool
         Whether to continue although the journal's answers were asked for with other settings.
     progress : callable, optional
@@ -167,7 +170,9 @@ def ask(
     # everything that can be wrong is found before there is a journal
     budget = Budget(Usage(), max_requests, max_tokens_total, max_cost, price_in, price_out)
     client = Endpoint(settings, api_key(api_key_env), limits.timeout)
-    with Journal(out, settings.to_dict(), fresh=fresh, accept_changes=accept_changes) as journal:
+    with Journal(
+        out, settings.to_dict(), fresh=fresh, force=force, accept_changes=accept_changes
+    ) as journal:
         budget.usage = journal.usage
         missing = journal.missing(questions)
         before = len(questions) - len(missing)

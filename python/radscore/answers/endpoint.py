@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from radscore.answers.redaction import Redactor
 from radscore.answers.replies import Failure, Reply, error_text, kind_of, read_reply
 from radscore.answers.waiting import LONGEST_WAIT, asked_wait
-from radscore.errors import ArgumentError, ModelError
+from radscore.errors import ArgumentError
+from radscore.extras import need
 
 if TYPE_CHECKING:
     from radscore.answers.settings import Settings
@@ -38,19 +39,16 @@ class Endpoint:
     ------
     ArgumentError
         If the URL is not one.
-    ModelError
+    MissingExtraError
         If the library is not installed.
     """
 
     def __init__(self, settings: Settings, key: str | None, timeout: float) -> None:
-        try:
-            import openai
+        need("openai", what="asking an endpoint")
+        import openai
 
-            from radscore.answers.transport import bounded_client
-        except ImportError:
-            raise ModelError(
-                "asking an endpoint needs the openai library: install radscore[api]"
-            ) from None
+        from radscore.answers.transport import bounded_client
+
         self._openai = openai
         self._settings = settings
         self._redactor = Redactor(key)

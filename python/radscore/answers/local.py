@@ -38,6 +38,7 @@ def ask_local(
     seed: int | None = 0,
     batch_size: int = 16,
     fresh: bool = False,
+    force: bool = False,
     accept_changes: bool = False,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -49,7 +50,7 @@ def ask_local(
 
     Parameters
     ----------
-    prompts, out, samples, fresh, accept_changes, progress
+    prompts, out, samples, fresh, force, accept_changes, progress
         As in `ask`.
     model : LanguageModel, path or transformers model
         With its tokenizer.
@@ -111,7 +112,7 @@ def ask_local(
     drawn = secrets.randbits(31) if seed is None else seed
     questions = questions_of(prompts, samples=check_width("samples", samples, 1, 10**6), seed=drawn)
     n_answered = 0
-    with Journal(out, whole, fresh=fresh, accept_changes=accept_changes) as journal:
+    with Journal(out, whole, fresh=fresh, force=force, accept_changes=accept_changes) as journal:
         missing = journal.missing(questions)
         before = len(questions) - len(missing)
         # similar lengths next to each other: padding costs time

@@ -18,6 +18,8 @@ _TOKEN = re.compile(r"\bg?sk[-_][\w*.-]{6,}")
 _SHORTEST_HIDDEN = 4
 #: Any piece of a key of this many letters and digits is hidden; in base64, and in hexadecimal.
 _PIECE, _PIECE64, _PIECE16 = 8, 12, 16
+#: Letters that any piece holds one aligned block of, whole: half of the shortest.
+_BLOCK = _PIECE // 2
 #: A key of fewer letters is left in answers, where it may be a word.
 _SHORTEST_WHOLE = 12
 _OTHER = re.compile(r"[^A-Za-z0-9]+")
@@ -47,8 +49,7 @@ class Redactor:
 
     def __init__(self, key: str | None) -> None:
         self._whole = [] if key is None else _spellings(key)
-        self._messages: dict[int, set[str]] = {}
-        self._answers: dict[int, set[str]] = {}
+        self._messages, self._answers = _Pieces(), _Pieces()
         self._exact: set[str] = set()
         letters = _OTHER.sub("", key or "")
         if key is None or len(letters) < _PIECE:
@@ -58,25 +59,25 @@ class Redactor:
         for size, forms in {_PIECE: {letters, letters[::-1]}, **coded}.items():
             for form in forms:
                 for piece in _pieces(form.lower(), size):
-                    self._messages.setdefault(len(piece), set()).add(piece)
+                    self._messages.add(piece)
                     if size != _PIECE or not piece.isalpha():
-                        self._answers.setdefault(len(piece), set()).add(piece)
+                        self._answers.add(piece)
         if len(letters) >= _SHORTEST_WHOLE:
-            whole = letters.lower()
-            self._answers.setdefault(len(whole), set()).update((whole, whole[::-1]))
+            self._answers.add(letters.lower())
+            self._answers.add(letters.lower()[::-1])
 
     def message(self, text: str) -> str:
         """One short line."""
         text = text[:_READ]
         for spelling in self._whole:
             text = text.replace(spelling, _MASK)
-        text = _without(text, _found(text, self._messages))
+        text = _without(text, self._messages.found(text))
         text = " ".join(_TOKEN.sub(_MASK, text).split())
         return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
     def answer(self, text: str) -> str:
         """`text` itself, but for the key."""
-        spans = _found(text, self._answers)
+        spans = self._answers.found(text)
         for piece in self._exact:
             at = text.find(piece)
             while at >= 0:
@@ -85,21 +86,34 @@ class Redactor:
         return _without(text, spans)
 
 
-def _found(text: str, pieces: dict[int, set[str]]) -> list[tuple[int, int]]:
-    """Where pieces stand in a text, whatever is between their letters."""
-    if not pieces:
-        return []
-    letters = _OTHER.sub("", text).lower()
-    hits = [
-        (i, i + size)
-        for size, known in pieces.items()
-        for i in range(len(letters) - size + 1)
-        if letters[i : i + size] in known
-    ]
-    if not hits:
-        return []
-    at = [found.start() for found in _LETTER.finditer(text)]
-    return [(at[start], at[end - 1] + 1) for start, end in hits]
+class _Pieces:
+    """Pieces of a key, to be found whatever stands between their letters."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, set[str]] = {}
+        self._blocks: set[str] = set()
+
+    def add(self, piece: str) -> None:
+        """Takes one more."""
+        self._known.setdefault(len(piece), set()).add(piece)
+        self._blocks.update(_pieces(piece, _BLOCK))
+
+    def found(self, text: str) -> list[tuple[int, int]]:
+        """Where they start and end in a text."""
+        letters = _OTHER.sub("", text).lower() if self._known else ""
+        # A piece covers a block of the text whole, so what most of it costs is a look at each.
+        hits = [
+            (i, i + size)
+            for j in range(0, len(letters), _BLOCK)
+            if letters[j : j + _BLOCK] in self._blocks
+            for size, known in self._known.items()
+            for i in range(max(j + _BLOCK - size, 0), j + 1)
+            if letters[i : i + size] in known
+        ]
+        if not hits:
+            return []
+        at = [found.start() for found in _LETTER.finditer(text)]
+        return [(at[start], at[end - 1] + 1) for start, end in hits]
 
 
 def _without(text: str, spans: list[tuple[int, int]]) -> str:

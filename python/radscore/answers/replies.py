@@ -22,6 +22,7 @@ _TRANSIENT = frozenset({408, 409, 425, 429})
 #: Statuses that every further request would get as well.
 _HOPELESS = frozenset({401, 402, 403})
 _BROKE = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_LONGEST_NAME = 200
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
@@ -133,7 +134,7 @@ def read_reply(text: str, api: str, model: str) -> Reply:
     if choice is None or (error and not choice):
         raise _no_choice(body, error, used)
     finish = choice.get("finish_reason")
-    finish = finish if isinstance(finish, str) else None
+    finish = finish[:_LONGEST_NAME] if isinstance(finish, str) else None
     if choice.get("error") or finish in _BROKEN_OFF:
         what = error_text(choice.get("error")) or f"finish_reason {finish!r}"
         raise Failure(f"broken off by the server: {what}", sent=True, used=used)
@@ -147,7 +148,7 @@ def read_reply(text: str, api: str, model: str) -> Reply:
     if not isinstance(content, str):
         raise Failure(f"no text in {_excerpt(choice)!r}", sent=True, used=used)
     if isinstance(body.get("model"), str) and body["model"] != model:
-        extra["answered_by"] = body["model"]
+        extra["answered_by"] = body["model"][:_LONGEST_NAME]
     whole = {name: _sound(v) if isinstance(v, str) else v for name, v in extra.items()}
     return Reply(_sound(content), None if finish is None else _sound(finish), used, whole)
 

@@ -29,6 +29,7 @@ from radscore.models.losses import (
     zlib_lengths,
 )
 from radscore.progress import Progress
+from radscore.provenance import provenance
 from radscore.stats.result import Evidence
 from radscore.stats.smirnov import smirnov_test
 
@@ -124,6 +125,7 @@ class MembershipResult(Evidence):
         "member_counts",
         "nonmember_counts",
     )
+    _question: ClassVar[str] = "are the model's losses on the members lower than on the nonmembers?"
 
     method: str
     calibration: str
@@ -340,6 +342,7 @@ def test_membership(
         notes=notes,
         member_scores=x,
         nonmember_scores=y,
+        provenance=provenance(model=reader.fingerprint),
     )
 
 

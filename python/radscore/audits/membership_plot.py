@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ArgumentError
+from radscore.extras import need
+from radscore.files import drafted
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     import numpy.typing as npt
 
@@ -20,17 +23,14 @@ _COLORS: Final = ("tab:gray", "tab:blue")
 
 
 def check_format(path: str | os.PathLike[str]) -> None:
-    """Raises `ArgumentError` unless the suffix names a format and matplotlib can be imported.
+    """Raises unless the suffix names a format and matplotlib can be imported.
 
     To be called before hours of work, not after.
     """
     suffix = Path(path).suffix
     if suffix not in FORMATS:
         raise ArgumentError(f"plot must end in one of {', '.join(FORMATS)}, not {suffix!r}")
-    try:
-        import matplotlib.figure  # noqa: F401 - only whether it is there
-    except ImportError:
-        raise ArgumentError("plot needs matplotlib: pip install 'radscore[report]'") from None
+    need("matplotlib.figure", what="plot")
 
 
 def draw(
@@ -67,7 +67,5 @@ def draw(
     axes.legend()
     drawn = io.BytesIO()
     figure.savefig(drawn, format=Path(path).suffix[1:], dpi=150)
-    try:
-        Path(path).write_bytes(drawn.getvalue())
-    except OSError as error:  # a full disk's error names no file
-        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from None
+    with drafted(Path(path)) as temporary:
+        temporary.write_bytes(drawn.getvalue())

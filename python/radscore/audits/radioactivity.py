@@ -9,7 +9,6 @@ nothing was recorded.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -31,9 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RadioactivityReport", "radioactivity"]
 
-#: Up to these p-values a report speaks of strong and of weak evidence.
+#: The level at which a model counts as radioactive, unless another is given.
 _STRONG: Final = 1e-3
-_WEAK: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +150,14 @@ class RadioactivityReport(Result):
         return self.result.removed
 
     @property
+    def question(self) -> str:
+        """What was tested."""
+        return _CLAIMS[self.claim]
+
+    @property
     def verdict(self) -> str:
-        """The p-value in words, or why there is none."""
-        if math.isnan(self.log10_pvalue):
-            return self.result.score.method
-        strength = "strong" if self.pvalue <= _STRONG else "weak" if self.pvalue <= _WEAK else "no"
-        return f"{self.pvalue:.3g}: {strength} evidence"
+        """The p-value, and whether it is evidence at level 0.01, or why there is none."""
+        return self.result.verdict
 
     def radioactive(self, level: float = _STRONG) -> bool:
         """Whether the claim holds at a level that was chosen beforehand."""
@@ -167,8 +167,6 @@ class RadioactivityReport(Result):
 
     def _rows(self) -> list[tuple[str, Any]]:
         return [
-            ("tested", _CLAIMS[self.claim]),
-            ("p-value", self.verdict),
             ("setting", self.setting),
             ("why", self.why),
             *[row for row in self.result._rows() if row[0] in _SHOWN],  # noqa: SLF001 - a Result too
@@ -286,6 +284,7 @@ def radioactivity(
         would_help=_would_help(index, names, useless),
         unused={name: useless.get(name) or _why_unused(name, names, useless) for name in unused},
         result=result,
+        provenance=result.provenance,
     )
 
 

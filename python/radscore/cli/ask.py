@@ -14,6 +14,7 @@ from radscore.cli.interrupts import Interrupts
 from radscore.cli.model_options import add_loading_options, add_prompts_options
 from radscore.cli.options import (
     add_command,
+    add_force,
     add_fresh,
     add_progress_options,
     natural,
@@ -43,9 +44,10 @@ _EXAMPLES = """\
       --out answers.jsonl
   radscore ask --prompts prompts.jsonl --endpoint https://api.example.com/v1 --model NAME \\
       --api-key-env MY_KEY --requests-per-minute 60 --max-cost 5 --price-in 0.15 --price-out 0.6 \\
-      --out answers.jsonl
-  radscore ask --prompts prompts.jsonl --local model/ --api completions --out answers.jsonl
-  radscore test closed answers.jsonl --scheme scheme.toml --tokenizer tokenizer.json
+      --out paid.jsonl
+  radscore ask --prompts prompts.jsonl --local base/ --api completions --out base.jsonl
+  radscore test closed answers.jsonl --tokenizer tokenizer.json \\
+      --scheme scheme.toml --key-file alice.key
 """
 DEFAULT_API_KEY_ENV = "OPENAI_API_KEY"
 _REMOTE_ONLY = (
@@ -87,6 +89,7 @@ def register(commands: Any) -> None:
     _add_local(parser)
     running = parser.add_argument_group("running")
     add_fresh(running, "start over: discard all answers in --out")
+    add_force(running, "--out", "even if it is something else")
     add_progress_options(running)
     running.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -224,7 +227,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     prompts = read_prompts(args.prompts, args.prompt_field)
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
-    if Path(args.out).exists() and not args.fresh:
+    if Path(args.out).exists() and not (args.fresh or args.force):
         note(f"continuing {args.out}")
     try:
         with Interrupts() as interrupts:
@@ -276,6 +279,7 @@ def _ask(
         "accept_changes": args.accept_changes,
         "progress": bar.show,
         "fresh": args.fresh,
+        "force": args.force,
         "stop": lambda: interrupts.asked,
     }
     if args.local is not None:
@@ -328,7 +332,7 @@ def _extra(text: str | None) -> dict[str, Any]:
         return {}
     try:
         extra = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         raise UsageError("--extra must be a JSON object, such as '{\"top_k\": 50}'")

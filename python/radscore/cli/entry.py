@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import traceback
 from contextlib import contextmanager
@@ -12,8 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import EXIT_CODES, Exit, UsageError
 from radscore.cli.output import STDOUT, note, say, show
-from radscore.cli.parser import COMMAND, Parser, as_options
-from radscore.errors import ArgumentError, RadscoreError, SchemeError, StateError
+from radscore.cli.parser import COMMAND as COMMAND_WORD
+from radscore.cli.parser import Parser, as_options, hide_keys
+from radscore.errors import (
+    ArgumentError,
+    MissingExtraError,
+    RadscoreError,
+    SchemeError,
+    StateError,
+)
+from radscore.provenance import COMMAND
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +49,8 @@ _EXAMPLES = """\
 examples:
   radscore inspect corpus/
   radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
-  radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
+  radscore test open fresh.jsonl --model suspect/ --reference base/ \\
+      --scheme scheme.toml --key-file alice.key
   radscore schemes keyed"""
 
 
@@ -53,7 +63,7 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar=COMMAND)
+    commands = parser.add_subparsers(title="commands", metavar=COMMAND_WORD)
     for name in COMMANDS:
         import_module(f"radscore.cli.{name}").register(commands)
     return parser
@@ -90,8 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0
     """
     args = argparse.Namespace(debug=False)
+    _open_streams()
     try:
         args = make_parser().parse(argv)
+        COMMAND.set(hide_keys(shlex.join(["radscore", *(sys.argv[1:] if argv is None else argv)])))
         with _tokenizer_threads(getattr(args, "threads", None)):
             code: int = args.run(args)
     except SystemExit as stop:  # argparse, after --help or an error
@@ -103,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             say(traceback.format_exc().rstrip())
         return _report(error, vars(args))
+    finally:
+        COMMAND.set(None)
     return code
 
 
@@ -120,6 +134,21 @@ def _tokenizer_threads(threads: int | None) -> Iterator[None]:
             os.environ[_THREADS] = before
 
 
+def _open_streams() -> None:
+    """Lets what was started without stdin, stdout or stderr go on without what it would say there.
+
+    Otherwise the next file that is opened gets the number of one of them, and what is meant for
+    stdout, of a library say, is written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
 def _drop_output() -> None:
     """Nobody reads stdout any more: keeps the interpreter's flush at exit from failing too."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -129,6 +158,10 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
         note(", ".join(["interrupted", *map(str, error.args)]))
         return Exit.INTERRUPTED
+    if isinstance(error, ImportError) and not isinstance(error, RadscoreError):
+        from radscore.extras import lacking
+
+        error = lacking(error, "this command") or error
     if isinstance(error, SchemeError):  # about the scheme's parameters, not about options
         message = str(error)
     elif isinstance(error, RadscoreError):
@@ -144,6 +177,6 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
     else:  # its text was not written with secrets in mind
         message = f"internal error ({type(error).__name__}); rerun with --debug and report it"
     note(f"error: {message}")
-    if isinstance(error, (ArgumentError, SchemeError, StateError, UsageError)):
+    if isinstance(error, (ArgumentError, MissingExtraError, SchemeError, StateError, UsageError)):
         return Exit.USAGE
     return Exit.ERROR if isinstance(error, (RadscoreError, OSError, MemoryError)) else Exit.INTERNAL

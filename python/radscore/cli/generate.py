@@ -11,6 +11,7 @@ from radscore.cli.keys import load_scheme
 from radscore.cli.model_options import add_model_options, add_prompts_options, load_named_model
 from radscore.cli.options import (
     add_command,
+    add_force,
     add_fresh,
     add_progress_options,
     add_scheme_options,
@@ -45,8 +46,9 @@ _EXAMPLES = """\
   radscore generate --model model/ --prompts prompts.jsonl --out unmarked.jsonl
   radscore generate --model model/ --prompts prompts.jsonl --scheme scheme.toml \\
       --key-file alice.key --out marked.jsonl --temperature 0.8 --top-p 0.95
-  radscore generate --model chat.gguf --chat --prompts prompts.jsonl --out y.jsonl --samples 4
-  radscore score marked.jsonl --field tokens --prompt-field prompt_tokens --scheme scheme.toml
+  radscore generate --model model/ --chat --prompts prompts.jsonl --out y.jsonl --samples 4
+  radscore score marked.jsonl --field tokens --prompt-field prompt_tokens \\
+      --scheme scheme.toml --key-file alice.key
 """
 
 
@@ -126,6 +128,7 @@ def register(commands: Any) -> None:
         help="texts per batch (default: 16); halved if memory runs out",
     )
     add_fresh(running, "start over: discard all texts in --out")
+    add_force(running, "--out", "even if it is something else")
     add_progress_options(running)
     running.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -158,7 +161,7 @@ def run(args: argparse.Namespace) -> int:
     prompts = read_prompts(args.prompts, args.prompt_field)
     model = load_named_model(args)
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
-    if Path(args.out).exists() and not args.fresh:
+    if Path(args.out).exists() and not (args.fresh or args.force):
         note(f"continuing {args.out}")
     try:
         with Interrupts() as interrupts:
@@ -171,6 +174,7 @@ def run(args: argparse.Namespace) -> int:
                 samples=args.samples,
                 batch_size=args.batch_size,
                 fresh=args.fresh,
+                force=args.force,
                 progress=bar.show,
                 stop=lambda: interrupts.asked,
             )

@@ -24,8 +24,8 @@ __all__ = ["register"]
 
 _EXAMPLES = """\
   radscore inspect corpus/
-  radscore inspect tokens.bin --dtype uint16 --eod 50256 --vocab-size 50257
-  radscore inspect docs.jsonl.gz --field text --tokenizer ./tokenizer --json
+  radscore inspect tokens.bin --dtype uint16 --eod 0 --vocab-size 49152
+  radscore inspect docs.jsonl.gz --field text --tokenizer tokenizer.json --json
 """
 
 

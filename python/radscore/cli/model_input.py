@@ -11,6 +11,7 @@ from radscore.cli.options import add_corpus_options, natural, open_inputs, real
 from radscore.cli.parser import option
 from radscore.cli.progress import ProgressBar
 from radscore.doubts import is_doubt
+from radscore.extras import need
 
 if TYPE_CHECKING:
     from radscore.corpus import Corpus
@@ -167,6 +168,7 @@ def load_given(args: argparse.Namespace) -> Given:
                 raise UsageError(f"{option(name)} has no effect with --messages-field")
     find_sources(args.inputs, args.format)  # finds a wrong path before a model is loaded
     if args.threads is not None:
+        need("torch", what="reading a model")
         import torch
 
         torch.set_num_threads(args.threads)

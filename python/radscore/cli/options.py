@@ -151,14 +151,15 @@ def add_corpus_options(
         "inputs",
         nargs="+" if required else "*",
         metavar="INPUT",
-        help="a file, a folder (read recursively) or a glob pattern, in any of the formats below",
+        help="a file, a folder (read recursively) or a glob pattern, in any of the formats below; "
+        "- for standard input, or an address such as s3:// or hf:// (needs radscore[remote])",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
         "--field",
         metavar="NAME",
-        help="field with the text or token ids (default: input_ids, tokens or text, whichever "
-        "comes first)",
+        help="field with the text or token ids, in JSON also within others as in data.text "
+        "(default: input_ids, tokens or text, whichever comes first)",
     )
     if prompts:
         group.add_argument(
@@ -167,7 +168,7 @@ def add_corpus_options(
     group.add_argument(
         "--tokenizer",
         metavar="PATH",
-        help="for text: a Hugging Face folder or a tokenizer.json",
+        help="for text: a Hugging Face folder, a tokenizer.json or a SentencePiece .model",
     )
     group.add_argument(
         "--special-tokens",
@@ -279,12 +280,12 @@ def add_fresh(group: Any, what: str) -> None:
     group.add_argument("--fresh", action="store_true", help=what)
 
 
-def add_force(group: Any, output: str) -> None:
+def add_force(group: Any, output: str, when: str = "if it exists") -> None:
     """The option to replace a finished output, which nothing else does."""
     group.add_argument(
         "--force",
         action="store_true",
-        help=f"replace the file of {output} if it exists; an input never is replaced",
+        help=f"replace the file of {output} {when}; an input is never replaced",
     )
 
 

@@ -13,17 +13,23 @@ import os
 import re
 import stat
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from radscore.provenance import listed, of_corpus, provenance
+from radscore.stats.result import power_of_ten, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from radscore.corpus import SkipReport
+    from radscore.stats.result import Result
 
 __all__ = [
     "STDOUT",
     "count",
     "json_out",
+    "made_by",
     "note",
     "power_of_ten",
     "printable",
@@ -33,6 +39,7 @@ __all__ = [
     "skipped_text",
     "sync_stdout",
     "table",
+    "verdict_row",
 ]
 
 
@@ -83,12 +90,13 @@ def show(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Writes lines to stderr."""
-    print(printable(text), file=sys.stderr, flush=True)
+    """Writes lines to stderr. What cannot be written there changes nothing else."""
+    with suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def sync_stdout() -> None:
-    """Waits until a file that stdout goes to is on the disk, before what it came from is deleted."""
+    """Waits until a file that stdout goes to is on the disk: then its origin may be deleted."""
     try:
         descriptor = sys.stdout.fileno()
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -150,17 +158,16 @@ def share(part: float, whole: float) -> str:
     return f"{100 * part / whole:.3g} %" if whole else "0 %"
 
 
-def power_of_ten(log10: float) -> str:
-    """A probability, given its logarithm, however small: 1.23e-4567."""
-    if math.isnan(log10) or math.isinf(log10):
-        return "0" if log10 < 0 else str(log10)
-    if log10 > -4:
-        return f"{10**log10:.4g}"
-    exponent = math.floor(log10)
-    digits = f"{10 ** (log10 - exponent):.3g}"
-    if digits == "10":
-        digits, exponent = "1", exponent + 1
-    return f"{digits}e{exponent}"
+def verdict_row(log10_pvalue: float) -> tuple[str, str]:
+    """The row of a table after the p-value; nothing where there is none."""
+    return "verdict", "" if math.isnan(log10_pvalue) else verdict(log10_pvalue)
+
+
+def made_by(result: Result, corpus: Any, paths: Iterable[str]) -> dict[str, Any]:
+    """The provenance of a result of a corpus, or of files that are none."""
+    if hasattr(corpus, "manifest"):
+        return {**result.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
+    return {**result.provenance, **provenance(files=listed(list(paths)))}
 
 
 def skipped_text(skipped: SkipReport, n_documents: int) -> str:

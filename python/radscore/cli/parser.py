@@ -67,7 +67,9 @@ class Parser(argparse.ArgumentParser):
     def _no_choice(self, argument: str, value: str, choices: str) -> str:
         """What to say about a value that is none of those allowed."""
         if argument != COMMAND:
-            return f"{argument} must be one of {choices.replace(chr(39), '')}, not {value}"
+            allowed = choices.replace(chr(39), "")
+            hint = near(value.strip("'"), allowed.split(", "))
+            return f"{argument} must be one of {allowed}, not {value}{hint}"
         own = self.prog.split()[1:]
         paths = {path[-1]: ["radscore", *own, *path] for path in self.commands()}
         found = difflib.get_close_matches(value.strip("'"), paths, n=1)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import math
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,42 +13,52 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from radscore.cli.document_files import (
+    CHUNK,
+    KINDS,
+    Wanted,
+    kept_columns,
+    row_numbers,
+    selected,
+    write_records,
+    write_rows,
+)
 from radscore.cli.exits import UsageError
 from radscore.cli.state_files import ROWS_MAGIC
+from radscore.corpus.base import location
 from radscore.errors import StateError
-from radscore.files import create, drafted, sync_folder
+from radscore.files import drafted
 from radscore.results import discoveries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from radscore.cli.state_files import StateFiles
     from radscore.corpus import Batch, Corpus
     from radscore.results import DocumentScores, ScoreResult
     from radscore.stats.fdr import FalseDiscoveryResult
 
-__all__ = ["DocumentRows", "Found", "check_suffix"]
+__all__ = ["DocumentRows", "Found"]
 
-_SUFFIXES = (".parquet", ".jsonl", ".csv")
-_KINDS = ("line", "row", "token")
 _ROW = np.dtype(
     [
         ("source", "<i4"),
         ("kind", "u1"),
         ("number", "<i8"),
+        ("n_tokens", "<i8"),
         ("n_scored", "<i8"),
         ("n_shared", "<i8"),
         ("n_common", "<i8"),
         ("copy_of", "<i8"),
         ("statistic", "<f8"),
+        ("zscore", "<f8"),
         ("log10_pvalue", "<f8"),
     ]
 )
 #: What a copy takes over from the document it copies.
-_OF_A_TEST = ("n_scored", "n_shared", "n_common", "statistic", "log10_pvalue")
+_OF_A_TEST = ("n_scored", "n_shared", "n_common", "statistic", "zscore", "log10_pvalue")
 #: How a file of rows begins.
-_HEAD = ROWS_MAGIC + (1).to_bytes(4, "little")
-_CHUNK = 1 << 16
+_HEAD = ROWS_MAGIC + (2).to_bytes(4, "little")
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class Found:
 
     Attributes
     ----------
-    path : str
+    path : str or None
         Where the rows are.
     n_documents, n_tested, n_copies : int
         All documents; those with a scored unit; and, of these, copies of an earlier document, which
@@ -72,9 +81,11 @@ class Found:
         The false discovery rate.
     max_sharing : int or None
         In how many documents a unit is evidence; None for all.
+    select, out, n_selected
+        Which documents' records were written where, and how many.
     """
 
-    path: str
+    path: str | None
     n_documents: int
     n_tested: int
     n_copies: int
@@ -84,16 +95,13 @@ class Found:
     n_significant_common: int | None
     fdr: float
     max_sharing: int | None
-
-
-def check_suffix(path: str) -> None:
-    """Raises unless the name says which format is meant."""
-    if Path(path).suffix not in _SUFFIXES:
-        raise UsageError(f"--per-document must end in {', '.join(_SUFFIXES)}, not {path}")
+    select: str | None = None
+    out: str | None = None
+    n_selected: int | None = None
 
 
 class DocumentRows:
-    """The scores of every document so far, 61 bytes each, in batches."""
+    """The scores of every document so far, 77 bytes each, in batches."""
 
     def __init__(self) -> None:
         self._batches: list[npt.NDArray[Any]] = []
@@ -108,8 +116,10 @@ class DocumentRows:
         """Takes the scores of a batch."""
         rows = np.zeros(len(scores), dtype=_ROW)
         rows["source"] = batch.cursor["source"]
-        rows["kind"] = _KINDS.index(batch.locations.kind)
-        rows["number"] = batch.locations.numbers
+        rows["kind"] = KINDS.index(batch.locations.kind)
+        before = batch.locations.before
+        rows["number"] = batch.locations.numbers + (0 if before is None else before())
+        rows["n_tokens"] = np.diff(batch.documents.offsets)
         for name in (*_OF_A_TEST, "copy_of"):
             rows[name] = getattr(scores, name)
         self._batches.append(rows)
@@ -118,19 +128,16 @@ class DocumentRows:
         """Appends whatever the file does not hold yet; on the disk on return."""
         data = b"".join(batch.tobytes() for batch in self._batches[self._saved :])
         if self._end:
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+b")
+            with os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW), "r+b") as file:
+                file.truncate(self._end)  # what comes after it is of a save that failed
+                file.seek(self._end)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         else:
-            path.unlink(missing_ok=True)  # of a state that is gone
-            file = os.fdopen(create(path), "r+b")
             data = _HEAD + data
-        with file:
-            file.truncate(self._end)  # what comes after it is of a save that failed
-            file.seek(self._end)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if not self._end:
-            sync_folder(path.parent)
+            with drafted(path) as temporary:  # in place of those of a state that is gone
+                temporary.write_bytes(data)
         self._digest.update(data)
         self._end += len(data)
         self._saved = len(self._batches)
@@ -160,32 +167,57 @@ class DocumentRows:
 
     def write(
         self,
-        path: str,
+        wanted: Wanted,
         corpus: Corpus,
+        again: Callable[[], Corpus],
         result: ScoreResult,
-        fdr: float,
-        max_sharing: int | None,
         files: StateFiles,
-        force: bool,
+        *,
+        max_sharing: int | None,
     ) -> Found:
-        """Writes all rows, with q-values, and counts the significant ones."""
+        """Writes what is wanted, with q-values, and counts the significant documents.
+
+        Parameters
+        ----------
+        wanted : Wanted
+            Which files, with what.
+        corpus, again
+            The corpus, and what opens it again.
+        result : ScoreResult
+            The test of the whole corpus.
+        files : StateFiles
+            Is told of outputs before they get their names.
+        max_sharing : int or None
+            In how many documents a unit is evidence.
+        """
         rows = np.concatenate(self._batches)
         copies = rows["copy_of"] >= 0
         for name in _OF_A_TEST:
             rows[name][copies] = rows[name][rows["copy_of"][copies]]
         tested = rows["n_scored"] > 0
-        found = discoveries(rows["log10_pvalue"], tested, rows["copy_of"], fdr)
-        writer = {".parquet": _write_parquet, ".jsonl": _write_jsonl, ".csv": _write_csv}
-        green = result.n_green is not None
-        chunks = _chunks(rows, found, corpus, green=green)
-        replace = force or files.wrote(path)
-        with drafted(Path(path), replace=replace) as temporary:
-            writer[Path(path).suffix](temporary, chunks)
-            files.announce(path, temporary)
+        found = discoveries(rows["log10_pvalue"], tested, rows["copy_of"], wanted.level)
+        n_selected = None
+        if wanted.rows is not None:
+            chunks = _chunks(rows, found, corpus, wanted, green=result.n_green is not None)
+            with _output(wanted.rows, wanted, files) as temporary:
+                write_rows(temporary, Path(wanted.rows).suffix, chunks, result.provenance)
+        if wanted.out is not None:
+            if math.isnan(result.log10_pvalue):
+                raise UsageError(f"--select has no p-values to go by ({result.method})")
+            chosen = found.rejected if wanted.select == "found" else ~found.rejected
+            some = selected(corpus, rows, chosen, again)
+            tables = all(one.format.name == "parquet" for one in corpus.sources)
+            with _output(wanted.out, wanted, files) as temporary:
+                n_selected = write_records(
+                    temporary,
+                    Path(wanted.out).suffix,
+                    some,
+                    corpus.sources[0].path if tables else None,
+                )
         common = found.rejected & ~copies & (2 * rows["n_common"] > rows["n_scored"])
         known = not math.isnan(result.log10_pvalue)
         return Found(
-            path=path,
+            path=wanted.rows,
             n_documents=len(rows),
             n_tested=int(tested.sum()),
             n_copies=int((copies & tested).sum()),
@@ -193,80 +225,63 @@ class DocumentRows:
             n_significant=found.n_rejected if known else None,
             n_significant_copies=int((found.rejected & copies).sum()) if known else None,
             n_significant_common=int(common.sum()) if known else None,
-            fdr=fdr,
+            fdr=wanted.level,
             max_sharing=max_sharing,
+            select=wanted.select,
+            out=wanted.out,
+            n_selected=n_selected,
         )
 
 
+@contextmanager
+def _output(path: str, wanted: Wanted, files: StateFiles) -> Iterator[Path]:
+    """Where to write an output that the state knows for its own from before it has its name."""
+    replace = wanted.force or files.wrote(path)
+    with drafted(Path(path), replace=replace) as temporary:
+        yield temporary
+        files.announce(path, temporary)
+
+
 def _chunks(
-    rows: npt.NDArray[Any], found: FalseDiscoveryResult, corpus: Corpus, *, green: bool
+    rows: npt.NDArray[Any],
+    found: FalseDiscoveryResult,
+    corpus: Corpus,
+    wanted: Wanted,
+    *,
+    green: bool,
 ) -> Iterator[dict[str, Any]]:
     """Columns of some rows at a time, since their locations are strings, which take memory."""
     # A document without a window is not a test: p-value and q-value are 1.
     untested = rows["n_scored"] == 0
     log10_qvalues = np.where(untested, 0.0, found.log10_qvalues)
-    for first in range(0, len(rows), _CHUNK):
-        part = rows[first : first + _CHUNK]
+    kept = kept_columns(corpus, rows, wanted) if wanted.keep or wanted.id_field else None
+    for first in range(0, len(rows), CHUNK):
+        part = rows[first : first + CHUNK]
         name, score = "score", part["statistic"]
         if green:
             name, score = "n_green", score.astype(np.int64)
+        more = {} if kept is None else next(kept)
+        own_id = {"id": more.pop("id")} if wanted.id_field else {}
         yield {
             "index": np.arange(first, first + len(part)),
-            "source": [_location(row, corpus) for row in part],
+            **own_id,
+            "source": [str(corpus.sources[number].path) for number in part["source"].tolist()],
+            "row": row_numbers(part),
+            "location": [_location(row, corpus) for row in part],
+            "n_tokens": part["n_tokens"],
             "n_scored": part["n_scored"],
             name: score,
             "statistic": part["statistic"],
+            "zscore": part["zscore"],
             "pvalue": 10.0 ** part["log10_pvalue"],
             "log10_pvalue": part["log10_pvalue"],
-            "qvalue": 10.0 ** log10_qvalues[first : first + _CHUNK],
+            "qvalue": 10.0 ** log10_qvalues[first : first + CHUNK],
             "n_shared": part["n_shared"],
             "n_common": part["n_common"],
             "copy_of": part["copy_of"],
+            **more,
         }
 
 
 def _location(row: Any, corpus: Corpus) -> str:
-    from radscore.corpus import location
-
-    return location(corpus.sources[row["source"]].path, int(row["number"]), _KINDS[row["kind"]])
-
-
-def _write_parquet(path: Path, chunks: Iterator[dict[str, Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    writer = None
-    try:
-        for columns in chunks:
-            table = pa.table({name: pa.array(column) for name, column in columns.items()})
-            writer = writer or pq.ParquetWriter(path, table.schema)
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
-
-
-def _rows_of(columns: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    lists = (c.tolist() if isinstance(c, np.ndarray) else c for c in columns.values())
-    return zip(*lists, strict=True)
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
-def _write_jsonl(path: Path, chunks: Iterator[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for columns in chunks:
-            for row in _rows_of(columns):
-                values = (None if _is_nan(value) else value for value in row)
-                file.write(json.dumps(dict(zip(columns, values, strict=True))) + "\n")
-
-
-def _write_csv(path: Path, chunks: Iterator[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        for i, columns in enumerate(chunks):
-            if i == 0:
-                writer.writerow(columns)
-            writer.writerows(_rows_of(columns))
+    return location(corpus.sources[row["source"]].path, int(row["number"]), KINDS[row["kind"]])

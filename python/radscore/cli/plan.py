@@ -32,9 +32,9 @@ have them, everything else from the sample; rates are those of this machine.
 The number of distinct windows is extrapolated from its growth along the sample, and kept between
 Chao and Lin's lower bound and Good and Turing's upper bound, which are shown with it."""
 _EXAMPLES = """\
-  radscore plan tokens.bin --scheme scheme.toml --key-file alice.key
-  radscore plan corpus/ --vocab-size 50257 --context-width 2
-  radscore plan docs.jsonl.gz --tokenizer ./tokenizer --sample 1_000_000 --json
+  radscore plan tokens.bin --dtype uint16 --eod 0 --scheme scheme.toml --key-file alice.key
+  radscore plan corpus/ --vocab-size 49152 --context-width 2
+  radscore plan docs.jsonl.gz --tokenizer tokenizer.json --sample 1_000_000 --json
 """
 
 

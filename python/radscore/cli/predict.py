@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.exits import Exit
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.model_input import Given, add_reading_options, load_given
-from radscore.cli.options import add_command, add_fresh, add_run_options, natural
+from radscore.cli.options import add_command, add_force, add_fresh, add_run_options, natural
 from radscore.cli.output import count, json_out, note, skipped_text, table
 from radscore.cli.paths import check_outputs
 
@@ -32,9 +32,9 @@ kill -9 everything is as it was before the command."""
 _EXAMPLES = """\
   radscore predict fresh.jsonl --model suspect/ --context-width 2 --out suspect.arrow
   radscore predict fresh.jsonl --model suspect/ --reference base/ --context-width 2 \\
-      --out suspect.arrow
+      --out contrast.arrow
   radscore predict fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
-      --context-width 4 --max-weights 64 --out suspect.arrow
+      --context-width 4 --max-weights 64 --out adapter.arrow
   radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key
 """
 
@@ -57,7 +57,8 @@ def register(commands: Any) -> None:
         help="tokens per context, as in the scheme",
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="file of predictions to write")
-    add_fresh(parser, "start over: discard what was read before, and replace --out at the end")
+    add_fresh(parser, "start over: discard what an interrupted command has read")
+    add_force(parser, "--out")
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
                 weighting=weighting,
                 text_watermarked=args.text_watermarked,
                 fresh=args.fresh,
+                force=args.force,
                 tokenizer=given.tokenizer,
                 batch_tokens=args.batch_tokens,
                 max_length=args.max_length,

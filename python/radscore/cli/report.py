@@ -13,8 +13,10 @@ from radscore.cli.output import (
     share,
     skipped_text,
     table,
+    verdict_row,
 )
 from radscore.cli.parser import as_options
+from radscore.results import HIDDEN
 from radscore.stats import holm
 from radscore.stats.result import verdict
 
@@ -117,20 +119,26 @@ def _adjusted(tests: Sequence[KeyTest]) -> list[float]:
 def _rows(test: KeyTest, read: Input, found: Found | None) -> list[tuple[str, str]]:
     """The result as names and values."""
     result = test.result
+    hidden = found is None and result.may_hide_documents
     rows = [
+        ("tested", result.question),
         ("input", _input(result, read)),
         ("scheme", f"{result.scheme} (fingerprint {result.fingerprint})"),
         ("windows", _windows(result)),
         ("scored", f"{count(result.n_scored)} ({_rules(result)})"),
         *_score(result),
         ("p-value", _pvalue(result)),
-        ("verdict", verdict(result.log10_pvalue)),
+        verdict_row(result.log10_pvalue),
         *_decoys(test.decoys),
+        ("hint", f"{HIDDEN}: --per-document FILE tests each" if hidden else ""),
         *[("note", note) for note in (*read.notes, *result.notes)],
         ("skipped", skipped_text(read.skipped, read.n_documents)),
     ]
     if found is not None:
-        rows.append(("documents", f"{_documents(found)}; rows in {found.path}"))
+        where = "" if found.path is None else f"; rows in {found.path}"
+        rows.append(("documents", _documents(found) + where))
+    if found is not None and found.n_selected is not None:
+        rows.append(("selected", f"{count(found.n_selected, 'document')} in {found.out}"))
     return rows
 
 
@@ -139,6 +147,7 @@ def _rows_of_keys(tests: Sequence[KeyTest], read: Input) -> list[tuple[str, str]
     first = tests[0].result
     notes = dict.fromkeys(note for test in tests for note in (*read.notes, *test.result.notes))
     rows = [
+        ("tested", "does the text carry the watermark of one of these keys?"),
         ("input", _input(first, read)),
         ("scheme", f"{first.scheme}, {len(tests)} keys; p-values adjusted by Holm's correction"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from radscore.cli.document_files import check_records, wanted_of
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_schemes
 from radscore.cli.kgrams.sets import load_kgrams
@@ -24,7 +25,6 @@ from radscore.cli.options import (
 from radscore.cli.output import sync_stdout
 from radscore.cli.parser import option
 from radscore.cli.paths import check_new, check_outputs
-from radscore.cli.per_document import check_suffix
 from radscore.cli.progress import ProgressBar
 from radscore.cli.report import Input, print_report
 from radscore.cli.score_loop import ScoreLoop, ScoreOptions
@@ -47,11 +47,12 @@ Each distinct unit of evidence counts once in the whole corpus (--dedup unit). C
 saves the state; rerun the command to continue from there, or add --fresh to start over."""
 _EXAMPLES = """\
   radscore score corpus/*.parquet --scheme scheme.toml --key-file alice.key
-  radscore score docs.jsonl.gz --field text --tokenizer ./tokenizer --scheme scheme.toml
-  radscore score train.bin --dtype uint16 --eod 50256 --scheme scheme.toml --json
-  radscore score answers.jsonl --prompt-field prompt --filter phi.rkg --scheme scheme.toml
-  radscore score corpus/ --scheme scheme.toml --per-document documents.parquet --on-error skip
-  radscore score tokens/ --scheme scheme.toml --memory 8GiB --tmp /disk1,/disk2
+  radscore score docs.jsonl.gz --field text --tokenizer tokenizer.json \\
+      --scheme scheme.toml --key-file alice.key --per-document documents.parquet
+  radscore score tokens.bin --dtype uint16 --eod 0 --scheme scheme.toml --key-file alice.key \\
+      --memory 2GiB --tmp disk1,disk2
+  radscore score marked.jsonl --prompt-field prompt_tokens --scheme scheme.toml \\
+      --key-file alice.key --key-file bob.key --decoys 99 --json
 """
 DEFAULT_STATE = "radscore.state"
 DEFAULT_FDR = 0.05
@@ -90,7 +91,7 @@ def register(commands: Any) -> None:
     add_fresh(again, "start over: delete the state, or run, that an interrupted command has left")
     # What a command without --fresh does anyway; scripts for earlier versions say it.
     again.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
-    add_force(group, "--per-document")
+    add_force(group, "--per-document or --out")
     add_memory(parser)
     parser.set_defaults(run=run)
 
@@ -111,24 +112,51 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         help="write one row per document to a .parquet, .jsonl or .csv file",
     )
     group.add_argument(
+        "--id-field",
+        metavar="NAME",
+        help="with --per-document: the field with each document's id, for the column id",
+    )
+    group.add_argument(
+        "--keep",
+        nargs="?",
+        const=True,
+        metavar="NAME[,NAME]",
+        help="with --per-document: fields of the records to keep as columns; with --memory, and "
+        "without names: keep the run's files, so that the same command with another key need not "
+        "read the corpus",
+    )
+    group.add_argument(
+        "--select",
+        choices=("found", "clean"),
+        help="with --out: write the records of the documents that are significant at --fdr, or "
+        "of all others",
+    )
+    group.add_argument(
+        "--out",
+        metavar="FILE",
+        help="with --select: a .jsonl or .parquet file; records as they were read, or the ids of "
+        "documents in files without records",
+    )
+    group.add_argument(
         "--max-contexts",
         type=natural,
         metavar="N",
-        help="with --per-document: score only the first N distinct contexts of each document",
+        help="with --per-document or --select: score only the first N distinct contexts of each "
+        "document",
     )
     group.add_argument(
         "--max-sharing",
         type=_sharing,
         metavar="N",
-        help="with --per-document: count a unit as evidence in only the first N documents that "
-        f"hold it, at most 255; 0 for all (default: {MAX_SHARING})",
+        help="with --per-document or --select: count a unit as evidence in only the first N "
+        f"documents that hold it, at most 255; 0 for all (default: {MAX_SHARING})",
     )
     group.add_argument(
         "--fdr",
         type=_level,
         metavar="Q",
-        help="with --per-document: false discovery rate for significant documents (default: "
-        f"{DEFAULT_FDR})",
+        help="with --per-document or --select: false discovery rate for significant documents "
+        f"(default: {DEFAULT_FDR})",
     )
 
 
@@ -182,11 +210,23 @@ def run(args: argparse.Namespace) -> int:
     if args.memory is not None:
         schemes, corpus, phi = _inputs(args)
         return score_in_run(args, corpus, list(schemes.values()), phi)
-    with StateFiles(args.state or DEFAULT_STATE, beside=args.per_document is not None) as files:
+    with StateFiles(args.state or DEFAULT_STATE, beside=_of_documents(args)) as files:
         schemes, corpus, phi = _inputs(args)
-        if args.fresh or args.per_document is None or not files.wrote(args.per_document):
-            check_new(args, "per_document")
+        check_records(wanted_of(args, DEFAULT_FDR), corpus)
+        for name in ("per_document", "out"):
+            if args.fresh or not files.wrote(getattr(args, name) or ""):
+                check_new(args, name)
         return _score_in_memory(args, corpus, schemes, phi, files)
+
+
+def _of_documents(args: argparse.Namespace) -> bool:
+    """Whether single documents are scored too."""
+    return args.per_document is not None or args.select is not None
+
+
+def _open(args: argparse.Namespace, corpus: Corpus) -> Corpus:
+    """The corpus once more."""
+    return open_inputs(args, vocab_size=corpus.options.vocab_size, on_error=args.on_error)
 
 
 def _inputs(args: argparse.Namespace) -> tuple[dict[str, Any], Corpus, KgramSet | None]:
@@ -214,8 +254,8 @@ def _score_in_memory(
         prompt_role=args.prompt_role or "exclude",
         max_contexts=args.max_contexts,
         threads=args.threads,
-        per_document=args.per_document is not None,
-        max_sharing=None if args.per_document is None else sharing,
+        per_document=_of_documents(args),
+        max_sharing=sharing if _of_documents(args) else None,
         decoys=args.decoys,
     )
     schemes = list(keys.values())
@@ -232,13 +272,12 @@ def _score_in_memory(
         if loop.documents is not None:
             level = DEFAULT_FDR if args.fdr is None else args.fdr
             found = loop.documents.write(
-                args.per_document,
+                wanted_of(args, level),
                 corpus,
+                lambda: _open(args, corpus),
                 tests[0].result,
-                level,
-                options.max_sharing,
                 files,
-                args.force,
+                max_sharing=options.max_sharing,
             )
         _show(args, corpus, tests, found)
         sync_stdout()
@@ -257,21 +296,24 @@ def _check(args: argparse.Namespace) -> None:
     """Refuses what does not go together, before anything is read."""
     check_rules(args)
     check_memory(args)
-    if args.per_document is None:
+    if args.memory is None:
+        wanted_of(args, DEFAULT_FDR)
+    if not _of_documents(args):
         if args.max_contexts is not None:
             raise UsageError(
-                "--max-contexts is for --per-document; the whole corpus counts every context"
+                "--max-contexts is for --per-document and --select; the whole corpus counts every "
+                "context"
             )
         for name in ("fdr", "max_sharing"):
             if getattr(args, name) is not None:
                 raise UsageError(f"{option(name)} has no effect without --per-document")
-    else:
-        check_suffix(args.per_document)
-        if args.more_keys:
-            raise UsageError(
-                "--per-document is for one key; give --key-file once and score the others by "
-                "themselves"
-            )
+    elif args.more_keys:
+        raise UsageError(
+            f"{'--select' if args.per_document is None else '--per-document'} is for one key; give "
+            "--key-file once and score the others by themselves"
+        )
+    if args.select is not None and args.dedup == "none":
+        raise UsageError("--select cannot tell with --dedup none, which gives no p-values")
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
     check_outputs(args)

@@ -15,6 +15,7 @@ from radscore.cli.per_document import DocumentRows
 from radscore.cli.report import KeyTest
 from radscore.errors import RadscoreError, StateError
 from radscore.progress import Progress
+from radscore.provenance import of_corpus
 from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -233,8 +234,13 @@ class ScoreLoop:
             return None
         self._scored = True
         skipped = self._corpus.skipped.count
+        made = of_corpus(self._corpus.manifest(), self._corpus.settings)
         return [
-            KeyTest(replace(result, n_skipped=skipped), label, compared)
+            KeyTest(
+                replace(result, n_skipped=skipped, provenance={**result.provenance, **made}),
+                label,
+                compared,
+            )
             for result, label, compared in zip(results, labels, decoys, strict=True)
         ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import term_as_interrupt
-from radscore.cli.output import note
+from radscore.cli.output import note, sync_stdout
 from radscore.cli.parser import option
 from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.progress import ProgressBar
@@ -52,11 +52,6 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
         "which may be small, or emptied when the machine restarts)",
     )
     add_executor(group, f"--memory (default: {DEFAULT_MEMORY}) and --threads (default: 1) are then")
-    group.add_argument(
-        "--keep",
-        action="store_true",
-        help="keep the files, so that the same command with another key need not read the corpus",
-    )
 
 
 def add_executor(group: Any, resources: str) -> None:
@@ -76,11 +71,13 @@ def check_memory(args: argparse.Namespace) -> None:
     if args.executor is not None and args.memory is None:
         args.memory = DEFAULT_MEMORY
     if args.memory is None:
-        for name in ("tmp", "keep"):
-            if getattr(args, name):
-                raise UsageError(f"{option(name)} has no effect without --memory or --executor")
+        if args.tmp is not None or args.keep is True:
+            name = "--keep" if args.tmp is None else "--tmp"
+            raise UsageError(f"{name} has no effect without --memory or --executor")
         return
-    for name in ("per_document", "state", "save_every", "decoys"):
+    if isinstance(args.keep, str):  # an input that stands after the option
+        args.inputs, args.keep = [*args.inputs, args.keep], True
+    for name in ("per_document", "id_field", "select", "out", "state", "save_every", "decoys"):
         if getattr(args, name) is not None:
             raise UsageError(f"{option(name)} does not go together with --memory or --executor")
     if args.tmp is not None:
@@ -142,7 +139,7 @@ def score_in_run(
         "prompt_role": args.prompt_role or "exclude",
         "opening": opening_of(args),
         "fresh": args.fresh,
-        "keep": args.keep,
+        "keep": bool(args.keep),
     }
     tmp = None if args.tmp is None else named_folders(args.tmp)
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
@@ -179,4 +176,5 @@ def print_result(run: Run, results: Sequence[ScoreResult], args: argparse.Namesp
     labels = (args.key_file or "", *args.more_keys)
     tests = [KeyTest(result, label) for label, result in zip(labels, results, strict=True)]
     print_report(args, tests, read)
+    sync_stdout()
     return Exit.SKIPPED if read.skipped else Exit.DONE

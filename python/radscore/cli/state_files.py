@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from radscore.cli.exits import UsageError
 from radscore.cli.output import note
-from radscore.files import Lock, begins_with, create
+from radscore.files import Lock, begins_with, drafted, remove_drafts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,8 +69,8 @@ class StateFiles:
             self.check()
             if not os.path.lexists(self.state):
                 self._lock.leave(b"")
-                with open(create(self.state), "wb") as file:  # noqa: PTH123 - a descriptor
-                    file.write(_NOTHING)
+                with drafted(self.state, replace=False) as temporary:
+                    temporary.write_bytes(_NOTHING)
             self._tidy()
         except BlockingIOError:
             raise UsageError(
@@ -121,6 +121,8 @@ class StateFiles:
 
     def _tidy(self) -> None:
         """Deletes what killed saves have left: the core's drafts end in six letters and .tmp."""
+        remove_drafts(self.state)
+        remove_drafts(self.rows)
         names = {path.name: head for path, head in self._heads.items() if path != self.rows}
         with os.scandir(self.state.absolute().parent) as entries:
             found = [
@@ -140,7 +142,8 @@ class StateFiles:
         if self._lock is not None:
             said = self._said()
             said[str(Path(out).absolute())] = _digest(draft)
-            self._lock.leave(json.dumps(said).encode())
+            with suppress(OSError):
+                self._lock.leave(json.dumps(said).encode())
 
     def wrote(self, out: str) -> bool:
         """Whether an output is, unchanged, what the command that left the state wrote there."""
@@ -160,7 +163,8 @@ class StateFiles:
             if self._is_ours(path):
                 path.unlink()
         if self._lock is not None:
-            self._lock.leave(b"")
+            with suppress(OSError):
+                self._lock.leave(b"")
 
 
 def _locked(path: Path) -> Lock:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "BY_MEMBER",
     "CODECS",
     "Codec",
     "Unpacked",
@@ -31,6 +32,8 @@ __all__ = [
 
 Codec: TypeAlias = Literal["gzip", "zstd", "bz2", "xz", "lz4", "brotli", "snappy", "zip"]
 
+#: Codecs of which everything before damage is handed on.
+BY_MEMBER: tuple[Codec, ...] = ("gzip", "bz2", "xz")
 #: Codecs of streams of lines; of snappy and zip only other formats have a use.
 CODECS: tuple[Codec, ...] = ("gzip", "zstd", "bz2", "xz", "lz4", "brotli")
 _SUFFIXES: dict[str, Codec] = {
@@ -73,10 +76,9 @@ def codec_of_name(name: str) -> tuple[str, Codec | None]:
     >>> codec_of_name("x.jsonl.gz")
     ('x.jsonl', 'gzip')
     """
-    for suffix, codec in _SUFFIXES.items():
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)], codec
-    return name, None
+    bare, dot, suffix = name.rpartition(".")
+    codec = _SUFFIXES.get(f".{suffix.lower()}") if dot else None
+    return (name, None) if codec is None else (bare, codec)
 
 
 def codec_of_head(head: bytes, named: Codec | None = None) -> Codec | None:
@@ -114,18 +116,21 @@ class Unpacked:
 
     def __init__(self, path: Path, codec: Codec | None, part: Any = None) -> None:
         self._path, self._codec = path, codec
+        self._frames: _Frames | None = None
         with reading(path):
             self._file: BinaryIO = (
                 path.open("rb", buffering=0) if part is None else io.BytesIO(part)
             )
         self._stream: Any = self._file
         try:
-            if codec in _MEMBERS:
+            if codec in BY_MEMBER:
                 self._stream = _Members(self._file, path, codec)
             elif codec is not None:
                 import pyarrow as pa
 
-                inner: Any = _Frames(self._file, path) if codec == "zstd" else self._file
+                inner: Any = self._file
+                if codec == "zstd":
+                    inner = self._frames = _Frames(self._file, path)
                 name: Any = codec
                 with reading(path):
                     self._stream = pa.CompressedInputStream(inner, name)
@@ -166,6 +171,8 @@ class Unpacked:
             found: bytes = self._stream.read(size)
         except (OSError, EOFError) as error:  # pyarrow's are OSErrors, too
             raise self._damage(str(error)) from None
+        if not found and self._frames is not None and self._frames.error is not None:
+            raise self._frames.error
         return found
 
     def _damage(self, reason: str) -> DamagedFileError:
@@ -315,7 +322,7 @@ class _Frames:
         self._in_frame = False
         self._checksum = False
         self._n_frames = 0
-        self._error: DamagedFileError | None = None
+        self.error: DamagedFileError | None = None
 
     def readable(self) -> bool:
         """Always."""
@@ -334,13 +341,14 @@ class _Frames:
     def read(self, size: int) -> bytes:
         """The next bytes; at most `size`, and none at the end."""
         try:
-            while len(self._pending) < size and self._error is None:
+            while len(self._pending) < size and self.error is None:
                 if not (self._block() if self._in_frame else self._frame()):
                     break
         except DamagedFileError as error:  # raised after what comes before it
-            self._error = error
-        if self._error is not None and not self._pending:
-            raise self._error
+            self.error = error
+        # What was decompressed of whole frames is handed on first.
+        if self.error is not None and self._in_frame and not self._pending:
+            raise self.error
         found = bytes(self._pending[:size])
         del self._pending[:size]
         return found

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import InputOptionError, counted
 from radscore.corpus.compression import codec_of_head, codec_of_name, is_packed
-from radscore.corpus.folders import is_no_data, note_of_splits, note_of_unread
+from radscore.corpus.folders import (
+    bare_name,
+    is_no_data,
+    note_of_copies,
+    note_of_splits,
+    note_of_unread,
+)
 from radscore.corpus.format import status_of_file
 from radscore.corpus.registry import all_formats, broken_formats, format_named
 from radscore.corpus.remote import local_path
@@ -94,7 +100,7 @@ def _object_source(value: object) -> Source:
         if one.takes_object(value):
             return one.object_source(value)
     raise ArgumentError(
-        f"a path, Dataset or IterableDataset can be read, not {type(value).__name__}"
+        f"a path, table, Dataset or IterableDataset can be read, not {type(value).__name__}"
     )
 
 
@@ -119,14 +125,14 @@ class _Search:
         self._named = named
         self._no_data = {name for one in all_formats() for name in one.not_data}
         self._unread: dict[Path, list[Path]] = {}
-        self._splits: list[str] = []
+        self._notes: list[str] = []
         # By what is strange about them.
         self._strange: dict[str, list[Path]] = {}
 
     def all_notes(self, sources: list[Source]) -> tuple[str, ...]:
         """What the caller should know."""
         read = {path for source in sources for path in (source.path, *source.sides)}
-        notes = list(self._splits)
+        notes = list(self._notes)
         for folder, unread in self._unread.items():
             note = note_of_unread(folder, [path for path in unread if path not in read])
             notes += [] if note is None else [note]
@@ -158,8 +164,10 @@ class _Search:
         unread: list[Path] = []
         every = list(self._walk(folder, unread))
         # Some files only describe the others.
-        found = [one for one in every if not one.format.gives_way] or every
-        unread += [one.path for one in every if one not in found]
+        found = [one for one in every if not one.format.gives_way]
+        if found:
+            unread += [one.path for one in every if one.format.gives_way]
+        found = found or every
         if not found:
             suffixes = ", ".join(_folder_suffixes(self._named))
             note = note_of_unread(folder, unread)
@@ -167,8 +175,9 @@ class _Search:
             raise InputOptionError(f"{folder}: no file in this folder ends in {suffixes}{holds}")
         if unread:
             self._unread[folder] = unread
-        splits = note_of_splits(folder, (source.path for source in found))
-        self._splits += [] if splits is None else [splits]
+        paths = [source.path for source in found]
+        notes = (note_of_splits(folder, paths), note_of_copies(folder, paths))
+        self._notes += [note for note in notes if note is not None]
         return found
 
     def _walk(self, folder: Path, unread: list[Path]) -> Iterator[Source]:
@@ -198,14 +207,14 @@ class _Search:
         A listed file may be there twice, compressed and not.
         """
         taken = {path for source in listed for path in (source.path, *source.sides)}
-        stems = {_bare_name(path) for path in taken}
+        stems = {bare_name(path) for path in taken}
         paths = (Path(folder, name) for name in sorted(files))
         return [
             path
             for path in paths
             if path not in taken
             and not (is_no_data(path.name) or path.name in self._no_data or _is_side_file(path))
-            and _bare_name(path) not in stems
+            and bare_name(path) not in stems
         ]
 
     def _source(self, path: Path) -> Source:
@@ -236,11 +245,6 @@ def _refuse(error: OSError) -> None:
 
 def _is_side_file(path: Path) -> bool:
     return any(one.is_side_file(path) for one in all_formats())
-
-
-def _bare_name(path: Path) -> str:
-    """A file's name without any suffix of a codec."""
-    return "".join(part for part in path.name.split(".") if codec_of_name(f".{part}")[1] is None)
 
 
 def _listed(folder: Path, names: set[str], named: Format | None) -> list[Source] | None:
@@ -274,11 +278,13 @@ def _folder_suffixes(named: Format | None) -> Iterable[str]:
 def _codec(path: Path, head: bytes, kind: Format, by_name: Codec | None) -> Codec | None:
     """How a file is compressed: by its first bytes, unless those may be anything."""
     found = codec_of_head(head, by_name)
+    if head.startswith(kind.magic):
+        return None
     if found is None and by_name == "brotli" and is_packed(path, by_name):
         return by_name  # it has no magic
     if not kind.codec_by_name or (by_name is not None and found is not None):
         return found
-    if kind.codecs or found is None or head.startswith(kind.magic) or by_name is not None:
+    if kind.codecs or found is None or by_name is not None:
         return by_name
     # It is refused, unless it only happens to begin like this.
     return found if is_packed(path, found) else None

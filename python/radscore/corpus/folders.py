@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from fnmatch import fnmatch
+from fnmatch import translate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from radscore.corpus.compression import codec_of_name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["is_no_data", "note_of_splits", "note_of_unread"]
+__all__ = ["bare_name", "is_no_data", "note_of_copies", "note_of_splits", "note_of_unread"]
 
 #: Files that lie beside data sets, tokenizers and models, and hold no documents.
 _NO_DATA = (
@@ -29,6 +29,7 @@ _NO_DATA = (
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.json*"),
     *("generation_config.json", "preprocessor_config.json", "*.index.json"),
 )
+_IS_NO_DATA = re.compile("|".join(map(translate, _NO_DATA)))
 #: What the usual splits are called.
 _SPLITS = {
     "train": "train",
@@ -53,8 +54,7 @@ def is_no_data(name: str) -> bool:
     """
     if name.startswith((".", "_")):
         return True
-    lower = name.lower()
-    return any(fnmatch(lower, pattern) for pattern in _NO_DATA)
+    return _IS_NO_DATA.fullmatch(name.lower()) is not None
 
 
 def note_of_unread(folder: Path, unread: list[Path]) -> str | None:
@@ -68,6 +68,24 @@ def note_of_unread(folder: Path, unread: list[Path]) -> str | None:
         counts = ", ".join(f"{kind}: {n}" for kind, n in kinds.most_common(_SHOWN))
         shown += f" and {len(names) - _SHOWN} more ({counts})"
     return f"{folder}: {counted(len(names), 'file')} not read: {shown}"
+
+
+def bare_name(path: Path) -> str:
+    """A file's name without any suffix of a codec."""
+    return ".".join(part for part in path.name.split(".") if codec_of_name(f".{part}")[1] is None)
+
+
+def note_of_copies(folder: Path, paths: list[Path]) -> str | None:
+    """Files that are there both compressed and not, as a tool that unpacks them leaves them."""
+    if all(bare_name(path) == path.name for path in paths):
+        return None
+    names = Counter(path.with_name(bare_name(path)) for path in paths)
+    copies = [path for path in paths if names[path.with_name(bare_name(path))] > 1]
+    if not copies:
+        return None
+    shown = ", ".join(str(path.relative_to(folder)) for path in copies[:_SHOWN])
+    more = f" and {len(copies) - _SHOWN} more" if len(copies) > _SHOWN else ""
+    return f"{folder}: read both compressed and not, maybe twice the same: {shown}{more}"
 
 
 def note_of_splits(folder: Path, paths: Iterable[Path]) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from radscore.corpus.base import NOTHING_SKIPPED, SkipReport
 from radscore.corpus.detect import find_sources
+from radscore.corpus.dtypes import notes_of_dtypes
 from radscore.corpus.opening import open_corpus
 from radscore.corpus.readers.ids import HEADERLESS_DTYPES
 from radscore.corpus.text.tokenizer import Engine, Utf8Encoder, load_encoder
@@ -238,5 +239,7 @@ def _guess(source: Source) -> list[str]:
             lines.append(f"as {name}: {str(error).partition(': ')[2]}")
             continue
         low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-        lines.append(f"as {name}: ids from {low} to {high}")
+        doubts = notes_of_dtypes([source], corpus.options)
+        doubt = "".join(f"; {note.partition(': ')[2]}" for note in doubts)
+        lines.append(f"as {name}: ids from {low} to {high}{doubt}")
     return lines

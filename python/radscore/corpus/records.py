@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, joined
 from radscore.corpus.text.failures import flaw_of_text
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -132,7 +132,8 @@ def value_of(record: dict[str, Any], name: str) -> tuple[bool, Any]:
 
 def missing_field(name: str, available: Iterable[str]) -> str:
     """The flaw of a record without the field `name`."""
-    return f"no field {name!r}; the fields are: {_list(list(available))}"
+    fields = list(available)
+    return f"no field {name!r}; the fields are: {_list(fields)}{near(name, fields)}"
 
 
 def _list(names: list[str]) -> str:
@@ -196,6 +197,7 @@ class ValueColumn:
     items: list[Item] = field(default_factory=list)
     #: About how many tokens it holds.
     weight: int = 0
+    _had_text: bool = False
 
     def add(self, item: Item) -> None:
         """Appends the text or the ids of one record."""
@@ -205,18 +207,20 @@ class ValueColumn:
     @property
     def from_text(self) -> bool:
         """Whether some of the values are text."""
-        return any(isinstance(item, str) for item in self.items)
+        return self._had_text or any(isinstance(item, str) for item in self.items)
 
     def documents(self) -> Documents:
-        """The token ids; all texts go through the tokenizer together."""
-        texts = [item for item in self.items if isinstance(item, str)]
+        """The token ids; all texts go through the tokenizer together. The values are forgotten."""
+        items, self.items = self.items, []
+        texts = [item for item in items if isinstance(item, str)]
         if self.encoder is None or not texts:
-            return joined([item for item in self.items if not isinstance(item, str)])
+            return joined([item for item in items if not isinstance(item, str)])
+        self._had_text = True
         encoded = self.encoder.documents(texts)
-        if len(texts) == len(self.items):
+        if len(texts) == len(items):
             return encoded
         ids = iter(encoded)
-        return joined([next(ids) if isinstance(item, str) else item for item in self.items])
+        return joined([next(ids) if isinstance(item, str) else item for item in items])
 
 
 class RecordColumns:

@@ -31,11 +31,11 @@ _CHANGED: Final = "documents whose tokens are not those of their text"
 
 
 def vocabulary_hash(tokenizer: Any) -> str:
-    """16 hexadecimal digits of a SHA-256 over a tokenizer's tokens and ids."""
+    """64 hexadecimal digits, a SHA-256 over a tokenizer's tokens and ids."""
     digest = hashlib.sha256()
     for token, index in sorted(tokenizer.get_vocab().items(), key=lambda one: one[1]):
         digest.update(f"{index} {len(token)} {token}".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def same_vocabulary(one: Any, other: Any) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ModelError
+from radscore.extras import need
 from radscore.models.library import line_of, read_json, some_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Checkpoint:
         """Reads one tensor, onto the CPU."""
         file = self.files[name]
         if file.suffix == ".safetensors":
+            need("safetensors", what="reading weights")
             from safetensors import safe_open
 
             with safe_open(file, framework="pt") as opened:

@@ -66,6 +66,7 @@ def generate(
     samples: int = 1,
     batch_size: int = DEFAULT_BATCH,
     fresh: bool = False,
+    force: bool = False,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> GenerateReport:
@@ -97,6 +98,8 @@ def generate(
         Texts at once; halved whenever memory runs out.
     fresh : bool
         Whether to start over, dropping the texts that are in `out`.
+    force : bool
+        The same, even if `out` is something else.
     progress : callable, optional
         Called with a `Progress` after every batch: texts done, texts in all, and tokens in `out`.
     stop : callable, optional
@@ -118,7 +121,7 @@ def generate(
         raise ArgumentError("prompts must not be empty")
     questions = questions_of(prompts, samples=samples, seed=how.seed)
     written = tokens = 0
-    with Journal(out, writer.settings, fresh=fresh) as journal:
+    with Journal(out, writer.settings, fresh=fresh, force=force) as journal:
         missing = journal.missing(questions)
         before = len(questions) - len(missing)
         for texts in writer.write(missing, stop):

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ModelError
+from radscore.extras import need
 from radscore.models.library import line_of, some_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def read_gguf(path: Path) -> GgufFile:
     ModelError
         If it is not a GGUF file, not a whole model, or of an unsupported architecture.
     """
+    need("gguf", what="a GGUF file")
     from gguf import GGUFReader
 
     try:

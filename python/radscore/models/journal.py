@@ -11,11 +11,13 @@ import json
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from radscore.errors import ArgumentError, StateError
+from radscore.files import sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +88,8 @@ class Journal:
         How the model is asked. Every record carries them.
     fresh : bool
         Whether to start over: drops all records. A file that is not a journal is still refused.
+    force : bool
+        Whether to start over whatever the file holds.
     accept_changes : bool, optional
         Whether to append to records that were made with other settings. None is False, for
         callers that cannot mix settings: the error message then does not offer it.
@@ -125,6 +129,7 @@ class Journal:
         settings: dict[str, Any],
         *,
         fresh: bool = False,
+        force: bool = False,
         accept_changes: bool | None = None,
     ) -> None:
         self.path = Path(path)
@@ -134,7 +139,7 @@ class Journal:
         try:
             _check_regular(self._fd, self.path)
             _lock(self._fd, self.path)
-            content = self._read()
+            content = _Content() if force else self._read()
             if fresh:
                 content = _Content()
             elif content.settings is not None and not accept_changes:
@@ -142,10 +147,10 @@ class Journal:
                 _check_same(self.path, content.settings, settings, offer_changes=offered)
             if content.end < os.fstat(self._fd).st_size:
                 os.ftruncate(self._fd, content.end)
-                self.cut = not content.unended and not fresh
+                self.cut = not (content.unended or fresh or force)
             if content.unended:
                 self._write(b"\n")
-            _sync_folder(self.path)
+            sync_folder(self.path.absolute().parent)
         except BaseException:
             os.close(self._fd)
             raise
@@ -220,9 +225,14 @@ class Journal:
                 self.answered[question.key] = hash(content["text"])
 
     def _write(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(self._fd, left) :]
+        end, left = os.fstat(self._fd).st_size, memoryview(data)
+        try:
+            while left:
+                left = left[os.write(self._fd, left) :]
+        except OSError:  # nothing may follow a part of a record
+            with suppress(OSError):
+                os.ftruncate(self._fd, end)
+            raise
         os.fsync(self._fd)
 
     def missing(self, questions: list[Question]) -> list[Question]:
@@ -290,17 +300,3 @@ def _lock(fd: int, path: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise StateError(f"{path}: another process is writing its answers to this file") from None
-
-
-def _sync_folder(path: Path) -> None:
-    """Puts a new file's name on the disk too."""
-    try:
-        fd = os.open(path.absolute().parent, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(fd)
-    except OSError:  # not every file system can
-        pass
-    finally:
-        os.close(fd)

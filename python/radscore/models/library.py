@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ModelError
+from radscore.extras import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,6 +47,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def transformers_library() -> Any:
     """transformers, untyped: its stubs are incomplete."""
+    need("torch", "safetensors", "transformers", what="reading a model")
     import transformers
 
     return transformers

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ArgumentError, ModelError
+from radscore.extras import need
 from radscore.models.adapters import base_of, check_network, load_adapter
 from radscore.models.checkpoints import check_class, check_settings, check_weights, checkpoint_of
 from radscore.models.gguf import read_gguf
@@ -54,7 +55,7 @@ class LanguageModel:
     why_no_tokenizer : str
         Why the tokenizer beside the weights cannot be used, if so.
     fingerprint : str
-        16 hexadecimal digits of a SHA-256 over the weights, an adapter's included, whatever float
+        64 hexadecimal digits, a SHA-256 over the weights, an adapter's included, whatever float
         type they are held in. Configuration and tokenizer are not part of it: two models with the
         same weights and another rotary base, say, have the same fingerprint. Computed once, when
         first asked for: it reads all weights.
@@ -69,7 +70,7 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that identify the weights."""
+        """64 hexadecimal digits that identify the weights."""
         return _fingerprint(self.model)
 
     @property
@@ -127,6 +128,7 @@ def load_model(
         without their scales; an adapter does not fit its base, or is of a kind that is not
         supported; a setting of a GGUF file is not applied.
     """
+    need("torch", "safetensors", "transformers", what="reading a model")
     import torch
 
     place = _device(device)
@@ -139,6 +141,8 @@ def load_model(
     adapter = file.is_dir() and (file / "adapter_config.json").is_file()
     if base is not None and not adapter:
         raise ModelError(f"base is for PEFT adapters, but {path} has no adapter_config.json")
+    if adapter:
+        need("peft", what="an adapter")
     with _quiet(file):
         if adapter:
             below = base_of(file, base)
@@ -331,7 +335,7 @@ def _fingerprint(network: Any) -> str:
     whole = hashlib.sha256()
     for (name, tensor), digest in zip(state.items(), digests, strict=True):
         whole.update(f"{name} {tuple(tensor.shape)} ".encode() + digest)
-    return whole.hexdigest()[:16]
+    return whole.hexdigest()
 
 
 def _tensor_digest(tensor: Any) -> bytes:

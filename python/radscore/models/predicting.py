@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+import os
+from dataclasses import fields
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,6 @@ from radscore.models.predictions import (
 from radscore.models.weighting import plan
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from radscore.models.weighting import Weighting
@@ -41,6 +42,7 @@ def predict(
     batch_tokens: int | None = None,
     max_length: int | None = None,
     fresh: bool = False,
+    force: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Predictions:
     """Writes what a model predicts after each context of a text to a file.
@@ -56,8 +58,9 @@ def predict(
     weighting : str or Weighting, optional
         "prediction", "mass" or "contrast" (the default with a reference), or all of its settings.
     fresh : bool
-        Whether to start over: nothing that was read before is used, and a file of predictions at
-        `out` is replaced once the new one is whole.
+        Whether to start over: what an interrupted call has read is not used.
+    force : bool
+        Whether to replace a file at `out`, whatever it is, once the new one is whole.
     model, documents, context_width, reference, text_watermarked, vocab_size, tokenizer, \
 batch_tokens, max_length, progress
         As in `Reading`.
@@ -86,16 +89,21 @@ batch_tokens, max_length, progress
         progress=progress,
     )
     out = Path(out)
-    if fresh and out.exists() and not looks_written(out):
-        raise StateError(f"{out} is not a file of predictions, so it is left as it is")
-    earlier = None if fresh else _earlier(out, reading)
+    left = unfinished(out)
+    if os.path.lexists(left) and not looks_written(left):
+        raise StateError(
+            f"{left}, where what is read would be kept, is not radscore's; name another file"
+        )
+    if (fresh or os.path.lexists(left)) and not force and os.path.lexists(out):
+        raise StateError(f"{out} exists already; use force= to replace it, or name another file")
+    earlier = None if fresh else _earlier(out, reading, force=force)
     n_before = 0 if earlier is None else earlier.totals.n_documents
-    if earlier is None or not earlier.totals.complete:
-        _write(out, reading, earlier)
+    if earlier is None or earlier.path != out or not earlier.totals.complete:
+        _write(out, reading, earlier, replace=force)
     return Predictions(out, n_before=n_before)
 
 
-def _earlier(out: Path, reading: Reading) -> Predictions | None:
+def _earlier(out: Path, reading: Reading, *, force: bool) -> Predictions | None:
     """What an earlier call has read, which `reading` then skips.
 
     Raises
@@ -103,14 +111,16 @@ def _earlier(out: Path, reading: Reading) -> Predictions | None:
     StateError
         If it does not fit.
     """
-    left = next((path for path in (unfinished(out), out) if path.exists()), None)
+    files = (unfinished(out),) if force else (unfinished(out), out)
+    left = next((path for path in files if os.path.lexists(path)), None)
     if left is None:
         return None
     try:
         earlier = Predictions(left)
         _continue(earlier, reading)
     except StateError as error:
-        raise StateError(f"{error}; name another file, or use fresh= to start over") from None
+        how = "force=" if left == out else "fresh="
+        raise StateError(f"{error}; name another file, or use {how} to start over") from None
     return earlier
 
 
@@ -123,8 +133,8 @@ def _continue(earlier: Predictions, reading: Reading) -> None:
         raise StateError(f"{earlier.path} holds predictions of another text")
 
 
-def _write(out: Path, reading: Reading, earlier: Predictions | None) -> None:
-    with PredictionsWriter(out, reading.header) as writer:
+def _write(out: Path, reading: Reading, earlier: Predictions | None, *, replace: bool) -> None:
+    with PredictionsWriter(out, reading.header, replace=replace) as writer:
         if earlier is not None:
             for pairs in earlier:
                 writer.write(pairs)
@@ -132,5 +142,5 @@ def _write(out: Path, reading: Reading, earlier: Predictions | None) -> None:
         for pairs in reading:
             writer.write(pairs)
             if pairs.last:
-                writer.good(replace(reading.totals, complete=False))
+                writer.good(changed(reading.totals, complete=False))
         writer.good(reading.totals)

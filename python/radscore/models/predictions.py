@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from radscore.errors import ArgumentError, StateError
-from radscore.files import Draft
+from radscore.files import Draft, begins_with, remove_drafts
 from radscore.models.batching import Pairs
 from radscore.models.weighting import Weighting
 
@@ -105,7 +105,7 @@ class Totals:
     Attributes
     ----------
     text : str
-        16 hexadecimal digits of a SHA-256 over the documents' lengths and ids.
+        64 hexadecimal digits, a SHA-256 over the documents' lengths and ids.
     complete : bool
         Whether the reading reached the end of the text; if not, these are its first documents.
     n_documents, n_short_documents, n_tokens, n_scored_positions, n_weights, removed
@@ -245,9 +245,11 @@ def unfinished(out: str | os.PathLike[str]) -> Path:
 
 
 def looks_written(path: Path) -> bool:
-    """Whether a file may be one of predictions, judged by its first bytes."""
+    """Whether a file, and not a link to one, may be one of predictions, by how it begins."""
+    if not begins_with(path, _ARROW):
+        return False
     with path.open("rb") as file:
-        return file.read(len(_ARROW)) == _ARROW
+        return b"radscore.magic" in file.read(1 << 16)
 
 
 class PredictionsWriter:
@@ -259,13 +261,17 @@ class PredictionsWriter:
     Parameters
     ----------
     path : Path
-        The file to be; replaced in one step.
+        The file to be.
     header : Header
+    replace : bool
+        Whether to replace a file that is there, in one step.
     """
 
-    def __init__(self, path: Path, header: Header) -> None:
+    def __init__(self, path: Path, header: Header, *, replace: bool = True) -> None:
         import pyarrow as pa
 
+        remove_drafts(path)
+        self._replace = replace
         self._draft = Draft(path)
         metadata = {
             "radscore.magic": MAGIC,
@@ -334,9 +340,22 @@ class PredictionsWriter:
         self._add(empty, self._n_batches, {"n_batches": n_batches, "totals": asdict(totals)})
         self._file.close()
         self._sink.close()
-        self._draft.publish(None if totals.complete else aside)
+        if totals.complete:
+            self._publish(aside)
+        else:
+            self._draft.publish(aside)
         if totals.complete:
             aside.unlink(missing_ok=True)
+
+    def _publish(self, aside: Path) -> None:
+        """Gives the file its name; if that is taken by now, what was read is kept beside it."""
+        try:
+            self._draft.publish(replace=self._replace)
+        except FileExistsError:
+            self._draft.publish(aside)
+            raise StateError(
+                f"{self._draft.path} exists already; use force= to replace it, or name another file"
+            ) from None
 
 
 def _schema(width: int) -> Any:

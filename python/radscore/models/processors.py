@@ -13,6 +13,7 @@ import numpy.typing as npt
 from radscore.checks import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError
+from radscore.extras import need
 from radscore.models.marking import rule_of
 from radscore.schemes import Scheme
 from radscore.schemes.generation import UNBOUNDED, Engine
@@ -123,6 +124,7 @@ def logits_processor(
     >>> logits_processor(scheme, delta=3.0)(torch.tensor([[5, 2]]), torch.zeros(1, 6)).tolist()
     [[3.0, 0.0, 0.0, 3.0, 0.0, 3.0]]
     """
+    need("torch", "transformers", what="watermarking")
     from transformers import LogitsProcessor
 
     kind = type("WatermarkProcessor", (Processor, LogitsProcessor), {"__doc__": Processor.__doc__})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ArgumentError, ModelError
+from radscore.extras import need
 from radscore.models.library import line_of, transformers_library
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def _settings(named: Any, raw: Any) -> dict[str, Any]:
 
 def _of_gguf(file: Path) -> Any:
     """The tokenizer that a GGUF file describes, if its way to split text is known."""
+    need("gguf", what="a GGUF file")
     from gguf import GGUFReader
     from tokenizers import pre_tokenizers
 

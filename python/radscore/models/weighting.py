@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.documents import check_width
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, near
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +122,7 @@ class Weighting:
         if self.kind not in WEIGHTINGS:
             raise ArgumentError(
                 f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.kind!r}"
+                f"{near(self.kind, WEIGHTINGS)}"
             )
         check_width("top", self.top, 1, 2**20)
         check_width("max_weights", self.max_weights, 1, 2**20)

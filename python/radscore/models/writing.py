@@ -297,7 +297,7 @@ def identity(model: LanguageModel, *, chat: bool) -> dict[str, Any]:
 
 
 def _tokenizer_hash(tokenizer: Any, *, chat: bool) -> str:
-    """16 hexadecimal digits of a SHA-256 over how text becomes ids and back."""
+    """64 hexadecimal digits, a SHA-256 over how text becomes ids and back."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         words = {"class": type(tokenizer).__name__, "vocab": tokenizer.get_vocab()}
@@ -308,7 +308,7 @@ def _tokenizer_hash(tokenizer: Any, *, chat: bool) -> str:
     template = tokenizer.chat_template if chat else None
     whole = [words, tokenizer.special_tokens_map, template]
     text = json.dumps(whole, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
 def _end_tokens(model: LanguageModel) -> list[int]:

@@ -79,7 +79,7 @@ def read_bucket(run: Run, scheme: Scheme, bucket: int, stage: Stage) -> dict[str
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         checksum = content.pop("checksum")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     header = _header(run, scheme, bucket, stage)
     if checksum != _checksum(content) or not header.items() <= content.items():

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore import _core
 from radscore.errors import ArgumentError, StorageError
+from radscore.files import Lock, begins_with, remove_drafts
 from radscore.kgrams import KgramSet
+from radscore.runs.folders import empty, is_ours, remove_left
 from radscore.runs.markers import Marker, total_skipped
 from radscore.runs.shards import Shard
 
@@ -26,22 +25,26 @@ if TYPE_CHECKING:
     from radscore.schemes import Scheme
 
 __all__ = [
+    "BUCKETS",
     "DECISIVE",
     "FILTER",
     "FORMAT",
     "MANIFEST",
+    "SHARDS",
     "VERSION",
     "Run",
     "check_seeds",
     "configuration_of",
+    "sealed",
     "window_shape",
 ]
 
 MANIFEST = "run.json"
-FILTER = "filter.rkg"
+FILTER = "buckets/filter.rkg"
 FORMAT = "radscore run"
-#: 4: shards and buckets; 3 called them units and parts.
-VERSION = 4
+#: 5: every entry is under a checksum, fingerprints have 256 bits. 4: shards and buckets.
+VERSION = 5
+SHARDS, BUCKETS = "shards", "buckets"
 _LOCK = "run.lock"
 #: The entries of a manifest that decide which windows the shards' files hold.
 DECISIVE = (
@@ -54,6 +57,21 @@ DECISIVE = (
     "shards",
     "version",
 )
+#: The entries of a manifest and their types; those with None may be null.
+_ENTRIES: dict[str, tuple[type | None, ...]] = {
+    "files": (list,),
+    "settings": (dict,),
+    "windows": (dict,),
+    "rules": (dict,),
+    "filter": (str, None),
+    "partition_bits": (int,),
+    "shards": (list,),
+    "buckets": (int,),
+    "more_folders": (list,),
+    "notes": (list,),
+    "opening": (dict, None),
+    "configuration": (str,),
+}
 
 
 @dataclass(frozen=True)
@@ -133,7 +151,7 @@ class Run:
     def shard_path(self, shard: int) -> Path:
         """The file of a shard."""
         folder = self.folders[shard % len(self.folders)]
-        return folder / "shards" / f"shard-{shard:06d}.rsw"
+        return folder / SHARDS / f"shard-{shard:06d}.rsw"
 
     def marker_path(self, shard: int) -> Path:
         """The file whose presence says that a shard is mapped."""
@@ -141,7 +159,7 @@ class Run:
 
     def buckets_folder(self, scheme: Scheme) -> Path:
         """Where the sums under a key are."""
-        return self.folder / "buckets" / scheme.fingerprint
+        return self.folder / BUCKETS / scheme.fingerprint
 
     def marker(self, shard: int) -> Marker | None:
         """A shard's marker, if it fits the run and the length of the shard's file."""
@@ -201,29 +219,28 @@ class Run:
         exchange : collection of str
             The names of the files there that the buckets still hand on.
         """
-        own = self.buckets_folder(scheme)
-        left = [folder.glob("shards/*.tmp") for folder in self.folders]
-        left += [folder.glob("shards/*.piece") for folder in self.folders]
-        left += [own.glob("*.tmp"), own.glob("radscore-*"), own.glob("*.rsx")]
-        for path in chain(*left):
-            if path.name not in exchange:
-                path.unlink(missing_ok=True)
+        for folder in self.folders:
+            remove_left(folder / SHARDS)
+        remove_left(self.buckets_folder(scheme), exchange)
 
     def discard(self) -> None:
-        """Deletes its files, and its folders if nothing else is in them.
+        """Deletes its files, and the folders that it made if nothing else is in them.
 
         The manifest goes after everything else, so a run that another process prepares here from
         then on survives; whatever it had before is made again. The lock goes last: see `locked`.
         """
         for folder in self.folders:
-            shutil.rmtree(folder / "shards", ignore_errors=True)
-        for name in ("buckets", "logs"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in (FILTER, MANIFEST, _LOCK):
-            (self.folder / name).unlink(missing_ok=True)
-        for folder in self.folders:
-            with suppress(OSError):
-                folder.rmdir()
+            empty(folder / SHARDS, is_ours)
+        buckets = self.folder / BUCKETS
+        for folder in list(buckets.iterdir()) if buckets.is_dir() else ():
+            empty(folder, is_ours)
+        empty(buckets, is_ours)
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        remove_drafts(self.folder / MANIFEST)
+        for folder in reversed(self.folders):
+            if folder == self.folder and begins_with(folder / _LOCK, b""):
+                (folder / _LOCK).unlink()
+            empty(folder, lambda _: False, unseal=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -234,32 +251,23 @@ class Run:
         StorageError
             If another process is at it, or has just finished and deleted the run.
         """
-        import fcntl
-
-        path = self.folder / _LOCK
         gone = StorageError(f"another process has just deleted {self.folder}; run the same again")
-        with ExitStack() as stack:
-            while True:
-                try:
-                    file = stack.enter_context(path.open("w"))
-                except FileNotFoundError:
-                    raise gone from None
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise StorageError(
-                        f"another process is working on {self.folder}; wait for it, or use "
-                        "another folder"
-                    ) from None
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                        break
-            if not (self.folder / MANIFEST).exists():
-                with suppress(OSError):
-                    path.unlink()
-                    self.folder.rmdir()
-                raise gone
-            yield
+        try:
+            lock = Lock(self.folder / _LOCK)
+        except FileNotFoundError:
+            raise gone from None
+        except BlockingIOError:
+            raise StorageError(
+                f"another process is working on {self.folder}; wait for it, or use another folder"
+            ) from None
+        except OSError as error:
+            raise StorageError(f"{error.filename}: {error.strerror}; use another folder") from None
+        with lock:
+            if (self.folder / MANIFEST).exists():
+                yield
+                return
+        empty(self.folder, lambda _: False, unseal=True)
+        raise gone
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
@@ -284,14 +292,16 @@ class Run:
                 f"{path} has version {content.get('version')}, but this radscore reads version "
                 f"{VERSION}: delete the folder and prepare the run again"
             )
-        try:
-            run = cls((Path(folder), *map(Path, content["more_folders"])), content)
-            expected = configuration_of(content)
-        except (KeyError, TypeError, AttributeError):
-            raise StorageError(f"{path} is damaged: an entry is missing") from None
-        if content.get("configuration") != expected:
+        for name, types in _ENTRIES.items():
+            if name not in content:
+                raise StorageError(f"{path} is damaged: it has no {name!r}")
+            if not any(_is_a(content[name], kind) for kind in types):
+                raise StorageError(f"{path} is damaged: {name!r} is not what it should be")
+        if content != sealed(content):
             raise StorageError(f"{path} was altered: its checksum does not match")
-        return run
+        if content["configuration"] != configuration_of(content):
+            raise StorageError(f"{path} was altered: its configuration does not match")
+        return cls((Path(folder), *map(Path, content["more_folders"])), content)
 
     def check_scheme(self, scheme: Scheme) -> None:
         """Raises `ArgumentError` unless the scheme reads the windows that the run cut."""
@@ -302,6 +312,17 @@ class Run:
                 f"the run holds windows of {_in_words(self.content['windows'])}; the scheme reads "
                 f"windows of {_in_words(shape)}"
             )
+
+
+def _is_a(value: Any, kind: type | None) -> bool:
+    return value is None if kind is None else type(value) is kind
+
+
+def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest with a checksum over all its entries."""
+    entries = {name: value for name, value in manifest.items() if name != "checksum"}
+    text = json.dumps(entries, sort_keys=True)
+    return {**entries, "checksum": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def configuration_of(manifest: dict[str, Any]) -> str:

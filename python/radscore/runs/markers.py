@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,14 +61,15 @@ class Marker:
             "skipped": self.skipped.to_dict(),
             "tokenised": tokenised,
         }
-        write_atomically(path, json.dumps(content))
+        write_atomically(path, json.dumps({**content, "digest": _digest(content)}))
 
     @classmethod
     def read(cls, path: Path) -> Marker | None:
         """The marker in a file; None if there is none, or it is damaged or of another version."""
         try:
             content: dict[str, Any] = json.loads(path.read_text())
-            if content.pop("version") != _VERSION:
+            digest = content.pop("digest")
+            if digest != _digest(content) or content.pop("version") != _VERSION:
                 return None
             said = content["tokenised"]
             content["skipped"] = SkipReport.from_dict(content["skipped"])
@@ -75,8 +77,13 @@ class Marker:
             largest, count, ended = content["seen"]
             content["seen"] = (int(largest), int(count), bool(ended))
             return cls(**content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """The checksum over all entries."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def total_skipped(markers: Iterable[Marker]) -> SkipReport:

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.checks import check_reach, check_rules, check_start
 from radscore.errors import ArgumentError, StorageError
-from radscore.files import make_folder, write_atomically
+from radscore.files import write_atomically
+from radscore.runs.folders import begin, claim
 from radscore.runs.manifest import (
+    BUCKETS,
     DECISIVE,
     FILTER,
     FORMAT,
     MANIFEST,
+    SHARDS,
     VERSION,
     Run,
     check_seeds,
     configuration_of,
+    sealed,
     window_shape,
 )
 from radscore.runs.shards import SHARD_BYTES, cut_shards
@@ -56,6 +60,7 @@ def prepare(
     more_folders: Sequence[str | Path] = (),
     opening: dict[str, Any] | None = None,
     any_shards: bool = False,
+    named: bool = True,
     fresh: bool = False,
 ) -> Run:
     """Writes the manifest of a run, or opens the one that is there if it says the same.
@@ -84,13 +89,16 @@ def prepare(
         How the command line opens the corpus again.
     any_shards : bool
         Whether a run that is there may be cut into other shards.
+    named : bool
+        Whether the folders were named by whoever calls; for others no links may stand.
     fresh : bool
         Whether to delete the run that is there and start over.
 
     Raises
     ------
     StorageError
-        If the folder holds a run of another corpus or with other rules.
+        If the folder holds a run of another corpus or with other rules, or files of something else
+        that have the names of a run's.
     """
     check_rules(dedup, prompt_role, filter)
     check_reach([scheme], prompt_role)
@@ -134,14 +142,16 @@ def prepare(
             )
         # Everything else stays as it was, except where a tokenizer is now.
         content = {**found.content, "opening": opening or found.content["opening"]}
-    run = Run((base, *map(Path, content["more_folders"])), content)
+    run = Run((base, *map(Path, content["more_folders"])), sealed(content))
     for one in run.folders:
-        make_folder(one / "shards")
+        begin(one, named=named and one == base)
+        claim(one / SHARDS)
+    claim(base / BUCKETS)
     kept = base / FILTER
     if filter is not None and (found is None or not kept.exists()):
         filter.save(kept)
     if found != run:
-        write_atomically(base / MANIFEST, json.dumps(content, indent=1))
+        write_atomically(base / MANIFEST, json.dumps(run.content, indent=1))
     return run
 
 
@@ -175,6 +185,7 @@ def prepare_in(
         scheme,
         shard_bytes=shard_bytes,
         more_folders=more,
+        named=False,
         any_shards=True,  # under another limit shards would differ, but any will do
         **options,
     )
@@ -200,7 +211,8 @@ def run_of_stream(
         notes=[],
         opening=None,
     )
-    make_folder(folder / "shards")
+    claim(folder / SHARDS)
+    claim(folder / BUCKETS)
     if filter is not None:
         filter.save(folder / FILTER)
     return Run((folder,), content)
@@ -217,7 +229,7 @@ def _manifest(
         "filter": None if filter is None else filter.fingerprint,
         **entries,
     }
-    return {**content, "configuration": configuration_of(content)}
+    return sealed({**content, "configuration": configuration_of(content)})
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:

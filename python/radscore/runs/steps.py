@@ -12,7 +12,7 @@ from radscore.checks import check_choice, check_threads
 from radscore.corpus.ahead import ReadAhead
 from radscore.corpus.corpus import listed_now
 from radscore.errors import ArgumentError, CorpusError, DamagedWindowsError, StorageError
-from radscore.files import make_folder
+from radscore.provenance import of_corpus
 from radscore.runs.buckets import (
     Stage,
     bucket_path,
@@ -22,6 +22,7 @@ from radscore.runs.buckets import (
     write_bucket,
 )
 from radscore.runs.collector import Collector
+from radscore.runs.folders import claim
 from radscore.runs.markers import Marker, reading_notes, total_skipped
 from radscore.runs.shards import ShardReading
 from radscore.runs.sizes import DEFAULT_MEMORY, budget_of
@@ -210,7 +211,7 @@ class BucketReducer:
         threads = check_threads(self._threads)
         reducer = _core.Reducer([scheme.core], **run.rules, threads=threads)
         target = bucket_path(run, scheme, bucket, stage)
-        make_folder(target.parent)
+        claim(target.parent)
         limits = (self._memory, [target.parent])
         written: list[tuple[int, Path]] = []
         if stage == "windows":
@@ -302,7 +303,10 @@ def merge(run: Run, scheme: Scheme) -> ScoreResult:
         *run.content["notes"],
         *reading_notes(markers, settings["vocab_size"], settings.get("eod")),
     ]
-    return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes))
+    made = result.provenance
+    if files := run.content["files"]:
+        made = {**made, **of_corpus(files, settings)}
+    return replace(result, n_skipped=skipped.count, notes=(*notes, *result.notes), provenance=made)
 
 
 def stages_of(run: Run, scheme: Scheme) -> tuple[Stage, ...]:

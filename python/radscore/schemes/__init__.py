@@ -23,6 +23,7 @@ from radscore.schemes.kgw import KGW
 from radscore.schemes.python import PythonScheme
 from radscore.schemes.registry import SCHEMES, register_scheme
 from radscore.schemes.sbw import SBW
+from radscore.schemes.secrecy import with_key, without_keys
 from radscore.schemes.sglang import SGLangGumbel
 from radscore.schemes.synthid import SynthID, SynthIDDeepMind
 from radscore.schemes.textseal import TextSeal
@@ -50,4 +51,6 @@ __all__ = [
     "from_toml",
     "from_vllm_config",
     "register_scheme",
+    "with_key",
+    "without_keys",
 ]

@@ -7,7 +7,7 @@ is one subclass, registered by one line (`radscore.schemes.registry`).
 
 from __future__ import annotations
 
-import re
+import copyreg
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
@@ -19,6 +19,7 @@ from radscore.schemes.draws import Draws
 from radscore.schemes.fields import MAX_CONTEXT_WIDTH, token_rows, whole
 from radscore.schemes.generation import Engine
 from radscore.schemes.key import Key, fingerprint_of
+from radscore.schemes.secrecy import leave_out, name_in_key, public_name, restored, veil
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -81,10 +82,19 @@ class Scheme(ABC):
     #: Most tokens that a context can have.
     max_context_width: ClassVar[int] = MAX_CONTEXT_WIDTH
 
+    __slots__ = ("__dict__", "__weakref__", "_hidden")
+
     # In a field's metadata, `example` is a value for TOML files, `default` words for a default of
     # None.
     vocab_size: int = field(metadata={"example": 32_000})
     context_width: int = field(metadata={"example": 4})
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        """A scheme without values; the secret ones will stand apart."""
+        veil(cls)
+        made = super().__new__(cls)
+        object.__setattr__(made, "_hidden", {})
+        return made
 
     def __post_init__(self) -> None:
         self._set("vocab_size", whole("vocab_size", self.vocab_size, 2, MAX_VOCAB))
@@ -485,6 +495,25 @@ class Scheme(ABC):
     def __getstate__(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            self._set(name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if leave_out():
+            public = self.to_dict()
+            del public["scheme"]
+            return restored, (type(self).from_fields, public, self.fingerprint)
+        return copyreg.__newobj__, (type(self),), self.__getstate__()  # type: ignore[attr-defined]
+
+    def __copy__(self) -> Self:
+        made = type(self).__new__(type(self))
+        made.__setstate__(self.__getstate__())
+        return made
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self.__copy__()
+
     @classmethod
     def field_names(cls) -> tuple[str, ...]:
         """Public parameters, as a configuration file spells them."""
@@ -502,7 +531,7 @@ class Scheme(ABC):
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise SchemeError(
-                f"scheme {cls.name!r} has no parameter {_public(unknown[0])}; it has "
+                f"scheme {cls.name!r} has no parameter {public_name(unknown[0])}; it has "
                 f"{', '.join(sorted(cls.field_names()))}{near(unknown[0], cls.field_names())}"
             )
         given = dict(values)
@@ -510,7 +539,7 @@ class Scheme(ABC):
             for name, value in Key(key).named(cls.key_fields(values)[0]).items():
                 if name not in cls.secrets:
                     raise SchemeError(
-                        f"the key names {_public(name)}; the secret fields of scheme "
+                        f"the key names {name_in_key(name, known)}; the secret fields of scheme "
                         f"{cls.name!r} are {', '.join(cls.secrets)}"
                     )
                 if name in given:
@@ -535,10 +564,6 @@ class Scheme(ABC):
         return cls.secrets[:1]
 
 
-#: What may be a hexadecimal key, though it has letters only.
-_HEX_WORD = r"[A-Fa-f]{6,}"
-
-
 def _jsonable(value: Any) -> Any:
     if isinstance(value, float):
         return value.hex()
@@ -549,12 +574,6 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_jsonable(one) for one in value]
     return value
-
-
-def _public(name: str) -> str:
-    """A field's name for a message, unless it may be a key on the wrong side of the =."""
-    harmless = re.fullmatch(r"[A-Za-z_]{1,30}\d?", name) and not re.fullmatch(_HEX_WORD, name)
-    return repr(name) if harmless else "(not shown, as it looks like a key)"
 
 
 def _argument(name: str, value: object, low: int, high: int) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from radscore.errors import SchemeError
+from radscore.schemes.secrecy import leave_out, restored
 
 __all__ = ["Key", "Secret", "fingerprint_of"]
 
@@ -216,11 +217,35 @@ class Key:
     def __repr__(self) -> str:
         return f"Key(fingerprint={self.fingerprint!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if leave_out():
+            return restored, (_given, {}, self.fingerprint)
+        return _kept, (self._fields, self.source)
+
+    def __copy__(self) -> Key:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Key:
+        return self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Key) and self._fields == other._fields
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+
+def _kept(fields: dict[str, _Value], source: str) -> Key:
+    """A key from its pickle."""
+    key = Key(fields)
+    key.source = source
+    return key
+
+
+def _given(public: Mapping[str, Any], key: Any) -> Key:
+    """A key that was pickled without its value, from what is given instead."""
+    del public
+    return Key(key)
 
 
 def _value(name: str, value: object) -> _Value:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from radscore import _core
 from radscore.checks import Dedup, PromptRole, check_choice, check_rules, check_start
 from radscore.errors import ArgumentError, TokenError
+from radscore.provenance import provenance
 from radscore.results import CurvePoint, ScoreResult
 from radscore.scoring.notes import (
     PUBLIC_KEY,
@@ -114,6 +115,7 @@ def score_result(
         notes=(*notes, *filter_notes(rules.filter), *assumed),
         curve=tuple(_point(n_tokens, then, scheme, rules) for n_tokens, then in curve or ()),
         weighted=weighted,
+        provenance=provenance(scheme=scheme),
     )
     why = why_no_pvalue(rules.dedup, rules.filter)
     return result if why is None else result.without_pvalue(why)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from radscore.checks import (
     one_scheme,
 )
 from radscore.documents import Documents, DocumentsLike, check_width
+from radscore.provenance import provenance
 from radscore.results import DocumentScores, Positions
 from radscore.scoring.evidence import depth_weights
 from radscore.scoring.notes import filter_notes, notes_of, prompt_notes, why_no_pvalue
@@ -137,7 +137,7 @@ def score_batches(
     found = parts[0] if len(parts) == 1 else _together(parts)
     copies = found.copy_of >= 0
     first = found.copy_of[copies]
-    for name in ("n_shared", "n_scored", "n_common", "statistic", "log10_pvalue"):
+    for name in ("n_shared", "n_scored", "n_common", "statistic", "zscore", "log10_pvalue"):
         column = getattr(found, name)
         column[copies] = column[first]
     return found
@@ -150,7 +150,7 @@ def _together(parts: list[DocumentScores]) -> DocumentScores:
         if isinstance(value, np.ndarray)
     }
     notes = dict.fromkeys(note for part in parts for note in part.notes)
-    return replace(parts[0], **columns, notes=tuple(notes))
+    return parts[0].replace(**columns | {"index": np.empty(0, np.int64)}, notes=tuple(notes))
 
 
 def check_sharing(max_sharing: int | None) -> int | None:
@@ -199,6 +199,10 @@ def score_batch(
         statistic = (depths.reshape(len(n_scored), len(weights)) * weights).sum(axis=1)
     log10_pvalue = np.zeros(len(n_scored))
     some = n_scored > 0
+    zscore = np.full(len(n_scored), math.nan)
+    if dedup != "none":
+        n = n_scored[some].astype(np.float64)
+        zscore[some] = (statistic[some] - law.mean * n) / np.sqrt(law.variance * n)
     why = why_no_pvalue(dedup, filter)
     if why is not None:
         log10_pvalue[:] = math.nan
@@ -224,6 +228,7 @@ def score_batch(
         n_common=columns["n_common"],
         copy_of=columns["copy_of"],
         statistic=statistic,
+        zscore=zscore,
         log10_pvalue=log10_pvalue,
         method=method,
         notes=notes,
@@ -235,6 +240,7 @@ def score_batch(
         filter=None if filter is None else filter.fingerprint,
         max_contexts=max_contexts,
         max_sharing=max_sharing,
+        provenance=provenance(scheme=scheme),
     )
 
 

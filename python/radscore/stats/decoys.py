@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,8 @@ class DecoyResult(Evidence):
     decoy_statistics : ndarray of float64
     """
 
+    _question: ClassVar[str] = "does the key score higher than random keys do?"
+
     n_decoys: int
     n_reached: int
     log10_tail: float
@@ -72,7 +74,7 @@ class DecoyResult(Evidence):
     @classmethod
     def withheld(cls) -> DecoyResult:
         """No comparison, where the tested key decided what is compared: every number is NaN."""
-        values: dict[str, Any] = {one.name: math.nan for one in fields(cls)}
+        values: dict[str, Any] = {one.name: math.nan for one in fields(cls) if not one.kw_only}
         values |= {"n_decoys": 0, "n_reached": 0, "extrapolated": False}
         return cls(**values | {"decoy_statistics": np.empty(0)})
 

@@ -1,4 +1,4 @@
-"""`Result`: the base of everything that a test returns.
+"""`Result`: the base of everything that a test returns, and what a p-value is in words.
 
 A result is a frozen dataclass. It prints as aligned rows, shows as a table in a notebook, and
 becomes plain JSON by `Result.to_dict`. A subclass says with three class variables what differs from
@@ -10,12 +10,12 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-__all__ = ["LEVEL", "Evidence", "Result", "plain_value", "verdict"]
+__all__ = ["LEVEL", "Evidence", "Result", "in_words", "plain_value", "power_of_ten", "verdict"]
 
 #: The level at which results say whether there is evidence.
 LEVEL = 0.01
@@ -27,7 +27,16 @@ class Result:
 
     Subclasses are decorated with ``dataclass(frozen=True, repr=False)``, and with ``eq=False`` if a
     field is an array, which has no single truth value.
+
+    Attributes
+    ----------
+    provenance : dict
+        What made it: inputs, scheme, version, date (`radscore.provenance`). It is saved, but
+        neither shown nor compared.
     """
+
+    #: What the test asks, in words; "" for results that answer no question.
+    _question: ClassVar[str] = ""
 
     #: Properties to show and save as well, each with the field that it follows.
     _derived: ClassVar[Mapping[str, str]] = {}
@@ -36,6 +45,8 @@ class Result:
     #: Fields that `to_dict` leaves out.
     _unsaved: ClassVar[tuple[str, ...]] = ()
 
+    provenance: dict[str, Any] = field(default_factory=dict, compare=False, kw_only=True)
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values.
 
@@ -43,7 +54,8 @@ class Result:
         ``"-Infinity"``, nested results dictionaries, and what JSON lacks (fractions, say) text.
         """
         names = (name for name in self._names() if name not in self._unsaved)
-        return {name: plain_value(getattr(self, name)) for name in names}
+        values = {name: plain_value(getattr(self, name)) for name in names}
+        return {**values, "provenance": plain_value(self.provenance)}
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
@@ -52,10 +64,21 @@ class Result:
     def _names(self) -> list[str]:
         """Fields in order, each followed by the properties derived from it."""
         names = []
-        for field in fields(self):
-            names.append(field.name)
-            names += [name for name, after in self._derived.items() if after == field.name]
+        for one in fields(self):
+            if one.name != "provenance":
+                names.append(one.name)
+                names += [name for name, after in self._derived.items() if after == one.name]
         return names
+
+    @property
+    def question(self) -> str:
+        """What the test asks, in words; "" for results that answer no question."""
+        return self._question
+
+    @property
+    def verdict(self) -> str:
+        """The p-value, and whether it is evidence, in words; "" where there is no question."""
+        return ""
 
     def _rows(self) -> list[tuple[str, Any]]:
         """What is shown, in order."""
@@ -67,11 +90,14 @@ class Result:
 
     def _texts(self) -> list[tuple[str, str]]:
         """Names and texts of the rows; empty collections are left out, notes come last."""
-        rows, notes = [], []
+        rows: list[tuple[str, str]] = []
+        notes: list[tuple[str, str]] = []
+        if self.question:
+            rows += [("tested", self.question), ("verdict", self.verdict)]
         for name, value in self._rows():
             if name == "notes":
                 notes += [("note", note) for note in value]
-            elif not (isinstance(value, (tuple, dict)) and not value):
+            elif value is not None and not (isinstance(value, (tuple, dict)) and not value):
                 rows.append((name, _text(value)))
         return rows + notes
 
@@ -113,6 +139,37 @@ class Evidence(Result):
         """10 to the power of `log10_pvalue`; underflows to 0 where the logarithm does not."""
         return float(10.0**self.log10_pvalue)
 
+    @property
+    def verdict(self) -> str:
+        """The p-value, and whether it is evidence at level 0.01, in words."""
+        return in_words(self.log10_pvalue, getattr(self, "method", ""))
+
+
+def in_words(log10_pvalue: float, method: str = "") -> str:
+    """A p-value with its `verdict`, or the method's reason why there is none.
+
+    Examples
+    --------
+    >>> in_words(-0.3), in_words(math.nan, "none: repetitions were counted")
+    ('p-value 0.501: no evidence at level 0.01', 'no p-value: repetitions were counted')
+    """
+    if math.isnan(log10_pvalue):
+        return f"no p-value{f': {why}' if (why := method.removeprefix('none: ')) else ''}"
+    return f"p-value {power_of_ten(log10_pvalue, 3)}: {verdict(log10_pvalue)}"
+
+
+def power_of_ten(log10: float, digits: int = 4) -> str:
+    """A probability, given its logarithm, however small: 1.23e-4567."""
+    if math.isnan(log10) or math.isinf(log10):
+        return "0" if log10 < 0 else str(log10)
+    if log10 > -4:
+        return f"{10**log10:.{digits}g}"
+    exponent = math.floor(log10)
+    factor = f"{10 ** (log10 - exponent):.3g}"
+    if factor == "10":
+        factor, exponent = "1", exponent + 1
+    return f"{factor}e{exponent}"
+
 
 def verdict(log10_pvalue: float, level: float = LEVEL) -> str:
     """What a p-value says at a level, in words.
@@ -134,7 +191,7 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, Result):
         return value.to_dict()
     if is_dataclass(value):
-        return {field.name: plain_value(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: plain_value(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {key: plain_value(inner) for key, inner in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):

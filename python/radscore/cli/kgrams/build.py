@@ -10,7 +10,7 @@ from radscore.cli.kgrams.sets import JSON, facts, rows
 from radscore.cli.options import (
     add_command,
     add_corpus_options,
-    add_fresh,
+    add_force,
     add_run_options,
     natural,
     open_inputs,
@@ -20,6 +20,7 @@ from radscore.cli.output import count, json_out, skipped_text, table
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.progress import ProgressBar
 from radscore.errors import CorpusError
+from radscore.files import drafted, remove_drafts
 from radscore.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "register"]
 
 EXAMPLES = """\
-  radscore kgrams build recorded/*.jsonl --watermarked --width 2 --vocab-size 32000 --out phi.rkg
-  radscore kgrams build new.jsonl --unmarked --width 2 --vocab-size 32000 --top 10000 --out p.rkg
+  radscore kgrams build recorded/*.jsonl --watermarked --width 2 --vocab-size 49152 --out phi.rkg
+  radscore kgrams build new.jsonl --unmarked --width 2 --vocab-size 49152 --top 10000 --out p.rkg
 """
 _DESCRIPTION = """\
 Counts the k-grams of a corpus and saves all of them, or the most frequent ones. K-grams never cross
@@ -87,7 +88,7 @@ def register(commands: Any) -> None:
         "--watermarked", action="store_true", default=None, help="the text carries it"
     )
     parser.add_argument("--out", required=True, metavar="FILE", help="where to save the set")
-    add_fresh(parser, "replace --out if it exists")
+    add_force(parser, "--out")
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -106,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
     corpus = open_inputs(args, vocab_size=args.vocab_size, on_error=args.on_error)
     check_outputs(args, corpus)
     check_new(args, "out")
+    remove_drafts(Path(args.out))
     _count(args, corpus, counts)
     if len(counts) == 0:
         raise CorpusError(
@@ -115,8 +117,8 @@ def run(args: argparse.Namespace) -> int:
     kept = counts.top(args.top, min_count=args.min_count)
     if len(kept) == 0:
         raise CorpusError(f"no k-gram occurs at least {args.min_count} times")
-    with writing():
-        kept.save(args.out)
+    with drafted(Path(args.out), replace=args.force) as temporary, writing():
+        kept.save(temporary)
     if args.json:
         json_out(
             {

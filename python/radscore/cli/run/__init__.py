@@ -11,10 +11,10 @@ from radscore.cli.run import merge, prepare, reduce
 __all__ = ["register"]
 
 _EXAMPLES = """\
-  radscore run prepare /shared/run corpus/ --scheme scheme.toml --key-file alice.key
-  radscore run map /shared/run --share 0/4
-  radscore run reduce /shared/run --scheme scheme.toml --key-file alice.key
-  radscore run merge /shared/run --scheme scheme.toml --key-file alice.key"""
+  radscore run prepare shared/run corpus/ --scheme scheme.toml --key-file alice.key
+  radscore run map shared/run --share 0/4
+  radscore run reduce shared/run --scheme scheme.toml --key-file alice.key
+  radscore run merge shared/run --scheme scheme.toml --key-file alice.key"""
 
 
 def register(commands: Any) -> None:

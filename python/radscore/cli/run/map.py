@@ -25,7 +25,7 @@ def register(commands: Any) -> None:
         summary="read shards of a run",
         description="Reads shards of a run and writes their distinct windows, by partition. Needs "
         "no key.",
-        examples="  radscore run map /shared/run\n  radscore run map /shared/run --shard 0\n",
+        examples="  radscore run map shared/run\n  radscore run map shared/run --shard 0\n",
     )
     add_folder(parser)
     add_which(parser, "shard")

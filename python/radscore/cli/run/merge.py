@@ -23,7 +23,7 @@ def register(commands: Any) -> None:
         summary="add up the buckets of a run and print the result",
         description="Adds up the buckets of a run, which must all be reduced, and prints the "
         "result as radscore score does.",
-        examples="  radscore run merge /shared/run --scheme scheme.toml --key-file alice.key\n",
+        examples="  radscore run merge shared/run --scheme scheme.toml --key-file alice.key\n",
     )
     add_folder(parser)
     add_scheme_options(parser)

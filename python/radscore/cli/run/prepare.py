@@ -43,9 +43,11 @@ Then do radscore run map for each shard, radscore run reduce for each bucket and
 once, on any machines. Or let one command do everything: --executor works here or on a Ray cluster,
 --script prints a script for Slurm. Without --fresh, a run that is already there is continued."""
 _EXAMPLES = """\
-  radscore run prepare /run *.bin --dtype uint16 --scheme scheme.toml --key-file alice.key
-  radscore run prepare /run in/ --scheme scheme.toml --key-file alice.key --executor processes:8
-  radscore run prepare /run in/ --scheme scheme.toml --key-file alice.key --script slurm > run.sh
+  radscore run prepare shared/a *.bin --dtype uint16 --scheme scheme.toml --key-file alice.key
+  radscore run prepare shared/b corpus/ --scheme scheme.toml --key-file alice.key \\
+      --executor processes:8
+  radscore run prepare shared/c corpus/ --scheme scheme.toml --key-file alice.key \\
+      --script slurm > run.sh
 """
 
 

@@ -25,8 +25,8 @@ def register(commands: Any) -> None:
         description="Deduplicates and scores buckets of a run whose shards are all mapped. Schemes "
         "whose units are not windows need a second stage, --stage units, once all buckets of the "
         "first are done.",
-        examples="  radscore run reduce /shared/run --scheme scheme.toml --key-file alice.key\n"
-        "  radscore run reduce /shared/run --bucket 0 --stage units --scheme scheme.toml\n",
+        examples="  radscore run reduce shared/run --scheme scheme.toml --key-file alice.key\n"
+        "  radscore run reduce shared/run --bucket 0 --scheme scheme.toml --key-file alice.key\n",
     )
     add_folder(parser)
     add_which(parser, "bucket")

@@ -11,8 +11,10 @@ from radscore.cli.test import open as open_command
 __all__ = ["register"]
 
 _EXAMPLES = """\
-  radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
-  radscore test closed answers.jsonl --scheme scheme.toml --tokenizer tokenizer.json
+  radscore test open fresh.jsonl --model suspect/ --reference base/ \\
+      --scheme scheme.toml --key-file alice.key
+  radscore test closed answers.jsonl --tokenizer tokenizer.json \\
+      --scheme scheme.toml --key-file alice.key
   radscore test membership --model suspect/ --members ours.jsonl --nonmembers fresh.jsonl"""
 
 

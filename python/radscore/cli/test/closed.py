@@ -16,7 +16,15 @@ from radscore.cli.options import (
     check_inputs,
     natural,
 )
-from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.output import (
+    count,
+    json_out,
+    made_by,
+    power_of_ten,
+    skipped_text,
+    table,
+    verdict_row,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -38,16 +46,17 @@ for testing twice. With --reference-answers, from a model that was not trained o
 ideally to the same prompts, the test is of what the suspect says more often than the reference,
 which is much stronger."""
 _EXAMPLES = """\
-  radscore test closed answers.jsonl --scheme scheme.toml --tokenizer tokenizer.json
+  radscore test closed answers.jsonl --tokenizer tokenizer.json \\
+      --scheme scheme.toml --key-file alice.key
   radscore test closed answers.jsonl --reference-answers base.jsonl --scheme scheme.toml \\
       --key-file alice.key --tokenizer tokenizer.json --json
  a filter from all of the recorded watermarked text, or from frequent contexts of other text:
   radscore kgrams build recorded.jsonl --watermarked --tokenizer tokenizer.json --width 2 \\
       --vocab-size 49152 --out phi.rkg
   radscore kgrams build unmarked.jsonl --unmarked --tokenizer tokenizer.json --width 2 \\
-      --vocab-size 49152 --top 10000 --out phi.rkg
+      --vocab-size 49152 --top 10000 --out known.rkg
   radscore test closed answers.jsonl --filter phi.rkg --both --scheme scheme.toml \\
-      --tokenizer tokenizer.json
+      --key-file alice.key --tokenizer tokenizer.json
 """
 
 
@@ -176,6 +185,7 @@ def run(args: argparse.Namespace) -> int:
         decoys=args.decoys or 0,
         threads=args.threads,
     )
+    result = result.replace(provenance=made_by(result, None, args.inputs))
     if args.json:
         fields = result.to_dict()
         fields["field"] = answers.field
@@ -197,6 +207,7 @@ def _rows(result: ClosedResult, answers: Answers) -> list[tuple[str, str]]:
         read += f"; {count(result.n_failed, 'question')} failed"
     notes = (*result.notes, *score.notes)
     return [
+        ("tested", result.question),
         ("setting", result.setting),
         ("model", result.model or ""),
         ("reference", result.reference or ""),
@@ -207,6 +218,7 @@ def _rows(result: ClosedResult, answers: Answers) -> list[tuple[str, str]]:
         ("scored", count(result.n_scored, "unit")),
         *([] if math.isnan(score.zscore) else [("z", f"{score.zscore:.3f}")]),
         *_evidence(result),
+        verdict_row(result.log10_pvalue),
         *[("note", note) for note in notes],
         ("skipped", skipped_text(answers.skipped, len(answers))),
     ]

@@ -10,15 +10,16 @@ from radscore.cli.exits import Exit, UsageError
 from radscore.cli.model_options import add_model_options, load_named_model
 from radscore.cli.options import (
     add_command,
-    add_fresh,
+    add_force,
     add_on_error,
     add_progress_options,
     natural,
     real,
 )
-from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table, verdict_row
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.progress import ProgressBar
+from radscore.provenance import of_corpus
 
 if TYPE_CHECKING:
     from radscore.audits.membership import MembershipResult
@@ -113,7 +114,7 @@ def register(commands: Any) -> None:
     )
     out = parser.add_argument_group("output and running")
     out.add_argument("--plot", metavar="FILE", help="save histograms (.png, .svg or .pdf)")
-    add_fresh(out, "replace --plot if it exists")
+    add_force(out, "--plot")
     out.add_argument("--json", action="store_true", help="print JSON")
     out.add_argument(
         "--batch-tokens",
@@ -173,12 +174,15 @@ def run(args: argparse.Namespace) -> int:
         )
     finally:
         bar.close()
+    inputs = {name: of_corpus(one.manifest(), one.settings) for name, one in corpora.items()}
+    result = result.replace(provenance={**result.provenance, "inputs": inputs})
     if args.json:
         skipped = {name: corpus.skipped.to_dict() for name, corpus in corpora.items()}
         json_out({**result.to_dict(), "skipped": skipped, "plot": args.plot})
     else:
         table(_rows(result, corpora, args.plot))
     if args.plot is not None:  # last, so that nothing is lost if it fails
+        check_new(args, "plot")  # again: hours may have passed
         result.plot(args.plot)
     return Exit.SKIPPED if any(corpus.skipped for corpus in corpora.values()) else Exit.DONE
 
@@ -205,6 +209,7 @@ def _rows(
     if not math.isnan(result.log10_pvalue):
         pvalue = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {pvalue}"
     rows = [
+        ("tested", result.question),
         ("model", f"fingerprint {result.model}"),
         ("members", _side(result.n_members, result, result.member_loss)),
         ("nonmembers", _side(result.n_nonmembers, result, result.nonmember_loss)),
@@ -213,6 +218,7 @@ def _rows(
         ("difference", f"{result.statistic:.6g}, of the distribution functions"),
         ("supervision", degree if result.supervision < 1 else ""),
         ("p-value", pvalue),
+        verdict_row(result.log10_pvalue),
         *[("note", note) for note in result.notes],
     ]
     for name, corpus in corpora.items():

@@ -10,7 +10,15 @@ from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
 from radscore.cli.model_input import Given, add_reading_options, load_given, set_options
 from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural
-from radscore.cli.output import count, json_out, power_of_ten, skipped_text, table
+from radscore.cli.output import (
+    count,
+    json_out,
+    made_by,
+    power_of_ten,
+    skipped_text,
+    table,
+    verdict_row,
+)
 from radscore.cli.predict import plan_of
 
 if TYPE_CHECKING:
@@ -28,11 +36,12 @@ that was not trained on the watermarked text, the test compares the two and is m
 
 With --from, the predictions come from a file that radscore predict wrote; no model is needed."""
 _EXAMPLES = """\
-  radscore test open fresh.jsonl --model suspect/ --reference base/ --scheme scheme.toml
+  radscore test open fresh.jsonl --model suspect/ --reference base/ \\
+      --scheme scheme.toml --key-file alice.key
   radscore test open fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
       --scheme scheme.toml --key-file alice.key --json --curve 20
   radscore test open recorded.jsonl --text-watermarked --weighting prediction --model suspect/ \\
-      --scheme scheme.toml
+      --scheme scheme.toml --key-file alice.key
   radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key --decoys 999
 """
 
@@ -92,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         weighting = plan_of(args)
         given = load_given(args)
         result = _read(args, scheme, given, {**asked, "weighting": weighting})
+        result = result.replace(provenance=made_by(result, given.corpus, args.inputs))
     if args.json:
         fields = result.to_dict()
         if given is not None:
@@ -114,9 +124,10 @@ def _from_file(args: argparse.Namespace, scheme: Any, asked: dict[str, Any]) -> 
     if wrong := set_options(args):
         raise UsageError(f"{wrong[0]} has no effect with --from: the predictions are already made")
     vouched = False if args.text_unmarked else None
-    return test_open(
+    result = test_open(
         None, None, scheme, from_file=args.from_file, text_watermarked=vouched, **asked
     )
+    return result.replace(provenance=made_by(result, None, [args.from_file]))
 
 
 def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, Any]) -> OpenResult:
@@ -150,6 +161,7 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
     corpus = None if given is None else given.corpus
     notes = (*(() if given is None else given.notes), *result.notes, *score.notes)
     return [
+        ("tested", result.question),
         ("setting", result.setting),
         ("model", result.model or ""),
         ("reference", result.reference or ""),
@@ -159,6 +171,7 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
         *[("left out", f"{count(n)} {why}") for why, n in result.removed.items() if n],
         ("scored", count(result.n_scored, "unit")),
         *_evidence(result),
+        verdict_row(result.log10_pvalue),
         *_text(result),
         *[("note", note) for note in notes],
         ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),

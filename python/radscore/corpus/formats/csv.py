@@ -1,4 +1,4 @@
-"""Tables of text: values separated by commas or tabs, with a line of names at the top."""
+"""Values separated by commas, with a line of names at the top."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from radscore.corpus.base import DamagedFileError, Problems, Reader, location
+from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.formats.jsonl import TOO_LONG, Entry, JsonLinesReader, Lines
+from radscore.corpus.formats.jsonl import Entry, JsonLinesReader, Lines, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from radscore.corpus.format import Options, Record, Source
     from radscore.corpus.records import Fields
 
-__all__ = ["FORMATS"]
+__all__ = ["FORMAT", "Csv"]
 
 _BOM: Final = "\ufeff"
 #: Characters of a value; a quote that is never closed would swallow the rest of the file.
@@ -32,13 +33,13 @@ class Csv(Format):
 
     name = "csv"
     title = "comma-separated values"
-    files = "`.csv`; also `.gz`, `.zst`"
+    files = "`.csv`; also packed as `jsonl` may be"
     content = "a column of text, or of lists of ids such as `[5, 6]`"
     documents = "one per row"
     remarks = "the first line names the columns; values with line ends are quoted"
 
     suffixes = (".csv",)
-    codecs = ("gzip", "zstd")
+    codecs = CODECS
     gives_way = True
     delimiter: ClassVar[str] = ","
 
@@ -71,19 +72,7 @@ class Csv(Format):
                 line += n_lines
 
 
-class Tsv(Csv):
-    """Values separated by tabs."""
-
-    name = "tsv"
-    title = "tab-separated values"
-    files = "`.tsv`; also `.gz`, `.zst`"
-    remarks = "as for `csv`"
-
-    suffixes = (".tsv",)
-    delimiter = "\t"
-
-
-FORMATS = (Csv(), Tsv())
+FORMAT = Csv()
 
 
 def _wrong_number(row: list[str], names: list[str]) -> str | None:
@@ -130,7 +119,7 @@ class _Rows:
         first = self._first and self.n_lines == 0
         self.n_lines, self.n_bytes = self.n_lines + 1, self.n_bytes + length
         if line is None:
-            raise csv.Error(TOO_LONG)
+            raise csv.Error(too_long())
         try:
             text = line.decode()
         except UnicodeDecodeError as error:

@@ -160,7 +160,9 @@ class Datasets(arrow.Arrow):
 FORMAT = Datasets()
 
 
-def _listed(index: Path, entries: list[Any]) -> list[Path]:
+def _listed(index: Path, entries: Any) -> list[Path]:
+    if not isinstance(entries, list):
+        raise DamagedFileError(f"{index}: has no list of files")
     names = (entry.get("filename") if isinstance(entry, dict) else None for entry in entries)
     return [listed_file(index, name) for name in names]
 
@@ -368,7 +370,9 @@ class _SavedReader(ColumnReader):
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The rows after `position` (``row`` rows)."""
         arrow.check_given(self._source, self.fields.names)
-        self._check_names(self.names, self._batches[0].schema)
+        for batch in self._batches:
+            if batch is self._batches[0] or batch.schema != self._batches[0].schema:
+                self._check_names(batch.schema.names, batch.schema)
         n_rows, start = int(self._starts[-1]), position.get("row", 0)
         last = self.n_rows if end is None else end["row"]
         size = sum(batch.select(self.fields.names).nbytes for batch in self._batches)
@@ -389,6 +393,8 @@ class _SavedReader(ColumnReader):
     def _rows(self, indices: Any) -> npt.NDArray[np.int64]:
         import pyarrow as pa
 
+        if not indices.num_columns:
+            raise DamagedFileError(f"{self._source.sides[-1]}: does not hold a list of rows")
         with reading(self._source.sides[-1]):
             column = checked(indices.column(0))
         if not pa.types.is_integer(column.type) or column.null_count:

@@ -41,6 +41,8 @@ _BY_SIZE: dict[int, np.dtype[Any]] = {
     8: np.dtype("<u8"),
 }
 _MAX_ROW = 1 << 20
+# Memory must not depend on how many documents are empty.
+_MOST_EMPTY = 1 << 24
 
 
 class Dolma(IdFormat):
@@ -71,7 +73,7 @@ class Dolma(IdFormat):
         (table,) = self.side_files(source.path)
         if table not in source.sides:
             return headerless(source, dtype, f"there is no {table.name}; ")
-        ends = _read_table(table)
+        ends = _read_table(table, source.size + _MOST_EMPTY)
         total = int(ends[-1]) if len(ends) else 0
         told = dtype_by_end(source, table, total, _BY_SIZE, dtype)
         kind = told if dtype is None else dtype
@@ -89,8 +91,8 @@ class Dolma(IdFormat):
 FORMAT = Dolma()
 
 
-def _read_table(path: Path) -> npt.NDArray[np.int64]:
-    """The ends of the documents, which must lie back to back."""
+def _read_table(path: Path, most: int) -> npt.NDArray[np.int64]:
+    """The ends of the documents, at most so many, which must lie back to back."""
     ends = array("q")
     end = 0
     for number, cells in _rows(path):
@@ -103,6 +105,8 @@ def _read_table(path: Path) -> npt.NDArray[np.int64]:
                 f"{path}:{number}: the document runs from token {start} to {stop}, but the one "
                 f"before it ends at {end}"
             )
+        if len(ends) == most:
+            raise DamagedFileError(f"{path}: has more than {most} rows, most of them empty")
         ends.append(stop)
         end = stop
     return np.array(ends, dtype=np.int64)
@@ -131,7 +135,7 @@ def _unpacked(path: Path) -> Unpacked:
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and cells of a table."""
     with _unpacked(path) as stream:
-        rows = csv.reader(_lines(path, stream))
+        rows = csv.reader(_lines(path, stream), strict=True)
         try:
             yield from ((rows.line_num, cells) for cells in rows if cells)
         except csv.Error as error:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT"]
 
 _BYTE = np.dtype(np.uint8)
+#: What the library calls text.
+_TEXT = frozenset({"str", "text"})
 _ROWS_MAGIC = b"LDARW01\0"
 _FRAMES_MAGIC = b"LDFZ01\0\0"
 _FRAMES = struct.Struct("<8sHHIII")
@@ -77,7 +79,7 @@ _OF_NUMPY: dict[int, np.dtype[Any]] = {
 }
 #: The name of the only value of items that are not records, and what it is if it may be text.
 _ALONE = "(item)"
-_ONLY = {"text": "text", "json": "text", "bytes": "tokens"}
+_ONLY = {"str": "text", "json": "text", "bytes": "tokens"}
 
 
 class Litdata(ItemFormat):
@@ -110,6 +112,8 @@ class Litdata(ItemFormat):
         chunks, config = content.get("chunks"), content.get("config")
         if not isinstance(chunks, list) or not isinstance(config, dict):
             return None
+        if config.get("item_loader") == "ParquetLoader":
+            return None  # the chunks are Parquet files, and are read as such
         return [_source(index, chunk, config) for chunk in chunks]
 
     def has_fields(self, source: Source) -> bool:
@@ -268,8 +272,8 @@ def _is_bare(source: Source) -> bool:
 def _decoder(kind: str) -> Any:
     """What decodes the values of a leaf; None if they are neither ids nor text."""
     name = kind.partition(":")[0]
-    if name in ("str", "text"):
-        return "text"
+    if name in _TEXT:
+        return "str"
     if name in ("bytes", "json"):
         return name
     if name == "tensor":
@@ -284,7 +288,7 @@ def _headerless_dtype(kind: str) -> np.dtype[Any] | None:
     """The dtype of values that are stored as their bytes alone."""
     name, _, code = kind.partition(":")
     tables = {"no_header_tensor": _OF_TORCH, "no_header_numpy": _OF_NUMPY}
-    return tables.get(name, {}).get(int(code) if code.isdigit() else -1)
+    return tables.get(name, {}).get(int(code) if code.isdecimal() and len(code) < 9 else -1)
 
 
 def _with_shape(order: str, dtypes: dict[int, np.dtype[Any]]) -> Decoder:

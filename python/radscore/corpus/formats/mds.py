@@ -108,13 +108,12 @@ class MDS(ItemFormat):
 
     def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:  # noqa: ARG002
         """Hashes in the indexes that cannot be checked."""
-        unknown = sorted(
-            {name for source in sources for name in _hashes(source) if _hasher(name) is None}
-        )
+        names = dict.fromkeys(name for source in sources for name in _hashes(source))
+        unknown = [shortened(name) for name in names if _hasher(name) is None]
         if not unknown:
             return ()
-        more = "; install xxhash to check them" if any("xxh" in name for name in unknown) else ""
-        return (f"hashes of {sources[0].sides[0]} are not checked: {', '.join(unknown)}{more}",)
+        more = "; install xxhash to check it" if any("xxh" in name for name in unknown) else ""
+        return (f"hashes of the MDS index that are not checked: {', '.join(unknown)}{more}",)
 
     def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:
         """Some samples; the first of a compressed shard."""
@@ -130,10 +129,9 @@ class MDS(ItemFormat):
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Checks the hashes, and reads the header, and all of a compressed shard."""
         assert options.fields is not None
-        shard, leaves = _open(source)
-        reader = ItemReader(source, shard, leaves, options.fields, problems, options.dtype)
         _check_hashes(source)
-        return reader
+        shard, leaves = _open(source)
+        return ItemReader(source, shard, leaves, options.fields, problems, options.dtype)
 
 
 FORMAT = MDS()
@@ -219,7 +217,9 @@ def _hashes(source: Source) -> dict[str, str]:
     """The hashes of a file that its index says, by algorithm."""
     told = _entry(source).get("raw_data" if source.codec is None else "zip_data")
     found = told.get("hashes") if isinstance(told, dict) else None
-    return {str(name): str(value) for name, value in (found or {}).items()} if found else {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _hasher(name: str) -> Any:
@@ -293,9 +293,7 @@ def _leaves(source: Source, text: Bytes) -> tuple[Leaf, ...]:
 
 def _decoder(encoding: str) -> Any:
     """What decodes the values of a column; None if they are neither ids nor text."""
-    if encoding == "str":
-        return "text"
-    if encoding in ("bytes", "json"):
+    if encoding in ("str", "bytes", "json"):
         return encoding
     kind, *rest = encoding.split(":")
     if kind != "ndarray" or len(rest) > 2 or (rest and rest[0] not in _BY_NAME):

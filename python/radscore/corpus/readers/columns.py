@@ -120,7 +120,7 @@ class ColumnReader(Reader):
         numbers = np.arange(first_row, first_row + n_rows, dtype=np.int64)
         kept = np.ones(n_rows, dtype=bool)
         for name, column in zip(self.fields.names, columns, strict=True):
-            for row, reason in self._flaws(column, name):
+            for row, reason in sorted(self._flaws(column, name)):
                 if kept[row]:
                     kept[row] = False
                     where = location(self._source.path, first_row + row, "row")
@@ -274,6 +274,7 @@ def open_arrow(stream: Any, names: Sequence[str] | None = None) -> Any:
     """
     import pyarrow as pa
 
+    stream.seek(0)
     head = stream.read(6)
     stream.seek(0)
     open_ = pa.ipc.open_file if head == b"ARROW1" else pa.ipc.open_stream

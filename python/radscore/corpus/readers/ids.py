@@ -416,8 +416,9 @@ def read_ids(path: Path, dtype: np.dtype[Any], offset: int, count: int) -> npt.N
         while done < size:
             got = file.readinto(data[done:])  # type: ignore[arg-type]
             if not got:
+                end = file.seek(0, 2)
                 raise DamagedFileError(
-                    f"{path}: ends at byte {offset + done}, {size - done} bytes too early; has it "
+                    f"{path}: ends at byte {end}, {offset + size - end} bytes too early; has it "
                     "become shorter?"
                 )
             done += got

@@ -142,7 +142,7 @@ class Leaf:
         Its name.
     size : int or None
         Bytes of a value, if all have the same number, which then is not stored.
-    decode : "text", "bytes", "json", function or None
+    decode : "str", "bytes", "json", function or None
         How its bytes become text or ids; None if it holds neither. Nothing tells what "bytes" are:
         ids if there is a dtype, else text.
     encoding : str
@@ -153,7 +153,7 @@ class Leaf:
 
     name: str
     size: int | None
-    decode: Decoder | Literal["text", "bytes", "json"] | None
+    decode: Decoder | Literal["str", "bytes", "json"] | None
     encoding: str
     parts: int = 1
 
@@ -291,7 +291,7 @@ class ItemReader(Reader):
                 f"{path}: field {name!r} is stored as {leaf.encoding!r}, which is neither text "
                 "nor token ids"
             )
-        if leaf.decode == "text" and self._fields.encoder is None:
+        if leaf.decode == "str" and self._fields.encoder is None:
             raise NoTokenizerError(f"{path}: {needs_tokenizer(name)}")
         return names.index(name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,14 @@ def listed_file(index: Path, name: Any) -> Path:
         If it does not exist, or would lie outside the folder.
     """
     path = path_in_folder(index, name)
-    if not path.exists():
-        raise CorpusError(f"{index}: lists {path.relative_to(index.parent)}, which does not exist")
+    try:
+        path.stat()
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "which does not exist" if missing else f"but: {error.strerror}"
+        shown = str(path.relative_to(index.parent))
+        shown = shown if len(shown) <= 100 else f"{shown[:97]}..."
+        raise CorpusError(f"{index}: lists {shown}, {reason}") from None
     return path
 
 
@@ -73,7 +80,8 @@ def path_in_folder(index: Path, name: Any) -> Path:
         If it lies outside the folder of the index.
     """
     posix = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
-    if not posix.parts or ".." in posix.parts or posix.is_absolute() or "\0" in str(posix):
+    bad = re.search("[\0\ud800-\udfff]", str(posix))  # in no file's name
+    if not posix.parts or ".." in posix.parts or posix.is_absolute() or bad:
         raise CorpusError(f"{index}: names a file {shortened(name)}, which is not in its folder")
     return index.parent.joinpath(*posix.parts)
 

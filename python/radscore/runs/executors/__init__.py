@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, near, shown
 from radscore.runs.executors.base import Executor, Resources
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def script_of(
 def _entry(what: str, entries: Mapping[str, str], text: str) -> tuple[Any, str | None]:
     name, colon, target = text.partition(":")
     if name not in entries:
-        raise ArgumentError(f"{what} must be one of {', '.join(entries)}, not {name!r}")
+        raise ArgumentError(
+            f"{what} must be one of {', '.join(entries)}, not {shown(name)}{near(name, entries)}"
+        )
     module, _, attribute = entries[name].partition(":")
     found = getattr(import_module(f"{__name__}.{module}"), attribute)
     return found, target if colon else None

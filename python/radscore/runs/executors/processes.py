@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from radscore.errors import ArgumentError, StorageError
 from radscore.runs.executors.base import Executor, Resources, Task
+from radscore.schemes.secrecy import keys_kept
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -104,6 +105,7 @@ class _Worker:
         with (
             suppress(BrokenPipeError),  # it was killed, as the end of its output will show
             open(self.process.stdin.fileno(), "wb", closefd=False) as pipe,
+            keys_kept(),
         ):
             pickle.dump(message, pipe)
 

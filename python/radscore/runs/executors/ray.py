@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from radscore.errors import ArgumentError, StorageError
+from radscore.extras import need
 from radscore.runs.executors.base import Executor, Resources, Task
+from radscore.schemes.secrecy import keys_kept
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -69,7 +71,8 @@ class Ray(Executor):
         ray, numbers = self._ray, task.numbers
         count = min(len(numbers), max(_SHARES, self.cores))
         work = ray.remote(num_cpus=self.resources.threads, max_retries=_RETRIES)(_work)
-        whole = ray.put(task.share(()))  # one copy for all
+        with keys_kept():
+            whole = ray.put(task.share(()))  # one copy for all
         shares = [numbers[first::count] for first in range(count)]
         waiting = {work.remote(whole, share): share for share in shares}
         try:
@@ -108,13 +111,14 @@ def connected(address: str | None = None) -> Iterator[Any]:
 
     Raises
     ------
+    MissingExtraError
+        If Ray is not installed.
     ArgumentError
-        If Ray is not installed, or there is no cluster at the address.
+        If there is no cluster at the address.
     """
-    try:
-        import ray
-    except ImportError:
-        raise ArgumentError("executor='ray' needs Ray: pip install 'radscore[ray]'") from None
+    need("ray", what="executor='ray'")
+    import ray
+
     if ray.is_initialized():
         yield ray
         return
