@@ -168,7 +168,7 @@ def test_counts_do_not_wrap(tmp_path):
 
 
 def written(path, magic, width, vocab_size, records):
-    """A radscore file with these records, and their checksum; counts all in the first of 64 parts."""
+    """A radscore file with these records, counts in the first of 64 parts, and their checksum."""
     origin = KgramOrigin().to_json().encode()
     head = struct.pack("<IQQQ", 3, width, vocab_size, len(origin)) + origin
     body = magic + head + struct.pack("<Q", len(records)) + b"".join(records)
