@@ -165,6 +165,8 @@ class Harness:
                     got = self._finish(name, scenario, Path(folder))
                     if got != expected and len(self.wrong) == before:
                         self.wrong.append(f"{name}, {fault}: another result in round {number}")
+                    for line in self.wrong[before:]:
+                        print(line, flush=True)
 
     def _folder(self) -> tempfile.TemporaryDirectory[str]:
         made = tempfile.TemporaryDirectory(prefix="radscore-faults-")
@@ -296,13 +298,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         harness = Harness(Path(inputs), f"http://127.0.0.1:{server.server_port}/v1", args.seed)
         for name in args.only:
             harness.run(name, args.rounds, args.faults)
+            given = {fault: harness.given[name, fault] for fault in args.faults}
+            print(f"{name:<10} {given}", flush=True)
     server.shutdown()
     server.server_close()
-    for (name, fault), times in harness.given.items():
-        print(f"{name:<10} {fault:<8} {times}")
     print(f"{harness.given.total()} faults, {len(harness.wrong)} wrong")
-    for line in harness.wrong:
-        print(line)
     return 1 if harness.wrong else 0
 
 

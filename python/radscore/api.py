@@ -156,7 +156,7 @@ def score_documents(
     Parameters
     ----------
     documents, scheme, tokenizer
-        As in `score`: a corpus is read batch by batch, with the result of a single one.
+        As in `score`; a corpus is read batch by batch.
     dedup, prompts, filter, start, threads, prompt_role, max_contexts, max_sharing
         As in `radscore.scoring.score_documents`.
 
@@ -222,10 +222,10 @@ def _given(
 
 def _prompts(prompts: Any, encoder: Encoder | None) -> Documents:
     """Prompts may be ids even where documents are text."""
-    from radscore.corpus.in_memory import documents_of, is_text
+    from radscore.corpus.in_memory import documents_of, texts_in
 
     prompts = opened(prompts, "prompts")
-    return documents_of(prompts, encoder if is_text(prompts) else None, "prompts")
+    return documents_of(prompts, None if texts_in(prompts) is None else encoder, "prompts")
 
 
 def _check_limits(memory: Any, tmp: Any, executor: Any, curve: Any) -> None:

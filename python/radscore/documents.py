@@ -241,6 +241,8 @@ def opened(documents: Any, name: str = "documents") -> Any:
             f"{name} is a {kind}: give a list of documents, or open files with "
             "radscore.open_corpus(paths)"
         )
+    if module == "datasets" and kind != "Column":
+        raise TokenError(f"{name} is a {kind}; open it with radscore.open_corpus(..., field=)")
     if module == "pyarrow":
         return documents
     if module in ("pandas", "polars"):
@@ -330,7 +332,7 @@ def _single(document: Any, name: str) -> Any:
     if document is None or nan or type(document).__name__ == "NAType":
         raise TokenError(f"{name} is missing ({document})")
     if isinstance(document, (str, bytes)):
-        raise TokenError(f"{name} is text; give tokenizer= to read it")
+        raise TokenError(f"{name} is text, not token ids: give tokenizer=, or tokenise it first")
     if _module(document) == "torch":
         return _tensor_to_numpy(document, name)
     if hasattr(document, "keys") and "input_ids" in document:

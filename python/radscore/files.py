@@ -151,6 +151,8 @@ def drafted(path: Path, *, replace: bool = True) -> Iterator[Path]:
         draft.publish(replace=replace)
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error, FileExistsError):
+            reason = "it has come into being meanwhile, and is not replaced"
         if draft is not None:
             draft.discard()
             reason = reason.replace(str(draft.temporary), str(path))
@@ -338,5 +340,7 @@ def own_folder() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise StorageError(f"{folder} belongs to another user; name another folder in TMPDIR")
+        raise StorageError(
+            f"{folder} belongs to another user; name a folder with tmp=, or another one in TMPDIR"
+        )
     return folder

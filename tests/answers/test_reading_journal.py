@@ -355,6 +355,10 @@ def test_ask_shows_progress_with_the_time_that_is_left(stub, cli, prompts_file, 
         (["--endpoint", "http://h/v1", "--model", "m", "--extra", "[1]"], "--extra must be"),
         (["--endpoint", "http://h/v1", "--model", "m", "--extra", '{"a": NaN}'],
          "--extra must be a JSON object"),
+        (["--endpoint", "http://h/v1", "--model", "m", "--extra", '{"a": ' + "[" * 10**5],
+         "--extra must be a JSON object"),
+        (["--endpoint", "http://h/v1", "--model", "m", "--extra", '{"n": 2}'],
+         "extra must not set 'n'"),
         (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1"],
          "--max-cost needs --price-in and --price-out, each per"),
         (["--endpoint", "http://h/v1", "--model", "m", "--max-cost", "1", "--price-in", "1"],
@@ -483,6 +487,6 @@ def test_asking_needs_its_extra(monkeypatch, tmp_path):
     import sys
 
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(rs.errors.ModelError, match=r"install radscore\[api\]"):
+    with pytest.raises(rs.errors.MissingExtraError, match=r"pip install 'radscore\[api\]'"):
         ask(["a"], tmp_path / "x", endpoint="http://127.0.0.1:1/v1", model="m")
     assert not (tmp_path / "x").exists()

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from radscore.answers import Limits, ask, open_answers
 from radscore.answers.replies import Failure, Used, read_reply
 
@@ -243,6 +245,34 @@ def test_what_is_no_answer(name):
     assert (failure.kind, failure.status, failure.used) == (kind, status, used)
     assert failure.sent
     assert len(str(failure)) < 5000
+
+
+NAMES = (
+    "choices message content text usage prompt_tokens completion_tokens total_tokens error code "
+    "finish_reason index refusal tool_calls reasoning type object model detail value"
+)
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("error"),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(NAMES.split()), inner),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(NAMES.split()), ODD),
+    st.lists(st.dictionaries(st.sampled_from(NAMES.split()), ODD) | ODD),
+    st.sampled_from(["chat", "completions"]),
+)
+def test_whatever_it_is_is_an_answer_or_a_failure(body, choices, api):
+    try:
+        reply = read(body | {"choices": choices} if choices else body, api)
+    except Failure as failure:
+        assert failure.kind in {"retry", "skip", "stop"}  # noqa: PT017
+        return
+    record = {"text": reply.text, "end": reply.finish_reason, **reply.extra}
+    json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
+    for count in (reply.used.prompt_tokens, reply.used.completion_tokens):
+        assert count is None or count >= 0
 
 
 def test_a_complete_answer_is_asked_for_once(stub, tmp_path):

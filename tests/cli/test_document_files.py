@@ -140,7 +140,7 @@ def test_documents_of_token_files_are_selected_as_ids(cli, marked_corpus, scheme
         ),
         (("--id-field", "doc"), "--id-field has no effect without --per-document"),
         (("--keep", "doc"), "--keep has no effect without --per-document"),
-        (("--keep",), "--keep, without names of fields, has no effect without --memory"),
+        (("--keep",), "--keep has no effect without --memory"),
         ((*ROWS, "--keep", "zscore"), "--keep: the rows have a column 'zscore' of their own"),
         (("--select", "found"), "--select and --out go together"),
         (("--out", "o.jsonl"), "--select and --out go together"),

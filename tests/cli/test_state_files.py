@@ -42,7 +42,7 @@ def left(folder):
 @pytest.mark.parametrize(
     ("link", "fresh"), [(False, ()), (False, ("--fresh",)), (True, ()), (True, ("--fresh",))]
 )
-def test_what_is_not_ours_is_neither_written_nor_deleted(cli, fails, tmp_path, name, link, fresh):
+def test_what_is_not_ours_is_left_alone(cli, fails, tmp_path, *, name, link, fresh):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     path = tmp_path / name

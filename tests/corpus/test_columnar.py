@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from radscore.columnar import checked, plain, weights
 from radscore.corpus import inspect_corpus, open_corpus
 from radscore.corpus.base import Problems
+from radscore.corpus.text.tokenizer import Utf8Encoder
 from radscore.documents import Documents
 from radscore.errors import CorpusError, TokenError
 
@@ -251,6 +252,59 @@ def test_names_that_are_no_utf_8(tmp_path):
             list(open_corpus(path))
 
 
+BESIDE = {
+    "struct": pa.array([{"x": [1], "y": "z"}] * 6),
+    "null": pa.nulls(6),
+    "runs": pa.RunEndEncodedArray.from_arrays(pa.array([6]), pa.array(["x"])),
+    "map": pa.array([[("k", 1)]] * 6, pa.map_(pa.string(), pa.int8())),
+    "list view": pa.array(IDS, pa.list_view(pa.int32())),
+    "bool": pa.array([True] * 6),
+    "dictionary": pa.array(["a", "b", None] * 2).dictionary_encode(),
+    "view": pa.array(["a"] * 6, pa.string_view()),
+}
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+@pytest.mark.parametrize("last", [0, 3, len(BESIDE) - 2, len(BESIDE) - 1, len(BESIDE)])
+def test_large_compressed_batches_are_read_piece_by_piece(tmp_path, monkeypatch, last, codec):
+    """Whatever stands before them; dictionaries and views are left to pyarrow."""
+    import radscore.corpus.readers.packed as module
+
+    monkeypatch.setattr(module, "_LARGE", 0)
+    seen = []
+    monkeypatch.setattr(module.PackedColumn, "take", counted(module.PackedColumn.take, seen))
+    texts = [None if ids is None else "é".join(map(str, ids)) for ids in IDS]
+    arrays = [pa.array(IDS, make(pa.uint16())) for make in (pa.list_, pa.large_list)]
+    arrays += [pa.array([[1, 2], None] * 3, pa.list_(pa.int64(), 2))]
+    arrays += [pa.array(texts, kind) for kind in (pa.string(), pa.large_binary())]
+    beside = dict(itertools.islice(BESIDE.items(), last))
+    for array, new, rows in itertools.product(
+        arrays, (pa.ipc.new_file, pa.ipc.new_stream), (2, 100)
+    ):
+        table = pa.table({**beside, "x": array, "last": ["q"] * 6})
+        options = pa.ipc.IpcWriteOptions(compression=codec)
+        with new(str(tmp_path / "x.arrow"), table.schema, options=options) as writer:
+            writer.write_table(table, max_chunksize=rows)
+        whole = [one.encode() if isinstance(one, str) else one for one in array.to_pylist()]
+        expected = [list(one) for one in whole if one is not None]
+        options = {"field": "x", "on_error": "skip", "tokenizer": Utf8Encoder()}
+        corpus = open_corpus(tmp_path / "x.arrow", batch_tokens=3, **options)
+        batches = list(corpus)
+        assert [doc.tolist() for batch in batches for doc in batch.documents] == expected
+        middle = batches[1]
+        rest = [doc.tolist() for b in corpus.batches(middle.cursor) for doc in b.documents]
+        assert rest == expected[middle.first_document + len(middle) :]
+    assert bool(seen) == (last < len(BESIDE) - 1)
+
+
+def counted(function, seen):
+    def call(*arguments):
+        seen.append(arguments)
+        return function(*arguments)
+
+    return call
+
+
 # ---- what footers say -----------------------------------------------------------------------
 
 DOCS = st.lists(st.none() | st.lists(st.integers(0, 99), max_size=5), max_size=12)
@@ -427,9 +481,15 @@ def huge():
     lists = pa.FixedSizeListArray.from_arrays(rows.reshape(-1), 2048)
     yield "padded.parquet", lists, rows.size
     yield "padded.arrow", lists, rows.size
+    yield "padded.feather", lists, rows.size
     one = pa.array([list(range(5000))], pa.list_(pa.int32()))
     ends = pa.array([N // 5000], pa.int32())
     yield "runs.arrow", pa.RunEndEncodedArray.from_arrays(ends, one), N
+    # Nearly all values in a few rows, which the average does not show.
+    lengths = np.zeros(400_000, np.int64)
+    lengths[200_000:200_500] = N // 500
+    ends = np.concatenate(([0], np.cumsum(lengths)))
+    yield "uneven.parquet", pa.LargeListArray.from_arrays(ends, np.full(N, 7, np.int32)), N
     zeros = pa.array(np.zeros(N // len(text), np.int32))
     same = pa.DictionaryArray.from_arrays(zeros, pa.array([text]))
     yield "same.parquet", same, len(zeros) * len(text)
@@ -448,11 +508,13 @@ def test_columns_that_stand_for_far_more_than_they_take(tmp_path):
         if path.suffix == ".parquet":
             pq.write_table(table, path, row_group_size=10**9)
         else:
-            with pa.ipc.new_file(str(path), table.schema) as writer:
+            codec = "lz4" if path.suffix == ".feather" else None
+            options = pa.ipc.IpcWriteOptions(compression=codec)
+            with pa.ipc.new_file(str(path), table.schema, options=options) as writer:
                 writer.write_table(table)
         command = [sys.executable, "-c", PEAK, str(path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
         found, megabytes = map(int, done.stdout.split())
         assert found == n_tokens, name
-        assert megabytes < 150, name
+        assert megabytes < (250 if name.startswith("uneven") else 150), name
         path.unlink()

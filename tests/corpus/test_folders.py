@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -107,6 +108,15 @@ def test_what_an_index_does_not_list_is_named(tmp_path):
     (folder / "shard.00009.mds.zstd").unlink()
     fill(folder, "shard.00000.mds")  # what streaming leaves when it has decompressed a shard
     assert unread(open_corpus(folder, on_error="skip")) == []
+
+
+def test_arrays_beside_other_data_are_named(tmp_path):
+    fill(tmp_path, "a.jsonl")
+    np.savez(tmp_path / "statistics.npz", mean=np.zeros(3))
+    assert unread(open_corpus(tmp_path)) == [f"{tmp_path}: 1 file not read: statistics.npz"]
+    (tmp_path / "a.jsonl").unlink()
+    np.savez(tmp_path / "statistics.npz", np.arange(3), np.arange(4))
+    assert n_documents(open_corpus(tmp_path)) == 2
 
 
 def test_several_splits_are_named(tmp_path):

@@ -285,7 +285,7 @@ def test_a_batch_holds_documents(jsonl):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"format": "csv"}, "format must be one of jsonl, parquet"),
+        ({"format": "xml"}, "format must be one of jsonl, parquet"),
         ({"dtype": "int8"}, "dtype must be one of uint16, uint32, int32, int64"),
         ({"dtype": "float32"}, "dtype must be one of"),
         ({"dtype": ">u2"}, "dtype must be one of"),

@@ -104,6 +104,15 @@ def mds(folder):
     return folder / "x.mds", SIZE // 4
 
 
+def one_list(folder):
+    n = 8_000_000
+    numbers = ", ".join(map(str, range(1000))).encode()
+    (folder / "x.jsonl").write_bytes(
+        b'{"tokens": [' + b", ".join([numbers] * (n // 1000)) + b'], "m": "\xc3\xa9"}\n'
+    )
+    return folder / "x.jsonl", n
+
+
 @pytest.mark.parametrize(
     ("make", "room"),
     [(megatron, 40), (datatrove, 40), (rows, 40), (mds, 60), (parquet, 160), (arrow, 160)],
@@ -117,3 +126,32 @@ def test_a_file_larger_than_the_memory_it_is_read_in(tmp_path, make, room):
     assert found == n_tokens
     assert megabytes < room
     path.unlink()
+
+
+def test_one_line_with_millions_of_ids(tmp_path):
+    """As Python lists of ints they would take 40 bytes each."""
+    path, n_tokens = one_list(tmp_path)
+    command = [sys.executable, "-c", CODE, str(path), "{}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    found, megabytes = map(int, done.stdout.split())
+    assert found == n_tokens
+    assert megabytes < 3 * path.stat().st_size >> 20
+    path.unlink()
+
+
+def test_one_line_with_millions_of_words(tmp_path):
+    """tokenizers needs over 100 bytes per token of a text."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    from conftest import make_tokenizer
+
+    sys.path.pop(0)
+    make_tokenizer().save(str(tmp_path / "tokenizer.json"))
+    n = 2_000_000
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "' + "the cat sat on " * (n // 4) + '"}\n')
+    options = str({"tokenizer": str(tmp_path / "tokenizer.json")})
+    command = [sys.executable, "-c", CODE, str(path), options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    found, megabytes = map(int, done.stdout.split())
+    assert found == n
+    assert megabytes < 150

@@ -82,7 +82,7 @@ HOSTILE = [
     ("huge.jsonl", b'{"tokens": [18446744073709551617]}', {}, "18446744073709551617, not from 0"),
     ("huger.jsonl", b'{"tokens": [1' + b"0" * 4000 + b"]}", {}, "a huge integer"),
     ("digits.jsonl", b'{"tokens": [1' + b"0" * 100_000 + b"]}", {}, "not JSON"),
-    ("null.jsonl", b'{"tokens": null}', {}, "not null"),
+    ("null.jsonl", b'{"tokens": null}', {}, "is null"),
     ("nulls.jsonl", b'{"tokens": [null]}', {}, "null, not an integer"),
     ("bool.jsonl", b'{"tokens": [true, false]}', {}, "true, not an integer"),
     ("words.jsonl", b'{"tokens": ["1", "2"]}', {}, "'1', not an integer"),

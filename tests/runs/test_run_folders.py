@@ -295,6 +295,31 @@ def test_every_entry_of_a_manifest_is_checked(opened, tmp_path, entry, change):
         Run.open(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("shards", [{"x": 1}]),
+        ("shards", [7]),
+        ("shards", [{"source": 9}]),
+        ("files", [[]]),
+        ("rules", {}),
+        ("windows", {"width": "2"}),
+        ("buckets", 0),
+        ("partition_bits", 99),
+        ("notes", [1]),
+        ("opening", {}),
+    ],
+)
+def test_a_manifest_that_was_made_up_is_damaged(opened, tmp_path, entry, value):
+    """Its checksums fit."""
+    run = prepare(tmp_path, opened(), keyed())
+    content = {**run.content, entry: value}
+    content["configuration"] = manifest.configuration_of(content)
+    (tmp_path / "run.json").write_text(json.dumps(manifest.sealed(content)))
+    with pytest.raises(StorageError, match=f"run.json is damaged: '{entry}' is not what it sho"):
+        Run.open(tmp_path)
+
+
 def _another(value):
     changed = {int: 7, list: ["x"], str: "x"}
     return changed.get(type(value), {"x": 1})

@@ -11,7 +11,7 @@ import radscore as rs
 from radscore.documents import Documents
 from radscore.errors import ArgumentError, StorageError, TokenError
 from radscore.progress import Progress
-from radscore.runs import prepare, steps, stream
+from radscore.runs import prepare, shards, steps, stream
 from run_schemes import SCHEMES, VOCAB, keyed
 
 RNG = np.random.default_rng(23)
@@ -22,7 +22,7 @@ DOCS = [RNG.integers(0, 50, size=n).tolist() for n in RNG.integers(0, 90, size=2
 @pytest.mark.parametrize("name", SCHEMES)
 def test_documents_in_memory(tmp_path, monkeypatch, name, dedup):
     """Slices and shards that end anywhere, inside documents too."""
-    monkeypatch.setattr(stream, "_SLICE", 41)
+    monkeypatch.setattr(shards, "_SLICE", 41)
     monkeypatch.setattr(stream.Collector, "full", property(lambda self: self._core.n_bytes > 9_000))
     scheme = SCHEMES[name]()
     docs = Documents.of(DOCS)
@@ -34,7 +34,7 @@ def test_documents_in_memory(tmp_path, monkeypatch, name, dedup):
 
 @pytest.mark.parametrize("start", [None, 0, 5, 70])
 def test_long_documents_are_cut_anywhere(tmp_path, monkeypatch, start):
-    monkeypatch.setattr(stream, "_SLICE", 37)
+    monkeypatch.setattr(shards, "_SLICE", 37)
     scheme = rs.VLLMGumbel(key=5, vocab_size=VOCAB, context_width=3)
     docs = [RNG.integers(0, 50, n).tolist() for n in (37, 38, 1, 500, 0, 74)]
     expected = rs.score(docs, scheme, start=start)
@@ -43,7 +43,7 @@ def test_long_documents_are_cut_anywhere(tmp_path, monkeypatch, start):
 
 
 def test_prompts_and_filters_of_documents_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "_SLICE", 50)
+    monkeypatch.setattr(shards, "_SLICE", 50)
     rows = RNG.integers(0, 9, size=(80, 34))
     docs, prompts = rows[:, 4:].tolist(), rows[:, :4].tolist()
     docs[7] = (docs[7] * 9)[:255]

@@ -249,6 +249,8 @@ def _peer_of_reply(folder: Path, got: Any) -> None:
         raise WrongError(f"{answered} answers are reported, {len(texts)} written")
     with contextlib.suppress(ValueError, RecursionError, KeyError, IndexError, TypeError):
         said = json.loads((folder / "body").read_bytes())["choices"][0]["message"]["content"]
+        if isinstance(said, str):  # half a surrogate pair is written as U+FFFD
+            said = said.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         if texts and isinstance(said, str) and texts[0] != said:
             raise WrongError(f"recorded {texts[0]!r:.80}, the reply says {said!r:.80}")
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from radscore.answers.samples import repeats_note
 from radscore.corpus.base import NOTHING_SKIPPED, InputOptionError, Problems, joined
+from radscore.documents import MAX_VOCAB
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class _Collector:
         self._prompt_field = prompt_field
         self._problems = problems
         self._columns = [ValueColumn(encoder), ValueColumn(encoder)]
+        self._locations: list[str] = []  # of what waits in the columns
         self._parts: list[list[Any]] = [[], []]
         self._skipped = NOTHING_SKIPPED
         self._models: dict[str, None] = {}
@@ -176,7 +178,8 @@ class _Collector:
         self._skipped = self._skipped.plus(self._problems.take())
 
     def _take(self, record: Any, location: str) -> None:
-        from radscore.corpus.records import missing_field, read_value
+        from radscore.corpus.records import missing_field, read_value, value_of
+        from radscore.models.chats import is_chat, text_of
 
         if not isinstance(record, dict):
             self._problems.record(location, "a record must be a JSON object")
@@ -184,15 +187,22 @@ class _Collector:
         if record.get("error") is not None and not any(record.get(name) for name in _TEXTS):
             self._failed[_question(record) or location] = None
             return
-        name = self._name(record, location)
+        if (name := self._name(record, location)) is None:
+            return
         items = []
         for wanted in (name, self._prompt_field):
             if wanted is None:
                 continue
-            if wanted not in record:
+            there, value = value_of(record, wanted)
+            if not there:
                 self._problems.record(location, missing_field(wanted, record))
                 return
-            value = record[wanted]
+            if is_chat(value):
+                roles = None if wanted == self._prompt_field else ("assistant",)
+                value, flaw = text_of(value, roles)
+                if flaw is not None:
+                    self._problems.record(location, f"field {wanted!r}: {flaw}")
+                    return
             if wanted == self._prompt_field:
                 value = _whole_prompt(value, record)
             item, flaw = read_value(value, wanted, self._encoder)
@@ -203,11 +213,12 @@ class _Collector:
         self._about(record, record[name], location)
         for column, item in zip(self._columns, items, strict=False):
             column.add(item)
+        self._locations.append(location)
         if sum(column.weight for column in self._columns) > _AT_ONCE:
             self._encode()
 
-    def _name(self, record: dict[str, Any], location: str) -> str:
-        """The field with the answer; the first record decides for all."""
+    def _name(self, record: dict[str, Any], location: str) -> str | None:
+        """The field with the answer; the first record that has one decides for all."""
         from radscore.corpus.records import missing_field
 
         if self._field is None:
@@ -217,6 +228,9 @@ class _Collector:
                 found = [
                     name for name in _TEXTS if name in record
                 ]  # read_value then asks for a tokenizer
+            if not found and any(name in record for name in order):
+                self._problems.record(location, "it has no answer (null)")
+                return None
             if not found:
                 raise InputOptionError(f"{location}: {missing_field(order[0], record)}")
             self._field = found[0]
@@ -244,11 +258,25 @@ class _Collector:
             self._said[question or location] = _hash(prompt), _hash(answer)
 
     def _encode(self) -> None:
+        from radscore.corpus.base import select
         from radscore.corpus.records import ValueColumn
+        from radscore.corpus.text.failures import failed
 
-        for column, parts in zip(self._columns, self._parts, strict=True):
-            parts.append(column.documents())
+        made = [column.documents() for column in self._columns if column.items]
+        bad: dict[int, str] = {}
+        for documents in made:
+            if self._encoder is not None and documents.id_range[1] > MAX_VOCAB:
+                for i, ids in enumerate(documents):
+                    if failed(ids):
+                        bad.setdefault(i, self._encoder.failures.reason(ids) or "")
+        for i, reason in bad.items():
+            self._problems.record(self._locations[i], reason)
+        kept = np.array([i for i in range(len(self._locations)) if i not in bad], dtype=np.int64)
+        for documents, parts in zip(made, self._parts, strict=False):
+            parts.append(select(documents, kept) if bad else documents)
         self._columns = [ValueColumn(self._encoder), ValueColumn(self._encoder)]
+        self._locations = []
+        self._skipped = self._skipped.plus(self._problems.take())
 
     def answers(self, paths: str) -> Answers:
         """Everything that was read."""

@@ -65,11 +65,11 @@ def texts_of(name: str, answers: Any, prompts: DocumentsLike | None) -> AnswerTe
             before = joined([p for one in asked if one is not None for p in one])
         found = AnswerTexts(documents, before, 0, answers.skipped.count)
     else:
-        found = AnswerTexts(Documents.of(answers), None)
+        found = AnswerTexts(Documents.of(answers, name), None)
     if prompts is not None:
         if found.prompts is not None:
             raise ArgumentError(f"the {name} come with prompts of their own; give no others")
-        found = replace(found, prompts=Documents.of(prompts))
+        found = replace(found, prompts=Documents.of(prompts, "prompts"))
     if found.prompts is not None and len(found.prompts) != len(found.documents):
         raise ArgumentError(
             f"there are {len(found.documents)} {name}, but {len(found.prompts)} prompts"

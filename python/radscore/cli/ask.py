@@ -332,7 +332,7 @@ def _extra(text: str | None) -> dict[str, Any]:
         return {}
     try:
         extra = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         raise UsageError("--extra must be a JSON object, such as '{\"top_k\": 50}'")

@@ -212,7 +212,7 @@ def _array(name: str, values: Any) -> Any:
     import pyarrow as pa
 
     try:
-        array = pa.array(values)
+        array = pa.array(values, from_pandas=isinstance(values, np.ndarray))  # NaN is null
     except (pa.ArrowException, OverflowError):
         raise _mixed(name) from None
     return array.cast(pa.string()) if pa.types.is_null(array.type) else array

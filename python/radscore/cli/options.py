@@ -151,14 +151,15 @@ def add_corpus_options(
         "inputs",
         nargs="+" if required else "*",
         metavar="INPUT",
-        help="a file, a folder (read recursively) or a glob pattern, in any of the formats below",
+        help="a file, a folder (read recursively) or a glob pattern, in any of the formats below; "
+        "- for standard input, or an address such as s3:// or hf:// (needs radscore[remote])",
     )
     group = parser.add_argument_group("input")
     group.add_argument(
         "--field",
         metavar="NAME",
-        help="field with the text or token ids (default: input_ids, tokens or text, whichever "
-        "comes first)",
+        help="field with the text or token ids, in JSON also within others as in data.text "
+        "(default: input_ids, tokens or text, whichever comes first)",
     )
     if prompts:
         group.add_argument(
@@ -167,7 +168,7 @@ def add_corpus_options(
     group.add_argument(
         "--tokenizer",
         metavar="PATH",
-        help="for text: a Hugging Face folder or a tokenizer.json",
+        help="for text: a Hugging Face folder, a tokenizer.json or a SentencePiece .model",
     )
     group.add_argument(
         "--special-tokens",

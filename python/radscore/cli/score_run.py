@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import term_as_interrupt
-from radscore.cli.output import note
+from radscore.cli.output import note, sync_stdout
 from radscore.cli.parser import option
 from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.progress import ProgressBar
@@ -72,7 +72,7 @@ def check_memory(args: argparse.Namespace) -> None:
         args.memory = DEFAULT_MEMORY
     if args.memory is None:
         if args.tmp is not None or args.keep is True:
-            name = "--keep, without names of fields," if args.tmp is None else "--tmp"
+            name = "--keep" if args.tmp is None else "--tmp"
             raise UsageError(f"{name} has no effect without --memory or --executor")
         return
     if isinstance(args.keep, str):  # an input that stands after the option
@@ -176,4 +176,5 @@ def print_result(run: Run, results: Sequence[ScoreResult], args: argparse.Namesp
     labels = (args.key_file or "", *args.more_keys)
     tests = [KeyTest(result, label) for label, result in zip(labels, results, strict=True)]
     print_report(args, tests, read)
+    sync_stdout()
     return Exit.SKIPPED if read.skipped else Exit.DONE

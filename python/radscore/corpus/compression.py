@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "BY_MEMBER",
     "CODECS",
     "Codec",
     "Unpacked",
@@ -31,6 +32,8 @@ __all__ = [
 
 Codec: TypeAlias = Literal["gzip", "zstd", "bz2", "xz", "lz4", "brotli", "snappy", "zip"]
 
+#: Codecs of which everything before damage is handed on.
+BY_MEMBER: tuple[Codec, ...] = ("gzip", "bz2", "xz")
 #: Codecs of streams of lines; of snappy and zip only other formats have a use.
 CODECS: tuple[Codec, ...] = ("gzip", "zstd", "bz2", "xz", "lz4", "brotli")
 _SUFFIXES: dict[str, Codec] = {
@@ -73,10 +76,9 @@ def codec_of_name(name: str) -> tuple[str, Codec | None]:
     >>> codec_of_name("x.jsonl.gz")
     ('x.jsonl', 'gzip')
     """
-    for suffix, codec in _SUFFIXES.items():
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)], codec
-    return name, None
+    bare, dot, suffix = name.rpartition(".")
+    codec = _SUFFIXES.get(f".{suffix.lower()}") if dot else None
+    return (name, None) if codec is None else (bare, codec)
 
 
 def codec_of_head(head: bytes, named: Codec | None = None) -> Codec | None:
@@ -121,7 +123,7 @@ class Unpacked:
             )
         self._stream: Any = self._file
         try:
-            if codec in _MEMBERS:
+            if codec in BY_MEMBER:
                 self._stream = _Members(self._file, path, codec)
             elif codec is not None:
                 import pyarrow as pa

@@ -77,8 +77,9 @@ def doubt_of_dtype(ids: npt.NDArray[Any], vocab_size: int | None = None) -> str 
     if len(ids) < _MIN_SAMPLE or ids.dtype.kind not in "iu":
         return None
     size, name = ids.dtype.itemsize, ids.dtype.name
+    many_zeros = 2 * np.count_nonzero(ids) <= len(ids) + 1
     for times, words in ((8, "8 times"), (4, "4 times"), (2, "twice")):
-        if size * times <= 8 and _has_gaps(ids, times):
+        if many_zeros and size * times <= 8 and _has_gaps(ids, times):
             all_but = f" (and {times - 1} of {times})" if times > 2 else ""
             return (
                 f"every second id is 0{all_but}, as if ids of {words} the size were read as "
@@ -87,7 +88,8 @@ def doubt_of_dtype(ids: npt.NDArray[Any], vocab_size: int | None = None) -> str 
     if size * 2 <= 8 and _has_small_halves(ids):
         return f"every second id is small, as if ids of twice the size were read as dtype={name!r}"
     limit = vocab_size or MAX_VOCAB
-    beyond = ids[(ids < 0) | (ids >= limit)]
+    inside = ids.min() >= 0 and ids.max() < limit
+    beyond = ids[:0] if inside else ids[(ids < 0) | (ids >= limit)]
     most = 2 * len(beyond) > len(ids)
     # Fewer may be padding, which is one id.
     if most or (10 * len(beyond) > len(ids) and len(np.unique(beyond)) >= _MIN_DIFFERENT):
@@ -123,12 +125,14 @@ def _has_small_halves(ids: npt.NDArray[Any]) -> bool:
     most = (MAX_VOCAB - 1) >> 8 * ids.dtype.itemsize
     if len(pairs) < _MIN_DIFFERENT or most == 0:
         return False
-    for upper, lower in ((pairs[:, 1], pairs[:, 0]), (pairs[:, 0], pairs[:, 1])):
-        many = len(np.unique(lower[lower > most])) >= _MIN_DIFFERENT
+    largest = pairs[:, 0].max(), pairs[:, 1].max()
+    for upper, lower in ((1, 0), (0, 1)):
         # Also if the bytes are swapped.
-        if many and any(
-            not (upper % unit).any() and upper.max() <= most * unit for unit in (1, 256)
-        ):
+        unit = 256 if largest[upper] > most else 1
+        if largest[upper] > most * unit or pairs[:, upper].min() < 0:
+            continue
+        large = pairs[:, lower][pairs[:, lower] > most]
+        if not (pairs[:, upper] % unit).any() and len(np.unique(large)) >= _MIN_DIFFERENT:
             return True
     return False
 
@@ -151,9 +155,6 @@ def _better(ids: npt.NDArray[Any], limit: int) -> str:
 
 def _is_swapped(ids: npt.NDArray[Any]) -> bool:
     """Whether the lower byte, not the upper, has the fewer values."""
-    different = np.unique(ids)
-    if len(different) < _MIN_DIFFERENT:
-        return False
-    upper, lower = different >> 8 & 0xFF, different & 0xFF
-    few = len(np.unique(lower)) < len(np.unique(upper))
-    return few and bool(5 * (int(lower.max()) + 1) <= 4 * (int(upper.max()) + 1))
+    lower, upper = (np.flatnonzero(np.bincount(half)) for half in (ids & 0xFF, ids >> 8 & 0xFF))
+    few = len(lower) < len(upper) and 5 * (int(lower[-1]) + 1) <= 4 * (int(upper[-1]) + 1)
+    return few and len(np.unique(ids)) >= _MIN_DIFFERENT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from fnmatch import fnmatch
+from fnmatch import translate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ _NO_DATA = (
     *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "chat_template.json*"),
     *("generation_config.json", "preprocessor_config.json", "*.index.json"),
 )
+_IS_NO_DATA = re.compile("|".join(map(translate, _NO_DATA)))
 #: What the usual splits are called.
 _SPLITS = {
     "train": "train",
@@ -53,8 +54,7 @@ def is_no_data(name: str) -> bool:
     """
     if name.startswith((".", "_")):
         return True
-    lower = name.lower()
-    return any(fnmatch(lower, pattern) for pattern in _NO_DATA)
+    return _IS_NO_DATA.fullmatch(name.lower()) is not None
 
 
 def note_of_unread(folder: Path, unread: list[Path]) -> str | None:
@@ -77,6 +77,8 @@ def bare_name(path: Path) -> str:
 
 def note_of_copies(folder: Path, paths: list[Path]) -> str | None:
     """Files that are there both compressed and not, as a tool that unpacks them leaves them."""
+    if all(bare_name(path) == path.name for path in paths):
+        return None
     names = Counter(path.with_name(bare_name(path)) for path in paths)
     copies = [path for path in paths if names[path.with_name(bare_name(path))] > 1]
     if not copies:

@@ -13,7 +13,7 @@ from radscore.errors import ArgumentError, TokenError
 if TYPE_CHECKING:
     from radscore.corpus.text.tokenizer import Encoder
 
-__all__ = ["documents_of", "is_text"]
+__all__ = ["documents_of", "texts_in"]
 
 
 def documents_of(
@@ -45,8 +45,11 @@ def documents_of(
     [97, 98]
     """
     found = opened(documents, name)
-    texts = _texts(found, name)
+    texts = texts_in(found)
     if texts is None:
+        first = found[0] if isinstance(found, (list, tuple)) and found else None
+        if isinstance(first, dict) and "role" in first:
+            raise TokenError(f"{name} is a chat, which only a model's template makes a text of")
         if encoder is not None and len(found):
             raise ArgumentError(f"tokenizer= has no effect: {name} holds token ids, not text")
         return Documents.of(found, name)
@@ -67,8 +70,8 @@ def documents_of(
     return made
 
 
-def _texts(found: Any, name: str) -> list[Any] | None:
-    """The documents as a list if the first one that is not missing is text, else None."""
+def texts_in(found: Any) -> list[Any] | None:
+    """What `opened` made as a list if the first that is not missing is text, else None."""
     if isinstance(found, np.ndarray) and found.dtype.kind in "UT":
         return list(found.tolist())
     if type(found).__module__.partition(".")[0] == "pyarrow":
@@ -82,14 +85,7 @@ def _texts(found: Any, name: str) -> list[Any] | None:
     if isinstance(found, np.ndarray):
         found = found.tolist() if found.dtype == object else []
     first = next((one for one in found if one is not None), None)
-    if isinstance(first, dict) and "role" in first:
-        raise TokenError(f"{name} is a chat, which only a model's template makes a text of")
     return list(found) if isinstance(first, str) else None
-
-
-def is_text(found: Any) -> bool:
-    """Whether documents that `opened` made are texts."""
-    return _texts(found, "documents") is not None
 
 
 def _is_text(kind: Any) -> bool:

@@ -11,7 +11,7 @@ from radscore.corpus.detect import find_with_notes
 from radscore.corpus.dtypes import notes_of_dtypes
 from radscore.corpus.format import Options
 from radscore.corpus.readers.ids import check_dtype
-from radscore.corpus.records import Fields, choose_field, missing_field, needs_tokenizer
+from radscore.corpus.records import Fields, choose_field, missing_field, needs_tokenizer, value_of
 from radscore.corpus.registry import broken_formats
 from radscore.corpus.text.tokenizer import Encoder, Engine, check_engine, load_encoder
 from radscore.documents import MAX_VOCAB, check_width
@@ -19,7 +19,7 @@ from radscore.doubts import doubt_of_eod, doubt_of_tokenizer
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
-    from radscore.corpus.format import Source
+    from radscore.corpus.format import Preview, Source
 
 __all__ = ["open_corpus"]
 
@@ -47,12 +47,16 @@ def open_corpus(
         Files, folders (read recursively, sorted by name) and glob patterns (``**`` too) of any
         format that `radscore.corpus.all_formats` lists: JSON lines, Parquet, Arrow, numpy,
         headerless ids, Megatron, datatrove, dolma, llm.c, nanoGPT, MDS, litdata, folders saved by
-        Hugging Face, and formats that other packages add. A `Dataset` or `IterableDataset` of the
-        library `datasets` can be read as well, and so can a table of pyarrow, polars or pandas.
+        Hugging Face, CSV and TSV, plain text, and formats that other packages add. ``"-"`` is
+        standard input, and addresses such as ``s3://`` and ``hf://`` go through fsspec (the extra
+        ``remote``); both are copied to the system's temporary folder first. A `Dataset` or
+        `IterableDataset` of the library `datasets` can be read as well, and so can a table of
+        pyarrow, polars or pandas.
     field : str, optional
         The field or column that holds a document: text, or a list of token ids. By default the
         first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
-        so if there was a choice.
+        so if there was a choice. In JSON, a field within others is named as in ``data.text`` or
+        ``turns.0.text``, unless there is one of just this name.
     tokenizer : path, tokenizer or callable, optional
         For text: a Hugging Face folder, the path of a tokenizer.json or of a SentencePiece
         ``.model``, a tokenizer of tokenizers, transformers (fast or slow), tiktoken (special tokens
@@ -170,6 +174,12 @@ def _default_eod(sources: list[Source]) -> int | None:
     return ids.pop() if len(ids) == 1 else None
 
 
+def _has(found: Preview, name: str) -> bool:
+    """Whether a record has a field, by its name or as a dotted path."""
+    names = found.names or []
+    return name in names or (found.record is not None and value_of(found.record, name)[0])
+
+
 def _field(
     sources: list[Source],
     field: str | None,
@@ -196,11 +206,11 @@ def _field(
             name, note = choose_field(found.names, found.where)
         else:
             name, note = field, None
-            if name not in found.names:
+            if not _has(found, name):
                 raise InputOptionError(f"{found.where}: {missing_field(name, found.names)}")
-        if prompt_field is not None and prompt_field not in found.names and on_error == "raise":
+        if prompt_field is not None and not _has(found, prompt_field) and on_error == "raise":
             raise InputOptionError(f"{found.where}: {missing_field(prompt_field, found.names)}")
-        if encoder is None and found.record is not None and isinstance(found.record.get(name), str):
+        if encoder is None and isinstance(value_of(found.record or {}, name)[1], str):
             raise ArgumentError(f"{found.where}: {needs_tokenizer(name)}")
         return name, note
     raise CorpusError(flaw or f"the corpus holds no documents: {sources[0].path}")

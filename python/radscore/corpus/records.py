@@ -197,6 +197,7 @@ class ValueColumn:
     items: list[Item] = field(default_factory=list)
     #: About how many tokens it holds.
     weight: int = 0
+    _had_text: bool = False
 
     def add(self, item: Item) -> None:
         """Appends the text or the ids of one record."""
@@ -206,18 +207,20 @@ class ValueColumn:
     @property
     def from_text(self) -> bool:
         """Whether some of the values are text."""
-        return any(isinstance(item, str) for item in self.items)
+        return self._had_text or any(isinstance(item, str) for item in self.items)
 
     def documents(self) -> Documents:
-        """The token ids; all texts go through the tokenizer together."""
-        texts = [item for item in self.items if isinstance(item, str)]
+        """The token ids; all texts go through the tokenizer together. The values are forgotten."""
+        items, self.items = self.items, []
+        texts = [item for item in items if isinstance(item, str)]
         if self.encoder is None or not texts:
-            return joined([item for item in self.items if not isinstance(item, str)])
+            return joined([item for item in items if not isinstance(item, str)])
+        self._had_text = True
         encoded = self.encoder.documents(texts)
-        if len(texts) == len(self.items):
+        if len(texts) == len(items):
             return encoded
         ids = iter(encoded)
-        return joined([next(ids) if isinstance(item, str) else item for item in self.items])
+        return joined([next(ids) if isinstance(item, str) else item for item in items])
 
 
 class RecordColumns:

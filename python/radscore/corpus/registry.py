@@ -50,7 +50,9 @@ _BUILT_IN = (
     "litdata",
     "datasets",
     "csv",
-    "text",
+    "tsv",
+    "txt",
+    "lines",
 )
 _NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 
@@ -80,9 +82,7 @@ def _registry() -> _Registry:
     """All formats; loaded when they are first asked for. A broken package breaks no other."""
     registry = _Registry({}, {})
     for name in _BUILT_IN:
-        module = import_module(f"radscore.corpus.formats.{name}")
-        for found in getattr(module, "FORMATS", None) or [module.FORMAT]:
-            registry.add(found)
+        registry.add(import_module(f"radscore.corpus.formats.{name}").FORMAT)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
         try:
             registry.add(entry.load())

@@ -98,14 +98,24 @@ def _fetched(url: str) -> str:
             _copied(system, name, folder, local, f"{protocol}://{name}")
             for name, local in sorted(files.items())
         ]
+        _forget(folder / "files", copies)
     except (CorpusError, StorageError):
         raise
+    except FileNotFoundError:
+        raise InputOptionError(f"{url}: no such file or folder") from None
     except Exception as error:  # noqa: BLE001 - whatever a file system raises
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CorpusError(f"{url}: {reason[:300]}") from None
     if not files:
         raise InputOptionError(f"{url}: there is no file")
     return str(copies[0] if root in files else folder / "files")
+
+
+def _forget(folder: Path, copies: list[Path]) -> None:
+    """Deletes copies of what is no longer there."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in copies and not path.name.endswith(".tmp"):
+            path.unlink(missing_ok=True)
 
 
 def _files(system: Any, root: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from radscore.corpus.base import SkipReport
     from radscore.corpus.format import Source
 
-__all__ = ["Chats", "plain_chat"]
+__all__ = ["Chats", "is_chat", "plain_chat", "text_of"]
 
 #: What APIs call a part that is text.
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
@@ -52,6 +52,28 @@ def plain_chat(chat: Any) -> tuple[list[dict[str, Any]], str | None]:
             return [], f"message {i} {flaw}"
         plain.append({**kept, "content": text})
     return plain, None
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a value is messages rather than text or ids."""
+    return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], dict)
+
+
+def text_of(chat: Any, roles: tuple[str, ...] | None = None) -> tuple[str, str | None]:
+    """What is said in a chat, a line per message, or its flaw; by others than `roles` is one.
+
+    Examples
+    --------
+    >>> text_of([{"role": "user", "content": "Who?"}], ("user",))
+    ('Who?', None)
+    >>> text_of([{"role": "user", "content": "Who?"}], ("assistant",))[1]
+    "message 0 is the user's, not the assistant's"
+    """
+    plain, flaw = plain_chat(chat)
+    for i, message in enumerate(plain):
+        if roles is not None and message["role"] not in roles:
+            return "", f"message {i} is the {message['role']}'s, not the {' or '.join(roles)}'s"
+    return "\n".join(message["content"] for message in plain), flaw
 
 
 def _fields(message: dict[str, Any]) -> str:

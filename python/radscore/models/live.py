@@ -19,7 +19,7 @@ from radscore.models.alignment import (
     vocabulary_hash,
 )
 from radscore.models.loading import as_language_model
-from radscore.models.passages import kind_of, passages
+from radscore.models.passages import gathered, kind_of, passages
 from radscore.models.predictions import Header, Totals
 from radscore.models.teacher_forcing import Reader
 from radscore.progress import Progress
@@ -261,6 +261,7 @@ class _Meter:
             self.documents: Any = _Metered(documents, self)
             self.total: int | None = getattr(documents, "total_bytes", None)
             return
+        documents = gathered(documents)
         kind = kind_of(documents)
         self.documents = Documents.of(documents) if kind == "ids" else documents
         single = isinstance(documents, str) or (

@@ -13,7 +13,7 @@ from radscore.documents import Documents, check_width
 from radscore.errors import ModelError
 from radscore.models.loading import as_language_model
 from radscore.models.memory import out_of_memory, release_memory
-from radscore.models.passages import begins_with, check_ids, encode, kind_of, prefix_of
+from radscore.models.passages import begins_with, check_ids, encode, gathered, kind_of, prefix_of
 from radscore.progress import Progress
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ def as_documents(documents: Any, model: LanguageModel, name: str) -> Documents:
     if hasattr(documents, "batches"):
         parts = [ids.astype(np.int64) for batch in documents for ids in batch.documents]
         found = Documents.of(parts)
-    elif kind_of(documents) == "string":
+    elif kind_of(documents := gathered(documents, name)) == "string":
         found = encode([documents] if isinstance(documents, str) else documents, model)
     else:
-        found = Documents.of(documents)
+        found = Documents.of(documents, name)
     check_ids(found, model, name)
     return found
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from radscore.corpus.in_memory import texts_in
 from radscore.corpus.text.failures import failure_of, flaw_of_text
-from radscore.documents import Documents
+from radscore.documents import Documents, opened
 from radscore.errors import ModelError, TokenError
 from radscore.models.chats import Chats, plain_chat
 
@@ -24,6 +25,7 @@ __all__ = [
     "check_ids",
     "check_strings",
     "encode",
+    "gathered",
     "kind_of",
     "passages",
     "prefix_of",
@@ -148,9 +150,27 @@ def kind_of(documents: Any) -> str:
         if isinstance(first, str):
             return "string"
         first = first[0] if isinstance(first, (list, tuple)) and first else first
-        if isinstance(first, dict):
+        if isinstance(first, dict) and "input_ids" not in first:
             return "chat"
     return "ids"
+
+
+def gathered(documents: Any, name: str = "documents") -> Any:
+    """Documents in whatever container: a corpus, `Chats`, text, a list, or what is read in place.
+
+    Raises
+    ------
+    TokenError
+        If they are none of these, such as a table or a path.
+    """
+    if isinstance(documents, (str, Chats)) or hasattr(documents, "batches"):
+        return documents
+    found = opened(documents, name)
+    texts = texts_in(found)
+    if texts is not None:
+        return texts
+    objects = isinstance(found, np.ndarray) and found.dtype == object
+    return found.tolist() if objects else found
 
 
 def encode(strings: Sequence[str], model: LanguageModel, first: int = 0) -> Documents:

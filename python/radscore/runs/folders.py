@@ -86,7 +86,8 @@ def claim(folder: Path) -> None:
             f"{folder} exists already, and is not of a run of radscore, which would keep its files "
             "there; use another folder"
         )
-    _seal(folder, made=made)
+    # An empty one in a folder that the run made is of a step that was killed before it had a seal.
+    _seal(folder, made=made or begins_with(folder.parent / SEAL, _SEAL + _MADE))
 
 
 def _is_foreign(name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore import _core
 from radscore.errors import ArgumentError, StorageError
-from radscore.files import Lock, begins_with
+from radscore.files import Lock, begins_with, remove_drafts
 from radscore.kgrams import KgramSet
 from radscore.runs.folders import empty, is_ours, remove_left
 from radscore.runs.markers import Marker, total_skipped
@@ -72,6 +72,10 @@ _ENTRIES: dict[str, tuple[type | None, ...]] = {
     "opening": (dict, None),
     "configuration": (str,),
 }
+
+
+_WINDOWS = {"width", "vocab_size", "padding", "start"}
+_RULES = {"dedup", "start", "prompt_role"}
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,7 @@ class Run:
             empty(folder, is_ours)
         empty(buckets, is_ours)
         (self.folder / MANIFEST).unlink(missing_ok=True)
+        remove_drafts(self.folder / MANIFEST)
         for folder in reversed(self.folders):
             if folder == self.folder and begins_with(folder / _LOCK, b""):
                 (folder / _LOCK).unlink()
@@ -296,6 +301,12 @@ class Run:
                 raise StorageError(f"{path} is damaged: it has no {name!r}")
             if not any(_is_a(content[name], kind) for kind in types):
                 raise StorageError(f"{path} is damaged: {name!r} is not what it should be")
+        try:
+            odd = next(_odd_entries(content), None)
+        except (TypeError, KeyError, AttributeError):
+            odd = "shards"
+        if odd is not None:
+            raise StorageError(f"{path} is damaged: {odd!r} is not what it should be")
         if content != sealed(content):
             raise StorageError(f"{path} was altered: its checksum does not match")
         if content["configuration"] != configuration_of(content):
@@ -315,6 +326,41 @@ class Run:
 
 def _is_a(value: Any, kind: type | None) -> bool:
     return value is None if kind is None else type(value) is kind
+
+
+def _odd_entries(content: dict[str, Any]) -> Iterator[str]:
+    """Entries that hold something impossible."""
+    numbers = (int, type(None))
+    for name in ("more_folders", "notes"):
+        if not all(type(one) is str for one in content[name]):
+            yield name
+    if not all(type(one) is dict and type(one.get("path")) is str for one in content["files"]):
+        yield "files"
+    if not 1 <= content["partition_bits"] <= 16:
+        yield "partition_bits"
+    elif not 1 <= content["buckets"] <= 1 << content["partition_bits"]:
+        yield "buckets"
+    for name, keys in (("windows", _WINDOWS), ("rules", _RULES)):
+        if set(content[name]) != keys:
+            yield name
+    words = {"dedup", "prompt_role"}
+    if not all(
+        type(v) is str if k in words else type(v) in numbers for k, v in content["rules"].items()
+    ):
+        yield "rules"
+    if not all(type(one) in numbers for one in content["windows"].values()):
+        yield "windows"
+    for shard in (Shard(**one) for one in content["shards"]):
+        if not 0 <= shard.source < shard.source + shard.n_sources <= len(content["files"]):
+            yield "shards"
+        if not all(type(one) is dict for one in (shard.start, shard.end or {})):
+            yield "shards"
+    opening = content["opening"]
+    if opening is not None and not (
+        type(opening.get("inputs")) is list
+        and set(opening) >= {"on_error", "field", "dtype", "eod"}
+    ):
+        yield "opening"
 
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:

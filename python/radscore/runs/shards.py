@@ -33,6 +33,7 @@ from radscore.corpus.base import (
     n_shards,
 )
 from radscore.corpus.checks import any_ends, check_ids
+from radscore.documents import Documents
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
 
     from radscore.corpus import Corpus
     from radscore.corpus.format import Source
-    from radscore.documents import Documents
 
-__all__ = ["SHARD_BYTES", "Shard", "ShardReading", "Slice", "cut_shards"]
+__all__ = ["SHARD_BYTES", "Shard", "ShardReading", "Slice", "cut_shards", "slices_of"]
 
 #: Bytes of files that make up one shard.
 SHARD_BYTES = 256_000_000
@@ -81,6 +81,10 @@ class Shard:
     def to_dict(self) -> dict[str, Any]:
         """JSON-able values; `Shard(**values)` is the same shard."""
         return asdict(self)
+
+
+#: Tokens of a slice: far fewer than fit any memory, and enough to share among threads.
+_SLICE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +187,7 @@ class ShardReading:
                 self.skipped = self.skipped.plus(chunk.skipped)
                 if len(chunk.documents):
                     self.doubt.take(chunk.documents, ended=chunk.ended)
-                    yield Slice(chunk.documents, chunk.prompts)
+                    yield from slices_of(chunk.documents, chunk.prompts, self._reach)
             self.skipped = self.skipped.plus(problems.take())
 
     def _tokens(self) -> Iterator[Slice]:
@@ -202,6 +206,37 @@ class ShardReading:
             ended = options.eod is not None and any_ends(documents, options.eod)
             self.doubt.take(documents, last - first, ended=ended)
             yield Slice(documents, None, (before, before + last - first))
+
+
+def slices_of(documents: Documents, prompts: Documents | None, reach: int) -> Iterator[Slice]:
+    """Documents in slices; long ones are cut, with what each piece needs around its own tokens."""
+    if documents.n_tokens <= 2 * _SLICE:
+        yield Slice(documents, prompts)
+        return
+    first = 0
+    while first < len(documents):
+        begin = documents.offsets[first]
+        last = int(documents.offsets.searchsorted(begin + _SLICE, side="right")) - 1
+        last = min(max(last, first + 1), len(documents))
+        some = _some(documents, first, last)
+        asked = None if prompts is None else _some(prompts, first, last)
+        yield from [Slice(some, asked)] if some.n_tokens <= _SLICE else _cut_one(some, asked, reach)
+        first = last
+
+
+def _cut_one(document: Documents, prompt: Documents | None, reach: int) -> Iterator[Slice]:
+    """One long document in pieces."""
+    ids = document[0]
+    for first in range(0, len(ids), _SLICE):
+        last = min(first + _SLICE, len(ids))
+        before = min(reach, first)
+        piece = ids[first - before : last + reach]
+        yield Slice(Documents(piece, [0, len(piece)]), prompt, (before, before + last - first))
+
+
+def _some(documents: Documents, first: int, last: int) -> Documents:
+    """The documents from the first up to, but without, the last."""
+    return Documents(documents.values, documents.offsets[first : last + 1])
 
 
 def _drops_ends(options: Any) -> bool:

@@ -7,27 +7,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from radscore.documents import Documents
 from radscore.errors import ArgumentError
 from radscore.runs.collector import Collector
 from radscore.runs.markers import Marker
 from radscore.runs.preparation import run_of_stream
-from radscore.runs.shards import Shard, Slice
+from radscore.runs.shards import Shard, Slice, slices_of
 from radscore.runs.sizes import budget_of
 from radscore.runs.steps import BucketReducer, merge, stages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from radscore.documents import Documents
     from radscore.kgrams import KgramSet
     from radscore.results import ScoreResult
     from radscore.runs.manifest import Run
     from radscore.schemes import Scheme
 
 __all__ = ["score_slices", "score_stream"]
-
-#: Tokens of a slice: far fewer than fit any memory, and enough to share among threads.
-_SLICE = 1 << 20
 
 
 def score_stream(
@@ -113,33 +110,9 @@ def _mapped(run: Run, collector: Collector, slices: Iterable[Slice]) -> Run:
 def _slices(
     batches: Iterable[tuple[Documents, Documents | None]], scheme: Scheme, start: int | None
 ) -> Iterator[Slice]:
-    """Documents in slices; long ones are cut, with what each piece needs around its own tokens."""
     reach = max(scheme.window_width, (start or 0) + 1)
     for documents, prompts in batches:
         documents.check_vocab(scheme.vocab_size)
         if prompts is not None and len(prompts) != len(documents):
             raise ArgumentError(f"there are {len(prompts)} prompts for {len(documents)} documents")
-        first = 0
-        while first < len(documents):
-            begin = documents.offsets[first]
-            last = int(documents.offsets.searchsorted(begin + _SLICE, side="right")) - 1
-            last = min(max(last, first + 1), len(documents))
-            some = _some(documents, first, last)
-            asked = None if prompts is None else _some(prompts, first, last)
-            yield from [Slice(some, asked)] if some.n_tokens <= _SLICE else _cut(some, asked, reach)
-            first = last
-
-
-def _cut(document: Documents, prompt: Documents | None, reach: int) -> Iterator[Slice]:
-    """One long document in pieces."""
-    ids = document[0]
-    for first in range(0, len(ids), _SLICE):
-        last = min(first + _SLICE, len(ids))
-        before = min(reach, first)
-        piece = ids[first - before : last + reach]
-        yield Slice(Documents(piece, [0, len(piece)]), prompt, (before, before + last - first))
-
-
-def _some(documents: Documents, first: int, last: int) -> Documents:
-    """The documents from the first up to, but without, the last."""
-    return Documents(documents.values, documents.offsets[first : last + 1])
+        yield from slices_of(documents, prompts, reach)

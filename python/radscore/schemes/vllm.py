@@ -92,7 +92,8 @@ class VLLMGumbel(Scheme):
         self._set("key", secret_int("key", self.key, 0, _UINT64))
 
     def _build(self) -> _core.Scheme:
-        return _core.Scheme(self.name, **{one.name: getattr(self, one.name) for one in fields(self)})
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        return _core.Scheme(self.name, **own)
 
     @property
     def engine(self) -> Engine:

@@ -143,6 +143,9 @@ class Scorer:
         ------
         TokenError
             If an id is outside the vocabulary, or the input is malformed; nothing is added then.
+        MemoryError
+            If the system refuses memory. What was added is incomplete then, and further calls are
+            refused: load what was saved last.
 
         Notes
         -----

@@ -113,7 +113,9 @@ impl Scheme {
         let (width, vocab) = (self.width() - 1, scheme.vocab_size() as usize);
         let rows = contexts.check("contexts", width)?;
         // Whether the scheme can do it at all is told before anything is reserved.
-        fill(scheme, &[], &mut []).map_err(to_py)?;
+        watch.detached(py, |_| {
+            Pool::shared().install(|| fill(scheme, &[], &mut []))
+        })?;
         let sizes = [(rows, "contexts"), (vocab, "ids"), (per_word, "depths")];
         let mut out = reserve::<T>(what, &sizes[..if per_word == 1 { 2 } else { 3 }])?;
         let ids = contexts.read(py, "contexts", scheme)?;

@@ -23,6 +23,12 @@ from radscore.corpus.readers.columns import (
     open_arrow,
     rows_of,
 )
+from radscore.corpus.readers.packed import (
+    PackedColumn,
+    is_compressed,
+    packed_columns,
+    unpacked,
+)
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -158,7 +164,7 @@ class ArrowReader(ColumnReader):
         with self._opened() as (mapped, _, reader), reading(self._source.path):
             for message in _batch_messages(mapped.stream(), reader):
                 # Everything before a batch of a compressed stream would have to be decompressed.
-                if _is_stream(reader) and _is_compressed(message):
+                if _is_stream(reader) and is_compressed(message):
                     return
                 no_columns = pa.ipc.read_record_batch(message, pa.schema([]))
                 sizes.append((message.body.size, no_columns.num_rows))
@@ -170,28 +176,47 @@ class ArrowReader(ColumnReader):
 
         That is record batch ``group``, ``rows`` rows before it, and ``row`` rows of the batch.
         """
-        with self._opened(self.fields.names) as (mapped, stream, reader):
+        names = self.fields.names
+        with self._opened() as (mapped, stream, reader):
+            check_given(self._source, names)
+            self._check_names(reader.schema.names, reader.schema)
             first, base = position.get("group", 0), position.get("rows", 0)
-            for group, batch in self._batches(reader, first):
+            for group, batch in self._batches(mapped, stream, reader, first):
                 if end is not None and group == end["group"]:
                     return
-                if group >= first:
-                    start = position.get("row", 0) if group == first else 0
-                    done = self._bytes()[0] + stream.tell()
-                    for row, columns, _ in self._pieces(batch, start):
-                        last = row + len(columns[0])
-                        after = {"group": group, "rows": base, "row": last}
-                        if last == batch.num_rows:
-                            after = {"group": group + 1, "rows": base + last}
-                        yield self._chunk(columns, base + row, after, done)
-                        mapped.passed(sum(column.nbytes for column in columns))
-                    base += batch.num_rows
-                else:
+                if group < first:
                     mapped.passed(batch.get_total_buffer_size())
+                    continue
+                start = position.get("row", 0) if group == first else 0
+                if isinstance(batch, list):
+                    n_rows, pieces = len(batch[0].valid), self._unpacked(batch, start)
+                else:
+                    n_rows, pieces = batch.num_rows, self._pieces(batch, start)
+                done = self._bytes()[0] + stream.tell()
+                for row, columns, _ in pieces:
+                    last = row + len(columns[0])
+                    after = {"group": group, "rows": base, "row": last}
+                    if last == n_rows:
+                        after = {"group": group + 1, "rows": base + last}
+                    yield self._chunk(columns, base + row, after, done)
+                    mapped.passed(sum(column.nbytes for column in columns))
+                base += n_rows
+
+    def _unpacked(
+        self, columns: list[PackedColumn], start: int
+    ) -> Iterator[tuple[int, list[Any], int]]:
+        """As `_pieces`, of a batch that is decompressed piece by piece."""
+        found = unpacked(columns, start, self.fields.batch_tokens)
+        while True:
+            with reading(self._source.path):
+                piece = next(found, None)
+            if piece is None:
+                return
+            yield *piece, 0
 
     @contextmanager
-    def _opened(self, names: list[str] | None = None) -> Iterator[tuple[MappedFile, Any, Any]]:
-        """The file as it is mapped, as pyarrow sees it, and its reader, of some columns."""
+    def _opened(self) -> Iterator[tuple[MappedFile, Any, Any]]:
+        """The file as it is mapped, as pyarrow sees it, and its reader."""
         path = self._source.path
         if self._source.size == 0:
             raise DamagedFileError(f"{path}: the file is empty")
@@ -200,34 +225,65 @@ class ArrowReader(ColumnReader):
             with reading(path):
                 stream = stack.enter_context(mapped.stream())
                 reader = stack.enter_context(open_arrow(stream))
-                if names is not None:
-                    check_given(self._source, names)
-                    self._check_names(reader.schema.names, reader.schema)
-                    first = next(_batch_messages(mapped.stream(), reader), None)
-                    if first is not None and _is_compressed(first):
-                        stream.seek(0)
-                        reader = stack.enter_context(open_arrow(stream, names))
+                assert reader.schema.names is not None  # they may not be UTF-8
             yield mapped, stream, reader
 
     def _bytes(self) -> tuple[int, int]:
         """First byte and size of the Arrow file."""
         return 0, self._source.size
 
-    def _batches(self, reader: Any, first: int) -> Iterator[tuple[int, Any]]:
-        """Record batches and their numbers: of a file from `first`, of a stream all."""
+    def _batches(
+        self, mapped: MappedFile, stream: Any, reader: Any, first: int
+    ) -> Iterator[tuple[int, Any]]:
+        """Record batches and their numbers: of a file from `first`, of a stream all.
+
+        Of a large compressed batch its packed columns. What is compressed is not read in place, so
+        only the wanted columns are then.
+        """
+        import pyarrow as pa
+
+        names, schema, path = self.fields.names, reader.schema, self._source.path
+        with reading(path):
+            messages = _batch_messages(mapped.stream(), reader)
+            message = next(messages, None)
+            packed = None
+            if message is not None and is_compressed(message):
+                packed = packed_columns(message, schema, names)
+                reader = open_arrow(stream, names)
+        if packed is not None and not any(map(pa.types.is_dictionary, schema.types)):
+            yield from self._large_batches(message, messages, schema, first)
+            return
         if not _is_stream(reader):
             for group in range(first, reader.num_record_batches):
-                with reading(self._source.path):
+                with reading(path):
                     batch = reader.get_batch(group)
                 yield group, batch
             return
         for group in count():
             try:
-                with reading(self._source.path):
+                with reading(path):
                     batch = reader.read_next_batch()
             except StopIteration:
                 return
             yield group, batch
+
+    def _large_batches(
+        self, message: Any, messages: Iterator[Any], schema: Any, first: int
+    ) -> Iterator[tuple[int, Any]]:
+        """The batches of a compressed file from `first`: packed columns where they are large."""
+        import pyarrow as pa
+
+        group = 0
+        while message is not None:
+            if group >= first:
+                with reading(self._source.path):
+                    made: Any = packed_columns(message, schema, self.fields.names)
+                    if made is None:
+                        made = pa.ipc.read_record_batch(message, schema)
+                yield group, made
+            with reading(self._source.path):
+                message = next(messages, None)
+            group += 1
 
 
 class _TableReader(ColumnReader):
@@ -267,20 +323,3 @@ def _batch_messages(stream: Any, reader: Any) -> Iterator[Any]:
     messages = pa.ipc.MessageReader.open_stream(stream)
     batches = (message for message in messages if message.type == "record batch")
     return islice(batches, None if _is_stream(reader) else reader.num_record_batches)
-
-
-def _is_compressed(message: Any) -> bool:
-    """Whether the message of a record batch names a codec; pyarrow does not tell."""
-    data = message.metadata.to_pybytes()  # a flatbuffer that pyarrow has verified
-
-    def field(table: int, number: int) -> int:
-        """Where a field of a table begins, counted from the table; 0 if it is not set."""
-        entries = table - int.from_bytes(data[table : table + 4], "little", signed=True)
-        entry = entries + 4 + 2 * number
-        end = entries + int.from_bytes(data[entries : entries + 2], "little")
-        return int.from_bytes(data[entry : entry + 2], "little") if entry < end else 0
-
-    root = int.from_bytes(data[:4], "little")
-    header = root + field(root, 2)  # Message.header, a RecordBatch
-    batch = header + int.from_bytes(data[header : header + 4], "little")
-    return field(batch, 3) != 0  # RecordBatch.compression

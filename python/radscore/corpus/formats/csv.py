@@ -1,4 +1,4 @@
-"""Tables of text: values separated by commas or tabs, with a line of names at the top."""
+"""Values separated by commas, with a line of names at the top."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from radscore.corpus.base import DamagedFileError, Problems, Reader, location
 from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.formats.jsonl import TOO_LONG, Entry, JsonLinesReader, Lines
+from radscore.corpus.formats.jsonl import Entry, JsonLinesReader, Lines, too_long
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from radscore.corpus.format import Options, Record, Source
     from radscore.corpus.records import Fields
 
-__all__ = ["FORMATS"]
+__all__ = ["FORMAT", "Csv"]
 
 _BOM: Final = "\ufeff"
 #: Characters of a value; a quote that is never closed would swallow the rest of the file.
@@ -72,19 +72,7 @@ class Csv(Format):
                 line += n_lines
 
 
-class Tsv(Csv):
-    """Values separated by tabs."""
-
-    name = "tsv"
-    title = "tab-separated values"
-    files = "`.tsv`; also packed as `jsonl` may be"
-    remarks = "as for `csv`"
-
-    suffixes = (".tsv",)
-    delimiter = "\t"
-
-
-FORMATS = (Csv(), Tsv())
+FORMAT = Csv()
 
 
 def _wrong_number(row: list[str], names: list[str]) -> str | None:
@@ -131,7 +119,7 @@ class _Rows:
         first = self._first and self.n_lines == 0
         self.n_lines, self.n_bytes = self.n_lines + 1, self.n_bytes + length
         if line is None:
-            raise csv.Error(TOO_LONG)
+            raise csv.Error(too_long())
         try:
             text = line.decode()
         except UnicodeDecodeError as error:

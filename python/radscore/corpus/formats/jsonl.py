@@ -23,9 +23,9 @@ from radscore.corpus.base import (
     n_shards,
     reading,
 )
-from radscore.corpus.compression import CODECS, Unpacked
+from radscore.corpus.compression import BY_MEMBER, CODECS, Unpacked
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.readers.long_lists import LONG, parse
+from radscore.corpus.readers.long_values import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.errors import CorpusError
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from radscore.corpus.format import Options, Record, Source
 
-__all__ = ["FORMAT", "MAX_LINE", "TOO_LONG", "Entry", "JsonLinesReader", "Lines"]
+__all__ = ["FORMAT", "MAX_LINE", "Entry", "JsonLinesReader", "Lines", "too_long"]
 
 _BLOCK = 1 << 22
 # Small, since a cut-off file loses the block that is being decompressed.
@@ -45,12 +45,12 @@ _COMPRESSED_BLOCK = 1 << 16
 MAX_LINE = 1 << 28
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_SHORT = 1 << 10
 _ARRAY = (
     "this is a JSON array; radscore reads JSON lines, one record per line: convert it with "
     "jq -c '.[]'"
 )
 _PRETTY = "a record must stand on one line: convert the file with jq -c ."
-TOO_LONG = f"the line is longer than {MAX_LINE} bytes"
 # Lines that are searched for the first good record.
 _PREVIEW_LINES = 1000
 # Where a sample begins, the rest of a line of at most this length is skipped.
@@ -116,7 +116,7 @@ class JsonLines(Format):
             for number, (line, _) in enumerate(stream.lines(0), start=1):
                 where = location(source.path, number, "line")
                 if line is None:
-                    yield where, None, TOO_LONG
+                    yield where, None, too_long()
                 elif line and not line.isspace():
                     yield where, *_parse(line, first=number == 1)
 
@@ -242,17 +242,20 @@ class JsonLinesReader(Reader):
         """What each line after a byte holds."""
         for line, length in stream.lines(byte):
             if line is None:
-                yield 1, length, None, TOO_LONG
+                yield 1, length, None, too_long()
             elif not line or line.isspace():
                 yield 1, length, None, None
             else:
                 record, flaw = _parse(line, first=byte == 0)
                 if record is None and flaw is None:
                     flaw = "a record must be a JSON object, not null"
-                yield 1, length, record, flaw or self._repeated(line)
+                flaw = flaw or self._repeated(line)
+                del line  # which may be huge
+                yield 1, length, record, flaw
+                del record
             byte += length
 
-    def _repeated(self, line: bytes) -> str | None:
+    def _repeated(self, line: bytes | bytearray) -> str | None:
         """The flaw of a record that has a wanted field twice: libraries differ in which they take.
 
         Only a line that has the key twice, at whatever depth, is parsed again.
@@ -306,6 +309,11 @@ def _lines(path: Path, stop: int) -> int:
     return count
 
 
+def too_long() -> str:
+    """The flaw of a line that is."""
+    return f"the line is longer than {MAX_LINE} bytes"
+
+
 class Lines(Unpacked):
     """The uncompressed bytes of a file, by lines."""
 
@@ -324,11 +332,15 @@ class Lines(Unpacked):
                 )
             start -= len(block)
 
-    def lines(self, start: int) -> Iterator[tuple[bytes | None, int]]:
+    def lines(self, start: int) -> Iterator[tuple[bytes | bytearray | None, int]]:
         """Each line after byte `start` without its end (None: too long), and its length with it."""
         self._skip(start)
-        size = _BLOCK if self._codec is None else _COMPRESSED_BLOCK
-        pieces: list[bytes] = []  # of the line that has not ended yet
+        size = _COMPRESSED_BLOCK
+        if self._codec in BY_MEMBER:  # nothing is lost
+            size *= 4
+        elif self._codec is None:
+            size = _BLOCK
+        begun: list[bytearray] = []  # the line that has not ended yet, if it spans blocks
         length = 0
         while True:
             block = self.read(size)
@@ -337,21 +349,34 @@ class Lines(Unpacked):
             begin = 0
             while (end := block.find(b"\n", begin)) >= 0:
                 length += end + 1 - begin
-                pieces.append(block[begin:end])
-                yield (b"".join(pieces) if length <= MAX_LINE else None), length
-                pieces, length, begin = [], 0, end + 1
+                yield _line(begun, block[begin:end], length), length
+                length, begin = 0, end + 1
             length += len(block) - begin
-            if length <= MAX_LINE:
-                pieces.append(block[begin:])
+            if length > MAX_LINE:
+                begun.clear()
+            elif begun:
+                begun[0] += block[begin:]
             else:
-                pieces = []
+                begun.append(bytearray(block[begin:]))
         if length:
-            yield (b"".join(pieces) if length <= MAX_LINE else None), length
+            yield _line(begun, b"", length), length
 
 
-def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
+def _line(begun: list[bytearray], rest: bytes, length: int) -> bytes | bytearray | None:
+    """A line of what has begun, which is taken away, and the rest; None if it is too long."""
+    if length > MAX_LINE:
+        return None
+    if not begun:
+        return rest
+    line = begun.pop()
+    line += rest
+    return line
+
+
+def _parse(line: bytes | bytearray, *, first: bool) -> tuple[Any, str | None]:
     """The record of a line, or its flaw."""
-    line = line.removeprefix(_BOM)  # also where files were joined
+    if line.startswith(_BOM):  # also where files were joined
+        line = bytes(line[len(_BOM) :])
     try:
         if len(line) >= LONG:
             record, flaw = parse(line)
@@ -367,8 +392,8 @@ def _parse(line: bytes, *, first: bool) -> tuple[Any, str | None]:
         return None, "not a record: the JSON is nested too deeply"
     except ValueError as error:  # integers of thousands of digits
         return None, f"not JSON: {error}"
-    if first and line.lstrip().startswith(b"["):
+    if first and line[:_SHORT].lstrip().startswith(b"["):
         return None, _ARRAY
-    if flaw is not None and first and line.strip() == b"{":
+    if flaw is not None and first and line[:_SHORT].strip() == b"{":
         return None, f"{flaw}; {_PRETTY}"
     return record, flaw

@@ -288,7 +288,7 @@ def _headerless_dtype(kind: str) -> np.dtype[Any] | None:
     """The dtype of values that are stored as their bytes alone."""
     name, _, code = kind.partition(":")
     tables = {"no_header_tensor": _OF_TORCH, "no_header_numpy": _OF_NUMPY}
-    return tables.get(name, {}).get(int(code) if code.isdigit() else -1)
+    return tables.get(name, {}).get(int(code) if code.isdecimal() and len(code) < 9 else -1)
 
 
 def _with_shape(order: str, dtypes: dict[int, np.dtype[Any]]) -> Decoder:

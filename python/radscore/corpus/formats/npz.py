@@ -54,12 +54,16 @@ class Npz(Format):
     files = "`.npz`"
     content = "all of its arrays if they have no names, else the one that `--field` names"
     documents = "one per row, or one per array"
-    remarks = "object arrays (pickles) are refused"
+    remarks = (
+        "object arrays (pickles) are refused; in a folder with data of other formats, such files "
+        "are left out"
+    )
 
     suffixes = (".npz",)
     magic = (b"PK\x03\x04",)
     codec_by_name = True
     takes_any_suffix = True
+    gives_way = True
     position_key = "row"
 
     def has_fields(self, source: Source) -> bool:

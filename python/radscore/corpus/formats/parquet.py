@@ -17,7 +17,7 @@ from radscore.corpus.base import (
 )
 from radscore.corpus.format import Format, Known, Preview, Scale
 from radscore.corpus.readers.columns import ColumnReader, first_groups, rows_of
-from radscore.corpus.readers.footer import Column, columns_of
+from radscore.corpus.readers.footer import Column, columns_of, is_uneven
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,8 @@ _TOKENS = 1 << 17
 _MANY_ROWS = 1 << 12
 #: Where a few bytes may stand for texts of any length.
 _FEW_ROWS = 1 << 6
+#: Where a few rows may hold nearly all values.
+_UNEVEN_ROWS = 1 << 4
 
 
 class Parquet(Format):
@@ -169,6 +171,8 @@ class ParquetReader(ColumnReader):
         n_rows = file.metadata.row_group(group).num_rows
         leaves = [leaf for column in columns for leaf in column.leaves]
         step = min(_rows_a_batch(column, group, self.fields.batch_tokens) for column in columns)
+        if any(is_uneven(path, column.chunks[group]) for column in columns if not column.is_text):
+            step = min(step, _UNEVEN_ROWS)
         with reading(path):
             # Not by names: a dot in one is taken for a path.
             batches = file.reader.iter_batches(step, [group], leaves, False)

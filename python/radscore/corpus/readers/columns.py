@@ -274,6 +274,7 @@ def open_arrow(stream: Any, names: Sequence[str] | None = None) -> Any:
     """
     import pyarrow as pa
 
+    stream.seek(0)
     head = stream.read(6)
     stream.seek(0)
     open_ = pa.ipc.open_file if head == b"ARROW1" else pa.ipc.open_stream

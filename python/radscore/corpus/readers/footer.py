@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Chunk", "Column", "columns_of"]
+__all__ = ["Chunk", "Column", "columns_of", "is_uneven"]
 
 _DEEPEST = 32
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
@@ -25,6 +25,11 @@ _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7,
 _DICTIONARY = {2, 8}
 _DELTA_BYTES = 7
 _DATA_PAGES = (0, 3)
+#: Fields of a page's header with what it is, if it is one of data: version 1, version 2.
+_PAGE_HEADERS = (5, 8)
+#: Bytes that hold any page's header, unless it has huge statistics.
+_HEADER = 1 << 12
+_LARGE = 1 << 28
 #: Physical types of variable and of fixed length.
 _BYTES = (6, 7)
 
@@ -44,6 +49,8 @@ class Chunk(NamedTuple):
         Whether all values come from a dictionary, which can be kept as such.
     encrypted : bool
         Whether a key is needed to read it.
+    span : range
+        Its bytes in the file.
     """
 
     n_values: int = 0
@@ -52,6 +59,7 @@ class Chunk(NamedTuple):
     text_bytes: int | None = None
     looked_up: bool = False
     encrypted: bool = False
+    span: range = range(0)
 
 
 @dataclass(frozen=True)
@@ -154,12 +162,16 @@ def _chunk(chunk: dict[int, Any], level: int, n_rows: int) -> Chunk:
     present = told.pop() if len(told) == 1 else None
     text_bytes = sizes.get(1)
     encodings = set(map(_integer, about.get(2, ())))
-    if text_bytes is None and not encodings & {*_DICTIONARY, _DELTA_BYTES}:
-        text_bytes = n_bytes
+    if _DELTA_BYTES in encodings:  # what is told are the parts that texts do not share
+        text_bytes = None
+    elif text_bytes is not None or not encodings & _DICTIONARY:
+        text_bytes = max(_integer(text_bytes or 0), n_bytes)  # pyarrow may tell too few
     pages = about.get(13, ())
     data = {_integer(one[2]) for one in pages if one.get(1, 0) in _DATA_PAGES}
     looked_up = bool(data) and data <= _DICTIONARY
-    return Chunk(n_values, n_bytes, present, text_bytes, looked_up)
+    first = _integer(about.get(11) or about[9])
+    span = range(first, first + _integer(about.get(7, 0)))
+    return Chunk(n_values, n_bytes, present, text_bytes, looked_up, span=span)
 
 
 def _present(
@@ -177,6 +189,26 @@ def _present(
     if sizes.get(3) and len(sizes[3]) == level + 1:
         found.add(sizes[3][-1])
     return {one if one is not None and 0 <= one <= n_values else None for one in found}
+
+
+def is_uneven(path: Path, chunk: Chunk) -> bool:
+    """Whether some pages of a large chunk stand for far more values than the others."""
+    if chunk.n_values < _LARGE // 16:
+        return False
+    counts = []
+    with reading(path), path.open("rb") as file:
+        at = chunk.span.start
+        while at < chunk.span.stop:
+            file.seek(at)
+            thrift = _Thrift(file.read(_HEADER))
+            try:
+                page = thrift.struct()
+                counts += [_integer(page[n][1]) for n in _PAGE_HEADERS if n in page]
+                at += thrift.at + max(_integer(page[3]), 0)
+            except (IndexError, KeyError, TypeError, ValueError):
+                break  # pyarrow will say what is wrong
+    # The last one is what is left.
+    return len(counts) > 2 and max(counts) > max(8 * min(counts[:-1]), _LARGE // 128)
 
 
 def _integer(value: Any) -> int:
@@ -209,16 +241,16 @@ class _Thrift:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self.at = 0
 
     def _varint(self) -> int:
-        data, at, value, shift = self._data, self._at, 0, 0
+        data, at, value, shift = self._data, self.at, 0, 0
         while True:
             byte = data[at]
             at += 1
             value |= (byte & 127) << shift
             if byte < 128:
-                self._at = at
+                self.at = at
                 return value
             shift += 7
 
@@ -232,13 +264,13 @@ class _Thrift:
             raise ValueError("nested too deeply")
         fields: dict[int, Any] = {}
         number = 0
-        while (byte := self._data[self._at]) != 0:
-            self._at += 1
+        while (byte := self._data[self.at]) != 0:
+            self.at += 1
             delta = byte >> 4
             number = number + delta if delta else self._integer()
             kind = byte & 15
             fields[number] = kind == _TRUE if kind <= _FALSE else self._value(kind, depth)
-        self._at += 1
+        self.at += 1
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
@@ -265,8 +297,8 @@ class _Thrift:
         raise ValueError(f"no type {kind}")
 
     def _bytes(self, size: int) -> bytes:
-        begin = self._at
-        self._at += size
-        if self._at > len(self._data):
+        begin = self.at
+        self.at += size
+        if self.at > len(self._data):
             raise IndexError("beyond the end")
-        return self._data[begin : self._at]
+        return self._data[begin : self.at]

@@ -119,6 +119,8 @@ def function_encoder(tokenizer: Any, *, add_special_tokens: bool) -> FunctionEnc
 
     None if it is none of these.
     """
+    if isinstance(tokenizer, type):
+        return None
     module = type(tokenizer).__module__.partition(".")[0]
     kind = f"{module}.{type(tokenizer).__name__}"
     if hasattr(tokenizer, "encode_ordinary"):
@@ -136,7 +138,7 @@ def function_encoder(tokenizer: Any, *, add_special_tokens: bool) -> FunctionEnc
         options = {"add_special_tokens": add_special_tokens, "truncation": False, "padding": False}
         encode = _Bound(tokenizer, "__call__", verbose=False, **options)
         return FunctionEncoder(encode, tokenizer.decode, kind, len(tokenizer))
-    if callable(tokenizer) and not isinstance(tokenizer, type):
+    if callable(tokenizer):
         _no_special("a function", add_special_tokens)
         name = getattr(tokenizer, "__qualname__", kind)
         return FunctionEncoder(tokenizer, None, f"the function {name}", None)

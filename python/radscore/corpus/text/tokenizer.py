@@ -49,6 +49,8 @@ Engine: TypeAlias = Literal["auto", "fast", "reference"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 # Characters encoded at once: encodings take about 100 bytes per token until their ids are copied.
 _PORTION = 1 << 18
+# The fast path is given no more of a text at once, where it can be cut.
+_HUGE = 1 << 21
 # A longer text is cut into segments of that size.
 _LONG = 2 * _PORTION
 #: Portions encoded at the same time; the ids of one more are being copied, or it waits.
@@ -134,39 +136,60 @@ class TokenizerEncoder:
         self._n_texts += len(texts)
         if self._fast is None:
             return joined(self._by_reference(texts))
+        encoded, n_referred = self._by_fast_path(texts)
+        self._n_referred += n_referred
+        return encoded
+
+    def _by_fast_path(self, texts: Sequence[str]) -> tuple[Documents, int]:
+        """The token ids, and how many texts were handed over."""
+        if len(texts) == 1 and len(texts[0]) > 2 * _HUGE:
+            return self._huge(texts[0])
+        return self._at_once(texts)
+
+    def _at_once(self, texts: Sequence[str]) -> tuple[Documents, int]:
+        assert self._fast is not None
         values, offsets, refused = self._fast.encode(texts)
         encoded = Documents(values, offsets)
         if len(refused) == 0:
-            return encoded
-        self._n_referred += len(refused)
-        parts = list(encoded)
+            return encoded, 0
+        parts: list[Any] = list(encoded)
         for i, ids in zip(refused, self._by_reference([texts[i] for i in refused]), strict=True):
             parts[i] = ids
-        return joined(parts)
+        return joined(parts), len(refused)
+
+    def _huge(self, text: str) -> tuple[Documents, int]:
+        """The same of a text whose ids and whose UTF-8 should not be held twice."""
+        handed_over = [0]
+
+        def encode(texts: Sequence[str]) -> list[Any]:
+            made, n = zip(*(self._at_once([one]) for one in texts), strict=True)
+            handed_over[0] |= any(n)
+            return [one[0] for one in made]
+
+        ids = _whole(encode([one])[0] for one in segments(text, _HUGE, encode))
+        return joined([ids]), handed_over[0]
 
     def _by_reference(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         ids: list[npt.NDArray[np.uint32]] = []
         for first, last in _runs(texts):
             if last - first == 1 and len(texts[first]) > _LONG:
-                found = self._in_portions(segments(texts[first], _PORTION, self._encode))
-                ids.append(_whole(found))
+                cut = segments(texts[first], _PORTION, self._encode)
+                ids.append(_whole(self._in_portions(cut)))
             else:
                 ids += self._in_portions(texts[first:last])
         return ids
 
-    def _in_portions(self, texts: Iterable[str]) -> list[npt.NDArray[np.uint32]]:
-        ids: list[npt.NDArray[np.uint32]] = []
+    def _in_portions(self, texts: Iterable[str]) -> Iterator[npt.NDArray[np.uint32]]:
         waiting: deque[Future[list[npt.NDArray[np.uint32]]]] = deque()
         # While the ids of one portion are copied, on one core, others are encoded; two at once, so
         # that no core waits for the last text of a portion.
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for portion in _portions(texts):
                 if len(waiting) > _AT_ONCE:
-                    ids.extend(waiting.popleft().result())
+                    yield from waiting.popleft().result()
                 waiting.append(pool.submit(self._encode, portion))
             while waiting:
-                ids.extend(waiting.popleft().result())
-        return ids
+                yield from waiting.popleft().result()
 
     def _encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         try:
@@ -218,10 +241,14 @@ def _runs(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
         yield first, len(texts)
 
 
-def _whole(segments: list[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
+def _whole(segments: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
     """The ids of a text in segments; if the tokenizer failed on one, what says so."""
-    failure = next(filter(failed, segments), None)
-    return np.concatenate(segments) if failure is None else failure
+    ids = array("I")  # which grows in place
+    for segment in segments:
+        if failed(segment):
+            return segment
+        ids.frombytes(segment.tobytes())
+    return np.frombuffer(ids, dtype=np.uint32)
 
 
 class Utf8Encoder:

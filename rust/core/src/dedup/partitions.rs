@@ -18,8 +18,8 @@ const FEW_BITS: u32 = 1;
 const MANY_BITS: u32 = 12;
 /// Keys from which there are many.
 const MANY: usize = 1 << 17;
-/// Keys that are gathered before they are scattered.
-const TAIL: usize = 1 << 22;
+/// Bytes of keys that are gathered before they are scattered.
+const TAIL: usize = 1 << 25;
 /// Most keys of a block that is made of the tail.
 const BLOCK: usize = 1 << 20;
 
@@ -217,9 +217,9 @@ impl<K: Key> Partitions<K> {
 
     /// Appends keys that were read after all others; scatters them once they are many.
     pub fn push(&mut self, keys: &[K], partitioner: &impl Partitioner<K>) {
-        for keys in keys.chunks(TAIL) {
+        for keys in keys.chunks(TAIL / K::BYTES) {
             memory::extend(&mut self.tail, keys);
-            if self.tail.len() >= TAIL {
+            if self.tail.len() * K::BYTES >= TAIL {
                 self.scatter_tail(partitioner);
             }
         }
@@ -270,7 +270,7 @@ impl<K: Key> Partitions<K> {
         let blocks = scatter(groups, memory, self.bits, partitioner);
         blocks.into_iter().for_each(|block| self.add(block));
         self.tail.clear();
-        if self.tail.capacity() > 2 * TAIL {
+        if self.tail.capacity() * K::BYTES > 2 * TAIL {
             self.tail = Vec::new();
         }
     }
@@ -333,7 +333,7 @@ impl<K: Key> Partitions<K> {
     /// Whether so much came since the last deduplication that it may free memory.
     pub fn has_grown(&self) -> bool {
         let distinct: usize = self.progress.iter().map(|one| one.distinct).sum();
-        self.len() - distinct > TAIL + distinct / 4
+        self.len() - distinct > TAIL / K::BYTES + distinct / 4
     }
 
     /// Runs `work` on each partition of a range, in parallel, with its number among all `2^bits`.

@@ -16,9 +16,10 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Token positions that one worker cuts in one go; for long ranges, where it also scatters them.
+/// Token positions that one worker cuts in one go.
 const CHUNK: usize = 1 << 16;
-const LONG_CHUNK: usize = 1 << 21;
+/// Bytes of windows that it cuts and scatters in one go where a range is long.
+const LONG_BYTES: usize = 1 << 24;
 /// Token positions from which a range is long.
 const LONG: usize = 1 << 17;
 
@@ -118,7 +119,10 @@ impl<K: Key> WindowSet<K> {
         partitions.scatter_tail(identity);
         partitions.grow(range.len(), identity);
         let threads = rayon::current_num_threads();
-        let count = range.len().div_ceil(LONG_CHUNK).next_multiple_of(threads);
+        let count = range
+            .len()
+            .div_ceil(LONG_BYTES / K::BYTES)
+            .next_multiple_of(threads);
         let size = range.len().div_ceil(count);
         let chunks = chunks(&range, size);
         let memory = partitions.memory_for(chunks.iter().map(Range::len));

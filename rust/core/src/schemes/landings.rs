@@ -133,10 +133,17 @@ fn advance<V: Vector, const T: usize>(
         &at.inverse[..length],
         &at.twos[..length],
     );
-    let start: [V; T] = std::array::from_fn(|t| V::load(&positions[t]));
+    // Loops, since compilers may leave the closures of `from_fn` outside, without vectors.
+    let mut start = [V::splat(0); T];
+    for (start, position) in start.iter_mut().zip(positions) {
+        *start = V::load(position);
+    }
     // The first target's distance rides on the counter, the others are relative to it.
     let mut counter = V::splat(at.first).sub(start[0]);
-    let relative: [V; T] = std::array::from_fn(|t| start[t].sub(start[0]));
+    let mut relative = [V::splat(0); T];
+    for t in 1..T {
+        relative[t] = start[t].sub(start[0]);
+    }
     let mut least = [V::splat(u32::MAX); T];
     let one = V::splat(1);
     for j in 0..length {
@@ -155,10 +162,12 @@ fn advance<V: Vector, const T: usize>(
         }
     }
     let bound = u32::MAX / (at.vocab - (at.first + length as u32 - 1));
-    std::array::from_fn(|t| {
+    let mut suspects = [0; T];
+    for t in 0..T {
         let ahead = start[t].sub(V::splat(at.first));
-        least[t].at_most(bound) | ahead.at_most(length as u32 - 1)
-    })
+        suspects[t] = least[t].at_most(bound) | ahead.at_most(length as u32 - 1);
+    }
+    suspects
 }
 
 impl Stride<'_> {

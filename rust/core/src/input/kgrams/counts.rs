@@ -315,8 +315,8 @@ fn read_counts<K: Key>(
             )
         };
         from.records((number, size), record, |records| {
+            records.iter().try_for_each(|&(key, _)| check.next(key))?;
             for &(key, count) in records {
-                check.next(key)?;
                 if partition(key) != index {
                     return Err(Error::State("a count is out of place".into()));
                 }

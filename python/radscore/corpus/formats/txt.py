@@ -1,4 +1,4 @@
-"""Plain text: one document per file, or per line."""
+"""Plain text: one document per file."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from radscore.corpus.base import Chunk, Locations, Position, Problems, Reader, location
+from radscore.corpus.base import Chunk, Locations, Position, Problems, Reader
 from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Known, Preview
-from radscore.corpus.formats.jsonl import MAX_LINE, TOO_LONG, Entry, JsonLinesReader, Lines
+from radscore.corpus.formats.jsonl import MAX_LINE, Lines
 from radscore.corpus.records import Fields, RecordColumns
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from radscore.corpus.format import Options, Record, Source
 
-__all__ = ["FORMATS"]
+__all__ = ["FIELD", "FORMAT", "decoded"]
 
 #: What the only field is called.
-_FIELD = "text"
+FIELD = "text"
 _BOM = b"\xef\xbb\xbf"
 
 
 class Text(Format):
     """Files that are one document each."""
 
-    name = "text"
+    name = "txt"
     title = "plain text"
     files = "`.txt`; also packed as `jsonl` may be"
     content = "the whole file, as UTF-8"
@@ -45,7 +45,7 @@ class Text(Format):
 
     def preview(self, source: Source) -> Preview:
         """Its only field."""
-        return Preview([_FIELD], str(source.path), {_FIELD: ""})
+        return Preview([FIELD], str(source.path), {FIELD: ""})
 
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - whatever they are
         """One document."""
@@ -63,61 +63,18 @@ class Text(Format):
     def records(self, source: Source) -> Iterator[Record]:
         """The file as one record."""
         text, flaw = _whole(source)
-        yield str(source.path), {_FIELD: text}, flaw
+        yield str(source.path), {FIELD: text}, flaw
 
 
-class TextLines(Format):
-    """Files with a document per line."""
-
-    name = "lines"
-    title = "lines of text"
-    files = "`.txt`, with `--format lines`; also packed as `jsonl` may be"
-    content = "each line, as UTF-8"
-    documents = "one per line"
-    remarks = "blank lines are no documents"
-
-    suffixes = (".txt",)
-    suffix_suffices = False
-    codecs = CODECS
-    gives_way = True
-
-    def preview(self, source: Source) -> Preview:
-        """Its only field."""
-        return Preview([_FIELD], str(source.path), {_FIELD: ""})
-
-    def open(self, source: Source, options: Options, problems: Problems) -> Reader:
-        """Reads nothing yet."""
-        assert options.fields is not None
-        return _LinesReader(source, options.fields, problems)
-
-    def records(self, source: Source) -> Iterator[Record]:
-        """The lines that are not blank."""
-        with Lines(source) as stream:
-            for number, (line, _) in enumerate(stream.lines(0), start=1):
-                record, flaw = _line(line)
-                if record is not None or flaw is not None:
-                    yield location(source.path, number, "line"), record, flaw
+FORMAT = Text()
 
 
-FORMATS = (Text(), TextLines())
-
-
-def _decoded(data: bytes) -> tuple[str, str | None]:
+def decoded(data: bytes | bytearray) -> tuple[str, str | None]:
     """The text of some bytes, or its flaw."""
     try:
         return data.removeprefix(_BOM).decode(), None
     except UnicodeDecodeError as error:
         return "", f"not UTF-8 (byte {error.start} is 0x{data[error.start]:02x})"
-
-
-def _line(line: bytes | None) -> tuple[dict[str, str] | None, str | None]:
-    """The record of a line, or its flaw; neither if it is blank."""
-    if line is None:
-        return None, TOO_LONG
-    if not line or line.isspace():
-        return None, None
-    text, flaw = _decoded(line.removesuffix(b"\r"))
-    return (None, flaw) if flaw is not None else ({_FIELD: text}, None)
 
 
 def _whole(source: Source) -> tuple[str, str | None]:
@@ -132,16 +89,7 @@ def _whole(source: Source) -> tuple[str, str | None]:
                     "'lines' reads one per line"
                 )
             parts.append(block)
-    return _decoded(b"".join(parts))
-
-
-class _LinesReader(JsonLinesReader):
-    """Reads lines of text."""
-
-    def entries(self, stream: Lines, byte: int) -> Iterator[Entry]:
-        """What each line after a byte holds."""
-        for line, length in stream.lines(byte):
-            yield 1, length, *_line(line)
+    return decoded(b"".join(parts))
 
 
 class _FileReader(Reader):
@@ -159,7 +107,7 @@ class _FileReader(Reader):
         columns = RecordColumns(self._fields)
         text, flaw = _whole(self._source)
         if flaw is None:
-            flaw = columns.add({_FIELD: text}, 0)
+            flaw = columns.add({FIELD: text}, 0)
         if flaw is not None:
             self._problems.record(str(self._source.path), flaw)
         locations = Locations(self._source.path, np.array(columns.numbers, np.int64), "document")

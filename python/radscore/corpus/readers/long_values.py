@@ -1,4 +1,8 @@
-"""Records of JSON with very long lists: as Python lists, each number would take 40 bytes."""
+"""Records of JSON with very long values, read piece by piece.
+
+As Python lists, each number would take 40 bytes; and a text with a single emoji takes four bytes
+per character, of which there would be two copies.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +24,17 @@ __all__ = ["LONG", "parse"]
 
 #: Lines from this length on may hold such lists.
 LONG: Final = 1 << 22
-#: Bytes of a list that is worth it.
-_LONG_LIST: Final = 1 << 20
-#: Bytes of a list that are parsed at once.
+#: Bytes of a value that is worth it.
+_LONG_VALUE: Final = 1 << 20
+#: Bytes of a value that are parsed at once.
 _PIECE: Final = 1 << 18
-#: A key and the start of its list. In a string every quote is escaped, so none of it is in one.
-_KEY: Final = re.compile(rb'(?<!\\)"\s*:\s*\[')
+#: A key and the start of its value. In a string every quote is escaped, so none of it is in one.
+_KEY: Final = re.compile(rb'(?<!\\)"\s*:\s*(?=[\["])')
 #: What a flat list without strings is made of.
 _FLAT: Final = re.compile(rb"[\s\w,.+-]*+\]")
-#: Stands for a list: JSON has no such number.
+#: The rest of a string.
+_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
+#: Stands for a value: JSON has no such number.
 _MARK: Final = b"-Infinity"
 
 
@@ -36,8 +42,8 @@ class _FlawError(Exception):
     """What is wrong with a line."""
 
 
-def parse(line: bytes) -> tuple[Any, str | None]:
-    """The record of a line of UTF-8, its long lists of ids as arrays; or its flaw.
+def parse(line: bytes | bytearray) -> tuple[Any, str | None]:
+    """The record of a line, its long lists of ids as arrays; or its flaw.
 
     Other long lists of numbers, which no field of ids can hold, are an `OddList`.
 
@@ -47,25 +53,26 @@ def parse(line: bytes) -> tuple[Any, str | None]:
     >>> record["a"].shape, record["b"]
     ((400001,), [1])
     """
-    lists: list[Any] = []
-    kept: list[bytes] = []
+    values: list[Any] = []
+    kept: list[bytes | bytearray] = []
     done = 0
     try:
         for found in _KEY.finditer(line):
-            start = found.end()
-            if start < done or not (flat := _FLAT.match(line, start)):
+            start = found.end() + 1
+            is_list = line[start - 1 : start] == b"["
+            if start < done or not (rest := (_FLAT if is_list else _STRING).match(line, start)):
                 continue
-            end = flat.end() - 1
-            if end - start >= _LONG_LIST:
-                lists.append(_list(line, start, end))
+            end = rest.end() - 1
+            if end - start >= _LONG_VALUE:
+                values.append((_list if is_list else _string)(line, start, end))
                 kept.append(line[done : start - 1])
                 done = end + 1
     except _FlawError as flaw:
         return None, str(flaw)
     kept.append(line[done:])
-    if not lists or any(_MARK in part for part in kept):
+    if not values or any(_MARK in part for part in kept):
         return json.loads(line.decode()), None
-    waiting = iter(lists)
+    waiting = iter(values)
     try:
         text = _MARK.join(kept).decode()
     except UnicodeDecodeError:
@@ -79,7 +86,7 @@ def _constant(name: str, waiting: Iterator[Any]) -> Any:
     return next(waiting) if name.encode() == _MARK else float(name)
 
 
-def _list(line: bytes, start: int, end: int) -> npt.NDArray[np.uint32] | OddList:
+def _list(line: bytes | bytearray, start: int, end: int) -> npt.NDArray[np.uint32] | OddList:
     """The flat list between two offsets, parsed piece by piece."""
     ids = np.empty(line.count(b",", start, end) + 1, dtype=np.uint32)
     n_done = 0
@@ -95,7 +102,22 @@ def _list(line: bytes, start: int, end: int) -> npt.NDArray[np.uint32] | OddList
     return ids if odd is None else odd
 
 
-def _values(piece: bytes, start: int) -> list[Any]:
+def _string(line: bytes | bytearray, start: int, end: int) -> str:
+    """The string between two offsets."""
+    made = bytearray()
+    while start < end:
+        # Behind a space is no escape and no character begun.
+        stop = line.find(b" ", min(start + _PIECE, end), end) + 1 or end
+        try:
+            part = json.loads(f'"{line[start:stop].decode()}"')
+        except json.JSONDecodeError as error:
+            raise _FlawError(f"not JSON: {error.msg} (column {start + error.pos})") from None
+        made += part.encode("utf-8", "surrogatepass")
+        start = stop
+    return made.decode("utf-8", "surrogatepass")
+
+
+def _values(piece: bytes | bytearray, start: int) -> list[Any]:
     """The values of a piece that begins at byte `start`."""
     try:
         values: list[Any] = json.loads(b"[" + piece + b"]")
