@@ -206,7 +206,7 @@ class DocumentRows:
                 raise UsageError(f"--select has no p-values to go by ({result.method})")
             chosen = found.rejected if wanted.select == "found" else ~found.rejected
             some = selected(corpus, rows, chosen, again)
-            tables = all(one.format.name == "parquet" for one in corpus.sources)
+            tables = all(one.path.suffix in (".parquet", ".pq") for one in corpus.sources)
             with _output(wanted.out, wanted, files) as temporary:
                 n_selected = write_records(
                     temporary,
