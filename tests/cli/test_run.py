@@ -86,9 +86,15 @@ def test_all_steps_at_once(cli, fails, run_corpus):
     assert "11 of 11 steps are already done" in cli(*command, "--executor", "local").err
 
 
-def test_the_commands_of_old_are_named(fails):
+def test_steps_may_be_named_without_run_as_they_once_were(cli):
     for name in ("prepare", "map", "reduce", "merge"):
-        fails(name, "run", code=2, match=f"no command '{name}'; did you mean radscore run {name}?")
+        done = cli(name, "--help")
+        assert done.code == 0
+        assert done.out.startswith(f"usage: radscore run {name} ")
+        assert done.err == f"radscore: {name} is now a command of run: radscore run {name}\n"
+
+
+def test_the_command_that_was_meant_is_named(fails):
     fails("membership", code=2, match="did you mean radscore test membership?")
     fails("run", "marge", code=2, match="did you mean radscore run merge?")
 

@@ -232,11 +232,6 @@ def test_resume_means_what_a_command_does_anyway(cli, whole, monkeypatch):
     assert cli(*SCORE, "--resume", "--fresh").code == 2
 
 
-def test_old_names_of_commands_lead_to_the_new_ones(fails):
-    for name in ("prepare", "map", "reduce", "merge"):
-        fails(name, "RUN", code=2, match=f"did you mean radscore run {name}?")
-
-
 @pytest.mark.parametrize("name", ["state", "rows", "memory"])
 def test_kills_and_full_disks(name):
     """A few of those of tools/faults.py, which gives many."""

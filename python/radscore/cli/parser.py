@@ -25,6 +25,10 @@ _CHOICE = re.compile(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)
 COMMAND = "COMMAND"
 
 
+#: Commands that stood by themselves in earlier versions, and still may.
+_STEPS = ("prepare", "map", "reduce", "merge")
+
+
 class Parser(argparse.ArgumentParser):
     """Takes options in full only, and inputs anywhere between them."""
 
@@ -85,8 +89,12 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
         """The arguments; inputs may follow options."""
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        if words and words[0] in _STEPS:
+            note(f"{words[0]} is now a command of run: radscore run {words[0]}")
+            words.insert(0, "run")
         args: argparse.Namespace
-        args, rest = self.parse_known_args(arguments)
+        args, rest = self.parse_known_args(words)
         command: Parser = args.parser
         # A word after an unknown option may be its value, and so a key: only names are shown.
         options = [word for word in rest if word.startswith("-") and word != "--"]
