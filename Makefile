@@ -10,7 +10,7 @@ unexport CONDA_PREFIX
 
 RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
 
-.PHONY: help demo test lint format bench calibrate fuzz experiments docs golden build clean
+.PHONY: help demo test lint format bench calibrate fuzz faults experiments docs golden build clean
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
@@ -45,6 +45,9 @@ calibrate: $(STAMPS)/build $(STAMPS)/dev ## Every scheme and route against suspe
 
 fuzz: $(STAMPS)/build $(STAMPS)/dev ## Feed 100,000 mutants of valid input to everything that reads: an hour
 	$(BIN)/python -m tools.fuzz
+
+faults: $(STAMPS)/build $(STAMPS)/dev ## Kill every command, fill its disk, close its folder; rerun and compare: an hour
+	$(BIN)/python -m tools.faults
 
 experiments: $(STAMPS)/build $(STAMPS)/dev ## Train small models and measure every test on them: an hour or more; needs apt-get
 	$(BIN)/python -m tools.experiments
