@@ -8,7 +8,9 @@ gone. It exits with 1 if anything did.
 
 Faults: SIGKILL at a random moment (``kill``), files that may not grow beyond a random size, as on a
 full disk (``full``), a folder that may not be written (``closed``), stdout on a full disk
-(``stdout``). Models are made on the fly; ``ask`` has an endpoint in this process.
+(``stdout``), and little more memory than the interpreter and its libraries have taken
+(``memory``; not where torch runs, which aborts). Models are made on the fly; ``ask`` has an
+endpoint in this process.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ SCENARIOS: Final = {
     "memory": Scenario(((*_RUN, "--memory", "64MiB", "--tmp", "tmp"),)),
     "run": Scenario(
         (
-            ("run", "prepare", "run", *_RUN[1:8], "--buckets", "3", "--shard-size", "100kB"),
+            ("run", "prepare", "run", *_RUN[1:10], "--buckets", "3", "--shard-size", "100kB"),
             ("run", "map", "run", "--memory", "64MiB"),
             ("run", "reduce", "run", *_USE, "--memory", "64MiB"),
             ("run", "merge", "run", *_USE, "--json"),
@@ -94,7 +96,18 @@ SCENARIOS: Final = {
         ("a.jsonl",),
     ),
 }
-FAULTS: Final = ("kill", "full", "closed", "stdout")
+FAULTS: Final = ("kill", "full", "closed", "stdout", "memory")
+#: The command line with a limit on the address space, once all libraries are there.
+_STARVED: Final = """
+import resource, sys
+import numpy, pyarrow, pyarrow.parquet, scipy.stats, radscore.api, radscore.runs, radscore.cli.entry
+from radscore import _core
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+limit = used + int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(radscore.cli.entry.main())
+"""
 
 
 class _Endpoint(BaseHTTPRequestHandler):
@@ -158,6 +171,8 @@ class Harness:
             lasts = time.monotonic() - began
         for number in range(rounds):
             for fault in faults:
+                if fault == "memory" and scenario.slow:
+                    continue
                 with self._folder() as folder:
                     before = len(self.wrong)
                     self._disturb(fault, scenario, Path(folder), lasts)
@@ -184,8 +199,10 @@ class Harness:
         folder: Path,
         before: Callable[[], None] | None = None,
         stdout: Any = subprocess.PIPE,
+        spare: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "radscore", *command]
+        starved = ("-c", _STARVED, str(spare))
+        words = [sys.executable, *(("-m", "radscore") if spare is None else starved), *command]
         if command[0] == "ask":
             words += ["--endpoint", self._endpoint]
         return subprocess.Popen(
@@ -221,6 +238,11 @@ class Harness:
             for one in (folder, folder / "tmp", folder / "run"):
                 if one.exists():
                     one.chmod(0o755)
+        elif fault == "memory":
+            spare = int(2 ** self._draw.uniform(18, 29))
+            self._faulty(
+                f"memory, {spare} bytes to spare", command, folder, None, subprocess.PIPE, spare
+            )
         else:
             with Path("/dev/full").open("wb") as full:
                 self._faulty("stdout", command, folder, None, full)

@@ -174,6 +174,9 @@ def _report(error: BaseException, names: Iterable[str]) -> int:
             _drop_output()
     elif isinstance(error, MemoryError):
         message = "out of memory"
+    elif isinstance(error, RuntimeError) and "start new thread" in str(error):
+        error = MemoryError()
+        message = "no thread can be started: out of memory, or too many processes"
     else:  # its text was not written with secrets in mind
         message = f"internal error ({type(error).__name__}); rerun with --debug and report it"
     note(f"error: {message}")

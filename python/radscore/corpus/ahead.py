@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class ReadAhead(Generic[T]):
-    """Runs an iterator in a thread, one item ahead of its consumer.
+    """Runs an iterator in a thread, one item ahead of its consumer; in none if none can start.
 
     An error of the iterator is raised where the items are consumed.
     """
@@ -26,7 +26,11 @@ class ReadAhead(Generic[T]):
         self._thread = threading.Thread(
             target=self._run, args=(items,), name="radscore-reader", daemon=True
         )
-        self._thread.start()
+        self._here: Iterator[T] | None = None
+        try:
+            self._thread.start()
+        except RuntimeError:  # too little memory, or too many processes
+            self._here = items
 
     def _run(self, items: Iterator[T]) -> None:
         try:
@@ -46,6 +50,9 @@ class ReadAhead(Generic[T]):
         return False
 
     def __iter__(self) -> Iterator[T]:
+        if self._here is not None:
+            yield from self._here
+            return
         while True:
             item = self._queue.get()
             if isinstance(item, BaseException):
@@ -55,4 +62,5 @@ class ReadAhead(Generic[T]):
     def close(self) -> None:
         """Stops the thread after the item it is reading; waits up to ten seconds for that."""
         self._stop.set()
-        self._thread.join(timeout=10.0)  # a read from a dead file server may never return
+        if self._here is None:
+            self._thread.join(timeout=10.0)  # a read from a dead file server may never return

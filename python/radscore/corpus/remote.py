@@ -143,7 +143,7 @@ def _copied(system: Any, name: str, folder: Path, local: str, url: str) -> Path:
     try:
         if len(known) > 1 and path.is_file() and json.loads(stamp.read_text()) == known:
             return path
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         pass
     try:
         for one in (path, stamp):

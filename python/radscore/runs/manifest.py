@@ -287,7 +287,7 @@ class Run:
             content = json.loads(path.read_text())
         except OSError as error:
             raise StorageError(f"there is no run in {folder}: {path}: {error.strerror}") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise StorageError(f"{path} is damaged: it is not JSON") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise StorageError(f"{path} is not the manifest of a run")
