@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::memory;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{env, thread};
 
 /// Most threads of a pool.
 const MOST: usize = 4096;
@@ -45,7 +46,8 @@ impl Pool {
 
     /// About how many workers there are. How work is cut may depend on it, but no result.
     pub fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let cores =
+            || asked().unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
         self.threads.unwrap_or_else(cores)
     }
 
@@ -78,6 +80,12 @@ impl Pool {
         *live = Some((process, Arc::clone(&workers)));
         workers
     }
+}
+
+/// How many threads the environment wants, as rayon reads it.
+fn asked() -> Option<usize> {
+    let number = env::var("RAYON_NUM_THREADS").ok()?.parse().ok()?;
+    (1..=MOST).contains(&number).then_some(number)
 }
 
 /// Starts so many threads; fewer if the system will not have as many, since no result depends on it.
