@@ -158,6 +158,14 @@ class ArrowReader(ColumnReader):
 
     def edges(self, size: int) -> Iterator[Position]:
         """Record batches (``group``, ``rows`` rows before it), by their sizes in the file."""
+        sizes = self._batch_sizes()
+        if sizes is None:
+            return
+        for group, rows in first_groups(sizes, n_shards(self._source.size, size)):
+            yield {"group": group, "rows": rows}
+
+    def _batch_sizes(self) -> list[tuple[int, int]] | None:
+        """Bytes and rows of each record batch; None if they would have to be decompressed."""
         import pyarrow as pa
 
         sizes = []
@@ -165,11 +173,10 @@ class ArrowReader(ColumnReader):
             for message in _batch_messages(mapped.stream(), reader):
                 # Everything before a batch of a compressed stream would have to be decompressed.
                 if _is_stream(reader) and is_compressed(message):
-                    return
+                    return None
                 no_columns = pa.ipc.read_record_batch(message, pa.schema([]))
                 sizes.append((message.body.size, no_columns.num_rows))
-        for group, rows in first_groups(sizes, n_shards(self._source.size, size)):
-            yield {"group": group, "rows": rows}
+        return sizes
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The documents after `position`.

@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -341,10 +341,14 @@ def _shard(source: Source) -> Shard:
                 shard = Shard(shard.offsets, shard.read, compressed=True)
     count = len(shard.offsets) - 1
     if items != count:
-        raise DamagedFileError(
-            f"{path}: has {count} items, but {source.sides[0].name} says {shortened(items)}"
-        )
+        _refuse_count(source, count, items)
     return shard
+
+
+def _refuse_count(source: Source, count: int, said: Any) -> NoReturn:
+    raise DamagedFileError(
+        f"{source.path}: has {count} items, but {source.sides[0].name} says {shortened(said)}"
+    )
 
 
 @dataclass(frozen=True)
@@ -447,6 +451,10 @@ class _RowsReader(ArrowReader):
             raise DamagedFileError(
                 f"{source.path}: its rows should have {size} bytes; is it cut off?"
             )
+        said = _entry(source)[0].get("chunk_size")
+        count = sum(rows for _, rows in self._batch_sizes() or ())
+        if said != count:
+            _refuse_count(source, count, said)
 
     def _bytes(self) -> tuple[int, int]:
         return self._source.size - 12 - self._size, self._size

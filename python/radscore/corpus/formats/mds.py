@@ -315,9 +315,8 @@ def _array(fixed: np.dtype[Any] | None) -> Decoder:
             return None, "not an array of integers" if len(data) else "an array without a header"
         dimensions, width = int(rest[0]) >> 2, 1 << (int(rest[0]) & 3)
         end = 1 + dimensions * width
-        shape = np.frombuffer(
-            rest[1:end].tobytes()[: dimensions * width // width * width], f"<u{width}"
-        )
+        sizes = rest[1:end].tobytes()
+        shape = np.frombuffer(sizes[: len(sizes) // width * width], f"<u{width}")
         values = rest[end:].tobytes()
         if len(shape) != dimensions or math.prod(shape.tolist()) * kind.itemsize != len(values):
             return None, f"an array of shape {shape.tolist()} in {len(values)} bytes"

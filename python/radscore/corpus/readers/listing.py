@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["listed_file", "path_in_folder", "read_index", "shortened"]
 
-
-#: Usual names of the splits of a data set.
+#: Bytes of the longest name that a file can have.
+_LONGEST = 255
 
 
 def read_index(path: Path, *, required: bool) -> Any:
@@ -81,7 +82,8 @@ def path_in_folder(index: Path, name: Any) -> Path:
     """
     posix = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
     bad = re.search("[\0\ud800-\udfff]", str(posix))  # in no file's name
-    if not posix.parts or ".." in posix.parts or posix.is_absolute() or bad:
+    long = any(len(os.fsencode(part)) > _LONGEST for part in posix.parts) if not bad else False
+    if not posix.parts or ".." in posix.parts or posix.is_absolute() or bad or long:
         raise CorpusError(f"{index}: names a file {shortened(name)}, which is not in its folder")
     return index.parent.joinpath(*posix.parts)
 
