@@ -93,7 +93,9 @@ class ScoreLoop:
             try:
                 self._scorer = self._load()
             except StateError as error:
-                raise StateError(f"{error}; start over with --fresh") from None
+                raise StateError(
+                    f"{error}; start over with --fresh, or name another file with --state"
+                ) from None
             return
         self._scorer = Scorer(
             schemes,
