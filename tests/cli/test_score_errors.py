@@ -285,6 +285,11 @@ def test_messages_name_options(fails, marked_corpus, tmp_path):
     fails(*parquet, "--prompt-field", "p", code=2, match="no field 'p'; the fields are: text")
 
 
+def test_a_scheme_is_a_file(fails, marked_corpus):
+    says = "radscore schemes keyed --toml > scheme.toml"
+    fails("score", "x.jsonl", "--scheme", "keyed", code=2, match=says)
+
+
 def test_ids_of_twice_the_size_are_noted(cli, marked_corpus, tmp_path):
     np.arange(1, 90, dtype=np.uint32).tofile(tmp_path / "x.bin")
     score = ("score", "x.bin", "--scheme", "scheme.toml", "--dtype")

@@ -171,7 +171,7 @@ def _rows_of_keys(tests: Sequence[KeyTest], read: Input) -> list[tuple[str, str]
             *(f"{name} {text}" for name, text in _decoys(test.decoys)),
         ]
         rows.append(("key", "\n".join(lines)))
-    if any(test.result.may_hide_documents for test in tests):
+    if all(test.result.may_hide_documents for test in tests):
         rows.append(("hint", f"{HIDDEN}: --per-document FILE, with one key, tests each"))
     rows += [("note", note) for note in notes]
     return [*rows, ("skipped", skipped_text(read.skipped, read.n_documents))]
