@@ -22,6 +22,7 @@ from radscore.cli.exits import UsageError
 from radscore.corpus.base import location
 from radscore.corpus.format import Format
 from radscore.corpus.records import missing_field, value_of
+from radscore.corpus.remote import named
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -343,7 +344,7 @@ def _records(
     first = 0
     for batch in again():
         for i in np.flatnonzero(chosen[first : first + len(batch.documents)]).tolist():
-            source = str(corpus.sources[rows["source"][first + i]].path)
+            source = named(corpus.sources[rows["source"][first + i]].path)
             row = row_numbers(rows[first + i : first + i + 1])[0]
             ids = batch.documents[i].tolist()
             yield {"source": source, "row": int(row), "input_ids": ids}

@@ -13,7 +13,7 @@ from radscore.cli.output import count, note
 from radscore.cli.parser import option
 from radscore.cli.per_document import DocumentRows
 from radscore.cli.report import KeyTest
-from radscore.errors import RadscoreError, StateError
+from radscore.errors import RadscoreError, StateError, TokenError
 from radscore.progress import Progress
 from radscore.provenance import of_corpus
 from radscore.scoring.scorer import Scorer
@@ -234,12 +234,17 @@ class ScoreLoop:
                 raise
             self._interrupted()
             return None
+        except TokenError as error:
+            if not self._corpus.skipped:
+                raise
+            skipped = self._corpus.skipped
+            raise TokenError(f"{error}; skipped {skipped}: {skipped.examples[0]}") from None
         self._scored = True
-        skipped = self._corpus.skipped.count
+        n_skipped = self._corpus.skipped.count
         made = of_corpus(self._corpus.manifest(), self._corpus.settings)
         return [
             KeyTest(
-                replace(result, n_skipped=skipped, provenance={**result.provenance, **made}),
+                replace(result, n_skipped=n_skipped, provenance={**result.provenance, **made}),
                 label,
                 compared,
             )
