@@ -131,6 +131,14 @@ def test_documents_of_token_files_are_selected_as_ids(cli, marked_corpus, scheme
     assert says in cli(*command, "--force", "--keep", "day").err
 
 
+def test_drafts_of_killed_commands_are_removed(cli, marked_corpus, tmp_path):
+    write(tmp_path / "x.jsonl", marked_corpus)
+    draft = tmp_path / f".rows.jsonl.{'0' * 32}.tmp"
+    draft.write_text("half")
+    assert cli(*SCORE, *ROWS).code == 0
+    assert not draft.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -28,7 +28,7 @@ from radscore.cli.state_files import ROWS_MAGIC
 from radscore.corpus.base import location
 from radscore.corpus.remote import named
 from radscore.errors import StateError
-from radscore.files import drafted
+from radscore.files import drafted, remove_drafts
 from radscore.results import discoveries
 
 if TYPE_CHECKING:
@@ -238,6 +238,7 @@ class DocumentRows:
 def _output(path: str, wanted: Wanted, files: StateFiles) -> Iterator[Path]:
     """Where to write an output that the state knows for its own from before it has its name."""
     replace = wanted.force or files.wrote(path)
+    remove_drafts(Path(path))
     with drafted(Path(path), replace=replace) as temporary:
         yield temporary
         files.announce(path, temporary)
