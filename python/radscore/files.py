@@ -47,8 +47,8 @@ class Draft:
     """A file that is written under a temporary name beside its own.
 
     Nothing stands under the file's own name until `publish`, which leaves either the old file or
-    the whole new one, whatever happens. A draft that a killed process left behind is deleted by
-    the next draft of that file; those that are being written are locked, and stay.
+    the whole new one, whatever happens. What a killed process left behind `remove_drafts` deletes;
+    drafts that are being written are locked, and stay.
 
     Attributes
     ----------

@@ -14,7 +14,7 @@ from radscore.errors import ArgumentError, shown
 from radscore.extras import need
 from radscore.stats.fdr import FalseDiscoveryResult, false_discovery
 from radscore.stats.intervals import ShareInterval, share_interval
-from radscore.stats.result import LEVEL, Evidence, Result, in_words
+from radscore.stats.result import LEVEL, Evidence, Result, in_words, power_of_ten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -163,6 +163,8 @@ class ScoreResult(Evidence):
         return f"{self.verdict}, {self.n_scored:,} scored"
 
 
+#: The false discovery rate of single documents, where none is given.
+FDR: Final = 0.05
 #: Why a p-value of many documents is not the last word.
 HIDDEN: Final = "a few marked documents among many hardly show in one p-value"
 #: Counts that are shown only if there is something to count.
@@ -373,11 +375,11 @@ class DocumentScores(Result):
         """How many documents are found at a false discovery rate of 0.05."""
         if why := self.method.partition("none: ")[2]:
             return f"no p-values: {why}"
-        n_found = int((self.log10_qvalue <= np.log10(0.05) + 1e-14).sum())
+        n_found = int((self.log10_qvalue <= np.log10(FDR) + 1e-14).sum())
         tested = (
             f"of {len(self):,} documents, {int((self.n_scored > 0).sum()):,} of them with windows"
         )
-        return f"{n_found:,} {tested}, at a false discovery rate of 0.05"
+        return f"{n_found:,} {tested}, at a false discovery rate of {FDR:g}"
 
     def __len__(self) -> int:
         return len(self.n_scored)
@@ -439,7 +441,7 @@ class DocumentScores(Result):
         need("pandas", what="to_pandas()")
         return self.to_arrow().to_pandas().set_index("index")
 
-    def false_discovery(self, level: float = 0.05) -> FalseDiscoveryResult:
+    def false_discovery(self, level: float = FDR) -> FalseDiscoveryResult:
         """Which documents carry the watermark, at a false discovery rate of at most `level`.
 
         See `radscore.stats.false_discovery` (Benjamini and Hochberg). Documents without a scored
@@ -492,6 +494,18 @@ class DocumentScore(Evidence):
     def qvalue(self) -> float:
         """10 to the power of `log10_qvalue`."""
         return float(10.0**self.log10_qvalue)
+
+    @property
+    def verdict(self) -> str:
+        """The p-value, and whether it is evidence among so many documents, in words."""
+        if math.isnan(self.log10_pvalue):
+            return super().verdict
+        found = self.log10_qvalue <= math.log10(FDR) + 1e-14
+        return (
+            f"p-value {power_of_ten(self.log10_pvalue, 3)}, q-value "
+            f"{power_of_ten(self.log10_qvalue, 3)}: {'' if found else 'no '}evidence at a false "
+            f"discovery rate of {FDR:g}"
+        )
 
 
 def _chosen(which: Any, n: int) -> npt.NDArray[np.int64]:

@@ -131,20 +131,30 @@ def test_documents_of_token_files_are_selected_as_ids(cli, marked_corpus, scheme
     assert says in cli(*command, "--force", "--keep", "day").err
 
 
+def test_drafts_of_killed_commands_are_removed(cli, marked_corpus, tmp_path):
+    write(tmp_path / "x.jsonl", marked_corpus)
+    draft = tmp_path / f".rows.jsonl.{'0' * 32}.tmp"
+    draft.write_text("half")
+    assert cli(*SCORE, *ROWS).code == 0
+    assert not draft.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (
-            (*ROWS, "--id-field", "doc"),
-            "--keep, --id-field: no field 'doc'; the fields are: tokens",
-        ),
+        ((*ROWS, "--id-field", "doc"), "--id-field: no field 'doc'; the fields are: tokens"),
+        ((*ROWS, "--keep", "tokens,token"), "--keep: no field 'token'; the fields are: tokens"),
+        (("--fdr", "0.1"), "--fdr has no effect without --per-document or --select"),
         (("--id-field", "doc"), "--id-field has no effect without --per-document"),
         (("--keep", "doc"), "--keep has no effect without --per-document"),
         (("--keep",), "--keep has no effect without --memory"),
         ((*ROWS, "--keep", "zscore"), "--keep: the rows have a column 'zscore' of their own"),
         (("--select", "found"), "--select and --out go together"),
         (("--out", "o.jsonl"), "--select and --out go together"),
-        (("--select", "found", "--out", "o.csv"), "--out must end in .parquet, .jsonl, not o.csv"),
+        (
+            ("--select", "found", "--out", "o.csv"),
+            "--out must end in .parquet or .jsonl, not o.csv",
+        ),
         (("--select", "clean", "--out", "x.jsonl"), "--out names an input: x.jsonl"),
         (("--select", "clean", "--out", "x.jsonl", "--force"), "--out names an input: x.jsonl"),
         ((*ROWS, "--select", "found", "--out", "rows.jsonl"), "--per-document names the same file"),
@@ -158,3 +168,4 @@ def test_what_cannot_be_is_refused(cli, marked_corpus, tmp_path, options, says):
     assert (done.code, done.out) == (2, "")
     assert says in done.err
     assert not (tmp_path / "o.jsonl").exists()
+    assert not (tmp_path / "radscore.state").exists()  # it was refused before scoring

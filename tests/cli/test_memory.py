@@ -130,7 +130,7 @@ def test_a_damaged_shard_is_rebuilt(cli, fails, run_corpus, tmp_path, monkeypatc
     [
         (("--tmp", "tmp"), "--tmp has no effect without --memory"),
         (("--keep",), "--keep has no effect without --memory"),
-        (("--memory", "1GiB", "--tmp", "nowhere"), "there is no folder nowhere"),
+        (("--memory", "1GiB", "--tmp", "nowhere"), "error: --tmp must name folders: there is"),
         (("--memory", "lots", "--tmp", "tmp"), "must be a size like '1GiB'"),
         (("--memory", "1GiB", "--state", "s"), "--state does not go together with --memory"),
         (("--memory", "1GiB", "--save-every", "1"), "--save-every does not go together"),

@@ -90,6 +90,12 @@ def test_a_test_of_answers_names_them(cli, marked_corpus):
     assert done.provenance["inputs"]["files"][0]["sha256"] == sha256("x.jsonl")
 
 
+def test_answers_without_prompts_have_an_option(fails, marked_corpus):
+    line = fails("test", "closed", "x.jsonl", *SCORE[2:])
+    assert "x.jsonl:1: no field 'prompt'; the fields are: tokens; --prompt-field names" in line
+    assert line.endswith("--no-prompts says that the answers have no prompts")
+
+
 def test_pipes_and_what_is_gone_have_no_hash(tmp_path):
     gone = [{"path": tmp_path / "gone", "size": 3}, {"path": "/dev/zero", "size": 0}]
     assert [one["sha256"] for one in provenance(files=gone)["inputs"]["files"]] == [None, None]

@@ -143,6 +143,14 @@ def test_one_row_a_document(cli, marked_corpus, scheme, tmp_path, suffix):
     assert not list(tmp_path.glob("radscore.state*"))
 
 
+def test_the_verdict_of_all_does_not_gainsay_a_document(cli, marked_corpus, tmp_path):
+    write(tmp_path / "x.jsonl", [*marked_corpus[:30], marked_corpus[30][:20]])
+    assert "verdict  no evidence at level 0.01\n" in cli(*SCORE).out
+    done = cli(*SCORE, "--per-document", "o.csv")
+    assert "1 of 31 with windows are significant" in done.out
+    assert "verdict    no evidence at level 0.01 in all documents together\n" in done.out
+
+
 def test_the_summary_says_what_the_documents_found_share(cli, marked_corpus, scheme, tmp_path):
     """A document that comes twelve times more, and its first half on its own."""
     docs = [

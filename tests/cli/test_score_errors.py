@@ -285,6 +285,17 @@ def test_messages_name_options(fails, marked_corpus, tmp_path):
     fails(*parquet, "--prompt-field", "p", code=2, match="no field 'p'; the fields are: text")
 
 
+def test_a_scheme_is_a_file(fails, marked_corpus):
+    says = "radscore schemes keyed --toml > scheme.toml"
+    fails("score", "x.jsonl", "--scheme", "keyed", code=2, match=says)
+
+
+def test_where_nothing_is_left_what_was_skipped_is_told(fails, marked_corpus, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"tokens": [1]}\n{"tokens": 5}\n')
+    line = fails(*SCORE, "--on-error", "skip", match="nothing was scored: the only document")
+    assert "x.jsonl:2: " in line
+
+
 def test_ids_of_twice_the_size_are_noted(cli, marked_corpus, tmp_path):
     np.arange(1, 90, dtype=np.uint32).tofile(tmp_path / "x.bin")
     score = ("score", "x.bin", "--scheme", "scheme.toml", "--dtype")

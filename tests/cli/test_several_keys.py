@@ -51,6 +51,9 @@ def test_the_table_names_each_key_and_its_verdict(cli, keys):
     blocks = done.out.split("key     ")[1:]
     assert [block.split()[0] for block in blocks] == keys[1::2]
     assert ["no evidence at level 0.01" in block for block in blocks] == [True, False, True]
+    hint = "hint    a few marked documents among many hardly show"
+    assert hint not in done.out
+    assert hint in cli(*SCORE, *keys[:2], *keys[4:]).out
     assert KEY not in done.out
 
 

@@ -58,6 +58,10 @@ def test_one_text_in_several_files(score, tmp_path, monkeypatch):
         assert other.json["log10_pvalue"] == nested.json["log10_pvalue"]
         assert other.json["n_documents"] == 2
     assert "the format cannot be detected" in piped("x.csv").err
+    piped("x.jsonl", "--field", "data.text", "--per-document", "o.jsonl", "--id-field", "data.text")
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == texts
+    assert [(row["source"], row["location"]) for row in rows] == [("-", "-:1"), ("-", "-:2")]
 
 
 @pytest.mark.parametrize("memory", [(), ("--memory", "64MiB", "--tmp", "t", "--fresh")])

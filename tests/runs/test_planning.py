@@ -146,6 +146,11 @@ def test_plans_of_all_formats_hold(tmp_path, name, sample_tokens):
     assert json.loads(json.dumps(plan.to_dict()))["n_tokens"] == plan.n_tokens
 
 
+def test_a_path_is_no_corpus():
+    with pytest.raises(ArgumentError, match=r"open_corpus\(paths\) gives, not 'x.jsonl'"):
+        plan_corpus("x.jsonl")
+
+
 def test_a_scheme_is_made_up_where_none_is_given(tmp_path):
     path = write(tmp_path, "ds")
     plan = plan_corpus(open_corpus(path), context_width=2)

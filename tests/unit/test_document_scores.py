@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from radscore.errors import ArgumentError
 from radscore.results import DocumentScore
 from radscore.schemes import SynthIDDeepMind
+from radscore.stats.result import power_of_ten
 
 SCHEMES = (
     rs.KGW(vocab_size=50, gamma=0.5, context_width=1, seeding="hash", seed=3),
@@ -55,7 +56,8 @@ def test_an_integer_picks_a_document(scores):
         assert one.log10_pvalue == scores.log10_pvalue[i]
         assert one.qvalue == scores.qvalue[i]
         assert one.n_scored == scores.n_scored[i]
-        assert "evidence at level 0.01" in repr(one)
+        evidence = "evidence" if one.qvalue <= 0.05 else "no evidence"
+        assert f"{power_of_ten(one.log10_qvalue, 3)}: {evidence} at a false" in repr(one)
         json.dumps(one.to_dict(), allow_nan=False)
     for wrong in (len(scores), -len(scores) - 1):
         with pytest.raises(IndexError):

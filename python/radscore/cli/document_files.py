@@ -11,6 +11,7 @@ import csv
 import json
 import math
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ import numpy.typing as npt
 from radscore.cli.exits import UsageError
 from radscore.corpus.base import location
 from radscore.corpus.format import Format
-from radscore.corpus.records import value_of
+from radscore.corpus.records import missing_field, value_of
+from radscore.corpus.remote import named
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -111,7 +113,7 @@ def wanted_of(args: argparse.Namespace, level: float) -> Wanted:
 
 
 def check_records(wanted: Wanted, corpus: Corpus) -> None:
-    """Raises if fields are wanted of files that have none to read again."""
+    """Raises if fields are wanted of files that have none to read again, or not these."""
     if wanted.keep or wanted.id_field is not None:
         for source in corpus.sources:
             if not has_records(source):
@@ -120,12 +122,44 @@ def check_records(wanted: Wanted, corpus: Corpus) -> None:
                     f"{name} needs records with fields, but {source.path} is of format "
                     f"{source.format.name}; join by source and row instead"
                 )
+        _check_fields(wanted, corpus)
+
+
+def _check_fields(wanted: Wanted, corpus: Corpus) -> None:
+    """Raises if the first records lack a field that is wanted; later it would cost the scoring."""
+    missing = set(_fields(wanted).values())
+    every = (record for source in corpus.sources for record in source.format.records(source))
+    found: dict[str, Any] = {}
+    for _, record, _ in islice(every, CHUNK):
+        if isinstance(record, dict):
+            found = record
+            missing = {name for name in missing if not value_of(record, name)[0]}
+        if not missing:
+            return
+    if found:
+        raise _no_field(wanted, next(n for n in _fields(wanted).values() if n in missing), found)
+
+
+def _fields(wanted: Wanted) -> dict[str, str]:
+    """The fields that rows keep, by the names of their columns."""
+    own_id = {} if wanted.id_field is None else {_ID: wanted.id_field}
+    return own_id | {name: name for name in wanted.keep}
+
+
+def _no_field(wanted: Wanted, name: str, record: dict[str, Any]) -> UsageError:
+    option = "--id-field" if name == wanted.id_field else "--keep"
+    return UsageError(f"{option}: {missing_field(name, record)}")
+
+
+def _or(names: tuple[str, ...]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
 
 
 def check_suffix(option: str, path: str, suffixes: tuple[str, ...]) -> None:
     """Raises unless the name says which format is meant."""
     if Path(path).suffix not in suffixes:
-        raise UsageError(f"{option} must end in {', '.join(suffixes)}, not {path}")
+        raise UsageError(f"{option} must end in {_or(suffixes)}, not {path}")
 
 
 def has_records(source: Source) -> bool:
@@ -157,9 +191,7 @@ def kept_columns(
     corpus: Corpus, rows: npt.NDArray[Any], wanted: Wanted
 ) -> Iterator[dict[str, list[Any]]]:
     """The values of the fields that rows keep, as many at a time as are asked for by `send`."""
-    fields = {name: name for name in wanted.keep}
-    if wanted.id_field is not None:
-        fields = {_ID: wanted.id_field, **fields}
+    fields = _fields(wanted)
     seen = dict.fromkeys(fields.values(), False)
     records = records_at(corpus, rows)
     n_left = len(rows)
@@ -173,10 +205,7 @@ def kept_columns(
                 columns[column].append(value)
         n_left -= len(next(iter(columns.values())))
         if missing := [name for name, there in seen.items() if not there]:
-            names = ", ".join(list(record)[:12])
-            raise UsageError(
-                f"--keep, --id-field: no field {missing[0]!r}; the fields are: {names}"
-            )
+            raise _no_field(wanted, missing[0], record)
         yield columns
 
 
@@ -315,7 +344,7 @@ def _records(
     first = 0
     for batch in again():
         for i in np.flatnonzero(chosen[first : first + len(batch.documents)]).tolist():
-            source = str(corpus.sources[rows["source"][first + i]].path)
+            source = named(corpus.sources[rows["source"][first + i]].path)
             row = row_numbers(rows[first + i : first + i + 1])[0]
             ids = batch.documents[i].tolist()
             yield {"source": source, "row": int(row), "input_ids": ids}

@@ -38,6 +38,11 @@ def load_scheme(args: argparse.Namespace) -> Any:
 
     if looks_like_key(args.scheme) and not os.path.lexists(args.scheme):
         raise UsageError(_no_name("--scheme"))
+    if args.scheme in SCHEMES and not os.path.lexists(args.scheme):
+        raise UsageError(
+            f"--scheme: there is no file {args.scheme}; to begin one for this scheme: radscore "
+            f"schemes {args.scheme} --toml > scheme.toml"
+        )
     key, origin = _load_key(args)
     values = read_table(args.scheme)
     kind = SCHEMES[values["scheme"]]

@@ -26,8 +26,9 @@ from radscore.cli.document_files import (
 from radscore.cli.exits import UsageError
 from radscore.cli.state_files import ROWS_MAGIC
 from radscore.corpus.base import location
+from radscore.corpus.remote import named
 from radscore.errors import StateError
-from radscore.files import drafted
+from radscore.files import drafted, remove_drafts
 from radscore.results import discoveries
 
 if TYPE_CHECKING:
@@ -237,6 +238,7 @@ class DocumentRows:
 def _output(path: str, wanted: Wanted, files: StateFiles) -> Iterator[Path]:
     """Where to write an output that the state knows for its own from before it has its name."""
     replace = wanted.force or files.wrote(path)
+    remove_drafts(Path(path))
     with drafted(Path(path), replace=replace) as temporary:
         yield temporary
         files.announce(path, temporary)
@@ -265,7 +267,7 @@ def _chunks(
         yield {
             "index": np.arange(first, first + len(part)),
             **own_id,
-            "source": [str(corpus.sources[number].path) for number in part["source"].tolist()],
+            "source": [named(corpus.sources[number].path) for number in part["source"].tolist()],
             "row": row_numbers(part),
             "location": [_location(row, corpus) for row in part],
             "n_tokens": part["n_tokens"],
@@ -284,4 +286,5 @@ def _chunks(
 
 
 def _location(row: Any, corpus: Corpus) -> str:
-    return location(corpus.sources[row["source"]].path, int(row["number"]), KINDS[row["kind"]])
+    path = named(corpus.sources[row["source"]].path)
+    return location(path, int(row["number"]), KINDS[row["kind"]])

@@ -128,7 +128,7 @@ def _rows(test: KeyTest, read: Input, found: Found | None) -> list[tuple[str, st
         ("scored", f"{count(result.n_scored)} ({_rules(result)})"),
         *_score(result),
         ("p-value", _pvalue(result)),
-        verdict_row(result.log10_pvalue),
+        _verdict(result, found),
         *_decoys(test.decoys),
         ("hint", f"{HIDDEN}: --per-document FILE tests each" if hidden else ""),
         *[("note", note) for note in (*read.notes, *result.notes)],
@@ -140,6 +140,13 @@ def _rows(test: KeyTest, read: Input, found: Found | None) -> list[tuple[str, st
     if found is not None and found.n_selected is not None:
         rows.append(("selected", f"{count(found.n_selected, 'document')} in {found.out}"))
     return rows
+
+
+def _verdict(result: ScoreResult, found: Found | None) -> tuple[str, str]:
+    """The row after the p-value, which does not gainsay what single documents show."""
+    name, text = verdict_row(result.log10_pvalue)
+    some = found is not None and found.n_significant and result.may_hide_documents
+    return name, f"{text} in all documents together" if some else text
 
 
 def _rows_of_keys(tests: Sequence[KeyTest], read: Input) -> list[tuple[str, str]]:
@@ -164,6 +171,8 @@ def _rows_of_keys(tests: Sequence[KeyTest], read: Input) -> list[tuple[str, str]
             *(f"{name} {text}" for name, text in _decoys(test.decoys)),
         ]
         rows.append(("key", "\n".join(lines)))
+    if all(test.result.may_hide_documents for test in tests):
+        rows.append(("hint", f"{HIDDEN}: --per-document FILE, with one key, tests each"))
     rows += [("note", note) for note in notes]
     return [*rows, ("skipped", skipped_text(read.skipped, read.n_documents))]
 

@@ -306,7 +306,7 @@ def _check(args: argparse.Namespace) -> None:
             )
         for name in ("fdr", "max_sharing"):
             if getattr(args, name) is not None:
-                raise UsageError(f"{option(name)} has no effect without --per-document")
+                raise UsageError(f"{option(name)} has no effect without --per-document or --select")
     elif args.more_keys:
         raise UsageError(
             f"{'--select' if args.per_document is None else '--per-document'} is for one key; give "

@@ -13,7 +13,7 @@ from radscore.cli.output import count, note
 from radscore.cli.parser import option
 from radscore.cli.per_document import DocumentRows
 from radscore.cli.report import KeyTest
-from radscore.errors import RadscoreError, StateError
+from radscore.errors import RadscoreError, StateError, TokenError
 from radscore.progress import Progress
 from radscore.provenance import of_corpus
 from radscore.scoring.scorer import Scorer
@@ -93,7 +93,9 @@ class ScoreLoop:
             try:
                 self._scorer = self._load()
             except StateError as error:
-                raise StateError(f"{error}; start over with --fresh") from None
+                raise StateError(
+                    f"{error}; start over with --fresh, or name another file with --state"
+                ) from None
             return
         self._scorer = Scorer(
             schemes,
@@ -232,12 +234,17 @@ class ScoreLoop:
                 raise
             self._interrupted()
             return None
+        except TokenError as error:
+            if not self._corpus.skipped:
+                raise
+            skipped = self._corpus.skipped
+            raise TokenError(f"{error}; skipped {skipped}: {skipped.examples[0]}") from None
         self._scored = True
-        skipped = self._corpus.skipped.count
+        n_skipped = self._corpus.skipped.count
         made = of_corpus(self._corpus.manifest(), self._corpus.settings)
         return [
             KeyTest(
-                replace(result, n_skipped=skipped, provenance={**result.provenance, **made}),
+                replace(result, n_skipped=n_skipped, provenance={**result.provenance, **made}),
                 label,
                 compared,
             )

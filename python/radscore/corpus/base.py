@@ -171,7 +171,7 @@ class Problems:
 # ---- locations ---------------------------------------------------------------------------------
 
 
-def location(path: Path, number: int, kind: str) -> str:
+def location(path: Path | str, number: int, kind: str) -> str:
     """A location in a file as people read it: x.jsonl:17, x.parquet:row 17."""
     return f"{path}:{number}" if kind == "line" else f"{path}:{kind} {number}"
 

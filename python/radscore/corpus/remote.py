@@ -22,7 +22,7 @@ from radscore.corpus.base import InputOptionError
 from radscore.errors import CorpusError, StorageError
 from radscore.files import Draft, own_folder
 
-__all__ = ["STANDARD_INPUT", "is_remote", "local_path"]
+__all__ = ["STANDARD_INPUT", "is_remote", "local_path", "named"]
 
 #: What stands for standard input.
 STANDARD_INPUT: Final = "-"
@@ -50,6 +50,11 @@ def local_path(path: str) -> str:
     if path == STANDARD_INPUT:
         return _standard_input()
     return _fetched(path) if is_remote(path) else path
+
+
+def named(path: Path) -> str:
+    """The name by which a user knows a file: not that of the copy of standard input."""
+    return STANDARD_INPUT if str(path) == _COPY else str(path)
 
 
 def _standard_input() -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from radscore.documents import MAX_VOCAB, check_width, padded_left
 from radscore.doubts import IdDoubt
-from radscore.errors import TokenError
+from radscore.errors import ArgumentError, TokenError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -267,6 +267,8 @@ def plan_corpus(
 
     Raises
     ------
+    ArgumentError
+        If `corpus` is not a `Corpus`.
     TokenError
         If the sample holds no window.
 
@@ -281,9 +283,14 @@ def plan_corpus(
     >>> plan.n_tokens, plan.n_windows, plan.distinct.value
     (5, 4, 3)
     """
+    from radscore.corpus import Corpus
     from radscore.corpus.sampling import sample_corpus
     from radscore.runs.shards import SHARD_BYTES
 
+    if not isinstance(corpus, Corpus):
+        raise ArgumentError(
+            f"corpus must be a Corpus, which radscore.open_corpus(paths) gives, not {shown(corpus)}"
+        )
     check_width("sample_tokens", sample_tokens, 1, 2**32)
     sample = sample_corpus(corpus, sample_tokens)
     documents = [piece.documents for piece in sample.pieces]

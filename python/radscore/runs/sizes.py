@@ -86,5 +86,5 @@ def folders_of(tmp: str | Path | Sequence[str | Path] | None) -> list[Path]:
         raise ArgumentError("tmp names no folder")
     for folder in folders:
         if not folder.is_dir():
-            raise ArgumentError(f"tmp: there is no folder {folder}")
+            raise ArgumentError(f"tmp must name folders: there is no folder {folder}")
     return folders

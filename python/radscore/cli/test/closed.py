@@ -25,6 +25,7 @@ from radscore.cli.output import (
     table,
     verdict_row,
 )
+from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
     import argparse
@@ -166,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
         "field": args.field,
         "on_error": args.on_error,
     }
-    answers = open_answers(args.inputs, **how)
+    answers = _read(args, open_answers, how)
     reference = None
     if args.reference_answers is not None:
         if any(_same(path, args.reference_answers) for path in args.inputs):
@@ -194,6 +195,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         table(_rows(result, answers))
     return Exit.SKIPPED if answers.skipped or answers.n_failed else Exit.DONE
+
+
+def _read(args: argparse.Namespace, open_answers: Any, how: dict[str, Any]) -> Answers:
+    """The answers; where they have no prompts, an error says which options there are."""
+    try:
+        answers: Answers = open_answers(args.inputs, **how)
+    except CorpusError as error:
+        if f"no field {how['prompt_field']!r}" not in str(error):
+            raise
+        more = "--prompt-field names another; --no-prompts says that the answers have no prompts"
+        raise CorpusError(f"{error}; {more}") from None
+    return answers
 
 
 def _same(one: str, other: str) -> bool:
