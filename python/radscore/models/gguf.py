@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ModelError
 from radscore.extras import need
-from radscore.models.library import line_of, some_of
+from radscore.models.library import check_fetched, line_of, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,7 @@ def read_gguf(path: Path) -> GgufFile:
         If it is not a GGUF file, not a whole model, or of an unsupported architecture.
     """
     need("gguf", what="a GGUF file")
+    check_fetched(path)
     from gguf import GGUFReader
 
     try:
