@@ -51,10 +51,10 @@ def documents_of(
         first = found[0] if isinstance(found, (list, tuple)) and found else None
         if isinstance(first, dict) and "role" in first:
             raise TokenError(f"{name} is a chat, which only a model's template makes a text of")
-        ids = Documents.of(found, name)
-        if encoder is not None and len(ids):
+        plain = Documents.of(found, name)
+        if encoder is not None and len(plain):
             raise ArgumentError(f"tokenizer= has no effect: {name} holds token ids, not text")
-        return ids
+        return plain
     if encoder is None:
         raise TokenError(f"{name} holds text; give tokenizer= to read it")
     for i, text in enumerate(texts):

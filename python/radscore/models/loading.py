@@ -237,7 +237,8 @@ def _plain(path: Path, dtype: Any) -> Any:
     where["quantization_config"] = transformers_library().GgufConfig(dequantize=True)
     network, report = _loaded(path, dtype, where)
     for kind, what in (("missing", "lacks"), ("mismatched", "has wrong shapes:")):
-        if names := {str(name) for name in report[f"{kind}_keys"]}:
+        named = ((key,) if isinstance(key, str) else key for key in report[f"{kind}_keys"])
+        if names := {str(name) for name, *_ in named}:
             raise ModelError(f"model: {path} {what} {some_of(names)}")
     file.fit(network)
     return network
