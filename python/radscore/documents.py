@@ -58,7 +58,7 @@ class Documents:
                 f"values must be a numpy array, not {type(values).__name__}; "
                 "use Documents.of() for other containers"
             )
-        if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+        if values.ndim != 1 or values.dtype.kind not in "iu":
             raise TokenError(
                 f"values must be a 1-D array of integers, not {values.ndim}-D {values.dtype}"
             )
@@ -118,6 +118,7 @@ class Documents:
 
     @classmethod
     def _of_array(cls, array: IntArray) -> Documents:
+        array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
         if array.ndim == 1:
             return cls(array if len(array) else array.astype(np.int64), np.array([0, len(array)]))
         if array.ndim == 2:
@@ -231,12 +232,14 @@ def opened(documents: Any, name: str = "documents") -> Any:
     TokenError
         If it is none of these, and cannot be made one; the message says what to give instead.
     """
+    if isinstance(documents, np.ndarray) and documents.ndim == 0:
+        raise TokenError(f"{name} is a single value, not documents: {shown(documents.item())}")
     if isinstance(documents, (Documents, list, tuple, np.ndarray)):
         return documents
     module, kind = _module(documents), type(documents).__name__
     if kind in _FRAMES and hasattr(documents, "columns"):
         raise TokenError(f"{name} is a {kind}; give one of its columns: {_names(documents)}")
-    if isinstance(documents, (str, bytes)) or hasattr(documents, "__fspath__"):
+    if isinstance(documents, (str, bytes, bytearray)) or hasattr(documents, "__fspath__"):
         raise TokenError(
             f"{name} is a {kind}: give a list of documents, or open files with "
             "radscore.open_corpus(paths)"
@@ -244,7 +247,7 @@ def opened(documents: Any, name: str = "documents") -> Any:
     if module == "datasets" and kind != "Column":
         raise TokenError(f"{name} is a {kind}; open it with radscore.open_corpus(..., field=)")
     if module == "pyarrow":
-        return documents
+        return opened(documents.as_py(), name) if hasattr(documents, "as_py") else documents
     if module in ("pandas", "polars"):
         return documents.to_list() if hasattr(documents, "to_list") else list(documents)
     if module == "torch":
@@ -301,8 +304,8 @@ def _tensor_to_numpy(tensor: Any, name: str) -> IntArray:
     if tensor.device.type != "cpu":
         raise TokenError(f"the tensor is on {tensor.device}; move it with .cpu() first")
     try:
-        array: IntArray = tensor.detach().numpy()
-    except TypeError as error:  # bfloat16 and other types that numpy lacks
+        array: IntArray = tensor.numpy(force=True)
+    except (TypeError, RuntimeError) as error:  # bfloat16 and other types that numpy lacks
         raise TokenError(f"a tensor of token ids holds {tensor.dtype}: {error}") from None
     return array
 
@@ -311,6 +314,8 @@ def _ids(document: Any, name: str) -> IntArray:
     """The ids of a document, whose name is for messages."""
     if not isinstance(document, (list, np.ndarray)):
         document = _single(document, name)
+    if isinstance(document, np.ndarray) and document.dtype == object:
+        document = document.tolist()
     try:
         ids = np.asarray(document)
     except (ValueError, OverflowError, TypeError) as error:
@@ -331,10 +336,14 @@ def _single(document: Any, name: str) -> Any:
     nan = isinstance(document, float) and math.isnan(document)
     if document is None or nan or type(document).__name__ == "NAType":
         raise TokenError(f"{name} is missing ({document})")
-    if isinstance(document, (str, bytes)):
+    if isinstance(document, (bytes, bytearray)):
+        raise TokenError(f"{name} is bytes, not token ids: decode them to text first")
+    if isinstance(document, str):
         raise TokenError(f"{name} is text, not token ids: give tokenizer=, or tokenise it first")
     if _module(document) == "torch":
         return _tensor_to_numpy(document, name)
+    if _module(document) == "pyarrow":
+        return _single(document.as_py(), name) if hasattr(document, "as_py") else document.tolist()
     if hasattr(document, "keys") and "input_ids" in document:
         return _encodings({key: [document[key]] for key in document}, name)[0]
     if hasattr(document, "ids"):  # an encoding of the library tokenizers

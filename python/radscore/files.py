@@ -29,6 +29,7 @@ __all__ = [
     "create",
     "drafted",
     "is_draft",
+    "is_pointer",
     "make_folder",
     "own_folder",
     "remove_drafts",
@@ -36,11 +37,22 @@ __all__ = [
     "write_atomically",
 ]
 
+#: How a file begins that Git LFS has not replaced by what it stands for.
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.tmp", re.DOTALL)
 #: How a lock's file begins.
 _LOCK = b"radscore lock\n"
 #: What `flock` says where another process has the lock; anything else means there are no locks.
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file only points to one in Git LFS, which was never fetched."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 class Draft:

@@ -78,6 +78,23 @@ ANSWERS = {
         "fine",
         {"reasoning_content": "hm"},
     ),
+    "a part without a list": (chat(content={"type": "text", "text": "fine"}), "fine", {}),
+    "a stream joined into one": (
+        {"choices": [{"delta": {"content": "fine"}, "finish_reason": "stop"}], "usage": USAGE},
+        "fine",
+        {},
+    ),
+    "indices as text": (
+        {
+            "choices": [
+                {"index": "1", "message": {"content": "other"}, "finish_reason": "stop"},
+                {"index": "0", "message": {"content": "fine"}, "finish_reason": "stop"},
+            ],
+            "usage": USAGE,
+        },
+        "fine",
+        {},
+    ),
     "parts of bare text": (chat(content=["fi", "ne"]), "fine", {}),
     "no parts": (chat(content=[]), "", {}),
     "a part that is no text": (chat(content=[{"type": "image_url", "image_url": {}}]), "", {}),
@@ -376,3 +393,7 @@ def test_samples_that_differ_are_not_doubted(stub, tmp_path):
     report = run(stub, ["a", "b", "c"], tmp_path / "b.jsonl")
     assert report.notes == ()
     assert open_answers(tmp_path / "b.jsonl", tokenizer=TOKENIZER).notes == ()
+
+
+def test_a_byte_order_mark_before_an_answer():
+    assert read_reply("\ufeff" + json.dumps(chat(content="fine")), "chat", "m").text == "fine"

@@ -518,3 +518,19 @@ def test_columns_that_stand_for_far_more_than_they_take(tmp_path):
         assert found == n_tokens, name
         assert megabytes < (250 if name.startswith("uneven") else 150), name
         path.unlink()
+
+
+def test_what_follows_a_stream_is_not_lost(tmp_path):
+    # cat a.arrow b.arrow: pyarrow stops at the end of the first stream without a word
+    table = pa.table({"input_ids": [[1, 2], [3]]})
+    path = tmp_path / "a.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    whole = path.read_bytes()
+    for rest in (b"", bytes(70_000)):
+        path.write_bytes(whole + rest)
+        assert sum(len(batch) for batch in open_corpus(path)) == 2
+    for rest in (whole, bytes(9) + b"x"):
+        path.write_bytes(whole + rest)
+        with pytest.raises(CorpusError, match=f"ends at byte {len(whole)}, but the file goes on"):
+            list(open_corpus(path))

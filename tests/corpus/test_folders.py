@@ -179,3 +179,12 @@ def test_a_format_that_is_named_names_what_is_left_out(tmp_path):
     fill(tmp_path / "x", "y.jsonl")
     (note,) = unread(open_corpus(tmp_path / "x", format="datatrove"))
     assert "y.jsonl" in note
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "a.bin", "a.parquet", "a.npy", "a.jsonl.zst"])
+def test_pointers_of_git_lfs_are_no_data(tmp_path, name):
+    # a clone without git-lfs, as datasets#1785 and many others: a text file of hashes
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{64 * '0'}\nsize 12345\n"
+    fill(tmp_path, name, content=pointer.encode())
+    with pytest.raises(CorpusError, match=r"Git LFS; fetch it by git lfs pull"):
+        open_corpus(tmp_path, dtype="uint16" if name == "a.bin" else None)

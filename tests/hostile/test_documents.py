@@ -58,7 +58,13 @@ def test_values_and_offsets_that_lie(values, offsets, message):
         pa.array([[1], None]),
         pa.array([[1, None]]),
         pa.array(["a"]),
-        np.arange(12).reshape(3, 4)[:, ::2],
+        np.array(None),
+        np.array(5),
+        np.array([1, 2], dtype="m8[s]"),
+        bytearray(b"bytes"),
+        [bytearray(b"bytes")],
+        pa.scalar("text"),
+        [pa.array([1, None])],
         [[True, False]],
         [True, False],
         np.array([[True, False]]),
@@ -88,6 +94,13 @@ def test_odd_but_honest_containers_are_read():
     assert [doc.tolist() for doc in Documents.of(big_endian)] == [[1, 70_000], [2]]
     sliced = pa.array([[9], [1, 2], [3], [9]]).slice(1, 2)
     assert [doc.tolist() for doc in Documents.of(sliced)] == [[1, 2], [3]]
+    grid = np.arange(12).reshape(3, 4)
+    assert [doc.tolist() for doc in Documents.of(grid[:2, ::2])] == [[0, 2], [4, 6]]
+    assert [doc.tolist() for doc in Documents.of(grid.astype(object)[:1])] == [[0, 1, 2, 3]]
+    assert [doc.tolist() for doc in Documents.of(np.arange(4, dtype=">i4")[::-2])] == [[3, 1]]
+    arrow = pa.array([[9], [1, 2], [3]])
+    assert [doc.tolist() for doc in Documents.of([arrow[1], pa.array([3])])] == [[1, 2], [3]]
+    assert [doc.tolist() for doc in Documents.of(arrow[1])] == [[1, 2]]
 
 
 @pytest.mark.parametrize("bad", [-1, 100, 2**40, -(2**62)])

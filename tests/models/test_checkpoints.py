@@ -1,5 +1,6 @@
 """Folders: every weight in the files is in the network, and nothing else is."""
 
+import json
 import math
 import shutil
 
@@ -232,3 +233,27 @@ def test_files_of_torch_save(base, tmp_path):
     (path / "pytorch_model.bin").write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match=r"old cannot be loaded: pytorch_model\.bin"):
         load_model(path)
+
+
+def test_what_git_lfs_has_not_fetched(tmp_path):
+    save_folder(tmp_path)
+    for name in ("tokenizer.json", "model.safetensors"):
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        with pytest.raises(ModelError, match=f"{name}: only points to a file in Git LFS"):
+            load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"architectures": {"a": 1}}, "not a causal language model"),
+        ({"architectures": "LlamaModel"}, "holds LlamaModel, which is not a causal"),
+        ({"sliding_window": "4"}, "sliding_window = '4', which"),
+        ({"sliding_window": [4, 4]}, r"sliding_window = \[4, 4\], which"),
+    ],
+)
+def test_settings_of_the_wrong_type(tmp_path, settings, says):
+    config = json.loads((save_folder(tmp_path) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | settings))
+    with pytest.raises(ModelError, match=says):
+        load_model(tmp_path)

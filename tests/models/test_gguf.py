@@ -206,6 +206,8 @@ REFUSED = {
     "expert_gating_func": {"expert_gating_func": 2},
     "attention.some_new_thing": {"attention.some_new_thing": 1},
     "swin_norm": {"swin_norm": True},
+    "rope.scaling.factor": {"rope.scaling.factor": -2.0},
+    "rope.freq_base": {"rope.freq_base": 0.0},
 }
 
 
@@ -215,6 +217,28 @@ def test_settings_that_are_not_applied_are_refused_by_name(name, llama, tmp_path
     with pytest.raises(ModelError, match=rf"m\.gguf has llama\.{name} = ") as caught:
         loaded(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        # transformers then does not undo llama.cpp's order of rows, and goes on
+        ({"attention.head_count_kv": None}, "has no attention.head_count_kv|has wrong shapes"),
+        ({"attention.layer_norm_rms_epsilon": None}, "has no attention.layer_norm_rms_epsilon"),
+        ({"rope.scaling.factor": "x"}, "factor = 'x', which is not one number"),
+        (
+            {"attention.sliding_window": [4, 8]},
+            r"sliding_window = \[4, 8\], which is not one number",
+        ),
+        ({"attention.scale": [1.0, 2.0]}, "attention.scale = .*, which is not one number"),
+        ({"attention.key_length": [8, 4]}, "key_length = .*, which is not one number"),
+        ({"vocab_size": 99}, "has wrong shapes: lm_head.weight, model.embed_tokens.weight$"),
+    ],
+)
+def test_settings_that_are_missing_or_of_the_wrong_type(settings, says, llama, tmp_path):
+    path = write_gguf(tmp_path / "m.gguf", llama, settings=settings)
+    with pytest.raises(ModelError, match=says):
+        loaded(path)
 
 
 def test_settings_that_change_nothing_pass(llama, tmp_path):

@@ -159,6 +159,9 @@ def test_the_folder_of_temporary_files_is_this_users_own(opened, tmp_path, monke
     [
         ({"memory": "1MB"}, "memory must be at least 64MiB"),
         ({"memory": "much"}, "memory must be a size"),
+        ({"memory": "99999999T"}, "memory must be below 4194304TiB, not '99999999T'"),
+        ({"memory": "9" * 400}, "memory must be below"),
+        ({"memory": 10**5000}, "memory must be below"),
         ({"tmp": "."}, "tmp= has no effect without memory="),
         ({"memory": "1GiB", "tmp": "/nowhere"}, "there is no folder /nowhere"),
         ({"memory": "1GiB", "curve": [5]}, "curve= needs all windows in memory"),

@@ -155,7 +155,7 @@ def read_reply(text: str, api: str, model: str) -> Reply:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_int=_integer)
+        return json.loads(text.removeprefix("\ufeff"), parse_int=_integer)
     except (ValueError, RecursionError):
         if text.lstrip().startswith(("data:", "event:", ": ")):
             raise Failure(
@@ -173,7 +173,9 @@ def _integer(digits: str) -> int | float:
 def _choice(choices: Any) -> dict[str, Any] | None:
     """The first of the answers, which need not come first."""
     found = [one for one in choices if isinstance(one, dict)] if isinstance(choices, list) else []
-    return next((one for one in found if one.get("index") == 0), found[0] if found else None)
+    return next(
+        (one for one in found if _whole(one.get("index")) == 0), found[0] if found else None
+    )
 
 
 def _no_choice(body: dict[str, Any], error: Any, used: Used) -> Failure:
@@ -190,8 +192,11 @@ def _no_choice(body: dict[str, Any], error: Any, used: Used) -> Failure:
 
 
 def _message(choice: dict[str, Any], api: str) -> dict[str, Any]:
-    """What holds the text: chat has it in a message, completions do not; some servers mix both."""
-    message = choice.get("message")
+    """What holds the text: chat has it in a message, completions do not; some servers mix both.
+
+    A stream that was joined into one answer may have kept the name of its pieces.
+    """
+    message = choice.get("message") or choice.get("delta")
     if isinstance(message, dict) and (api == "chat" or not isinstance(choice.get("text"), str)):
         return message
     return {"content": choice.get("text")}
@@ -204,6 +209,8 @@ def _content(message: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     for name in _REASONING:
         if isinstance(message.get(name), str) and message[name]:
             extra.setdefault("reasoning_content", message[name])
+    if isinstance(content, dict):
+        content = [content]
     if isinstance(content, list):
         texts: dict[str, list[str]] = {"text": [], "refusal": [], "reasoning_content": []}
         for part in content:

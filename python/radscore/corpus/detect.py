@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,10 @@ from radscore.corpus.format import status_of_file
 from radscore.corpus.registry import all_formats, broken_formats, format_named
 from radscore.corpus.remote import local_path
 from radscore.errors import ArgumentError, CorpusError
+from radscore.files import is_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from radscore.corpus.compression import Codec
     from radscore.corpus.format import Format, Source
@@ -92,16 +94,22 @@ def _each(paths: Any) -> Iterable[Any]:
         one.takes_object(paths) for one in all_formats()
     ):
         return [paths]
+    if not isinstance(paths, Iterable):  # what has only __getitem__ may have no end
+        raise _unreadable(paths)
     return list(paths)
+
+
+def _unreadable(value: object) -> ArgumentError:
+    return ArgumentError(
+        f"a path, table, Dataset or IterableDataset can be read, not {type(value).__name__}"
+    )
 
 
 def _object_source(value: object) -> Source:
     for one in all_formats():
         if one.takes_object(value):
             return one.object_source(value)
-    raise ArgumentError(
-        f"a path, table, Dataset or IterableDataset can be read, not {type(value).__name__}"
-    )
+    raise _unreadable(value)
 
 
 def _numbered(source: Source, number: int) -> Source:
@@ -225,6 +233,8 @@ class _Search:
                 head = file.read(_HEAD)
         except OSError as error:
             raise CorpusError(f"{path}: {error.strerror or error}") from None
+        if is_pointer(path):
+            raise CorpusError(f"{path}: only points to a file in Git LFS; fetch it by git lfs pull")
         suffix, by_name = _suffix_of(path)
         kind = self._named or _detected(path, head, _candidates(suffix, by_name))
         codec = _codec(path, head, kind, by_name)

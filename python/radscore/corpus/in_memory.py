@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from radscore.columnar import holds_text
 from radscore.corpus.text.failures import failed, flaw_of_text
 from radscore.documents import Documents, opened
 from radscore.errors import ArgumentError, TokenError
@@ -50,9 +51,10 @@ def documents_of(
         first = found[0] if isinstance(found, (list, tuple)) and found else None
         if isinstance(first, dict) and "role" in first:
             raise TokenError(f"{name} is a chat, which only a model's template makes a text of")
-        if encoder is not None and len(found):
+        plain = Documents.of(found, name)
+        if encoder is not None and len(plain):
             raise ArgumentError(f"tokenizer= has no effect: {name} holds token ids, not text")
-        return Documents.of(found, name)
+        return plain
     if encoder is None:
         raise TokenError(f"{name} holds text; give tokenizer= to read it")
     for i, text in enumerate(texts):
@@ -72,27 +74,25 @@ def documents_of(
 
 def texts_in(found: Any) -> list[Any] | None:
     """What `opened` made as a list if the first that is not missing is text, else None."""
-    if isinstance(found, np.ndarray) and found.dtype.kind in "UT":
-        return list(found.tolist())
+    if isinstance(found, np.ndarray) and found.dtype.kind in "SUT":
+        return [_decoded(one) for one in found.tolist()]
     if type(found).__module__.partition(".")[0] == "pyarrow":
         import pyarrow as pa
 
-        if isinstance(found, (pa.Array, pa.ChunkedArray)) and _is_text(found.type):
-            return list(found.to_pylist())
+        if isinstance(found, (pa.Array, pa.ChunkedArray)) and holds_text(found.type):
+            return [_decoded(one) for one in found.to_pylist()]
         return None
     if not isinstance(found, (list, tuple, np.ndarray)):
         return None
     if isinstance(found, np.ndarray):
         found = found.tolist() if found.dtype == object else []
     first = next((one for one in found if one is not None), None)
-    return list(found) if isinstance(first, str) else None
+    return [_decoded(one) for one in found] if isinstance(first, (str, bytes)) else None
 
 
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+def _decoded(value: Any) -> Any:
+    """Bytes that are UTF-8 as text."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ModelError
 from radscore.models.checkpoints import own_weights
-from radscore.models.library import line_of, read_json, some_of
+from radscore.models.library import check_fetched, line_of, read_json, some_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +121,8 @@ def _check_kind(path: Path) -> None:
             "model; put them into separate folders"
         )
     names = {file.name for file in path.iterdir()}
+    for name in names & set(_FILES):
+        check_fetched(path / name)
     if not names & set(_FILES):
         raise ModelError(f"model: {what} without weights: it lacks {_FILES[0]}")
     if beside := names & set(_BESIDE):

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ModelError
 from radscore.extras import need
-from radscore.models.library import line_of, read_json, some_of
+from radscore.models.library import check_fetched, line_of, read_json, some_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
     "Checkpoint",
+    "architectures",
     "check_class",
     "check_settings",
     "check_weights",
@@ -102,6 +103,7 @@ def checkpoint_of(folder: Path) -> Checkpoint:
     files: dict[str, Path] = {}
     types: dict[str, str] = {}
     for file in _files(folder):
+        check_fetched(file)
         try:
             found = _header(file) if file.suffix == ".safetensors" else _types(_pickled(file))
         except (KeyboardInterrupt, MemoryError):
@@ -186,11 +188,17 @@ def _types(content: Mapping[str, Any]) -> dict[str, str]:
     return {name: _TORCH.get(dtype, dtype) for name, dtype in names.items()}
 
 
+def architectures(folder: Path) -> list[str]:
+    """The names of classes that a folder's configuration gives."""
+    names = read_json(folder / "config.json").get("architectures") or []
+    return list(map(str, names)) if isinstance(names, list) else [str(names)]
+
+
 def check_class(folder: Path, network: Any) -> None:
     """Raises if the network's class is not the one that the folder names."""
-    names = read_json(folder / "config.json").get("architectures") or []
+    names = architectures(folder)
     made = type(network).__name__
-    if names and made.lower() not in [str(name).lower() for name in names]:
+    if names and made.lower() not in [name.lower() for name in names]:
         raise ModelError(
             f"model: {folder} holds {names[0]}, but its model_type loads {made}, a different "
             "network"
@@ -205,7 +213,11 @@ def check_settings(folder: Path, network: Any) -> None:
         value = content.get(name)
         if value in (None, False, 0, 1) or hasattr(has, name):
             continue
-        if name == "sliding_window" and value >= (content.get("max_position_embeddings") or 0):
+        if (
+            name == "sliding_window"
+            and type(value) is int
+            and value >= (content.get("max_position_embeddings") or 0)
+        ):
             continue
         raise ModelError(
             f"model: {folder}: config.json has {name} = {value!r}, which "

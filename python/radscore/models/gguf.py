@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ModelError
 from radscore.extras import need
-from radscore.models.library import line_of, some_of
+from radscore.models.library import check_fetched, line_of, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,7 @@ def read_gguf(path: Path) -> GgufFile:
         If it is not a GGUF file, not a whole model, or of an unsupported architecture.
     """
     need("gguf", what="a GGUF file")
+    check_fetched(path)
     from gguf import GGUFReader
 
     try:
@@ -79,6 +80,7 @@ def read_gguf(path: Path) -> GgufFile:
             for name, field in reader.fields.items()
             if not name.startswith("tokenizer.")
         }
+        n_parts = int(settings.get("split.count") or 1)
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception as error:
@@ -86,9 +88,9 @@ def read_gguf(path: Path) -> GgufFile:
     kind = settings.get("general.type", "model")
     if kind != "model" or "adapter.type" in settings:
         raise ModelError(f"model: {path} is a GGUF file of type {kind}, not a whole model")
-    if int(settings.get("split.count") or 1) > 1:
+    if n_parts > 1:
         raise ModelError(
-            f"model: {path} is one of {settings['split.count']} parts of a model; merge them first "
+            f"model: {path} is one of {n_parts} parts of a model; merge them first "
             "(llama-gguf-split --merge)"
         )
     architecture = str(settings.get("general.architecture"))
@@ -155,6 +157,14 @@ class GgufFile:
         self._left.discard(name)
         return self._settings.get(name, otherwise)
 
+    def _number(self, name: str, otherwise: float = 0) -> float:
+        """A setting that is a number, the same for all layers, which is then used up."""
+        value = self._take(name, otherwise)
+        try:
+            return float(value or 0)
+        except (TypeError, ValueError):
+            raise self._refusal(name, "which is not one number") from None
+
     def _refusal(self, name: str, why: str) -> ModelError:
         value = self._settings.get(name)
         stated = f"{self._architecture}.{name} = {value!r}" if name in self._settings else name
@@ -213,6 +223,9 @@ class GgufFile:
             raise self._refusal("expert_gating_func", "which is not applied here")
 
     def _check_heads(self, config: Any) -> None:
+        if self._architecture == "llama" and "attention.head_count_kv" not in self._settings:
+            # transformers then leaves the rows of queries and keys in llama.cpp's order
+            raise self._refusal("no attention.head_count_kv", "without which it is misread")
         heads = int(config.num_attention_heads)
         held = getattr(config, "num_key_value_heads", None) or heads
         if self._take("attention.head_count_kv", heads) != held:
@@ -226,13 +239,16 @@ class GgufFile:
 
     def _head_width(self, config: Any) -> int:
         otherwise = config.hidden_size // config.num_attention_heads
-        return int(self._take("attention.key_length", otherwise))
+        return int(self._number("attention.key_length", otherwise))
 
     def _check_norms(self, network: Any) -> None:
-        for name in ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"):
+        names = ("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon")
+        if not set(names) & set(self._settings):
+            raise self._refusal(f"no {names[0]}", "which the network needs")
+        for name in names:
             if name not in self._settings:
                 continue
-            stated = float(self._take(name))
+            stated = self._number(name)
             for module in network.modules():
                 held = getattr(module, "variance_epsilon", getattr(module, "eps", None))
                 if isinstance(held, float) and not math.isclose(held, stated, rel_tol=1e-5):
@@ -240,7 +256,7 @@ class GgufFile:
 
     def _check_window(self, config: Any) -> None:
         """Raises if attention windows differ, unless both are as long as the context."""
-        stated = int(self._take("attention.sliding_window", 0) or 0)
+        stated = int(self._number("attention.sliding_window"))
         held = int(getattr(config, "sliding_window", None) or 0)
         if held and getattr(config, "use_sliding_window", True) is False:
             held = 0
@@ -251,7 +267,7 @@ class GgufFile:
 
     def _check_scale(self, network: Any, config: Any) -> None:
         """Raises unless attention is scaled as the file says, or as llama.cpp does at this size."""
-        stated = float(self._take("attention.scale", 0) or 0)
+        stated = self._number("attention.scale")
         held = {float(m.scaling) for m in network.modules() if isinstance(_scaling(m), float)}
         if not stated:
             if self._architecture not in _WIDE_SCALE:
@@ -276,8 +292,15 @@ class GgufFile:
             if any(one.endswith("inv_freq") for one, _ in module.named_buffers(recurse=False))
         }
         stated = [name for name in self._settings if name.startswith("rope.")]
-        base, width = self._take("rope.freq_base", _BASE), self._take("rope.dimension_count")
-        local = self._take("rope.freq_base_swa", _BASE)
+        base, width = self._number("rope.freq_base", _BASE), self._number("rope.dimension_count")
+        local = self._number("rope.freq_base_swa", _BASE)
+        for name, value in (
+            ("freq_base", base),
+            ("freq_base_swa", local),
+            ("scaling.factor", factor),
+        ):
+            if not 0 < value < math.inf:
+                raise self._refusal(f"rope.{name}", "which is not a positive number")
         if not found:
             if stated or scaled:
                 name = stated[0] if stated else _FREQUENCIES
@@ -289,7 +312,7 @@ class GgufFile:
                 if name.endswith("original_inv_freq") or not name.endswith("inv_freq"):
                     continue
                 sliding = name.startswith("sliding_attention")
-                right = self._frequencies(held, float(local if sliding else base), width, sliding)
+                right = self._frequencies(held, local if sliding else base, width, sliding)
                 if not scaled:
                     continue
                 if name != "inv_freq" or len(found) != 1:
@@ -321,7 +344,8 @@ class GgufFile:
     def _linear_factor(self) -> float:
         """What positions are divided by, as llama.cpp reads it: linear unless stated."""
         kind = self._take("rope.scaling.type", "linear")
-        factor = float(self._take("rope.scaling.factor", self._take("rope.scale_linear", 1)) or 1)
+        otherwise = self._number("rope.scale_linear", 1)
+        factor = self._number("rope.scaling.factor", otherwise) or 1
         for name in ("original_context_length", "finetuned", "yarn_beta_fast", "yarn_beta_slow"):
             self._take(f"rope.scaling.{name}")  # matters only to scalings that are refused
         if kind not in ("linear", "none"):

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ModelError
 from radscore.extras import need
+from radscore.files import is_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["line_of", "read_json", "some_of", "transformers_library"]
+__all__ = ["check_fetched", "line_of", "read_json", "some_of", "transformers_library"]
 
 
 def line_of(error: BaseException) -> str:
     """An error's message, in one line of reasonable length."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError):
+        text = f"there is no {text}"
     return text if len(text) <= 300 else f"{text[:300]} ..."
 
 
@@ -43,6 +46,12 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"model: {file} is not a configuration (a JSON object)")
     return content
+
+
+def check_fetched(file: Path) -> None:
+    """Raises if a file stands for one that was never fetched."""
+    if is_pointer(file):
+        raise ModelError(f"{file}: only points to a file in Git LFS; fetch it by git lfs pull")
 
 
 def transformers_library() -> Any:

@@ -20,9 +20,15 @@ from typing import TYPE_CHECKING, Any
 from radscore.errors import ArgumentError, ModelError
 from radscore.extras import need
 from radscore.models.adapters import base_of, check_network, load_adapter
-from radscore.models.checkpoints import check_class, check_settings, check_weights, checkpoint_of
+from radscore.models.checkpoints import (
+    architectures,
+    check_class,
+    check_settings,
+    check_weights,
+    checkpoint_of,
+)
 from radscore.models.gguf import read_gguf
-from radscore.models.library import line_of, read_json, some_of, transformers_library
+from radscore.models.library import line_of, some_of, transformers_library
 from radscore.models.tokenizer import find_tokenizer
 
 if TYPE_CHECKING:
@@ -231,7 +237,8 @@ def _plain(path: Path, dtype: Any) -> Any:
     where["quantization_config"] = transformers_library().GgufConfig(dequantize=True)
     network, report = _loaded(path, dtype, where)
     for kind, what in (("missing", "lacks"), ("mismatched", "has wrong shapes:")):
-        if names := {str(name) for name in report[f"{kind}_keys"]}:
+        named = ((key,) if isinstance(key, str) else key for key in report[f"{kind}_keys"])
+        if names := {str(name) for name, *_ in named}:
             raise ModelError(f"model: {path} {what} {some_of(names)}")
     file.fit(network)
     return network
@@ -258,14 +265,13 @@ def _loaded(path: Path, dtype: Any, where: dict[str, Any]) -> tuple[Any, dict[st
 
 def _check_config(folder: Path) -> None:
     """Raises unless the folder claims to hold a causal model."""
-    file = folder / "config.json"
-    if not file.is_file():
+    if not (folder / "config.json").is_file():
         raise ModelError(
             f"model: the folder {folder} has no config.json (of a model) and no "
             "adapter_config.json (of a PEFT adapter)"
         )
-    names = read_json(file).get("architectures") or []
-    if names and not any(part in str(name) for name in names for part in _CAUSAL):
+    names = architectures(folder)
+    if names and not any(part in name for name in names for part in _CAUSAL):
         raise ModelError(
             f"model: {folder} holds {names[0]}, which is not a causal language model (one that "
             "predicts the next token, such as LlamaForCausalLM)"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from radscore.errors import ArgumentError, ModelError
 from radscore.extras import need
-from radscore.models.library import line_of, transformers_library
+from radscore.models.library import check_fetched, line_of, transformers_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +70,8 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Any:
     if not place.exists():
         raise ModelError(f"tokenizer: {path}: no such file or folder")
     library = transformers_library()
+    for file in (place, *(place / name for name in _FILES)):
+        check_fetched(file)
     try:
         if place.suffix == ".json":
             return _of_file(place, None)

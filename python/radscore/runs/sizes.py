@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, shown
 from radscore.files import own_folder
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ __all__ = ["DEFAULT_MEMORY", "Budget", "budget_of", "folders_of", "parse_size"]
 DEFAULT_MEMORY = "1GiB"
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _LEAST = 1 << 26
+_TOO_MUCH = 1 << 62
 #: Bytes a process needs beside its windows: libraries, tables, buffers, mapped input.
 _OVERHEAD = 192 << 20
 
@@ -31,16 +32,20 @@ def parse_size(value: Any, name: str = "memory") -> int:
     >>> parse_size("1GiB"), parse_size("1.5 GB"), parse_size(4096)
     (1073741824, 1500000000, 4096)
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
+    size = -1.0
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value
+    elif isinstance(value, str) and (found := _SIZE.fullmatch(value)):
+        number, unit, binary = found.groups()
+        power = " kmgt".index(unit.lower() or " ")
+        size = float(number) * (1024 if binary else 1000) ** power
+    if size < 0:
         raise ArgumentError(
-            f"{name} must be a size like '1GiB' or a number of bytes, not {value!r}"
+            f"{name} must be a size like '1GiB' or a number of bytes, not {shown(value)}"
         )
-    number, unit, binary = found.groups()
-    power = " kmgt".index(unit.lower() or " ")
-    return int(float(number) * (1024 if binary else 1000) ** power)
+    if size >= _TOO_MUCH:
+        raise ArgumentError(f"{name} must be below {_TOO_MUCH >> 40}TiB, not {shown(value)}")
+    return int(size)
 
 
 @dataclass(frozen=True)

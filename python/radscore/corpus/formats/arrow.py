@@ -108,6 +108,9 @@ class Arrow(Format):
             batches = source.dataset.to_batches() if source.dataset is not None else None
             if batches is None:
                 mapped = stack.enter_context(pa.memory_map(str(source.path)))
+                reader = open_arrow(mapped)
+                if _is_stream(reader):
+                    _check_end(source.path, pa.BufferReader(mapped.read_buffer()))
                 batches = _in_turn(open_arrow(mapped))
             for batch in batches:
                 for row in rows_of(batch):
@@ -208,6 +211,9 @@ class ArrowReader(ColumnReader):
                     yield self._chunk(columns, base + row, after, done)
                     mapped.passed(sum(column.nbytes for column in columns))
                 base += n_rows
+            if end is None and _is_stream(reader):
+                with reading(self._source.path):
+                    _check_end(self._source.path, mapped.stream())
 
     def _unpacked(
         self, columns: list[PackedColumn], start: int
@@ -319,6 +325,21 @@ def _in_turn(reader: Any) -> Iterator[Any]:
 def _is_stream(reader: Any) -> bool:
     """Whether record batches can only be read one after the other."""
     return not hasattr(reader, "num_record_batches")
+
+
+def _check_end(path: Path, stream: Any) -> None:
+    """Raises if a stream is followed by anything but zeros: pyarrow stops reading there."""
+    import pyarrow as pa
+
+    for _ in pa.ipc.MessageReader.open_stream(stream):
+        pass
+    at = stream.tell()
+    while block := stream.read(1 << 16):
+        if block.strip(b"\0"):
+            raise DamagedFileError(
+                f"{path}: the stream ends at byte {at}, but the file goes on (several streams in "
+                "one file?)"
+            )
 
 
 def _batch_messages(stream: Any, reader: Any) -> Iterator[Any]:

@@ -28,6 +28,7 @@ from radscore.corpus.text.segments import segments
 from radscore.corpus.text.tokenised import Tokenised
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
+from radscore.files import is_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -314,7 +315,10 @@ def _loaded(path: Path) -> Any:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 -
-        raise InputOptionError(f"{path}: not a tokenizer.json: {error}") from None
+        why = "only points to a file in Git LFS; fetch it by git lfs pull"
+        if not is_pointer(path):
+            why = f"not a tokenizer.json: {error}"
+        raise InputOptionError(f"{path}: {why}") from None
 
 
 def _sentencepiece(path: Path) -> Any:
