@@ -1,7 +1,7 @@
 """Runs as tasks of a real Ray cluster with two workers."""
 
-import os
 import json
+import os
 import shutil
 import signal
 import sys
