@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ __all__ = [
     "StateError",
     "StorageError",
     "TokenError",
+    "line_of",
     "near",
     "shown",
+    "some_of",
 ]
 
 
@@ -71,8 +74,10 @@ class StateError(RadscoreError):
     """A saved state, filter or result is damaged, or belongs to another scheme, key or version."""
 
 
-def near(name: object, known: Iterable[str]) -> str:
+def near(name: object, known: Iterable[str] | Mapping[str, str]) -> str:
     """`; did you mean ...?` if a known name is similar, else nothing; for the end of a message.
+
+    A mapping says what to call each.
 
     Examples
     --------
@@ -83,9 +88,35 @@ def near(name: object, known: Iterable[str]) -> str:
         return ""
     import difflib
 
-    names = {one.lower(): one for one in known}
+    meant = known if isinstance(known, Mapping) else {one: one for one in known}
+    names = {one.lower(): meant[one] for one in meant}
     found = difflib.get_close_matches(name.lower(), names, n=1)
     return f"; did you mean {names[found[0]]}?" if found else ""
+
+
+def line_of(error: BaseException, most: int = 300) -> str:
+    r"""What an error says, in one line that is cut where it is long; its class if it says nothing.
+
+    Examples
+    --------
+    >>> line_of(OSError("not\n  here")), line_of(KeyError())
+    ('not here', 'KeyError')
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def some_of(names: Iterable[object], most: int = 12) -> str:
+    """The first few names, and how many more there are.
+
+    Examples
+    --------
+    >>> some_of("abc", 2), some_of("")
+    ('a, b and 1 more', 'none')
+    """
+    every = [str(name) for name in names]
+    more = len(every) - most
+    return f"{', '.join(every[:most])}{f' and {more} more' if more > 0 else ''}" or "none"
 
 
 def shown(value: object, most: int = 60) -> str:

@@ -337,7 +337,8 @@ def own_folder() -> Path:
         If there is one of that name that is not this user's.
     """
     folder = Path(tempfile.gettempdir(), f"radscore-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):  # a file, which is refused below
+        folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise StorageError(

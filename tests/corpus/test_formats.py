@@ -12,11 +12,9 @@ from radscore.corpus.format import Known
 from radscore.documents import Documents
 from radscore.errors import ArgumentError, CorpusError
 
+from tests.readers import ids_of
+
 DOCS = [[5, 6, 7, 8], [], [9], [1, 2, 3, 4, 5, 6, 7, 70_000], [3, 3]]
-
-
-def ids_of(corpus, start=None):
-    return [doc.tolist() for batch in corpus.batches(start) for doc in batch.documents]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json.gz", "jsonl.gz", "jsonl.zst", "ndjson"])

@@ -11,12 +11,10 @@ import pytest
 from radscore.corpus import SkipReport, open_corpus
 from radscore.errors import ArgumentError, CorpusError
 
+from tests.readers import ids_of
+
 RNG = np.random.default_rng(5)
 DOCS = [RNG.integers(0, 500, size=n).tolist() for n in RNG.integers(0, 30, size=120)]
-
-
-def ids_of(corpus, start=None):
-    return [doc.tolist() for batch in corpus.batches(start) for doc in batch.documents]
 
 
 def write_all(folder):

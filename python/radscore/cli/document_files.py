@@ -21,7 +21,7 @@ from radscore.cli.exits import UsageError
 from radscore.corpus.base import location
 from radscore.corpus.format import Format
 from radscore.corpus.records import value_of
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, some_of
 
 if TYPE_CHECKING:
     import argparse
@@ -173,9 +173,8 @@ def kept_columns(
                 columns[column].append(value)
         n_left -= len(next(iter(columns.values())))
         if missing := [name for name, there in seen.items() if not there]:
-            names = ", ".join(list(record)[:12])
             raise UsageError(
-                f"--keep, --id-field: no field {missing[0]!r}; the fields are: {names}"
+                f"--keep, --id-field: no field {missing[0]!r}; the fields are: {some_of(record)}"
             )
         yield columns
 

@@ -17,12 +17,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.errors import ArgumentError, ModelError
+from radscore.errors import ArgumentError, ModelError, line_of, some_of
 from radscore.extras import need
 from radscore.models.adapters import base_of, check_network, load_adapter
 from radscore.models.checkpoints import check_class, check_settings, check_weights, checkpoint_of
 from radscore.models.gguf import read_gguf
-from radscore.models.library import line_of, read_json, some_of, transformers_library
+from radscore.models.library import read_json, transformers_library
 from radscore.models.tokenizer import find_tokenizer
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def _plain(path: Path, dtype: Any) -> Any:
     network, report = _loaded(path, dtype, where)
     for kind, what in (("missing", "lacks"), ("mismatched", "has wrong shapes:")):
         if names := {str(name) for name in report[f"{kind}_keys"]}:
-            raise ModelError(f"model: {path} {what} {some_of(names)}")
+            raise ModelError(f"model: {path} {what} {some_of(sorted(names), 3)}")
     file.fit(network)
     return network
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, reading
-from radscore.corpus.readers.ids import IdFormat, TokenLayout, also_cut, headerless, one_line
+from radscore.corpus.readers.ids import IdFormat, TokenLayout, also_cut, headerless
 from radscore.corpus.readers.listing import shortened
+from radscore.errors import line_of
 
 if TYPE_CHECKING:
     from radscore.corpus.format import Source
@@ -77,7 +78,7 @@ def read_header(file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.d
             warnings.simplefilter("ignore")
             shape, fortran, kind = ((), False, np.dtype("V")) if read is None else read(file)
     except Exception as error:  # noqa: BLE001 - whatever the parser of Python's literals raises
-        raise DamagedFileError(f"{where}: damaged numpy header: {one_line(error)}") from None
+        raise DamagedFileError(f"{where}: damaged numpy header: {line_of(error, 200)}") from None
     if read is None:
         raise DamagedFileError(f"{where}: numpy format version {version} holds no token ids")
     if kind.hasobject:

@@ -28,7 +28,7 @@ from radscore.corpus.base import (
 from radscore.corpus.compression import unpack
 from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Format, Source
-from radscore.corpus.readers.ids import HEADERLESS_DTYPES, also_cut, one_line, read_ids
+from radscore.corpus.readers.ids import HEADERLESS_DTYPES, also_cut, read_ids
 from radscore.corpus.readers.listing import read_index
 from radscore.corpus.records import (
     Fields,
@@ -39,6 +39,7 @@ from radscore.corpus.records import (
     read_value,
 )
 from radscore.corpus.text.failures import flaw_of_text
+from radscore.errors import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -415,7 +416,7 @@ def _from_json(
     try:
         value = json.loads(data.tobytes())
     except (ValueError, RecursionError) as error:
-        return None, f"not JSON: {one_line(error)}"
+        return None, f"not JSON: {line_of(error, 200)}"
     item, flaw = read_value(value, name, encoder)
     # The name is in front of every flaw.
     return item, None if flaw is None else flaw.replace(f"field {name!r} ", "it ", 1)

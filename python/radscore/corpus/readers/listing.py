@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import DamagedFileError, reading
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, line_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +47,7 @@ def _json_of(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 - par
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = line_of(error, 100)
         raise DamagedFileError(f"{path}: damaged index, not JSON: {reason}") from None
 
 

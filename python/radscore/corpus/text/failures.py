@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from radscore.errors import line_of
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -37,8 +39,7 @@ def failure_of(error: BaseException) -> str:
     """
     if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
         raise error
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"the tokenizer fails on this text: {reason[:200]}"
+    return f"the tokenizer fails on this text: {line_of(error, 200)}"
 
 
 def failed(ids: npt.NDArray[Any]) -> bool:
