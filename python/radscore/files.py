@@ -29,6 +29,7 @@ __all__ = [
     "create",
     "drafted",
     "is_draft",
+    "lock_open",
     "make_folder",
     "own_folder",
     "remove_drafts",
@@ -211,11 +212,7 @@ class Lock:
         while True:
             self._fd = self._open()
             try:
-                try:
-                    _flock(self._fd)
-                except OSError as error:
-                    if error.errno in _TAKEN:
-                        raise BlockingIOError(errno.EWOULDBLOCK, "is locked", str(path)) from None
+                lock_open(self._fd)
                 if self._stands():  # else it was deleted meanwhile
                     break
             except BaseException:
@@ -289,6 +286,21 @@ def _flock(descriptor: int) -> None:
     import fcntl
 
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def lock_open(descriptor: int) -> None:
+    """Locks an open file, where the file system has locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process has the lock.
+    """
+    try:
+        _flock(descriptor)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise BlockingIOError(errno.EWOULDBLOCK, "is locked") from None
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -94,6 +94,7 @@ BAD_LINES = [
     ('{"tokens": [1' + "0" * 400 + "]}", "is a huge integer"),
     ('{"tokens": [1' + "0" * 9000 + "]}", "not JSON"),
     ('{"tokens": ' + "[" * 100_000, "nested too deeply"),
+    ('["tokens", "tokens", 5]', "a record must be a JSON object, not list"),
     ('{"tokens": "text"}', "holds text; give a tokenizer"),
     ('{"tokens": [1, 100]}', "token id 100 at position 1 is outside the vocabulary of 100"),
 ]

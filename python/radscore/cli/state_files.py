@@ -78,7 +78,12 @@ class StateFiles:
                 "another file with --state"
             ) from None
         except FileExistsError:
-            raise self._foreign(path) from None
+            taken = path if self._lock is None else self.state
+            self._leave()
+            raise self._foreign(taken) from None
+        except UsageError:
+            self._leave()
+            raise
         except OSError as error:
             self.warn(error.strerror or str(error))
         return self
@@ -89,6 +94,9 @@ class StateFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         if self._lock is None:
             return
         with suppress(OSError):

@@ -53,6 +53,8 @@ _BYTE = np.dtype(np.uint8)
 _TEXT = frozenset({"str", "text"})
 _ROWS_MAGIC = b"LDARW01\0"
 _FRAMES_MAGIC = b"LDFZ01\0\0"
+#: As numpy has them.
+_MOST_DIMENSIONS = 64
 _FRAMES = struct.Struct("<8sHHIII")
 _FRAME = struct.Struct("<IIQII")
 # The integers in the library's lists of dtypes, which only grow at their ends.
@@ -299,6 +301,8 @@ def _with_shape(order: str, dtypes: dict[int, np.dtype[Any]]) -> Decoder:
         if len(words) < 2 or len(words) < 2 + int(words[1]):
             return None, "an array that is cut off inside its header"
         dtype, rank = dtypes.get(int(words[0])), int(words[1])
+        if rank > _MOST_DIMENSIONS:  # whose product would take forever
+            return None, f"an array of {rank} dimensions; token ids have one"
         shape = words[2 : 2 + rank].tolist()
         values = data[8 + 4 * rank :].tobytes()
         if dtype is None:

@@ -114,11 +114,9 @@ def _opened(source: Source) -> Iterator[zipfile.ZipFile]:
     try:
         with reading(source.path), zipfile.ZipFile(source.path) as archive:
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, DamagedFileError | InputOptionError):
-            raise
-        raise DamagedFileError(f"{source.path}: damaged archive: {line_of(error, 200)}") from None
-    except (EOFError, zlib.error) as error:
+    except (DamagedFileError, InputOptionError):
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
         raise DamagedFileError(f"{source.path}: damaged archive: {line_of(error, 200)}") from None
 
 

@@ -38,7 +38,7 @@ from radscore.corpus.records import (
     needs_tokenizer,
     read_value,
 )
-from radscore.corpus.text.failures import flaw_of_text
+from radscore.corpus.text.failures import flaw_of_bytes, flaw_of_text
 from radscore.errors import line_of
 
 if TYPE_CHECKING:
@@ -406,7 +406,7 @@ def _text(data: Bytes) -> tuple[str | None, str | None]:
     try:
         text = data.tobytes().decode()
     except UnicodeDecodeError as error:
-        return None, f"not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
+        return None, flaw_of_bytes(error)
     return text, flaw_of_text(text)
 
 
