@@ -241,7 +241,7 @@ def opened(documents: Any, name: str = "documents") -> Any:
             f"{name} is a {kind}: give a list of documents, or open files with "
             "radscore.open_corpus(paths)"
         )
-    if module == "datasets" and kind != "Column":
+    if hasattr(documents, "with_format"):  # a data set, not one of its columns
         raise TokenError(f"{name} is a {kind}; open it with radscore.open_corpus(..., field=)")
     if module == "pyarrow":
         return documents
