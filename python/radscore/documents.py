@@ -241,7 +241,7 @@ def opened(documents: Any, name: str = "documents") -> Any:
             f"{name} is a {kind}: give a list of documents, or open files with "
             "radscore.open_corpus(paths)"
         )
-    if hasattr(documents, "with_format"):  # a data set, not one of its columns
+    if is_data_set(documents):
         raise TokenError(f"{name} is a {kind}; open it with radscore.open_corpus(..., field=)")
     if module == "pyarrow":
         return documents
@@ -260,6 +260,11 @@ def opened(documents: Any, name: str = "documents") -> Any:
     raise TokenError(
         f"{name} must be token ids (lists, arrays, series, Arrow lists, Documents), not {kind}"
     )
+
+
+def is_data_set(value: Any) -> bool:
+    """Whether a value is one of the library `datasets`, and not one of its columns."""
+    return hasattr(value, "with_format") and hasattr(value, "column_names")
 
 
 def _module(value: Any) -> str:

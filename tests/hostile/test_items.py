@@ -250,6 +250,12 @@ def test_chunks_of_the_first_versions_of_the_library(tmp_path):
     assert ids_of(open_corpus(tmp_path)) == [[0, 1, 2, 3, 4]] * 3
 
 
+def test_an_array_of_endless_rank_is_no_array(tmp_path):
+    item = sized(np.array([15, 50_000, *[2**32 - 1] * 50_000], ">u4").tobytes())
+    litdata(tmp_path, LEAF, ["tensor"], [item])
+    refused(tmp_path, "an array of 50000 dimensions")
+
+
 # ---- files that become shorter -----------------------------------------------------------------
 
 

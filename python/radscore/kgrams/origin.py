@@ -100,5 +100,5 @@ class KgramOrigin:
             return cls()
         try:
             return cls(**json.loads(text))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise StateError("the origin of a k-gram set is damaged") from None

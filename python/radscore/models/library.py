@@ -24,7 +24,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"model: {file} cannot be read: {line_of(error)}") from None
     if not isinstance(content, dict):
         raise ModelError(f"model: {file} is not a configuration (a JSON object)")

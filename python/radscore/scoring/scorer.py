@@ -360,7 +360,7 @@ class Scorer:
             names = ("dedup", "combine", "predictable", "prompt_role", "start")
             rules = {name: config[name] for name in names}
             steps = config["curve"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise StateError(f"{path} has a damaged header") from None
         scorer = cls(scheme, **rules, filter=filter, threads=threads, curve=steps)
         if scorer._config() != config:

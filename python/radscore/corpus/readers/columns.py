@@ -170,7 +170,7 @@ def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:
     """What `datasets` says of the columns of a file that it wrote."""
     try:
         found = json.loads(metadata[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
