@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from radscore.corpus.remote import local_path
 from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from radscore.corpus.compression import Codec
     from radscore.corpus.format import Format, Source
@@ -92,7 +93,7 @@ def _each(paths: Any) -> Iterable[Any]:
         one.takes_object(paths) for one in all_formats()
     ):
         return [paths]
-    return list(paths)
+    return paths if isinstance(paths, Iterable) else [paths]
 
 
 def _object_source(value: object) -> Source:

@@ -1,4 +1,4 @@
-"""What modules that load models share: one-line messages, JSON files, the libraries."""
+"""What modules that load models share: JSON files and the libraries."""
 
 from __future__ import annotations
 
