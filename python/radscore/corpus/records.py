@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, joined
 from radscore.corpus.text.failures import flaw_of_text
-from radscore.errors import CorpusError, near, some_of
+from radscore.errors import CorpusError, near, shown, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -180,8 +180,7 @@ def _short(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and abs(value) >= 10**20:
         return "a huge integer"  # its digits may be thousands
-    shown = repr(value)
-    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+    return shown(value, 40)
 
 
 @dataclass

@@ -37,9 +37,9 @@ from radscore.corpus.readers.items import (
     read_offsets,
     sampled_items,
 )
-from radscore.corpus.readers.listing import listed_file, shortened
+from radscore.corpus.readers.listing import listed_file
 from radscore.corpus.records import Fields
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -179,7 +179,7 @@ FORMAT = Litdata()
 def _source(index: Path, chunk: Any, config: dict[str, Any]) -> Source:
     """The chunk that an entry of the index lists."""
     if not isinstance(chunk, dict):
-        raise CorpusError(f"{index}: damaged index: a chunk is {shortened(chunk)}")
+        raise CorpusError(f"{index}: damaged index: a chunk is {shown(chunk)}")
     if config.get("encryption"):
         raise InputOptionError(f"{index}: the chunks are encrypted; write them without encryption")
     path = listed_file(index, chunk.get("filename"))
@@ -188,7 +188,7 @@ def _source(index: Path, chunk: Any, config: dict[str, Any]) -> Source:
     # Rows of plain values are compressed inside the file, so its name decides.
     codec: Codec | None = "zstd" if whole and f".{name}" in path.suffixes[:-1] else None
     if codec is not None and name != "zstd":
-        raise CorpusError(f"{index}: unknown compression {shortened(name)}")
+        raise CorpusError(f"{index}: unknown compression {shown(name)}")
     return Source.of_file(path, FORMAT, codec, sides=(index,), entry=(chunk, config))
 
 
@@ -322,7 +322,7 @@ def _shard(source: Source) -> Shard:
     size = chunk.get("chunk_bytes")
     items = chunk.get("chunk_size")
     if type(size) is not int or not 0 <= size < 2**32:  # offsets have 32 bits
-        raise DamagedFileError(f"{source.sides[0]}: says {shortened(size)} bytes of {path.name}")
+        raise DamagedFileError(f"{source.sides[0]}: says {shown(size)} bytes of {path.name}")
     if type(items) is int and 8 + 4 * items == source.size - size:
         size = source.size  # until 2024 the library left out the header
     if source.codec is not None:
@@ -346,7 +346,7 @@ def _shard(source: Source) -> Shard:
     count = len(shard.offsets) - 1
     if items != count:
         raise DamagedFileError(
-            f"{path}: has {count} items, but {source.sides[0].name} says {shortened(items)}"
+            f"{path}: has {count} items, but {source.sides[0].name} says {shown(items)}"
         )
     return shard
 

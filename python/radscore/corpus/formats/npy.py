@@ -10,8 +10,7 @@ import numpy as np
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, reading
 from radscore.corpus.readers.ids import IdFormat, TokenLayout, also_cut, headerless
-from radscore.corpus.readers.listing import shortened
-from radscore.errors import line_of
+from radscore.errors import line_of, shown
 
 if TYPE_CHECKING:
     from radscore.corpus.format import Source
@@ -87,10 +86,10 @@ def read_header(file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.d
         raise DamagedFileError(f"{where}: holds {kind}, not integers")
     if len(shape) not in (1, 2) or min(shape) < 0:
         raise DamagedFileError(
-            f"{where}: shape {shortened(shape)}; token ids have one or two dimensions"
+            f"{where}: shape {shown(shape)}; token ids have one or two dimensions"
         )
     if max(shape) >= 2**62:
-        raise DamagedFileError(f"{where}: shape {shortened(shape)}, beyond the size of any file")
+        raise DamagedFileError(f"{where}: shape {shown(shape)}, beyond the size of any file")
     return shape, fortran, kind
 
 

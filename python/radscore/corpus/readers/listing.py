@@ -9,13 +9,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import DamagedFileError, reading
-from radscore.errors import CorpusError, line_of
+from radscore.errors import CorpusError, line_of, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-__all__ = ["listed_file", "path_in_folder", "read_index", "shortened"]
+__all__ = ["listed_file", "path_in_folder", "read_index"]
 
 
 #: Usual names of the splits of a data set.
@@ -82,11 +82,5 @@ def path_in_folder(index: Path, name: Any) -> Path:
     posix = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
     bad = re.search("[\0\ud800-\udfff]", str(posix))  # in no file's name
     if not posix.parts or ".." in posix.parts or posix.is_absolute() or bad:
-        raise CorpusError(f"{index}: names a file {shortened(name)}, which is not in its folder")
+        raise CorpusError(f"{index}: names a file {shown(name)}, which is not in its folder")
     return index.parent.joinpath(*posix.parts)
-
-
-def shortened(value: Any) -> str:
-    """A value of an index for a message, at most 60 characters."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
