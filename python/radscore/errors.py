@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 __all__ = [
@@ -74,10 +73,10 @@ class StateError(RadscoreError):
     """A saved state, filter or result is damaged, or belongs to another scheme, key or version."""
 
 
-def near(name: object, known: Iterable[str] | Mapping[str, str]) -> str:
+def near(name: object, known: Iterable[str], called: Mapping[str, str] | None = None) -> str:
     """`; did you mean ...?` if a known name is similar, else nothing; for the end of a message.
 
-    A mapping says what to call each.
+    `called` says what a message calls each, if not by its name.
 
     Examples
     --------
@@ -88,8 +87,7 @@ def near(name: object, known: Iterable[str] | Mapping[str, str]) -> str:
         return ""
     import difflib
 
-    meant = known if isinstance(known, Mapping) else {one: one for one in known}
-    names = {one.lower(): meant[one] for one in meant}
+    names = {one.lower(): one if called is None else called[one] for one in known}
     found = difflib.get_close_matches(name.lower(), names, n=1)
     return f"; did you mean {names[found[0]]}?" if found else ""
 

@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
             return f"{argument} must be one of {allowed}, not {value}{hint}"
         own = self.prog.split()[1:]
         paths = {path[-1]: " ".join(["radscore", *own, *path]) for path in self.commands()}
-        hint = near(value.strip("'"), paths)
+        hint = near(value.strip("'"), paths, paths)
         return f"there is no command {' '.join([*own, value])}{hint}"
 
     def commands(self) -> Iterator[tuple[str, ...]]:
