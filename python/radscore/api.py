@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from radscore.checks import check_reach, check_rules, check_start, one_scheme
-from radscore.documents import Documents, opened
+from radscore.documents import Documents, is_data_set, opened
 from radscore.doubts import doubt_of_ids, doubt_of_tokenizer
 from radscore.errors import ArgumentError
 from radscore.progress import Progress
@@ -243,8 +243,7 @@ def _corpus_of(documents: Any, scheme: Scheme, tokenizer: Any) -> Corpus | None:
             raise ArgumentError("a corpus has its own tokenizer (open_corpus(..., tokenizer=))")
         found: Corpus = documents
         return found
-    kind = type(documents)
-    if kind.__module__.partition(".")[0] == "datasets" and kind.__name__ != "Column":
+    if is_data_set(documents):
         from radscore.corpus import open_corpus
 
         return open_corpus(documents, vocab_size=scheme.vocab_size, tokenizer=tokenizer)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.columnar import checked, holds_ids, plain
-from radscore.errors import ArgumentError, TokenError, shown
+from radscore.errors import ArgumentError, TokenError, line_of, shown, some_of
 
 __all__ = ["MAX_VOCAB", "Documents", "DocumentsLike", "IntArray", "opened"]
 
@@ -155,7 +155,7 @@ class Documents:
         try:
             array = plain(checked(array))
         except pa.ArrowInvalid as error:
-            raise TokenError(f"{name}: {' '.join(str(error).split())}") from None
+            raise TokenError(f"{name}: {line_of(error)}") from None
         if not holds_ids(kind):
             raise TokenError(
                 f"{name}: an Arrow array of documents holds lists of integers, not {kind}"
@@ -244,7 +244,7 @@ def opened(documents: Any, name: str = "documents") -> Any:
             f"{name} is a {kind}: give a list of documents, or open files with "
             "radscore.open_corpus(paths)"
         )
-    if module == "datasets" and kind != "Column":
+    if is_data_set(documents):
         raise TokenError(f"{name} is a {kind}; open it with radscore.open_corpus(..., field=)")
     if module == "pyarrow":
         return opened(documents.as_py(), name) if hasattr(documents, "as_py") else documents
@@ -265,13 +265,18 @@ def opened(documents: Any, name: str = "documents") -> Any:
     )
 
 
+def is_data_set(value: Any) -> bool:
+    """Whether a value is one of the library `datasets`, and not one of its columns."""
+    return hasattr(value, "with_format") and hasattr(value, "column_names")
+
+
 def _module(value: Any) -> str:
     return type(value).__module__.partition(".")[0]
 
 
 def _names(table: Any) -> str:
     columns = table.column_names if hasattr(table, "column_names") else table.columns
-    return ", ".join(map(repr, list(columns)[:12])) or "it has none"
+    return some_of(map(repr, columns))
 
 
 def _array(value: Any) -> npt.NDArray[Any] | None:
@@ -284,7 +289,7 @@ def _array(value: Any) -> npt.NDArray[Any] | None:
 def _encodings(value: Any, name: str) -> Any:
     """The documents in what a tokenizer returned: without padding."""
     if "input_ids" not in value:
-        keys = ", ".join(map(repr, list(value)[:12])) or "none"
+        keys = some_of(map(repr, value))
         raise TokenError(
             f"{name} is a {type(value).__name__} without 'input_ids'; its keys: {keys}"
         )
@@ -331,10 +336,15 @@ def _ids(document: Any, name: str) -> IntArray:
     return ids
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a value is one that stands for none: None, NaN or pandas' NA."""
+    nan = isinstance(value, float) and math.isnan(value)
+    return value is None or nan or type(value).__name__ == "NAType"
+
+
 def _single(document: Any, name: str) -> Any:
     """One document as a list or an array."""
-    nan = isinstance(document, float) and math.isnan(document)
-    if document is None or nan or type(document).__name__ == "NAType":
+    if is_missing(document):
         raise TokenError(f"{name} is missing ({document})")
     if isinstance(document, (bytes, bytearray)):
         raise TokenError(f"{name} is bytes, not token ids: decode them to text first")

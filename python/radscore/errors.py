@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 __all__ = [
@@ -19,8 +19,10 @@ __all__ = [
     "StateError",
     "StorageError",
     "TokenError",
+    "line_of",
     "near",
     "shown",
+    "some_of",
 ]
 
 
@@ -71,8 +73,10 @@ class StateError(RadscoreError):
     """A saved state, filter or result is damaged, or belongs to another scheme, key or version."""
 
 
-def near(name: object, known: Iterable[str]) -> str:
+def near(name: object, known: Iterable[str], called: Mapping[str, str] | None = None) -> str:
     """`; did you mean ...?` if a known name is similar, else nothing; for the end of a message.
+
+    `called` says what a message calls each, if not by its name.
 
     Examples
     --------
@@ -83,9 +87,36 @@ def near(name: object, known: Iterable[str]) -> str:
         return ""
     import difflib
 
-    names = {one.lower(): one for one in known}
+    names = {one.lower(): one if called is None else called[one] for one in known}
     found = difflib.get_close_matches(name.lower(), names, n=1)
     return f"; did you mean {names[found[0]]}?" if found else ""
+
+
+def line_of(error: BaseException, most: int = 300) -> str:
+    r"""What an error says, in one line that is cut where it is long; its class if it says nothing.
+
+    Examples
+    --------
+    >>> line_of(OSError("not\n  here")), line_of(KeyError())
+    ('not here', 'KeyError')
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, KeyError) and error.args:
+        text = f"there is no {text}"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def some_of(names: Iterable[object], most: int = 12) -> str:
+    """The first few names, and how many more there are.
+
+    Examples
+    --------
+    >>> some_of("abc", 2), some_of("")
+    ('a, b and 1 more', 'none')
+    """
+    every = [str(name) for name in names]
+    more = len(every) - most
+    return f"{', '.join(every[:most])}{f' and {more} more' if more > 0 else ''}" or "none"
 
 
 def shown(value: object, most: int = 60) -> str:

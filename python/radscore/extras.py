@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final
 
-from radscore.errors import MissingExtraError
+from radscore.errors import MissingExtraError, line_of
 
 __all__ = ["lacking", "need"]
 
@@ -20,6 +20,7 @@ _LIBRARIES: Final[dict[str, tuple[str, str]]] = {
     "openai": ("the openai library", "api"),
     "matplotlib": ("matplotlib", "report"),
     "ray": ("Ray", "ray"),
+    "fsspec": ("fsspec", "remote"),
     **{name: (name, "") for name in ("numpy", "scipy", "pandas", "pyarrow", "tokenizers", "tqdm")},
 }
 
@@ -66,6 +67,6 @@ def lacking(error: ImportError, what: str = "this") -> MissingExtraError | None:
 
 
 def _broken(error: ImportError, name: str, what: str) -> MissingExtraError:
-    reason = " ".join(str(error).split())[:300]
     title, _ = _LIBRARIES.get(name.partition(".")[0], (name, ""))
-    return MissingExtraError(f"{what} needs {title}, which cannot be imported: {reason}", name=name)
+    why = line_of(error)
+    return MissingExtraError(f"{what} needs {title}, which cannot be imported: {why}", name=name)

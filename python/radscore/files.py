@@ -30,6 +30,7 @@ __all__ = [
     "drafted",
     "is_draft",
     "is_pointer",
+    "lock_open",
     "make_folder",
     "own_folder",
     "remove_drafts",
@@ -223,11 +224,7 @@ class Lock:
         while True:
             self._fd = self._open()
             try:
-                try:
-                    _flock(self._fd)
-                except OSError as error:
-                    if error.errno in _TAKEN:
-                        raise BlockingIOError(errno.EWOULDBLOCK, "is locked", str(path)) from None
+                lock_open(self._fd)
                 if self._stands():  # else it was deleted meanwhile
                     break
             except BaseException:
@@ -303,6 +300,21 @@ def _flock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def lock_open(descriptor: int) -> None:
+    """Locks an open file, where the file system has locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process has the lock.
+    """
+    try:
+        _flock(descriptor)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise BlockingIOError(errno.EWOULDBLOCK, "is locked") from None
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replaces a small file of a run, in one step.
 
@@ -349,7 +361,8 @@ def own_folder() -> Path:
         If there is one of that name that is not this user's.
     """
     folder = Path(tempfile.gettempdir(), f"radscore-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):  # a file, which is refused below
+        folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise StorageError(

@@ -13,7 +13,7 @@ from radscore import _core
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["COMMAND", "listed", "of_corpus", "provenance"]
+__all__ = ["COMMAND", "digest_of", "listed", "of_corpus", "provenance"]
 
 #: The command that runs, set by the command line.
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
@@ -93,7 +93,7 @@ def _inputs(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     every = hashlib.sha256()
     for one in files:
         path = str(one["path"])
-        digest = None if how == "none" else _digest(path, whole=how == "whole")
+        digest = None if how == "none" else digest_of(path, whole=how == "whole")
         entry = {"path": path, "bytes": one.get("size"), "sha256": digest}
         name = path.rpartition("/")[2]
         own = digest or one.get("mtime_ns")
@@ -104,7 +104,7 @@ def _inputs(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return found | {"files": shown}
 
 
-def _digest(path: str, *, whole: bool) -> str | None:
+def digest_of(path: str | os.PathLike[str], *, whole: bool = True) -> str | None:
     """The SHA-256 of a file, or of its ends; None if it cannot be read."""
     found = hashlib.sha256()
     if not os.path.isfile(path):  # noqa: PTH113 - a pipe would wait for more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, overload
 
 import numpy as np
@@ -321,8 +322,6 @@ class DocumentScores(Result):
         "qvalue": "log10_pvalue",
         "log10_qvalue": "log10_pvalue",
     }
-    #: Of documents that were picked: their q-values among all, which the instance holds.
-    _picked: ClassVar[npt.NDArray[np.float64] | None] = None
     _question: ClassVar[str] = "which documents carry the watermark of this key?"
 
     n_windows: npt.NDArray[np.uint64]
@@ -358,11 +357,9 @@ class DocumentScores(Result):
         """10 to the power of `log10_pvalue`."""
         return np.asarray(10.0**self.log10_pvalue)
 
-    @property
+    @cached_property
     def log10_qvalue(self) -> npt.NDArray[np.float64]:
         """The false discovery rates in the log domain, where they never underflow."""
-        if self._picked is not None:
-            return self._picked
         return np.where(self.n_scored > 0, self.false_discovery().log10_qvalues, 0.0)
 
     @property
@@ -385,8 +382,7 @@ class DocumentScores(Result):
         return len(self.n_scored)
 
     def __iter__(self) -> Iterator[DocumentScore]:
-        qvalues = self.log10_qvalue
-        return (self._one(i, qvalues) for i in range(len(self)))
+        return (self._one(i) for i in range(len(self)))
 
     @overload
     def __getitem__(self, which: int | np.integer[Any]) -> DocumentScore: ...
@@ -396,7 +392,7 @@ class DocumentScores(Result):
         if isinstance(which, (int, np.integer)) and not isinstance(which, bool):
             if not -len(self) <= which < len(self):
                 raise IndexError(f"document {which} of {len(self)}")
-            return self._one(int(which) % len(self), self.log10_qvalue)
+            return self._one(int(which) % len(self))
         chosen = _chosen(which, len(self))
         places = np.full(len(self), -1)
         places[chosen] = np.arange(len(chosen))
@@ -405,17 +401,17 @@ class DocumentScores(Result):
         }
         copies = np.where(columns["copy_of"] >= 0, places[columns["copy_of"]], -1)
         picked = self.replace(**columns | {"copy_of": copies})
-        object.__setattr__(picked, "_picked", self.log10_qvalue[chosen])
+        vars(picked)["log10_qvalue"] = self.log10_qvalue[chosen]  # among all, not those alone
         return picked
 
     def _columns(self) -> list[str]:
         values = vars(self)
         return [one.name for one in fields(self) if isinstance(values[one.name], np.ndarray)]
 
-    def _one(self, i: int, qvalues: npt.NDArray[np.float64]) -> DocumentScore:
+    def _one(self, i: int) -> DocumentScore:
         names = (one.name for one in fields(DocumentScore) if one.name in self._columns())
         values = {name: getattr(self, name)[i].item() for name in names}
-        return DocumentScore(**values, log10_qvalue=float(qvalues[i]), method=self.method)
+        return DocumentScore(**values, log10_qvalue=float(self.log10_qvalue[i]), method=self.method)
 
     def _table(self) -> dict[str, npt.NDArray[Any]]:
         names = ["index", *(name for name in self._names() if name != "index")]

@@ -279,3 +279,10 @@ def prompts_file(tmp_path):
 def records(path):
     """The records of a journal."""
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def run(stub, prompts, out, **options):
+    """Asks the stub."""
+    from radscore.answers import ask
+
+    return ask(prompts, out, **{"endpoint": stub.url, "model": "m", **options})

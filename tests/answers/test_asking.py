@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import radscore as rs
-from radscore.answers import Limits, ask, open_answers
+from radscore.answers import Limits, open_answers
 from radscore.answers.endpoint import Endpoint
 from radscore.answers.limits import Rate
 
-from .conftest import DEMO, good, records
+from .conftest import DEMO, good, records, run
 
 DEMO_TOKENIZER = DEMO / "tokenizer.json"
 KEY = "sk-test-0123456789abcdef"
@@ -22,10 +22,6 @@ def quick(monkeypatch):
     """Retries wait for milliseconds only, and there is no key unless a test sets one."""
     monkeypatch.setattr("radscore.answers.workers._FIRST_WAIT", 0.005)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-
-
-def run(stub, prompts, out, **options):
-    return ask(prompts, out, **{"endpoint": stub.url, "model": "m", **options})
 
 
 @pytest.mark.parametrize("api", ["chat", "completions"])

@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from radscore.answers import Limits, ask, open_answers
+from radscore.answers import Limits, open_answers
 from radscore.answers.replies import Failure, Used, read_reply
 
-from .conftest import DEMO, records
+from .conftest import DEMO, records, run
 
 TOKENIZER = DEMO / "tokenizer.json"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4}
@@ -308,10 +308,6 @@ def test_a_complete_answer_is_asked_for_once(stub, tmp_path):
     answers = open_answers(tmp_path / "a.jsonl", tokenizer=TOKENIZER)
     assert len(answers) == 5
     assert "3 of 5 answers are empty" in answers.notes
-
-
-def run(stub, prompts, out, **options):
-    return ask(prompts, out, **{"endpoint": stub.url, "model": "m", **options})
 
 
 def test_failures_cost_what_the_server_states(stub, tmp_path):

@@ -15,6 +15,8 @@ from radscore.corpus import inspect_corpus, open_corpus
 from radscore.corpus.compression import Unpacked, codec_of_head, codec_of_name, unpack
 from radscore.errors import CorpusError
 
+from tests.readers import ids_of
+
 SKIPPABLE = b"\x5a\x2a\x4d\x18\x03\0\0\0abc"
 PACK = {
     "gzip": gzip.compress,
@@ -36,10 +38,6 @@ CODEC = pytest.mark.parametrize("codec", PACK)
 PADDED = ["gzip", "bz2", "xz", "zstd"]
 DOCS = [[i, i + 1, i % 7] for i in range(4000)]
 LINES = "".join(json.dumps({"input_ids": doc}) + "\n" for doc in DOCS).encode()
-
-
-def ids_of(corpus):
-    return [doc.tolist() for batch in corpus for doc in batch.documents]
 
 
 def read(path, codec, size=1000):

@@ -9,6 +9,8 @@ from radscore.corpus import inspect_corpus, open_corpus
 from radscore.corpus.base import Problems
 from radscore.errors import ArgumentError, CorpusError
 
+from tests.readers import ids_of
+
 datasets = pytest.importorskip("datasets")
 
 RNG = np.random.default_rng(11)
@@ -19,10 +21,6 @@ SCHEME = rs.KGW(vocab_size=100, gamma=0.5, context_width=1, seeding="hash", seed
 @pytest.fixture(autouse=True)
 def quiet():
     datasets.disable_progress_bars()
-
-
-def ids_of(corpus, start=None):
-    return [doc.tolist() for batch in corpus.batches(start) for doc in batch.documents]
 
 
 def table():

@@ -12,11 +12,9 @@ from radscore.corpus.format import Known
 from radscore.documents import Documents
 from radscore.errors import ArgumentError, CorpusError
 
+from tests.readers import ids_of
+
 DOCS = [[5, 6, 7, 8], [], [9], [1, 2, 3, 4, 5, 6, 7, 70_000], [3, 3]]
-
-
-def ids_of(corpus, start=None):
-    return [doc.tolist() for batch in corpus.batches(start) for doc in batch.documents]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json.gz", "jsonl.gz", "jsonl.zst", "ndjson"])
@@ -54,19 +52,10 @@ def test_lines_longer_than_a_block(jsonl, monkeypatch):
     assert ids_of(open_corpus(path)) == DOCS
 
 
-def arrow_types():
-    return [
-        pa.list_(pa.int32()),
-        pa.large_list(pa.int64()),
-        pa.list_(pa.uint32()),
-    ]
-
-
-@pytest.mark.parametrize("kind", arrow_types(), ids=str)
 @pytest.mark.parametrize("batch_tokens", [1, 2**22])
-def test_parquet_of_ids(tmp_path, kind, batch_tokens):
+def test_parquet_of_ids(tmp_path, batch_tokens):
     path = tmp_path / "x.parquet"
-    table = pa.table({"other": list(range(5)), "input_ids": pa.array(DOCS, type=kind)})
+    table = pa.table({"other": list(range(5)), "input_ids": DOCS})
     pq.write_table(table, path, row_group_size=2)
     corpus = open_corpus(path, batch_tokens=batch_tokens)
     batches = list(corpus)
@@ -75,28 +64,6 @@ def test_parquet_of_ids(tmp_path, kind, batch_tokens):
         f"{path}:row {i}" for i in range(5)
     ]
     assert len(batches) == (5 if batch_tokens == 1 else 3)
-
-
-def test_fixed_size_lists_and_sixteen_bits(tmp_path):
-    path = tmp_path / "x.parquet"
-    values = pa.array(np.arange(12, dtype=np.uint16))
-    pq.write_table(pa.table({"tokens": pa.FixedSizeListArray.from_arrays(values, 4)}), path)
-    assert ids_of(open_corpus(path)) == np.arange(12).reshape(3, 4).tolist()
-
-
-@pytest.mark.parametrize("stream", [False, True], ids=["file", "stream"])
-@pytest.mark.parametrize("kind", arrow_types(), ids=str)
-def test_arrow_of_ids(tmp_path, stream, kind):
-    path = tmp_path / "x.arrow"
-    table = pa.table({"input_ids": pa.array(DOCS, type=kind), "n": range(5)})
-    new = pa.ipc.new_stream if stream else pa.ipc.new_file
-    with new(str(path), table.schema) as writer:
-        writer.write_table(table, max_chunksize=2)
-    batches = list(open_corpus(path))
-    assert [doc.tolist() for batch in batches for doc in batch.documents] == DOCS
-    assert [batch.locate(i) for batch in batches for i in range(len(batch))] == [
-        f"{path}:row {i}" for i in range(5)
-    ]
 
 
 def test_npy_of_one_document_and_of_rows_is_read_batch_by_batch(tmp_path):

@@ -21,12 +21,10 @@ from hypothesis import strategies as st
 from radscore.corpus import inspect_corpus, open_corpus
 from radscore.corpus.sampling import sample_corpus
 
+from tests.readers import ids_of
+
 CODES = {"uint8": 1, "int8": 2, "int16": 3, "int32": 4, "int64": 5, "uint16": 8}
 SETTINGS = settings(max_examples=15, deadline=None)
-
-
-def ids_of(corpus, start=None):
-    return [doc.tolist() for batch in corpus.batches(start) for doc in batch.documents]
 
 
 def documents(top=127, least=0):

@@ -12,14 +12,12 @@ import pytest
 from radscore.corpus import inspect_corpus, open_corpus
 from radscore.errors import CorpusError
 
+from tests.readers import ids_of
+
 DATA = Path(__file__).parent / "data"
 DOCS = json.loads((DATA / "documents.json").read_text())
 FULL = [doc for doc in DOCS if doc]
 EOD = 50_256
-
-
-def ids_of(corpus, start=None):
-    return [doc.tolist() for batch in corpus.batches(start) for doc in batch.documents]
 
 
 def after_eod():

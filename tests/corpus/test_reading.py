@@ -11,12 +11,10 @@ import pytest
 from radscore.corpus import SkipReport, open_corpus
 from radscore.errors import ArgumentError, CorpusError
 
+from tests.readers import ids_of
+
 RNG = np.random.default_rng(5)
 DOCS = [RNG.integers(0, 500, size=n).tolist() for n in RNG.integers(0, 30, size=120)]
-
-
-def ids_of(corpus, start=None):
-    return [doc.tolist() for batch in corpus.batches(start) for doc in batch.documents]
 
 
 def write_all(folder):
@@ -96,6 +94,7 @@ BAD_LINES = [
     ('{"tokens": [1' + "0" * 400 + "]}", "is a huge integer"),
     ('{"tokens": [1' + "0" * 9000 + "]}", "not JSON"),
     ('{"tokens": ' + "[" * 100_000, "nested too deeply"),
+    ('["tokens", "tokens", 5]', "a record must be a JSON object, not list"),
     ('{"tokens": "text"}', "holds text; give a tokenizer"),
     ('{"tokens": [1, 100]}', "token id 100 at position 1 is outside the vocabulary of 100"),
 ]

@@ -12,13 +12,11 @@ from radscore.corpus.formats import megatron as layout
 from radscore.corpus.formats.megatron import megatron_index
 from radscore.errors import CorpusError
 
+from tests.readers import ids_of
+
 DOCS = [[5, 6, 7, 8], [], [9], [1, 2, 3, 4, 5, 6, 7, 70_000], [3, 3]]
 IDS = np.array([id_ for doc in DOCS for id_ in doc])
 LENGTHS = [len(doc) for doc in DOCS]
-
-
-def ids_of(corpus):
-    return [doc.tolist() for batch in corpus for doc in batch.documents]
 
 
 def datatrove(path, ids, lengths, *, dtype="<u4"):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.corpus import load_encoder, open_corpus, remote
 from radscore.corpus.readers import long_values
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, MissingExtraError
 
 
 def code_points(text):
@@ -238,7 +238,9 @@ def test_addresses(monkeypatch, tmp_path):
         with pytest.raises(CorpusError, match=f"{url}: {says}"):
             open_corpus(url)
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(CorpusError, match=r"s3:// needs fsspec: pip install 'radscore\[remote\]'"):
+    with pytest.raises(
+        MissingExtraError, match=r"s3:// needs fsspec: pip install 'radscore\[remote\]'"
+    ):
         open_corpus("s3://bucket/x.jsonl")
 
 

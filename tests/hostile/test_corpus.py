@@ -282,3 +282,11 @@ def test_a_list_of_rows_that_says_more_than_it_has(tmp_path):
     (tmp_path / "state.json").write_text(json.dumps(state))
     with pytest.raises(CorpusError, match=r"indices\.arrow: "):
         list(open_corpus(tmp_path))
+
+
+def test_metadata_of_any_depth_says_nothing(tmp_path):
+    table = pa.table({"tokens": [[1, 2]]})
+    data = stream_bytes(table.replace_schema_metadata({"huggingface": "[" * 200_000}))
+    (tmp_path / "x.arrow").write_bytes(data)
+    (batch,) = open_corpus(tmp_path / "x.arrow")
+    assert batch.documents[0].tolist() == [1, 2]

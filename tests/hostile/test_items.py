@@ -16,21 +16,12 @@ from radscore.corpus import open_corpus
 from radscore.corpus.readers import ids as id_files
 from radscore.errors import CorpusError, RadscoreError
 
+from tests.readers import ids_of, refused
+
 pytestmark = pytest.mark.timeout(120)
 
 TOKENIZER = Path(__file__).parents[2] / "demo" / "tokenizer.json"
 LEAF = {"type": None, "context": None, "children_spec": []}
-
-
-def ids_of(corpus):
-    return [doc.tolist() for batch in corpus for doc in batch.documents]
-
-
-def fails(path, match, **options):
-    with pytest.raises(RadscoreError, match=match) as caught:
-        ids_of(open_corpus(path, **options))
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 600
 
 
 def packed_items(items, between=b""):
@@ -83,7 +74,7 @@ def test_hashes_of_the_index_are_checked(tmp_path, codec):
         data[-1] ^= 1
         path.write_bytes(data)
         found = rf"its {name} is [0-9a-f]+, but index\.json says"
-        fails(tmp_path, found if codec is None else f"{found}|damaged", dtype="uint32")
+        refused(tmp_path, found if codec is None else f"{found}|damaged", dtype="uint32")
         corpus = open_corpus(tmp_path, field="tokens", dtype="uint32", on_error="skip")
         with pytest.raises(CorpusError, match=rf"no documents that can be read.*{found}"):
             ids_of(corpus)
@@ -115,7 +106,7 @@ def test_sizes_that_lie_take_no_memory(tmp_path, data, size):
         if index["shards"][0][data] is not None:
             index["shards"][0][data]["bytes"] = size
             (folder / "index.json").write_text(json.dumps(index))
-            fails(folder, r"(index\.json|shard\.00000\.mds(\.zstd)?): ", dtype="uint32")
+            refused(folder, r"(index\.json|shard\.00000\.mds(\.zstd)?): ", dtype="uint32")
 
 
 def test_text_json_and_bytes_of_mds(tmp_path):
@@ -130,9 +121,9 @@ def test_text_json_and_bytes_of_mds(tmp_path):
     assert ids_of(open_corpus(tmp_path, field="c", tokenizer=TOKENIZER)) == texts
     mixed = ids_of(open_corpus(tmp_path, field="a", tokenizer=TOKENIZER))
     assert mixed == [texts[0], [1, 2], []]
-    fails(tmp_path, r"row 0: field 'a': it holds text; give a tokenizer", field="a")
-    fails(tmp_path, r"field 'c' is stored as bytes.*give it with dtype=.*tokenizer", field="c")
-    fails(tmp_path, r"row 1: field 'd': it is null", field="d")
+    refused(tmp_path, r"row 0: field 'a': it holds text; give a tokenizer", field="a")
+    refused(tmp_path, r"field 'c' is stored as bytes.*give it with dtype=.*tokenizer", field="c")
+    refused(tmp_path, r"row 1: field 'd': it is null", field="d")
     corpus = open_corpus(tmp_path, field="d", on_error="skip")
     assert ids_of(corpus) == [[1]]
     assert corpus.skipped.count == 2
@@ -141,7 +132,7 @@ def test_text_json_and_bytes_of_mds(tmp_path):
     with pytest.raises(CorpusError, match="holds no documents that can be read"):
         ids_of(corpus)
     mds(tmp_path, {"a": "bytes"}, [(b"\xff\xfe",)])
-    fails(tmp_path, r"field 'a': not UTF-8", field="a", tokenizer=TOKENIZER)
+    refused(tmp_path, r"field 'a': not UTF-8", field="a", tokenizer=TOKENIZER)
 
 
 # ---- litdata -----------------------------------------------------------------------------------
@@ -176,13 +167,13 @@ def test_items_that_are_one_text_or_bytes(tmp_path):
         assert len(first) == 3
         assert first[2] == []
         assert open_corpus(tmp_path, tokenizer=TOKENIZER).known().n_documents == 3
-    fails(tmp_path, r"stored as bytes.*give it with dtype=")
+    refused(tmp_path, r"stored as bytes.*give it with dtype=")
     litdata(tmp_path, LEAF, ["bytes"], [sized(np.arange(5, dtype="<u2").tobytes())])
     assert ids_of(open_corpus(tmp_path, dtype="uint16")) == [[0, 1, 2, 3, 4]]
     litdata(tmp_path, LEAF, ["json"], [sized(b"[1, 2]"), sized(b'"abc"')])
     assert len(ids_of(open_corpus(tmp_path, tokenizer=TOKENIZER))) == 2
     litdata(tmp_path, LEAF, ["str"], [sized(b"abc")])
-    fails(tmp_path, r"field 'text' holds text; give a tokenizer")
+    refused(tmp_path, r"field 'text' holds text; give a tokenizer")
 
 
 def test_lists_of_integers(tmp_path):
@@ -197,9 +188,9 @@ def test_lists_of_integers(tmp_path):
     assert ids_of(open_corpus(tmp_path)) == docs
     assert open_corpus(tmp_path).field == "input_ids"
     litdata(tmp_path, LEAF, ["int"], [sized(*integers([5]))])
-    fails(tmp_path, r"is stored as 'int', which is neither text nor token ids")
+    refused(tmp_path, r"is stored as 'int', which is neither text nor token ids")
     litdata(tmp_path, node("builtins.tuple", None, LEAF, several), ["str"] * 4, [sized(b"")])
-    fails(tmp_path, r"index\.json: nested items are not supported")
+    refused(tmp_path, r"index\.json: nested items are not supported")
 
 
 def test_specs_that_are_damaged(tmp_path):
@@ -216,7 +207,7 @@ def test_specs_that_are_damaged(tmp_path):
     ]
     for spec, formats, match in cases:
         litdata(tmp_path, spec, formats, [sized(b"abc")])
-        fails(tmp_path, rf"index\.json: {match}")
+        refused(tmp_path, rf"index\.json: {match}")
 
 
 @settings(max_examples=80, deadline=None)
@@ -257,6 +248,12 @@ def test_chunks_of_the_first_versions_of_the_library(tmp_path):
     item = sized(np.arange(5, dtype="<i4").tobytes())
     litdata(tmp_path, LEAF, ["no_header_tensor:15"], [item] * 3, chunk_bytes=3 * len(item))
     assert ids_of(open_corpus(tmp_path)) == [[0, 1, 2, 3, 4]] * 3
+
+
+def test_an_array_of_endless_rank_is_no_array(tmp_path):
+    item = sized(np.array([15, 50_000, *[2**32 - 1] * 50_000], ">u4").tobytes())
+    litdata(tmp_path, LEAF, ["tensor"], [item])
+    refused(tmp_path, "an array of 50000 dimensions")
 
 
 # ---- files that become shorter -----------------------------------------------------------------

@@ -12,14 +12,12 @@ import pytest
 from radscore.corpus import inspect_corpus, open_corpus
 from radscore.errors import CorpusError, RadscoreError
 
+from tests.readers import ids_of, refused
+
 pytestmark = pytest.mark.timeout(120)
 
 DATA = Path(__file__).parents[1] / "corpus" / "data"
 DOCS = json.loads((DATA / "documents.json").read_text())
-
-
-def ids_of(corpus):
-    return [doc.tolist() for batch in corpus for doc in batch.documents]
 
 
 @pytest.fixture
@@ -31,15 +29,6 @@ def copy(tmp_path):
         return tmp_path / name
 
     return make
-
-
-def fails(path, match, **options):
-    with pytest.raises(RadscoreError, match=match) as caught:
-        ids_of(open_corpus(path, **options))
-    text = str(caught.value)
-    assert "\n" not in text
-    assert len(text) < 600
-    return text
 
 
 def altered(path, at, new):
@@ -76,7 +65,7 @@ def test_an_altered_index_of_megatron(copy, at, new, match):
     folder = copy("megatron")
     assert struct.unpack_from("<Q", (folder / "u2.idx").read_bytes(), 18)[0] == 13
     altered(folder / "u2.idx", at, new)
-    fails(folder / "u2.bin", match)
+    refused(folder / "u2.bin", match)
     skipped = open_corpus([folder / "i4.bin", folder / "u2.bin"], on_error="skip")
     assert ids_of(skipped)[: len(DOCS)] == DOCS
     assert skipped.skipped.files == 1
@@ -85,25 +74,25 @@ def test_an_altered_index_of_megatron(copy, at, new, match):
 def test_pairs_of_megatron_that_do_not_belong_together(copy):
     folder = copy("megatron")
     (folder / "i4.idx").write_bytes((folder / "u2.idx").read_bytes())
-    fails(folder / "i4.bin", r"i4\.idx: its last sequence ends at byte 804, .* of another file\?")
+    refused(folder / "i4.bin", r"i4\.idx: its last sequence ends at byte 804, .* of another file\?")
     (folder / "u2.bin").write_bytes((folder / "u2.bin").read_bytes()[:-2])
-    fails(folder / "u2.bin", r"u2\.idx: its last sequence ends at byte 804, but u2\.bin has 802")
+    refused(folder / "u2.bin", r"u2\.idx: its last sequence ends at byte 804, but u2\.bin has 802")
     for size in (0, 5, 20, 33, 34, 60, 200, len((DATA / "megatron/u2.idx").read_bytes()) - 1):
         (folder / "u2.idx").write_bytes((DATA / "megatron/u2.idx").read_bytes()[:size])
-        fails(folder / "u2.bin", r"u2\.idx: ")
+        refused(folder / "u2.bin", r"u2\.idx: ")
     (folder / "u2.idx").unlink()
-    fails(folder / "u2.bin", r"u2\.bin: give the dtype")
-    fails(folder / "u2.bin", r"format 'megatron' needs u2\.idx beside it", format="megatron")
+    refused(folder / "u2.bin", r"u2\.bin: give the dtype")
+    refused(folder / "u2.bin", r"format 'megatron' needs u2\.idx beside it", format="megatron")
     (folder / "i4.bin").unlink()
-    fails(folder / "i4.idx", r"i4\.bin: No such file")
+    refused(folder / "i4.idx", r"i4\.bin: No such file")
 
 
 def test_a_file_that_could_be_of_two_tools(copy, tmp_path):
     folder = copy("megatron")
     header = np.array([20240520, 1, 0], "<i4").tobytes().ljust(1024, b"\0")
     (folder / "u2.bin").write_bytes(header)
-    fails(folder / "u2.bin", r"u2\.bin: could be megatron or llmc; say which with format=")
-    fails(folder / "u2.bin", "holds no documents", format="llmc")
+    refused(folder / "u2.bin", r"u2\.bin: could be megatron or llmc; say which with format=")
+    refused(folder / "u2.bin", "holds no documents", format="llmc")
 
 
 # ---- datatrove and dolma -----------------------------------------------------------------------
@@ -117,7 +106,7 @@ def test_side_files_of_datatrove_that_do_not_fit(copy):
     def broken(file, content, match, **options):
         before = file.read_bytes()
         file.write_bytes(content)
-        fails(path, match, **options)
+        refused(path, match, **options)
         file.write_bytes(before)
 
     broken(index, good[:-1], r"u2\.ds\.index: 79 bytes are not a whole number of 8-byte ends")
@@ -133,13 +122,13 @@ def test_side_files_of_datatrove_that_do_not_fit(copy):
     broken(metadata, lines.replace("402", "401").encode(), r"metadata: says 401 ids of 2 bytes")
     broken(metadata, lines.replace("|2", "|4").encode(), r"metadata: says 402 ids of 4 bytes, but")
     broken(path, path.read_bytes()[:-2], r"u2\.ds\.metadata: says 402 ids of 2 bytes, but u2\.ds")
-    fails(path, r"dtype= says uint32, but u2\.ds\.metadata says 2 bytes", dtype="uint32")
+    refused(path, r"dtype= says uint32, but u2\.ds\.metadata says 2 bytes", dtype="uint32")
     metadata.unlink()
     broken(path, path.read_bytes()[:-2], r"u2\.ds\.index: its last document ends at token 402, whi")
     broken(index, struct.pack("<Q", 100), r"ends at token 100, which does not fit the 804 bytes")
-    fails(path, r"dtype= says uint32, but u2\.ds\.index says 2 bytes", dtype="uint32")
+    refused(path, r"dtype= says uint32, but u2\.ds\.index says 2 bytes", dtype="uint32")
     index.unlink()
-    fails(path, r"neither u2\.ds\.metadata nor u2\.ds\.index tells the dtype; give the")
+    refused(path, r"neither u2\.ds\.metadata nor u2\.ds\.index tells the dtype; give the")
     assert "give its dtype=" in inspect_corpus(path).warnings[0]
 
 
@@ -170,14 +159,14 @@ def test_tables_of_dolma_that_do_not_fit(copy):
     ]
     for content, match in cases:
         side.write_bytes(content)
-        fails(path, match)
+        refused(path, match)
     side.write_bytes(gzip.compress(rows.encode()))
     assert ids_of(open_corpus(path)) == DOCS
-    fails(path, r"dtype= says uint32, but u2\.csv\.gz says 2 bytes per id", dtype="uint32")
+    refused(path, r"dtype= says uint32, but u2\.csv\.gz says 2 bytes per id", dtype="uint32")
     path.write_bytes(path.read_bytes()[:-3])
-    fails(path, r"u2\.csv\.gz: .* does not fit the 801 bytes of u2\.npy")
+    refused(path, r"u2\.csv\.gz: .* does not fit the 801 bytes of u2\.npy")
     side.unlink()
-    fails(path, r"u2\.npy: there is no u2\.csv\.gz; give the dtype", format="dolma")
+    refused(path, r"u2\.npy: there is no u2\.csv\.gz; give the dtype", format="dolma")
 
 
 def test_a_true_numpy_file_beside_a_table_is_one(tmp_path):
@@ -209,12 +198,12 @@ def test_a_true_numpy_file_beside_a_table_is_one(tmp_path):
 def test_headers_of_llm_c(tmp_path, words, match):
     header = np.array(words, "<i4").tobytes().ljust(1024, b"\0")
     (tmp_path / "x.bin").write_bytes(header + bytes(10))
-    fails(tmp_path / "x.bin", match, format="llmc")
+    refused(tmp_path / "x.bin", match, format="llmc")
     (tmp_path / "x.bin").write_bytes(header[:100])
-    fails(tmp_path / "x.bin", r"x\.bin: 100 bytes, less than the header", format="llmc")
+    refused(tmp_path / "x.bin", r"x\.bin: 100 bytes, less than the header", format="llmc")
     (tmp_path / "x.bin").write_bytes(np.array([20240520, 1, 0], "<i4").tobytes().ljust(1024, b"\0"))
     match = r"has the 1024-byte header of llm\.c; read it with format='llmc'"
-    fails(tmp_path / "x.bin", match, format="bin", dtype="uint16")
+    refused(tmp_path / "x.bin", match, format="bin", dtype="uint16")
 
 
 # ---- MDS and litdata ---------------------------------------------------------------------------
@@ -258,11 +247,11 @@ def test_indexes_of_mds(copy):
     ]
     for change, match in cases:
         changed(folder, change)
-        fails(folder, match)
+        refused(folder, match)
     (folder / "index.json").write_text('{"shards": [')
-    fails(folder, r"index\.json: damaged index, not JSON: ")
+    refused(folder, r"index\.json: damaged index, not JSON: ")
     (folder / "index.json").write_text("[" * 100_000)
-    fails(folder, r"index\.json: damaged index, not JSON: ")
+    refused(folder, r"index\.json: damaged index, not JSON: ")
     (folder / "index.json").write_text("{}")  # of something else: the files speak for themselves
     assert ids_of(open_corpus(folder)) == [doc for doc in DOCS if doc]
 
@@ -290,7 +279,7 @@ def test_shards_of_mds_that_are_damaged(copy):
     ]
     for content, match in cases:
         path.write_bytes(content)
-        fails(path, match)
+        refused(path, match)
     # Inside of a sample: named with its row, and counted where that is asked for.
     for at, new, reason in [
         (first, b"\xff\xff\0\0", r"row 0: its fields add up to \d+ bytes, but the item has"),
@@ -299,7 +288,7 @@ def test_shards_of_mds_that_are_damaged(copy):
     ]:
         path.write_bytes(good)
         altered(path, at, new)
-        fails(path, rf"shard\.00000\.mds:{reason}")
+        refused(path, rf"shard\.00000\.mds:{reason}")
         corpus = open_corpus(path, on_error="skip")
         assert len(ids_of(corpus)) == count - 1
         assert corpus.skipped.count == 1
@@ -312,10 +301,10 @@ def test_packed_shards_that_are_damaged(copy):
         good = path.read_bytes()
         for content in (b"", good[: len(good) // 2], good[:20] + b"\x55" * 9 + good[29:]):
             path.write_bytes(content)
-            fails(folder, rf"shard\.00002\.mds\.{codec}: ")
+            refused(folder, rf"shard\.00002\.mds\.{codec}: ")
         path.write_bytes(good)
         changed(folder, lambda i: i["shards"][0]["raw_data"].update(bytes=50))
-        fails(folder, rf"shard\.00000\.mds\.{codec}: ")
+        refused(folder, rf"shard\.00000\.mds\.{codec}: ")
 
 
 def test_indexes_and_chunks_of_litdata(copy):
@@ -348,7 +337,7 @@ def test_indexes_and_chunks_of_litdata(copy):
     ]
     for change, match in cases:
         changed(folder, change)
-        fails(folder, match)
+        refused(folder, match)
     changed(folder, lambda i: None)
     path = folder / "chunk-0-1.bin"
     good = path.read_bytes()
@@ -359,9 +348,9 @@ def test_indexes_and_chunks_of_litdata(copy):
         (good[:20] + b"\xff\0\0\0" + good[24:], r"chunk-0-1\.bin:row 0: its fields add up to"),
     ]:
         path.write_bytes(content)
-        fails(folder, match)
+        refused(folder, match)
     (folder / "index.json").unlink()
-    fails(folder / "chunk-0-0.bin", r"needs the index\.json that lists this", format="litdata")
+    refused(folder / "chunk-0-0.bin", r"needs the index\.json that lists this", format="litdata")
     frames = copy("litdata/tree_batch") / "chunk-0-0.bin"
     for at, new, match in [
         (8, b"\2", r"chunk-0-0\.bin: frames of version 2"),
@@ -372,7 +361,7 @@ def test_indexes_and_chunks_of_litdata(copy):
     ]:
         shutil.copy(DATA / "litdata/tree_batch/chunk-0-0.bin", frames)
         altered(frames, at, new)
-        fails(frames.parent, match)
+        refused(frames.parent, match)
 
 
 def test_a_bomb_in_a_shard_does_not_fill_the_memory(copy, monkeypatch):
@@ -383,7 +372,7 @@ def test_a_bomb_in_a_shard_does_not_fill_the_memory(copy, monkeypatch):
     (folder / "index.json").unlink()
     bomb = pa.Codec("zstd").compress(bytes(64 << 20), asbytes=True)
     (folder / "shard.00000.mds.zstd").write_bytes(bomb)
-    fails(folder / "shard.00000.mds.zstd", r"decompresses to more than 1048576 bytes")
+    refused(folder / "shard.00000.mds.zstd", r"decompresses to more than 1048576 bytes")
 
 
 # ---- Hugging Face ------------------------------------------------------------------------------
@@ -405,9 +394,9 @@ def test_lists_of_saved_folders(copy):
         ),
     ]:
         (folder / "state.json").write_text(json.dumps({**state, **change}))
-        fails(folder, match)
+        refused(folder, match)
     (folder / "state.json").write_text("{")
-    fails(folder, r"state\.json: damaged index, not JSON")
+    refused(folder, r"state\.json: damaged index, not JSON")
     (folder / "state.json").write_text(json.dumps(state))
     for values, match in [
         (pa.array([0, 10], pa.uint64()), r"indices\.arrow: picks row 10 of 10"),
@@ -417,9 +406,9 @@ def test_lists_of_saved_folders(copy):
     ]:
         with pa.ipc.new_stream(str(folder / "indices.arrow"), pa.schema({"i": values.type})) as out:
             out.write_table(pa.table({"i": values}))
-        fails(folder, match)
+        refused(folder, match)
     (folder / "indices.arrow").write_bytes(b"junk")
-    fails(folder, r"(indices\.arrow|state\.json): ")
+    refused(folder, r"(indices\.arrow|state\.json): ")
 
 
 # ---- everything --------------------------------------------------------------------------------

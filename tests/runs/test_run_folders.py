@@ -52,13 +52,13 @@ def test_few_checks_are_repeated(opened, tmp_path, monkeypatch):
 
     count(type(corpus), "manifest")
     count(rs.KgramSet, "load")
-    count(buckets, "_checksum")
+    count(buckets, "checksum_of")
     count(type(run), "marker")
     count(manifest._core, "read_shard_header")
     expected = score_run(run, corpus, scheme)
     assert counts["manifest"] == counts["load"] == 1
     # Each of two stages writes five buckets; the second reads those of the first, merging both.
-    assert counts["_checksum"] == 2 * 5 + 5 + 2 * 5
+    assert counts["checksum_of"] == 2 * 5 + 5 + 2 * 5
     # To see what is missing, for the map, for its tokens, for the first stage, and for the notes.
     assert counts["marker"] == 5 * len(run.shards)
     assert counts["read_shard_header"] == 0

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import json
 import shutil
 import sys
 import threading
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import import_module
 from pathlib import Path
@@ -378,13 +378,7 @@ def _read_text(folder: Path) -> Any:
     return _reader("x.jsonl", tokenizer=_tokenizer(folder.parent))(folder)
 
 
-def _gzip(data: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as file:
-        file.write(data)
-    return buffer.getvalue()
-
-
+_gzip: Final = partial(gzip.compress, mtime=0)
 _SERVER: list[_Replies] = []
 
 

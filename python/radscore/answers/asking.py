@@ -147,7 +147,7 @@ def ask(
     ------
     ArgumentError
         If an argument is not allowed, there are no prompts, or settings changed.
-    ModelError
+    MissingExtraError
         If the `openai` library is not installed.
     StateError
         If `out` is not a journal, or another process is writing to it.

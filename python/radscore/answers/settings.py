@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit, urlunsplit
 
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, shown
 
 __all__ = ["Api", "Settings", "api_key", "endpoint_url"]
 
@@ -156,7 +156,7 @@ def _text(name: str, value: str) -> None:
     try:
         value.encode()
     except (UnicodeEncodeError, AttributeError):
-        raise ArgumentError(f"{name} must be text, not {value!r:.60}") from None
+        raise ArgumentError(f"{name} must be text, not {shown(value)}") from None
 
 
 def _json_object(name: str, value: Any) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import csv
 import json
-import math
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.cli.exits import UsageError
+from radscore.cli.output import finite
 from radscore.corpus.base import location
 from radscore.corpus.format import Format
 from radscore.corpus.records import missing_field, value_of
@@ -293,17 +293,16 @@ def _rows_of(columns: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 def _line(record: dict[str, Any]) -> str:
     """A line of JSON that every reader accepts; NaN is null."""
-    values = {name: None if _is_nan(value) else value for name, value in record.items()}
     try:
-        text = json.dumps(values, ensure_ascii=False, default=_plain, allow_nan=False)
+        text = json.dumps(record, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError:
+        record = finite(record)
+        text = json.dumps(record, ensure_ascii=False, default=_plain)
+    try:
         text.encode()
-    except ValueError:  # NaN within, or halves of surrogate pairs
-        text = json.dumps(values, default=_plain)
+    except UnicodeEncodeError:  # halves of surrogate pairs
+        text = json.dumps(record, default=_plain)
     return text + "\n"
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def _plain(value: Any) -> Any:

@@ -141,7 +141,9 @@ class Given:
             self.corpus = _chats(args)
         else:
             if args.tokenizer is not None:
-                self.tokenizer = _watermark_tokenizer(args.tokenizer)
+                from radscore.models.tokenizer import load_tokenizer
+
+                self.tokenizer = load_tokenizer(args.tokenizer)
             words = args.tokenizer if self.tokenizer is None else self.tokenizer
             named = argparse.Namespace(**vars(args))
             named.tokenizer = words if words is not None else _usable(model.tokenizer)
@@ -183,13 +185,6 @@ def load_given(args: argparse.Namespace) -> Given:
 def _usable(tokenizer: Any) -> Any:
     """The tokenizer if corpora can use it, else None."""
     return tokenizer if getattr(tokenizer, "is_fast", False) else None
-
-
-def _watermark_tokenizer(path: str) -> Any:
-    """The watermark's tokenizer, from a folder or a tokenizer.json."""
-    from radscore.models.tokenizer import load_tokenizer
-
-    return load_tokenizer(path)
 
 
 def _chats(args: argparse.Namespace) -> Chats:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STDOUT",
     "count",
+    "finite",
     "json_out",
     "made_by",
     "note",
@@ -130,19 +131,20 @@ def json_out(value: Any) -> None:
         plain = False
     except UnicodeEncodeError:
         plain = True
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=plain, allow_nan=False)
+    text = json.dumps(finite(value), indent=2, ensure_ascii=plain, allow_nan=False)
     show(_UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value for JSON: NaN becomes null, infinities text, and numbers of numpy Python's."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if hasattr(value, "item"):
-        return _finite(value.item())
+        return finite(value.item())
     return value
 
 

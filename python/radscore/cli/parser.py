@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -75,9 +74,8 @@ class Parser(argparse.ArgumentParser):
             hint = near(value.strip("'"), allowed.split(", "))
             return f"{argument} must be one of {allowed}, not {value}{hint}"
         own = self.prog.split()[1:]
-        paths = {path[-1]: ["radscore", *own, *path] for path in self.commands()}
-        found = difflib.get_close_matches(value.strip("'"), paths, n=1)
-        hint = f"; did you mean {' '.join(paths[found[0]])}?" if found else ""
+        paths = {path[-1]: " ".join(["radscore", *own, *path]) for path in self.commands()}
+        hint = near(value.strip("'"), paths, paths)
         return f"there is no command {' '.join([*own, value])}{hint}"
 
     def commands(self) -> Iterator[tuple[str, ...]]:

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from radscore.cli.per_document import Found
     from radscore.corpus.base import SkipReport
-    from radscore.results import ScoreResult
+    from radscore.results import ModelResult, ScoreResult
     from radscore.stats import DecoyResult
 
-__all__ = ["Input", "KeyTest", "print_report"]
+__all__ = ["Input", "KeyTest", "compared_rows", "print_report"]
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,17 @@ def _rows_of_keys(tests: Sequence[KeyTest], read: Input) -> list[tuple[str, str]
         rows.append(("hint", f"{HIDDEN}: --per-document FILE, with one key, tests each"))
     rows += [("note", note) for note in notes]
     return [*rows, ("skipped", skipped_text(read.skipped, read.n_documents))]
+
+
+def compared_rows(result: ModelResult) -> list[tuple[str, str]]:
+    """What stands beside the p-value of a test of a model: the normal law, and decoy keys."""
+    rows = []
+    if (weighted := result.score.weighted) is not None:
+        rows.append(("normal law", f"{power_of_ten(weighted.log10_normal)}, approximate"))
+    if (found := result.decoys) is not None and found.n_decoys:
+        reached = f"{count(found.n_reached)} of {count(found.n_decoys)} reach the statistic"
+        rows.append(("decoy keys", f"p = {found.pvalue:.4g}: {reached}"))
+    return rows
 
 
 def _decoys(decoys: DecoyResult | None) -> list[tuple[str, str]]:

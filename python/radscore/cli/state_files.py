@@ -7,7 +7,6 @@ systems), give commands that run at the same time states of their own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from radscore.cli.exits import UsageError
 from radscore.cli.output import note
 from radscore.files import Lock, begins_with, drafted, remove_drafts
+from radscore.provenance import digest_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -78,7 +78,12 @@ class StateFiles:
                 "another file with --state"
             ) from None
         except FileExistsError:
-            raise self._foreign(path) from None
+            taken = path if self._lock is None else self.state
+            self._leave()
+            raise self._foreign(taken) from None
+        except UsageError:
+            self._leave()
+            raise
         except OSError as error:
             self.warn(error.strerror or str(error))
         return self
@@ -89,6 +94,9 @@ class StateFiles:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         if self._lock is None:
             return
         with suppress(OSError):
@@ -141,14 +149,14 @@ class StateFiles:
         """
         if self._lock is not None:
             said = self._said()
-            said[str(Path(out).absolute())] = _digest(draft)
+            said[str(Path(out).absolute())] = digest_of(draft)
             with suppress(OSError):
                 self._lock.leave(json.dumps(said).encode())
 
     def wrote(self, out: str) -> bool:
         """Whether an output is, unchanged, what the command that left the state wrote there."""
         digest = self._said().get(str(Path(out).absolute()))
-        return digest is not None and not Path(out).is_symlink() and digest == _digest(Path(out))
+        return digest is not None and not Path(out).is_symlink() and digest == digest_of(out)
 
     def _said(self) -> dict[str, Any]:
         try:
@@ -177,11 +185,3 @@ def _locked(path: Path) -> Lock:
             if time.monotonic() > until:
                 raise
         time.sleep(_PAUSE)
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.documents import Documents
-from radscore.errors import ArgumentError, CorpusError
+from radscore.errors import ArgumentError, CorpusError, line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -65,8 +65,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, EOFError, MemoryError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DamagedFileError(f"{path}: {reason}") from error
+        raise DamagedFileError(f"{path}: {line_of(error, 1000)}") from error
     except UnicodeDecodeError:
         raise DamagedFileError(f"{path}: a name or a text in it is not UTF-8") from None
 
@@ -74,6 +73,12 @@ def reading(path: Path) -> Iterator[None]:
 def counted(number: int, noun: str) -> str:
     """`1 record`, `2 records`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def with_others(notes: Sequence[str], end: str = "") -> str:
+    """The first of several notes of one kind, and in how many files more it is so."""
+    more = f" (and so in {counted(len(notes) - 1, 'more file')})" if notes[1:] else ""
+    return f"{notes[0]}{more}{end}"
 
 
 # ---- bad records -------------------------------------------------------------------------------

@@ -190,7 +190,9 @@ def unpack(path: Path, codec: Codec, limit: int, part: Any = None) -> bytes:
     Memory grows with what there is, not with the limit.
     """
     if codec == "snappy":
-        return _unpack_snappy(path, limit, path.read_bytes() if part is None else bytes(part))
+        with reading(path):
+            data = path.read_bytes() if part is None else bytes(part)
+        return _unpack_snappy(path, limit, data)
     pieces: list[bytes] = []
     room = limit + 1
     with Unpacked(path, codec, part) as stream:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.corpus.base import counted
+from radscore.corpus.base import with_others
 from radscore.documents import MAX_VOCAB
 from radscore.errors import CorpusError
 
@@ -47,12 +47,7 @@ def notes_of_dtypes(sources: Sequence[Source], options: Options) -> tuple[str, .
         if doubt is not None:
             # Those that differ in their suggestions only are of one kind.
             found.setdefault(doubt.partition(";")[0], []).append(f"{source.path}: {doubt}")
-    return tuple(
-        f"{lines[0]} (and so in {counted(len(lines) - 1, 'more file')})"
-        if len(lines) > 1
-        else lines[0]
-        for lines in found.values()
-    )
+    return tuple(map(with_others, found.values()))
 
 
 def sampled_ranges(n_ids: int) -> Iterable[tuple[int, int]]:

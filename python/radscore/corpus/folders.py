@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from radscore.corpus.base import counted
 from radscore.corpus.compression import codec_of_name
+from radscore.errors import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,11 +63,11 @@ def note_of_unread(folder: Path, unread: list[Path]) -> str | None:
     if not unread:
         return None
     names = [str(path.relative_to(folder)) for path in unread]
-    shown = ", ".join(names[:_SHOWN])
+    shown = some_of(names, _SHOWN)
     if len(names) > _SHOWN:
         kinds = Counter("".join(Path(name).suffixes[-2:]) or "no suffix" for name in names)
         counts = ", ".join(f"{kind}: {n}" for kind, n in kinds.most_common(_SHOWN))
-        shown += f" and {len(names) - _SHOWN} more ({counts})"
+        shown += f" ({counts})"
     return f"{folder}: {counted(len(names), 'file')} not read: {shown}"
 
 
@@ -83,9 +84,8 @@ def note_of_copies(folder: Path, paths: list[Path]) -> str | None:
     copies = [path for path in paths if names[path.with_name(bare_name(path))] > 1]
     if not copies:
         return None
-    shown = ", ".join(str(path.relative_to(folder)) for path in copies[:_SHOWN])
-    more = f" and {len(copies) - _SHOWN} more" if len(copies) > _SHOWN else ""
-    return f"{folder}: read both compressed and not, maybe twice the same: {shown}{more}"
+    shown = some_of([path.relative_to(folder) for path in copies], _SHOWN)
+    return f"{folder}: read both compressed and not, maybe twice the same: {shown}"
 
 
 def note_of_splits(folder: Path, paths: Iterable[Path]) -> str | None:

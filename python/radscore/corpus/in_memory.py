@@ -8,7 +8,7 @@ import numpy as np
 
 from radscore.columnar import holds_text
 from radscore.corpus.text.failures import failed, flaw_of_text
-from radscore.documents import Documents, opened
+from radscore.documents import Documents, is_missing, opened
 from radscore.errors import ArgumentError, TokenError
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def documents_of(
     if encoder is None:
         raise TokenError(f"{name} holds text; give tokenizer= to read it")
     for i, text in enumerate(texts):
-        if text is None or not isinstance(text, str):
-            missing = text is None or isinstance(text, float) or type(text).__name__ == "NAType"
-            what = "is missing" if missing else f"must be text, not {type(text).__name__}"
+        if not isinstance(text, str):
+            what = f"must be text, not {type(text).__name__}"
+            what = "is missing" if is_missing(text) else what
             raise TokenError(f"{name}[{i}] {what}")
         if (flaw := flaw_of_text(text)) is not None:
             raise TokenError(f"{name}[{i}]: {flaw}")

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, joined
 from radscore.corpus.text.failures import flaw_of_text
-from radscore.errors import CorpusError, near
+from radscore.errors import CorpusError, near, shown, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -88,7 +88,7 @@ def choose_field(available: Iterable[str], where: str) -> tuple[str, str | None]
     if not candidates:
         *first, last = DEFAULT_FIELDS
         raise CorpusError(
-            f"{where}: no field {', '.join(first)} or {last}; give field=, one of: {_list(names)}"
+            f"{where}: no field {', '.join(first)} or {last}; give field=, one of: {some_of(names)}"
         )
     chosen, *others = candidates
     if not others:
@@ -133,12 +133,7 @@ def value_of(record: dict[str, Any], name: str) -> tuple[bool, Any]:
 def missing_field(name: str, available: Iterable[str]) -> str:
     """The flaw of a record without the field `name`."""
     fields = list(available)
-    return f"no field {name!r}; the fields are: {_list(fields)}{near(name, fields)}"
-
-
-def _list(names: list[str]) -> str:
-    shown = ", ".join(names[:12])
-    return f"{shown}, ..." if len(names) > 12 else shown or "none"
+    return f"no field {name!r}; the fields are: {some_of(fields)}{near(name, fields)}"
 
 
 def needs_tokenizer(name: str) -> str:
@@ -185,8 +180,7 @@ def _short(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and abs(value) >= 10**20:
         return "a huge integer"  # its digits may be thousands
-    shown = repr(value)
-    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+    return shown(value, 40)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.format import Format
-from radscore.errors import ArgumentError, near
+from radscore.errors import ArgumentError, line_of, near
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -93,10 +93,9 @@ def _registry() -> _Registry:
 
 def _complaint(entry: EntryPoint, error: Exception) -> str:
     package = "unknown" if entry.dist is None else entry.dist.name
-    reason = " ".join(str(error).split()) or "no reason given"
     return (
         f"format {entry.name!r} of the package {package} cannot be loaded "
-        f"({type(error).__name__}: {reason})"
+        f"({type(error).__name__}: {line_of(error)})"
     )
 
 

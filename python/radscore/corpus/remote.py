@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from radscore.corpus.base import InputOptionError
-from radscore.errors import CorpusError, StorageError
+from radscore.errors import CorpusError, StorageError, line_of
+from radscore.extras import need
 from radscore.files import Draft, own_folder
 
 __all__ = ["STANDARD_INPUT", "is_remote", "local_path", "named"]
@@ -88,13 +89,9 @@ def _fetched(url: str) -> str:
     protocol = found[1].lower()
     if protocol == "file":
         return url[found.end() :]
-    try:
-        import fsspec  # type: ignore[import-untyped]
-    except ImportError:
-        raise InputOptionError(
-            f"{url}: reading {protocol}:// needs fsspec: pip install 'radscore[remote]' (and the "
-            "package that fsspec names for this protocol)"
-        ) from None
+    need("fsspec", what=f"{url}: reading {protocol}://")
+    import fsspec  # type: ignore[import-untyped]
+
     try:
         system, root = fsspec.core.url_to_fs(url)
         files = _files(system, root)
@@ -103,20 +100,19 @@ def _fetched(url: str) -> str:
             _copied(system, name, folder, local, f"{protocol}://{name}")
             for name, local in sorted(files.items())
         ]
-        _forget(folder / "files", copies)
+        _forget(folder / "files", set(copies))
     except (CorpusError, StorageError):
         raise
     except FileNotFoundError:
         raise InputOptionError(f"{url}: no such file or folder") from None
     except Exception as error:  # noqa: BLE001 - whatever a file system raises
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CorpusError(f"{url}: {reason[:300]}") from None
+        raise CorpusError(f"{url}: {line_of(error)}") from None
     if not files:
         raise InputOptionError(f"{url}: there is no file")
     return str(copies[0] if root in files else folder / "files")
 
 
-def _forget(folder: Path, copies: list[Path]) -> None:
+def _forget(folder: Path, copies: set[Path]) -> None:
     """Deletes copies of what is no longer there."""
     for path in folder.rglob("*"):
         if path.is_file() and path not in copies and not path.name.endswith(".tmp"):

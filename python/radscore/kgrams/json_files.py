@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from radscore.errors import StateError, TokenError
+from radscore.errors import StateError, TokenError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,5 +90,5 @@ def _parse(text: str, location: str) -> Any:
 
 def _a_list(value: Any, location: str) -> list[Any]:
     if not isinstance(value, list):
-        raise TokenError(f"{location}: not a list of ids: {value!r:.60}")
+        raise TokenError(f"{location}: not a list of ids: {shown(value)}")
     return value

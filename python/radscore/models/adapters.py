@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from radscore.errors import ModelError
+from radscore.errors import ModelError, line_of, some_of
 from radscore.models.checkpoints import own_weights
-from radscore.models.library import check_fetched, line_of, read_json, some_of
+from radscore.models.library import check_fetched, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,7 +126,8 @@ def _check_kind(path: Path) -> None:
     if not names & set(_FILES):
         raise ModelError(f"model: {what} without weights: it lacks {_FILES[0]}")
     if beside := names & set(_BESIDE):
-        raise ModelError(f"model: {what} with {some_of(beside)} beside it, which is not supported")
+        also = some_of(sorted(beside), 3)
+        raise ModelError(f"model: {what} with {also} beside it, which is not supported")
     kind = str(content.get("peft_type"))
     _check_readable(kind, what)
     task = content.get("task_type")
@@ -141,8 +142,8 @@ def _check_kind(path: Path) -> None:
     strange = {name for name in content if name not in known and content[name]}
     if strange := strange - set(_NOT_OPTIONS):
         raise ModelError(
-            f"model: {what} made with {some_of(strange)}, which the installed peft would ignore; "
-            "install a newer one"
+            f"model: {what} made with {some_of(sorted(strange), 3)}, which the installed peft "
+            "would ignore; install a newer one"
         )
 
 
@@ -187,13 +188,13 @@ def _check_placed(path: Path, base: Path, adapted: Any) -> None:
     if lost:
         raise ModelError(
             f"model: {len(lost)} of the {len(stored)} weights of the adapter {path} have no place "
-            f"on {base}: {some_of(lost)} (a wrapper's prefix, or another base?)"
+            f"on {base}: {some_of(sorted(lost), 3)} (a wrapper's prefix, or another base?)"
         )
     empty = {name for name in held if name not in stored}
     if empty:
         raise ModelError(
             f"model: the adapter {path} lacks weights that {base} has a place for: "
-            f"{some_of(empty)} (another base, or only partly saved?)"
+            f"{some_of(sorted(empty), 3)} (another base, or only partly saved?)"
         )
     for name, value in stored.items():
         place = held.get(name, state.get(name))

@@ -8,7 +8,7 @@ from radscore.corpus.base import NOTHING_SKIPPED, OnError, Problems
 from radscore.corpus.detect import find_sources
 from radscore.corpus.records import missing_field, value_of
 from radscore.corpus.text.failures import flaw_of_text
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, some_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def text_of(chat: Any, roles: tuple[str, ...] | None = None) -> tuple[str, str |
 
 
 def _fields(message: dict[str, Any]) -> str:
-    return f"its fields are: {', '.join(map(str, list(message)[:12])) or 'none'}"
+    return f"its fields are: {some_of(message)}"
 
 
 def _text(message: dict[str, Any]) -> tuple[str, str | None]:

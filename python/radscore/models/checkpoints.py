@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from radscore.errors import ModelError
+from radscore.errors import ModelError, line_of, some_of
 from radscore.extras import need
-from radscore.models.library import check_fetched, line_of, read_json, some_of
+from radscore.models.library import check_fetched, read_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,7 +113,7 @@ def checkpoint_of(folder: Path) -> Checkpoint:
                 f"model: {folder} cannot be loaded: {file.name}: {line_of(error)}"
             ) from error
         if twice := set(found) & set(types):
-            raise ModelError(f"model: {folder} holds {some_of(twice)} in two files")
+            raise ModelError(f"model: {folder} holds {some_of(sorted(twice), 3)} in two files")
         types |= found
         files |= dict.fromkeys(found, file)
     return Checkpoint(files, types)
@@ -140,8 +140,8 @@ def _files(folder: Path) -> list[Path]:
         if (folder / whole).is_file():
             if shards:
                 raise ModelError(
-                    f"model: {folder} holds {whole} and {some_of(shards, 1)}: remove those that "
-                    "are not the model"
+                    f"model: {folder} holds {whole} and {some_of(sorted(shards), 1)}: remove those "
+                    "that are not the model"
                 )
             return [folder / whole]
         if index.is_file():
@@ -151,7 +151,8 @@ def _files(folder: Path) -> list[Path]:
             used = {str(name) for name in listed.values()}
             if idle := shards - used:
                 raise ModelError(
-                    f"model: {folder} holds {some_of(idle)}, which {index.name} does not list"
+                    f"model: {folder} holds {some_of(sorted(idle), 3)}, which {index.name} does "
+                    "not list"
                 )
             return [folder / name for name in sorted(used)]
     raise ModelError(
@@ -243,9 +244,9 @@ def check_weights(folder: Path, held: Checkpoint, network: Any, report: Mapping[
     missing = set(report["missing_keys"]) | _unreported(held, network, state)
     wrong = {str(entry[0]) for entry in report["mismatched_keys"]}
     if missing or wrong:  # transformers goes on with random numbers there
-        what = f"have the wrong shape at {some_of(wrong, 1)}"
+        what = f"have the wrong shape at {some_of(sorted(wrong), 1)}"
         if missing:
-            what = f"lack {some_of(missing, 1)}"
+            what = f"lack {some_of(sorted(missing), 1)}"
         raise ModelError(
             f"model: the weights in {folder} {what}, so they are not a whole language model"
         )
@@ -255,7 +256,7 @@ def check_weights(folder: Path, held: Checkpoint, network: Any, report: Mapping[
     if unused:
         raise ModelError(
             f"model: {folder} holds weights that {type(network).__name__} does not have: "
-            f"{some_of(unused)} (another config.json, or a lost quantization_config?)"
+            f"{some_of(sorted(unused), 3)} (another config.json, or a lost quantization_config?)"
         )
     _check_types(folder, held, state, quantized=_quantized(folder))
     _check_tied(folder, held, network)

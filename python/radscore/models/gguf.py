@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from radscore.errors import ModelError
+from radscore.errors import ModelError, line_of, some_of
 from radscore.extras import need
-from radscore.models.library import check_fetched, line_of, some_of
+from radscore.models.library import check_fetched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -188,7 +188,7 @@ class GgufFile:
         if lost:
             raise ModelError(
                 f"model: {self._path} holds tensors that {type(network).__name__} does not have: "
-                f"{some_of(lost)}"
+                f"{some_of(sorted(lost), 3)}"
             )
 
     def _check_tied(self) -> None:

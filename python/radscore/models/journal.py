@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from radscore.errors import ArgumentError, StateError
-from radscore.files import sync_folder
+from radscore.files import lock_open, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -293,10 +293,6 @@ def _check_regular(fd: int, path: Path) -> None:
 
 def _lock(fd: int, path: Path) -> None:
     try:
-        import fcntl
-    except ImportError:  # this system has no such locks
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        lock_open(fd)
+    except BlockingIOError:
         raise StateError(f"{path}: another process is writing its answers to this file") from None

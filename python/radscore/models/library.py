@@ -1,34 +1,18 @@
-"""What modules that load models share: one-line messages, JSON files, the libraries."""
+"""What modules that load models share: JSON files and the libraries."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from radscore.errors import ModelError
+from radscore.errors import ModelError, line_of
 from radscore.extras import need
 from radscore.files import is_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["check_fetched", "line_of", "read_json", "some_of", "transformers_library"]
-
-
-def line_of(error: BaseException) -> str:
-    """An error's message, in one line of reasonable length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, KeyError):
-        text = f"there is no {text}"
-    return text if len(text) <= 300 else f"{text[:300]} ..."
-
-
-def some_of(names: Iterable[str], shown: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    every = sorted(names)
-    more = len(every) - shown
-    return f"{', '.join(every[:shown])}{f' and {more} more' if more > 0 else ''}"
+__all__ = ["check_fetched", "read_json", "transformers_library"]
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from radscore.errors import ArgumentError, ModelError
+from radscore.errors import ArgumentError, ModelError, line_of, some_of
 from radscore.extras import need
 from radscore.models.adapters import base_of, check_network, load_adapter
 from radscore.models.checkpoints import (
@@ -28,7 +28,7 @@ from radscore.models.checkpoints import (
     checkpoint_of,
 )
 from radscore.models.gguf import read_gguf
-from radscore.models.library import line_of, some_of, transformers_library
+from radscore.models.library import transformers_library
 from radscore.models.tokenizer import find_tokenizer
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _plain(path: Path, dtype: Any) -> Any:
     for kind, what in (("missing", "lacks"), ("mismatched", "has wrong shapes:")):
         named = ((key,) if isinstance(key, str) else key for key in report[f"{kind}_keys"])
         if names := {str(name) for name, *_ in named}:
-            raise ModelError(f"model: {path} {what} {some_of(names)}")
+            raise ModelError(f"model: {path} {what} {some_of(sorted(names), 3)}")
     file.fit(network)
     return network
 

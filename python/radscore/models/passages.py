@@ -11,7 +11,7 @@ import numpy.typing as npt
 from radscore.corpus.in_memory import texts_in
 from radscore.corpus.text.failures import failure_of, flaw_of_text
 from radscore.documents import Documents, opened
-from radscore.errors import ModelError, TokenError
+from radscore.errors import ModelError, TokenError, line_of
 from radscore.models.chats import Chats, plain_chat
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _templated(
     try:
         text = tokenizer.apply_chat_template(list(chat), tokenize=False)
     except Exception as error:  # noqa: BLE001 - whatever a template raises
-        return f"{name}'s chat template: {' '.join(str(error).split())}"
+        return f"{name}'s chat template: {line_of(error)}"
     if (flaw := flaw_of_text(text)) is not None:
         return flaw
     spans, n_lost = _spans(text, chat, tokenizer)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
-from radscore.errors import ArgumentError, StateError
+from radscore.errors import ArgumentError, StateError, line_of
 from radscore.files import Draft, begins_with, remove_drafts
 from radscore.models.batching import Pairs
 from radscore.models.weighting import Weighting
@@ -161,9 +161,8 @@ class Predictions:
         except FileNotFoundError:
             raise ArgumentError(f"{path}: no such file") from None
         except (OSError, pa.ArrowException) as error:
-            reason = " ".join(str(error).split())
             raise StateError(
-                f"{path} is not a file of predictions, or is cut off ({reason[:100]})"
+                f"{path} is not a file of predictions, or is cut off ({line_of(error, 100)})"
             ) from None
         if metadata.get(b"radscore.magic") != MAGIC.encode():
             raise StateError(f"{path} is an Arrow file, but not one of predictions")
@@ -202,8 +201,8 @@ class Predictions:
             batch.validate(full=True)  # or lengths that lie would be read blindly
             found = {} if metadata is None else dict(metadata.items())
         except (OSError, pa.ArrowException, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise StateError(f"{self.path} is damaged at batch {index} ({reason[:100]})") from None
+            reason = line_of(error, 100)
+            raise StateError(f"{self.path} is damaged at batch {index} ({reason})") from None
         columns = _columns(batch)
         text = found.get(b"radscore.batch", b"")
         expected = _checksum(self._header_json, index, text, columns or [])

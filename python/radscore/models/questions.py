@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def questions_of(
         try:
             digest = hashlib.sha256(prompt.encode()).hexdigest()[:16]
         except (UnicodeEncodeError, AttributeError):
-            raise ArgumentError(f"prompt {index} is not text: {prompt!r:.60}") from None
+            raise ArgumentError(f"prompt {index} is not text: {shown(prompt)}") from None
         times[digest] = times.get(digest, 0) + 1
         name = digest if times[digest] == 1 else f"{digest}-{times[digest]}"
         for sample in range(samples):

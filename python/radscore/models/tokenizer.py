@@ -12,9 +12,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from radscore.errors import ArgumentError, ModelError
+from radscore.errors import ArgumentError, ModelError, line_of
 from radscore.extras import need
-from radscore.models.library import check_fetched, line_of, transformers_library
+from radscore.models.library import check_fetched, transformers_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

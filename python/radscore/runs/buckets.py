@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from radscore import _core
 from radscore.errors import StorageError
 from radscore.files import write_atomically
+from radscore.runs.markers import checksum_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,10 +50,6 @@ def _header(run: Run, scheme: Scheme, bucket: int, stage: Stage) -> dict[str, An
     }
 
 
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def write_bucket(
     run: Run,
     scheme: Scheme,
@@ -69,7 +65,7 @@ def write_bucket(
         "tallies": [base64.b64encode(tally.to_bytes()).decode() for tally in tallies],
         "exchange": [[group, Path(path).name] for group, path in exchange],
     }
-    content["checksum"] = _checksum(content)
+    content["checksum"] = checksum_of(content)
     write_atomically(bucket_path(run, scheme, bucket, stage), json.dumps(content))
 
 
@@ -82,7 +78,7 @@ def read_bucket(run: Run, scheme: Scheme, bucket: int, stage: Stage) -> dict[str
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     header = _header(run, scheme, bucket, stage)
-    if checksum != _checksum(content) or not header.items() <= content.items():
+    if checksum != checksum_of(content) or not header.items() <= content.items():
         return None
     exchanged = [path.parent / name for _, name in content["exchange"]]
     return content if all(path.exists() for path in exchanged) else None

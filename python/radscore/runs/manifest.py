@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from radscore.errors import ArgumentError, StorageError
 from radscore.files import Lock, begins_with, remove_drafts
 from radscore.kgrams import KgramSet
 from radscore.runs.folders import empty, is_ours, remove_left
-from radscore.runs.markers import Marker, total_skipped
+from radscore.runs.markers import Marker, checksum_of, total_skipped
 from radscore.runs.shards import Shard
 
 if TYPE_CHECKING:
@@ -366,14 +365,12 @@ def _odd_entries(content: dict[str, Any]) -> Iterator[str]:
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
     """The manifest with a checksum over all its entries."""
     entries = {name: value for name, value in manifest.items() if name != "checksum"}
-    text = json.dumps(entries, sort_keys=True)
-    return {**entries, "checksum": hashlib.sha256(text.encode()).hexdigest()}
+    return {**entries, "checksum": checksum_of(entries)}
 
 
 def configuration_of(manifest: dict[str, Any]) -> str:
     """The hash of what the windows in the shards' files depend on."""
-    text = json.dumps({name: manifest[name] for name in DECISIVE}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return checksum_of({name: manifest[name] for name in DECISIVE})
 
 
 def check_seeds(scheme: Scheme, settings: dict[str, Any], prompt_role: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Marker", "reading_notes", "total_skipped"]
+__all__ = ["Marker", "checksum_of", "reading_notes", "total_skipped"]
 
 _VERSION = 3
 
@@ -61,7 +61,7 @@ class Marker:
             "skipped": self.skipped.to_dict(),
             "tokenised": tokenised,
         }
-        write_atomically(path, json.dumps({**content, "digest": _digest(content)}))
+        write_atomically(path, json.dumps({**content, "digest": checksum_of(content)}))
 
     @classmethod
     def read(cls, path: Path) -> Marker | None:
@@ -69,7 +69,7 @@ class Marker:
         try:
             content: dict[str, Any] = json.loads(path.read_text())
             digest = content.pop("digest")
-            if digest != _digest(content) or content.pop("version") != _VERSION:
+            if digest != checksum_of(content) or content.pop("version") != _VERSION:
                 return None
             said = content["tokenised"]
             content["skipped"] = SkipReport.from_dict(content["skipped"])
@@ -81,8 +81,8 @@ class Marker:
             return None
 
 
-def _digest(content: dict[str, Any]) -> str:
-    """The checksum over all entries."""
+def checksum_of(content: dict[str, Any]) -> str:
+    """The SHA-256 of all entries of a JSON object."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,11 +7,10 @@ configuration in a class method ``from_<tool>(config, vocab_size)``.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import SchemeError
-from radscore.schemes.key import Key, read_toml
+from radscore.schemes.key import Key, read_small, read_toml
 from radscore.schemes.names import understood
 from radscore.schemes.registry import SCHEMES
 from radscore.schemes.synthid import SYNTHID_TABLE
@@ -94,13 +93,7 @@ def from_toml(path: str | os.PathLike[str], key: Key | Secret | None = None) -> 
 def read_table(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What a TOML file says, in radscore's own names; a message names the file."""
     location = os.fspath(path)
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise SchemeError(f"{location}: {error.strerror or 'cannot be read'}") from None
-    if len(data) > _LARGEST_FILE:
-        raise SchemeError(f"{location}: larger than {_LARGEST_FILE} bytes; not a scheme file")
+    data = read_small(path, location, _LARGEST_FILE, "not a scheme file")
     try:
         return understood(read_toml(data.decode("utf-8-sig").replace("\r\n", "\n")))
     except UnicodeDecodeError:

@@ -120,15 +120,7 @@ class Key:
         Key(fingerprint='c2dde921bdeedb77...')
         """
         location = f"key file {os.fspath(path)}"
-        try:
-            if Path(path).is_dir():
-                raise SchemeError(f"{location}: it is a directory")
-            with Path(path).open("rb") as file:
-                data = file.read(_LARGEST_FILE + 1)
-        except OSError as error:
-            raise SchemeError(f"{location}: {error.strerror or 'cannot be read'}") from None
-        if len(data) > _LARGEST_FILE:
-            raise SchemeError(f"{location}: larger than {_LARGEST_FILE} bytes; this is no key")
+        data = read_small(path, location, _LARGEST_FILE, "this is no key")
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -290,6 +282,18 @@ def _number(name: str, text: str) -> int:
     if not text.lower().startswith("0x"):
         raise SchemeError(f"{name} holds a letter: a hexadecimal number must be written as 0x2a")
     return int(found[1], 16)
+
+
+def read_small(path: str | os.PathLike[str], location: str, most: int, why: str) -> bytes:
+    """All of a file of at most so many bytes; why a larger one is refused."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise SchemeError(f"{location}: {error.strerror or 'cannot be read'}") from None
+    if len(data) > most:
+        raise SchemeError(f"{location}: larger than {most} bytes; {why}")
+    return data
 
 
 def read_toml(text: str) -> dict[str, Any]:

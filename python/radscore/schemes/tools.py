@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from radscore.errors import SchemeError
+from radscore.schemes.key import read_small
 
 __all__ = ["SGLANG", "VLLM", "as_fields", "json_fields", "unread"]
 
@@ -56,14 +56,11 @@ def json_fields(config: Any, what: str) -> dict[str, Any]:
     if isinstance(config, str) and config.lstrip().startswith("{"):
         text = config
     elif isinstance(config, (str, os.PathLike)):
+        where = f"{what} {os.fspath(config)}"
         try:
-            text = Path(config).read_text("utf-8-sig")
-        except OSError as error:
-            raise SchemeError(
-                f"{what} {os.fspath(config)}: {error.strerror or 'cannot be read'}"
-            ) from None
+            text = read_small(config, where, _LARGEST, "no configuration").decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise SchemeError(f"{what} {os.fspath(config)}: not a text file") from None
+            raise SchemeError(f"{where}: not a text file") from None
     else:
         raise SchemeError(f"{what} must be JSON text, a dict or a path")
     try:

@@ -25,6 +25,7 @@ from radscore.cli.output import (
     table,
     verdict_row,
 )
+from radscore.cli.report import compared_rows
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -258,12 +259,7 @@ def _evidence(result: ClosedResult) -> list[tuple[str, str]]:
         for name, one in (("without filter", result.unfiltered), ("with filter", result.filtered)):
             rows.append((name, "nothing to score" if one is None else _one(one)))
     rows.append(("p-value", text))
-    if score.weighted is not None:
-        rows.append(("normal law", f"{power_of_ten(score.weighted.log10_normal)}, approximate"))
-    if (found := result.decoys) is not None and found.n_decoys:
-        reached = f"{count(found.n_reached)} of {count(found.n_decoys)} reach the statistic"
-        rows.append(("decoy keys", f"p = {found.pvalue:.4g}: {reached}"))
-    return rows
+    return rows + compared_rows(result)
 
 
 def _one(score: ScoreResult) -> str:

@@ -20,6 +20,7 @@ from radscore.cli.output import (
     verdict_row,
 )
 from radscore.cli.predict import plan_of
+from radscore.cli.report import compared_rows
 
 if TYPE_CHECKING:
     import argparse
@@ -195,9 +196,4 @@ def _evidence(result: OpenResult) -> list[tuple[str, str]]:
         return [("p-value", score.method)]
     text = f"{power_of_ten(result.log10_pvalue)} (log10 {result.log10_pvalue:.3f}), {score.method}"
     rows = [("z", f"{score.zscore:.3f}"), ("p-value", text)]
-    if score.weighted is not None:
-        rows.append(("normal law", f"{power_of_ten(score.weighted.log10_normal)}, approximate"))
-    if (found := result.decoys) is not None and found.n_decoys:
-        reached = f"{count(found.n_reached)} of {count(found.n_decoys)} reach the statistic"
-        rows.append(("decoy keys", f"p = {found.pvalue:.4g}: {reached}"))
-    return rows
+    return rows + compared_rows(result)

@@ -29,7 +29,7 @@ from radscore.corpus.readers.packed import (
     packed_columns,
     unpacked,
 )
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ class Arrow(Format):
             else:
                 table = value if kind == "Table" else pa.Table.from_batches([value])
         except (pa.ArrowException, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = line_of(error, 200)
             raise ArgumentError(f"{kind}: pyarrow makes no table of it: {reason}") from None
         path = Path(f"{kind}({table.num_rows} rows)")
         return Source(path, FORMAT, None, table.nbytes, 0, dataset=table)

@@ -11,6 +11,7 @@ from radscore.corpus.base import DamagedFileError, Problems, Reader, location
 from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Preview
 from radscore.corpus.formats.jsonl import Entry, JsonLinesReader, Lines, too_long
+from radscore.corpus.text.failures import flaw_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,8 +124,7 @@ class _Rows:
         try:
             text = line.decode()
         except UnicodeDecodeError as error:
-            bad = f"0x{line[error.start]:02x}"
-            raise csv.Error(f"not UTF-8 (byte {error.start} of the line is {bad})") from None
+            raise csv.Error(flaw_of_bytes(error, " of the line")) from None
         return f"{text.removeprefix(_BOM) if first else text}\n"
 
     def header(self, source: Source) -> list[str]:

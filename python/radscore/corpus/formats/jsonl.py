@@ -27,6 +27,7 @@ from radscore.corpus.compression import BY_MEMBER, CODECS, Unpacked
 from radscore.corpus.format import Format, Preview
 from radscore.corpus.readers.long_values import LONG, parse
 from radscore.corpus.records import Fields, RecordColumns
+from radscore.corpus.text.failures import flaw_of_bytes
 from radscore.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -249,7 +250,8 @@ class JsonLinesReader(Reader):
                 record, flaw = _parse(line, first=byte == 0)
                 if record is None and flaw is None:
                     flaw = "a record must be a JSON object, not null"
-                flaw = flaw or self._repeated(line)
+                if flaw is None and isinstance(record, dict):
+                    flaw = self._repeated(line)
                 del line  # which may be huge
                 yield 1, length, record, flaw
                 del record
@@ -263,7 +265,7 @@ class JsonLinesReader(Reader):
         for name, key in self._keys:
             if line.count(key) > 1:
                 pairs = json.loads(line.removeprefix(_BOM), object_pairs_hook=list)
-                if [pair[0] for pair in pairs if len(pair) == 2].count(name) > 1:
+                if [one for one, _ in pairs].count(name) > 1:
                     return f"field {name!r} occurs twice in the record"
         return None
 
@@ -385,7 +387,7 @@ def _parse(line: bytes | bytearray, *, first: bool) -> tuple[Any, str | None]:
     except UnicodeDecodeError as error:
         if line.startswith(_UTF16):
             return None, "not UTF-8: the file seems to be UTF-16; convert it to UTF-8"
-        return None, f"not UTF-8 (byte {error.start} of the line is 0x{line[error.start]:02x})"
+        return None, flaw_of_bytes(error, " of the line")
     except json.JSONDecodeError as error:
         record, flaw = None, f"not JSON: {error.msg} (column {error.colno})"
     except RecursionError:

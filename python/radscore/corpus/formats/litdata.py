@@ -37,9 +37,9 @@ from radscore.corpus.readers.items import (
     read_offsets,
     sampled_items,
 )
-from radscore.corpus.readers.listing import listed_file, shortened
+from radscore.corpus.readers.listing import listed_file
 from radscore.corpus.records import Fields
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,8 @@ _BYTE = np.dtype(np.uint8)
 _TEXT = frozenset({"str", "text"})
 _ROWS_MAGIC = b"LDARW01\0"
 _FRAMES_MAGIC = b"LDFZ01\0\0"
+#: As numpy has them.
+_MOST_DIMENSIONS = 64
 _FRAMES = struct.Struct("<8sHHIII")
 _FRAME = struct.Struct("<IIQII")
 # The integers in the library's lists of dtypes, which only grow at their ends.
@@ -177,7 +179,7 @@ FORMAT = Litdata()
 def _source(index: Path, chunk: Any, config: dict[str, Any]) -> Source:
     """The chunk that an entry of the index lists."""
     if not isinstance(chunk, dict):
-        raise CorpusError(f"{index}: damaged index: a chunk is {shortened(chunk)}")
+        raise CorpusError(f"{index}: damaged index: a chunk is {shown(chunk)}")
     if config.get("encryption"):
         raise InputOptionError(f"{index}: the chunks are encrypted; write them without encryption")
     path = listed_file(index, chunk.get("filename"))
@@ -186,7 +188,7 @@ def _source(index: Path, chunk: Any, config: dict[str, Any]) -> Source:
     # Rows of plain values are compressed inside the file, so its name decides.
     codec: Codec | None = "zstd" if whole and f".{name}" in path.suffixes[:-1] else None
     if codec is not None and name != "zstd":
-        raise CorpusError(f"{index}: unknown compression {shortened(name)}")
+        raise CorpusError(f"{index}: unknown compression {shown(name)}")
     return Source.of_file(path, FORMAT, codec, sides=(index,), entry=(chunk, config))
 
 
@@ -299,6 +301,8 @@ def _with_shape(order: str, dtypes: dict[int, np.dtype[Any]]) -> Decoder:
         if len(words) < 2 or len(words) < 2 + int(words[1]):
             return None, "an array that is cut off inside its header"
         dtype, rank = dtypes.get(int(words[0])), int(words[1])
+        if rank > _MOST_DIMENSIONS:  # whose product would take forever
+            return None, f"an array of {rank} dimensions; token ids have one"
         shape = words[2 : 2 + rank].tolist()
         values = data[8 + 4 * rank :].tobytes()
         if dtype is None:
@@ -318,7 +322,7 @@ def _shard(source: Source) -> Shard:
     size = chunk.get("chunk_bytes")
     items = chunk.get("chunk_size")
     if type(size) is not int or not 0 <= size < 2**32:  # offsets have 32 bits
-        raise DamagedFileError(f"{source.sides[0]}: says {shortened(size)} bytes of {path.name}")
+        raise DamagedFileError(f"{source.sides[0]}: says {shown(size)} bytes of {path.name}")
     if type(items) is int and 8 + 4 * items == source.size - size:
         size = source.size  # until 2024 the library left out the header
     if source.codec is not None:
@@ -347,7 +351,7 @@ def _shard(source: Source) -> Shard:
 
 def _refuse_count(source: Source, count: int, said: Any) -> NoReturn:
     raise DamagedFileError(
-        f"{source.path}: has {count} items, but {source.sides[0].name} says {shortened(said)}"
+        f"{source.path}: has {count} items, but {source.sides[0].name} says {shown(said)}"
     )
 
 

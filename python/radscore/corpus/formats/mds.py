@@ -33,8 +33,8 @@ from radscore.corpus.readers.items import (
     read_offsets,
     sampled_items,
 )
-from radscore.corpus.readers.listing import listed_file, path_in_folder, shortened
-from radscore.errors import CorpusError
+from radscore.corpus.readers.listing import listed_file, path_in_folder
+from radscore.errors import CorpusError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +109,7 @@ class MDS(ItemFormat):
     def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:  # noqa: ARG002
         """Hashes in the indexes that cannot be checked."""
         names = dict.fromkeys(name for source in sources for name in _hashes(source))
-        unknown = [shortened(name) for name in names if _hasher(name) is None]
+        unknown = [shown(name) for name in names if _hasher(name) is None]
         if not unknown:
             return ()
         more = "; install xxhash to check it" if any("xxh" in name for name in unknown) else ""
@@ -140,11 +140,11 @@ FORMAT = MDS()
 def _source(index: Path, shard: Any) -> Source:
     """The shard that an entry of the index lists."""
     if not isinstance(shard, dict) or not isinstance(shard.get("raw_data"), dict):
-        raise CorpusError(f"{index}: damaged index: a shard is {shortened(shard)}")
+        raise CorpusError(f"{index}: damaged index: a shard is {shown(shard)}")
     if shard.get("format") != "mds" or shard.get("version") != 2:
         raise CorpusError(
-            f"{index}: a shard of format {shortened(shard.get('format'))} and version "
-            f"{shortened(shard.get('version'))}; only mds of version 2 is supported"
+            f"{index}: a shard of format {shown(shard.get('format'))} and version "
+            f"{shown(shard.get('version'))}; only mds of version 2 is supported"
         )
     name, packed = shard["raw_data"].get("basename"), shard.get("zip_data")
     if not path_in_folder(index, name).exists() and isinstance(packed, dict):
@@ -152,7 +152,7 @@ def _source(index: Path, shard: Any) -> Source:
         codec = str(shard.get("compression")).partition(":")[0]
         if path.exists():
             if codec not in _CODECS:
-                raise CorpusError(f"{index}: unknown compression {shortened(codec)}")
+                raise CorpusError(f"{index}: unknown compression {shown(codec)}")
             return Source.of_file(path, FORMAT, _CODECS[codec], sides=(index,), entry=shard)
     return Source.of_file(listed_file(index, name), FORMAT, sides=(index,), entry=shard)
 
@@ -172,9 +172,7 @@ def _size(source: Source, key: str) -> int | None:
     told = _entry(source).get(key)
     size = told.get("bytes") if isinstance(told, dict) else None
     if size is not None and not (type(size) is int and 0 <= size < 2**32):
-        raise DamagedFileError(
-            f"{source.sides[0]}: says {shortened(size)} bytes of {source.path.name}"
-        )
+        raise DamagedFileError(f"{source.sides[0]}: says {shown(size)} bytes of {source.path.name}")
     return size
 
 
@@ -205,7 +203,7 @@ def _open(source: Source) -> tuple[Shard, tuple[Leaf, ...]]:
     samples = _entry(source).get("samples", count)
     if samples != count:
         raise DamagedFileError(
-            f"{path}: has {count} samples, but {source.sides[0].name} says {shortened(samples)}"
+            f"{path}: has {count} samples, but {source.sides[0].name} says {shown(samples)}"
         )
     return (plain_shard(path, offsets) if data is None else held_shard(data, offsets)), leaves
 
@@ -259,7 +257,7 @@ def _check_hashes_of(source: Source, *_stamp: int) -> None:
         if hasher.hexdigest() != wanted[name].lower():
             raise DamagedFileError(
                 f"{source.path}: its {name} is {hasher.hexdigest()}, but {source.sides[0].name} "
-                f"says {shortened(wanted[name])}; the file was damaged or changed"
+                f"says {shown(wanted[name])}; the file was damaged or changed"
             )
 
 

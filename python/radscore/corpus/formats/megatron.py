@@ -24,10 +24,10 @@ from radscore.corpus.base import (
     Locations,
     Position,
     Reader,
-    counted,
     even_edges,
     n_shards,
     reading,
+    with_others,
 )
 from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Known, Scale
@@ -123,9 +123,7 @@ class Megatron(IdFormat):
                         )
             except CorpusError:
                 continue
-        return tuple(
-            f"{notes[0]}{_and_more(len(notes) - 1)}{end}" for end, notes in found.items() if notes
-        )
+        return tuple(with_others(notes, end) for end, notes in found.items() if notes)
 
     def sample(self, source: Source, options: Options) -> list[npt.NDArray[Any]]:  # noqa: ARG002
         """From three points of the file; of a file with images, its first texts."""
@@ -146,10 +144,6 @@ class Megatron(IdFormat):
 
 
 FORMAT = Megatron()
-
-
-def _and_more(number: int) -> str:
-    return f" (and so in {counted(number, 'more file')})" if number else ""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from radscore.corpus.base import DamagedFileError, InputOptionError, reading
-from radscore.corpus.readers.ids import IdFormat, TokenLayout, also_cut, headerless, one_line
-from radscore.corpus.readers.listing import shortened
+from radscore.corpus.readers.ids import IdFormat, TokenLayout, also_cut, headerless
+from radscore.errors import line_of, shown
 
 if TYPE_CHECKING:
     from radscore.corpus.format import Source
@@ -77,7 +77,7 @@ def read_header(file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.d
             warnings.simplefilter("ignore")
             shape, fortran, kind = ((), False, np.dtype("V")) if read is None else read(file)
     except Exception as error:  # noqa: BLE001 - whatever the parser of Python's literals raises
-        raise DamagedFileError(f"{where}: damaged numpy header: {one_line(error)}") from None
+        raise DamagedFileError(f"{where}: damaged numpy header: {line_of(error, 200)}") from None
     if read is None:
         raise DamagedFileError(f"{where}: numpy format version {version} holds no token ids")
     if kind.hasobject:
@@ -86,10 +86,10 @@ def read_header(file: BinaryIO, where: str) -> tuple[tuple[int, ...], bool, np.d
         raise DamagedFileError(f"{where}: holds {kind}, not integers")
     if len(shape) not in (1, 2) or min(shape) < 0:
         raise DamagedFileError(
-            f"{where}: shape {shortened(shape)}; token ids have one or two dimensions"
+            f"{where}: shape {shown(shape)}; token ids have one or two dimensions"
         )
     if max(shape) >= 2**62:
-        raise DamagedFileError(f"{where}: shape {shortened(shape)}, beyond the size of any file")
+        raise DamagedFileError(f"{where}: shape {shown(shape)}, beyond the size of any file")
     return shape, fortran, kind
 
 

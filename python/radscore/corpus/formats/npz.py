@@ -29,9 +29,10 @@ from radscore.corpus.base import (
 from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Format, Known, Preview
 from radscore.corpus.formats.npy import read_header
-from radscore.corpus.readers.ids import also_cut, one_line
+from radscore.corpus.readers.ids import also_cut
 from radscore.corpus.records import missing_field
 from radscore.documents import Documents
+from radscore.errors import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,12 +114,10 @@ def _opened(source: Source) -> Iterator[zipfile.ZipFile]:
     try:
         with reading(source.path), zipfile.ZipFile(source.path) as archive:
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
-        if isinstance(error, DamagedFileError | InputOptionError):
-            raise
-        raise DamagedFileError(f"{source.path}: damaged archive: {one_line(error)}") from None
-    except (EOFError, zlib.error) as error:
-        raise DamagedFileError(f"{source.path}: damaged archive: {one_line(error)}") from None
+    except (DamagedFileError, InputOptionError):
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, zlib.error) as error:
+        raise DamagedFileError(f"{source.path}: damaged archive: {line_of(error, 200)}") from None
 
 
 def _names(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -11,6 +11,7 @@ from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Known, Preview
 from radscore.corpus.formats.jsonl import MAX_LINE, Lines
 from radscore.corpus.records import Fields, RecordColumns
+from radscore.corpus.text.failures import flaw_of_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +38,6 @@ class Text(Format):
     suffixes = (".txt",)
     codecs = CODECS
     gives_way = True
-    # Text that lies beside data sets and tokenizers.
-    not_data = frozenset(
-        {"LICENSE.txt", "README.txt", "license.txt", "merges.txt", "readme.txt", "requirements.txt",
-         "vocab.txt"}
-    )  # fmt: skip
 
     def preview(self, source: Source) -> Preview:
         """Its only field."""
@@ -74,7 +70,7 @@ def decoded(data: bytes | bytearray) -> tuple[str, str | None]:
     try:
         return data.removeprefix(_BOM).decode(), None
     except UnicodeDecodeError as error:
-        return "", f"not UTF-8 (byte {error.start} is 0x{data[error.start]:02x})"
+        return "", flaw_of_bytes(error)
 
 
 def _whole(source: Source) -> tuple[str, str | None]:

@@ -22,7 +22,7 @@ from radscore.corpus.base import (
 from radscore.corpus.dtypes import sampled_ranges
 from radscore.corpus.format import Format, Known, Scale
 from radscore.documents import Documents
-from radscore.errors import ArgumentError
+from radscore.errors import ArgumentError, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,6 @@ __all__ = [
     "headerless",
     "map_ids",
     "n_ids",
-    "one_line",
     "read_ids",
     "sampled",
 ]
@@ -433,15 +432,9 @@ def map_ids(path: Path, dtype: np.dtype[Any], offset: int, count: int) -> npt.ND
         with reading(path):
             mapped = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=count)
     except ValueError as error:  # the file has become shorter
-        raise DamagedFileError(f"{path}: {one_line(error)}") from None
+        raise DamagedFileError(f"{path}: {line_of(error, 200)}") from None
     ids: npt.NDArray[Any] = mapped.view(np.ndarray)
     return ids
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's text, at most 200 characters."""
-    first = (str(error).splitlines() or [type(error).__name__])[0]
-    return first if len(first) <= 200 else f"{first[:197]}..."
 
 
 def _check_eod(eod: int | None, dtype: np.dtype[Any]) -> int | None:

@@ -28,7 +28,7 @@ from radscore.corpus.base import (
 from radscore.corpus.compression import unpack
 from radscore.corpus.dtypes import SAMPLE
 from radscore.corpus.format import Format, Source
-from radscore.corpus.readers.ids import HEADERLESS_DTYPES, also_cut, one_line, read_ids
+from radscore.corpus.readers.ids import HEADERLESS_DTYPES, also_cut, read_ids
 from radscore.corpus.readers.listing import read_index
 from radscore.corpus.records import (
     Fields,
@@ -38,7 +38,8 @@ from radscore.corpus.records import (
     needs_tokenizer,
     read_value,
 )
-from radscore.corpus.text.failures import flaw_of_text
+from radscore.corpus.text.failures import flaw_of_bytes, flaw_of_text
+from radscore.errors import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -405,7 +406,7 @@ def _text(data: Bytes) -> tuple[str | None, str | None]:
     try:
         text = data.tobytes().decode()
     except UnicodeDecodeError as error:
-        return None, f"not UTF-8 (byte {error.start} is 0x{error.object[error.start]:02x})"
+        return None, flaw_of_bytes(error)
     return text, flaw_of_text(text)
 
 
@@ -415,7 +416,7 @@ def _from_json(
     try:
         value = json.loads(data.tobytes())
     except (ValueError, RecursionError) as error:
-        return None, f"not JSON: {one_line(error)}"
+        return None, f"not JSON: {line_of(error, 200)}"
     item, flaw = read_value(value, name, encoder)
     # The name is in front of every flaw.
     return item, None if flaw is None else flaw.replace(f"field {name!r} ", "it ", 1)

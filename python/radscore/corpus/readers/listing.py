@@ -10,13 +10,13 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from radscore.corpus.base import DamagedFileError, reading
-from radscore.errors import CorpusError
+from radscore.errors import CorpusError, line_of, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-__all__ = ["listed_file", "path_in_folder", "read_index", "shortened"]
+__all__ = ["listed_file", "path_in_folder", "read_index"]
 
 #: Bytes of the longest name that a file can have.
 _LONGEST = 255
@@ -48,7 +48,7 @@ def _json_of(path: Path, size: int, mtime_ns: int) -> Any:  # noqa: ARG001 - par
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = line_of(error, 100)
         raise DamagedFileError(f"{path}: damaged index, not JSON: {reason}") from None
 
 
@@ -84,11 +84,5 @@ def path_in_folder(index: Path, name: Any) -> Path:
     bad = re.search("[\0\ud800-\udfff]", str(posix))  # in no file's name
     long = any(len(os.fsencode(part)) > _LONGEST for part in posix.parts) if not bad else False
     if not posix.parts or ".." in posix.parts or posix.is_absolute() or bad or long:
-        raise CorpusError(f"{index}: names a file {shortened(name)}, which is not in its folder")
+        raise CorpusError(f"{index}: names a file {shown(name)}, which is not in its folder")
     return index.parent.joinpath(*posix.parts)
-
-
-def shortened(value: Any) -> str:
-    """A value of an index for a message, at most 60 characters."""
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from radscore.errors import line_of
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Failures", "failed", "failure_of", "flaw_of_text"]
+__all__ = ["Failures", "failed", "failure_of", "flaw_of_bytes", "flaw_of_text"]
 
 #: Larger than every token id.
 _MARK: Final = 2**32 - 1
 _MOST_REASONS: Final = 1000
+
+
+def flaw_of_bytes(error: UnicodeDecodeError, of: str = "") -> str:
+    """The flaw of bytes that are no text; `of` says what the offset is counted in."""
+    return f"not UTF-8 (byte {error.start}{of} is 0x{error.object[error.start]:02x})"
 
 
 def flaw_of_text(text: str) -> str | None:
@@ -37,8 +44,7 @@ def failure_of(error: BaseException) -> str:
     """
     if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
         raise error
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"the tokenizer fails on this text: {reason[:200]}"
+    return f"the tokenizer fails on this text: {line_of(error, 200)}"
 
 
 def failed(ids: npt.NDArray[Any]) -> bool:

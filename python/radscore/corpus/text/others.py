@@ -12,7 +12,7 @@ import numpy as np
 from radscore.corpus.base import joined
 from radscore.corpus.text.failures import Failures
 from radscore.corpus.text.tokenised import Tokenised
-from radscore.errors import ArgumentError, TokenError
+from radscore.errors import ArgumentError, TokenError, line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +71,7 @@ class FunctionEncoder:
         except Exception as error:  # noqa: BLE001 - whatever its pickling raises
             raise ArgumentError(
                 f"tokenizer={self._name} cannot be sent to another process "
-                f"({' '.join(str(error).split())}); define the function at the top of a module, or "
+                f"({line_of(error)}); define the function at the top of a module, or "
                 "give the path of a tokenizer.json"
             ) from None
         return {**self.__dict__, "failures": Failures(), "_n_texts": 0}
