@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +24,11 @@ __all__ = [
     "near",
     "shown",
     "some_of",
+    "without_secrets",
 ]
+
+_USER = re.compile(r"(\w://)[^\s/@]+@")
+_QUERY = re.compile(r"(\w://[^\s?]+)\?[^\s:'\",)]+")
 
 
 class RadscoreError(Exception):
@@ -117,6 +122,17 @@ def some_of(names: Iterable[object], most: int = 12) -> str:
     every = [str(name) for name in names]
     more = len(every) - most
     return f"{', '.join(every[:most])}{f' and {more} more' if more > 0 else ''}" or "none"
+
+
+def without_secrets(text: str) -> str:
+    """`text` with addresses that name no user, password, token or signature.
+
+    Examples
+    --------
+    >>> without_secrets("s3://id:secret@bucket/a and https://host/b?sig=secret: not found")
+    's3://...@bucket/a and https://host/b?...: not found'
+    """
+    return _QUERY.sub(r"\1?...", _USER.sub(r"\1...@", text))
 
 
 def shown(value: object, most: int = 60) -> str:

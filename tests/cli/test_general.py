@@ -52,7 +52,7 @@ def test_examples_in_help_are_understood(cli):
         (["score", "x", "--scheme", "y", "--fdr", "1.5"], "between 0 and 1"),
         (["score", "x", "--scheme", "y", "--eod", "1.5"], "--eod"),
         (["score", "x", "--scheme", "y", "--key-file", "a", "--key-env", "B"], "not allowed with"),
-        (["score", "x", "--scheme", "y", "--per-document", "out.txt"], ".parquet, .jsonl, .csv"),
+        (["score", "x", "--scheme", "y", "--per-document", "out.txt"], ".parquet, .jsonl or .csv"),
         (["score", "x", "--scheme", "y", "--per-document", "no/out.csv"], "there is no folder"),
         (["score", "x", "--scheme", "y", "--state", "no/s"], "--state: there is no folder"),
         (["score", "x", "--scheme", "y", "--state", "."], "--state must be a file"),

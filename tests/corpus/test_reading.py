@@ -332,3 +332,11 @@ def test_settings_and_manifest_tell_corpora_apart(jsonl, tokenizer):
     assert one.settings == open_corpus(path, tokenizer=tokenizer).settings
     assert json.loads(json.dumps(one.manifest())) == one.manifest()
     assert one.manifest()[0]["size"] == path.stat().st_size
+
+
+def test_a_mask_of_padding_beside_the_ids_is_told(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"input_ids": [5, 0], "attention_mask": [1, 0]}\n')
+    assert any("attention_mask" in note for note in open_corpus(path).notes)
+    path.write_text('{"input_ids": [5, 0]}\n')
+    assert open_corpus(path).notes == ()

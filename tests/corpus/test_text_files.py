@@ -247,3 +247,10 @@ def test_addresses(monkeypatch, tmp_path):
 def test_an_encoder_is_made_once():
     encoder = load_encoder(code_points)
     assert load_encoder(encoder) is encoder
+
+
+def test_secrets_of_addresses_are_not_shown():
+    with pytest.raises(CorpusError) as caught:
+        open_corpus("memory://id:hidden@nowhere/a.jsonl?sig=hidden")
+    assert "hidden" not in str(caught.value)
+    assert "memory://...@nowhere/a.jsonl" in str(caught.value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from radscore.cli.exits import Exit
 from radscore.cli.output import note, printable
-from radscore.errors import near
+from radscore.errors import near, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,8 +124,8 @@ def _help(args: argparse.Namespace) -> int:
 
 
 def hide_keys(message: str) -> str:
-    """`message` without anything that may be a key."""
-    return _KEY.sub("(not shown, as it looks like a key)", message)
+    """`message` without anything that may be a key, or secret in an address."""
+    return _KEY.sub("(not shown, as it looks like a key)", without_secrets(message))
 
 
 def looks_like_key(value: str) -> bool:

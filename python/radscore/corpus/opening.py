@@ -212,5 +212,8 @@ def _field(
             raise InputOptionError(f"{found.where}: {missing_field(prompt_field, found.names)}")
         if encoder is None and isinstance(value_of(found.record or {}, name)[1], str):
             raise ArgumentError(f"{found.where}: {needs_tokenizer(name)}")
+        if "attention_mask" in found.names:
+            padded = "field 'attention_mask' is not applied: padding counts as tokens"
+            note = padded if note is None else f"{note}; {padded}"
         return name, note
     raise CorpusError(flaw or f"the corpus holds no documents: {sources[0].path}")

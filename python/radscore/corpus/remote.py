@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from radscore.corpus.base import InputOptionError
-from radscore.errors import CorpusError, StorageError, line_of
+from radscore.errors import CorpusError, StorageError, line_of, without_secrets
 from radscore.extras import need
 from radscore.files import Draft, own_folder
 
@@ -89,7 +89,8 @@ def _fetched(url: str) -> str:
     protocol = found[1].lower()
     if protocol == "file":
         return url[found.end() :]
-    need("fsspec", what=f"{url}: reading {protocol}://")
+    shown = without_secrets(url)
+    need("fsspec", what=f"{shown}: reading {protocol}://")
     import fsspec  # type: ignore[import-untyped]
 
     try:
@@ -97,18 +98,18 @@ def _fetched(url: str) -> str:
         files = _files(system, root)
         folder = own_folder() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]
         copies = [
-            _copied(system, name, folder, local, f"{protocol}://{name}")
+            _copied(system, name, folder, local, without_secrets(f"{protocol}://{name}"))
             for name, local in sorted(files.items())
         ]
         _forget(folder / "files", set(copies))
     except (CorpusError, StorageError):
         raise
     except FileNotFoundError:
-        raise InputOptionError(f"{url}: no such file or folder") from None
+        raise InputOptionError(f"{shown}: no such file or folder") from None
     except Exception as error:  # noqa: BLE001 - whatever a file system raises
-        raise CorpusError(f"{url}: {line_of(error)}") from None
+        raise CorpusError(f"{shown}: {without_secrets(line_of(error))}") from None
     if not files:
-        raise InputOptionError(f"{url}: there is no file")
+        raise InputOptionError(f"{shown}: there is no file")
     return str(copies[0] if root in files else folder / "files")
 
 
