@@ -141,8 +141,7 @@ def test_saving_needs_no_memory_and_a_failed_call_is_remembered(tmp_path):
     assert (done.returncode, done.stdout.strip()) == (0, "right"), done.stderr[-2000:]
 
 
-def test_threads_that_cannot_be_made(tmp_path):
-    """Fewer do, with the same result; without one there is an error."""
+def test_fewer_threads_than_asked_do(tmp_path):
     done = run(
         tmp_path,
         """
@@ -152,8 +151,19 @@ def test_threads_that_cannot_be_made(tmp_path):
             return own.tally()
         expected = with_threads(2)
         assert limited(lambda: with_threads(500), 60) == expected
+        """,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_without_a_thread_there_is_an_error(tmp_path):
+    """In a process that had none before: their stacks would be used again."""
+    done = run(
+        tmp_path,
+        """
+        own = rs.Scorer(S, threads=3)
         try:
-            limited(lambda: with_threads(3), 1)
+            limited(lambda: own.add(SMALL), 0)
         except (MemoryError, RadscoreError) as error:
             print(error)
         """,

@@ -237,7 +237,7 @@ def radioactivity(
     >>> scheme = rs.Keyed(key=bytes(16), vocab_size=50, gamma=0.5, context_width=1)
     >>> report = rs.radioactivity(scheme, answers=[[1, 2, 3, 4, 1, 2]])
     >>> report.claim, report.setting, report.verdict
-    ('model', 'closed', '0.313: no evidence')
+    ('model', 'closed', 'p-value 0.313: no evidence at level 0.01')
     """
     scheme = one_scheme(scheme)
     given = {
