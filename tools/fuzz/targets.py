@@ -269,7 +269,9 @@ def _copier(source: Path) -> Callable[[Path], None]:
     return make
 
 
-def _reader(name: str | None = None, **options: Any) -> Callable[[Path], Any]:
+def _reader(
+    name: str | None = None, *, tells_tokens: bool = True, **options: Any
+) -> Callable[[Path], Any]:
     def read(folder: Path) -> Any:
         path = folder if name is None else folder / name
         given = {"vocab_size": VOCAB, "batch_tokens": 200, **options}
@@ -284,7 +286,8 @@ def _reader(name: str | None = None, **options: Any) -> Callable[[Path], Any]:
                 ("n_documents", len(documents)),
             ):
                 said = getattr(known, what, None)
-                if said is not None and said != count:
+                told = tells_tokens or what != "n_tokens"
+                if told and said is not None and said != count:
                     raise WrongError(f"known() says {what} {said}, reading gives {count}")
         again = [ids.tolist() for batch in rs.open_corpus(path, **given) for ids in batch.documents]
         if again != documents:
@@ -403,7 +406,13 @@ TARGETS: Final[dict[str, Target]] = {
     "jsonl.zst": Target(_packed("x.jsonl.zst", _zstd), _reader("x.jsonl.zst")),
     "text": Target(_make_text, _read_text),
     "npy": Target(_make_npy, _reader("x.npy"), peer=_peer_of_npy),
-    "parquet": Target(_table("parquet"), _reader("x.parquet"), peer=_peer_of_parquet, weight=4),
+    # Its footer counts tokens, but nothing proves that a page was not changed since.
+    "parquet": Target(
+        _table("parquet"),
+        _reader("x.parquet", tells_tokens=False),
+        peer=_peer_of_parquet,
+        weight=4,
+    ),
     "parquet, skip": Target(
         _table("parquet", (None, [VOCAB])), _reader("x.parquet", on_error="skip"), weight=2
     ),
