@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         stats,
     )
     from radscore.answers import ask, open_answers
-    from radscore.api import score
+    from radscore.api import score, score_documents
     from radscore.audits.closed import test_closed
     from radscore.audits.membership import test_membership
     from radscore.audits.open import test_open
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         VLLMDualKeyGumbel,
         VLLMGumbel,
     )
-    from radscore.scoring import Scorer, score_documents, score_positions
+    from radscore.scoring import Scorer, score_positions
 
 __all__ = [  # noqa: RUF022 - grouped by use
     "__version__",

@@ -128,9 +128,7 @@ def score(
             scorer.add(some, asked)
         result = scorer.result()
     if corpus is not None:
-        notes = (*corpus.notes, *result.notes)
-        made = {**result.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
-        return replace(result, n_skipped=corpus.skipped.count, notes=notes, provenance=made)
+        return replace(result, n_skipped=corpus.skipped.count, **_of_corpus(result, corpus))
     assert own is not None
     doubt = doubt_of_ids(own.id_range[1], own.n_tokens, scheme.vocab_size)
     notes = (*told, *result.notes, *(() if doubt is None else (doubt,)))
@@ -193,8 +191,13 @@ def score_documents(
     )
     if corpus is None:
         return replace(found, notes=(*told, *found.notes))
-    made = {**found.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
-    return replace(found, notes=(*corpus.notes, *found.notes), provenance=made)
+    return replace(found, **_of_corpus(found, corpus))
+
+
+def _of_corpus(result: ScoreResult | DocumentScores, corpus: Corpus) -> dict[str, Any]:
+    """What a result of a corpus says beside its numbers."""
+    made = {**result.provenance, **of_corpus(corpus.manifest(), corpus.settings)}
+    return {"notes": (*corpus.notes, *result.notes), "provenance": made}
 
 
 def _given(

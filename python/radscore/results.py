@@ -396,9 +396,7 @@ class DocumentScores(Result):
         chosen = _chosen(which, len(self))
         places = np.full(len(self), -1)
         places[chosen] = np.arange(len(chosen))
-        columns = {
-            name: value[chosen] for name, value in vars(self).items() if name in self._columns()
-        }
+        columns = {name: getattr(self, name)[chosen] for name in self._columns()}
         copies = np.where(columns["copy_of"] >= 0, places[columns["copy_of"]], -1)
         picked = self.replace(**columns | {"copy_of": copies})
         vars(picked)["log10_qvalue"] = self.log10_qvalue[chosen]  # among all, not those alone
@@ -409,7 +407,8 @@ class DocumentScores(Result):
         return [one.name for one in fields(self) if isinstance(values[one.name], np.ndarray)]
 
     def _one(self, i: int) -> DocumentScore:
-        names = (one.name for one in fields(DocumentScore) if one.name in self._columns())
+        columns = self._columns()
+        names = (one.name for one in fields(DocumentScore) if one.name in columns)
         values = {name: getattr(self, name)[i].item() for name in names}
         return DocumentScore(**values, log10_qvalue=float(self.log10_qvalue[i]), method=self.method)
 

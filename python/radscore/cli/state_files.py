@@ -13,15 +13,12 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from radscore.cli.exits import UsageError
 from radscore.cli.output import note
 from radscore.files import Lock, begins_with, drafted, remove_drafts
 from radscore.provenance import digest_of
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = ["ROWS_MAGIC", "StateFiles"]
 
@@ -88,12 +85,7 @@ class StateFiles:
             self.warn(error.strerror or str(error))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._leave()
 
     def _leave(self) -> None:
