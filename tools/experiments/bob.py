@@ -34,12 +34,13 @@ _SMALL = ("fresh", "again", "spare")
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """One of Bob's models: its share of watermarked text (percent), whose key, which seed."""
+    """One of Bob's models: its share of watermarked text in percent, whose key, which seed."""
 
     share: int
     key: int = 0
     seed: int = 0
     clean: str = "unmarked"
+    mark: str = "keyed"
 
     @property
     def name(self) -> str:
@@ -47,6 +48,7 @@ class Suspect:
         if self.clean == "reference":
             return f"reference-{self.seed}" if self.seed else "reference"
         name = f"rho-{self.share}"
+        name += f"-{self.mark}" if self.mark != "keyed" else ""
         name += f"-key-{self.key}" if self.key else ""
         return name + (f"-seed-{self.seed}" if self.seed else "")
 
@@ -110,9 +112,9 @@ class Bench:
         assert sum(sizes) <= len(rows), (sizes, len(rows))
         return rows[start : start + number]
 
-    def texts(self, pool: str, key: int = 0, number: int | None = None) -> Ids:
+    def texts(self, pool: str, key: int = 0, number: int | None = None, mark: str = "keyed") -> Ids:
         """A prompt and its continuation per row; "marked" and "again" carry the mark of `key`."""
-        name = pool + (f"-key-{key}" if key else "")
+        name = pool + (f"-{mark}" if mark != "keyed" else "") + (f"-key-{key}" if key else "")
         path = self.cache / f"{name}.npy"
         if not path.exists():
             r = self.recipe
@@ -124,7 +126,7 @@ class Bench:
                 prompts,
                 r.length - r.prompt,
                 r.seed + 100 * _POOLS.index(pool) + key,
-                scheme=alice(r, key) if pool in {"marked", "again"} else None,
+                scheme=alice(r, key, mark) if pool in {"marked", "again"} else None,
                 delta=r.delta,
                 temperature=r.temperature,
             )
@@ -139,8 +141,8 @@ class Bench:
             n_marked = round(r.n_texts * who.share / 100)
             rows = self.texts(who.clean)[n_marked:]
             if n_marked:
-                few = n_marked if who.key else None
-                rows = np.vstack([self.texts("marked", who.key, few)[:n_marked], rows])
+                few = None if who.mark == "keyed" and not who.key else n_marked
+                rows = np.vstack([self.texts("marked", who.key, few, who.mark)[:n_marked], rows])
             model = self.base()
             print(who.name, flush=True)
             loss = train(

@@ -9,7 +9,7 @@ from typing import Final
 
 import radscore as rs
 
-__all__ = ["EXPERIMENTS", "KEY", "MODELS", "RECIPE", "ROOT", "Recipe", "alice"]
+__all__ = ["EXPERIMENTS", "KEY", "MARKS", "MODELS", "RECIPE", "ROOT", "Recipe", "alice"]
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 #: Committed: the results, the key, and what the tests need.
@@ -47,17 +47,33 @@ class Recipe:
 
 
 RECIPE: Final = Recipe()
+#: Alice's own mark, and those of production, with their context width.
+MARKS: Final = ("keyed", "vllm-2", "vllm-4", "synthid-4")
 
 
-def alice(recipe: Recipe = RECIPE, number: int = 0) -> rs.Keyed:
-    """Alice's watermark under her committed key; `number` > 0 gives another owner's key."""
-    if not KEY.exists():
-        KEY.parent.mkdir(parents=True, exist_ok=True)
-        KEY.write_text(secrets.token_hex(16) + "\n")
-    scheme = rs.Keyed(
-        key=rs.Key.from_file(KEY),
-        vocab_size=recipe.vocab_size,
-        gamma=recipe.gamma,
-        context_width=recipe.context_width,
-    )
+def alice(recipe: Recipe = RECIPE, number: int = 0, mark: str = "keyed") -> rs.Scheme:
+    """Alice's watermark under her committed key; `number` > 0 gives another owner's key.
+
+    `mark` is one of `MARKS`; those of serving engines have keys of their own, by `number`.
+    """
+    scheme = _scheme(recipe, mark)
     return scheme if not number else scheme.decoys(number, seed=77)[-1]
+
+
+def _scheme(recipe: Recipe, mark: str) -> rs.Scheme:
+    size = recipe.vocab_size
+    if mark == "keyed":
+        if not KEY.exists():
+            KEY.parent.mkdir(parents=True, exist_ok=True)
+            KEY.write_text(secrets.token_hex(16) + "\n")
+        return rs.Keyed(
+            key=rs.Key.from_file(KEY),
+            vocab_size=size,
+            gamma=recipe.gamma,
+            context_width=recipe.context_width,
+        )
+    family, _, width = mark.partition("-")
+    if family == "vllm":
+        return rs.VLLMGumbel(vocab_size=size, key=recipe.seed, context_width=int(width))
+    keys = tuple(recipe.seed + 7919 * depth for depth in range(30))
+    return rs.SynthIDDeepMind(vocab_size=size, keys=keys, context_width=int(width))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from radscore.models.marking import rule_of
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 if TYPE_CHECKING:
@@ -105,32 +106,65 @@ def write(
     n_tokens: int,
     seed: int,
     *,
-    scheme: rs.Keyed | None = None,
+    scheme: rs.Scheme | None = None,
     delta: float = 0.0,
     batch: int = 256,
     temperature: float = 1.0,
 ) -> Ids:
     """What the model writes after each prompt, with `scheme`'s watermark if given.
 
+    Contexts that come again in one text are left unmarked where the mark decides on the token, as
+    serving engines do by default.
+
     Returns
     -------
     ndarray of int64, shape (n_prompts, n_tokens)
     """
     torch.manual_seed(seed)
+    mark = None if scheme is None else _Mark(scheme, delta / temperature)
     written = []
     for start in range(0, len(prompts), batch):
         rows = torch.from_numpy(np.ascontiguousarray(prompts[start : start + batch]))
         step, cache = rows, DynamicCache(config=model.config)
+        if mark is not None:
+            mark.begin(len(rows))
         for _ in range(n_tokens):
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 output = model(input_ids=step, cache=cache, logits_to_keep=1)
             logits = output.logits[:, -1].float() / temperature
-            if scheme is not None:
-                contexts = rows[:, -(scheme.window_width - 1) :].numpy()
-                logits += delta / temperature * torch.from_numpy(scheme.green_mask(contexts))
+            if mark is not None:
+                logits = mark.apply(logits, rows.numpy(), prompts.shape[1])
             # inverse distribution function at one uniform per row: faster than `multinomial`
             below = logits.softmax(-1).cumsum(-1)
             step = torch.searchsorted(below, torch.rand(len(rows), 1) * below[:, -1:])
             rows = torch.cat([rows, step.clamp(max=logits.shape[1] - 1)], dim=1)
         written.append(rows[:, prompts.shape[1] :].numpy())
     return np.concatenate(written)
+
+
+class _Mark:
+    """The watermark in the logits of a batch of texts."""
+
+    def __init__(self, scheme: rs.Scheme, delta: float) -> None:
+        self._scheme = scheme
+        self._rule = rule_of(scheme, delta, None)
+        self._seen: list[set[bytes]] = []
+
+    def begin(self, n_texts: int) -> None:
+        """New texts."""
+        self._seen = [set() for _ in range(n_texts)]
+
+    def apply(self, logits: torch.Tensor, rows: Ids, n_prompt: int) -> torch.Tensor:
+        """The logits of the next token, marked."""
+        width = self._scheme.window_width - 1
+        contexts = rows[:, -width:].copy()
+        if (padding := self._scheme.padding) is not None:
+            before = max(0, width - (rows.shape[1] - n_prompt))
+            contexts[:, :before] = padding
+        marked = self._rule.apply(logits, contexts)
+        if self._scheme.sampling != "bias":
+            for i, context in enumerate(contexts):
+                if (one := context.tobytes()) in self._seen[i]:
+                    marked[i] = logits[i]
+                self._seen[i].add(one)
+        return marked

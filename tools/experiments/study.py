@@ -33,7 +33,7 @@ N_ANSWERS = 2048
 ANSWER = 96
 
 
-def keys(bench: Bench, key: int, decoys: int) -> list[rs.Keyed]:
+def keys(bench: Bench, key: int, decoys: int) -> list[rs.Scheme]:
     """The scheme under the tested key, and under decoy keys, which are not the other owners'."""
     scheme = alice(bench.recipe, key)
     return [scheme, *(scheme.decoys(decoys, seed=4242) if decoys else [])]

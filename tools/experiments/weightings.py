@@ -113,7 +113,7 @@ def open_weights(
 
 
 def weigh(
-    schemes: list[rs.Keyed],
+    schemes: list[rs.Scheme],
     contexts: AnyIds,
     targets: AnyIds,
     weights: Any,
@@ -173,7 +173,7 @@ CLOSED: dict[str, Callable[[WindowCounts], Any]] = {
 }
 
 
-def closed_counts(bench_answers: tuple[Ids, Ids], prompts: Ids, scheme: rs.Keyed) -> WindowCounts:
+def closed_counts(bench_answers: tuple[Ids, Ids], prompts: Ids, scheme: rs.Scheme) -> WindowCounts:
     """Counts of the windows in two models' answers to the same prompts."""
     kept = [
         kept_windows(

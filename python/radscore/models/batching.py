@@ -31,6 +31,8 @@ class Pairs:
     last : bool
         Whether this portion completes the documents read so far: `Counts` then describes exactly
         what has been handed out.
+    base : ndarray of float64, shape (n,), optional
+        The reference's probability of each target; None if it is not known.
     """
 
     contexts: npt.NDArray[np.uint32]
@@ -38,6 +40,7 @@ class Pairs:
     weights: npt.NDArray[np.float64]
     occurrences: npt.NDArray[np.uint64]
     last: bool = True
+    base: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
