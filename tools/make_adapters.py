@@ -248,7 +248,7 @@ def study() -> None:
     }
     models["base"] = rs.models.load_model(gguf).model
     rows = np.array([row["ids"][:128] for row in read("fresh") if len(row["ids"]) >= 128][:N_READ])
-    schemes = [scheme(), *scheme().decoys(40, seed=4242)]
+    schemes: list[rs.Scheme] = [scheme(), *scheme().decoys(40, seed=4242)]
     found: dict[str, list[str]] = {}
     pairs = (("watermarked", "base"), ("watermarked", "control"), ("control", "base"))
     for suspect, reference in pairs:
