@@ -137,7 +137,7 @@ class Endpoint:
 
     async def _send(self, question: Question, settings: Settings, limit_name: str) -> str:
         optional = {"temperature": settings.temperature, "top_p": settings.top_p}
-        options = {name: value for name, value in optional.items() if value is not None}
+        options: dict[str, Any] = {n: value for n, value in optional.items() if value is not None}
         if settings.api == "sglang":
             return await self._send_to_sglang(question, settings, options)
         options |= {"model": settings.model, limit_name: settings.max_tokens}
