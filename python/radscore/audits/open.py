@@ -95,6 +95,7 @@ def test_open(
     max_weights: int | None = None,
     min_weight: float | None = None,
     transform: str | None = None,
+    centred: bool | None = None,
     tokenizer: Any = None,
     batch_tokens: int | None = None,
     max_length: int | None = None,
@@ -125,10 +126,11 @@ def test_open(
         A model that was not trained on the watermarked text: the suspect's base, an earlier
         checkpoint or, best of all, a model fine-tuned from the same base on the same kind of text
         without the watermark. Natural language and the luck of the key then cancel.
-    weighting : {"prediction", "mass", "contrast"} or Weighting, optional
+    weighting : {"prediction", "mass", "contrast", "matched"} or Weighting, optional
         Score the `top` likeliest tokens, each context once per sequence (the published reading
         mode); weigh each token by its probability ("mass", the default); or by a function of the
-        suspect's and the reference's probability (the default with a reference).
+        suspect's and the reference's probability (the default with a reference; "matched" also
+        keeps the reference's probabilities).
     text_watermarked : bool, optional
         Whether the text carries the tested key's watermark. If it does, each seed counts only at
         its first occurrence, and schemes under which a text does not tell its seeds
@@ -136,7 +138,7 @@ def test_open(
         By default it is assumed not to, and the p-value is withheld if a document, the whole text
         or a suspect that merely continues it would be significant (`radscore.audits.text_check`).
         With False you vouch for the text, and only a significance of .001 withholds it.
-    top, max_weights, min_weight, transform : optional
+    top, max_weights, min_weight, transform, centred : optional
         Settings of the weighting; see `Weighting`.
     tokenizer : transformers tokenizer, optional
         The watermark's, if it is not the model's; see `radscore.models.alignment`.
@@ -175,7 +177,7 @@ def test_open(
     decoys = check_width("decoys", decoys, 0, 1_000_000)
     points = Curve(curve)
     settings: dict[str, Any] = {"top": top, "max_weights": max_weights, "min_weight": min_weight}
-    settings["transform"] = transform
+    settings |= {"transform": transform, "centred": centred}
     given = {name: value for name, value in settings.items() if value is not None}
     check = TextCheck(scheme, threads=threads)
     if from_file is not None:
@@ -336,6 +338,7 @@ def _part(pairs: Pairs, start: int, end: int) -> Pairs:
         targets=pairs.targets[start:end],
         weights=pairs.weights[start:end],
         occurrences=pairs.occurrences[start:end],
+        base=None if pairs.base is None else pairs.base[start:end],
     )
 
 
