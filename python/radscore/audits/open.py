@@ -23,6 +23,7 @@ from radscore.results import CurvePoint, ModelResult
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.evidence import empty_result
 from radscore.scoring.scorer import Scorer
+from radscore.sizes import budget_of
 from radscore.stats import DecoyResult
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def test_open(
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
     threads: int | None = None,
+    memory: int | str | None = None,
+    tmp: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     progress: Callable[[Progress], None] | None = None,
     from_file: str | os.PathLike[str] | None = None,
 ) -> OpenResult:
@@ -151,6 +154,9 @@ def test_open(
         Compare with this many decoy keys, drawn from this seed: `OpenResult.decoys`.
     threads : int, optional
         Worker threads of the scoring; all cores by default.
+    memory, tmp : optional
+        How much memory pairs and their weights may take, and folders for those beyond it, as for
+        `Scorer`: predictions may be larger than memory.
     progress : callable, optional
         Called with a `Progress` after every batch: bytes of a corpus, else documents.
     from_file : path, optional
@@ -203,7 +209,7 @@ def test_open(
             on_document=check.add,
         )
     _check_fit(source.header, scheme, from_file)
-    evidence = _Evidence(scheme, source.header, decoys, decoy_seed, threads)
+    evidence = _Evidence(scheme, source.header, (decoys, decoy_seed), threads, (memory, tmp))
     evidence.take(source, points, check if from_file is not None else None)
     vouched = text_watermarked is False
     return _result(evidence, source.header, source.totals, points.points, check, vouched=vouched)
@@ -244,17 +250,26 @@ class _Evidence:
     """
 
     def __init__(
-        self, scheme: Scheme, header: Header, decoys: int, seed: int, threads: int | None
+        self,
+        scheme: Scheme,
+        header: Header,
+        decoys: tuple[int, int],
+        threads: int | None,
+        limits: tuple[Any, Any],
     ) -> None:
         self._scheme = scheme
         self._strict = header.text_watermarked
         self._plain = header.weighting.kind == "prediction"
         combine: Any = "one" if self._strict or self._plain else "sum"
-        self.scorer = Scorer(scheme, combine=combine, threads=threads, predictable=self._strict)
-        self.decoys, self.decoys_withheld = None, bool(decoys) and self._strict
-        if decoys and not self._strict:
-            schemes = [scheme, *scheme.decoys(decoys, seed=seed)]
-            self.decoys = Scorer(schemes, combine=combine, threads=threads)
+        (n_decoys, seed), (memory, tmp) = decoys, limits
+        if memory is not None and n_decoys and not self._strict:
+            memory = budget_of(memory).half
+        options: dict[str, Any] = {"combine": combine, "threads": threads}
+        options |= {"memory": memory, "tmp": tmp}
+        self.scorer = Scorer(scheme, predictable=self._strict, **options)
+        self.decoys, self.decoys_withheld = None, bool(n_decoys) and self._strict
+        if n_decoys and not self._strict:
+            self.decoys = Scorer([scheme, *scheme.decoys(n_decoys, seed=seed)], **options)
         self.removed: dict[str, int] = {}
         self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)
 
