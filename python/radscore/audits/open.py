@@ -17,9 +17,10 @@ from radscore.checks import one_scheme
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models.live import Reading
-from radscore.models.predictions import Predictions
+from radscore.models.prediction_files import open_predictions
 from radscore.models.weighting import Weighting, plan
 from radscore.results import CurvePoint, ModelResult
+from radscore.scoring.contexts import OUTSIDE, Contexts
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.evidence import empty_result
 from radscore.scoring.scorer import Scorer
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from radscore.kgrams import KgramCounts, KgramSet
     from radscore.models.batching import Pairs
-    from radscore.models.predictions import Header, Totals
+    from radscore.models.prediction_files import PredictionFiles
+    from radscore.models.predictions import Header, Predictions, Totals
     from radscore.progress import Progress
     from radscore.schemes import Scheme
 
@@ -100,12 +103,14 @@ def test_open(
     tokenizer: Any = None,
     batch_tokens: int | None = None,
     max_length: int | None = None,
+    contexts: KgramSet | KgramCounts | None = None,
+    min_count: int | None = None,
     decoys: int = 0,
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
     threads: int | None = None,
     progress: Callable[[Progress], None] | None = None,
-    from_file: str | os.PathLike[str] | None = None,
+    from_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
 ) -> OpenResult:
     """Tests whether a model learned a watermark, by what it predicts while it reads text.
 
@@ -145,6 +150,13 @@ def test_open(
         The watermark's, if it is not the model's; see `radscore.models.alignment`.
     batch_tokens, max_length : int, optional
         See `radscore.models.Reader`.
+    contexts : KgramSet or KgramCounts, optional
+        Only positions whose context is among these count: k-grams of the scheme's width, of text
+        *without* the tested watermark (``watermarked=False``). Under schemes with wide contexts a
+        model can have learned nothing elsewhere, so the contexts of unmarked text of Alice's kind
+        leave the signal and drop most of the noise.
+    min_count : int, optional
+        With `KgramCounts`: only those that occur so often (1).
     curve : int or sequence of int
         Record the test after these numbers of tokens, or at about that many points, for display
         only: do not use it to choose where to stop.
@@ -154,9 +166,9 @@ def test_open(
         Worker threads of the scoring; all cores by default.
     progress : callable, optional
         Called with a `Progress` after every batch: bytes of a corpus, else documents.
-    from_file : path, optional
+    from_file : path or sequence of paths, optional
         Predictions that `radscore.models.predict` wrote, in place of model and documents (both
-        None).
+        None). Several files are one test: shards of a reading, or parts of a text in their order.
 
     Returns
     -------
@@ -181,6 +193,7 @@ def test_open(
     settings |= {"transform": transform, "centred": centred}
     given = {name: value for name, value in settings.items() if value is not None}
     check = TextCheck(scheme, threads=threads)
+    among = Contexts.of(contexts, scheme.window_width - 1, min_count)
     if from_file is not None:
         others = (model, documents, reference, weighting, text_watermarked or None, tokenizer)
         if any(one is not None for one in (*others, *given.values(), batch_tokens, max_length)):
@@ -188,7 +201,7 @@ def test_open(
                 "from_file already says what was read and how: give no model, documents or "
                 "settings of reading with it"
             )
-        source: Predictions | Reading = Predictions(from_file)
+        source: Predictions | PredictionFiles | Reading = open_predictions(from_file)
     else:
         source = Reading(
             model,
@@ -200,11 +213,15 @@ def test_open(
             tokenizer=tokenizer,
             batch_tokens=batch_tokens,
             max_length=max_length,
+            contexts=among,
             progress=progress,
             on_document=check.add,
         )
-    _check_fit(source.header, scheme, from_file)
-    evidence = _Evidence(scheme, source.header, decoys, decoy_seed, threads)
+        among = None  # the others are not even weighed
+    _check_fit(source.header, scheme, getattr(source, "path", None))
+    evidence = _Evidence(
+        scheme, source.header, among, decoys=decoys, seed=decoy_seed, threads=threads
+    )
     evidence.take(source, points, check if from_file is not None else None)
     vouched = text_watermarked is False
     return _result(evidence, source.header, source.totals, points.points, check, vouched=vouched)
@@ -245,6 +262,8 @@ class _Evidence:
         Of the tested key.
     decoys : Scorer or None
         Of the tested key and the decoys; apart, so that points of a curve do not score all of them.
+    among : Contexts or None
+        The contexts that count, if not all that were weighed do.
     decoys_withheld : bool
         Whether decoys were asked for but would be no comparison.
     removed : dict
@@ -252,9 +271,17 @@ class _Evidence:
     """
 
     def __init__(
-        self, scheme: Scheme, header: Header, decoys: int, seed: int, threads: int | None
+        self,
+        scheme: Scheme,
+        header: Header,
+        among: Contexts | None,
+        *,
+        decoys: int,
+        seed: int,
+        threads: int | None,
     ) -> None:
         self._scheme = scheme
+        self.among = among
         self._strict = header.text_watermarked
         self._plain = header.weighting.kind == "prediction"
         combine: Any = "one" if self._strict or self._plain else "sum"
@@ -267,7 +294,10 @@ class _Evidence:
         self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)
 
     def take(
-        self, source: Predictions | Reading, curve: Curve, check: TextCheck | None = None
+        self,
+        source: Predictions | PredictionFiles | Reading,
+        curve: Curve,
+        check: TextCheck | None = None,
     ) -> None:
         """Takes in everything that is read, and records the curve on the way."""
         for pairs in source:
@@ -299,6 +329,11 @@ class _Evidence:
         keep &= inside
         if self._strict:
             keep &= self._first(pairs, contexts, inside)
+        if self.among is not None:
+            lines = np.flatnonzero(keep & (pairs.weights != 0))
+            outside = lines[~self.among.has(contexts[lines])]
+            self._remove(OUTSIDE, len(np.unique(pairs.occurrences[outside])))
+            keep[outside] = False
         known = pairs.targets < size
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known & (pairs.weights != 0)
@@ -373,6 +408,7 @@ def _result(
         curve=tuple(points),
     )
     notes = [_STRICT if header.text_watermarked else _CLEAN, *totals.notes]
+    notes += [] if evidence.among is None else [evidence.among.note]
     if not totals.complete:
         notes.append(f"the reading was stopped after {totals.n_documents} documents")
     found = check.result(copies=not header.text_watermarked)

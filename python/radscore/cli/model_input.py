@@ -15,10 +15,11 @@ from radscore.extras import need
 
 if TYPE_CHECKING:
     from radscore.corpus import Corpus
+    from radscore.kgrams import KgramSet
     from radscore.models.chats import Chats
     from radscore.models.loading import LanguageModel
 
-__all__ = ["Given", "add_reading_options", "load_given", "set_options"]
+__all__ = ["Given", "add_reading_options", "contexts_of", "load_given", "set_options"]
 
 #: Options that say what a model reads, and how; a file of predictions has settled that.
 _READING = (
@@ -106,6 +107,12 @@ def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
         help="with contrast and matched: subtract from the weights after a context their mean",
     )
     group.add_argument(
+        "--contexts",
+        metavar="FILE",
+        help="weigh only positions after a context of this set, from radscore kgrams build "
+        "--unmarked with --width as wide as the scheme's contexts",
+    )
+    group.add_argument(
         "--text-watermarked",
         action="store_true",
         help="the text carries the tested watermark: count each seed only once",
@@ -123,6 +130,15 @@ def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
         help="read longer documents in overlapping segments of N tokens (default: the model's "
         "context window)",
     )
+
+
+def contexts_of(args: argparse.Namespace) -> KgramSet | None:
+    """The set that --contexts names."""
+    if args.contexts is None:
+        return None
+    from radscore.cli.kgrams.sets import load_kgrams
+
+    return load_kgrams(args.contexts, "--contexts", None)
 
 
 def set_options(args: argparse.Namespace) -> list[str]:
