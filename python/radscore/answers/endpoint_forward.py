@@ -91,9 +91,8 @@ class EndpointForward(Forward):
         (flat,) = (one.reshape(-1, one.shape[-1]) for one in logits)
         wanted = torch.from_numpy(lines * logits[0].shape[1] + columns).to(flat.device)
         listed = _taken(self._listed, self._order[indices], below=flat.shape[1])
-        sizes = np.diff(listed.offsets)
         q = np.empty(len(listed.ids), dtype=np.float64)
-        rows = torch.from_numpy(np.repeat(np.arange(len(wanted)), sizes))
+        rows = torch.from_numpy(_rows_of(listed))
         ids = torch.from_numpy(listed.ids.astype(np.int64))
         step = max(1, (1 << 22) // flat.shape[1])
         for start in range(0, len(wanted), step):
@@ -120,7 +119,7 @@ class EndpointForward(Forward):
             weights = listed_weights(listed, reference, how.transform, centred)
         else:
             raise ArgumentError(f"weighting={how.kind!r} needs all probabilities of the suspect")
-        rows = np.repeat(np.arange(len(listed)), np.diff(listed.offsets))
+        rows = _rows_of(listed)
         keep = np.abs(weights) > (how.min_weight if how.kind != "prediction" else 0.0)
         return BatchWeights(indices, rows[keep], listed.ids[keep], weights[keep].astype(np.float32))
 
@@ -140,7 +139,7 @@ def _taken(listed: Listed, places: npt.NDArray[np.int64], below: int = 2**32) ->
 
 def _best(listed: Listed, top: int, limit: int | None) -> npt.NDArray[np.float64]:
     """1 for the likeliest tokens of each list, the smaller ids first."""
-    rows = np.repeat(np.arange(len(listed)), np.diff(listed.offsets))
+    rows = _rows_of(listed)
     values = listed.logprobs.astype(np.float64)
     if limit is not None:
         values[listed.ids >= limit] = -math.inf
@@ -153,22 +152,40 @@ def _best(listed: Listed, top: int, limit: int | None) -> npt.NDArray[np.float64
 def looked_up(listed: Listed, others: Listed) -> npt.NDArray[np.float64]:
     """What another API says of the tokens listed: log-probabilities, aligned with `listed.ids`.
 
-    A token that it does not list is at most as likely as the least that it does, and all such
-    tokens together have what the listed ones leave. The least of the two bounds is taken: it does
-    not make a token look gained where it was merely not listed.
+    A token that it does not list is at most as likely as the least that it does: half of that is
+    taken, or all that the listed ones leave if that is less. On trained models nothing was lost by
+    it (docs/apis.md). NaN where it lists nothing.
     """
-    rows = np.repeat(np.arange(len(listed)), np.diff(listed.offsets)).astype(np.int64)
-    other_rows = np.repeat(np.arange(len(others)), np.diff(others.offsets)).astype(np.int64)
-    keys = (other_rows << 32) | others.ids
+    mine, theirs = _rows_of(listed), _rows_of(others)
+    values = (np.minimum(_least(others) - math.log(2.0), _rest(others)))[mine]
+    keys = (theirs << 32) | others.ids
     order = np.argsort(keys)
-    wanted = (rows << 32) | listed.ids
-    at = np.searchsorted(keys[order], wanted)
-    at = order[np.minimum(at, max(len(order) - 1, 0))] if len(order) else np.zeros(0, np.int64)
-    values = np.full(len(wanted), np.nan)
+    wanted = (mine << 32) | listed.ids
     if len(order):
-        found = keys[at] == wanted
-        values[found] = others.logprobs[at[found]]
+        at = order[np.minimum(np.searchsorted(keys[order], wanted), len(order) - 1)]
+        values = np.where(keys[at] == wanted, others.logprobs[at], values)
     return values
+
+
+def _rows_of(listed: Listed) -> npt.NDArray[np.int64]:
+    """The position of each token listed."""
+    return np.repeat(np.arange(len(listed), dtype=np.int64), np.diff(listed.offsets))
+
+
+def _least(listed: Listed) -> npt.NDArray[np.float64]:
+    """The least log-probability of each list; NaN for an empty one."""
+    found = np.full(len(listed), np.nan)
+    some = np.flatnonzero(np.diff(listed.offsets))
+    if len(some):
+        found[some] = np.minimum.reduceat(listed.logprobs, listed.offsets[some])
+    return found
+
+
+def _rest(listed: Listed) -> npt.NDArray[np.float64]:
+    """The log-probability of all that is not listed, at each position."""
+    mass = np.bincount(_rows_of(listed), np.exp(listed.logprobs), minlength=len(listed))
+    with np.errstate(divide="ignore"):
+        return np.log(np.maximum(1.0 - mass, 0.0))
 
 
 def listed_weights(
@@ -203,7 +220,7 @@ def listed_weights(
     known = ~np.isnan(weights)
     weights = np.where(known, weights, 0.0)
     if centred:
-        rows = np.repeat(np.arange(len(suspect)), np.diff(suspect.offsets))
+        rows = _rows_of(suspect)
         sums = np.bincount(rows, weights, minlength=len(suspect))
         counts = np.bincount(rows, known, minlength=len(suspect))
         weights = np.where(known, weights - (sums / np.maximum(counts, 1))[rows], 0.0)
