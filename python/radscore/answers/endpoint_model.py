@@ -487,8 +487,8 @@ class _Client(Endpoint):
                 raise ModelError(f"{self._settings.source}: {message}") from None
             return {}
 
-    async def _send(self, question: Question, limit_name: str) -> str:
-        del limit_name
+    async def _send(self, question: Question, settings: Settings, limit_name: str) -> str:
+        del settings, limit_name
         assert isinstance(question, _Request)
         base = self._settings.source
         path = self.dialect.path
@@ -498,7 +498,7 @@ class _Client(Endpoint):
             body = {"model": self._settings.model, **body}
         return await self._client.post(url, cast_to=str, body=body)
 
-    def _read(self, raw: str) -> Reply:
+    def _read(self, raw: str, settings: Settings) -> Reply:
         native = self.dialect.path.startswith("/")
         reply = (
             Reply("", "length", Used())
@@ -506,7 +506,7 @@ class _Client(Endpoint):
             else read_reply(
                 raw,
                 "chat" if self.dialect.path.startswith("chat") else "completions",
-                self._settings.model,
+                settings.model,
             )
         )
         try:

@@ -72,6 +72,8 @@ class Reading:
     Attributes
     ----------
     header : Header
+    n_ids : int
+        The ids of all contexts are below it.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Reading:
             prefix=tuple(self._reader.prefix.tolist()),
             radscore=__version__,
         )
+        self.n_ids = suspect.vocab_size if own is None else vocabulary.size
         self._suspect = suspect
         self._meter = _Meter(documents)
         self._passages: Iterator[Passage] = (

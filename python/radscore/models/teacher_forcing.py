@@ -85,7 +85,7 @@ class Reader:
         translate: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if weighting.needs_reference and reference is None:
-            raise ArgumentError("weighting='contrast' needs reference=")
+            raise ArgumentError(f"weighting='{weighting.kind}' needs reference=")
         models = [model]
         if reference is not None and weighting.needs_reference:
             models.append(reference)
@@ -247,32 +247,30 @@ class Reader:
 
     def _ordered(self, pool: list[Passage], found: list[BatchWeights]) -> Iterator[Pairs]:
         """The weights of a pool in reading order."""
-        nothing = BatchWeights(
-            np.empty(0, np.int64),
-            np.empty(0, np.int64),
-            np.empty(0, np.uint32),
-            np.empty(0, np.float32),
-        )
-        found = found or [nothing]
-        index = np.concatenate([one.indices[one.rows] for one in found])
-        targets = np.concatenate([one.ids for one in found])
-        weights = np.concatenate([one.weights for one in found])
-        targets, keep = self._targets(targets)
-        index, targets, weights = index[keep], targets[keep], weights[keep]
+        none = np.empty(0, np.float32)
+        places, base = np.empty(0, np.int64), none if self._kind == "matched" else None
+        every = BatchWeights(places, places, none.astype(np.uint32), none, base)
+        if found:
+            every = BatchWeights.joined(found)
+        targets, keep = self._targets(every.ids)
+        index = every.indices[every.rows][keep]
+        columns: list[Any] = [targets, every.weights]
+        columns += [] if every.base is None else [every.base]
+        columns = [column[keep] for column in columns]
         contexts = np.concatenate([one.contexts for one in pool])
         if self._markers:
             silent = np.ones(len(contexts), dtype=np.bool_)
             silent[index] = False
             extra = np.flatnonzero(silent)
             index = np.concatenate([index, extra])
-            targets = np.concatenate([targets, np.zeros(len(extra), np.uint32)])
-            weights = np.concatenate([weights, np.zeros(len(extra), np.float32)])
+            columns = [np.concatenate([one, np.zeros(len(extra), one.dtype)]) for one in columns]
         # by target within a position, whatever the batch: equal inputs give equal files
-        order = np.lexsort((targets, index))
-        index, targets, weights = index[order], targets[order], weights[order]
+        order = np.lexsort((columns[0], index))
+        index = index[order]
+        targets, weights, *probabilities = (column[order] for column in columns)
         self.counts.n_weights += int(np.count_nonzero(weights))
-        base = self.counts.n_tokens - sum(one.n_tokens for one in pool)
-        starts = base + np.cumsum([0, *(one.n_tokens for one in pool[:-1])])
+        before = self.counts.n_tokens - sum(one.n_tokens for one in pool)
+        starts = before + np.cumsum([0, *(one.n_tokens for one in pool[:-1])])
         occurrences = np.concatenate(
             [one.positions + start for one, start in zip(pool, starts, strict=True)]
         ).astype(np.uint64)
@@ -283,6 +281,7 @@ class Reader:
                 weights[part].astype(np.float64),
                 occurrences[index[part]],
                 last,
+                probabilities[0][part].astype(np.float64) if probabilities else None,
             )
 
     def _targets(
