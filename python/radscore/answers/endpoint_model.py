@@ -231,6 +231,11 @@ class EndpointModel(LanguageModel):
         return self._client.dialect.name
 
     @property
+    def reads_ids(self) -> bool:
+        """Whether the server takes token ids."""
+        return self._client.dialect.by_ids
+
+    @property
     def at_end(self) -> bool:
         """Whether only the token after a document is told."""
         return self._client.dialect.at_end
