@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.errors import StateError
 from radscore.models.live import Reading
+from radscore.models.loading import is_listed
 from radscore.models.predictions import (
     Header,
     Predictions,
@@ -79,7 +80,7 @@ batch_tokens, max_length, progress
         model,
         documents,
         context_width=context_width,
-        weighting=plan(weighting, reference, {}),
+        weighting=plan(weighting, reference, {}, listed=is_listed(model)),
         reference=reference,
         text_watermarked=text_watermarked,
         vocab_size=vocab_size,
