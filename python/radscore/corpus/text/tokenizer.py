@@ -95,6 +95,8 @@ class TokenizerEncoder:
     ----------
     engine : {"fast", "reference"}
         What encodes: radscore's fast path, or `tokenizers`.
+    tokenizer : tokenizers.Tokenizer
+        The plain one.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class TokenizerEncoder:
         check_engine(engine)
         tokenizer = plain_tokenizer(tokenizer)
         state = tokenizer.to_str()
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._special = add_special_tokens
         digest = hashlib.sha256(state.encode()).hexdigest()
         self.fingerprint = f"{digest}{'+special' if add_special_tokens else ''}"
@@ -126,7 +128,7 @@ class TokenizerEncoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process builds its own fast path, and counts its own texts."""
-        return _rebuilt, (self._tokenizer, self._special, self._asked)
+        return _rebuilt, (self.tokenizer, self._special, self._asked)
 
     @property
     def tokenised(self) -> Tokenised:
@@ -218,7 +220,7 @@ class TokenizerEncoder:
 
     def _encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         try:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._special)
+            encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=self._special)
         except BaseException as error:  # noqa: BLE001 - a panic is not an Exception
             if len(texts) == 1:
                 return [self.failures.document(error)]
@@ -229,7 +231,7 @@ class TokenizerEncoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some token ids."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
 
