@@ -153,7 +153,7 @@ def _check(
         for occurrence, target, weight in zip(*columns, strict=True):
             found.setdefault(int(occurrence) - base, {})[int(target)] = float(weight)
     positions = sorted(found)[:: max(1, len(found) // _POSITIONS_CHECKED)]
-    rows, ids, weights = weighting.sparse(*[one[positions].float().clone() for one in logits])
+    rows, ids, weights, _ = weighting.sparse(*[one[positions].float().clone() for one in logits])
     for i, position in enumerate(positions):
         expected = dict(zip(ids[rows == i].tolist(), weights[rows == i].tolist(), strict=True))
         both = expected.keys() & found[position].keys()

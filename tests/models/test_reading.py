@@ -46,7 +46,7 @@ def one_by_one(model, docs, weighting=MASS, width=WIDTH, reference=None):
             given = [logits_of(model, doc)[first:].clone()]
             if reference is not None:
                 given.append(logits_of(reference, doc)[first:])
-            rows, ids, weights = weighting.sparse(*given)
+            rows, ids, weights, _ = weighting.sparse(*given)
             for row, target, weight in zip(rows, ids, weights, strict=True):
                 place = int(row) + first
                 context = tuple(int(x) for x in doc[place - width + 1 : place + 1])
@@ -92,6 +92,37 @@ def test_two_models(model, reference):
     assert {np.sign(one[3]) for one in ours} == {-1.0, 1.0}
     with pytest.raises(ArgumentError, match="weighting='contrast' needs reference="):
         Reader(model, None, weighting, limit=VOCAB)
+
+
+@pytest.mark.parametrize("batch_tokens", [64, 5000])
+@pytest.mark.parametrize("most", [5, 500])
+def test_matched_lists_stay_whole(model, reference, monkeypatch, batch_tokens, most):
+    """Whatever their order, batches and portions; also where a document has no context."""
+    monkeypatch.setattr("radscore.models.teacher_forcing._PAIRS_AT_ONCE", 13)
+    docs = [*documents(12), *[np.array([1])] * 200]
+    weighting = Weighting("matched", max_weights=most)
+    reader = Reader(
+        model, reference, weighting, limit=VOCAB, batch_tokens=batch_tokens, markers=True
+    )
+    portions = list(reader.read(passages(docs, model, WIDTH)))
+    assert_same(listed(portions), one_by_one(model, docs, weighting, reference=reference))
+    starts = np.cumsum([0, *map(len, docs)])
+    seen = []
+    for pairs in portions:
+        assert len(pairs.base) == len(pairs)
+        for place in np.unique(pairs.occurrences).tolist():
+            here = pairs.occurrences == place
+            seen.append(place)
+            document = int(np.searchsorted(starts, place, side="right")) - 1
+            row = place - starts[document]
+            p, q = (logits_of(one, docs[document]).softmax(-1)[row] for one in (model, reference))
+            targets = pairs.targets[here].astype(np.int64)
+            np.testing.assert_allclose(pairs.base[here], q[targets], rtol=1e-3, atol=1e-7)
+            likelier = np.sort(torch.maximum(p, q).numpy())[::-1][:most]
+            np.testing.assert_allclose(
+                np.sort(torch.maximum(p, q)[targets].numpy())[::-1], likelier, rtol=1e-3
+            )
+    assert len(seen) == len(set(seen))
 
 
 def test_batches_hold_every_piece_once_and_hardly_any_padding():

@@ -31,8 +31,9 @@ def oracle(weights, most, least):
 
 
 def found(weighting, *logits):
-    rows, ids, weights = weighting.sparse(*[one.clone() for one in logits])
+    rows, ids, weights, base = weighting.sparse(*[one.clone() for one in logits])
     assert weights.dtype == torch.float32
+    assert (base is not None) == (weighting.kind == "matched")
     return list(zip(rows.tolist(), ids.tolist(), weights.tolist(), strict=True))
 
 
@@ -68,6 +69,7 @@ ORACLES = {
     "gain": lambda p, q: np.maximum(p - q, 0),
     "log_ratio": lambda p, q: np.clip(np.log(p + 1e-6) - np.log(q + 1e-6), -5, 5),
     "scaled": lambda p, q: (p - q) / np.sqrt(p + q + 1e-6),
+    "damped_relative": lambda p, q: (p - q) / (p + q + 0.01),
 }
 
 
@@ -78,6 +80,46 @@ def test_contrast(transform, most):
     weighting = Weighting("contrast", max_weights=most, transform=transform)
     weights = ORACLES[transform](probabilities(p), probabilities(q))
     assert_equal(found(weighting, p, q), oracle(weights, most, 1e-4))
+
+
+def less_means(entries):
+    """Entries (row, id, weight), each weight less the mean of its row's."""
+    rows = {row for row, *_ in entries}
+    means = {row: np.mean([w for r, _, w in entries if r == row]) for row in rows}
+    return [(row, v, w - means[row]) for row, v, w in entries]
+
+
+@pytest.mark.parametrize("most", [6, 100])
+def test_centred(most):
+    p, q = some_logits(1), some_logits(2)
+    plain = Weighting("contrast", max_weights=most)
+    centred = Weighting("contrast", max_weights=most, centred=True)
+    assert_equal(found(centred, p, q), less_means(found(plain, p, q)))
+    lone = Weighting("contrast", max_weights=1, centred=True)
+    assert {w for *_, w in found(lone, p, q)} == {0.0}
+
+
+@pytest.mark.parametrize("centred", [False, True])
+@pytest.mark.parametrize("levels", [None, 1])
+@pytest.mark.parametrize("most", [1, 7, 50, 192])
+def test_matched(levels, most, centred):
+    """The tokens that either model finds likeliest, whatever their weight."""
+    p, q = some_logits(1, levels=levels), some_logits(2, levels=levels)
+    q[3], p[5, 7], q[5, 7] = p[3], -np.inf, -np.inf
+    pp, qq = (one.softmax(dim=-1).numpy() for one in (p, q))
+    larger = oracle(np.maximum(pp, qq), most, 0.0)
+    expected = [(r, v, ORACLES["damped_relative"](pp[r, v], qq[r, v])) for r, v, _ in larger]
+    weighting = Weighting("matched", max_weights=most, centred=centred)
+    assert_equal(found(weighting, p, q), less_means(expected) if centred else expected)
+    _, _, _, base = weighting.sparse(p, q)
+    np.testing.assert_array_equal(base, [qq[r, v] for r, v, _ in larger])
+
+
+def test_settings_by_kind():
+    assert (Weighting("matched").max_weights, Weighting("contrast").max_weights) == (192, 256)
+    assert Weighting("matched").words == "matched (damped_relative)"
+    assert Weighting("contrast", centred=True).words == "contrast (roots, centred)"
+    assert Weighting("matched", max_weights=9, transform="roots").transform == "roots"
 
 
 @pytest.mark.parametrize("transform", CONTRASTS)
@@ -94,12 +136,16 @@ def test_every_contrast_is_finite_and_zero_where_the_models_agree(transform):
 
 def test_what_is_wrong_is_refused():
     for match, options in (
-        ("weighting must be one of prediction, mass, contrast, not 'mas'", {"kind": "mas"}),
+        (
+            "weighting must be one of prediction, mass, contrast, matched, not 'mas'",
+            {"kind": "mas"},
+        ),
         ("top must be from 1", {"kind": "prediction", "top": 0}),
         ("max_weights must be an integer", {"kind": "mass", "max_weights": 2.5}),
         ("min_weight must be 0 or more, not -1", {"kind": "mass", "min_weight": -1}),
         ("min_weight must be 0 or more, not nan", {"kind": "mass", "min_weight": float("nan")}),
         ("transform must be one of difference", {"kind": "contrast", "transform": "sum"}),
+        ("centred must be True or False, not 1", {"kind": "contrast", "centred": 1}),
     ):
         with pytest.raises(ArgumentError, match=match):
             Weighting(**options)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from radscore.audits.shared import NO_DECOYS, Curve, curve_point
+from radscore.audits.shared import NO_DECOYS, Curve, check_vocabulary, curve_point
 from radscore.audits.text_check import TextCheck
 from radscore.checks import one_scheme
 from radscore.documents import check_width
-from radscore.errors import ArgumentError, ModelError, TokenError
+from radscore.errors import ArgumentError, TokenError
 from radscore.models.live import Reading
 from radscore.models.predictions import Predictions
 from radscore.models.weighting import Weighting, plan
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenResult", "test_open"]
 
-_SLACK: Final = 1.1  # how much larger than the model's a vocabulary may be
 _REPEATED: Final = "positions whose seed occurred before in the text"
 _BEYOND: Final = "positions after ids outside the scheme's vocabulary"
 _UNSCORED: Final = "predictions outside the scheme's vocabulary"
@@ -96,6 +95,7 @@ def test_open(
     max_weights: int | None = None,
     min_weight: float | None = None,
     transform: str | None = None,
+    centred: bool | None = None,
     tokenizer: Any = None,
     batch_tokens: int | None = None,
     max_length: int | None = None,
@@ -126,10 +126,11 @@ def test_open(
         A model that was not trained on the watermarked text: the suspect's base, an earlier
         checkpoint or, best of all, a model fine-tuned from the same base on the same kind of text
         without the watermark. Natural language and the luck of the key then cancel.
-    weighting : {"prediction", "mass", "contrast"} or Weighting, optional
+    weighting : {"prediction", "mass", "contrast", "matched"} or Weighting, optional
         Score the `top` likeliest tokens, each context once per sequence (the published reading
         mode); weigh each token by its probability ("mass", the default); or by a function of the
-        suspect's and the reference's probability (the default with a reference).
+        suspect's and the reference's probability (the default with a reference; "matched" also
+        keeps the reference's probabilities).
     text_watermarked : bool, optional
         Whether the text carries the tested key's watermark. If it does, each seed counts only at
         its first occurrence, and schemes under which a text does not tell its seeds
@@ -137,7 +138,7 @@ def test_open(
         By default it is assumed not to, and the p-value is withheld if a document, the whole text
         or a suspect that merely continues it would be significant (`radscore.audits.text_check`).
         With False you vouch for the text, and only a significance of .001 withholds it.
-    top, max_weights, min_weight, transform : optional
+    top, max_weights, min_weight, transform, centred : optional
         Settings of the weighting; see `Weighting`.
     tokenizer : transformers tokenizer, optional
         The watermark's, if it is not the model's; see `radscore.models.alignment`.
@@ -176,7 +177,7 @@ def test_open(
     decoys = check_width("decoys", decoys, 0, 1_000_000)
     points = Curve(curve)
     settings: dict[str, Any] = {"top": top, "max_weights": max_weights, "min_weight": min_weight}
-    settings["transform"] = transform
+    settings |= {"transform": transform, "centred": centred}
     given = {name: value for name, value in settings.items() if value is not None}
     check = TextCheck(scheme, threads=threads)
     if from_file is not None:
@@ -224,14 +225,7 @@ def _check_fit(header: Header, scheme: Scheme, path: Any) -> None:
             f"{path} was made for contexts of {header.context_width} tokens, but the scheme reads "
             f"{width}{why}; make it with context_width={width}"
         )
-    most = int(_SLACK * max(header.vocab_size, header.least_vocab_size))
-    if not header.least_vocab_size <= scheme.vocab_size <= most:
-        raise ModelError(
-            f"the scheme has a vocabulary of {scheme.vocab_size}, but the model predicts "
-            f"{header.vocab_size} tokens: allowed are {header.least_vocab_size} (the tokenizer's "
-            f"own) to {most} (output layers are padded). It must be the vocabulary of the model "
-            "that wrote the watermark; if that had another tokenizer, give it (tokenizer=)"
-        )
+    check_vocabulary(scheme, header.vocab_size, header.least_vocab_size)
 
 
 class _Evidence:
@@ -344,6 +338,7 @@ def _part(pairs: Pairs, start: int, end: int) -> Pairs:
         targets=pairs.targets[start:end],
         weights=pairs.weights[start:end],
         occurrences=pairs.occurrences[start:end],
+        base=None if pairs.base is None else pairs.base[start:end],
     )
 
 

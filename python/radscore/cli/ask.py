@@ -45,6 +45,8 @@ _EXAMPLES = """\
   radscore ask --prompts prompts.jsonl --endpoint https://api.example.com/v1 --model NAME \\
       --api-key-env MY_KEY --requests-per-minute 60 --max-cost 5 --price-in 0.15 --price-out 0.6 \\
       --out paid.jsonl
+  radscore ask --prompts prompts.jsonl --endpoint http://127.0.0.1:8000/v1 --model NAME \\
+      --logprobs 20 --out listed.jsonl
   radscore ask --prompts prompts.jsonl --local base/ --api completions --out base.jsonl
   radscore test closed answers.jsonl --tokenizer tokenizer.json \\
       --scheme scheme.toml --key-file alice.key
@@ -64,6 +66,7 @@ _REMOTE_ONLY = (
     "price_in",
     "price_out",
     "extra",
+    "logprobs",
 )
 _LOCAL_ONLY = ("base", "tokenizer", "device", "model_dtype", "batch_size")
 
@@ -99,9 +102,18 @@ def _add_asking(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to ask (the same for all answers in a journal)")
     group.add_argument(
         "--api",
-        choices=("chat", "completions"),
+        choices=("chat", "completions", "sglang"),
         default="chat",
-        help="send a prompt as a user message (default), or as text to complete",
+        help="send a prompt as a user message (default), or as text to complete; sglang: the same "
+        "by SGLang's own interface, which tells token ids",
+    )
+    group.add_argument(
+        "--logprobs",
+        type=natural,
+        metavar="N",
+        help="keep the log-probabilities of the N likeliest tokens at each position, far more "
+        "evidence than text alone; a few requests first find out what the endpoint gives; "
+        "temperature and top-p are then 1, unless given",
     )
     group.add_argument("--system", metavar="TEXT", help="system prompt")
     group.add_argument(
@@ -262,6 +274,8 @@ def _check(args: argparse.Namespace) -> None:
                 "variable and give its name"
             )
         raise UsageError(f"--api-key-env: there is no environment variable {name}")
+    if args.local is not None and args.api == "sglang":
+        raise UsageError("--api sglang has no effect with --local")
     check_outputs(args)
 
 
@@ -316,6 +330,7 @@ def _ask(
         endpoint=args.endpoint,
         model=args.model,
         extra=_extra(args.extra),
+        logprobs=args.logprobs,
         limits=Limits(**limits),
         max_requests=args.max_requests,
         max_tokens_total=args.max_tokens_total,
@@ -374,6 +389,22 @@ def _show(args: argparse.Namespace, report: AskReport) -> None:
         note(f"{left}; rerun the command to continue")
 
 
+def _probed(report: AskReport) -> str:
+    """What the probe found, in words."""
+    found = report.probe
+    if found is None:
+        return ""
+    told = {True: "yes", False: "no", None: "unknown"}
+    listed = "" if found["listed"] is None else f"; those listed have {found['listed']:.0%}"
+    repeated = found["difference"]
+    differ = "" if repeated is None else f"; two equal requests differ by {repeated:.2g}"
+    return (
+        f"tokens as {'ids' if found['ids'] else 'text'}, at most {found['most']} or more"
+        f"{listed} of all probability{differ}; after temperature: "
+        f"{told[found['after_temperature']]}, after top-p: {told[found['after_top_p']]}"
+    )
+
+
 def _stopped(args: argparse.Namespace, report: AskReport) -> str:
     return as_options(report.stopped or "", vars(args))
 
@@ -396,6 +427,7 @@ def _rows(args: argparse.Namespace, report: AskReport) -> list[tuple[str, str]]:
         ("refused", count(report.n_refused) if report.n_refused else ""),
         ("failed", "\n".join([count(report.n_failed), *shown]) if report.n_failed else ""),
         ("left", f"{count(report.n_left)}: {_stopped(args, report)}" if report.n_left else ""),
+        ("log-probabilities", _probed(report)),
         ("in the journal", used),
         ("cost", "" if report.cost is None else f"{report.cost:.6g}"),
         *(("note", as_options(text, vars(args))) for text in report.notes),

@@ -33,6 +33,7 @@ _READING = (
     "max_weights",
     "min_weight",
     "transform",
+    "centred",
     "text_watermarked",
     "batch_tokens",
     "max_length",
@@ -71,10 +72,10 @@ def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
     )
     group.add_argument(
         "--weighting",
-        choices=("prediction", "mass", "contrast"),
+        choices=("prediction", "mass", "contrast", "matched"),
         help="score the likeliest tokens (prediction), or weight all tokens by their probability "
-        "(mass) or by their gain over the reference (contrast); default: contrast with "
-        "--reference, else mass",
+        "(mass) or by their gain over the reference (contrast, or matched, which also keeps the "
+        "reference's probabilities); default: contrast with --reference, else mass",
     )
     group.add_argument(
         "--top",
@@ -86,7 +87,8 @@ def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
         "--max-weights",
         type=natural,
         metavar="N",
-        help="keep the N largest weights after each context (default: 256)",
+        help="keep the N largest weights after each context (default: 256), or with matched the N "
+        "likeliest tokens (192)",
     )
     group.add_argument(
         "--min-weight",
@@ -94,7 +96,15 @@ def add_reading_options(parser: argparse.ArgumentParser, *, required: bool) -> N
         metavar="W",
         help="drop weights up to W (default: 0.0001)",
     )
-    group.add_argument("--transform", metavar="NAME", help="with contrast: the function to use")
+    group.add_argument(
+        "--transform", metavar="NAME", help="with contrast and matched: the function to use"
+    )
+    group.add_argument(
+        "--centred",
+        action="store_true",
+        default=None,
+        help="with contrast and matched: subtract from the weights after a context their mean",
+    )
     group.add_argument(
         "--text-watermarked",
         action="store_true",

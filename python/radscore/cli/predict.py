@@ -75,7 +75,7 @@ def plan_of(args: argparse.Namespace) -> Weighting:
     """The weighting that the arguments ask for; what has no effect is refused."""
     from radscore.models.weighting import plan
 
-    names = ("top", "max_weights", "min_weight", "transform")
+    names = ("top", "max_weights", "min_weight", "transform", "centred")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     return plan(args.weighting, args.reference, given)
 

@@ -32,7 +32,8 @@ class Pairs:
         Whether this portion completes the documents read so far: `Counts` then describes exactly
         what has been handed out.
     base : ndarray of float64, shape (n,), optional
-        The reference's probability of each target; None if it is not known.
+        The reference's probability of each target; None if it is not known. If it is, a position's
+        pairs are the tokens that were kept there, those of weight 0 too.
     """
 
     contexts: npt.NDArray[np.uint32]

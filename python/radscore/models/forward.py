@@ -42,12 +42,28 @@ class BatchWeights:
     ids : ndarray of uint32, shape (n_weights,)
         Targets, in the model's vocabulary.
     weights : ndarray of float32, shape (n_weights,)
+    base : ndarray of float32, shape (n_weights,), or None
+        The reference's probabilities, if the weighting keeps them.
     """
 
     indices: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     ids: npt.NDArray[np.uint32]
     weights: npt.NDArray[np.float32]
+    base: npt.NDArray[np.float32] | None = None
+
+    @classmethod
+    def joined(cls, parts: list[BatchWeights]) -> BatchWeights:
+        """Those of several batches, one after the other."""
+        before = np.cumsum([0, *(len(part.indices) for part in parts)])
+        bases = [part.base for part in parts if part.base is not None]
+        return cls(
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([part.rows + n for part, n in zip(parts, before, strict=False)]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.weights for part in parts]),
+            np.concatenate(bases) if bases else None,
+        )
 
 
 class Forward:
@@ -66,7 +82,16 @@ class Forward:
         Predictions (``"prediction"``) are the best among the ids below it; None: among all.
     locate : callable
         Describes the position behind one of `Piece.indices`, for messages.
+
+    Attributes
+    ----------
+    pool_tokens : int or None
+        How many tokens to read together; None leaves it to the reader.
+    lost : dict
+        What was left out of the weights, by reason; whoever counts it clears it.
     """
+
+    pool_tokens: int | None = None
 
     def __init__(
         self,
@@ -80,6 +105,10 @@ class Forward:
         self._weighting = weighting
         self._limit = limit if weighting.kind == "prediction" else None
         self._locate = locate
+        self.lost: dict[str, int] = {}
+
+    def prepare(self, pieces: list[Piece]) -> None:
+        """Takes notice of pieces that `batch` will be given in turn."""
 
     def batch(self, pieces: list[Piece]) -> BatchWeights | None:
         """The weights of pieces of falling length; None if memory does not suffice."""
@@ -153,14 +182,7 @@ class Forward:
                 columns = piece.columns[here] - start
                 zeros = np.zeros_like(columns)
                 parts.append(self._weigh(logits, zeros, columns, piece.indices[here]))
-        # columns rise, so the parts' positions follow one another
-        before = np.cumsum([0, *(len(part.indices) for part in parts)])
-        return BatchWeights(
-            piece.indices,
-            np.concatenate([part.rows + n for part, n in zip(parts, before, strict=False)]),
-            np.concatenate([part.ids for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-        )
+        return BatchWeights.joined(parts)  # columns rise, so that is their order
 
     def _weigh(
         self,
@@ -179,7 +201,7 @@ class Forward:
         flat = [one.reshape(-1, one.shape[-1]) for one in logits]
         wanted = lines * logits[0].shape[1] + columns
         index = torch.from_numpy(wanted)
-        parts: list[tuple[Any, Any, Any]] = []
+        parts: list[tuple[Any, ...]] = []
         for start in range(0, len(index), step):
             chosen: Any = index[start : start + step]
             first, last = int(wanted[start]), int(wanted[start + len(chosen) - 1])
@@ -189,12 +211,14 @@ class Forward:
                 some = [one[chosen.to(one.device)].to(device, torch.float32) for one in flat]
             used = [one[:, :width][:, : self._limit] for one in some]
             self._check(some, used, indices[start : start + len(chosen)])
-            rows, ids, weights = self._weighting.sparse(*used)
-            parts.append((rows + start, ids, weights))
-        rows, ids, weights = (
-            torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)
-        )
-        return BatchWeights(indices, rows, ids.astype(np.uint32), weights)
+            rows, ids, weights, base = self._weighting.sparse(*used)
+            parts.append((rows + start, ids, weights, base))
+        joined: list[Any] = [
+            None if column[0] is None else torch.cat(column).cpu().numpy()
+            for column in zip(*parts, strict=True)
+        ]
+        rows, ids, weights, base = joined
+        return BatchWeights(indices, rows, ids.astype(np.uint32), weights, base)
 
     def _check(self, some: list[Any], used: list[Any], indices: npt.NDArray[np.int64]) -> None:
         """Raises unless each model gives a distribution over all tokens, and over those used.

@@ -69,6 +69,7 @@ class _Content:
     answered: dict[tuple[str, int], int] = field(default_factory=dict)
     settings: dict[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
+    probe: tuple[dict[str, Any], Any] | None = None
     end: int = 0  #: bytes of whole records
     unended: bool = False  #: whether the last record lacks its newline
 
@@ -99,6 +100,8 @@ class Journal:
         Keys of the questions that have an answer, with a hash of its text.
     usage : Usage
         Of all records.
+    probe : Any
+        What the last record of a probe says that was made with the same settings, if there is one.
     cut : bool
         Whether a torn last line was cut off.
 
@@ -155,6 +158,8 @@ class Journal:
             raise
         self.answered = content.answered
         self.usage = content.usage
+        then, found = content.probe or ({}, None)
+        self.probe = found if then == settings else None
 
     def _read(self) -> _Content:
         content = _Content()
@@ -198,6 +203,8 @@ class Journal:
         content.settings = content.settings or settings
         if "text" in record:
             content.answered[key] = hash(record["text"])
+        if "probe" in record:
+            content.probe = settings, record["probe"]
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Appends an answer (with ``text``) or a failure (with ``error``); on disk on return."""

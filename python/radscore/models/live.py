@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -71,6 +72,8 @@ class Reading:
     Attributes
     ----------
     header : Header
+    n_ids : int
+        The ids of all contexts are below it.
     """
 
     def __init__(
@@ -125,12 +128,16 @@ class Reading:
             prefix=tuple(self._reader.prefix.tolist()),
             radscore=__version__,
         )
+        self.n_ids = suspect.vocab_size if own is None else vocabulary.size
+        self._suspect = suspect
         self._meter = _Meter(documents)
         self._passages: Iterator[Passage] = (
             passages(self._meter.documents, suspect, context_width)
             if own is None
             else own.passages(self._meter.documents, context_width)
         )
+        if suspect.at_end:
+            self._passages = map(_only_last, self._passages)
         self._alignment = own
         self._doubt = IdDoubt(limit)
         self._doubt_of_tokenizer = None
@@ -157,6 +164,7 @@ class Reading:
             notes = self._alignment.notes()
         doubts = (self._doubt_of_tokenizer, self._doubt.note)
         notes += tuple(note for note in doubts if note is not None)
+        notes += self._suspect.notes
         return Totals(
             text=self._digest,
             complete=True,
@@ -167,6 +175,7 @@ class Reading:
             n_weights=counts.n_weights,
             removed=removed,
             notes=notes,
+            usage=self._suspect.spent,
         )
 
     @property
@@ -188,6 +197,7 @@ class Reading:
         for name in ("n_documents", "n_short_documents", "n_tokens", "n_scored_positions"):
             setattr(mine, name, getattr(totals, name))
         mine.n_weights = totals.n_weights
+        self._suspect.spent_before(totals.usage)
         again = {} if self._alignment is None else self._alignment.removed
         mine.removed = {why: n for why, n in totals.removed.items() if why not in again}
         return self._digest == totals.text and not more
@@ -211,6 +221,13 @@ class Reading:
         assert self._progress is not None
         n_tokens = self._n_skipped + read.tokens
         self._progress(Progress(self._meter.done(n_tokens), self._meter.total, n_tokens))
+
+
+def _only_last(one: Passage) -> Passage:
+    """A passage of which only the last position is read."""
+    rows = np.full_like(one.rows, -1)
+    rows[-1:] = one.rows[-1:]
+    return replace(one, rows=rows)
 
 
 class _Vocabulary:

@@ -80,6 +80,29 @@ class LanguageModel:
         return _fingerprint(self.model)
 
     @property
+    def forward(self) -> Any:
+        """What reads pieces where there is no network to run; see `Forward`."""
+        return None
+
+    @property
+    def at_end(self) -> bool:
+        """Whether only what follows a document is known."""
+        return False
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What results say of how it was read."""
+        return ()
+
+    @property
+    def spent(self) -> dict[str, int]:
+        """What reading has cost, where it costs something."""
+        return {}
+
+    def spent_before(self, usage: dict[str, int]) -> None:
+        """Takes notice of what an earlier call has spent."""
+
+    @property
     def device(self) -> Any:
         """Where inputs must be."""
         return self.model.get_input_embeddings().weight.device

@@ -134,7 +134,7 @@ def _continue(earlier: Predictions, reading: Reading) -> None:
 
 
 def _write(out: Path, reading: Reading, earlier: Predictions | None, *, replace: bool) -> None:
-    with PredictionsWriter(out, reading.header, replace=replace) as writer:
+    with PredictionsWriter(out, reading.header, n_ids=reading.n_ids, replace=replace) as writer:
         if earlier is not None:
             for pairs in earlier:
                 writer.write(pairs)

@@ -85,18 +85,17 @@ class Reader:
         translate: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if weighting.needs_reference and reference is None:
-            raise ArgumentError("weighting='contrast' needs reference=")
+            raise ArgumentError(f"weighting='{weighting.kind}' needs reference=")
         models = [model]
         if reference is not None and weighting.needs_reference:
             models.append(reference)
         self.counts = Counts()
+        local = [one for one in models if one.forward is None]
         self.batch_tokens = (
-            _default_tokens(models)
+            _default_tokens(local)
             if batch_tokens is None
             else check_width("batch_tokens", batch_tokens, 1, 2**30)
         )
-        kind = str(model.device.type)
-        self._pool_tokens = _POOL.get(kind, _POOL["cuda"]) * self.batch_tokens
         self.prefix = prefix_of(model)
         self.max_length = _longest(models, max_length, len(self.prefix))
         self._kind = weighting.kind
@@ -104,7 +103,9 @@ class Reader:
         self._markers = markers
         self._translate = translate
         own_limit = limit if translate is None else None
-        self._forward = Forward(models, weighting, limit=own_limit, locate=self._locate)
+        make = model.forward or Forward
+        self._forward = make(models, weighting, limit=own_limit, locate=self._locate)
+        self._pool_tokens = self._forward.pool_tokens or self.batch_tokens * _pool(model)
         self._pool: list[Passage] = []  # what is being read
         self._n_before = 0  # tokens of the documents before it
 
@@ -151,6 +152,7 @@ class Reader:
         size = sum(len(piece.ids) for piece in pieces)
         found: list[BatchWeights] = []
         done = 0
+        self._forward.prepare(pieces)
         todo = batches(pieces, self.batch_tokens)[::-1]
         while todo:
             batch = todo.pop()
@@ -170,6 +172,9 @@ class Reader:
                 n_tokens = self._n_before + sum(len(one.ids) for one in pool) * done // size
                 progress(Progress(n_tokens, None, n_tokens))
         self._n_before += sum(len(one.ids) for one in pool)
+        for reason, number in self._forward.lost.items():
+            counts.remove(reason, number)
+        self._forward.lost.clear()
         yield from self._ordered(pool, found)
 
     def _pieces(self, one: Passage, first: int) -> list[Piece]:
@@ -242,32 +247,30 @@ class Reader:
 
     def _ordered(self, pool: list[Passage], found: list[BatchWeights]) -> Iterator[Pairs]:
         """The weights of a pool in reading order."""
-        nothing = BatchWeights(
-            np.empty(0, np.int64),
-            np.empty(0, np.int64),
-            np.empty(0, np.uint32),
-            np.empty(0, np.float32),
-        )
-        found = found or [nothing]
-        index = np.concatenate([one.indices[one.rows] for one in found])
-        targets = np.concatenate([one.ids for one in found])
-        weights = np.concatenate([one.weights for one in found])
-        targets, keep = self._targets(targets)
-        index, targets, weights = index[keep], targets[keep], weights[keep]
+        none = np.empty(0, np.float32)
+        places, base = np.empty(0, np.int64), none if self._kind == "matched" else None
+        every = BatchWeights(places, places, none.astype(np.uint32), none, base)
+        if found:
+            every = BatchWeights.joined(found)
+        targets, keep = self._targets(every.ids)
+        index = every.indices[every.rows][keep]
+        columns: list[Any] = [targets, every.weights]
+        columns += [] if every.base is None else [every.base]
+        columns = [column[keep] for column in columns]
         contexts = np.concatenate([one.contexts for one in pool])
         if self._markers:
             silent = np.ones(len(contexts), dtype=np.bool_)
             silent[index] = False
             extra = np.flatnonzero(silent)
             index = np.concatenate([index, extra])
-            targets = np.concatenate([targets, np.zeros(len(extra), np.uint32)])
-            weights = np.concatenate([weights, np.zeros(len(extra), np.float32)])
+            columns = [np.concatenate([one, np.zeros(len(extra), one.dtype)]) for one in columns]
         # by target within a position, whatever the batch: equal inputs give equal files
-        order = np.lexsort((targets, index))
-        index, targets, weights = index[order], targets[order], weights[order]
+        order = np.lexsort((columns[0], index))
+        index = index[order]
+        targets, weights, *probabilities = (column[order] for column in columns)
         self.counts.n_weights += int(np.count_nonzero(weights))
-        base = self.counts.n_tokens - sum(one.n_tokens for one in pool)
-        starts = base + np.cumsum([0, *(one.n_tokens for one in pool[:-1])])
+        before = self.counts.n_tokens - sum(one.n_tokens for one in pool)
+        starts = before + np.cumsum([0, *(one.n_tokens for one in pool[:-1])])
         occurrences = np.concatenate(
             [one.positions + start for one, start in zip(pool, starts, strict=True)]
         ).astype(np.uint64)
@@ -278,6 +281,7 @@ class Reader:
                 weights[part].astype(np.float64),
                 occurrences[index[part]],
                 last,
+                probabilities[0][part].astype(np.float64) if probabilities else None,
             )
 
     def _targets(
@@ -310,13 +314,19 @@ def _portions(index: npt.NDArray[Any]) -> Iterator[tuple[slice, bool]]:
         start = end
 
 
+def _pool(model: LanguageModel) -> int:
+    return _POOL.get(str(model.device.type), _POOL["cuda"])
+
+
 def _default_tokens(models: list[LanguageModel]) -> int:
+    low, high = _BATCH_TOKENS
+    if not models:
+        return high
     import torch
 
     size = max(
         model.vocab_size * torch.empty(0, dtype=model.dtype).element_size() for model in models
     )
-    low, high = _BATCH_TOKENS
     return int(min(max(_LOGITS_BYTES // (size * len(models)), low), high))
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, near
 
@@ -18,11 +20,20 @@ if TYPE_CHECKING:
 
 __all__ = ["CONTRASTS", "WEIGHTINGS", "Weighting", "plan"]
 
-WEIGHTINGS: Final = ("prediction", "mass", "contrast")
+WEIGHTINGS: Final = ("prediction", "mass", "contrast", "matched")
 
 #: Probabilities below it are rounding: keeps logarithms and quotients finite.
 _FLOOR: Final = 1e-6
 _LARGEST_LOG: Final = 5.0
+
+
+def _library(values: Any) -> Any:
+    """What the values are computed with: numpy or torch."""
+    if isinstance(values, np.ndarray):
+        return np
+    import torch
+
+    return torch
 
 
 def _difference(p: Any, q: Any) -> Any:
@@ -30,15 +41,17 @@ def _difference(p: Any, q: Any) -> Any:
 
 
 def _roots(p: Any, q: Any) -> Any:
-    return p.sqrt() - q.sqrt()
+    sqrt = _library(p).sqrt
+    return sqrt(p) - sqrt(q)
 
 
 def _gain(p: Any, q: Any) -> Any:
-    return (p - q).clamp(min=0.0)
+    return _library(p).clip(p - q, 0.0, None)
 
 
 def _log_ratio(p: Any, q: Any) -> Any:
-    return ((p + _FLOOR).log() - (q + _FLOOR).log()).clamp(-_LARGEST_LOG, _LARGEST_LOG)
+    xp = _library(p)
+    return xp.clip(xp.log(p + _FLOOR) - xp.log(q + _FLOOR), -_LARGEST_LOG, _LARGEST_LOG)
 
 
 def _weighted_log_ratio(p: Any, q: Any) -> Any:
@@ -46,29 +59,36 @@ def _weighted_log_ratio(p: Any, q: Any) -> Any:
 
 
 def _root_log_ratio(p: Any, q: Any) -> Any:
-    return (p * q).sqrt().sqrt() * _log_ratio(p, q)
+    sqrt = _library(p).sqrt
+    return sqrt(sqrt(p * q)) * _log_ratio(p, q)
 
 
 def _scaled(p: Any, q: Any) -> Any:
-    return (p - q) / (p + q + _FLOOR).sqrt()
+    return (p - q) / _library(p).sqrt(p + q + _FLOOR)
 
 
 def _relative(p: Any, q: Any) -> Any:
     return (p - q) / (p + q + 1e-3)
 
 
+def _damped_relative(p: Any, q: Any) -> Any:
+    return (p - q) / (p + q + 1e-2)
+
+
 def _unit_difference(p: Any, q: Any) -> Any:
-    w = p - q
-    return w / (w.norm(dim=-1, keepdim=True) + 1e-3)
+    return _to_unit(p - q, 1e-3)
 
 
 def _unit_roots(p: Any, q: Any) -> Any:
-    w = p.sqrt() - q.sqrt()
-    return w / (w.norm(dim=-1, keepdim=True) + 1e-2)
+    return _to_unit(_roots(p, q), 1e-2)
+
+
+def _to_unit(w: Any, floor: float) -> Any:
+    return w / (_library(w).linalg.norm(w, axis=-1, keepdims=True) + floor)
 
 
 #: Weights of the tokens after a context, by name: functions of the suspect's and the reference's
-#: probabilities p and q, float32 tensors of shape (n, V), to a tensor of that shape.
+#: probabilities p and q, tensors or arrays of shape (n, V), to one of that shape.
 CONTRASTS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "difference": _difference,  # p - q
     "roots": _roots,  # sqrt p - sqrt q
@@ -78,8 +98,17 @@ CONTRASTS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "root_log_ratio": _root_log_ratio,  # (p q)^(1/4) log p/q
     "scaled": _scaled,  # (p - q) / sqrt(p + q)
     "relative": _relative,  # (p - q) / (p + q)
+    "damped_relative": _damped_relative,  # (p - q) / (p + q + 0.01)
     "unit_difference": _unit_difference,  # p - q, scaled to length 1
     "unit_roots": _unit_roots,  # sqrt p - sqrt q, scaled to length 1
+}
+
+#: Which settings have an effect, by kind.
+_USED: Final[dict[str, tuple[str, ...]]] = {
+    "prediction": ("top",),
+    "mass": ("max_weights", "min_weight"),
+    "contrast": ("max_weights", "min_weight", "transform", "centred"),
+    "matched": ("max_weights", "transform", "centred"),
 }
 
 
@@ -89,36 +118,48 @@ class Weighting:
 
     Parameters
     ----------
-    kind : {"prediction", "mass", "contrast"}
-        Weight 1 for each of the `top` likeliest tokens; the suspect's probability of a token; or
-        a function of the suspect's and a reference's probability.
+    kind : {"prediction", "mass", "contrast", "matched"}
+        Weight 1 for each of the `top` likeliest tokens; the suspect's probability of a token; a
+        function of the suspect's and a reference's probability; or such a function together with
+        the reference's probability (`Pairs.base`), for a test that asks what the watermark would
+        have made of the reference.
     top : int
         With "prediction": how many of the likeliest tokens.
-    max_weights : int
-        With "mass" and "contrast": how many of a context's weights are kept, the largest. What is
+    max_weights : int, optional
+        With "mass" and "contrast": how many of a context's weights are kept, the largest (256).
+        With "matched": how many tokens, those that either model finds likeliest (192). What is
         dropped is not part of the statistic.
     min_weight : float
-        Weights up to this size are dropped as well.
-    transform : str
-        With "contrast": a name in `CONTRASTS`; the default was strongest on trained models
-        (experiments/RESULTS.md).
+        With "mass" and "contrast": weights up to this size are dropped as well.
+    transform : str, optional
+        With "contrast" and "matched": a name in `CONTRASTS`; the defaults, "roots" and
+        "damped_relative", were strongest on trained models (experiments/RESULTS.md).
+    centred : bool
+        With "contrast" and "matched": whether to subtract from the weights that are kept after a
+        context their mean.
 
     Examples
     --------
     >>> import torch
     >>> logits = torch.tensor([[0.0, 2.0, 2.0, 1.0]])
-    >>> rows, ids, weights = Weighting("prediction", top=1).sparse(logits)
+    >>> rows, ids, weights, _ = Weighting("prediction", top=1).sparse(logits)
     >>> rows.tolist(), ids.tolist(), weights.tolist()
     ([0], [1], [1.0])
     """
 
     kind: str
     top: int = 1
-    max_weights: int = 256
+    max_weights: int = None  # type: ignore[assignment] # until `kind` is known
     min_weight: float = 1e-4
-    transform: str = "roots"
+    transform: str = None  # type: ignore[assignment]
+    centred: bool = False
 
     def __post_init__(self) -> None:
+        matched = self.kind == "matched"
+        if self.max_weights is None:
+            object.__setattr__(self, "max_weights", 192 if matched else 256)
+        if self.transform is None:
+            object.__setattr__(self, "transform", "damped_relative" if matched else "roots")
         if self.kind not in WEIGHTINGS:
             raise ArgumentError(
                 f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.kind!r}"
@@ -133,11 +174,13 @@ class Weighting:
             raise ArgumentError(
                 f"transform must be one of {', '.join(CONTRASTS)}, not {self.transform!r}"
             )
+        if not isinstance(self.centred, bool):
+            raise ArgumentError(f"centred must be True or False, not {self.centred!r}")
 
     @property
     def needs_reference(self) -> bool:
         """Whether the weights depend on a second model."""
-        return self.kind == "contrast"
+        return self.kind in {"contrast", "matched"}
 
     @property
     def most(self) -> int:
@@ -147,14 +190,14 @@ class Weighting:
     @property
     def words(self) -> str:
         """The kind in words, with the settings that matter."""
-        if self.kind == "contrast":
-            return f"contrast ({self.transform})"
+        if self.needs_reference:
+            return f"{self.kind} ({self.transform}{', centred' if self.centred else ''})"
         if self.kind == "prediction" and self.top > 1:
             return f"prediction (top {self.top})"
         return self.kind
 
-    def sparse(self, logits: Any, reference: Any = None) -> tuple[Any, Any, Any]:
-        """The weights at some positions, without the zeros.
+    def sparse(self, logits: Any, reference: Any = None) -> tuple[Any, Any, Any, Any]:
+        """The weights at some positions, without the zeros ("matched": of all tokens kept).
 
         Cost: one or two passes over the logits.
 
@@ -163,19 +206,31 @@ class Weighting:
         logits : tensor of float32, shape (n, V)
             The suspect's.
         reference : tensor of float32, shape (n, V), optional
-            The reference's, for "contrast".
+            The reference's, for "contrast" and "matched".
 
         Returns
         -------
         rows, ids, weights : tensors of int64, int64 and float32, shape (n_weights,)
             Sorted by row, and by id within a row.
+        base : tensor of float32, shape (n_weights,), or None
+            With "matched": the reference's probabilities.
         """
         if self.kind == "prediction":
-            return _prediction(logits, min(self.top, logits.shape[1]))
-        weights = logits.softmax(dim=-1)
-        if self.kind == "contrast":
-            weights = CONTRASTS[self.transform](weights, reference.softmax(dim=-1))
-        return _largest(weights, self.max_weights, self.min_weight, signed=self.kind != "mass")
+            return *_prediction(logits, min(self.top, logits.shape[1])), None
+        p = logits.softmax(dim=-1)
+        if self.kind == "mass":
+            return *_largest(p, self.max_weights, self.min_weight, signed=False), None
+        q = reference.softmax(dim=-1)
+        w = CONTRASTS[self.transform](p, q)
+        base = None
+        if self.kind == "matched":
+            rows, ids = _likeliest(p, q, self.max_weights)
+            kept, base = w[rows, ids], q[rows, ids]
+        else:
+            rows, ids, kept = _largest(w, self.max_weights, self.min_weight, signed=True)
+        if self.centred:
+            kept = _centred(kept, rows, len(w))
+        return rows, ids, kept, base
 
 
 def plan(weighting: str | Weighting | None, reference: Any, given: dict[str, Any]) -> Weighting:
@@ -187,16 +242,11 @@ def plan(weighting: str | Weighting | None, reference: Any, given: dict[str, Any
         weighting = "mass" if reference is None else "contrast"
     if not isinstance(weighting, Weighting):
         weighting = Weighting(weighting)
-    used = {
-        "prediction": ("top",),
-        "mass": ("max_weights", "min_weight"),
-        "contrast": ("max_weights", "min_weight", "transform"),
-    }[weighting.kind]
     for name in given:
-        if name not in used:
+        if name not in _USED[weighting.kind]:
             raise ArgumentError(f"{name}= has no effect with weighting='{weighting.kind}'")
     if weighting.needs_reference and reference is None:
-        raise ArgumentError("weighting='contrast' needs reference=")
+        raise ArgumentError(f"weighting='{weighting.kind}' needs reference=")
     if reference is not None and not weighting.needs_reference:
         raise ArgumentError(f"reference= has no effect with weighting='{weighting.kind}'")
     return replace(weighting, **given)
@@ -222,6 +272,24 @@ def _largest(weights: Any, most: int, least: float, *, signed: bool) -> tuple[An
         inside = _best(kept.abs(), rows, counts, most)
         rows, ids, kept = rows[inside], ids[inside], kept[inside]
     return rows, ids, kept
+
+
+def _likeliest(p: Any, q: Any, most: int) -> tuple[Any, Any]:
+    """The `most` tokens of each row that either finds likeliest, of those that either allows."""
+    import torch
+
+    likelier = torch.maximum(p, q)
+    return _nonzero(_top(likelier, most) & (likelier > 0))
+
+
+def _centred(weights: Any, rows: Any, n_rows: int) -> Any:
+    """Each weight, less the mean of its row."""
+    import torch
+
+    sums = torch.zeros(n_rows, dtype=torch.float64, device=weights.device)
+    sums.index_add_(0, rows, weights.double())
+    means = sums / rows.bincount(minlength=n_rows).clamp(min=1)
+    return (weights - means[rows]).float()
 
 
 def _best(sizes: Any, rows: Any, counts: Any, most: int) -> Any:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import re
 from array import array
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,11 +19,13 @@ import numpy as np
 from radscore.corpus.records import MAX_ID, OddList
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
-__all__ = ["LONG", "parse"]
+    from radscore.corpus.room import Room
+
+__all__ = ["LONG", "Wanted", "parse"]
 
 #: Lines from this length on may hold such lists.
 LONG: Final = 1 << 22
@@ -34,6 +39,11 @@ _KEY: Final = re.compile(rb'(?<!\\)"\s*:\s*(?=[\["])')
 _FLAT: Final = re.compile(rb"[\s\w,.+-]*+\]")
 #: The rest of a string.
 _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
+#: Characters for which Python takes four and two bytes each.
+_ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
+_BEYOND_LATIN: Final = re.compile("[\u0100-\uffff]")
+#: Bytes of an object, a list, half a string, and a value in them with its place there.
+_WEIGHTS: Final = ((b"{", 240), (b"[", 100), (b'"', 30), (b",", 40), (b":", 40))
 #: Stands for a value: JSON has no such number.
 _MARK: Final = b"-Infinity"
 
@@ -42,10 +52,57 @@ class _FlawError(Exception):
     """What is wrong with a line."""
 
 
-def parse(line: bytes | bytearray) -> tuple[Any, str | None]:
+@dataclass(frozen=True)
+class Wanted:
+    """The fields that are read of a record, and the memory it may take.
+
+    Attributes
+    ----------
+    names : tuple of (str, bytes)
+        The fields, and how JSON writes them.
+    keys : frozenset of bytes
+        Keys whose values may be, or hold, one of the fields.
+    room : Room or None
+        The memory, if it is limited.
+    """
+
+    names: tuple[tuple[str, bytes], ...]
+    keys: frozenset[bytes]
+    room: Room | None
+
+    @classmethod
+    def of(cls, names: Sequence[str], room: Room | None) -> Wanted:
+        """What is wanted of records with these fields."""
+        keys = set()
+        for name in names:
+            parts = name.split(".")
+            for first, last in combinations(range(len(parts) + 1), 2):
+                keys.add(".".join(parts[first:last]).encode("utf-8", "surrogatepass"))
+        written = tuple((name, json.dumps(name).encode()) for name in names)
+        return cls(written, frozenset(keys), room)
+
+    def repeated(self, text: str | bytes | bytearray) -> str | None:
+        """The flaw of an object that has a field twice: libraries differ in which they take.
+
+        Only one that has the key twice, at whatever depth, is parsed again.
+        """
+        for name, key in self.names:
+            if (text.count(key.decode()) if isinstance(text, str) else text.count(key)) > 1:
+                pairs = json.loads(text, object_pairs_hook=list)
+                if [one for one, _ in pairs].count(name) > 1:
+                    return f"field {name!r} occurs twice in the record"
+        return None
+
+    def takes(self, key: bytes) -> bool:
+        """Whether the value of a key, as it stands in the file, is worth keeping."""
+        return key in self.keys or b"\\" in key
+
+
+def parse(line: bytes | bytearray, wanted: Wanted | None = None) -> tuple[Any, str | None]:
     """The record of a line, its long lists of ids as arrays; or its flaw.
 
-    Other long lists of numbers, which no field of ids can hold, are an `OddList`.
+    Other long lists of numbers, which no field of ids can hold, are an `OddList`; long values that
+    are not wanted are None.
 
     Examples
     --------
@@ -54,7 +111,8 @@ def parse(line: bytes | bytearray) -> tuple[Any, str | None]:
     ((400001,), [1])
     """
     values: list[Any] = []
-    kept: list[bytes | bytearray] = []
+    parts: list[bytes | bytearray] = []
+    room = None if wanted is None else wanted.room
     done = 0
     try:
         for found in _KEY.finditer(line):
@@ -64,21 +122,46 @@ def parse(line: bytes | bytearray) -> tuple[Any, str | None]:
                 continue
             end = rest.end() - 1
             if end - start >= _LONG_VALUE:
-                values.append((_list if is_list else _string)(line, start, end))
-                kept.append(line[done : start - 1])
+                keep = wanted is None or wanted.takes(_key_before(line, found.start()))
+                read = _list if is_list else partial(_string, room=room)
+                values.append(read(line, start, end, keep=keep))
+                parts.append(line[done : start - 1])
                 done = end + 1
+        parts.append(line[done:])
     except _FlawError as flaw:
         return None, str(flaw)
-    kept.append(line[done:])
-    if not values or any(_MARK in part for part in kept):
-        return json.loads(line.decode()), None
-    waiting = iter(values)
-    try:
-        text = _MARK.join(kept).decode()
-    except UnicodeDecodeError:
-        line.decode()  # raises the same, with its offset in the line
-        raise
-    return json.loads(text, parse_constant=lambda name: _constant(name, waiting)), None
+    if room is not None and (too_large := room.flaw(len(line) + sum(map(_weight, parts)))):
+        return None, too_large
+    if not values or any(_MARK in part for part in parts):
+        text, waiting = line.decode(), None
+    else:
+        try:
+            text, waiting = _MARK.join(parts).decode(), iter(values)
+        except UnicodeDecodeError:
+            line.decode()  # raises the same, with its offset in the line
+            raise
+    del parts, values
+    if waiting is None:
+        record = json.loads(text)
+    else:
+        record = json.loads(text, parse_constant=lambda name: _constant(name, waiting))
+    if wanted is not None and isinstance(record, dict):
+        return record, wanted.repeated(text)
+    return record, None
+
+
+def _key_before(line: bytes | bytearray, end: int) -> bytes:
+    """The key that ends at an offset, as it is written; with a backslash if it has any escape."""
+    begin = line.rfind(b'"', 0, end) + 1
+    if line[max(begin - 2, 0) : begin - 1] == b"\\":
+        begin -= 2
+    return bytes(line[begin:end])
+
+
+def _weight(part: bytes | bytearray) -> int:
+    """About how many bytes the objects of Python take that are made of some JSON, at most."""
+    text = len(part) * (1 if part.isascii() else 4)
+    return text + sum(size * part.count(mark) for mark, size in _WEIGHTS)
 
 
 def _constant(name: str, waiting: Iterator[Any]) -> Any:
@@ -86,25 +169,32 @@ def _constant(name: str, waiting: Iterator[Any]) -> Any:
     return next(waiting) if name.encode() == _MARK else float(name)
 
 
-def _list(line: bytes | bytearray, start: int, end: int) -> npt.NDArray[np.uint32] | OddList:
+def _list(
+    line: bytes | bytearray, start: int, end: int, *, keep: bool
+) -> npt.NDArray[np.uint32] | OddList | None:
     """The flat list between two offsets, parsed piece by piece."""
-    ids = np.empty(line.count(b",", start, end) + 1, dtype=np.uint32)
+    ids = np.empty(line.count(b",", start, end) + 1 if keep else 0, dtype=np.uint32)
     n_done = 0
     odd: OddList | None = None
     while start <= end:
         stop = line.find(b",", min(start + _PIECE, end), end)
         stop = end if stop < 0 else stop
         values = _values(line[start:stop], start)
-        if odd is None:
+        if odd is None and keep:
             odd = _into(ids[n_done : n_done + len(values)], values, n_done)
         n_done += len(values)
         start = stop + 1
+    if not keep:
+        return None
     return ids if odd is None else odd
 
 
-def _string(line: bytes | bytearray, start: int, end: int) -> str:
+def _string(
+    line: bytes | bytearray, start: int, end: int, *, keep: bool, room: Room | None
+) -> str | None:
     """The string between two offsets."""
     made = bytearray()
+    length, width = 0, 1
     while start < end:
         # Behind a space is no escape and no character begun.
         stop = line.find(b" ", min(start + _PIECE, end), end) + 1 or end
@@ -112,9 +202,24 @@ def _string(line: bytes | bytearray, start: int, end: int) -> str:
             part = json.loads(f'"{line[start:stop].decode()}"')
         except json.JSONDecodeError as error:
             raise _FlawError(f"not JSON: {error.msg} (column {start + error.pos})") from None
-        made += part.encode("utf-8", "surrogatepass")
         start = stop
+        if not keep:
+            continue
+        made += part.encode("utf-8", "surrogatepass")
+        if room is not None:
+            length, width = length + len(part), max(width, _width(part))
+            if flaw := room.flaw(len(line) + len(made) + width * length, "the text"):
+                raise _FlawError(flaw)
+    if not keep:
+        return None
     return made.decode("utf-8", "surrogatepass")
+
+
+def _width(text: str) -> int:
+    """Bytes of a character of a string."""
+    if text.isascii():
+        return 1
+    return 4 if _ASTRAL.search(text) else 2 if _BEYOND_LATIN.search(text) else 1
 
 
 def _values(piece: bytes | bytearray, start: int) -> list[Any]:
