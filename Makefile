@@ -19,7 +19,7 @@ demo: $(STAMPS)/build ## Find the watermarked documents of the embedded corpus
 
 test: $(STAMPS)/build $(STAMPS)/dev ## Run every test, of Rust and of Python
 	cargo test --release --quiet -p radscore-core -p radscore-tokenize
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(STAMPS)/build $(STAMPS)/dev ## Check format, lints, types, layers, stubs and the examples in the docs
 	cargo fmt --all --check

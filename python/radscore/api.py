@@ -116,6 +116,10 @@ def score(
     if fresh:
         raise ArgumentError("fresh=True needs a corpus of files, and memory= or executor=")
     if corpus is not None:
+        if memory is not None:
+            from radscore.runs.sizes import budget_of
+
+            corpus = corpus.within(budget_of(memory).memory)
         batches = _batches(corpus, progress)
     else:
         assert own is not None

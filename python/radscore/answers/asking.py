@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.answers.endpoint import Endpoint
 from radscore.answers.limits import Budget, Limits
+from radscore.answers.probing import Findings, StoppedError, probe
 from radscore.answers.samples import repeats_note
 from radscore.answers.settings import Api, Settings, api_key, endpoint_url
 from radscore.answers.workers import Workers
@@ -52,6 +53,8 @@ class AskReport:
     n_empty, n_refused : int
         Answers of now without text (cut off in their reasoning, or calls of tools), and refusals
         by the model or its provider's filter. They are answers, and not asked for again.
+    probe : dict or None
+        What the endpoint's log-probabilities are, if they were asked for; see `Findings`.
     notes : tuple of str
         What is good to know about the answers in the journal.
     """
@@ -70,6 +73,7 @@ class AskReport:
     cut: bool = False
     n_empty: int = 0
     n_refused: int = 0
+    probe: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -87,6 +91,7 @@ def ask(
     samples: int = 1,
     seed: int | None = 0,
     extra: dict[str, Any] | None = None,
+    logprobs: int | None = None,
     limits: Limits | None = None,
     max_requests: int | None = None,
     max_tokens_total: int | None = None,
@@ -117,6 +122,10 @@ def ask(
         The model's name there.
     api, system, temperature, top_p, max_tokens, seed, extra
         See `Settings`.
+    logprobs : int, optional
+        How many of the likeliest tokens to ask for at each position of the answers, with their
+        log-probabilities. A few requests before the first question find out what the endpoint's
+        are (see `Findings`). Temperature and top_p are then 1, unless given.
     samples : int
         Answers per prompt, each with a seed of its own.
     limits : Limits, optional
@@ -151,7 +160,11 @@ def ask(
         If the `openai` library is not installed.
     StateError
         If `out` is not a journal, or another process is writing to it.
+    ModelError
+        If the server gives no log-probabilities, or not as many as `logprobs`.
     """
+    if logprobs is not None:
+        temperature, top_p = (1.0 if one is None else one for one in (temperature, top_p))
     settings = Settings(
         model,
         api,
@@ -162,6 +175,7 @@ def ask(
         check_width("max_tokens", max_tokens, 1, 2**31),
         seed,
         extra or {},
+        logprobs,
     )
     limits = limits or Limits()
     if not prompts:
@@ -185,8 +199,9 @@ def ask(
         workers = Workers(
             client, settings, journal=journal, budget=budget, limits=limits, progress=show
         )
+        found = Findings.of(journal.probe)
         if missing:
-            asyncio.run(_run(workers, client, missing, stop))
+            found = asyncio.run(_run(workers, client, missing, stop, found))
         return AskReport(
             n_questions=len(questions),
             n_before=before,
@@ -202,12 +217,22 @@ def ask(
             cut=journal.cut,
             n_empty=workers.n_empty,
             n_refused=workers.n_refused,
-            notes=_notes(journal, settings, workers),
+            probe=None if found is None else found.record(),
+            notes=_notes(journal, settings, workers, found),
         )
 
 
-def _notes(journal: Journal, settings: Settings, workers: Workers) -> tuple[str, ...]:
+def _notes(
+    journal: Journal, settings: Settings, workers: Workers, findings: Findings | None
+) -> tuple[str, ...]:
     found = [repeats_note(journal.texts(), settings.temperature)]
+    if findings is not None:
+        found += findings.notes(settings.temperature, settings.top_p)
+    if workers.n_unlisted:
+        found.append(
+            f"{workers.n_unlisted:,} of {workers.n_answered:,} answers came without "
+            "log-probabilities; behind a router, another provider may have answered"
+        )
     if workers.n_empty:
         found.append(
             f"{workers.n_empty:,} of {workers.n_answered:,} answers have no text; where reasoning "
@@ -226,8 +251,17 @@ async def _run(
     client: Endpoint,
     missing: list[Question],
     stop: Callable[[], bool] | None,
-) -> None:
+    found: Findings | None,
+) -> Findings | None:
     try:
+        if found is None and workers.settings.logprobs is not None:
+            try:
+                found = await probe(client, workers, stop)
+            except StoppedError as reason:
+                workers.stopped = str(reason)
+                return None
+        client.ids = found is not None and found.ids
         await workers.run(missing, stop)
     finally:
         await client.close()
+    return found

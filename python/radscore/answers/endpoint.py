@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from radscore.answers.logprobs import fields_of_request, strings_of
 from radscore.answers.redaction import Redactor
 from radscore.answers.replies import Failure, Reply, error_text, kind_of, read_reply
 from radscore.answers.waiting import LONGEST_WAIT, asked_wait
@@ -35,6 +36,11 @@ class Endpoint:
     timeout : float
         Seconds that a request may take, from its start to the last byte of the answer.
 
+    Attributes
+    ----------
+    ids : bool
+        Whether to ask for the ids of tokens in the way of vLLM, which others may refuse.
+
     Raises
     ------
     ArgumentError
@@ -54,6 +60,7 @@ class Endpoint:
         self._redactor = Redactor(key)
         self._timeout = timeout
         self._limit_name = "max_tokens"
+        self.ids = False
         if key and any(self._redactor.answer(text) != text for text in settings.texts()):
             raise ArgumentError(
                 "the endpoint, model, system prompt or extra= holds the API key, and the journal "
@@ -76,24 +83,29 @@ class Endpoint:
         """Closes all connections."""
         await self._client.close()
 
-    async def ask(self, question: Question) -> Reply:
-        """Sends one request.
+    async def ask(self, question: Question, settings: Settings | None = None) -> Reply:
+        """Sends one request, with settings of its own if any are given.
 
         Raises
         ------
         Failure
             If no answer came, or something that is not one.
         """
+        settings = settings or self._settings
         limit_name = self._limit_name  # other requests may change it while this one is under way
         try:
             # The library limits each read, so a server that drips would never time out.
             async with asyncio.timeout(self._timeout):
-                raw = await self._send(question, limit_name)
-            return self._hidden(read_reply(raw, self._settings.api, self._settings.model))
+                raw = await self._send(question, settings, limit_name)
+            return self._hidden(self._read(raw, settings))
         except Exception as error:  # noqa: BLE001 - nothing that a server does may end the whole run
             failure = self._failure(error, limit_name)
             failure.args = (self._redactor.message(str(failure)),)
             raise failure from None
+
+    def _read(self, raw: str, settings: Settings) -> Reply:
+        """What a response holds."""
+        return read_reply(raw, settings.api, settings.model)
 
     def _hidden(self, reply: Reply) -> Reply:
         """The reply without the API key, which servers like to quote."""
@@ -101,6 +113,10 @@ class Endpoint:
         extra = {n: redact(v) if isinstance(v, str) else v for n, v in reply.extra.items()}
         finish = reply.finish_reason and redact(reply.finish_reason)
         hidden = replace(reply, text=redact(reply.text), finish_reason=finish, extra=extra)
+        if reply.positions is not None:  # the tokens spell the text, and may hold it in others
+            said = strings_of(reply.positions)
+            if hidden.text != reply.text or redact(said) != said:
+                hidden = replace(hidden, positions=None)
         return hidden if hidden == reply else replace(hidden, extra={**extra, "key_hidden": True})
 
     def _failure(self, error: Exception, limit_name: str) -> Failure:
@@ -123,17 +139,17 @@ class Endpoint:
         message = f"{type(error).__name__}: {error}"
         return Failure(message, "retry" if passing else "skip", sent=True)
 
-    async def _send(self, question: Question, limit_name: str) -> str:
-        settings = self._settings
-        options: dict[str, Any] = {"model": settings.model, limit_name: settings.max_tokens}
-        optional = {
-            "temperature": settings.temperature,
-            "top_p": settings.top_p,
-            "seed": question.seed,
-        }
-        options |= {name: value for name, value in optional.items() if value is not None}
-        if settings.extra:
-            options["extra_body"] = settings.extra
+    async def _send(self, question: Question, settings: Settings, limit_name: str) -> str:
+        optional = {"temperature": settings.temperature, "top_p": settings.top_p}
+        options: dict[str, Any] = {n: value for n, value in optional.items() if value is not None}
+        if settings.api == "sglang":
+            return await self._send_to_sglang(question, settings, options)
+        options |= {"model": settings.model, limit_name: settings.max_tokens}
+        if question.seed is not None:
+            options["seed"] = question.seed
+        more = {**fields_of_request(settings, ids=self.ids), **settings.extra}
+        if more:
+            options["extra_body"] = more
         if settings.api == "completions":
             raw = await self._client.completions.with_raw_response.create(
                 prompt=question.prompt, **options
@@ -146,6 +162,18 @@ class Endpoint:
                 messages=messages, **options
             )
         return str(raw.text)
+
+    async def _send_to_sglang(
+        self, question: Question, settings: Settings, options: dict[str, Any]
+    ) -> str:
+        """SGLang's own interface, which stands beside the other one, not below it."""
+        sampling = {**options, "max_new_tokens": settings.max_tokens, **settings.extra}
+        if question.seed is not None:
+            sampling["sampling_seed"] = question.seed
+        body = {"text": question.prompt, "sampling_params": sampling}
+        body |= fields_of_request(settings, ids=True)
+        url = f"{settings.source.removesuffix('/v1')}/generate"
+        return await self._client.post(url, cast_to=str, body=body)
 
     def _renamed(self, error: Any, sent_name: str) -> bool:
         """Whether the server wants the newer name of `max_tokens`, which is used from now on.

@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from radscore.documents import Documents
-    from radscore.kgrams import KgramSet
+    from radscore.kgrams import KgramCounts, KgramSet
     from radscore.schemes import Scheme
 
-__all__ = ["Kept", "WindowCounts", "count_windows", "in_filter", "kept_windows"]
+__all__ = [
+    "Kept",
+    "Shown",
+    "WindowCounts",
+    "context_numbers",
+    "count_windows",
+    "in_filter",
+    "kept_windows",
+    "occurrences_in",
+]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Tokens: TypeAlias = npt.NDArray[np.uint32]
@@ -36,12 +45,15 @@ class Kept:
     ----------
     contexts : ndarray of uint32, shape (n, k)
     targets : ndarray of uint32, shape (n,)
+    tokens : ndarray of int64, shape (n,)
+        The number of each target among all tokens of the answers.
     n_windows, n_excluded, n_filtered : int
         All windows; those whose draw a prompt may have shown; those outside of the filter.
     """
 
     contexts: Tokens
     targets: Tokens
+    tokens: Ids
     n_windows: int
     n_excluded: int
     n_filtered: int
@@ -51,6 +63,7 @@ class Kept:
         return Kept(
             self.contexts[inside],
             self.targets[inside],
+            self.tokens[inside],
             self.n_windows,
             self.n_excluded,
             self.n_filtered + int((~inside).sum()),
@@ -187,6 +200,51 @@ def _spread(sums: Any, starts: Ids, n: int) -> Any:
     return np.repeat(sums, np.diff(np.append(starts, n)))
 
 
+class Shown:
+    """The draws that prompts may have shown.
+
+    Parameters
+    ----------
+    prompts : Documents
+    scheme : Scheme
+        Says how wide a window is and what its random function reads: its seed, or its unit if the
+        scheme has no seed without the target.
+    any_prompt : bool
+        Whether any prompt's draws exclude a window, not only those of the answer's own prompt.
+    """
+
+    def __init__(self, prompts: Documents, scheme: Scheme, *, any_prompt: bool = False) -> None:
+        k, padding = scheme.window_width - 1, _padding(scheme)
+        with_target = scheme.seed_kind == "target"
+        before, owners = _prompt_windows(prompts, k, padding, with_target=with_target)
+        near = neighbours(window_draws(before, scheme), scheme)
+        owners = np.tile(owners, len(near))
+        # marked text may begin anywhere in a prompt, after a context that is not in it
+        for own in range(scheme.core.least_own, k):
+            tails, more = _tails(prompts, own, with_target=with_target)
+            near.append(tail_draws(tails, scheme))
+            owners = np.concatenate([owners, more])
+        self._scheme = scheme
+        self._n_prompts = None if any_prompt else len(prompts)
+        self._columns = self._with_owners(_draw_columns(scheme, np.concatenate(near)), owners)
+
+    def _with_owners(
+        self, columns: list[tuple[npt.NDArray[Any], int]], owners: Ids
+    ) -> list[tuple[npt.NDArray[Any], int]]:
+        # first, to keep lookups close together
+        return columns if self._n_prompts is None else [(owners, self._n_prompts), *columns]
+
+    def has(self, windows: Tokens, owners: Ids) -> npt.NDArray[np.bool_]:
+        """Which windows share a draw with a prompt; `owners`: the numbers of their answers."""
+        draws = _draw_columns(self._scheme, window_draws(windows, self._scheme))
+        return _among(self._with_owners(draws, owners), self._columns)
+
+
+def _padding(scheme: Scheme) -> int | None:
+    """What stands before an answer; None if contexts reach into the prompt, or need be whole."""
+    return None if scheme.reaches_prompt else scheme.padding
+
+
 def kept_windows(
     documents: Documents,
     scheme: Scheme,
@@ -203,8 +261,8 @@ def kept_windows(
     documents, prompts : Documents
         Answers, and the prompt of each.
     scheme : Scheme
-        Says how wide a window is and what its random function reads. A window is excluded if a
-        prompt has its seed; its unit, if the scheme has no seed without the target.
+        See `Shown`. A window is excluded if a prompt has its seed; its unit, if the scheme has no
+        seed without the target.
     any_prompt : bool
         Whether any prompt's seeds exclude, not only those of the answer's own prompt.
 
@@ -213,31 +271,20 @@ def kept_windows(
     If contexts never reach into the prompt, the scheme's padding precedes each document and every
     token ends a window; -1 becomes 2^32 - 1.
     """
-    width = scheme.window_width
-    padding = None if scheme.reaches_prompt else scheme.padding
+    width, padding = scheme.window_width, _padding(scheme)
     if padding is not None:
         documents = padded_left(documents, width - 1, padding % 2**32)
     rows, numbers = _runs(documents, width)
+    tokens = _starts(documents, width) + width - 1 - int(documents.offsets[0])
+    if padding is not None:
+        tokens -= (numbers + 1) * (width - 1)
     keep = np.ones(len(rows), dtype=np.bool_)
-    with_target = scheme.seed_kind == "target"
-    if prompts is not None and (width > 1 or with_target):
-        before, owners = _prompt_windows(prompts, width - 1, padding, with_target=with_target)
-        near = neighbours(window_draws(before, scheme), scheme)
-        owners = np.tile(owners, len(near))
-        # marked text may begin anywhere in a prompt, after a context that is not in it
-        for own in range(scheme.core.least_own, width - 1):
-            tails, more = _tails(prompts, own, with_target=with_target)
-            near.append(tail_draws(tails, scheme))
-            owners = np.concatenate([owners, more])
-        mine = _draw_columns(scheme, window_draws(rows, scheme))
-        theirs = _draw_columns(scheme, np.concatenate(near))
-        if not any_prompt:
-            mine.insert(0, (numbers, len(documents)))  # first, to keep lookups close together
-            theirs.insert(0, (owners, len(documents)))
-        keep = ~_among(mine, theirs)
+    if prompts is not None and (width > 1 or scheme.seed_kind == "target"):
+        keep = ~Shown(prompts, scheme, any_prompt=any_prompt).has(rows, numbers)
     return Kept(
         contexts=rows[keep, :-1],
         targets=rows[keep, -1],
+        tokens=tokens[keep],
         n_windows=len(rows),
         n_excluded=int(len(keep) - keep.sum()),
         n_filtered=0,
@@ -252,6 +299,27 @@ def in_filter(
     if by_seed:
         mine, theirs = context_draws(mine, scheme), context_draws(theirs, scheme)
     return Lookup(theirs).has(mine)
+
+
+def context_numbers(contexts: Tokens, vocab_size: int) -> Ids:
+    """A number for each context, from 0: equal contexts have equal ones."""
+    if not contexts.shape[1]:
+        return np.zeros(len(contexts), dtype=np.int64)
+    packed, _ = _pack(_columns(contexts, vocab_size))
+    return np.unique(packed, return_inverse=True)[1].astype(np.int64)
+
+
+def occurrences_in(contexts: Tokens, counts: KgramCounts) -> Floats:
+    """How often each context was counted."""
+    kgrams, times = counts.to_numpy()
+    n, size = len(contexts), counts.vocab_size
+    ids, _ = _pack(_columns(np.concatenate([contexts, kgrams]), size))
+    order = np.argsort(ids[n:])
+    known, times = ids[n:][order], times[order]
+    if not len(known):
+        return np.zeros(n)
+    at = np.minimum(np.searchsorted(known, ids[:n]), len(known) - 1)
+    return np.where(known[at] == ids[:n], times[at], 0).astype(np.float64)
 
 
 def _draw_columns(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from radscore.answers.listings import Listings
 from radscore.answers.samples import repeats_note
 from radscore.corpus.base import NOTHING_SKIPPED, InputOptionError, Problems, joined
 from radscore.documents import MAX_VOCAB
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from radscore.corpus.format import Source
     from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
+    from radscore.models.listed import Listed
 
 __all__ = ["Answers", "open_answers"]
 
@@ -52,6 +54,9 @@ class Answers:
         The field that was read.
     notes : tuple of str
         What is good to know about how they were read.
+    listed : Listed or None
+        The likeliest tokens at each token of `documents`, with their log-probabilities at
+        temperature 1, where the records have any (`ask` with `logprobs`); else None.
     """
 
     documents: Documents
@@ -62,6 +67,7 @@ class Answers:
     prompt_ids: frozenset[str] = frozenset()
     field: str = ""
     notes: tuple[str, ...] = ()
+    listed: Listed | None = None
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -85,7 +91,9 @@ def open_answers(
 ) -> Answers:
     r"""Reads the answers in a journal of `ask`, or in any JSON lines, Parquet or Arrow files.
 
-    All answers are held in memory, as token ids.
+    All answers are held in memory, as token ids. Where a journal has log-probabilities, the ids
+    are those of the server's own tokens, if all of them are known and spell the answer; else those
+    that the tokenizer makes of the text, as without them.
 
     Parameters
     ----------
@@ -133,7 +141,7 @@ def open_answers(
         else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
     )
     sources = find_sources(paths)
-    collector = _Collector(encoder, field, prompt_field, Problems(on_error))
+    collector = _Collector(encoder, tokenizer, field, prompt_field, Problems(on_error))
     for source in sources:
         collector.read(source)
     return collector.answers(", ".join(str(source.path) for source in sources))
@@ -145,6 +153,7 @@ class _Collector:
     def __init__(
         self,
         encoder: Encoder | None,
+        tokenizer: Any,
         field: str | None,
         prompt_field: str | None,
         problems: Problems,
@@ -167,6 +176,9 @@ class _Collector:
         self._said: dict[Any, tuple[int, int]] = {}  # prompt and answer, by question
         self._temperature: Any = None
         self._n_empty = 0
+        self._listings = None
+        if encoder is not None:
+            self._listings = Listings(getattr(encoder, "tokenizer", tokenizer))
 
     def read(self, source: Source) -> None:
         """All records of a file."""
@@ -183,6 +195,8 @@ class _Collector:
 
         if not isinstance(record, dict):
             self._problems.record(location, "a record must be a JSON object")
+            return
+        if self._listings is not None and self._listings.of_probe(record):
             return
         if record.get("error") is not None and not any(record.get(name) for name in _TEXTS):
             self._failed[_question(record) or location] = None
@@ -210,6 +224,11 @@ class _Collector:
                 self._problems.record(location, flaw or "unreadable")
                 return
             items.append(item)
+        if self._listings is not None:
+            flaw = self._listings.take(record, name, items[0])
+            if flaw is not None:
+                self._problems.record(location, flaw)
+                return
         self._about(record, record[name], location)
         for column, item in zip(self._columns, items, strict=False):
             column.add(item)
@@ -272,6 +291,8 @@ class _Collector:
         for i, reason in bad.items():
             self._problems.record(self._locations[i], reason)
         kept = np.array([i for i in range(len(self._locations)) if i not in bad], dtype=np.int64)
+        if self._listings is not None and made:
+            made[0] = self._listings.resolved(made[0], bad)
         for documents, parts in zip(made, self._parts, strict=False):
             parts.append(select(documents, kept) if bad else documents)
         self._columns = [ValueColumn(self._encoder), ValueColumn(self._encoder)]
@@ -293,6 +314,9 @@ class _Collector:
             self._notes[f"the server says that several models answered: {names}"] = None
         if repeats := repeats_note(self._said.values(), self._temperature):
             self._notes[repeats] = None
+        listed = None
+        if self._listings is not None and (listed := self._listings.listed()) is not None:
+            self._notes.update(dict.fromkeys(self._listings.notes()))
         if self._n_empty:
             self._notes[f"{self._n_empty:,} of {len(documents):,} answers are empty"] = None
         return Answers(
@@ -304,6 +328,7 @@ class _Collector:
             prompt_ids=frozenset(self._prompt_ids),
             field=self._field or "",
             notes=tuple(self._notes),
+            listed=listed,
         )
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from radscore.answers.logprobs import read_positions
+
+if TYPE_CHECKING:
+    from radscore.answers.logprobs import Position
 
 __all__ = ["Failure", "Kind", "Reply", "Used", "error_text", "kind_of", "read_reply"]
 
@@ -24,6 +29,18 @@ _HOPELESS = frozenset({401, 402, 403})
 _BROKE = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 _LONGEST_NAME = 200
 _REASONING = ("reasoning_content", "reasoning", "thinking")
+#: Other interfaces, by fields that only their replies have.
+_OTHERS = {
+    "Ollama's own": ({"message", "done"}, {"response", "done"}),
+    "Anthropic's": ({"content", "stop_reason"},),
+    "Google's": ({"candidates"},),
+    "OpenAI's responses": ({"output", "object"},),
+    "llama.cpp's own": ({"content", "generation_settings"}, {"content", "tokens_predicted"}),
+    "SGLang's own": ({"meta_info"},),
+    "TGI's own": ({"generated_text"},),
+    "Cohere's": ({"generations"}, {"text", "generation_id"}),
+    "Bedrock's": ({"output", "stopReason"}, {"results", "inputTextTokenCount"}),
+}
 
 
 @dataclass(frozen=True)
@@ -49,12 +66,15 @@ class Reply:
     used : Used
     extra : dict
         What else a record keeps: a refusal, reasoning, the name of the model that answered.
+    positions : list of Position or None
+        Log-probabilities, if the server tells any.
     """
 
     text: str
     finish_reason: str | None
     used: Used
     extra: dict[str, Any] = field(default_factory=dict)
+    positions: list[Position] | None = None
 
     @property
     def refused(self) -> bool:
@@ -126,8 +146,12 @@ def read_reply(text: str, api: str, model: str) -> Reply:
         If there is none.
     """
     body = _json(text)
+    if isinstance(body, list) and len(body) == 1:
+        body = body[0]  # TGI's, and some gateways' errors
     if not isinstance(body, dict):
         raise Failure(f"not a completion: {_excerpt(text)!r}", sent=True)
+    if api == "sglang" and isinstance(body.get("meta_info"), dict):
+        body = _of_sglang(body)
     used = _used(body.get("usage"))
     choice = _choice(body.get("choices"))
     error = body if body.get("object") == "error" else body.get("error")
@@ -150,7 +174,18 @@ def read_reply(text: str, api: str, model: str) -> Reply:
     if isinstance(body.get("model"), str) and body["model"] != model:
         extra["answered_by"] = body["model"][:_LONGEST_NAME]
     whole = {name: _sound(v) if isinstance(v, str) else v for name, v in extra.items()}
-    return Reply(_sound(content), None if finish is None else _sound(finish), used, whole)
+    finish = None if finish is None else _sound(finish)
+    return Reply(_sound(content), finish, used, whole, read_positions(choice))
+
+
+def _of_sglang(body: dict[str, Any]) -> dict[str, Any]:
+    """A reply of SGLang's own interface, as the other one would put it."""
+    meta = body["meta_info"]
+    finish = meta.get("finish_reason")
+    if isinstance(finish, dict):
+        finish = finish.get("type")
+    choice = {"text": body.get("text"), "finish_reason": finish, "meta_info": meta}
+    return {**body, "choices": [choice], "usage": meta}
 
 
 def _json(text: str) -> Any:
@@ -181,6 +216,16 @@ def _choice(choices: Any) -> dict[str, Any] | None:
 def _no_choice(body: dict[str, Any], error: Any, used: Used) -> Failure:
     """An error in a response of good status, which may give the status that it should have."""
     if not error:
+        for name, shapes in _OTHERS.items():
+            if "choices" not in body and any(fields <= body.keys() for fields in shapes):
+                return Failure(
+                    f"this is {name} interface, not one like OpenAI's: endpoint must name the base "
+                    "URL of that one, which most servers have as well (such as "
+                    f"http://HOST:PORT/v1): {_excerpt(body)[:80]!r}",
+                    "stop",
+                    sent=True,
+                    used=used,
+                )
         return Failure(f"no choices in {_excerpt(body)!r}", sent=True, used=used)
     code = error.get("code") if isinstance(error, dict) else None
     status = _whole(code)

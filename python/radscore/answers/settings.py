@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit, urlunsplit
 
+from radscore.documents import check_width
 from radscore.errors import ArgumentError, shown
 
 __all__ = ["Api", "Settings", "api_key", "endpoint_url"]
 
-Api: TypeAlias = Literal["chat", "completions"]
+Api: TypeAlias = Literal["chat", "completions", "sglang"]
 
 #: Most tokens that a chat template puts around a prompt.
 _TEMPLATE_TOKENS = 64
@@ -26,6 +27,11 @@ _ARGUMENTS = {
     "temperature": "temperature",
     "top_p": "top_p",
     "seed": "seed",
+    "max_new_tokens": "max_tokens",
+    "sampling_seed": "seed",
+    **dict.fromkeys(
+        ("logprobs", "top_logprobs", "n_probs", "return_logprob", "top_logprobs_num"), "logprobs"
+    ),
 }
 #: Fields that let an answer differ from one text, and what they may be.
 _ONE_TEXT = {"n": (1, None), "best_of": (1, None), "stream": (False, None)}
@@ -39,8 +45,9 @@ class Settings:
     ----------
     model : str
         The model's name at the endpoint.
-    api : {"chat", "completions"}
-        Whether a prompt is a user's message, or text to continue.
+    api : {"chat", "completions", "sglang"}
+        Whether a prompt is a user's message, or text to continue; ``sglang`` is SGLang's own way
+        to do that (``/generate``), which tells the ids of tokens.
     source : str
         The endpoint's URL; ``local:`` and the fingerprint for a model on this machine.
     system : str or None
@@ -52,7 +59,10 @@ class Settings:
     seed : int or None
         The seed of each answer is derived from it; None sends none.
     extra : dict
-        Further fields of the request's body, as JSON can hold them.
+        Further fields of the request's body, as JSON can hold them; with ``sglang``, of its
+        ``sampling_params``.
+    logprobs : int or None
+        How many of the likeliest tokens to ask for at each position, with their log-probabilities.
     """
 
     model: str
@@ -64,10 +74,12 @@ class Settings:
     max_tokens: int = 256
     seed: int | None = 0
     extra: dict[str, Any] = field(default_factory=dict)
+    logprobs: int | None = None
 
     def __post_init__(self) -> None:
         if self.api not in get_args(Api):
-            raise ArgumentError(f"api must be one of chat, completions, not {self.api!r}")
+            known = ", ".join(get_args(Api))
+            raise ArgumentError(f"api must be one of {known}, not {self.api!r}")
         if not self.model:
             raise ArgumentError("model must not be empty")
         if self.max_tokens < 1:
@@ -76,8 +88,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise ArgumentError(f"{name} must be from {low:g} to {high:g}, not {value}")
-        if self.api == "completions" and self.system is not None:
-            raise ArgumentError("system has no effect with api='completions': there are no roles")
+        if self.api != "chat" and self.system is not None:
+            raise ArgumentError(f"system has no effect with api={self.api!r}: there are no roles")
+        if self.logprobs is not None:
+            check_width("logprobs", self.logprobs, 1, 2**20)
         for name in ("model", "source", "system"):
             _text(name, getattr(self, name) or "")
         # as the journal returns it (a tuple becomes a list), so the two can be compared

@@ -10,6 +10,7 @@ from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
     from radscore.documents import DocumentsLike
+    from radscore.models.listed import Listed
 
 __all__ = ["AnswerTexts", "texts_of"]
 
@@ -19,7 +20,7 @@ class AnswerTexts:
     """Answers and their prompts, with what a test reports about them.
 
     If there are prompts, there is one per answer. See `Answers` for the attributes; `n_skipped` is
-    the number of records that could not be read.
+    the number of records that could not be read, `listed` what an API listed at each token.
     """
 
     documents: Documents
@@ -28,6 +29,7 @@ class AnswerTexts:
     n_skipped: int = 0
     prompt_ids: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    listed: Listed | None = None
 
     def check(self, vocab_size: int) -> None:
         """Raises `TokenError` unless all ids are in the vocabulary."""
@@ -53,6 +55,7 @@ def texts_of(name: str, answers: Any, prompts: DocumentsLike | None) -> AnswerTe
             answers.skipped.count,
             answers.prompt_ids,
             tuple(answers.notes),
+            getattr(answers, "listed", None),
         )
     elif hasattr(answers, "batches"):  # a corpus
         from radscore.corpus.base import joined
@@ -70,6 +73,11 @@ def texts_of(name: str, answers: Any, prompts: DocumentsLike | None) -> AnswerTe
         if found.prompts is not None:
             raise ArgumentError(f"the {name} come with prompts of their own; give no others")
         found = replace(found, prompts=Documents.of(prompts, "prompts"))
+    if found.listed is not None and len(found.listed) != found.documents.n_tokens:
+        raise ArgumentError(
+            f"the {name} have {found.documents.n_tokens} tokens, but {len(found.listed)} lists of "
+            "log-probabilities"
+        )
     if found.prompts is not None and len(found.prompts) != len(found.documents):
         raise ArgumentError(
             f"there are {len(found.documents)} {name}, but {len(found.prompts)} prompts"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from radscore.answers.limits import Rate
+from radscore.answers.logprobs import to_record
 from radscore.answers.replies import Failure
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ class Workers:
     ----------
     n_answered, n_failed : int
         Questions so far.
-    n_empty, n_refused, n_hidden : int
-        Answers without text, refusals, and answers that held the API key.
+    n_empty, n_refused, n_hidden, n_unlisted : int
+        Answers without text, refusals, answers that held the API key, and answers without the
+        log-probabilities that were asked for.
     stopped : str or None
         Why questions are left.
     failures : Counter
@@ -91,10 +93,10 @@ class Workers:
         progress: Callable[[], None] | None,
     ) -> None:
         self._endpoint = endpoint
-        self._settings = settings
-        self._journal = journal
-        self._budget = budget
-        self._limits = limits
+        self.settings = settings
+        self.journal = journal
+        self.budget = budget
+        self.limits = limits
         self._progress = progress
         self._requests = Rate(limits.requests_per_minute)
         self._tokens = Rate(limits.tokens_per_minute)
@@ -105,14 +107,14 @@ class Workers:
         self._quiet_until = 0.0
         self.n_answered = 0
         self.n_failed = 0
-        self.n_empty = self.n_refused = self.n_hidden = 0
+        self.n_empty = self.n_refused = self.n_hidden = self.n_unlisted = 0
         self.stopped: str | None = None
         self.failures: Counter[str] = Counter()
 
     async def run(self, missing: list[Question], stop: Callable[[], bool] | None) -> None:
         """Asks all questions, or until there is a reason to stop."""
         waiting = iter(missing)
-        n_workers = min(self._limits.concurrency, len(missing))
+        n_workers = min(self.limits.concurrency, len(missing))
         watcher = asyncio.create_task(self._watch(stop)) if stop is not None else None
         try:
             async with asyncio.TaskGroup() as group:
@@ -177,7 +179,7 @@ class Workers:
                     self._tokens.correct(entry, total)
             else:
                 self._tokens.correct(entry, 0)
-                self._budget.release(0, most_in, most_out)
+                self.budget.release(0, most_in, most_out)
                 spent.held[-1] = (0, 0)
             if not self._again(question, spent, failure):
                 return None
@@ -187,8 +189,8 @@ class Workers:
 
     async def _reserve(self, question: Question, spent: _Spent) -> None:
         """Reserves one attempt's worst case, waiting for attempts under way to settle theirs."""
-        most = self._settings.most_tokens(question.prompt)
-        while (reason := self._budget.reserve(*most)) is not None:
+        most = self.settings.most_tokens(question.prompt)
+        while (reason := self.budget.reserve(*most)) is not None:
             if not self._under_way:
                 self._end(reason)
                 raise _Stopped
@@ -198,7 +200,7 @@ class Workers:
 
     def _release(self, spent: _Spent) -> None:
         for most in spent.held:
-            self._budget.release(1, *most)
+            self.budget.release(1, *most)
         spent.held.clear()
 
     async def _wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -218,13 +220,13 @@ class Workers:
         """Whether to try again; if not, records the failure."""
         spent.free += failure.free
         retries = spent.attempts - spent.free
-        if failure.free or (failure.kind == "retry" and retries <= self._limits.retries):
+        if failure.free or (failure.kind == "retry" and retries <= self.limits.retries):
             return True
         self._record(question, spent, {"error": str(failure), "status": failure.status})
         if failure.kind == "stop":
             self._end(str(failure))
         self._in_a_row += 1
-        if self._in_a_row >= self._limits.give_up_after:
+        if self._in_a_row >= self.limits.give_up_after:
             self._end(f"{self._in_a_row} questions in a row failed, the last with {failure}")
         return False
 
@@ -247,6 +249,10 @@ class Workers:
         longest = most_out if cut else len(said.encode("utf-8", errors="replace"))
         self._tokens.correct(entry, self._spend(spent, reply.used, min(most_out, longest)))
         content = {"text": reply.text, "finish_reason": reply.finish_reason, **reply.extra}
+        if self.settings.logprobs is not None:
+            if reply.positions is not None:
+                content["logprobs"] = to_record(reply.positions)
+            self.n_unlisted += reply.positions is None and bool(reply.text)
         self._in_a_row = 0
         self.n_empty += not reply.text and not reply.refused
         self.n_refused += reply.refused
@@ -265,7 +271,7 @@ class Workers:
         return used_in + used_out
 
     def _record(self, question: Question, spent: _Spent, content: dict[str, Any]) -> None:
-        self._journal.answer(question, {**content, **spent.record()})
+        self.journal.answer(question, {**content, **spent.record()})
         self._release(spent)
         if "text" in content:
             self.n_answered += 1

@@ -8,7 +8,26 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import numpy as np
 
-from radscore.answers.grouping import Kept, WindowCounts, count_windows, in_filter, kept_windows
+from radscore.answers.expected import expected
+from radscore.answers.grouping import (
+    Kept,
+    Shown,
+    WindowCounts,
+    context_numbers,
+    count_windows,
+    in_filter,
+    kept_windows,
+    occurrences_in,
+)
+from radscore.answers.places import (
+    PlaceWeights,
+    expected_by_context,
+    frequency,
+    listed_weights,
+    mean_lists,
+    probabilities_of,
+    residuals,
+)
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.audits.shared import curve_point
 from radscore.corpus.base import joined
@@ -24,15 +43,18 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from radscore.answers.texts import AnswerTexts
-    from radscore.kgrams import KgramSet
+    from radscore.kgrams import KgramCounts, KgramSet
+    from radscore.models.listed import Listed
+    from radscore.models.loading import LanguageModel
     from radscore.results import CurvePoint, ScoreResult
     from radscore.schemes import Scheme
 
 __all__ = ["AnswerScorer", "Weighting", "add_weighted"]
 
-Weighting: TypeAlias = Literal["plain", "counts", "contrast"]
+Weighting: TypeAlias = Literal["plain", "counts", "contrast", "residual", "listed"]
 
 _REAL_SHARE: Final = 0.5  # stands for gamma in the weights of schemes without green lists
+_PLACES_AT_ONCE: Final = 1 << 14
 _MARKED: Final = -4.0  # prompts with a smaller log10 p-value are called watermarked
 
 
@@ -44,7 +66,7 @@ class AnswerScorer:
     ----------
     scheme : Scheme
         The watermark and its key.
-    weighting : {"plain", "counts", "contrast"}
+    weighting : {"plain", "counts", "contrast", "residual", "listed"}
         How windows are weighted.
     transform : str or None
         Which weights; None for plain scoring.
@@ -54,6 +76,10 @@ class AnswerScorer:
         Whether a seed of any prompt excludes, not only one of the answer's own.
     threads : int or None
         Worker threads.
+    models : tuple of LanguageModel
+        References that read the suspect's answers.
+    contexts : KgramCounts or None
+        How often contexts occur in unmarked text; by default in the answers themselves.
     """
 
     scheme: Scheme
@@ -63,6 +89,8 @@ class AnswerScorer:
     reference: AnswerTexts | None
     prompts_watermarked: bool
     threads: int | None
+    models: tuple[LanguageModel, ...] = ()
+    contexts: KgramCounts | None = None
 
     @cached_property
     def marked_prompts(self) -> float | None:
@@ -151,6 +179,8 @@ class AnswerScorer:
             weights = np.ones(len(left.targets)) if scorer.rules.predictable else None
             scorer.add_pairs(left.contexts, left.targets, weights)
             return left, len(left.targets) - scorer.tallies()[0].n_duplicates
+        if self.weighting in {"residual", "listed"}:
+            return left, self._add_places(scorer, kept, inside)
         # counted before filtering: the weights of a context must not depend on the filter
         reference = None if self.reference is None else self._kept(self.reference)
         counts = count_windows(kept, reference, scheme.vocab_size)
@@ -158,6 +188,81 @@ class AnswerScorer:
             counts = counts.only(in_filter(counts.contexts, scheme, phi, by_seed=by_seed))
         add_weighted(scorer, counts, self.weighting, self.transform)
         return left, int((counts.a > 0).sum())
+
+    def _add_places(self, scorer: Scorer, kept: Kept, inside: npt.NDArray[np.bool_]) -> int:
+        """Adds the weights of the places inside; returns how many contexts they have."""
+        scheme = self.scheme
+        numbers = context_numbers(kept.contexts, scheme.vocab_size)
+        factors = self._factors(kept, numbers)[inside]
+        left = kept.only(inside)
+        owners = shown = None
+        if scheme.seed_kind == "target" and (prompts := self._excluding) is not None:
+            shown = Shown(prompts, scheme, any_prompt=self.prompts_watermarked)
+            offsets = self.suspect.documents.offsets
+            owners = np.searchsorted(offsets - offsets[0], left.tokens, side="right") - 1
+        parts = []
+        for start in range(0, len(left.tokens), _PLACES_AT_ONCE):
+            part = slice(start, start + _PLACES_AT_ONCE)
+            rows, ids, found = self._places.at(left.tokens[part])
+            weights = found * factors[part][rows]
+            used = (weights != 0) & (ids < scheme.vocab_size)
+            contexts = left.contexts[part][rows]
+            if shown is not None and owners is not None:
+                used &= ~shown.has(np.column_stack([contexts, ids]), owners[part][rows])
+            parts.append((contexts[used], ids[used], weights[used]))
+            if not scorer.rules.predictable:
+                scorer.add_pairs(*parts.pop())
+        if parts:  # all weights of a unit before its score
+            contexts, ids, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
+            scorer.add_pairs(*_summed(contexts, ids, weights, scheme.vocab_size))
+        return len(np.unique(numbers[inside]))
+
+    def _factors(self, kept: Kept, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """How much each place counts, by how often its context occurs in unmarked text."""
+        if self.contexts is not None:
+            return frequency(occurrences_in(kept.contexts, self.contexts))
+        return frequency(np.bincount(numbers)[numbers])
+
+    @cached_property
+    def _places(self) -> PlaceWeights:
+        """The weights of tokens at each token of the suspect's answers."""
+        suspect, other, size = self.suspect, self.reference, self.scheme.vocab_size
+        documents = suspect.documents
+        read: Listed | None = None
+        if self.models:
+            read = mean_lists(
+                [
+                    expected(model, documents, suspect.prompts, vocab_size=size)
+                    for model in self.models
+                ]
+            )
+        elif other is not None and _same(other.documents, documents):
+            read = other.listed
+        if self.weighting == "residual":
+            assert read is not None
+            values = documents.values[documents.offsets[0] : documents.offsets[-1]]
+            return residuals(values, read)
+        assert suspect.listed is not None
+        assert self.transform is not None
+        means = known = None
+        if read is not None:
+            means = probabilities_of(read, suspect.listed)
+            known = np.diff(read.offsets) > 0
+        elif other is not None:
+            assert other.listed is not None
+            both = self._kept(suspect), self._kept(other)
+            numbers = context_numbers(np.concatenate([one.contexts for one in both]), size)
+            mine = np.full(len(suspect.listed), -1)
+            mine[both[0].tokens] = numbers[: len(both[0].tokens)]
+            others = np.full(len(other.listed), -1)
+            others[both[1].tokens] = numbers[len(both[0].tokens) :]
+            means, known = expected_by_context(mine, suspect.listed, others, other.listed)
+        return listed_weights(suspect.listed, means, self.transform, known=known)
+
+    @property
+    def _excluding(self) -> Documents | None:
+        """The prompts whose draws are excluded."""
+        return self._all_prompts() if self.prompts_watermarked else self.suspect.prompts
 
     def _described(
         self, result: ScoreResult, kept: Kept, phi: KgramSet | None, n_distinct: int
@@ -216,6 +321,28 @@ class AnswerScorer:
             scorer = self._scorer(schemes, phi)
             self._add(scorer, self._kept(self.suspect), phi)
         return scorer.decoy_test()
+
+
+def _same(one: Documents, other: Documents) -> bool:
+    """Whether the two hold the same tokens."""
+    mine, theirs = (each.values[each.offsets[0] : each.offsets[-1]] for each in (one, other))
+    lengths = np.array_equal(np.diff(one.offsets), np.diff(other.offsets))
+    return lengths and np.array_equal(mine, theirs)
+
+
+def _summed(
+    contexts: npt.NDArray[np.uint32],
+    ids: npt.NDArray[np.uint32],
+    weights: npt.NDArray[np.float64],
+    vocab_size: int,
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.float64]]:
+    """Distinct windows in order of first occurrence, with their weights added up."""
+    numbers = context_numbers(np.column_stack([contexts, ids]), vocab_size)
+    _, first, at = np.unique(numbers, return_index=True, return_inverse=True)
+    sums = np.bincount(at, weights).astype(np.float64)
+    order = np.argsort(first)
+    first, sums = first[order], sums[order]
+    return contexts[first], ids[first], sums
 
 
 def add_weighted(

@@ -5,24 +5,32 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args
 
+from radscore.answers.places import (
+    DEFAULT_LISTED,
+    DEFAULT_LISTED_ALONE,
+    LISTED,
+    LISTED_ALONE,
+)
 from radscore.answers.texts import AnswerTexts, texts_of
 from radscore.answers.weights import CONTRASTS, COUNTS, DEFAULT_CONTRAST, DEFAULT_COUNT
 from radscore.audits.answer_scorer import AnswerScorer, Weighting
-from radscore.audits.shared import NO_DECOYS, spread_steps
+from radscore.audits.shared import NO_DECOYS, check_vocabulary, spread_steps
 from radscore.checks import check_choice, one_scheme
 from radscore.documents import check_width
 from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, TokenError
+from radscore.models.loading import LanguageModel, as_language_model
 from radscore.results import ModelResult, ScoreResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from radscore.documents import DocumentsLike
-    from radscore.kgrams import KgramSet
+    from radscore.kgrams import KgramCounts, KgramSet
     from radscore.schemes import Scheme
 
 __all__ = ["ClosedResult", "test_closed"]
@@ -101,6 +109,7 @@ def test_closed(
     filter: KgramSet | None = None,
     both: bool = False,
     reference: Any = None,
+    contexts: KgramCounts | None = None,
     weighting: Weighting | None = None,
     transform: str | None = None,
     prompts: DocumentsLike | None = None,
@@ -131,16 +140,28 @@ def test_closed(
         watermarked text gives no p-value.
     both : bool
         Test with and without the filter, and take the smaller p-value times two.
-    reference : like `answers`, optional
-        Answers of a model that was not trained on the watermarked text, ideally to the same
-        prompts.
-    weighting : {"plain", "counts", "contrast"}, optional
+    reference : model, sequence of models, or like `answers`, optional
+        What was not trained on the watermarked text: a model (a `LanguageModel`, a path or a
+        transformers model) that reads the suspect's answers and tells what it would have expected
+        there, which is much stronger; the mean of several; or a model's own answers, ideally to
+        the same prompts.
+    contexts : KgramCounts, optional
+        With "residual" and "listed": how often contexts occur in unmarked text of the kind that the
+        suspect may have been trained on (``watermarked=False``), as wide as the scheme's. A context
+        that occurs n times counts `n / (n + 10)`: of rare ones little can have been learned. By
+        default n is counted in the answers.
+    weighting : {"plain", "counts", "contrast", "residual", "listed"}, optional
         ``plain``: each distinct unit once, the published test, with its exact law. ``counts``:
-        weights from how often the suspect says what. ``contrast`` (the default with a reference):
-        weights from what the suspect says more often than the reference. With weights the p-value
-        is a bound, and the normal law's stands beside it in the score.
+        weights from how often the suspect says what. ``contrast`` (the default with a reference's
+        answers): weights from what the suspect says more often than the reference. ``residual``
+        (the default with a reference model): what it says at every place, less the probability of
+        each token that the reference expects there. ``listed`` (the default for answers with
+        log-probabilities, if the reference, if any, has them too): the probabilities that the
+        suspect's API lists, against the reference's. With weights the p-value is a bound, and the
+        normal law's stands beside it in the score.
     transform : str, optional
-        Which weights: a name in `radscore.answers.weights.COUNTS` or `CONTRASTS`.
+        Which weights: a name in `radscore.answers.weights.COUNTS` or `CONTRASTS`, or in
+        `radscore.answers.places.LISTED` (`LISTED_ALONE` without a reference).
     prompts, reference_prompts : like `answers`, optional
         The prompt of each answer, if `answers` does not bring them.
     prompts_watermarked : bool
@@ -183,18 +204,29 @@ def test_closed(
     (3, 1)
     """
     scheme = one_scheme(scheme)
-    weighting, transform = _weighting(weighting, transform, reference)
-    _check_filter(filter, scheme, both=both)
     suspect = texts_of("answers", answers, prompts)
-    other = None
-    if weighting == "contrast":
-        other = texts_of("reference", reference, reference_prompts)
+    models, other = _references(reference, reference_prompts)
+    weighting, transform = _weighting(weighting, transform, suspect, other, models)
+    _check_filter(filter, scheme, both=both)
+    _check_contexts(contexts, scheme, weighting)
     for one, name in ((suspect, "prompts"), (other, "reference_prompts")):
         if one is not None:
             one.check(scheme.vocab_size)
             if prompts_watermarked and one.prompts is None:
                 raise ArgumentError(f"prompts_watermarked=True needs the prompts ({name}=)")
-    work = AnswerScorer(scheme, weighting, transform, suspect, other, prompts_watermarked, threads)
+    for model in models:
+        _check_reference(model, scheme)
+    work = AnswerScorer(
+        scheme,
+        weighting,
+        transform,
+        suspect,
+        other,
+        prompts_watermarked,
+        threads,
+        models,
+        contexts,
+    )
     decoys = check_width("decoys", decoys, 0, 10**6)
     steps = spread_steps(curve, suspect.documents.n_tokens)
     filters: list[KgramSet | None] = [None, filter] if both else [filter]
@@ -209,13 +241,13 @@ def test_closed(
     if found is not None and not found.n_decoys:
         notes.append(NO_DECOYS)
     return ClosedResult(
-        setting=_setting(filter, reference if other is not None else None),
+        setting=_setting(weighting, filter, other, models),
         weighting=weighting,
         score=score,
         log10_pvalue=_at_most_0(score.log10_pvalue + (_LOG10_2 if both else 0.0)),
         n_tests=2 if both else 1,
         model=_model(answers),
-        reference=None if other is None else _model(reference),
+        reference=_reference(reference, models),
         removed=_removed(score, suspect),
         notes=tuple(notes),
         decoys=found,
@@ -233,27 +265,96 @@ def _at_most_0(log10: float) -> float:
     return log10 if math.isnan(log10) else min(log10, 0.0)
 
 
+def _is_model(given: Any) -> bool:
+    named = isinstance(given, (LanguageModel, str, os.PathLike))
+    return named or hasattr(given, "get_input_embeddings")
+
+
+def _references(
+    reference: Any, prompts: DocumentsLike | None
+) -> tuple[tuple[LanguageModel, ...], AnswerTexts | None]:
+    """The models that read along, or else the answers of one."""
+    several = reference if isinstance(reference, (list, tuple)) else [reference]
+    if reference is None or not several or not all(map(_is_model, several)):
+        return (), None if reference is None else texts_of("reference", reference, prompts)
+    if prompts is not None:
+        raise ArgumentError("reference_prompts has no effect with a reference model")
+    return tuple(as_language_model(one, "reference") for one in several), None
+
+
+def _check_reference(model: LanguageModel, scheme: Scheme) -> None:
+    """Raises unless a reference model can read the watermark's ids."""
+    words = model.tokenizer
+    least = -(-9 * model.vocab_size // 10) if words is None else words.vocab_size
+    check_vocabulary(scheme, model.vocab_size, min(least, model.vocab_size), "reference")
+
+
 def _weighting(
-    weighting: Weighting | None, transform: str | None, reference: Any
+    weighting: Weighting | None,
+    transform: str | None,
+    suspect: AnswerTexts,
+    other: AnswerTexts | None,
+    models: tuple[LanguageModel, ...],
 ) -> tuple[Weighting, str | None]:
     """How windows are weighted; raises unless the arguments go together."""
+    listed = suspect.listed is not None and (other is None or other.listed is not None)
     if weighting is None:
-        weighting = "plain" if reference is None else "contrast"
+        text: Weighting = "plain" if other is None else "contrast"
+        weighting = "listed" if listed else "residual" if models else text
     check_choice("weighting", weighting, get_args(Weighting))
-    if weighting == "contrast" and reference is None:
+    if weighting == "contrast" and other is None:
         raise ArgumentError("weighting='contrast' needs a reference's answers (reference=)")
-    if weighting != "contrast" and reference is not None:
-        raise ArgumentError(f"reference has no effect with weighting={weighting!r}")
-    if weighting == "plain":
-        if transform is not None:
-            raise ArgumentError("transform has no effect with weighting='plain'")
-        return weighting, None
-    known, default = (
-        (CONTRASTS, DEFAULT_CONTRAST) if weighting == "contrast" else (COUNTS, DEFAULT_COUNT)
+    if weighting == "residual" and not models:
+        raise ArgumentError("weighting='residual' needs a reference model (reference=)")
+    if weighting == "listed" and suspect.listed is None:
+        raise ArgumentError(
+            "weighting='listed' needs answers with log-probabilities (radscore ask --logprobs)"
+        )
+    if weighting == "listed" and not listed:
+        raise ArgumentError(
+            "weighting='listed' needs a reference's answers with log-probabilities as well, or a "
+            "reference model"
+        )
+    useless = (other is not None and weighting not in {"contrast", "listed"}) or (
+        models and weighting not in {"residual", "listed"}
     )
+    if useless:
+        raise ArgumentError(f"reference has no effect with weighting={weighting!r}")
+    if weighting in {"plain", "residual"}:
+        if transform is not None:
+            raise ArgumentError(f"transform has no effect with weighting={weighting!r}")
+        return weighting, None
+    known, default = {
+        "counts": (tuple(COUNTS), DEFAULT_COUNT),
+        "contrast": (tuple(CONTRASTS), DEFAULT_CONTRAST),
+        "listed": (tuple(LISTED), DEFAULT_LISTED),
+    }[weighting]
+    if weighting == "listed" and not models and other is None:
+        known, default = tuple(LISTED_ALONE), DEFAULT_LISTED_ALONE
     transform = transform or default
-    check_choice("transform", transform, tuple(known))
+    check_choice("transform", transform, known)
     return weighting, transform
+
+
+def _check_contexts(contexts: KgramCounts | None, scheme: Scheme, weighting: Weighting) -> None:
+    """Raises unless the counts, if any, are of the scheme's contexts, in unmarked text."""
+    if contexts is None:
+        return
+    if weighting not in {"residual", "listed"}:
+        raise ArgumentError(f"contexts has no effect with weighting={weighting!r}; use filter=")
+    if not hasattr(contexts, "total"):
+        raise ArgumentError(f"contexts must be KgramCounts, not {type(contexts).__name__}")
+    width = scheme.window_width - 1
+    if (contexts.width, contexts.vocab_size) != (width, scheme.vocab_size):
+        raise ArgumentError(
+            f"contexts counts {contexts.width}-grams over {contexts.vocab_size} ids, but the "
+            f"contexts of the scheme are {width}-grams over {scheme.vocab_size}"
+        )
+    if contexts.origin.may_depend_on_key:
+        raise ArgumentError(
+            "contexts must be counted in text without the tested watermark (watermarked=False): "
+            "how often a context occurs in watermarked text depends on the key"
+        )
 
 
 def _check_filter(phi: KgramSet | None, scheme: Scheme, *, both: bool) -> None:
@@ -318,13 +419,27 @@ def _filter_note(phi: KgramSet, scheme: Scheme) -> str:
     return (note if scheme.tells_marked_seeds else _SALTED_FILTER).format(phi.origin.words)
 
 
-def _setting(phi: KgramSet | None, reference: Any) -> str:
+def _setting(
+    weighting: Weighting,
+    phi: KgramSet | None,
+    other: AnswerTexts | None,
+    models: tuple[LanguageModel, ...],
+) -> str:
     parts = ["answers"]
+    if weighting == "listed":
+        parts.append("with log-probabilities")
     if phi is not None:
         parts.append("with a filter")
-    if reference is not None:
+    if models:
+        parts.append("against what a reference expects")
+    elif other is not None:
         parts.append("against a reference's")
     return f"closed: {' '.join(parts)}"
+
+
+def _reference(reference: Any, models: tuple[LanguageModel, ...]) -> str | None:
+    """The references' fingerprints, or the names of the models that answered."""
+    return ", ".join(one.fingerprint for one in models) or _model(reference)
 
 
 def _model(answers: Any) -> str | None:

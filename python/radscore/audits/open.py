@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from radscore.audits.shared import NO_DECOYS, Curve, curve_point
+from radscore.audits.shared import NO_DECOYS, Curve, check_vocabulary, curve_point
 from radscore.audits.text_check import TextCheck
 from radscore.checks import one_scheme
 from radscore.documents import check_width
-from radscore.errors import ArgumentError, ModelError, TokenError
+from radscore.errors import ArgumentError, TokenError
 from radscore.models.live import Reading
+from radscore.models.loading import is_listed
 from radscore.models.prediction_files import open_predictions
 from radscore.models.weighting import Weighting, plan
 from radscore.results import CurvePoint, ModelResult
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenResult", "test_open"]
 
-_SLACK: Final = 1.1  # how much larger than the model's a vocabulary may be
 _REPEATED: Final = "positions whose seed occurred before in the text"
 _BEYOND: Final = "positions after ids outside the scheme's vocabulary"
 _UNSCORED: Final = "predictions outside the scheme's vocabulary"
@@ -207,7 +207,7 @@ def test_open(
             model,
             documents,
             context_width=scheme.window_width - 1,
-            weighting=plan(weighting, reference, given),
+            weighting=plan(weighting, reference, given, listed=is_listed(model)),
             reference=reference,
             text_watermarked=bool(text_watermarked),
             tokenizer=tokenizer,
@@ -243,14 +243,7 @@ def _check_fit(header: Header, scheme: Scheme, path: Any) -> None:
             f"{path} was made for contexts of {header.context_width} tokens, but the scheme reads "
             f"{width}{why}; make it with context_width={width}"
         )
-    most = int(_SLACK * max(header.vocab_size, header.least_vocab_size))
-    if not header.least_vocab_size <= scheme.vocab_size <= most:
-        raise ModelError(
-            f"the scheme has a vocabulary of {scheme.vocab_size}, but the model predicts "
-            f"{header.vocab_size} tokens: allowed are {header.least_vocab_size} (the tokenizer's "
-            f"own) to {most} (output layers are padded). It must be the vocabulary of the model "
-            "that wrote the watermark; if that had another tokenizer, give it (tokenizer=)"
-        )
+    check_vocabulary(scheme, header.vocab_size, header.least_vocab_size)
 
 
 class _Evidence:

@@ -8,20 +8,45 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from radscore.documents import check_width
+from radscore.errors import ModelError
 from radscore.results import CurvePoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from radscore.schemes import Scheme
     from radscore.scoring.scorer import Scorer
 
-__all__ = ["NO_DECOYS", "Curve", "curve_point", "spread_steps"]
+__all__ = ["NO_DECOYS", "Curve", "check_vocabulary", "curve_point", "spread_steps"]
 
 NO_DECOYS: Final = (
     "no decoys: what was read, asked or filtered may depend on the tested key but not on theirs, "
     "so they would be no comparison"
 )
 _FIRST_STEP: Final = 64  # tokens
+_SLACK: Final = 1.1  # how much larger than a model's the watermark's vocabulary may be
+
+
+def check_vocabulary(scheme: Scheme, size: int, least: int, name: str = "model") -> None:
+    """Raises `ModelError` unless a model's tokens can be the watermark's.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        Its vocabulary is compared.
+    size, least : int
+        Tokens that the model predicts, and that its tokenizer has.
+    name : str
+        Which model, for the message.
+    """
+    most = int(_SLACK * max(size, least))
+    if not least <= scheme.vocab_size <= most:
+        raise ModelError(
+            f"the scheme has a vocabulary of {scheme.vocab_size}, but the {name} predicts "
+            f"{size} tokens: allowed are {least} (the tokenizer's own) to {most} (output layers "
+            "are padded). It must be the vocabulary of the model that wrote the watermark"
+            + ("; if that had another tokenizer, give it (tokenizer=)" if name == "model" else "")
+        )
 
 
 def curve_point(n_tokens: int, scorer: Scorer) -> CurvePoint:

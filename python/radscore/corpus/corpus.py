@@ -18,6 +18,7 @@ from radscore.corpus.base import (
 )
 from radscore.corpus.checks import any_ends, check_ids, cut_after, without
 from radscore.corpus.format import Known, Options
+from radscore.corpus.room import Room
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
 
@@ -177,6 +178,11 @@ class Corpus:
         return None if self._options.fields is None else self._options.fields.prompt
 
     @property
+    def room(self) -> Room | None:
+        """The memory that one record may take, if that is limited."""
+        return None if self._options.fields is None else self._options.fields.room
+
+    @property
     def options(self) -> Options:
         """How the files are read."""
         return self._options
@@ -208,6 +214,19 @@ class Corpus:
             "vocab_size": options.vocab_size,
             "on_error": self._on_error,
         }
+
+    def within(self, memory: int) -> Corpus:
+        """The same corpus, without records that take more than a memory limit leaves for one.
+
+        They are bad records. (Options that are none of `settings`: with enough memory, nothing
+        differs.)
+        """
+        fields = self._options.fields
+        if fields is None:
+            return self
+        limited = replace(fields, room=Room.within(memory))
+        options = replace(self._options, fields=limited)
+        return Corpus(list(self.sources), options, self._on_error, self._notes)
 
     def absolute(self) -> Corpus:
         """The same corpus with absolute paths, for processes in other folders."""

@@ -16,6 +16,7 @@ from radscore.errors import CorpusError, near, shown, some_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from radscore.corpus.room import Room
     from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
 
@@ -67,12 +68,15 @@ class Fields:
         Turns text into ids; without one, text is a flaw.
     batch_tokens : int
         About how many tokens make a batch.
+    room : Room or None
+        The memory that one record may take, if that is limited.
     """
 
     main: str
     prompt: str | None
     encoder: Encoder | None
     batch_tokens: int
+    room: Room | None = None
 
     @property
     def names(self) -> list[str]:
@@ -191,6 +195,8 @@ class ValueColumn:
     items: list[Item] = field(default_factory=list)
     #: About how many tokens it holds.
     weight: int = 0
+    #: The memory that one text may take on its way to ids, if that is limited.
+    room: Room | None = None
     _had_text: bool = False
 
     def add(self, item: Item) -> None:
@@ -210,7 +216,7 @@ class ValueColumn:
         if self.encoder is None or not texts:
             return joined([item for item in items if not isinstance(item, str)])
         self._had_text = True
-        encoded = self.encoder.documents(texts)
+        encoded = self.encoder.documents(texts, self.room)
         if len(texts) == len(items):
             return encoded
         ids = iter(encoded)
@@ -223,8 +229,8 @@ class RecordColumns:
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
         encoder = fields.encoder
-        self.main = ValueColumn(encoder)
-        self.prompt = None if fields.prompt is None else ValueColumn(encoder)
+        self.main = ValueColumn(encoder, room=fields.room)
+        self.prompt = None if fields.prompt is None else ValueColumn(encoder, room=fields.room)
         self.numbers: list[int] = []
 
     def add(self, record: Any, number: int) -> str | None:

@@ -24,6 +24,7 @@ from radscore.models.passages import (
     tokenizer_of,
     windows_of,
 )
+from radscore.models.token_strings import byte_characters, token_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,34 +82,12 @@ def surfaces(tokenizer: Any) -> dict[str, int]:
     character are told apart; a leading space is part of a token. Special tokens stand for no text.
     """
     special = set(tokenizer.all_special_ids)
-    level = _bytes_to_characters()
-    byte_level = _is_byte_level(tokenizer)
+    level = byte_characters()
     found: dict[str, int] = {}
-    for token, index in sorted(tokenizer.get_vocab().items(), key=lambda one: one[1]):
-        if index in special:
-            continue
-        if byte_level:
-            text = token
-        elif len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-            text = level[int(token[3:5], 16)]
-        else:  # ▁ is SentencePiece's space
-            text = "".join(level[byte] for byte in token.replace("▁", " ").encode())
-        found.setdefault(text, index)
+    for index, kinds in enumerate(token_bytes(tokenizer)):
+        if kinds and index not in special:
+            found.setdefault("".join(level[byte] for byte in kinds[0]), index)
     return found
-
-
-def _is_byte_level(tokenizer: Any) -> bool:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    parts = "" if backend is None else repr(backend.pre_tokenizer) + repr(backend.decoder)
-    return "ByteLevel" in parts
-
-
-def _bytes_to_characters() -> dict[int, str]:
-    """The printable character that byte-level tokenizers use for each byte."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    names = {byte: chr(byte) for byte in printable}
-    others = [byte for byte in range(256) if byte not in names]
-    return names | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
 class Alignment:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from radscore.errors import ArgumentError, StateError
 from radscore.files import lock_open, sync_folder
+from radscore.provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +70,7 @@ class _Content:
     answered: dict[tuple[str, int], int] = field(default_factory=dict)
     settings: dict[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
+    probe: tuple[dict[str, Any], Any] | None = None
     end: int = 0  #: bytes of whole records
     unended: bool = False  #: whether the last record lacks its newline
 
@@ -84,7 +86,7 @@ class Journal:
         Created if it does not exist. Its records stay and new ones are appended, except that a
         torn last line is cut off.
     settings : dict
-        How the model is asked. Every record carries them.
+        How the model is asked. Every record carries them, and version, date and command.
     fresh : bool
         Whether to start over: drops all records. A file that is not a journal is still refused.
     force : bool
@@ -99,6 +101,8 @@ class Journal:
         Keys of the questions that have an answer, with a hash of its text.
     usage : Usage
         Of all records.
+    probe : Any
+        What the last record of a probe says that was made with the same settings, if there is one.
     cut : bool
         Whether a torn last line was cut off.
 
@@ -133,6 +137,7 @@ class Journal:
     ) -> None:
         self.path = Path(path)
         self.settings = settings
+        self._made = provenance()
         self.cut = False
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -155,6 +160,8 @@ class Journal:
             raise
         self.answered = content.answered
         self.usage = content.usage
+        then, found = content.probe or ({}, None)
+        self.probe = found if then == settings else None
 
     def _read(self) -> _Content:
         content = _Content()
@@ -198,6 +205,8 @@ class Journal:
         content.settings = content.settings or settings
         if "text" in record:
             content.answered[key] = hash(record["text"])
+        if "probe" in record:
+            content.probe = settings, record["probe"]
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Appends an answer (with ``text``) or a failure (with ``error``); on disk on return."""
@@ -214,6 +223,7 @@ class Journal:
                 "prompt": question.prompt,
                 **content,
                 "settings": self.settings,
+                "provenance": self._made,
             }
             line = json.dumps(record, ensure_ascii=False, allow_nan=False)
             lines.append(_BREAKS.sub(lambda found: json.dumps(found[0])[1:-1], line) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading"]
 
+_AS_TEXT: Final = (
+    "text_watermarked=True is not valid with an endpoint that takes text and not token ids: at "
+    "which positions its tokens are the text's depends on the tokens that follow a context, and in "
+    "text with the tested watermark these depend on the key; read text without the watermark "
+    "(text_watermarked=False)"
+)
 _NOT_ALIGNED: Final = (
     "text_watermarked=True is not valid with tokenizer=, a watermark's tokenizer that is not the "
     "model's: at which positions both cut the text depends on the tokens that follow a context, "
@@ -108,6 +115,8 @@ class Reading:
             raise ArgumentError(_NOT_ALIGNED)
         if shard is not None:
             shard = _checked_shard(shard, text_watermarked=text_watermarked)
+        if text_watermarked and not suspect.reads_ids:
+            raise ArgumentError(_AS_TEXT)
         if vocab_size is not None:
             limit = min(limit, check_width("vocab_size", vocab_size, 2, MAX_VOCAB))
         self._reader = Reader(
@@ -139,12 +148,15 @@ class Reading:
             contexts=None if contexts is None else contexts.fingerprint,
         )
         self.n_ids = suspect.vocab_size if own is None else vocabulary.size
+        self._suspect = suspect
         self._meter = _Meter(documents, shard)
         self._passages: Iterator[Passage] = (
             passages(self._meter.documents, suspect, context_width, shard)
             if own is None
             else own.passages(self._meter.documents, context_width, shard)
         )
+        if suspect.at_end:
+            self._passages = map(_only_last, self._passages)
         self._alignment = own
         self._contexts = contexts
         self._doubt = IdDoubt(limit)
@@ -173,6 +185,7 @@ class Reading:
         doubts = (self._doubt_of_tokenizer, self._doubt.note)
         notes += tuple(note for note in doubts if note is not None)
         notes += () if self._contexts is None else (self._contexts.note,)
+        notes += self._suspect.notes
         return Totals(
             text=self._digest,
             complete=True,
@@ -183,6 +196,7 @@ class Reading:
             n_weights=counts.n_weights,
             removed=removed,
             notes=notes,
+            usage=self._suspect.spent,
         )
 
     @property
@@ -204,6 +218,7 @@ class Reading:
         for name in ("n_documents", "n_short_documents", "n_tokens", "n_scored_positions"):
             setattr(mine, name, getattr(totals, name))
         mine.n_weights = totals.n_weights
+        self._suspect.spent_before(totals.usage)
         again = {} if self._alignment is None else self._alignment.removed
         mine.removed = {why: n for why, n in totals.removed.items() if why not in again}
         return self._digest == totals.text and not more
@@ -243,6 +258,13 @@ def _checked_shard(shard: Any, *, text_watermarked: bool) -> tuple[int, int]:
             "order in which it was written; split it into files that follow one another instead"
         )
     return number, of
+
+
+def _only_last(one: Passage) -> Passage:
+    """A passage of which only the last position is read."""
+    rows = np.full_like(one.rows, -1)
+    rows[-1:] = one.rows[-1:]
+    return replace(one, rows=rows)
 
 
 class _Vocabulary:

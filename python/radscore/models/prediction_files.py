@@ -115,8 +115,10 @@ def _totals(files: list[Predictions]) -> Totals:
     else:
         text = hashlib.sha256("".join(one.text for one in every).encode()).hexdigest()
     removed: Counter[str] = Counter()
+    usage: Counter[str] = Counter()
     for one in every:
         removed.update(one.removed)
+        usage.update(one.usage)
     notes = dict.fromkeys(note for one in every for note in one.notes)
     numbers = {
         one.name: sum(getattr(totals, one.name) for totals in every)
@@ -127,6 +129,7 @@ def _totals(files: list[Predictions]) -> Totals:
         text=text,
         complete=all(one.complete for one in every),
         removed=dict(removed),
+        usage=dict(usage),
         notes=(*notes, *_missing(files)),
         **numbers,
     )

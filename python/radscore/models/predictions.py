@@ -126,8 +126,13 @@ class Totals:
         Whether the reading reached the end of the text; if not, these are its first documents.
     n_documents, n_short_documents, n_tokens, n_scored_positions, n_weights, removed
         As in `Counts`.
+    usage : dict
+        With a model behind an API: its requests, and the tokens of prompts and answers.
     notes : tuple of str
         What whoever tests them should know.
+    provenance : dict
+        What made them: inputs, version, date, command (`radscore.provenance`). Two totals are
+        equal whatever it says.
     """
 
     text: str
@@ -139,6 +144,8 @@ class Totals:
     n_weights: int
     removed: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    usage: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Predictions:

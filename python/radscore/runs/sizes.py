@@ -13,6 +13,8 @@ from radscore.files import own_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from radscore.corpus.room import Room
+
 __all__ = ["DEFAULT_MEMORY", "Budget", "budget_of", "folders_of", "parse_size"]
 
 #: Memory of a step unless something else is asked for.
@@ -22,6 +24,8 @@ _LEAST = 1 << 26
 _TOO_MUCH = 1 << 62
 #: Bytes a process needs beside its windows: libraries, tables, buffers, mapped input.
 _OVERHEAD = 192 << 20
+#: What the process may take beyond the limit, less what it needs without windows and records.
+_SPARE = 94 << 20
 
 
 def parse_size(value: Any, name: str = "memory") -> int:
@@ -58,6 +62,12 @@ class Budget:
     def windows(self) -> int:
         """Bytes of windows that may be held at once."""
         return max(self.memory // 2, self.memory - _OVERHEAD)
+
+    def beside(self, room: Room | None) -> int:
+        """The same while records of a corpus are read that may take as much as `room`."""
+        if room is None:
+            return self.windows
+        return min(self.windows, max(self.memory // 4, self.memory + _SPARE - room.n_bytes))
 
 
 def budget_of(memory: Any) -> Budget:

@@ -90,9 +90,11 @@ class ShardMapper:
         absolute, content = corpus.absolute(), run.content
         if (absolute.manifest(), corpus.settings) != (content["files"], content["settings"]):
             raise StorageError(f"the corpus has changed since the run in {run.folder} was prepared")
-        self._run, self._corpus, self._threads = run, corpus, threads
+        self._run, self._threads = run, threads
         self._sources = absolute.sources
-        self._memory = budget_of(memory).windows
+        budget = budget_of(memory)
+        self._corpus = corpus.within(budget.memory)
+        self._memory = budget.beside(self._corpus.room)
 
     def map(self, shard: int, *, fresh: bool = False) -> bool:
         """Maps a shard; False if that was already done."""

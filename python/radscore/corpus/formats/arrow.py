@@ -7,6 +7,8 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
@@ -199,6 +201,7 @@ class ArrowReader(ColumnReader):
                     continue
                 start = position.get("row", 0) if group == first else 0
                 if isinstance(batch, list):
+                    self._check_room(batch, base, start)
                     n_rows, pieces = len(batch[0].valid), self._unpacked(batch, start)
                 else:
                     n_rows, pieces = batch.num_rows, self._pieces(batch, start)
@@ -226,6 +229,20 @@ class ArrowReader(ColumnReader):
             if piece is None:
                 return
             yield *piece, 0
+
+    def _check_room(self, columns: list[PackedColumn], base: int, start: int) -> None:
+        """Raises where a row, once it is decompressed, takes more memory than there is."""
+        if (room := self.fields.room) is None:
+            return
+        for name, column in zip(self.fields.names, columns, strict=True):
+            sizes = np.diff(column.offsets[start:]) * column.item.itemsize
+            if not len(sizes):
+                continue
+            row = int(sizes.argmax())
+            where = location(self._source.path, base + start + row, "row")
+            flaw = room.flaw_of_text if column.is_text else room.flaw_of_ids
+            if found := flaw(int(sizes[row]), f"{where}: field {name!r}"):
+                raise DamagedFileError(found)
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[MappedFile, Any, Any]]:

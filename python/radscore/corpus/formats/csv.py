@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from radscore.corpus.base import DamagedFileError, Problems, Reader, location
 from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.formats.jsonl import Entry, JsonLinesReader, Lines, too_long
+from radscore.corpus.formats.jsonl import Entry, JsonLinesReader, Lines
 from radscore.corpus.text.failures import flaw_of_bytes
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Rows:
 
     def __init__(self, stream: Lines, byte: int, delimiter: str) -> None:
         csv.field_size_limit(max(csv.field_size_limit(), _MOST))
-        self._lines = stream.lines(byte)
+        self._stream, self._lines = stream, stream.lines(byte)
         self._rows = csv.reader(self._Feed(self), delimiter=delimiter, strict=True)
         self._first = byte == 0
         self.n_lines = self.n_bytes = 0
@@ -120,7 +120,7 @@ class _Rows:
         first = self._first and self.n_lines == 0
         self.n_lines, self.n_bytes = self.n_lines + 1, self.n_bytes + length
         if line is None:
-            raise csv.Error(too_long())
+            raise csv.Error(self._stream.too_long(length))
         try:
             text = line.decode()
         except UnicodeDecodeError as error:

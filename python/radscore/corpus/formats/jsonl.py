@@ -25,7 +25,7 @@ from radscore.corpus.base import (
 )
 from radscore.corpus.compression import BY_MEMBER, CODECS, Unpacked
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.readers.long_values import LONG, parse
+from radscore.corpus.readers.long_values import LONG, Wanted, parse
 from radscore.corpus.records import Fields, RecordColumns
 from radscore.corpus.text.failures import flaw_of_bytes
 from radscore.errors import CorpusError
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radscore.corpus.format import Options, Record, Source
+    from radscore.corpus.room import Room
 
-__all__ = ["FORMAT", "MAX_LINE", "Entry", "JsonLinesReader", "Lines", "too_long"]
+__all__ = ["FORMAT", "MAX_LINE", "Entry", "JsonLinesReader", "Lines"]
 
 _BLOCK = 1 << 22
 # Small, since a cut-off file loses the block that is being decompressed.
@@ -54,6 +55,7 @@ _ARRAY = (
 _PRETTY = "a record must stand on one line: convert the file with jq -c ."
 # Lines that are searched for the first good record.
 _PREVIEW_LINES = 1000
+_SKETCH = Wanted.of((), None)
 # Where a sample begins, the rest of a line of at most this length is skipped.
 _MAX_SKIPPED = 1 << 24
 
@@ -99,7 +101,7 @@ class JsonLines(Format):
                 if not line or line.isspace():
                     continue
                 where = location(source.path, number, "line")
-                record, flaw = _parse(line, first=number == 1)
+                record, flaw = _parse(line, first=number == 1, wanted=_SKETCH)
                 if isinstance(record, dict):
                     return Preview(list(record), where, record)
                 reason = flaw or "a record must be a JSON object"
@@ -114,10 +116,10 @@ class JsonLines(Format):
     def records(self, source: Source) -> Iterator[Record]:
         """The record of every line that is not blank."""
         with Lines(source) as stream:
-            for number, (line, _) in enumerate(stream.lines(0), start=1):
+            for number, (line, length) in enumerate(stream.lines(0), start=1):
                 where = location(source.path, number, "line")
                 if line is None:
-                    yield where, None, too_long()
+                    yield where, None, stream.too_long(length)
                 elif line and not line.isspace():
                     yield where, *_parse(line, first=number == 1)
 
@@ -154,7 +156,7 @@ class JsonLinesReader(Reader):
         self._source = source
         self.fields = fields
         self._problems = problems
-        self._keys = [(name, json.dumps(name).encode()) for name in fields.names]
+        self._wanted = Wanted.of(fields.names, fields.room)
 
     def edges(self, size: int) -> Iterator[Position]:
         """Beginnings of lines (``byte``), not counted: that would read all lines before them."""
@@ -209,7 +211,7 @@ class JsonLinesReader(Reader):
             before = cache(partial(_lines, path, byte))
         columns = RecordColumns(self.fields)
         damage: DamagedFileError | None = None
-        with Lines(self._source) as stream:
+        with Lines(self._source, self.fields.room) as stream:
             entries = self.entries(stream, byte)
             while True:
                 try:
@@ -243,31 +245,17 @@ class JsonLinesReader(Reader):
         """What each line after a byte holds."""
         for line, length in stream.lines(byte):
             if line is None:
-                yield 1, length, None, too_long()
+                yield 1, length, None, stream.too_long(length)
             elif not line or line.isspace():
                 yield 1, length, None, None
             else:
-                record, flaw = _parse(line, first=byte == 0)
+                record, flaw = _parse(line, first=byte == 0, wanted=self._wanted)
                 if record is None and flaw is None:
                     flaw = "a record must be a JSON object, not null"
-                if flaw is None and isinstance(record, dict):
-                    flaw = self._repeated(line)
                 del line  # which may be huge
                 yield 1, length, record, flaw
                 del record
             byte += length
-
-    def _repeated(self, line: bytes | bytearray) -> str | None:
-        """The flaw of a record that has a wanted field twice: libraries differ in which they take.
-
-        Only a line that has the key twice, at whatever depth, is parsed again.
-        """
-        for name, key in self._keys:
-            if line.count(key) > 1:
-                pairs = json.loads(line.removeprefix(_BOM), object_pairs_hook=list)
-                if [one for one, _ in pairs].count(name) > 1:
-                    return f"field {name!r} occurs twice in the record"
-        return None
 
     def _chunk(self, cut: _Cut) -> Chunk:
         columns = cut.columns
@@ -311,16 +299,18 @@ def _lines(path: Path, stop: int) -> int:
     return count
 
 
-def too_long() -> str:
-    """The flaw of a line that is."""
-    return f"the line is longer than {MAX_LINE} bytes"
-
-
 class Lines(Unpacked):
-    """The uncompressed bytes of a file, by lines."""
+    """The uncompressed bytes of a file, by lines; `room` limits how long these may be."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, room: Room | None = None) -> None:
         super().__init__(source.path, source.codec)
+        self._room = room
+        self.most = MAX_LINE if room is None else min(MAX_LINE, room.line)
+
+    def too_long(self, length: int, what: str = "the line") -> str:
+        """The flaw of a line of more than `most` bytes."""
+        flaw = None if self._room is None else self._room.flaw_of_line(length, what)
+        return flaw or f"{what} is longer than {MAX_LINE} bytes"
 
     def _skip(self, start: int) -> None:
         if self._codec is None:
@@ -351,39 +341,42 @@ class Lines(Unpacked):
             begin = 0
             while (end := block.find(b"\n", begin)) >= 0:
                 length += end + 1 - begin
-                yield _line(begun, block[begin:end], length), length
+                yield self._line(begun, block[begin:end], length), length
                 length, begin = 0, end + 1
             length += len(block) - begin
-            if length > MAX_LINE:
+            if length > self.most:
                 begun.clear()
             elif begun:
                 begun[0] += block[begin:]
             else:
                 begun.append(bytearray(block[begin:]))
         if length:
-            yield _line(begun, b"", length), length
+            yield self._line(begun, b"", length), length
+
+    def _line(self, begun: list[bytearray], rest: bytes, length: int) -> bytes | bytearray | None:
+        """A line of what has begun, which is taken away, and the rest; None if it is too long."""
+        if length > self.most:
+            return None
+        if not begun:
+            return rest
+        line = begun.pop()
+        line += rest
+        return line
 
 
-def _line(begun: list[bytearray], rest: bytes, length: int) -> bytes | bytearray | None:
-    """A line of what has begun, which is taken away, and the rest; None if it is too long."""
-    if length > MAX_LINE:
-        return None
-    if not begun:
-        return rest
-    line = begun.pop()
-    line += rest
-    return line
-
-
-def _parse(line: bytes | bytearray, *, first: bool) -> tuple[Any, str | None]:
-    """The record of a line, or its flaw."""
+def _parse(
+    line: bytes | bytearray, *, first: bool, wanted: Wanted | None = None
+) -> tuple[Any, str | None]:
+    """The record of a line, or its flaw; of long ones only the wanted values."""
     if line.startswith(_BOM):  # also where files were joined
         line = bytes(line[len(_BOM) :])
     try:
         if len(line) >= LONG:
-            record, flaw = parse(line)
+            record, flaw = parse(line, wanted)
         else:
             record, flaw = json.loads(line.decode()), None
+            if wanted is not None and isinstance(record, dict):
+                flaw = wanted.repeated(line)
     except UnicodeDecodeError as error:
         if line.startswith(_UTF16):
             return None, "not UTF-8: the file seems to be UTF-16; convert it to UTF-8"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from radscore.corpus.base import Problems, Reader, location
 from radscore.corpus.compression import CODECS
 from radscore.corpus.format import Format, Preview
-from radscore.corpus.formats.jsonl import Entry, JsonLinesReader, Lines, too_long
+from radscore.corpus.formats.jsonl import Entry, JsonLinesReader, Lines
 from radscore.corpus.formats.txt import FIELD, decoded
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class TextLines(Format):
     def records(self, source: Source) -> Iterator[Record]:
         """The lines that are not blank."""
         with Lines(source) as stream:
-            for number, (line, _) in enumerate(stream.lines(0), start=1):
-                record, flaw = _line(line)
+            for number, (line, length) in enumerate(stream.lines(0), start=1):
+                record, flaw = _line(stream, line, length)
                 if record is not None or flaw is not None:
                     yield location(source.path, number, "line"), record, flaw
 
@@ -54,10 +54,12 @@ class TextLines(Format):
 FORMAT = TextLines()
 
 
-def _line(line: bytes | bytearray | None) -> tuple[dict[str, str] | None, str | None]:
+def _line(
+    stream: Lines, line: bytes | bytearray | None, length: int
+) -> tuple[dict[str, str] | None, str | None]:
     """The record of a line, or its flaw; neither if it is blank."""
     if line is None:
-        return None, too_long()
+        return None, stream.too_long(length)
     if not line or line.isspace():
         return None, None
     text, flaw = decoded(line.removesuffix(b"\r"))
@@ -70,4 +72,4 @@ class _LinesReader(JsonLinesReader):
     def entries(self, stream: Lines, byte: int) -> Iterator[Entry]:
         """What each line after a byte holds."""
         for line, length in stream.lines(byte):
-            yield 1, length, *_line(line)
+            yield 1, length, *_line(stream, line, length)

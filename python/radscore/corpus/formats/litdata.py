@@ -30,6 +30,7 @@ from radscore.corpus.readers.items import (
     Leaf,
     Shard,
     beginning,
+    check_room,
     decompressed,
     held_shard,
     plain_ids,
@@ -164,6 +165,7 @@ class Litdata(ItemFormat):
             if not has_fields or fields is None:
                 raise DamagedFileError(f"{source.path}: holds rows, but the index names no fields")
             return _RowsReader(source, fields, problems, rows)
+        check_room(source, _entry(source)[0].get("chunk_bytes"), options)
         shard = _shard(source)
         if _is_bare(source):
             return _bare_reader(source, shard, leaves[0], options)

@@ -26,6 +26,7 @@ from radscore.corpus.readers.items import (
     ItemReader,
     Leaf,
     beginning,
+    check_room,
     decompressed,
     held_shard,
     plain_ids,
@@ -130,6 +131,7 @@ class MDS(ItemFormat):
         """Checks the hashes, and reads the header, and all of a compressed shard."""
         assert options.fields is not None
         _check_hashes(source)
+        check_room(source, _size(source, "raw_data"), options)
         shard, leaves = _open(source)
         return ItemReader(source, shard, leaves, options.fields, problems, options.dtype)
 

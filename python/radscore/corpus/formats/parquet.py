@@ -17,7 +17,7 @@ from radscore.corpus.base import (
 )
 from radscore.corpus.format import Format, Known, Preview, Scale
 from radscore.corpus.readers.columns import ColumnReader, first_groups, rows_of
-from radscore.corpus.readers.footer import Column, columns_of, is_uneven
+from radscore.corpus.readers.footer import Column, columns_of, is_uneven, largest_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,8 @@ _TOKENS = 1 << 17
 _MANY_ROWS = 1 << 12
 #: Where a few bytes may stand for texts of any length.
 _FEW_ROWS = 1 << 6
+#: Bytes of text to decode at once there.
+_EXPANDED = 1 << 26
 #: Where a few rows may hold nearly all values.
 _UNEVEN_ROWS = 1 << 4
 
@@ -173,6 +175,8 @@ class ParquetReader(ColumnReader):
         step = min(_rows_a_batch(column, group, self.fields.batch_tokens) for column in columns)
         if any(is_uneven(path, column.chunks[group]) for column in columns if not column.is_text):
             step = min(step, _UNEVEN_ROWS)
+        for column in columns:
+            step = min(step, self._rows_that_fit(column, group))
         with reading(path):
             # Not by names: a dot in one is taken for a path.
             batches = file.reader.iter_batches(step, [group], leaves, False)
@@ -188,6 +192,29 @@ class ParquetReader(ColumnReader):
             row += batch.num_rows
         if row != n_rows:
             raise DamagedFileError(f"{path}: row group {group} has {row} rows, not {n_rows}")
+
+    def _rows_that_fit(self, column: Column, group: int) -> int:
+        """Rows of a column to decode at once, by its largest page.
+
+        Raises `DamagedFileError` where one of them may take more memory than there is.
+        """
+        path, chunk, room = self._source.path, column.chunks[group], self.fields.room
+        large = room is not None and room.flaw_of_text(chunk.n_bytes) is not None
+        if column.is_text and (large or chunk.text_bytes is None):
+            size, before = largest_page(path, chunk)
+            where = location(path, sum(column.rows[:group]) + before, "row")
+            what = f"{where}: a page of column {column.name!r}"
+            flaw = None if room is None else room.flaw_of_text(size, what)
+            at_once = _EXPANDED if room is None else min(_EXPANDED, room.n_bytes // 8)
+            most = max(at_once // max(size, 1), 1)
+        else:
+            n_rows, most = max(column.rows[group], 1), _MANY_ROWS
+            what = f"{path}: an average row of column {column.name!r} in row group {group}"
+            size = 0 if column.is_text else 8 * chunk.n_values // n_rows
+            flaw = None if room is None else room.flaw_of_ids(size, what)
+        if flaw is not None:
+            raise DamagedFileError(flaw)
+        return most
 
     def _joined(
         self, pieces: Iterator[tuple[int, list[Any], int]], start: int

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from radscore.corpus.format import Options, Record, Source
+    from radscore.corpus.room import Room
 
 __all__ = ["FIELD", "FORMAT", "decoded"]
 
@@ -73,18 +74,21 @@ def decoded(data: bytes | bytearray) -> tuple[str, str | None]:
         return "", flaw_of_bytes(error)
 
 
-def _whole(source: Source) -> tuple[str, str | None]:
+def _whole(source: Source, room: Room | None = None) -> tuple[str, str | None]:
     """The text of a file, or its flaw."""
     parts, size = [], 0
-    with Lines(source) as stream:
+    with Lines(source, room) as stream:
         while block := stream.read(1 << 20):
             size += len(block)
-            if size > MAX_LINE:
-                return "", (
-                    f"the text is longer than {MAX_LINE} bytes, too long for one document; format "
-                    "'lines' reads one per line"
-                )
-            parts.append(block)
+            if size <= stream.most:
+                parts.append(block)
+                continue
+            parts.clear()
+            if size > MAX_LINE:  # that is enough to know
+                break
+        if size > stream.most:
+            flaw = stream.too_long(size, "the text")
+            return "", f"{flaw} (format 'lines' reads one document per line)"
     return decoded(b"".join(parts))
 
 
@@ -101,7 +105,7 @@ class _FileReader(Reader):
         if position.get("document", 0):
             return
         columns = RecordColumns(self._fields)
-        text, flaw = _whole(self._source)
+        text, flaw = _whole(self._source, self._fields.room)
         if flaw is None:
             flaw = columns.add({FIELD: text}, 0)
         if flaw is not None:

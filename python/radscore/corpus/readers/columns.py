@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radscore.corpus.format import Source
+    from radscore.corpus.room import Room
 
 __all__ = ["MAX_ROWS", "ColumnReader", "MappedFile", "first_groups", "open_arrow", "rows_of"]
 
@@ -144,6 +145,8 @@ class ColumnReader(Reader):
             raise NoTokenizerError(f"{self._source.path}: {needs_tokenizer(name)}")
         for row in _null_rows(column):
             yield row, f"field {name!r} is null"
+        if self.fields.room is not None:
+            yield from _too_large(column, name, self.fields.room)
         if is_text:
             if not pa.types.is_large_string(column.type):
                 yield from _not_text(column, name)
@@ -160,7 +163,7 @@ class ColumnReader(Reader):
             if len(column) == 0:
                 return Documents(np.empty(0, np.uint32), np.zeros(1, np.int64))
             return Documents.of(column)
-        texts = ValueColumn(self.fields.encoder)
+        texts = ValueColumn(self.fields.encoder, room=self.fields.room)
         for text in column.to_pylist():
             texts.add(text)
         return texts.documents()
@@ -179,6 +182,22 @@ def _null_rows(column: Any) -> npt.NDArray[Any]:
     if not column.null_count:
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
+
+
+def _too_large(column: Any, name: str, room: Room) -> Iterator[tuple[int, str]]:
+    """Rows that take more memory than there is for one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    is_text = not pa.types.is_large_list(column.type)
+    flaw = room.flaw_of_text if is_text else room.flaw_of_ids
+    if flaw(column.nbytes) is None:
+        return
+    sizes = pc.binary_length(column) if is_text else pc.list_value_length(column)
+    item = 1 if is_text else column.type.value_type.bit_width // 8
+    for row, size in enumerate(sizes.to_pylist()):
+        if (found := flaw(item * (size or 0), f"field {name!r}")) is not None:
+            yield row, found
 
 
 def _text_if_valid(column: Any) -> Any:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Chunk", "Column", "columns_of", "is_uneven"]
+__all__ = ["Chunk", "Column", "columns_of", "is_uneven", "largest_page"]
 
 _DEEPEST = 32
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
@@ -195,7 +195,33 @@ def is_uneven(path: Path, chunk: Chunk) -> bool:
     """Whether some pages of a large chunk stand for far more values than the others."""
     if chunk.n_values < _LARGE // 16:
         return False
-    counts = []
+    counts = [page.n_values for page in _pages(path, chunk) if page.n_values is not None]
+    # The last one is what is left.
+    return len(counts) > 2 and max(counts) > max(8 * min(counts[:-1]), _LARGE // 128)
+
+
+def largest_page(path: Path, chunk: Chunk) -> tuple[int, int]:
+    """Bytes of the largest page of a chunk, uncompressed, and the values before it.
+
+    No value takes more than its page, of whatever encoding, or the page of its dictionary.
+    """
+    largest = before = n_values = 0
+    for page in _pages(path, chunk):
+        if page.size > largest:
+            largest, before = page.size, n_values
+        n_values += page.n_values or 0
+    return largest, before
+
+
+class _Page(NamedTuple):
+    """What a page's header says: bytes, uncompressed, and values, if it holds data."""
+
+    size: int
+    n_values: int | None
+
+
+def _pages(path: Path, chunk: Chunk) -> Iterator[_Page]:
+    """The pages of a chunk, as far as their headers can be read."""
     with reading(path), path.open("rb") as file:
         at = chunk.span.start
         while at < chunk.span.stop:
@@ -203,12 +229,12 @@ def is_uneven(path: Path, chunk: Chunk) -> bool:
             thrift = _Thrift(file.read(_HEADER))
             try:
                 page = thrift.struct()
-                counts += [_integer(page[n][1]) for n in _PAGE_HEADERS if n in page]
+                counts = [_integer(page[n][1]) for n in _PAGE_HEADERS if n in page]
+                found = _Page(_integer(page[2]), counts[0] if counts else None)
                 at += thrift.at + max(_integer(page[3]), 0)
             except (IndexError, KeyError, TypeError, ValueError):
                 break  # pyarrow will say what is wrong
-    # The last one is what is left.
-    return len(counts) > 2 and max(counts) > max(8 * min(counts[:-1]), _LARGE // 128)
+            yield found
 
 
 def _integer(value: Any) -> int:

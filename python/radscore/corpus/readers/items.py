@@ -57,6 +57,7 @@ __all__ = [
     "Leaf",
     "Shard",
     "beginning",
+    "check_room",
     "decompressed",
     "held_shard",
     "plain_ids",
@@ -230,6 +231,15 @@ def decompressed(source: Source, data: Bytes | None, size: int | None) -> Bytes:
     return np.frombuffer(found, dtype=np.uint8)
 
 
+def check_room(source: Source, size: Any, options: Options) -> None:
+    """Raises if a file that is compressed as a whole takes more memory than there is."""
+    room = None if options.fields is None else options.fields.room
+    if source.codec is not None and room is not None and type(size) is int:
+        flaw = room.flaw(size, f"{source.path}: decompressed, the file")
+        if flaw is not None:
+            raise DamagedFileError(flaw)
+
+
 def beginning(source: Source) -> tuple[Bytes, npt.NDArray[np.int64]] | None:
     """The beginning of a compressed file, and the offsets of the items in it, for a sample.
 
@@ -387,8 +397,12 @@ class ItemReader(Reader):
         if start != len(item):
             return [], f"its fields add up to {start} bytes, but the item has {len(item)}"
         values = []
+        room = self._fields.room
         for column, decode in zip(self._columns, self._decoders, strict=True):
             begin, end = spans[column]
+            what = f"field {self._leaves[column].name!r}"
+            if room is not None and (flaw := room.flaw_of_text(end - begin, what)) is not None:
+                return [], flaw
             value, flaw = decode(item[begin:end])
             if flaw is not None:
                 return [], f"field {self._leaves[column].name!r}: {flaw}"
@@ -396,7 +410,7 @@ class ItemReader(Reader):
         return values, None
 
     def _documents(self, values: list[Any]) -> Documents:
-        column = ValueColumn(self._fields.encoder)
+        column = ValueColumn(self._fields.encoder, room=self._fields.room)
         for value in values:
             column.add(value)
         return column.documents()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from radscore.corpus.room import RoomError
 from radscore.errors import line_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def failure_of(error: BaseException) -> str:
     """
     if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError)):
         raise error
+    if isinstance(error, RoomError):
+        return str(error)
     return f"the tokenizer fails on this text: {line_of(error, 200)}"
 
 

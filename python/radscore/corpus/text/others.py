@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from radscore.corpus.room import Room
     from radscore.documents import Documents
 
 __all__ = ["FunctionEncoder", "function_encoder"]
@@ -81,13 +82,15 @@ class FunctionEncoder:
         """What encoded the texts so far."""
         return Tokenised(self._name, "", self._n_texts, 0)
 
-    def documents(self, texts: Sequence[str]) -> Documents:
+    def documents(self, texts: Sequence[str], room: Room | None = None) -> Documents:
         """The token ids of the texts, one document each."""
         self._n_texts += len(texts)
-        return joined([self._ids(text) for text in texts])
+        return joined([self._ids(text, room) for text in texts])
 
-    def _ids(self, text: str) -> npt.NDArray[np.uint32]:
+    def _ids(self, text: str, room: Room | None) -> npt.NDArray[np.uint32]:
         try:
+            if room is not None:
+                room.check(room.flaw_of_encoding(len(text), "function"))
             return _checked(self._encode(text))
         except BaseException as error:  # noqa: BLE001 - a panic is not an Exception
             return self.failures.document(error)

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import InputOptionError, joined
+from radscore.corpus.room import RoomError
 from radscore.corpus.text.failures import Failures, failed, failure_of
 from radscore.corpus.text.fast import fast_equal
 from radscore.corpus.text.others import FunctionEncoder, function_encoder
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from radscore._core import FastTokenizer
+    from radscore.corpus.room import By, Room
 
 __all__ = [
     "ENGINES",
@@ -73,10 +75,11 @@ class Encoder(Protocol):
         """What encoded the texts so far, if the caller may want to know."""
         ...
 
-    def documents(self, texts: Sequence[str]) -> Documents:
+    def documents(self, texts: Sequence[str], room: Room | None = None) -> Documents:
         """The token ids of the texts, one document each.
 
-        A text that the tokenizer fails on has what `failures` makes instead.
+        A text that the tokenizer fails on, or that takes more than `room`, has what `failures`
+        makes instead.
         """
         ...
 
@@ -92,6 +95,8 @@ class TokenizerEncoder:
     ----------
     engine : {"fast", "reference"}
         What encodes: radscore's fast path, or `tokenizers`.
+    tokenizer : tokenizers.Tokenizer
+        The plain one.
     """
 
     def __init__(
@@ -100,7 +105,7 @@ class TokenizerEncoder:
         check_engine(engine)
         tokenizer = plain_tokenizer(tokenizer)
         state = tokenizer.to_str()
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._special = add_special_tokens
         digest = hashlib.sha256(state.encode()).hexdigest()
         self.fingerprint = f"{digest}{'+special' if add_special_tokens else ''}"
@@ -123,7 +128,7 @@ class TokenizerEncoder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process builds its own fast path, and counts its own texts."""
-        return _rebuilt, (self._tokenizer, self._special, self._asked)
+        return _rebuilt, (self.tokenizer, self._special, self._asked)
 
     @property
     def tokenised(self) -> Tokenised:
@@ -132,50 +137,55 @@ class TokenizerEncoder:
         by = "the fast path" if self._fast is not None else f"{name} ({self._reason})"
         return Tokenised(by, name, self._n_texts, self._n_referred)
 
-    def documents(self, texts: Sequence[str]) -> Documents:
+    def documents(self, texts: Sequence[str], room: Room | None = None) -> Documents:
         """The token ids of the texts, one document each."""
         self._n_texts += len(texts)
         if self._fast is None:
-            return joined(self._by_reference(texts))
-        encoded, n_referred = self._by_fast_path(texts)
+            return joined(self._by_reference(texts, room))
+        encoded, n_referred = self._by_fast_path(texts, room)
         self._n_referred += n_referred
         return encoded
 
-    def _by_fast_path(self, texts: Sequence[str]) -> tuple[Documents, int]:
+    def _by_fast_path(self, texts: Sequence[str], room: Room | None) -> tuple[Documents, int]:
         """The token ids, and how many texts were handed over."""
         if len(texts) == 1 and len(texts[0]) > 2 * _HUGE:
-            return self._huge(texts[0])
-        return self._at_once(texts)
+            return self._huge(texts[0], room)
+        return self._at_once(texts, room)
 
-    def _at_once(self, texts: Sequence[str]) -> tuple[Documents, int]:
+    def _at_once(self, texts: Sequence[str], room: Room | None) -> tuple[Documents, int]:
         assert self._fast is not None
         values, offsets, refused = self._fast.encode(texts)
         encoded = Documents(values, offsets)
         if len(refused) == 0:
             return encoded, 0
         parts: list[Any] = list(encoded)
-        for i, ids in zip(refused, self._by_reference([texts[i] for i in refused]), strict=True):
+        given = self._by_reference([texts[i] for i in refused], room)
+        for i, ids in zip(refused, given, strict=True):
             parts[i] = ids
         return joined(parts), len(refused)
 
-    def _huge(self, text: str) -> tuple[Documents, int]:
+    def _huge(self, text: str, room: Room | None) -> tuple[Documents, int]:
         """The same of a text whose ids and whose UTF-8 should not be held twice."""
         handed_over = [0]
 
         def encode(texts: Sequence[str]) -> list[Any]:
-            made, n = zip(*(self._at_once([one]) for one in texts), strict=True)
+            made, n = zip(*(self._at_once([one], room) for one in texts), strict=True)
             handed_over[0] |= any(n)
             return [one[0] for one in made]
 
-        ids = _whole(encode([one])[0] for one in segments(text, _HUGE, encode))
+        cut = _fitting(segments(text, _HUGE, encode), "fast", room)
+        ids = self._whole((encode([one])[0] for one in cut), text, room)
         return joined([ids]), handed_over[0]
 
-    def _by_reference(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
+    def _by_reference(
+        self, texts: Sequence[str], room: Room | None
+    ) -> list[npt.NDArray[np.uint32]]:
         ids: list[npt.NDArray[np.uint32]] = []
         for first, last in _runs(texts):
             if last - first == 1 and len(texts[first]) > _LONG:
                 cut = segments(texts[first], _PORTION, self._encode)
-                ids.append(_whole(self._in_portions(cut)))
+                cut = _fitting(cut, "reference", room)
+                ids.append(self._whole(self._in_portions(cut), texts[first], room))
             else:
                 ids += self._in_portions(texts[first:last])
         return ids
@@ -192,9 +202,25 @@ class TokenizerEncoder:
             while waiting:
                 yield from waiting.popleft().result()
 
+    def _whole(
+        self, segments: Iterable[npt.NDArray[np.uint32]], text: str, room: Room | None
+    ) -> npt.NDArray[np.uint32]:
+        """The ids of a text in segments; if one failed, or it takes too much, what says so."""
+        ids = array("I")  # which grows in place
+        try:
+            for segment in segments:
+                if failed(segment):
+                    return segment
+                ids.frombytes(segment.tobytes())
+                if room is not None:
+                    room.check(room.flaw_of_ids_of(text, len(ids)))
+        except RoomError as error:
+            return self.failures.document(error)
+        return np.frombuffer(ids, dtype=np.uint32)
+
     def _encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         try:
-            encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=self._special)
+            encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=self._special)
         except BaseException as error:  # noqa: BLE001 - a panic is not an Exception
             if len(texts) == 1:
                 return [self.failures.document(error)]
@@ -205,7 +231,7 @@ class TokenizerEncoder:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some token ids."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
 
 
@@ -242,14 +268,12 @@ def _runs(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
         yield first, len(texts)
 
 
-def _whole(segments: Iterable[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
-    """The ids of a text in segments; if the tokenizer failed on one, what says so."""
-    ids = array("I")  # which grows in place
-    for segment in segments:
-        if failed(segment):
-            return segment
-        ids.frombytes(segment.tobytes())
-    return np.frombuffer(ids, dtype=np.uint32)
+def _fitting(texts: Iterable[str], by: By, room: Room | None) -> Iterator[str]:
+    """The segments of a text; `RoomError` at one that takes too much."""
+    for text in texts:
+        if room is not None:
+            room.check(room.flaw_of_encoding(len(text), by))
+        yield text
 
 
 class Utf8Encoder:
@@ -260,7 +284,7 @@ class Utf8Encoder:
     tokenised = None
     failures = Failures()
 
-    def documents(self, texts: Sequence[str]) -> Documents:
+    def documents(self, texts: Sequence[str], room: Room | None = None) -> Documents:  # noqa: ARG002
         """The bytes of each text."""
         return joined(
             [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint32) for text in texts]
