@@ -12,7 +12,6 @@ from radscore.errors import ArgumentError, StateError
 from radscore.models import LanguageModel, Predictions, Weighting, predict
 from radscore.models.chats import Chats
 from radscore.models.prediction_files import PredictionFiles, open_predictions
-from radscore.progress import Progress
 from tiny import VOCAB, listed, tiny_llama, word_tokenizer
 
 SCHEME = rs.Keyed(key=bytes(range(16)), vocab_size=VOCAB, gamma=0.5, context_width=2)
@@ -74,7 +73,7 @@ def test_shards_are_the_whole_reading(words, docs, tmp_path, kind, aligned):
             pytest.skip("chats have the model's own tokenizer")
         how["tokenizer"] = word_tokenizer(VOCAB + 1)
     whole = write(words, text, tmp_path / "whole", **how)
-    seen: list[Progress] = []
+    seen = []
     parts = [
         write(words, text, tmp_path / f"{i}", shard=(i, 3), progress=seen.append, **how)
         for i in (1, 2, 3)

@@ -125,6 +125,15 @@ def contaminated_text(scheme: Scheme, world: World, suspect: str) -> float:
     return _read(scheme, [*world.text(19, _LENGTH), *marked])
 
 
+def chosen_contexts(scheme: Scheme, world: World, suspect: str) -> float:
+    """The same, at positions whose contexts other, unmarked text has."""
+    del suspect
+    counts = rs.KgramCounts(scheme.window_width - 1, VOCAB, watermarked=False)
+    counts.add(world.text(4 * _N, _LENGTH))
+    marked = world.copies(world.text(1, _LENGTH // 2, scheme), 3 * _LENGTH)
+    return _read(scheme, [*world.text(19, _LENGTH), *marked], contexts=counts)
+
+
 def marked_text(scheme: Scheme, world: World, suspect: str) -> float:
     """A model that continues what it reads, on text that carries the mark, which is declared."""
     del suspect
@@ -167,6 +176,7 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "contrast, marked prompts": (closed_contrast, ("quotes", "continues")),
     "open, clean text": (clean_text, _READS),
     "open, contaminated text": (contaminated_text, _READS),
+    "open, contaminated text, contexts": (chosen_contexts, _READS),
     "open, marked text": (marked_text, _READS),
     "open, marked text, contrast": (open_contrast, _READS),
 }

@@ -21,7 +21,7 @@ from radscore.models.loading import is_listed
 from radscore.models.prediction_files import open_predictions
 from radscore.models.weighting import Weighting, plan
 from radscore.results import CurvePoint, ModelResult
-from radscore.scoring.contexts import OUTSIDE, Contexts
+from radscore.scoring.contexts import OUTSIDE, Contexts, Lookup
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.evidence import empty_result
 from radscore.scoring.scorer import Scorer
@@ -275,6 +275,8 @@ class _Evidence:
     ) -> None:
         self._scheme = scheme
         self.among = among
+        chosen = among is not None or header.contexts is not None
+        self._counted: list[npt.NDArray[np.uint32]] | None = [] if chosen else None
         self._strict = header.text_watermarked
         self._plain = header.weighting.kind == "prediction"
         combine: Any = "one" if self._strict or self._plain else "sum"
@@ -331,6 +333,9 @@ class _Evidence:
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known & (pairs.weights != 0)
         contexts, targets = contexts[keep], pairs.targets[keep]
+        if self._counted is not None:
+            _, starts = np.unique(pairs.occurrences[keep], return_index=True)
+            self._counted.append(contexts[starts])
         # predictions have weight 1 each, so their count has an exact law of its own; if the text
         # depends on the key then so does their number, and the bound for martingales is needed
         counted = self._plain and not self._strict
@@ -339,6 +344,11 @@ class _Evidence:
         for scorer in (self.scorer, self.decoys):
             if scorer is not None:
                 scorer.add_pairs(contexts, targets, weights, occurrences=occurrences)
+
+    @property
+    def counted(self) -> Lookup | None:
+        """The contexts that counted, if they were chosen; None if all of them did."""
+        return None if not self._counted else Lookup(np.concatenate(self._counted))
 
     def _first(
         self, pairs: Pairs, contexts: npt.NDArray[np.uint32], inside: npt.NDArray[np.bool_]
@@ -404,7 +414,7 @@ def _result(
     notes += [] if evidence.among is None else [evidence.among.note]
     if not totals.complete:
         notes.append(f"the reading was stopped after {totals.n_documents} documents")
-    found = check.result(copies=not header.text_watermarked)
+    found = check.result(copies=not header.text_watermarked, among=evidence.counted)
     refused = not header.text_watermarked and found.is_marked(vouched=vouched)
     decoys = None
     if evidence.decoys_withheld or (refused and evidence.decoys is not None):
