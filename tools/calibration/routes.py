@@ -176,7 +176,7 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "contrast, marked prompts": (closed_contrast, ("quotes", "continues")),
     "open, clean text": (clean_text, _READS),
     "open, contaminated text": (contaminated_text, _READS),
-    "open, contaminated text, contexts": (chosen_contexts, _READS),
     "open, marked text": (marked_text, _READS),
     "open, marked text, contrast": (open_contrast, _READS),
+    "open, contaminated text, filter": (chosen_contexts, _READS),
 }
