@@ -325,10 +325,10 @@ class _Evidence:
         if self._strict:
             keep &= self._first(pairs, contexts, inside)
         if self.among is not None:
-            lines = np.flatnonzero(keep & (pairs.weights != 0))
-            outside = lines[~self.among.has(contexts[lines])]
-            self._remove(OUTSIDE, len(np.unique(pairs.occurrences[outside])))
-            keep[outside] = False
+            outside = keep & ~self._among(pairs, contexts)
+            weighed = outside & (pairs.weights != 0)
+            self._remove(OUTSIDE, len(np.unique(pairs.occurrences[weighed])))
+            keep &= ~outside
         known = pairs.targets < size
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known & (pairs.weights != 0)
@@ -344,6 +344,13 @@ class _Evidence:
         for scorer in (self.scorer, self.decoys):
             if scorer is not None:
                 scorer.add_pairs(contexts, targets, weights, occurrences=occurrences)
+
+    def _among(self, pairs: Pairs, contexts: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """Which pairs have a context that counts."""
+        assert self.among is not None
+        new = np.ones(len(pairs), dtype=np.bool_)
+        new[1:] = pairs.occurrences[1:] != pairs.occurrences[:-1]
+        return self.among.has(contexts[new])[np.cumsum(new) - 1]
 
     @property
     def counted(self) -> Lookup | None:
