@@ -32,6 +32,7 @@ from radscore.cli.output import count, json_out, note, table
 from radscore.cli.parser import as_options, option
 from radscore.cli.paths import check_outputs
 from radscore.cli.progress import ProgressBar
+from radscore.provenance import listed, provenance
 
 if TYPE_CHECKING:
     import argparse
@@ -272,7 +273,9 @@ def _exit(report: AskReport) -> Exit:
 
 def _show(args: argparse.Namespace, report: AskReport) -> None:
     if args.json:
-        json_out({"out": args.out, **{n: getattr(report, n) for n in report.__dataclass_fields__}})
+        facts = {n: getattr(report, n) for n in report.__dataclass_fields__}
+        made = provenance(files=listed([args.prompts]), model=args.model or args.local)
+        json_out({"out": args.out, **facts, "provenance": made})
     else:
         table(_rows(args, report))
     if report.cut:
