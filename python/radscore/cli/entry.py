@@ -35,6 +35,7 @@ COMMANDS = (
     "test",
     "predict",
     "ask",
+    "prompts",
     "generate",
     "kgrams",
     "schemes",
