@@ -21,18 +21,18 @@ from radscore.answers.grouping import (
 )
 from radscore.answers.places import (
     PlaceWeights,
-    expected_by_context,
     frequency,
-    listed_weights,
+    looked_up_by_context,
     mean_lists,
-    probabilities_of,
     residuals,
+    weights_of_lists,
 )
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.audits.shared import curve_point
 from radscore.corpus.base import joined
 from radscore.documents import Documents
 from radscore.errors import TokenError
+from radscore.models.listed_weights import looked_up
 from radscore.scoring.notes import depends_on_key, is_usable
 from radscore.scoring.scorer import Scorer
 from radscore.stats.decoys import DecoyResult, decoy_test
@@ -244,10 +244,9 @@ class AnswerScorer:
             return residuals(values, read)
         assert suspect.listed is not None
         assert self.transform is not None
-        means = known = None
+        found = None
         if read is not None:
-            means = probabilities_of(read, suspect.listed)
-            known = np.diff(read.offsets) > 0
+            found = looked_up(suspect.listed, read)
         elif other is not None:
             assert other.listed is not None
             both = self._kept(suspect), self._kept(other)
@@ -256,8 +255,8 @@ class AnswerScorer:
             mine[both[0].tokens] = numbers[: len(both[0].tokens)]
             others = np.full(len(other.listed), -1)
             others[both[1].tokens] = numbers[len(both[0].tokens) :]
-            means, known = expected_by_context(mine, suspect.listed, others, other.listed)
-        return listed_weights(suspect.listed, means, self.transform, known=known)
+            found = looked_up_by_context(mine, suspect.listed, others, other.listed)
+        return weights_of_lists(suspect.listed, self.transform, found)
 
     @property
     def _excluding(self) -> Documents | None:
