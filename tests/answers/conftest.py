@@ -200,7 +200,8 @@ class Stub:
 
     def answer(self, handler):
         body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
-        prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
+        texts = [body[name] for name in ("prompt", "text") if name in body]
+        prompt = texts[0] if texts else body["messages"][-1]["content"]
         with self._lock:
             times = self.seen.count(prompt)
             self.seen.append(prompt)

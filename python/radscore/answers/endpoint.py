@@ -97,11 +97,15 @@ class Endpoint:
             # The library limits each read, so a server that drips would never time out.
             async with asyncio.timeout(self._timeout):
                 raw = await self._send(question, settings, limit_name)
-            return self._hidden(read_reply(raw, settings.api, settings.model))
+            return self._hidden(self._read(raw, settings))
         except Exception as error:  # noqa: BLE001 - nothing that a server does may end the whole run
             failure = self._failure(error, limit_name)
             failure.args = (self._redactor.message(str(failure)),)
             raise failure from None
+
+    def _read(self, raw: str, settings: Settings) -> Reply:
+        """What a response holds."""
+        return read_reply(raw, settings.api, settings.model)
 
     def _hidden(self, reply: Reply) -> Reply:
         """The reply without the API key, which servers like to quote."""
@@ -137,7 +141,7 @@ class Endpoint:
 
     async def _send(self, question: Question, settings: Settings, limit_name: str) -> str:
         optional = {"temperature": settings.temperature, "top_p": settings.top_p}
-        options = {name: value for name, value in optional.items() if value is not None}
+        options: dict[str, Any] = {n: value for n, value in optional.items() if value is not None}
         if settings.api == "sglang":
             return await self._send_to_sglang(question, settings, options)
         options |= {"model": settings.model, limit_name: settings.max_tokens}

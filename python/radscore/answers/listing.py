@@ -24,6 +24,8 @@ Ids: TypeAlias = npt.NDArray[np.uint32]
 
 #: What stands in a string for bytes that are no character.
 _REPLACEMENT = "\ufffd"
+#: Probability that may seem to be left where all is listed, since journals round.
+_ROUNDING = 1e-4
 #: Bytes of text that a token which does not tell its bytes can be, at most.
 _LONGEST_UNKNOWN = 8
 
@@ -102,7 +104,7 @@ class Lists:
         if spelt.ids is not None:
             ids = np.array(spelt.ids, dtype=np.uint32)
         starts = self._own_starts(raw, ids)
-        if starts is None or (not spelt.starts and len(ids)):
+        if starts is None or (not spelt.starts and len(ids)) or self._stripped(spelt, positions):
             self.n_foreign += 1
             self._skip(len(ids))
             return ids
@@ -186,6 +188,13 @@ class Lists:
         begins = np.cumsum([0, *map(len, known)])[:-1] - shift
         return np.maximum(begins, 0).tolist()
 
+    def _stripped(self, spelt: _Spelt, positions: Sequence[Position]) -> bool:
+        """Whether texts may lack the space before a word, which makes them other tokens."""
+        texts = [one.token for one in positions if isinstance(one.token, str)]
+        if not (self._strings.strips and texts):
+            return False
+        return not spelt.whole or not any(text.startswith(" ") for text in texts)
+
     def _piece(self, token: Token) -> bytes | None:
         """The bytes of a token; None if they are not known."""
         if isinstance(token, int):
@@ -196,10 +205,8 @@ class Lists:
 
     def _id(self, token: Token) -> int | None:
         if token not in self._known:
-            found: int | None = None
-            if isinstance(token, int):
-                found = token if self._strings.bytes_of(token) is not None else None
-            elif token and not (isinstance(token, str) and _REPLACEMENT in token):
+            found = token if isinstance(token, int) and token < len(self._strings) else None
+            if isinstance(token, (str, bytes)):
                 found = self._strings.id_of(token)
             self._known[token] = found
         return self._known[token]
@@ -230,7 +237,8 @@ class Lists:
         self.n_listed += 1
         self._sizes.append(len(tokens))
         self._ids.extend(tokens)
-        self._values.extend(_at_temperature_one(list(tokens.values()), temperature))
+        shift = _shift([value for _, value in there.likeliest], temperature)
+        self._values.extend(temperature * value - shift for value in tokens.values())
 
 
 def _walk(
@@ -286,16 +294,15 @@ def _without_the_chosen(tokens: dict[int, float], chosen: int | None) -> None:
         del tokens[chosen]
 
 
-def _at_temperature_one(values: list[float], temperature: float) -> list[float]:
-    """Log-probabilities after a temperature as they were before it.
+def _shift(values: Sequence[float], temperature: float) -> float:
+    """What log-probabilities after a temperature, times it, exceed those before it by.
 
     Of the tokens that are not listed only the sum is known, so they are taken to be as likely as
-    the least that is: exact for those listed, up to one constant per position.
+    the least that is: exact but for this one number per position.
     """
     if temperature == 1.0:
-        return values
+        return 0.0
     least = min(values)
-    rest = max(1.0 - sum(map(math.exp, values)), 0.0)
-    scaled = [temperature * value for value in values]
-    total = sum(map(math.exp, scaled)) + rest * math.exp((temperature - 1.0) * least)
-    return [value - math.log(total) for value in scaled]
+    rest = max(1.0 - _ROUNDING - sum(map(math.exp, values)), 0.0)
+    total = sum(math.exp(temperature * value) for value in values)
+    return math.log(total + rest * math.exp((temperature - 1.0) * least))

@@ -10,12 +10,12 @@ from radscore.answers.listing import Lists
 from radscore.answers.logprobs import from_record
 from radscore.answers.probing import Findings
 from radscore.corpus.base import joined
+from radscore.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from radscore.answers.logprobs import Position
-    from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
     from radscore.models.listed import Listed
 
@@ -27,12 +27,12 @@ class Listings:
 
     Parameters
     ----------
-    encoder : Encoder
-        The watermark's tokenizer.
+    tokenizer : tokenizer
+        The watermark's, as `TokenStrings` takes it.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
         self._lists: Lists | None = None
         self._unread = 0  #: tokens of answers before the first with log-probabilities
         self._unread_answers = 0
@@ -97,14 +97,11 @@ class Listings:
     def _start(self) -> None:
         from radscore.models.token_strings import TokenStrings
 
-        tokenizer = getattr(self._encoder, "tokenizer", None)
-        if tokenizer is None:
-            self._notes[
-                "log-probabilities are left out: their tokens are known only in a tokenizer of the "
-                "tokenizers library"
-            ] = None
+        try:
+            self._lists = Lists(TokenStrings(self._tokenizer))
+        except ModelError as error:
+            self._notes[f"log-probabilities are left out: {error}"] = None
             return
-        self._lists = Lists(TokenStrings(tokenizer))
         self._lists.skip(self._unread_answers, self._unread)
 
     def listed(self) -> Listed | None:

@@ -22,8 +22,8 @@ __all__ = [
     "to_record",
 ]
 
-#: A token as a server names it: its id, its text, its bytes where they are no text; None if it
-#: does not say.
+#: A token as a server names it: its id, its exact bytes, or a text that may lack some of them; None
+#: if it does not say.
 Token: TypeAlias = int | str | bytes | None
 
 #: vLLM, with return_tokens_as_token_ids.
@@ -182,12 +182,8 @@ def _named(entry: Any) -> Token:
     if isinstance(text, int):
         return text
     # vLLM and SGLang make the bytes from the text, so a part of a character is not told by them
-    if (raw := _bytes(entry.get("bytes"))) and _REPLACEMENT not in raw:
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return raw
-    return text
+    raw = _bytes(entry.get("bytes"))
+    return raw if raw and _REPLACEMENT not in raw else text
 
 
 def _of_text(text: Any) -> Token:
@@ -240,7 +236,11 @@ def strings_of(positions: Sequence[Position]) -> str:
 
 
 def to_record(positions: Sequence[Position]) -> dict[str, Any]:
-    """As a journal keeps them: ids as numbers, text as it is, bytes as lists; four decimals."""
+    """As a journal keeps them, with four decimals.
+
+    Ids are numbers and texts are strings. Exact bytes are a list: of one text, or of numbers if
+    they are none.
+    """
     return {
         "tokens": [_written(one.token) for one in positions],
         "values": [_rounded(one.logprob) for one in positions],
@@ -251,8 +251,13 @@ def to_record(positions: Sequence[Position]) -> dict[str, Any]:
     }
 
 
-def _written(token: Token) -> int | str | list[int] | None:
-    return list(token) if isinstance(token, bytes) else token
+def _written(token: Token) -> int | str | list[Any] | None:
+    if not isinstance(token, bytes):
+        return token
+    try:
+        return [token.decode()]
+    except UnicodeDecodeError:
+        return list(token)
 
 
 def _rounded(value: float | None) -> float | None:
@@ -286,6 +291,8 @@ def from_record(record: Any) -> list[Position]:
 def _read(token: Any) -> Token:
     if token is None or isinstance(token, str) or _id(token) is not None:
         return token  # type: ignore[no-any-return]
+    if isinstance(token, list) and len(token) == 1 and isinstance(token[0], str):
+        return str(token[0]).encode()
     if (raw := _bytes(token)) is None:
         raise ValueError(token)
     return raw

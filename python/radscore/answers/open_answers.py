@@ -141,7 +141,7 @@ def open_answers(
         else load_encoder(tokenizer, add_special_tokens=add_special_tokens)
     )
     sources = find_sources(paths)
-    collector = _Collector(encoder, field, prompt_field, Problems(on_error))
+    collector = _Collector(encoder, tokenizer, field, prompt_field, Problems(on_error))
     for source in sources:
         collector.read(source)
     return collector.answers(", ".join(str(source.path) for source in sources))
@@ -153,6 +153,7 @@ class _Collector:
     def __init__(
         self,
         encoder: Encoder | None,
+        tokenizer: Any,
         field: str | None,
         prompt_field: str | None,
         problems: Problems,
@@ -175,7 +176,9 @@ class _Collector:
         self._said: dict[Any, tuple[int, int]] = {}  # prompt and answer, by question
         self._temperature: Any = None
         self._n_empty = 0
-        self._listings = None if encoder is None else Listings(encoder)
+        self._listings = None
+        if encoder is not None:
+            self._listings = Listings(getattr(encoder, "tokenizer", tokenizer))
 
     def read(self, source: Source) -> None:
         """All records of a file."""

@@ -82,7 +82,16 @@ class Forward:
         Predictions (``"prediction"``) are the best among the ids below it; None: among all.
     locate : callable
         Describes the position behind one of `Piece.indices`, for messages.
+
+    Attributes
+    ----------
+    pool_tokens : int or None
+        How many tokens to read together; None leaves it to the reader.
+    lost : dict
+        What was left out of the weights, by reason; whoever counts it clears it.
     """
+
+    pool_tokens: int | None = None
 
     def __init__(
         self,
@@ -96,6 +105,10 @@ class Forward:
         self._weighting = weighting
         self._limit = limit if weighting.kind == "prediction" else None
         self._locate = locate
+        self.lost: dict[str, int] = {}
+
+    def prepare(self, pieces: list[Piece]) -> None:
+        """Takes notice of pieces that `batch` will be given in turn."""
 
     def batch(self, pieces: list[Piece]) -> BatchWeights | None:
         """The weights of pieces of falling length; None if memory does not suffice."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading"]
 
+_AS_TEXT: Final = (
+    "text_watermarked=True is not valid with an endpoint that takes text and not token ids: at "
+    "which positions its tokens are the text's depends on the tokens that follow a context, and in "
+    "text with the tested watermark these depend on the key; read text without the watermark "
+    "(text_watermarked=False)"
+)
 _NOT_ALIGNED: Final = (
     "text_watermarked=True is not valid with tokenizer=, a watermark's tokenizer that is not the "
     "model's: at which positions both cut the text depends on the tokens that follow a context, "
@@ -71,6 +78,8 @@ class Reading:
     Attributes
     ----------
     header : Header
+    n_ids : int
+        The ids of all contexts are below it.
     """
 
     def __init__(
@@ -98,6 +107,8 @@ class Reading:
         own, limit = vocabulary.alignment, vocabulary.size
         if own is not None and text_watermarked:
             raise ArgumentError(_NOT_ALIGNED)
+        if text_watermarked and not suspect.reads_ids:
+            raise ArgumentError(_AS_TEXT)
         if vocab_size is not None:
             limit = min(limit, check_width("vocab_size", vocab_size, 2, MAX_VOCAB))
         self._reader = Reader(
@@ -125,12 +136,16 @@ class Reading:
             prefix=tuple(self._reader.prefix.tolist()),
             radscore=__version__,
         )
+        self.n_ids = suspect.vocab_size if own is None else vocabulary.size
+        self._suspect = suspect
         self._meter = _Meter(documents)
         self._passages: Iterator[Passage] = (
             passages(self._meter.documents, suspect, context_width)
             if own is None
             else own.passages(self._meter.documents, context_width)
         )
+        if suspect.at_end:
+            self._passages = map(_only_last, self._passages)
         self._alignment = own
         self._doubt = IdDoubt(limit)
         self._doubt_of_tokenizer = None
@@ -157,6 +172,7 @@ class Reading:
             notes = self._alignment.notes()
         doubts = (self._doubt_of_tokenizer, self._doubt.note)
         notes += tuple(note for note in doubts if note is not None)
+        notes += self._suspect.notes
         return Totals(
             text=self._digest,
             complete=True,
@@ -167,6 +183,7 @@ class Reading:
             n_weights=counts.n_weights,
             removed=removed,
             notes=notes,
+            usage=self._suspect.spent,
         )
 
     @property
@@ -188,6 +205,7 @@ class Reading:
         for name in ("n_documents", "n_short_documents", "n_tokens", "n_scored_positions"):
             setattr(mine, name, getattr(totals, name))
         mine.n_weights = totals.n_weights
+        self._suspect.spent_before(totals.usage)
         again = {} if self._alignment is None else self._alignment.removed
         mine.removed = {why: n for why, n in totals.removed.items() if why not in again}
         return self._digest == totals.text and not more
@@ -211,6 +229,13 @@ class Reading:
         assert self._progress is not None
         n_tokens = self._n_skipped + read.tokens
         self._progress(Progress(self._meter.done(n_tokens), self._meter.total, n_tokens))
+
+
+def _only_last(one: Passage) -> Passage:
+    """A passage of which only the last position is read."""
+    rows = np.full_like(one.rows, -1)
+    rows[-1:] = one.rows[-1:]
+    return replace(one, rows=rows)
 
 
 class _Vocabulary:

@@ -2,8 +2,8 @@
 
 The holder of a model writes one (`predict`), and the holder of the key tests it: neither has to
 hand the model or the key to the other. The file is Arrow IPC; its schema's metadata hold
-``radscore.magic`` (``RSPR``), ``radscore.version`` (4) and ``radscore.header`` (JSON, see
-`Header`). The columns are those of `Pairs`: `contexts`, `targets`, `weights` and `occurrences`.
+``radscore.magic`` (``RSPR``), ``radscore.version`` (5) and ``radscore.header`` (JSON, see
+`Header`). Rows are positions, and columns those of `Pairs` (`radscore.models.prediction_rows`).
 Each batch has metadata of its own: ``radscore.batch`` (JSON) and ``radscore.checksum``, 16 bytes of
 BLAKE2b over the header, the batch's number, its JSON and its columns. A last, empty batch says what
 was read in all (`Totals`), so a file that was cut off is recognised, and so is one that was patched
@@ -20,11 +20,9 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import numpy as np
-
 from radscore.errors import ArgumentError, StateError, line_of
 from radscore.files import Draft, begins_with, remove_drafts
-from radscore.models.batching import Pairs
+from radscore.models.prediction_rows import columns_of, fits, pairs_of, rows_of, schema_of
 from radscore.models.weighting import Weighting
 
 if TYPE_CHECKING:
@@ -32,12 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
+    from radscore.models.batching import Pairs
+
 __all__ = ["Header", "Predictions", "PredictionsWriter", "Totals", "looks_written", "unfinished"]
 
 MAGIC: Final = "RSPR"
-VERSION: Final = 4
+VERSION: Final = 5
 _ARROW: Final = b"ARROW1"
-_COLUMNS: Final = ("contexts", "targets", "weights", "occurrences")
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,10 @@ class Header:
         The special tokens before every text and piece, in the model's ids.
     radscore : str
         The version that read the text.
+    shard : tuple of two int, optional
+        Which of how many equal parts of the text was read, from 1; None for all of it.
+    contexts : str, optional
+        The fingerprint of the k-grams after which predictions were weighed; None for all contexts.
     """
 
     model: str
@@ -83,6 +86,13 @@ class Header:
     max_length: int | None
     prefix: tuple[int, ...]
     radscore: str
+    shard: tuple[int, int] | None = None
+    contexts: str | None = None
+
+    @property
+    def has_base(self) -> bool:
+        """Whether the reference's probabilities are there (`Pairs.base`)."""
+        return self.weighting.kind == "matched"
 
     def to_json(self) -> str:
         """As the file holds it."""
@@ -93,8 +103,14 @@ class Header:
         """The inverse of `to_json`."""
         values = json.loads(text)
         weighting = Weighting(**values.pop("weighting"))
-        header = cls(weighting=weighting, prefix=tuple(values.pop("prefix")), **values)
+        for name in ("prefix", "shard"):
+            values[name] = None if values[name] is None else tuple(values[name])
+        header = cls(weighting=weighting, **values)
         _check_types(header)
+        if header.shard is not None:
+            number, n_shards = header.shard
+            if not 1 <= number <= n_shards:
+                raise ValueError(header.shard)
         return header
 
 
@@ -110,8 +126,13 @@ class Totals:
         Whether the reading reached the end of the text; if not, these are its first documents.
     n_documents, n_short_documents, n_tokens, n_scored_positions, n_weights, removed
         As in `Counts`.
+    usage : dict
+        With a model behind an API: its requests, and the tokens of prompts and answers.
     notes : tuple of str
         What whoever tests them should know.
+    provenance : dict
+        What made them: inputs, version, date, command (`radscore.provenance`). Two totals are
+        equal whatever it says.
     """
 
     text: str
@@ -123,6 +144,8 @@ class Totals:
     n_weights: int
     removed: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    usage: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Predictions:
@@ -168,15 +191,20 @@ class Predictions:
             raise StateError(f"{path} is an Arrow file, but not one of predictions")
         version = metadata.get(b"radscore.version", b"").decode(errors="replace")
         if version != str(VERSION):
-            raise StateError(f"{path} is of version {version}, but this radscore reads {VERSION}")
+            raise StateError(
+                f"{path} is of version {version}, but this radscore reads {VERSION}; make it anew "
+                "(radscore predict)"
+            )
         self._header_json = metadata.get(b"radscore.header", b"")
         damaged = StateError(f"{path} has a damaged header, or was never finished")
         try:
             self.header = Header.from_json(self._header_json)
-            schema = _schema(self.header.context_width)
         except (KeyError, TypeError, ValueError, RecursionError, ArgumentError):
             raise damaged from None
-        if self._file.schema != schema:
+        header = self.header
+        if not fits(
+            self._file.schema, header.context_width, header.vocab_size, base=header.has_base
+        ):
             raise StateError(f"{path} does not have the columns of predictions")
         index = self._file.num_record_batches - 1
         if index < 0:
@@ -203,7 +231,7 @@ class Predictions:
         except (OSError, pa.ArrowException, IndexError) as error:
             reason = line_of(error, 100)
             raise StateError(f"{self.path} is damaged at batch {index} ({reason})") from None
-        columns = _columns(batch)
+        columns = columns_of(batch)
         text = found.get(b"radscore.batch", b"")
         expected = _checksum(self._header_json, index, text, columns or [])
         if columns is None or found.get(b"radscore.checksum", b"").decode("latin-1") != expected:
@@ -216,17 +244,21 @@ class Predictions:
     def __iter__(self) -> Iterator[Pairs]:
         width = self.header.context_width
         for index in range(self._n_batches):
-            (contexts, targets, weights, occurrences), about = self._batch(index)
-            last = about.get("last") if isinstance(about, dict) else None
-            if not isinstance(last, bool):
-                raise StateError(f"{self.path} is damaged: batch {index} says nothing")
-            if len(targets) and targets.max() >= self.header.vocab_size:
+            columns, about = self._batch(index)
+            try:
+                if type(about["last"]) is not bool:
+                    raise TypeError("last")  # noqa: TRY301 - one way to say it
+                pairs = pairs_of(columns, about["exponents"], width, last=about["last"])
+            except (KeyError, TypeError, ValueError) as error:
                 raise StateError(
-                    f"{self.path}: batch {index} has target {targets.max()}, outside the "
+                    f"{self.path} is damaged: batch {index} has no valid {line_of(error, 100)}"
+                ) from None
+            if len(pairs) and pairs.targets.max() >= self.header.vocab_size:
+                raise StateError(
+                    f"{self.path}: batch {index} has target {pairs.targets.max()}, outside the "
                     f"vocabulary of {self.header.vocab_size}"
                 )
-            contexts = contexts.reshape(len(targets), width)
-            yield Pairs(contexts, targets, weights, occurrences, last)
+            yield pairs
 
     def __repr__(self) -> str:
         header, totals = self.header, self.totals
@@ -262,11 +294,15 @@ class PredictionsWriter:
     path : Path
         The file to be.
     header : Header
+    n_ids : int
+        The ids of all contexts are below it.
     replace : bool
         Whether to replace a file that is there, in one step.
     """
 
-    def __init__(self, path: Path, header: Header, *, replace: bool = True) -> None:
+    def __init__(
+        self, path: Path, header: Header, *, n_ids: int = 1 << 32, replace: bool = True
+    ) -> None:
         import pyarrow as pa
 
         remove_drafts(path)
@@ -278,7 +314,9 @@ class PredictionsWriter:
             "radscore.header": header.to_json(),
         }
         self._header_json = header.to_json().encode()
-        self._schema = _schema(header.context_width).with_metadata(metadata)
+        self._schema = schema_of(
+            header.context_width, header.vocab_size, n_ids, base=header.has_base
+        ).with_metadata(metadata)
         self._sink = pa.OSFile(str(self._draft.temporary), "wb")
         self._file = pa.ipc.new_file(
             self._sink, self._schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
@@ -288,23 +326,13 @@ class PredictionsWriter:
 
     def write(self, pairs: Pairs) -> None:
         """Adds a batch; it counts once `good` is called."""
-        import pyarrow as pa
-
-        width = pairs.contexts.shape[1]
-        values = pa.array(np.ascontiguousarray(pairs.contexts).reshape(-1))
-        if width:
-            contexts = pa.FixedSizeListArray.from_arrays(values, width)
-        else:
-            contexts = pa.array([[]] * len(pairs), self._schema.field(0).type)
-        columns: list[Any] = [pairs.targets, pairs.weights, pairs.occurrences]
-        arrays = [contexts, *(pa.array(column) for column in columns)]
-        batch = pa.record_batch(arrays, schema=self._schema)
-        self._add(batch, self._n_batches, {"last": pairs.last})
+        batch, exponents = rows_of(pairs, self._schema)
+        self._add(batch, self._n_batches, {"last": pairs.last, "exponents": exponents})
         self._n_batches += 1
 
     def _add(self, batch: Any, number: int, about: dict[str, Any]) -> None:
         text = json.dumps(about).encode()
-        checksum = _checksum(self._header_json, number, text, _columns(batch) or [])
+        checksum = _checksum(self._header_json, number, text, columns_of(batch) or [])
         metadata = {b"radscore.batch": text, b"radscore.checksum": checksum.encode()}
         self._file.write_batch(batch, custom_metadata=metadata)
 
@@ -357,13 +385,6 @@ class PredictionsWriter:
             ) from None
 
 
-def _schema(width: int) -> Any:
-    import pyarrow as pa
-
-    types: list[Any] = [pa.list_(pa.uint32(), width), pa.uint32(), pa.float64(), pa.uint64()]
-    return pa.schema([pa.field(name, kind) for name, kind in zip(_COLUMNS, types, strict=True)])
-
-
 def _check_types(made: Header | Totals) -> None:
     """Raises `TypeError` unless the plain fields have the types that they are declared with."""
     plain: dict[str, tuple[type, ...]] = {
@@ -373,6 +394,7 @@ def _check_types(made: Header | Totals) -> None:
         "int | None": (int, NoneType),
         "bool": (bool,),
         "tuple[int, ...]": (int,),
+        "tuple[int, int] | None": (int, NoneType),
         "tuple[str, ...]": (str,),
         "dict[str, int]": (int,),
     }
@@ -382,22 +404,6 @@ def _check_types(made: Header | Totals) -> None:
         for item in each if isinstance(value, (tuple, dict)) else (value,):
             if type(item) not in plain.get(str(one.type), (type(item),)):
                 raise TypeError(f"{one.name} is {item!r}")
-
-
-def _columns(batch: Any) -> list[Any] | None:
-    """The columns of a valid batch as numpy arrays, all contexts in one; None if one has nulls.
-
-    What they hold is read from the file once.
-    """
-    import pyarrow as pa
-
-    columns = []
-    for column in batch.columns:
-        values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
-        if column.null_count or values.null_count or not pa.types.is_primitive(values.type):
-            return None
-        columns.append(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)))
-    return columns
 
 
 def _checksum(header: bytes, number: int, about: bytes, columns: list[Any]) -> str:

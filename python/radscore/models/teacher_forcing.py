@@ -90,13 +90,17 @@ class Reader:
         if reference is not None and weighting.needs_reference:
             models.append(reference)
         self.counts = Counts()
+        local = [one for one in models if one.forward is None]
+        if model.forward is None and len(local) < len(models):
+            raise ArgumentError(
+                "reference must be on this machine if the model is: of a reference behind an API "
+                "only the likeliest tokens are known"
+            )
         self.batch_tokens = (
-            _default_tokens(models)
+            _default_tokens(local)
             if batch_tokens is None
             else check_width("batch_tokens", batch_tokens, 1, 2**30)
         )
-        kind = str(model.device.type)
-        self._pool_tokens = _POOL.get(kind, _POOL["cuda"]) * self.batch_tokens
         self.prefix = prefix_of(model)
         self.max_length = _longest(models, max_length, len(self.prefix))
         self._kind = weighting.kind
@@ -104,7 +108,9 @@ class Reader:
         self._markers = markers
         self._translate = translate
         own_limit = limit if translate is None else None
-        self._forward = Forward(models, weighting, limit=own_limit, locate=self._locate)
+        make = model.forward or Forward
+        self._forward = make(models, weighting, limit=own_limit, locate=self._locate)
+        self._pool_tokens = self._forward.pool_tokens or self.batch_tokens * _pool(model)
         self._pool: list[Passage] = []  # what is being read
         self._n_before = 0  # tokens of the documents before it
 
@@ -151,6 +157,7 @@ class Reader:
         size = sum(len(piece.ids) for piece in pieces)
         found: list[BatchWeights] = []
         done = 0
+        self._forward.prepare(pieces)
         todo = batches(pieces, self.batch_tokens)[::-1]
         while todo:
             batch = todo.pop()
@@ -170,6 +177,9 @@ class Reader:
                 n_tokens = self._n_before + sum(len(one.ids) for one in pool) * done // size
                 progress(Progress(n_tokens, None, n_tokens))
         self._n_before += sum(len(one.ids) for one in pool)
+        for reason, number in self._forward.lost.items():
+            counts.remove(reason, number)
+        self._forward.lost.clear()
         yield from self._ordered(pool, found)
 
     def _pieces(self, one: Passage, first: int) -> list[Piece]:
@@ -309,13 +319,19 @@ def _portions(index: npt.NDArray[Any]) -> Iterator[tuple[slice, bool]]:
         start = end
 
 
+def _pool(model: LanguageModel) -> int:
+    return _POOL.get(str(model.device.type), _POOL["cuda"])
+
+
 def _default_tokens(models: list[LanguageModel]) -> int:
+    low, high = _BATCH_TOKENS
+    if not models:
+        return high
     import torch
 
     size = max(
         model.vocab_size * torch.empty(0, dtype=model.dtype).element_size() for model in models
     )
-    low, high = _BATCH_TOKENS
     return int(min(max(_LOGITS_BYTES // (size * len(models)), low), high))
 
 
