@@ -27,6 +27,8 @@ __all__ = [
     "looked_up_by_context",
     "mean_lists",
     "residuals",
+    "saturated",
+    "summed",
     "weights_of_lists",
 ]
 
@@ -34,10 +36,14 @@ Ids: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 #: Log-probabilities of the suspect's tokens, and the most that one has which is not listed.
 Reference: TypeAlias = tuple[Floats, Floats]
+Summed: TypeAlias = tuple[Ids, npt.NDArray[np.uint32], Floats]
 
 _TOKEN_BITS: Final = 20  # ids are below `documents.MAX_VOCAB`
-#: Places of a context after which half of what can be learned is learned.
-_LEARNED: Final = 10.0
+#: Places of a context after which half of what can be learned of it is learned, by the weighting.
+_LEARNED: Final = {"residual": 10.0, "listed": 3.0}
+#: Sum of the weights of a unit at which it counts half: chance averages out over places, but how
+#: two trainings differ does not.
+_HALF: Final = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +219,40 @@ def looked_up_by_context(mine: Ids, suspect: Listed, others: Ids, reference: Lis
     return logprobs, least[mine]
 
 
-def frequency(counts: npt.NDArray[Any]) -> Floats:
-    """`n / (n + 10)`: how much of a context that occurs n times a model can have learned."""
-    return np.asarray(counts / (counts + _LEARNED))
+def frequency(counts: npt.NDArray[Any], weighting: str) -> Floats:
+    """`n / (n + c)`: how much of a context that occurs n times a model can have learned.
+
+    c is 10 with "residual" and 3 with "listed", where chance has less of a say.
+    """
+    return np.asarray(counts / (counts + _LEARNED[weighting]))
+
+
+def saturated(weights: Floats) -> Floats:
+    """`w / (1 + |w| / 30)`, for sums over all places: no unit outweighs all others."""
+    return np.asarray(weights / (1.0 + np.abs(weights) / _HALF))
+
+
+def summed(rows: Ids, ids: npt.NDArray[np.uint32], weights: Floats, contexts: Ids) -> Summed:
+    """Weights of equal windows, added up.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Where each window stands, in rising order.
+    ids : ndarray of uint32, shape (n,)
+        Its token.
+    weights : ndarray of float64, shape (n,)
+        Of any sign.
+    contexts : ndarray of int64, shape (n,)
+        The number of its context.
+
+    Returns
+    -------
+    rows, ids, sums : ndarray
+        The first row of each distinct window, in rising order, its token and the sum.
+    """
+    _, first, at = np.unique(_names(contexts, ids), return_index=True, return_inverse=True)
+    sums = np.bincount(at, weights, minlength=len(first)).astype(np.float64)
+    order = np.argsort(first)
+    first, sums = first[order], sums[order]
+    return rows[first], ids[first], sums

@@ -25,6 +25,8 @@ from radscore.answers.places import (
     looked_up_by_context,
     mean_lists,
     residuals,
+    saturated,
+    summed,
     weights_of_lists,
 )
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
@@ -206,22 +208,21 @@ class AnswerScorer:
             rows, ids, found = self._places.at(left.tokens[part])
             weights = found * factors[part][rows]
             used = (weights != 0) & (ids < scheme.vocab_size)
-            contexts = left.contexts[part][rows]
             if shown is not None and owners is not None:
-                used &= ~shown.has(np.column_stack([contexts, ids]), owners[part][rows])
-            parts.append((contexts[used], ids[used], weights[used]))
-            if not scorer.rules.predictable:
-                scorer.add_pairs(*parts.pop())
-        if parts:  # all weights of a unit before its score
-            contexts, ids, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
-            scorer.add_pairs(*_summed(contexts, ids, weights, scheme.vocab_size))
+                windows = np.column_stack([left.contexts[part][rows], ids])
+                used &= ~shown.has(windows, owners[part][rows])
+            parts.append((rows[used] + start, ids[used], weights[used]))
+        if parts:  # all weights of a unit come before its score
+            rows, ids, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
+            rows, ids, sums = summed(rows, ids, weights, numbers[inside][rows])
+            scorer.add_pairs(left.contexts[rows], ids, saturated(sums))
         return len(np.unique(numbers[inside]))
 
     def _factors(self, kept: Kept, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """How much each place counts, by how often its context occurs in unmarked text."""
         if self.contexts is not None:
-            return frequency(occurrences_in(kept.contexts, self.contexts))
-        return frequency(np.bincount(numbers)[numbers])
+            return frequency(occurrences_in(kept.contexts, self.contexts), self.weighting)
+        return frequency(np.bincount(numbers)[numbers], self.weighting)
 
     @cached_property
     def _places(self) -> PlaceWeights:
@@ -327,21 +328,6 @@ def _same(one: Documents, other: Documents) -> bool:
     mine, theirs = (each.values[each.offsets[0] : each.offsets[-1]] for each in (one, other))
     lengths = np.array_equal(np.diff(one.offsets), np.diff(other.offsets))
     return lengths and np.array_equal(mine, theirs)
-
-
-def _summed(
-    contexts: npt.NDArray[np.uint32],
-    ids: npt.NDArray[np.uint32],
-    weights: npt.NDArray[np.float64],
-    vocab_size: int,
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.float64]]:
-    """Distinct windows in order of first occurrence, with their weights added up."""
-    numbers = context_numbers(np.column_stack([contexts, ids]), vocab_size)
-    _, first, at = np.unique(numbers, return_index=True, return_inverse=True)
-    sums = np.bincount(at, weights).astype(np.float64)
-    order = np.argsort(first)
-    first, sums = first[order], sums[order]
-    return contexts[first], ids[first], sums
 
 
 def add_weighted(

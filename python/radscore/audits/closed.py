@@ -148,8 +148,8 @@ def test_closed(
     contexts : KgramCounts, optional
         With "residual" and "listed": how often contexts occur in unmarked text of the kind that the
         suspect may have been trained on (``watermarked=False``), as wide as the scheme's. A context
-        that occurs n times counts `n / (n + 10)`: of rare ones little can have been learned. By
-        default n is counted in the answers.
+        that occurs n times counts `n / (n + 10)` (with "listed" `n / (n + 3)`): of rare ones little
+        can have been learned. By default n is counted in the answers.
     weighting : {"plain", "counts", "contrast", "residual", "listed"}, optional
         ``plain``: each distinct unit once, the published test, with its exact law. ``counts``:
         weights from how often the suspect says what. ``contrast`` (the default with a reference's
