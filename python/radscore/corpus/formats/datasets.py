@@ -142,7 +142,7 @@ class Datasets(arrow.Arrow):
         hidden = names is not None and len(names) < len(source.dataset.column_names)
         where = f"{source.path}{arrow.HIDDEN if hidden else ''}"
         if names is None or source.dataset.features is None:
-            first = next(_records_of(source.dataset), {})
+            first: Any = next(_records_of(source.dataset), {})
             record = dict(first) if isinstance(first, Mapping) else {}
             return Preview(
                 names or list(first), where, holds=lambda name: value_of(record, name)[0]
