@@ -199,7 +199,7 @@ def test_what_does_not_fit_is_refused():
     context, tokens = np.array([[7]]), np.array([1, 2], dtype=np.uint32)
     q, offsets = np.array([0.5, 0.5]), np.array([0, 2])
 
-    def call(error, match, context=context, tokens=tokens, q=q, offsets=offsets):
+    def call(error, match, *, context=context, tokens=tokens, q=q, offsets=offsets):
         with pytest.raises(error, match=match):
             scheme.core.watermarked(context, (offsets, tokens, q), 1.0)
 

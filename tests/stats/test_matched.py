@@ -144,7 +144,9 @@ def test_tournaments_stay_below_their_bound(predictable):
     assert values.var() == pytest.approx(variation.mean(), rel=0.1)
     found = np.array(
         [
-            varied_test(t, v, expected, n_units=400, n_seeds=80, predictable=predictable).log10_pvalue
+            varied_test(
+                t, v, expected, n_units=400, n_seeds=80, predictable=predictable
+            ).log10_pvalue
             for t, v in zip(values, variation, strict=True)
         ]
     )

@@ -255,7 +255,8 @@ def varied_test(
     statistic, variation : float
         T, and the sum of ``b^2 / 4`` under the tested key.
     expected : float
-        About the most that the variation should be, fixed without the tested key. P-values are
+        About the most that the variation should be, fixed without the tested key (not used with
+        predictable weights). P-values are
         sharpest where the variation is just below.
     n_units, n_seeds : int
         For the result.
@@ -270,8 +271,8 @@ def varied_test(
     -----
     For any l, ``exp(l T - l^2 V / 2)`` is a supermartingale (Hoeffding's lemma, depth by depth), so
     ``P(T >= t and V <= v) <= exp(-t^2 / 2v)`` (D. Freedman, "On tail probabilities for
-    martingales", 1975). It is taken at v = expected with nine tenths of the level, and at twice, four
-    times, ... that with a half of the rest each.
+    martingales", 1975). It is taken at v = expected with nine tenths of the level, and at twice,
+    four times, ... that with a half of the rest each.
 
     Examples
     --------
@@ -284,7 +285,7 @@ def varied_test(
     if not (np.isfinite(statistic) and 0.0 <= variation < np.inf and 0.0 <= expected < np.inf):
         raise ArgumentError("statistic, variation and expected must be finite numbers")
     tilt, method = 0.0, "martingale bound (matched scores)"
-    if variation == 0.0 or expected == 0.0:
+    if variation == 0.0 or (expected == 0.0 and not predictable):
         log_p = log_normal = 0.0
         zscore, method = 0.0, "exact (no weight depends on the key)"
     else:
