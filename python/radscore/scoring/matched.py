@@ -21,7 +21,7 @@ from radscore.scoring.notes import PUBLIC_KEY, notes_of
 from radscore.scoring.scorer import Scorer
 from radscore.scoring.seed_rows import PairSums, SeedRows
 from radscore.stats.decoys import DecoyResult, decoy_test
-from radscore.stats.matched import MatchedResult, matched_test, varied_test
+from radscore.stats.matched import matched_test
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["MatchedScorer"]
 
 _LARGEST: Final = 1024.0
-#: Keys whose tournaments tell how much a sum can move.
-_TRIALS: Final = 4
-_COARSE: Final = (
-    "the scheme's uniforms lie on a coarse grid, on which rare tokens seldom win"
-)
+_COARSE: Final = "the scheme's uniforms lie on a coarse grid, on which rare tokens seldom win"
 _NO_SEED: Final = (
     "no seed is known before the target, so the draws of different contexts are not independent"
 )
@@ -119,7 +115,6 @@ class MatchedScorer:
             )
         self._pairs = PairSums(first.window_width - 1, first.vocab_size)
         self._rows: dict[int, SeedRows] = {}
-        self._expected: float | None = None
 
     def add_pairs(
         self,
@@ -171,7 +166,6 @@ class MatchedScorer:
             return
         self._pairs.add(before, after, weights, base)
         self._rows.clear()
-        self._expected = None
 
     def tally(self) -> Tallied:
         """What was read and scored under the first scheme."""
@@ -213,18 +207,12 @@ class MatchedScorer:
                 "a decoy test needs a scorer of one scheme under different keys: "
                 "[scheme, *scheme.decoys(n)]"
             )
-        scores = [self._statistic(index)[0] for index in range(len(self.schemes))]
-        root = math.sqrt(self._scale()) or 1.0
-        return decoy_test(scores[0] / root, np.array(scores[1:]) / root)
-
-    def _scale(self) -> float:
-        """A variance of the statistic that is the same for all keys."""
-        rows = self._rows_of(0)
-        return self._variation() if self._is_tournament else rows.problem.variance
-
-    @property
-    def _is_tournament(self) -> bool:
-        return self.schemes[0].sampling == "tournament"
+        scores = []
+        for index, scheme in enumerate(self.schemes):
+            rows = self._rows_of(index)
+            root = math.sqrt(rows.problem.variance) or 1.0
+            scores.append(rows.excess(scheme, self._threads) / root)
+        return decoy_test(scores[0], scores[1:])
 
     def _rows_of(self, index: int) -> SeedRows:
         """The rows of a scheme: those of another with the same, where there is one."""
@@ -237,40 +225,14 @@ class MatchedScorer:
             del self._rows[at]
         return rows
 
-    def _statistic(self, index: int, *, varies: bool = False) -> tuple[float, float, SeedRows]:
-        """T, its variation, and the rows."""
-        rows, scheme = self._rows_of(index), self.schemes[index]
-        total, variation = rows.matched(scheme, varies=varies, threads=self._threads)
-        return total - rows.mean, variation, rows
-
-    def _variation(self) -> float:
-        """About the most that T can move, by keys that are none of those tested."""
-        if self._expected is None:
-            rows, scheme = self._rows_of(0), self.schemes[0]
-            trials = scheme.decoys(_TRIALS, seed=2**64 - 1)
-            found = [rows.matched(one, varies=True, threads=self._threads)[1] for one in trials]
-            self._expected = float(np.mean(found) + 2.0 * np.std(found, ddof=1))
-        return self._expected
-
     def _result(self, index: int) -> ScoreResult:
-        scheme, predictable = self.schemes[index], self.rules.predictable
-        statistic, variation, rows = self._statistic(index, varies=self._is_tournament)
-        if not len(rows.tokens):
+        scheme, rows = self.schemes[index], self._rows_of(index)
+        n_units = len(rows.tokens)
+        if not n_units:
             raise TokenError(f"nothing was scored: {self._why_nothing(rows)}")
-        test: MatchedResult
-        if self._is_tournament:
-            test = varied_test(
-                statistic,
-                variation,
-                0.0 if predictable else self._variation(),
-                n_units=len(rows.tokens),
-                n_seeds=len(rows.contexts),
-                predictable=predictable,
-            )
-        else:
-            test = matched_test(
-                statistic, rows.problem, n_units=len(rows.tokens), predictable=predictable
-            )
+        statistic = rows.excess(scheme, self._threads)
+        predictable = self.rules.predictable
+        test = matched_test(statistic, rows.problem, n_units=n_units, predictable=predictable)
         notes = notes_of(scheme, "unit")
         method = f"approximate: {test.method}" if set(notes) - {PUBLIC_KEY} else test.method
         tally = _Tally.of(rows, self._pairs.n_pairs)

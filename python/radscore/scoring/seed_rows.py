@@ -72,6 +72,7 @@ class PairSums:
         self._numbers: dict[bytes, int] = {}
         self._sums: list[_Sums] = []
         self._new = 0  # pairs added since all were one
+        self._whole: tuple[npt.NDArray[np.uint32], _Sums] | None = None
 
     def add(
         self,
@@ -101,6 +102,7 @@ class PairSums:
         pairs = (number << _TARGET_BITS) | targets.astype(np.uint64)
         self._sums.append(_Sums.of(pairs, *scaled))
         self.n_pairs += len(targets)
+        self._whole = None
         self._new += len(self._sums[-1])
         if self._new > 2 * len(self._sums[0]) and self._new > 1 << 20:
             self._join()
@@ -115,19 +117,20 @@ class PairSums:
 
     def whole(self) -> tuple[npt.NDArray[np.uint32], _Sums]:
         """Contexts in rising order, and sums that name them by their rank."""
-        self._join()
-        flat = b"".join(self._numbers)
-        contexts = np.frombuffer(flat, dtype=np.uint32).reshape(-1, self.width)
-        if not self._sums:
-            empty = np.empty(0, dtype=np.int64)
-            return contexts, _Sums(empty.astype(np.uint64), empty, empty)
-        order = np.lexsort(contexts.T[::-1]) if self.width else np.arange(len(contexts))
-        rank = np.empty(len(order), dtype=np.uint64)
-        rank[order] = np.arange(len(order), dtype=np.uint64)
-        sums = self._sums[0]
-        named = (rank[sums.pairs >> _TARGET_BITS] << _TARGET_BITS) | (sums.pairs & _TARGET)
-        again = np.argsort(named)
-        return contexts[order], _Sums(named[again], sums.gains[again], sums.q[again])
+        if self._whole is None:
+            self._join()
+            flat = b"".join(self._numbers)
+            contexts = np.frombuffer(flat, dtype=np.uint32).reshape(-1, self.width)
+            order = np.lexsort(contexts.T[::-1])
+            rank = np.empty(len(order), dtype=np.uint64)
+            rank[order] = np.arange(len(order), dtype=np.uint64)
+            none = np.empty(0, dtype=np.int64)
+            sums = self._sums[0] if self._sums else _Sums(none.astype(np.uint64), none, none)
+            named = (rank[sums.pairs >> _TARGET_BITS] << _TARGET_BITS) | (sums.pairs & _TARGET)
+            again = np.argsort(named)
+            whole = _Sums(named[again], sums.gains[again], sums.q[again])
+            self._whole = np.ascontiguousarray(contexts[order]), whole
+        return self._whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,21 +190,11 @@ class SeedRows:
             n_left_out=n_left_out,
         )
 
-    @property
-    def mean(self) -> float:
-        """Of the weighed sum over keys."""
-        return self.problem.mean
-
-    def matched(self, scheme: Scheme, *, varies: bool, threads: int | None) -> tuple[float, float]:
-        """What the key makes of the rows, weighed; see `_core.Scheme.matched`."""
-        return scheme.core.matched(
-            self.contexts,
-            (self.offsets, self.tokens, self.q),
-            self.gains,
-            0.0,
-            varies=varies,
-            threads=threads,
-        )
+    def excess(self, scheme: Scheme, threads: int | None) -> float:
+        """What a key makes of the rows, weighed, less its mean over keys."""
+        rows = (self.offsets, self.tokens, self.q)
+        weighed = scheme.core.matched(self.contexts, rows, self.gains, 0.0, threads=threads)
+        return weighed - self.problem.mean
 
 
 def _seeds(contexts: npt.NDArray[np.uint32], scheme: Scheme) -> tuple[npt.NDArray[np.int64], int]:
