@@ -13,10 +13,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from radscore.models import Weighting, as_language_model  # noqa: E402
-from radscore.models.live import Reading  # noqa: E402
-from tools.calibration.models import Habits, Induction  # noqa: E402
-from tools.calibration.world import SUSPECTS, VOCAB, World, schemes  # noqa: E402
+from radscore.models import Weighting, as_language_model
+from radscore.models.live import Reading
+
+from tools.calibration.models import Habits, Induction
+from tools.calibration.world import SUSPECTS, VOCAB, World, schemes
 
 N_KEYS = 200
 CONFIDENCE = 1e-4

@@ -202,7 +202,7 @@ class Functions:
         >>> from radscore.schemes import VLLMGumbel
         >>> scheme = VLLMGumbel(vocab_size=50, key=42, context_width=1)
         >>> scheme.watermarked([[3], [4]], [0, 3, 5], [1, 2, 3, 8, 9], [0.5, 0.3, 0.2, 0.9, 0.1])
-        array([0., 1., 0., 1., 0.])
+        array([1., 0., 0., 1., 0.])
         """
         if not isinstance(self.sampling, str):
             raise SchemeError(f"scheme {self.name!r} has no sampling rule of radscore's")
