@@ -167,6 +167,17 @@ def test_all_that_are_under_way_learn_the_newer_name(stub, tmp_path):
     assert (report.n_failed, len(stub.seen)) == (1, 2)
 
 
+def test_answers_say_what_made_them(stub, tmp_path, monkeypatch, cli, asked):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    done = cli(*asked, "--endpoint", stub.url, "--out", "a.jsonl", "--json")
+    made = done.provenance
+    assert (made["model"], made["inputs"]["n_files"]) == ("m", 1)
+    assert made["command"].startswith("radscore ask --prompts ")
+    (one,) = records(Path("a.jsonl"))
+    assert one["provenance"] == {name: made[name] for name in ("radscore", "date", "command")}
+    assert KEY not in done.out + Path("a.jsonl").read_text()
+
+
 def test_a_refused_key_ends_it_and_is_shown_nowhere(stub, tmp_path, monkeypatch, cli, prompts_file):
     monkeypatch.setenv("MY_KEY", KEY)
     message = f"Incorrect API key provided: {KEY}. Also sk-***cdef is wrong."

@@ -364,7 +364,7 @@ def test_tokens_of_another_tokenizer_count_where_both_begin():
     text = "a cat sat there"
     own = TOKENIZER.encode(text).ids
     pieces = ["a cat", " sat", " the", "re"]
-    used, lists, counts = listed(text, [Position(one, -1.0, ((" the", -1.0),)) for one in pieces])
+    used, lists, counts = listed(text, [Position(one, -1.0, ((" of", -1.0),)) for one in pieces])
     assert used == own
     starts = np.cumsum([0, *(len(STRINGS.bytes_of(one)) for one in own)])[:-1]
     theirs = {0, 5, 9, 13}
@@ -427,7 +427,7 @@ def test_the_servers_words_that_hold_the_key_are_not_kept(stub, tmp_path, monkey
     def quoting(body):
         reply = toy(body)
         prompt = body["messages"][-1]["content"]
-        (choice,) = reply["body"]["choices"]
+        choice = reply["body"].get("choices", [None])[0]
         if prompt == "listed":
             choice["logprobs"]["content"][0]["top_logprobs"][0]["token"] = f"key {key}"
             choice["logprobs"]["content"][0]["top_logprobs"][0]["bytes"] = None

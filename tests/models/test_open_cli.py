@@ -1,5 +1,6 @@
 """``radscore predict`` and ``radscore test open``, run in this process."""
 
+import hashlib
 import json
 import os
 import signal
@@ -149,7 +150,14 @@ def test_predicting_and_testing_apart(cli, folder, kind):
     for name in ("statistic", "zscore", "log10_pvalue"):
         rounded = pytest.approx(live.json["score"][name], rel=1e-3, abs=1e-3)
         assert again.json["score"][name] == rounded
-    facts = cli(*PREDICT, *how, "--out", out, "--json").json
+    made = Predictions(out).totals.provenance
+    assert made["command"].startswith("radscore predict ")
+    (one,) = made["inputs"]["files"]
+    assert one["sha256"] == hashlib.sha256((folder / one["path"]).read_bytes()).hexdigest()
+    assert made["reading"]["field"]
+    last = cli(*PREDICT, *how, "--out", out, "--json")
+    assert last.provenance == made
+    facts = last.json
     assert facts["complete"] is True
     assert facts["weighting"]["kind"] == kind
     assert facts["n_tokens"] == live.json["score"]["n_tokens"]

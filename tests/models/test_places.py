@@ -135,9 +135,7 @@ def lists(draw, n):
     rows = []
     for _ in range(n):
         ids = draw(st.lists(st.integers(0, SIZE - 1), max_size=5, unique=True))
-        values = draw(
-            st.lists(st.floats(1e-3, 0.2), min_size=len(ids), max_size=len(ids))
-        )
+        values = draw(st.lists(st.floats(1e-3, 0.2), min_size=len(ids), max_size=len(ids)))
         rows.append({i: math.log(v) for i, v in zip(ids, values, strict=True)})
     return Listed.of(rows)
 

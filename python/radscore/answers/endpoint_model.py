@@ -23,13 +23,12 @@ from radscore.answers.reading_api import (
     likeliest,
     matched_length,
     same_ends,
-    shape_failure,
 )
 from radscore.answers.replies import Failure, Reply, Used, read_reply
 from radscore.answers.settings import Settings, api_key, endpoint_url
 from radscore.answers.workers import Workers
 from radscore.documents import check_width
-from radscore.errors import ArgumentError, ModelError
+from radscore.errors import ArgumentError, ModelError, line_of
 from radscore.models.journal import Usage
 from radscore.models.listed import Listed
 from radscore.models.loading import LanguageModel
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from radscore.answers.logprobs import Token
     from radscore.models.batching import Piece
 
 __all__ = ["EndpointModel", "Reads"]
@@ -231,6 +231,11 @@ class EndpointModel(LanguageModel):
         return self._client.dialect.name
 
     @property
+    def reads_ids(self) -> bool:
+        """Whether the server takes token ids."""
+        return self._client.dialect.by_ids
+
+    @property
     def at_end(self) -> bool:
         """Whether only the token after a document is told."""
         return self._client.dialect.at_end
@@ -372,12 +377,17 @@ class EndpointModel(LanguageModel):
     def _row(self, row: Row | None) -> dict[int, float]:
         made: dict[int, float] = {}
         for name, value in likeliest(row or [], self.n_listed):
-            token = name if isinstance(name, int) else self._strings.id_of(name)
+            token = self._id(name)
             if token is None:
                 self._lose("likely tokens that the server's strings do not tell", 1)
             else:
                 made[token] = min(value, 0.0)
         return made
+
+    def _id(self, token: Token) -> int | None:
+        if token is None or isinstance(token, int):
+            return token
+        return self._strings.id_of(token)
 
     def _probe(self, names: tuple[str, ...]) -> None:
         """Finds out how the server can be read."""
@@ -456,7 +466,7 @@ class EndpointModel(LanguageModel):
             )
         if dialect.by_ids:
             return
-        shifted = is_shifted(lists, self.n_listed, self._strings.id_of)
+        shifted = is_shifted(lists, self.n_listed, self._id)
         if shifted is None:
             raise Failure("which position its log-probabilities are for cannot be told", "stop")
         self._shift = int(shifted)
@@ -488,40 +498,23 @@ class _Client(Endpoint):
             return {}
 
     async def _send(self, question: Question, settings: Settings, limit_name: str) -> str:
-        del settings, limit_name
+        del limit_name
         assert isinstance(question, _Request)
-        base = self._settings.source
-        path = self.dialect.path
+        base, path = settings.source, self.dialect.path
         url = base.removesuffix("/v1") + path if path.startswith("/") else f"{base}/{path}"
-        body = self.dialect.fields(question.content, self.n) | self._settings.extra
+        body = self.dialect.fields(question.content, self.n) | settings.extra
         if not path.startswith("/"):
-            body = {"model": self._settings.model, **body}
+            body = {"model": settings.model, **body}
         return await self._client.post(url, cast_to=str, body=body)
 
     def _read(self, raw: str, settings: Settings) -> Reply:
-        native = self.dialect.path.startswith("/")
-        reply = (
-            Reply("", "length", Used())
-            if native
-            else read_reply(
-                raw,
-                "chat" if self.dialect.path.startswith("chat") else "completions",
-                settings.model,
-            )
-        )
+        reply = read_reply(raw, self.dialect.api, settings.model)
         try:
-            body = json.loads(raw)
-            lists = self.dialect.read(body, self.n)
+            lists = self.dialect.read(json.loads(raw), self.n)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            failure = shape_failure(error)
-            failure.sent, failure.used = True, reply.used
-            raise failure from None
-        if native:
-            about = body["meta_info"]
-            reply = replace(
-                reply, used=Used(about.get("prompt_tokens"), about.get("completion_tokens"))
-            )
-        return replace(reply, text="", extra={"lists": lists})
+            message = f"no log-probabilities of the prompt ({line_of(error, 100)})"
+            raise Failure(message, "skip", sent=True, used=reply.used) from None
+        return replace(reply, text="", positions=None, extra={"lists": lists})
 
 
 def _close(runner: asyncio.Runner, client: _Client) -> None:

@@ -24,6 +24,8 @@ Ids: TypeAlias = npt.NDArray[np.uint32]
 
 #: What stands in a string for bytes that are no character.
 _REPLACEMENT = "\ufffd"
+#: Probability that may seem to be left where all is listed, since journals round.
+_ROUNDING = 1e-4
 #: Bytes of text that a token which does not tell its bytes can be, at most.
 _LONGEST_UNKNOWN = 8
 
@@ -301,6 +303,6 @@ def _shift(values: Sequence[float], temperature: float) -> float:
     if temperature == 1.0:
         return 0.0
     least = min(values)
-    rest = max(1.0 - sum(map(math.exp, values)), 0.0)
+    rest = max(1.0 - _ROUNDING - sum(map(math.exp, values)), 0.0)
     total = sum(math.exp(temperature * value) for value in values)
     return math.log(total + rest * math.exp((temperature - 1.0) * least))

@@ -17,6 +17,7 @@ from radscore.checks import one_scheme
 from radscore.documents import check_width
 from radscore.errors import ArgumentError, TokenError
 from radscore.models.live import Reading
+from radscore.models.loading import is_listed
 from radscore.models.predictions import Predictions
 from radscore.models.weighting import Weighting, plan
 from radscore.results import CurvePoint, ModelResult
@@ -194,7 +195,7 @@ def test_open(
             model,
             documents,
             context_width=scheme.window_width - 1,
-            weighting=plan(weighting, reference, given),
+            weighting=plan(weighting, reference, given, listed=is_listed(model)),
             reference=reference,
             text_watermarked=bool(text_watermarked),
             tokenizer=tokenizer,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from radscore.errors import ArgumentError, StateError
 from radscore.files import lock_open, sync_folder
+from radscore.provenance import provenance
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +86,7 @@ class Journal:
         Created if it does not exist. Its records stay and new ones are appended, except that a
         torn last line is cut off.
     settings : dict
-        How the model is asked. Every record carries them.
+        How the model is asked. Every record carries them, and version, date and command.
     fresh : bool
         Whether to start over: drops all records. A file that is not a journal is still refused.
     force : bool
@@ -136,6 +137,7 @@ class Journal:
     ) -> None:
         self.path = Path(path)
         self.settings = settings
+        self._made = provenance()
         self.cut = False
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -221,6 +223,7 @@ class Journal:
                 "prompt": question.prompt,
                 **content,
                 "settings": self.settings,
+                "provenance": self._made,
             }
             line = json.dumps(record, ensure_ascii=False, allow_nan=False)
             lines.append(_BREAKS.sub(lambda found: json.dumps(found[0])[1:-1], line) + "\n")

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading"]
 
+_AS_TEXT: Final = (
+    "text_watermarked=True is not valid with an endpoint that takes text and not token ids: at "
+    "which positions its tokens are the text's depends on the tokens that follow a context, and in "
+    "text with the tested watermark these depend on the key; read text without the watermark "
+    "(text_watermarked=False)"
+)
 _NOT_ALIGNED: Final = (
     "text_watermarked=True is not valid with tokenizer=, a watermark's tokenizer that is not the "
     "model's: at which positions both cut the text depends on the tokens that follow a context, "
@@ -101,6 +107,8 @@ class Reading:
         own, limit = vocabulary.alignment, vocabulary.size
         if own is not None and text_watermarked:
             raise ArgumentError(_NOT_ALIGNED)
+        if text_watermarked and not suspect.reads_ids:
+            raise ArgumentError(_AS_TEXT)
         if vocab_size is not None:
             limit = min(limit, check_width("vocab_size", vocab_size, 2, MAX_VOCAB))
         self._reader = Reader(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.errors import StateError
 from radscore.models.live import Reading
+from radscore.models.loading import is_listed
 from radscore.models.predictions import (
     Header,
     Predictions,
@@ -18,6 +19,7 @@ from radscore.models.predictions import (
     unfinished,
 )
 from radscore.models.weighting import plan
+from radscore.provenance import of_corpus, provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +81,7 @@ batch_tokens, max_length, progress
         model,
         documents,
         context_width=context_width,
-        weighting=plan(weighting, reference, {}),
+        weighting=plan(weighting, reference, {}, listed=is_listed(model)),
         reference=reference,
         text_watermarked=text_watermarked,
         vocab_size=vocab_size,
@@ -99,7 +101,7 @@ batch_tokens, max_length, progress
     earlier = None if fresh else _earlier(out, reading, force=force)
     n_before = 0 if earlier is None else earlier.totals.n_documents
     if earlier is None or earlier.path != out or not earlier.totals.complete:
-        _write(out, reading, earlier, replace=force)
+        _write(out, reading, earlier, header_provenance(documents), replace=force)
     return Predictions(out, n_before=n_before)
 
 
@@ -133,7 +135,28 @@ def _continue(earlier: Predictions, reading: Reading) -> None:
         raise StateError(f"{earlier.path} holds predictions of another text")
 
 
-def _write(out: Path, reading: Reading, earlier: Predictions | None, *, replace: bool) -> None:
+def header_provenance(documents: Any) -> dict[str, Any]:
+    """What made predictions of some documents, beside the model and the settings in their header.
+
+    Examples
+    --------
+    >>> sorted(header_provenance([[1, 2, 3]]))
+    ['date', 'radscore']
+    """
+    made = provenance()
+    if hasattr(documents, "manifest"):
+        made |= of_corpus(documents.manifest(), documents.settings)
+    return made
+
+
+def _write(
+    out: Path,
+    reading: Reading,
+    earlier: Predictions | None,
+    made: dict[str, Any],
+    *,
+    replace: bool,
+) -> None:
     with PredictionsWriter(out, reading.header, n_ids=reading.n_ids, replace=replace) as writer:
         if earlier is not None:
             for pairs in earlier:
@@ -142,5 +165,5 @@ def _write(out: Path, reading: Reading, earlier: Predictions | None, *, replace:
         for pairs in reading:
             writer.write(pairs)
             if pairs.last:
-                writer.good(changed(reading.totals, complete=False))
-        writer.good(reading.totals)
+                writer.good(changed(reading.totals, complete=False, provenance=made))
+        writer.good(changed(reading.totals, provenance=made))

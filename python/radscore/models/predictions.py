@@ -130,6 +130,9 @@ class Totals:
         With a model behind an API: its requests, and the tokens of prompts and answers.
     notes : tuple of str
         What whoever tests them should know.
+    provenance : dict
+        What made them: inputs, version, date, command (`radscore.provenance`). Two totals are
+        equal whatever it says.
     """
 
     text: str
@@ -142,6 +145,7 @@ class Totals:
     removed: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     usage: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Predictions:

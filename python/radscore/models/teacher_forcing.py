@@ -91,6 +91,11 @@ class Reader:
             models.append(reference)
         self.counts = Counts()
         local = [one for one in models if one.forward is None]
+        if model.forward is None and len(local) < len(models):
+            raise ArgumentError(
+                "reference must be on this machine if the model is: of a reference behind an API "
+                "only the likeliest tokens are known"
+            )
         self.batch_tokens = (
             _default_tokens(local)
             if batch_tokens is None

@@ -205,7 +205,8 @@ class ParquetReader(ColumnReader):
             where = location(path, sum(column.rows[:group]) + before, "row")
             what = f"{where}: a page of column {column.name!r}"
             flaw = None if room is None else room.flaw_of_text(size, what)
-            most = max(_EXPANDED // max(size, 1), 1)
+            at_once = _EXPANDED if room is None else min(_EXPANDED, room.n_bytes // 8)
+            most = max(at_once // max(size, 1), 1)
         else:
             n_rows, most = max(column.rows[group], 1), _MANY_ROWS
             what = f"{path}: an average row of column {column.name!r} in row group {group}"
