@@ -95,7 +95,7 @@ class Independent:
         self.limits = self._limits(_LARGEST_EXPONENT / largest)
 
     def _limits(self, reach: float) -> tuple[float, float]:
-        """The open interval of t in which the moments of T are finite, or as far as floats reach."""
+        """The open interval of t in which the moments are finite, or as far as floats reach."""
         low, high = -reach, reach
         if np.isfinite(self.law.bounds[1]) or not len(self.w):
             return low, high
