@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 _Arrays: TypeAlias = tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.int64]]
 _Path: TypeAlias = str | PathLike[str]
+_Distributions: TypeAlias = tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float64]
+]
 _Rows: TypeAlias = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
 __all__ = [
@@ -361,6 +364,19 @@ class Scheme:
     def uniforms(self, contexts: _Rows, key_index: int = 0) -> npt.NDArray[np.float64]: ...
     def g_values(self, contexts: _Rows) -> npt.NDArray[np.uint8]: ...
     def scores(self, windows: _Rows) -> npt.NDArray[Any]: ...
+    def watermarked(
+        self, contexts: _Rows, distributions: _Distributions, delta: float
+    ) -> npt.NDArray[np.float64]: ...
+    def matched(
+        self,
+        contexts: _Rows,
+        distributions: _Distributions,
+        weights: npt.NDArray[np.float64],
+        delta: float,
+        *,
+        threads: int | None,
+    ) -> float: ...
+    def keyless(self, windows: _Rows) -> npt.NDArray[np.bool_]: ...
     def units(self, windows: _Rows) -> npt.NDArray[np.uint64]: ...
     def seeds(self, windows: _Rows) -> npt.NDArray[np.uint64]: ...
     def seeds_of_tails(self, tails: _Rows, own: int) -> npt.NDArray[np.uint64]: ...

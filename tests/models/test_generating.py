@@ -1,5 +1,6 @@
 """Writing text: marked, seeded, resumable; and what happens when things go wrong."""
 
+import hashlib
 import json
 import os
 import signal
@@ -434,6 +435,13 @@ def test_command(place, capsys):
     shown = capsys.readouterr()
     assert json.loads(shown.out)["n_written"] == 24
     assert json.loads(shown.out)["fingerprint"] == SCHEME.fingerprint
+    made = json.loads(shown.out)["provenance"]
+    (prompts,) = made["inputs"]["files"]
+    assert prompts["sha256"] == hashlib.sha256((place / "x.jsonl").read_bytes()).hexdigest()
+    assert made["scheme"] == {"name": "keyed", "fingerprint": SCHEME.fingerprint}
+    for line in (place / "y.jsonl").read_text().splitlines():
+        of_text = json.loads(line)["provenance"]
+        assert of_text == {name: made[name] for name in ("radscore", "date", "command")}
     assert main([*COMMAND, *MARKED, *options]) == 0
     table = capsys.readouterr()
     assert "24 were in the file before" in table.out

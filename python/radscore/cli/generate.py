@@ -23,6 +23,7 @@ from radscore.cli.output import count, json_out, note, table
 from radscore.cli.parser import option
 from radscore.cli.paths import check_outputs
 from radscore.cli.progress import ProgressBar
+from radscore.provenance import listed, provenance
 
 if TYPE_CHECKING:
     import argparse
@@ -197,6 +198,9 @@ def _show(
         "model": model.fingerprint,
         "scheme": None if scheme is None else scheme.name,
         "fingerprint": None if scheme is None else scheme.fingerprint,
+        "provenance": provenance(
+            files=listed([args.prompts]), scheme=scheme, model=model.fingerprint
+        ),
     }
     if args.json:
         json_out(facts)

@@ -91,7 +91,7 @@ class Room:
 
     def flaw_of_encoding(self, n_characters: int, by: By) -> str | None:
         """The flaw of a text that a tokenizer takes at once."""
-        what = "the text, which cannot be cut where the tokenizer would not notice,"
+        what = f"the text, of which {n_characters:,} characters are tokenised at once,"
         return self.flaw(_OF_CHARACTER[by] * n_characters, what)
 
     def flaw_of_ids_of(self, text: str, n_ids: int) -> str | None:

@@ -28,7 +28,6 @@ from radscore.models.weighting import Weighting
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from types import TracebackType
 
     from radscore.models.batching import Pairs
 
@@ -130,6 +129,9 @@ class Totals:
         With a model behind an API: its requests, and the tokens of prompts and answers.
     notes : tuple of str
         What whoever tests them should know.
+    provenance : dict
+        What made them: inputs, version, date, command (`radscore.provenance`). Two totals are
+        equal whatever it says.
     """
 
     text: str
@@ -142,6 +144,7 @@ class Totals:
     removed: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     usage: dict[str, int] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Predictions:
@@ -339,12 +342,7 @@ class PredictionsWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         aside = unfinished(self._draft.path)
         try:
             if self._good is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Combine",
     "Rules",
+    "Tallied",
     "Units",
     "depth_weights",
     "empty_result",
@@ -169,7 +170,23 @@ def score_result(
     return result if why is None else result.without_pvalue(why)
 
 
-def empty_result(tally: _core.Tally, scheme: Scheme, rules: Rules, method: str) -> ScoreResult:
+class Tallied(Protocol):
+    """What was read and scored, as `_core.Tally` has it."""
+
+    n_scored: int
+    n_documents: int
+    n_short_documents: int
+    n_tokens: int
+    n_windows: int
+    n_excluded: int
+    n_filtered: int
+    n_duplicates: int
+    n_keyless: int
+
+
+def empty_result(
+    tally: _core.Tally | Tallied, scheme: Scheme, rules: Rules, method: str
+) -> ScoreResult:
     """What was read, under which rules, without a test: `method` says why, or is filled in."""
     return ScoreResult(
         statistic=0.0,

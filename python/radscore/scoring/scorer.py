@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from radscore import _core
 from radscore.checks import Dedup, PromptRole, check_reach, check_schemes, check_threads
 from radscore.documents import Documents, DocumentsLike, check_width
-from radscore.errors import ArgumentError, StateError, TokenError
+from radscore.errors import ArgumentError, StateError, TokenError, shown
 from radscore.scoring.evidence import Combine, Rules, Units, score_result, zscore_of
 from radscore.scoring.notes import depends_on_key, nothing_scored
 from radscore.sizes import budget_of, folders_of
@@ -117,7 +118,7 @@ class Scorer:
         self.rules = Rules(dedup, combine, prompt_role, start, filter, predictable)
         check_reach(self.schemes, prompt_role)
         self.extra: dict[str, Any] = {}
-        self._steps = [check_width("curve", step, 1, 2**62) for step in curve]
+        self._steps = _steps(curve)
         self._core = _core.Scorer(
             [one.core for one in self.schemes],
             dedup,
@@ -439,6 +440,15 @@ def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
     if array.ndim != 1:
         raise ArgumentError(f"weights must be 1-D, not {array.ndim}-D")
     return array
+
+
+def _steps(curve: Any) -> list[int]:
+    """The numbers of tokens at which the test is recorded."""
+    if isinstance(curve, (str, bytes)) or not isinstance(curve, Iterable):
+        raise ArgumentError(
+            f"curve must be numbers of tokens, such as [1000, 2000], not {shown(curve)}"
+        )
+    return [check_width("curve", step, 1, 2**62) for step in curve]
 
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> str:

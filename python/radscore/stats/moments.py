@@ -7,7 +7,7 @@ replacement; `log_bound`, `log_mixture` and `log_saddlepoint` turn them into tai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from radscore.stats.laws import NullLaw
     from radscore.stats.tails import FloatArray
 
-__all__ = ["TILTS", "Grouped", "Independent", "log_bound", "log_mixture", "log_saddlepoint"]
+__all__ = [
+    "TILTS",
+    "Grouped",
+    "Independent",
+    "Moments",
+    "Problem",
+    "log_bound",
+    "log_mixture",
+    "log_saddlepoint",
+]
 
 _LARGEST_EXPONENT = 600.0
 
@@ -34,6 +43,28 @@ _COARSE = 4
 
 #: K, K' and K'' of T at one point.
 Moments: TypeAlias = tuple[float, float, float]
+
+
+class Problem(Protocol):
+    """A sum whose log moments are known or bounded between two limits."""
+
+    @property
+    def variance(self) -> float:
+        """Of T under H0."""
+        ...
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The open interval in which moments can be evaluated."""
+        ...
+
+    def bound(self, t: float) -> Moments:
+        """K, K', K'' of a law whose exponential moments are at least those of T."""
+        ...
+
+    def approximate(self, t: float) -> Moments:
+        """K, K', K'' for approximations."""
+        ...
 
 
 class Independent:
@@ -80,7 +111,20 @@ class Independent:
         if negative:
             self.largest += negative * (low - law.mean)
         largest = self.largest_weight if self.n else 1.0
-        self.limits = (-_LARGEST_EXPONENT / largest, _LARGEST_EXPONENT / largest)
+        self.limits = self._limits(_LARGEST_EXPONENT / largest)
+
+    def _limits(self, reach: float) -> tuple[float, float]:
+        """The open interval of t in which the moments are finite, or as far as floats reach."""
+        low, high = -reach, reach
+        if np.isfinite(self.law.bounds[1]) or not self.n:
+            return low, high
+        # a score's moments end at the pole of its law, at 1 for e = -log(1 - u)
+        scale = max(1.0 - getattr(self.law, "alpha", 0.0), getattr(self.law, "alpha", 1.0))
+        if self.most > 0:
+            high = 1.0 / (scale * self.most)
+        if self.least < 0:
+            low = 1.0 / (scale * self.least)
+        return low, high
 
     def bound(self, t: float) -> Moments:
         """K, K', K'' of a law whose exponential moments are at least those of T."""
@@ -249,25 +293,11 @@ def _solve(
     return t, value
 
 
-def _limits(problem: Independent) -> tuple[float, float]:
-    """The open interval of t in which the moments of T are finite, or as far as floats reach."""
-    low, high = problem.limits
-    if np.isfinite(problem.law.bounds[1]) or not problem.n:
-        return low, high
-    # a score's moments end at the pole of its law, at 1 for e = -log(1 - u)
-    scale = max(1.0 - getattr(problem.law, "alpha", 0.0), getattr(problem.law, "alpha", 1.0))
-    if problem.most > 0:
-        high = 1.0 / (scale * problem.most)
-    if problem.least < 0:
-        low = 1.0 / (scale * problem.least)
-    return low, high
-
-
-def log_bound(statistic: float, problem: Independent, tilt0: float) -> tuple[float, float]:
+def log_bound(statistic: float, problem: Problem, tilt0: float) -> tuple[float, float]:
     """The exponential-moment bound of `log P(T >= statistic)`, and the l at which it is least."""
     if statistic <= 0:
         return 0.0, 0.0
-    t, (k0, _, _) = _solve(problem.bound, statistic, tilt0, _limits(problem))
+    t, (k0, _, _) = _solve(problem.bound, statistic, tilt0, problem.limits)
     if not np.isfinite(k0):
         return 0.0, 0.0
     # rounding must not make the bound smaller than it is
@@ -275,11 +305,11 @@ def log_bound(statistic: float, problem: Independent, tilt0: float) -> tuple[flo
     return min(0.0, k0 - t * statistic + slack), t
 
 
-def log_mixture(statistic: float, problem: Independent) -> tuple[float, float]:
+def log_mixture(statistic: float, problem: Problem) -> tuple[float, float]:
     """The log of one over the mixture of ``exp(l T - K(l))``, and the l that contributes most."""
     if statistic <= 0:
         return 0.0, 0.0
-    limit = _limits(problem)[1]
+    limit = problem.limits[1]
     logs = np.full(len(TILTS), -np.inf)
 
     def term(i: int) -> float:
@@ -304,11 +334,11 @@ def log_mixture(statistic: float, problem: Independent) -> tuple[float, float]:
     return min(0.0, float(np.log(len(TILTS)) - log_sum)), float(TILTS[best])
 
 
-def log_saddlepoint(statistic: float, problem: Independent, tilt0: float) -> float:
+def log_saddlepoint(statistic: float, problem: Problem, tilt0: float) -> float:
     """`log P(T >= statistic)` by Lugannani and Rice's formula; NaN if it gives no probability."""
     from scipy.special import erfcx, log_ndtr
 
-    t, (k0, _, k2) = _solve(problem.approximate, statistic, tilt0, _limits(problem))
+    t, (k0, _, k2) = _solve(problem.approximate, statistic, tilt0, problem.limits)
     r = float(np.sign(t) * np.sqrt(max(0.0, 2.0 * (t * statistic - k0))))
     u = t * np.sqrt(k2)
     normal = float(log_ndtr(-statistic / np.sqrt(problem.variance)))

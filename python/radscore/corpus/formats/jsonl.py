@@ -55,6 +55,7 @@ _ARRAY = (
 _PRETTY = "a record must stand on one line: convert the file with jq -c ."
 # Lines that are searched for the first good record.
 _PREVIEW_LINES = 1000
+_SKETCH = Wanted.of((), None)
 # Where a sample begins, the rest of a line of at most this length is skipped.
 _MAX_SKIPPED = 1 << 24
 
@@ -100,7 +101,7 @@ class JsonLines(Format):
                 if not line or line.isspace():
                     continue
                 where = location(source.path, number, "line")
-                record, flaw = _parse(line, first=number == 1)
+                record, flaw = _parse(line, first=number == 1, wanted=_SKETCH)
                 if isinstance(record, dict):
                     return Preview(list(record), where, record)
                 reason = flaw or "a record must be a JSON object"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from radscore.corpus.readers.skim import SkimError, Skimmed, skim
 from radscore.corpus.records import MAX_ID, OddList
 
 if TYPE_CHECKING:
@@ -39,11 +40,15 @@ _KEY: Final = re.compile(rb'(?<!\\)"\s*:\s*(?=[\["])')
 _FLAT: Final = re.compile(rb"[\s\w,.+-]*+\]")
 #: The rest of a string.
 _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_EMPTY: Final = np.empty(0, np.uint32)
 #: Characters for which Python takes four and two bytes each.
 _ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
 _BEYOND_LATIN: Final = re.compile("[\u0100-\uffff]")
 #: Bytes of an object, a list, half a string, and a value in them with its place there.
 _WEIGHTS: Final = ((b"{", 240), (b"[", 100), (b'"', 30), (b",", 40), (b":", 40))
+#: From so many bytes on, no objects are made of values that nobody wants.
+_HEAVY: Final = 1 << 26
+_DEEPEST: Final = 8
 #: Stands for a value: JSON has no such number.
 _MARK: Final = b"-Infinity"
 
@@ -59,7 +64,7 @@ class Wanted:
     Attributes
     ----------
     names : tuple of (str, bytes)
-        The fields, and how JSON writes them.
+        The fields, and how JSON writes them; none for a sketch of all.
     keys : frozenset of bytes
         Keys whose values may be, or hold, one of the fields.
     room : Room or None
@@ -93,16 +98,39 @@ class Wanted:
                     return f"field {name!r} occurs twice in the record"
         return None
 
+    def skimmed(self, text: str, values: Iterator[Any], used: int) -> Any:
+        """The record of some JSON; of values that are not wanted, no objects are made."""
+        found = skim(text)
+        if found is None or not found.is_object:
+            return []
+        record: dict[str, Any] = {}
+        for key, part, inside in _parts(found, text, values):
+            name = json.loads(key)
+            if not self.names:
+                record[name] = _sketch(part, inside)
+                continue
+            if not self.takes(name.encode("utf-8", "surrogatepass")):
+                record.setdefault(name, None)
+                continue
+            if name in record:
+                raise _FlawError(f"field {name!r} occurs twice in the record")
+            need = used + _weight(part.encode("utf-8", "surrogatepass"))
+            if self.room is not None and (flaw := self.room.flaw(need, f"field {name!r}")):
+                raise _FlawError(flaw)
+            record[name] = _loaded(part, inside)
+        return record
+
     def takes(self, key: bytes) -> bool:
         """Whether the value of a key, as it stands in the file, is worth keeping."""
-        return key in self.keys or b"\\" in key
+        return not self.names or key in self.keys or b"\\" in key
 
 
 def parse(line: bytes | bytearray, wanted: Wanted | None = None) -> tuple[Any, str | None]:
     """The record of a line, its long lists of ids as arrays; or its flaw.
 
-    Other long lists of numbers, which no field of ids can hold, are an `OddList`; long values that
-    are not wanted are None.
+    Other long lists of numbers, which no field of ids can hold, are an `OddList`. Long values that
+    are not wanted are empty; where the others would take too much, all that are not wanted are
+    None.
 
     Examples
     --------
@@ -122,7 +150,9 @@ def parse(line: bytes | bytearray, wanted: Wanted | None = None) -> tuple[Any, s
                 continue
             end = rest.end() - 1
             if end - start >= _LONG_VALUE:
-                keep = wanted is None or wanted.takes(_key_before(line, found.start()))
+                keep = wanted is None
+                if wanted is not None and wanted.names:
+                    keep = wanted.takes(_key_before(line, found.start()))
                 read = _list if is_list else partial(_string, room=room)
                 values.append(read(line, start, end, keep=keep))
                 parts.append(line[done : start - 1])
@@ -130,24 +160,56 @@ def parse(line: bytes | bytearray, wanted: Wanted | None = None) -> tuple[Any, s
         parts.append(line[done:])
     except _FlawError as flaw:
         return None, str(flaw)
-    if room is not None and (too_large := room.flaw(len(line) + sum(map(_weight, parts)))):
-        return None, too_large
     if not values or any(_MARK in part for part in parts):
-        text, waiting = line.decode(), None
+        text, waiting = line.decode(), iter(())
+        parts = [line]
     else:
         try:
             text, waiting = _MARK.join(parts).decode(), iter(values)
         except UnicodeDecodeError:
             line.decode()  # raises the same, with its offset in the line
             raise
-    del parts, values
-    if waiting is None:
-        record = json.loads(text)
-    else:
-        record = json.loads(text, parse_constant=lambda name: _constant(name, waiting))
-    if wanted is not None and isinstance(record, dict):
-        return record, wanted.repeated(text)
-    return record, None
+    weight = sum(map(_weight, parts))
+    parts.clear()
+    if weight < _HEAVY or wanted is None:
+        record = _loaded(text, waiting)
+        if wanted is not None and isinstance(record, dict):
+            return record, wanted.repeated(text)
+        return record, None
+    try:
+        return wanted.skimmed(text, waiting, len(line)), None
+    except (_FlawError, SkimError) as flaw:
+        return None, str(flaw)
+
+
+def _parts(
+    found: Skimmed, text: str, values: Iterator[Any]
+) -> Iterator[tuple[str, str, Iterator[Any]]]:
+    """The members of a value: key, text, and what its marks stand for."""
+    mark = _MARK.decode()
+    for key, (start, end) in found.members:
+        inside = [next(values, None) for _ in range(text.count(mark, start, end))]
+        yield key, text[start:end], iter(inside)
+
+
+def _sketch(text: str, values: Iterator[Any], depth: int = 0) -> Any:
+    """A value that shows where text and ids are: of large lists, the first elements."""
+    if len(text) < _LONG_VALUE:
+        return _loaded(text, values)
+    found = skim(text)
+    if found is None or depth == _DEEPEST:
+        return None
+    parts = _parts(found, text, values)
+    if found.is_object:
+        return {json.loads(key): _sketch(part, inside, depth + 1) for key, part, inside in parts}
+    return [_sketch(part, inside, depth + 1) for _, part, inside in parts]
+
+
+def _loaded(text: str, values: Iterator[Any]) -> Any:
+    """The value of a text of JSON in which marks stand for values, or of one without marks."""
+    if _MARK.decode() not in text:
+        return json.loads(text)
+    return json.loads(text, parse_constant=lambda name: _constant(name, values))
 
 
 def _key_before(line: bytes | bytearray, end: int) -> bytes:
@@ -166,12 +228,13 @@ def _weight(part: bytes | bytearray) -> int:
 
 def _constant(name: str, waiting: Iterator[Any]) -> Any:
     """What the name of a number that JSON lacks stands for."""
-    return next(waiting) if name.encode() == _MARK else float(name)
+    found = float(name)
+    return next(waiting, found) if name.encode() == _MARK else found
 
 
 def _list(
     line: bytes | bytearray, start: int, end: int, *, keep: bool
-) -> npt.NDArray[np.uint32] | OddList | None:
+) -> npt.NDArray[np.uint32] | OddList:
     """The flat list between two offsets, parsed piece by piece."""
     ids = np.empty(line.count(b",", start, end) + 1 if keep else 0, dtype=np.uint32)
     n_done = 0
@@ -185,13 +248,11 @@ def _list(
         n_done += len(values)
         start = stop + 1
     if not keep:
-        return None
+        return _EMPTY
     return ids if odd is None else odd
 
 
-def _string(
-    line: bytes | bytearray, start: int, end: int, *, keep: bool, room: Room | None
-) -> str | None:
+def _string(line: bytes | bytearray, start: int, end: int, *, keep: bool, room: Room | None) -> str:
     """The string between two offsets."""
     made = bytearray()
     length, width = 0, 1
@@ -211,7 +272,7 @@ def _string(
             if flaw := room.flaw(len(line) + len(made) + width * length, "the text"):
                 raise _FlawError(flaw)
     if not keep:
-        return None
+        return ""
     return made.decode("utf-8", "surrogatepass")
 
 

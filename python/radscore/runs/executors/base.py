@@ -12,7 +12,6 @@ from radscore.sizes import DEFAULT_MEMORY, budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from types import TracebackType
 
     from radscore.corpus import Corpus
     from radscore.runs.buckets import Stage
@@ -128,12 +127,7 @@ class Executor(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         return None
 
     @property

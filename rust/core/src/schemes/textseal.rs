@@ -239,6 +239,18 @@ impl Scheme for TextSeal {
         );
         Ok(())
     }
+    fn uniforms_of_windows(
+        &self,
+        key_index: usize,
+        windows: &[u32],
+        out: &mut [f64],
+    ) -> Result<()> {
+        check::one_key(key_index)?;
+        rows::windows::<Uniforms, _>(self, windows, self.width, out, |window| {
+            uniform(self.value(self.unit(window)))
+        });
+        Ok(())
+    }
     fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
         if let Mode::Green { .. } = self.mode {
             return Err(Error::Scheme(

@@ -8,6 +8,7 @@
 
 pub mod candidates;
 pub mod exact_sum;
+pub mod matched;
 pub mod options;
 pub mod pass;
 pub mod per_document;
