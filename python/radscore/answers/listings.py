@@ -94,7 +94,7 @@ class Listings:
             return documents
         parts: list[Any] = []
         for i, (text, positions, temperature, n) in enumerate(waiting):
-            ids = np.asarray(documents[i])
+            ids = np.asarray(documents[i], dtype=np.uint32)
             if i not in bad:
                 ids = self._lists.add(text, ids, positions, temperature, n)
             parts.append(ids)
