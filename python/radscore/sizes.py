@@ -13,7 +13,7 @@ from radscore.files import own_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from radscore.corpus.room import Room
+    from radscore.room import Room
 
 __all__ = ["DEFAULT_MEMORY", "Budget", "budget_of", "folders_of", "parse_size"]
 
