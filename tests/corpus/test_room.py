@@ -21,8 +21,8 @@ from radscore.corpus import open_corpus
 from radscore.corpus.readers import long_values
 from radscore.corpus.readers.long_values import Wanted
 from radscore.corpus.readers.skim import SkimError, skim
+from radscore.corpus.room import Room
 from radscore.errors import CorpusError
-from radscore.room import Room
 from radscore.sizes import budget_of
 
 LIMIT = 64 << 20

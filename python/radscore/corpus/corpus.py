@@ -18,9 +18,9 @@ from radscore.corpus.base import (
 )
 from radscore.corpus.checks import any_ends, check_ids, cut_after, without
 from radscore.corpus.format import Known, Options
+from radscore.corpus.room import Room
 from radscore.doubts import IdDoubt
 from radscore.errors import CorpusError
-from radscore.room import Room
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

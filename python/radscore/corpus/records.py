@@ -16,9 +16,9 @@ from radscore.errors import CorpusError, near, shown, some_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from radscore.corpus.room import Room
     from radscore.corpus.text.tokenizer import Encoder
     from radscore.documents import Documents
-    from radscore.room import Room
 
 __all__ = [
     "DEFAULT_FIELDS",

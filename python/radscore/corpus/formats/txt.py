@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from radscore.corpus.format import Options, Record, Source
-    from radscore.room import Room
+    from radscore.corpus.room import Room
 
 __all__ = ["FIELD", "FORMAT", "decoded"]
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from radscore.corpus.format import Source
-    from radscore.room import Room
+    from radscore.corpus.room import Room
 
 __all__ = [
     "MAX_ROWS",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from radscore.room import Room
+    from radscore.corpus.room import Room
 
 __all__ = ["LONG", "Wanted", "parse"]
 

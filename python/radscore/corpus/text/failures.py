@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from radscore.corpus.room import RoomError
 from radscore.errors import line_of
-from radscore.room import RoomError
 
 if TYPE_CHECKING:
     import numpy.typing as npt

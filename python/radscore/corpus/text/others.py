@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from radscore.corpus.room import Room
     from radscore.documents import Documents
-    from radscore.room import Room
 
 __all__ = ["FunctionEncoder", "function_encoder"]
 

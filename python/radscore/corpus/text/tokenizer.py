@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.corpus.base import InputOptionError, joined
+from radscore.corpus.room import RoomError
 from radscore.corpus.text.failures import Failures, failed, failure_of
 from radscore.corpus.text.fast import fast_equal
 from radscore.corpus.text.others import FunctionEncoder, function_encoder
@@ -29,14 +30,13 @@ from radscore.corpus.text.tokenised import Tokenised
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
 from radscore.files import is_pointer
-from radscore.room import RoomError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
     from radscore._core import FastTokenizer
-    from radscore.room import By, Room
+    from radscore.corpus.room import By, Room
 
 __all__ = [
     "ENGINES",
