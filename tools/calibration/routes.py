@@ -148,6 +148,31 @@ def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
     return _read(scheme, texts, **given)
 
 
+def _matched(scheme: Scheme, texts: list[Rows], world: World, *, marked: bool) -> float:
+    return test_open(
+        Induction.of(VOCAB),
+        texts,
+        scheme,
+        reference=Habits.of(world.habits, VOCAB),
+        weighting="matched",
+        max_weights=32,
+        text_watermarked=marked,
+        threads=1,
+    ).log10_pvalue
+
+
+def matched(scheme: Scheme, world: World, suspect: str) -> float:
+    """Matched scores of a model that continues unmarked text, which copies, quotes or loops."""
+    texts = [*_answers(world, suspect, world.text(_N, _LENGTH))]
+    return _matched(scheme, texts, world, marked=False)
+
+
+def matched_marked(scheme: Scheme, world: World, suspect: str) -> float:
+    """The same on text that carries the mark, which is declared."""
+    texts = [*_answers(world, suspect, world.text(_N, _LENGTH, scheme))]
+    return _matched(scheme, texts, world, marked=True)
+
+
 def membership(world: World) -> float:
     """Members and non-members of one kind, with similar sentences within a document; no key."""
     from radscore.audits.membership import test_membership
@@ -179,4 +204,6 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "open, marked text": (marked_text, _READS),
     "open, marked text, contrast": (open_contrast, _READS),
     "open, contaminated text, filter": (chosen_contexts, _READS),
+    "open, matched": (matched, _PROMPTED),
+    "open, matched, marked text": (matched_marked, _PROMPTED),
 }

@@ -24,6 +24,7 @@ from radscore.results import CurvePoint, ModelResult
 from radscore.scoring.contexts import OUTSIDE, Contexts, Lookup
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.evidence import empty_result
+from radscore.scoring.matched import MatchedScorer
 from radscore.scoring.scorer import Scorer
 from radscore.stats import DecoyResult
 
@@ -251,10 +252,11 @@ class _Evidence:
 
     Attributes
     ----------
-    scorer : Scorer
+    scorer : Scorer or MatchedScorer
         Of the tested key.
-    decoys : Scorer or None
-        Of the tested key and the decoys; apart, so that points of a curve do not score all of them.
+    decoys : Scorer, MatchedScorer or None
+        Of the tested key and the decoys; apart, so that points of a curve do not score all of them
+        (a `MatchedScorer` scores only those asked for, and is the same).
     among : Contexts or None
         The contexts that count, if not all that were weighed do.
     decoys_withheld : bool
@@ -279,12 +281,23 @@ class _Evidence:
         self._counted: list[npt.NDArray[np.uint32]] | None = [] if chosen else None
         self._strict = header.text_watermarked
         self._plain = header.weighting.kind == "prediction"
+        # what green lists would have done is tested by the gains alone
+        self._matched = header.weighting.kind == "matched" and scheme.sampling != "bias"
         combine: Any = "one" if self._strict or self._plain else "sum"
-        self.scorer = Scorer(scheme, combine=combine, threads=threads, predictable=self._strict)
-        self.decoys, self.decoys_withheld = None, bool(decoys) and self._strict
+        options: dict[str, Any] = {"predictable": self._strict, "threads": threads}
+        self.decoys_withheld = bool(decoys) and self._strict
+        schemes = [scheme]
         if decoys and not self._strict:
-            schemes = [scheme, *scheme.decoys(decoys, seed=seed)]
-            self.decoys = Scorer(schemes, combine=combine, threads=threads)
+            schemes += scheme.decoys(decoys, seed=seed)
+        self.scorer: Scorer | MatchedScorer
+        self.decoys: Scorer | MatchedScorer | None = None
+        if self._matched:
+            self.scorer = MatchedScorer(schemes, **options)
+            self.decoys = self.scorer if len(schemes) > 1 else None
+        else:
+            self.scorer = Scorer(scheme, combine=combine, **options)
+            if len(schemes) > 1:
+                self.decoys = Scorer(schemes, combine=combine, threads=threads)
         self.removed: dict[str, int] = {}
         self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)
 
@@ -331,18 +344,24 @@ class _Evidence:
             keep &= ~outside
         known = pairs.targets < size
         self._remove(_UNSCORED, int((keep & ~known).sum()))
-        keep &= known & (pairs.weights != 0)
+        keep &= known
+        if not self._matched:  # there a token without gain may still be the one that wins
+            keep &= pairs.weights != 0
         contexts, targets = contexts[keep], pairs.targets[keep]
         if self._counted is not None:
             _, starts = np.unique(pairs.occurrences[keep], return_index=True)
             self._counted.append(contexts[starts])
+        if isinstance(self.scorer, MatchedScorer):
+            assert pairs.base is not None
+            self.scorer.add_pairs(contexts, targets, pairs.weights[keep], pairs.base[keep])
+            return
         # predictions have weight 1 each, so their count has an exact law of its own; if the text
         # depends on the key then so does their number, and the bound for martingales is needed
         counted = self._plain and not self._strict
         weights = None if counted else pairs.weights[keep]
         occurrences = None if counted else pairs.occurrences[keep]
         for scorer in (self.scorer, self.decoys):
-            if scorer is not None:
+            if isinstance(scorer, Scorer):
                 scorer.add_pairs(contexts, targets, weights, occurrences=occurrences)
 
     def _among(self, pairs: Pairs, contexts: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
@@ -406,7 +425,7 @@ def _result(
 ) -> OpenResult:
     scorer = evidence.scorer
     if scorer.tally().n_scored:
-        score = scorer.result()
+        score = scorer.results(1)[0]
     elif (why := _nothing(header, totals, evidence)) == _FLAT:
         score = empty_result(scorer.tally(), scorer.schemes[0], scorer.rules, f"none: {why}")
     else:
