@@ -215,7 +215,7 @@ class AnswerScorer:
         if parts:  # all weights of a unit come before its score
             rows, ids, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
             rows, ids, sums = summed(rows, ids, weights, numbers[inside][rows])
-            scorer.add_pairs(left.contexts[rows], ids, saturated(sums))
+            scorer.add_pairs(left.contexts[rows], ids, saturated(sums, self.weighting))
         return len(np.unique(numbers[inside]))
 
     def _factors(self, kept: Kept, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
