@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         scoring,
         stats,
     )
-    from radscore.answers import ask, open_answers
+    from radscore.answers import EndpointModel, ask, open_answers
     from radscore.api import score, score_documents
     from radscore.audits.closed import test_closed
     from radscore.audits.membership import test_membership
@@ -77,6 +77,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "score_documents",
     "score_positions",
     # models
+    "EndpointModel",
     "ask",
     "open_answers",
     "radioactivity",
@@ -103,7 +104,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
 
 #: Where each name lives. All are imported when first asked for: `import radscore` must be quick.
 _HOMES = {
-    "answers": ("ask", "open_answers"),
+    "answers": ("EndpointModel", "ask", "open_answers"),
     "api": ("score", "score_documents"),
     "audits.closed": ("test_closed",),
     "audits.membership": ("test_membership",),

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 _Arrays: TypeAlias = tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.int64]]
 _Path: TypeAlias = str | PathLike[str]
+_Distributions: TypeAlias = tuple[
+    npt.NDArray[np.int64], npt.NDArray[np.uint32], npt.NDArray[np.float64]
+]
 _Rows: TypeAlias = npt.NDArray[np.uint32] | npt.NDArray[np.int64]
 
 __all__ = [
@@ -157,6 +160,7 @@ class Scorer:
         filter: KgramSet | None,
         threads: int | None,
         curve: Sequence[int],
+        limit: tuple[int, Sequence[_Path]] | None = None,
     ) -> Scorer: ...
     def add(
         self,
@@ -172,8 +176,14 @@ class Scorer:
     ) -> None: ...
     def flush(self) -> None: ...
     def tallies(self) -> list[Tally]: ...
+    def units_like(self, scheme: int) -> int: ...
+    def store_units(
+        self, scheme: int, weights: _Path, groups: _Path
+    ) -> tuple[int, bool, npt.NDArray[np.uint64] | None]: ...
+    @property
+    def is_in_files(self) -> bool: ...
     def weighted_units(
-        self, scheme: int
+        self, scheme: int, scores: bool = True
     ) -> (
         tuple[
             npt.NDArray[np.float64],
@@ -354,6 +364,19 @@ class Scheme:
     def uniforms(self, contexts: _Rows, key_index: int = 0) -> npt.NDArray[np.float64]: ...
     def g_values(self, contexts: _Rows) -> npt.NDArray[np.uint8]: ...
     def scores(self, windows: _Rows) -> npt.NDArray[Any]: ...
+    def watermarked(
+        self, contexts: _Rows, distributions: _Distributions, delta: float
+    ) -> npt.NDArray[np.float64]: ...
+    def matched(
+        self,
+        contexts: _Rows,
+        distributions: _Distributions,
+        weights: npt.NDArray[np.float64],
+        delta: float,
+        *,
+        threads: int | None,
+    ) -> float: ...
+    def keyless(self, windows: _Rows) -> npt.NDArray[np.bool_]: ...
     def units(self, windows: _Rows) -> npt.NDArray[np.uint64]: ...
     def seeds(self, windows: _Rows) -> npt.NDArray[np.uint64]: ...
     def seeds_of_tails(self, tails: _Rows, own: int) -> npt.NDArray[np.uint64]: ...

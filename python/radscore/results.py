@@ -20,7 +20,7 @@ from radscore.stats.result import LEVEL, Evidence, Result, in_words, power_of_te
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from radscore.stats import DecoyResult, WeightedResult
+    from radscore.stats import DecoyResult, MatchedResult, WeightedResult
 
 __all__ = [
     "HIDDEN",
@@ -87,7 +87,7 @@ class ScoreResult(Evidence):
         What limits the validity of the p-value, if anything does.
     curve : tuple of CurvePoint
         The test after chosen numbers of tokens.
-    weighted : WeightedResult or None
+    weighted : WeightedResult, MatchedResult or None
         With weights: the bound, and the normal and saddlepoint approximations beside it.
     """
 
@@ -119,7 +119,7 @@ class ScoreResult(Evidence):
     n_skipped: int = 0
     notes: tuple[str, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
-    weighted: WeightedResult | None = None
+    weighted: WeightedResult | MatchedResult | None = None
 
     def confidence_interval(self, confidence_level: float = 0.95) -> ShareInterval:
         """Clopper-Pearson interval of the share of green units, given the key.

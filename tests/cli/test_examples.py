@@ -66,9 +66,16 @@ class Chat(BaseHTTPRequestHandler):
     """Answers every question alike, as a chat endpoint does."""
 
     def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        message = {"role": "assistant", "content": "a plain answer to what was asked " * 9}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        said = "a plain answer to what was asked " * 9
+        choice = {"index": 0, "message": {"role": "assistant", "content": said}}
+        choice |= {"finish_reason": "stop", "logprobs": None}
+        if asked.get("logprobs"):
+            names = [
+                {"token": word, "logprob": -0.5, "bytes": list(word.encode())}
+                for word in re.findall(r"\w+\s", said)
+            ]
+            choice["logprobs"] = {"content": [{**one, "top_logprobs": [one]} for one in names]}
         usage = {"prompt_tokens": 3, "completion_tokens": 63, "total_tokens": 66}
         body = {"id": "x", "object": "chat.completion", "created": 1, "model": "NAME"}
         reply = json.dumps({**body, "choices": [choice], "usage": usage}).encode()
@@ -183,6 +190,7 @@ OUTPUTS = {
     "radscore test closed": ("phi.rkg",),
     "radscore schemes": ("scheme.toml",),
     "README.md": ("answers.jsonl", "marked.jsonl"),
+    "apis.md": ("answers.jsonl",),
     "models.md": ("answers.jsonl", "marked.jsonl"),
 }
 #: What has to be done before, and would be by whoever pastes a single line.

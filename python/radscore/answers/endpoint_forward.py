@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from radscore.errors import ArgumentError
 from radscore.models.forward import BatchWeights, Forward
 from radscore.models.listed import Listed
+from radscore.models.listed_weights import listed_weights, looked_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from radscore.models.loading import LanguageModel
     from radscore.models.weighting import Weighting
 
-__all__ = ["EndpointForward", "listed_weights", "looked_up"]
+__all__ = ["EndpointForward"]
+
+_CELLS_AT_ONCE: Final = 1 << 22
+_TINY: Final = 1e-9
 
 
 class EndpointForward(Forward):
@@ -73,10 +77,9 @@ class EndpointForward(Forward):
         indices = np.concatenate([piece.indices for piece in pieces])
         places = self._order[indices]
         listed = _taken(self._listed, places)
-        reference = None
-        if self._remote is not None:
-            reference = looked_up(listed, _taken(self._others, places))
-        return self._of_lists(indices, listed, reference)
+        if self._remote is None:
+            return self._of_lists(indices, listed, None, None)
+        return self._of_lists(indices, listed, *looked_up(listed, _taken(self._others, places)))
 
     def _weigh(
         self,
@@ -91,38 +94,79 @@ class EndpointForward(Forward):
         (flat,) = (one.reshape(-1, one.shape[-1]) for one in logits)
         wanted = torch.from_numpy(lines * logits[0].shape[1] + columns).to(flat.device)
         listed = _taken(self._listed, self._order[indices], below=flat.shape[1])
-        sizes = np.diff(listed.offsets)
-        q = np.empty(len(listed.ids), dtype=np.float64)
-        rows = torch.from_numpy(np.repeat(np.arange(len(wanted)), sizes))
-        ids = torch.from_numpy(listed.ids.astype(np.int64))
-        step = max(1, (1 << 22) // flat.shape[1])
+        step = max(1, _CELLS_AT_ONCE // flat.shape[1])
+        parts = []
         for start in range(0, len(wanted), step):
-            some = flat[wanted[start : start + step]].float()
-            self._check([some], [some], indices[start : start + step])
-            first, last = listed.offsets[[start, min(start + step, len(wanted))]]
-            here = some.log_softmax(dim=-1)[rows[first:last] - start, ids[first:last]]
-            q[first:last] = here.double().cpu().numpy()
-        return self._of_lists(indices, listed, q)
+            end = min(start + step, len(wanted))
+            some = flat[wanted[start:end]].float()
+            self._check([some], [some], indices[start:end])
+            here = listed.positions(start, end)
+            if self._weighting.kind == "matched":
+                parts.append(self._of_all(indices[start:end], here, some))
+            else:
+                rows, ids = (
+                    torch.from_numpy(_rows_of(here)),
+                    torch.from_numpy(here.ids.astype("i8")),
+                )
+                known = some.log_softmax(dim=-1)[rows, ids].double().cpu().numpy()
+                parts.append(self._of_lists(indices[start:end], here, known, None))
+        return BatchWeights.joined(parts)
 
     def _of_lists(
         self,
         indices: npt.NDArray[np.int64],
         listed: Listed,
         reference: npt.NDArray[np.float64] | None,
+        least: npt.NDArray[np.float64] | None,
     ) -> BatchWeights:
+        """Weights of the tokens listed."""
         how = self._weighting
         if how.kind == "prediction":
             weights = _best(listed, how.top, self._limit)
         elif how.kind == "mass":
             weights = np.exp(listed.logprobs.astype(np.float64))
         elif reference is not None and how.kind == "contrast":
-            centred = getattr(how, "centred", False)
-            weights = listed_weights(listed, reference, how.transform, centred)
+            weights = listed_weights(
+                listed, reference, least=least, transform=how.transform, centred=how.centred
+            )
         else:
-            raise ArgumentError(f"weighting={how.kind!r} needs all probabilities of the suspect")
-        rows = np.repeat(np.arange(len(listed)), np.diff(listed.offsets))
-        keep = np.abs(weights) > (how.min_weight if how.kind != "prediction" else 0.0)
-        return BatchWeights(indices, rows[keep], listed.ids[keep], weights[keep].astype(np.float32))
+            raise ArgumentError(
+                f"weighting={how.kind!r} needs a reference on this machine: of one behind an API "
+                "only the likeliest tokens are known"
+            )
+        keep = np.abs(weights) > (0.0 if how.kind == "prediction" else how.min_weight)
+        rows, ids = _rows_of(listed)[keep], listed.ids[keep]
+        return BatchWeights(indices, rows, ids, weights[keep].astype(np.float32))
+
+    def _of_all(self, indices: npt.NDArray[np.int64], listed: Listed, logits: Any) -> BatchWeights:
+        """Weights of all tokens: what the suspect does not list is guessed from the reference."""
+        guessed = _completed(listed, logits.log_softmax(dim=-1).double())
+        rows, ids, weights, base = self._weighting.sparse(guessed.float(), logits)
+        known = np.diff(listed.offsets)[rows.cpu().numpy()] > 0
+        rows, ids, weights, base = (one.cpu().numpy()[known] for one in (rows, ids, weights, base))
+        return BatchWeights(indices, rows, ids.astype(np.uint32), weights, base)
+
+
+def _completed(listed: Listed, reference: Any) -> Any:
+    """The suspect's log-probabilities of all tokens, shape (n, V).
+
+    Those not listed share what is left as they do in the reference, but none has more than the
+    least that is listed.
+    """
+    import torch
+
+    rows, ids = torch.from_numpy(_rows_of(listed)), torch.from_numpy(listed.ids.astype("i8"))
+    rows, ids = rows.to(reference.device), ids.to(reference.device)
+    values = torch.from_numpy(listed.logprobs.astype("f8")).to(reference.device)
+    n = len(reference)
+    zeros = torch.zeros(n, dtype=torch.float64, device=reference.device)
+    mine = zeros.index_add(0, rows, values.exp())
+    theirs = zeros.index_add(0, rows, reference[rows, ids].exp())
+    share = ((1.0 - mine).clamp(min=_TINY) / (1.0 - theirs).clamp(min=_TINY)).log()
+    least = zeros.scatter_reduce(0, rows, values, "amin")
+    made = torch.minimum(reference + share[:, None], least[:, None])
+    made[rows, ids] = values
+    return made
 
 
 def _taken(listed: Listed, places: npt.NDArray[np.int64], below: int = 2**32) -> Listed:
@@ -140,7 +184,7 @@ def _taken(listed: Listed, places: npt.NDArray[np.int64], below: int = 2**32) ->
 
 def _best(listed: Listed, top: int, limit: int | None) -> npt.NDArray[np.float64]:
     """1 for the likeliest tokens of each list, the smaller ids first."""
-    rows = np.repeat(np.arange(len(listed)), np.diff(listed.offsets))
+    rows = _rows_of(listed)
     values = listed.logprobs.astype(np.float64)
     if limit is not None:
         values[listed.ids >= limit] = -math.inf
@@ -150,61 +194,6 @@ def _best(listed: Listed, top: int, limit: int | None) -> npt.NDArray[np.float64
     return ((ranks < top) & (values > -math.inf)).astype(np.float64)
 
 
-def looked_up(listed: Listed, others: Listed) -> npt.NDArray[np.float64]:
-    """What another API says of the tokens listed: log-probabilities, aligned with `listed.ids`.
-
-    A token that it does not list is at most as likely as the least that it does, and all such
-    tokens together have what the listed ones leave. The least of the two bounds is taken: it does
-    not make a token look gained where it was merely not listed.
-    """
-    rows = np.repeat(np.arange(len(listed)), np.diff(listed.offsets)).astype(np.int64)
-    other_rows = np.repeat(np.arange(len(others)), np.diff(others.offsets)).astype(np.int64)
-    keys = (other_rows << 32) | others.ids
-    order = np.argsort(keys)
-    wanted = (rows << 32) | listed.ids
-    at = np.searchsorted(keys[order], wanted)
-    at = order[np.minimum(at, max(len(order) - 1, 0))] if len(order) else np.zeros(0, np.int64)
-    values = np.full(len(wanted), np.nan)
-    if len(order):
-        found = keys[at] == wanted
-        values[found] = others.logprobs[at[found]]
-    return values
-
-
-def listed_weights(
-    suspect: Listed,
-    reference_logprobs: npt.NDArray[np.float64],
-    transform: str,
-    centred: bool,
-) -> npt.NDArray[np.float64]:
-    """Weights of the tokens listed: a function of both models' probabilities.
-
-    Parameters
-    ----------
-    suspect : Listed
-        Lists of the suspect's.
-    reference_logprobs : ndarray of float64, shape (n,)
-        Aligned with `suspect.ids`; NaN where nothing is known.
-    transform : str
-        A name in `CONTRASTS`, or "damped_relative".
-    centred : bool
-        Whether to subtract the mean of each list.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        0 where nothing is known.
-    """
-    p = np.exp(suspect.logprobs.astype(np.float64))
-    q = np.exp(reference_logprobs)
-    weights = (
-        (p - q) / (p + q + 1e-2) if transform == "damped_relative" else np.sqrt(p) - np.sqrt(q)
-    )
-    known = ~np.isnan(weights)
-    weights = np.where(known, weights, 0.0)
-    if centred:
-        rows = np.repeat(np.arange(len(suspect)), np.diff(suspect.offsets))
-        sums = np.bincount(rows, weights, minlength=len(suspect))
-        counts = np.bincount(rows, known, minlength=len(suspect))
-        weights = np.where(known, weights - (sums / np.maximum(counts, 1))[rows], 0.0)
-    return weights
+def _rows_of(listed: Listed) -> npt.NDArray[np.int64]:
+    """The position of each token listed."""
+    return np.repeat(np.arange(len(listed), dtype=np.int64), np.diff(listed.offsets))

@@ -23,13 +23,12 @@ from radscore.answers.reading_api import (
     likeliest,
     matched_length,
     same_ends,
-    shape_failure,
 )
 from radscore.answers.replies import Failure, Reply, Used, read_reply
 from radscore.answers.settings import Settings, api_key, endpoint_url
 from radscore.answers.workers import Workers
 from radscore.documents import check_width
-from radscore.errors import ArgumentError, ModelError
+from radscore.errors import ArgumentError, ModelError, line_of
 from radscore.models.journal import Usage
 from radscore.models.listed import Listed
 from radscore.models.loading import LanguageModel
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from radscore.answers.logprobs import Token
     from radscore.models.batching import Piece
 
 __all__ = ["EndpointModel", "Reads"]
@@ -207,7 +207,7 @@ class EndpointModel(LanguageModel):
             progress=None,
         )
         try:
-            about = self._runner.run(self._client.about(model))
+            about = self._run(self._client.about(model))
             length = max_length or about.get("max_model_len")
             super().__init__(None, words, f"{model} at {url}", len(words), length)
             self._prefix: list[int] = prefix_of(self).tolist()
@@ -229,6 +229,11 @@ class EndpointModel(LanguageModel):
     def reads(self) -> str:
         """How the server is read."""
         return self._client.dialect.name
+
+    @property
+    def reads_ids(self) -> bool:
+        """Whether the server takes token ids."""
+        return self._client.dialect.by_ids
 
     @property
     def at_end(self) -> bool:
@@ -302,13 +307,16 @@ class EndpointModel(LanguageModel):
         prompts = [self._prompt(piece) for piece in pieces]
         self._replies.clear()
         requests = [_Request.of(one.content, str(i)) for i, one in enumerate(prompts)]
-        self._runner.run(self._workers.run(list(requests), None))
+        self._run(self._workers.run(list(requests), None))
         if self._workers.stopped is not None:
             raise ModelError(f"{self.name}: {self._workers.stopped}")
         return [
             Listed.of(self._rows(piece, prompt, self._replies.get(request.prompt_id)))
             for piece, prompt, request in zip(pieces, prompts, requests, strict=True)
         ]
+
+    def sent(self, question: Question, most_in: int, most_out: int) -> None:
+        """Nothing is kept that a later process would count."""
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Takes what `Workers` would write into a journal."""
@@ -317,6 +325,17 @@ class EndpointModel(LanguageModel):
             self._replies[question.prompt_id] = content["lists"]
         else:
             self._lose("requests that failed", 1)
+
+    def _run(self, coroutine: Any) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._runner.run(coroutine)
+        coroutine.close()
+        raise ArgumentError(
+            "a model behind an API cannot be read within a running event loop (a notebook has "
+            "one): call it in a thread, such as by await asyncio.to_thread(...)"
+        )
 
     def _lose(self, reason: str, number: int) -> None:
         if number:
@@ -372,12 +391,17 @@ class EndpointModel(LanguageModel):
     def _row(self, row: Row | None) -> dict[int, float]:
         made: dict[int, float] = {}
         for name, value in likeliest(row or [], self.n_listed):
-            token = name if isinstance(name, int) else self._strings.id_of(name)
+            token = self._id(name)
             if token is None:
                 self._lose("likely tokens that the server's strings do not tell", 1)
             else:
                 made[token] = min(value, 0.0)
         return made
+
+    def _id(self, token: Token) -> int | None:
+        if token is None or isinstance(token, int):
+            return token
+        return self._strings.id_of(token)
 
     def _probe(self, names: tuple[str, ...]) -> None:
         """Finds out how the server can be read."""
@@ -388,7 +412,7 @@ class EndpointModel(LanguageModel):
             self._client.dialect = dialect = DIALECTS[name]
             request = _Request.of(whole if dialect.by_ids else _PROBE, "probe")
             try:
-                lists = self._runner.run(self._once(request))
+                lists = self._run(self._once(request))
                 self._check(lists, whole)
             except Failure as failure:
                 if failure.kind == "stop" or (failure.status is None and not failure.sent):
@@ -446,17 +470,19 @@ class EndpointModel(LanguageModel):
             return
         if lists.tokens is None:
             if len(lists.lists) != len(ids) + 1:
-                raise Failure(f"{len(lists.lists) - 1} lists for {len(ids)} tokens", "skip")
+                found = len(lists.lists) - 1
+                raise Failure(f"{found} lists for {len(ids)} tokens", "skip", sent=True)
             return
         _, length = matched_length(lists.tokens, ids, self._strings)
         if length < len(ids):
             raise Failure(
                 f"its tokens are not the tokenizer's: of {len(ids)}, the first {length} agree",
-                "stop",
+                "skip",
+                sent=True,
             )
         if dialect.by_ids:
             return
-        shifted = is_shifted(lists, self.n_listed, self._strings.id_of)
+        shifted = is_shifted(lists, self.n_listed, self._id)
         if shifted is None:
             raise Failure("which position its log-probabilities are for cannot be told", "stop")
         self._shift = int(shifted)
@@ -488,40 +514,23 @@ class _Client(Endpoint):
             return {}
 
     async def _send(self, question: Question, settings: Settings, limit_name: str) -> str:
-        del settings, limit_name
+        del limit_name
         assert isinstance(question, _Request)
-        base = self._settings.source
-        path = self.dialect.path
+        base, path = settings.source, self.dialect.path
         url = base.removesuffix("/v1") + path if path.startswith("/") else f"{base}/{path}"
-        body = self.dialect.fields(question.content, self.n) | self._settings.extra
+        body = self.dialect.fields(question.content, self.n) | settings.extra
         if not path.startswith("/"):
-            body = {"model": self._settings.model, **body}
+            body = {"model": settings.model, **body}
         return await self._client.post(url, cast_to=str, body=body)
 
     def _read(self, raw: str, settings: Settings) -> Reply:
-        native = self.dialect.path.startswith("/")
-        reply = (
-            Reply("", "length", Used())
-            if native
-            else read_reply(
-                raw,
-                "chat" if self.dialect.path.startswith("chat") else "completions",
-                settings.model,
-            )
-        )
+        reply = read_reply(raw, self.dialect.api, settings.model)
         try:
-            body = json.loads(raw)
-            lists = self.dialect.read(body, self.n)
+            lists = self.dialect.read(json.loads(raw), self.n)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            failure = shape_failure(error)
-            failure.sent, failure.used = True, reply.used
-            raise failure from None
-        if native:
-            about = body["meta_info"]
-            reply = replace(
-                reply, used=Used(about.get("prompt_tokens"), about.get("completion_tokens"))
-            )
-        return replace(reply, text="", extra={"lists": lists})
+            message = f"no log-probabilities of the prompt ({line_of(error, 100)})"
+            raise Failure(message, "skip", sent=True, used=reply.used) from None
+        return replace(reply, text="", positions=None, extra={"lists": lists})
 
 
 def _close(runner: asyncio.Runner, client: _Client) -> None:

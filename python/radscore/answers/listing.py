@@ -24,6 +24,8 @@ Ids: TypeAlias = npt.NDArray[np.uint32]
 
 #: What stands in a string for bytes that are no character.
 _REPLACEMENT = "\ufffd"
+#: Probability that may seem to be left where all is listed, since journals round.
+_ROUNDING = 1e-4
 #: Bytes of text that a token which does not tell its bytes can be, at most.
 _LONGEST_UNKNOWN = 8
 
@@ -58,7 +60,7 @@ class Lists:
     n_unknown : int
         Positions without a list, since the likeliest token there is unknown.
     n_cut : int
-        Lists that end before the first token that is unknown.
+        Lists that end before the first token that is unknown, or may be hidden by such a one.
     """
 
     def __init__(self, strings: TokenStrings) -> None:
@@ -75,6 +77,7 @@ class Lists:
         ids: Ids,
         positions: Sequence[Position] | None,
         temperature: float = 1.0,
+        n: int | None = None,
     ) -> Ids:
         """One list per token of an answer.
 
@@ -88,6 +91,8 @@ class Lists:
             What the server said.
         temperature : float
             The one that the server's log-probabilities are after.
+        n : int, optional
+            How many tokens the server was asked to list.
 
         Returns
         -------
@@ -108,7 +113,7 @@ class Lists:
             return ids
         self.n_foreign += not spelt.whole
         for start in starts:
-            self._position(spelt.starts.get(start), positions, temperature)
+            self._position(spelt.starts.get(start), positions, temperature, n)
         return ids
 
     def listed(self) -> Listed:
@@ -209,8 +214,22 @@ class Lists:
             self._known[token] = found
         return self._known[token]
 
+    def _hidden(self, there: Position, n: int | None) -> float:
+        """The most probability that a token can have which hides behind another of one text.
+
+        Some servers list by text, and of several tokens with one text keep only the last.
+        """
+        if not any(
+            isinstance(token, str) and self._id(token) is None for token, _ in there.likeliest
+        ):
+            return 0.0
+        more = bool(there.likeliest) and there.token == there.likeliest[-1][0]
+        if n is not None and len(there.likeliest) - more >= n:
+            return 0.0
+        return max(1.0 - sum(math.exp(value) for _, value in there.likeliest), 0.0)
+
     def _position(
-        self, index: int | None, positions: Sequence[Position], temperature: float
+        self, index: int | None, positions: Sequence[Position], temperature: float, n: int | None
     ) -> None:
         self.n_tokens += 1
         if index is None:
@@ -220,8 +239,9 @@ class Lists:
         there = positions[index]
         tokens: dict[int, float] = {}
         cut = False
+        hidden = self._hidden(there, n)
         for token, value in there.likeliest:
-            if (one := self._id(token)) is None:
+            if (one := self._id(token)) is None or math.exp(value) < hidden:
                 cut = True
                 break
             tokens.setdefault(one, value)
@@ -301,6 +321,6 @@ def _shift(values: Sequence[float], temperature: float) -> float:
     if temperature == 1.0:
         return 0.0
     least = min(values)
-    rest = max(1.0 - sum(map(math.exp, values)), 0.0)
+    rest = max(1.0 - _ROUNDING - sum(map(math.exp, values)), 0.0)
     total = sum(math.exp(temperature * value) for value in values)
     return math.log(total + rest * math.exp((temperature - 1.0) * least))

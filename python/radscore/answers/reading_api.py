@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
-from radscore.answers.replies import Failure
+from radscore.answers.logprobs import Position, Token, read_positions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,18 +31,17 @@ __all__ = [
     "likeliest",
     "matched_length",
     "same_ends",
-    "shape_failure",
 ]
 
-#: How a server names a token: by its id, its bytes, or its text.
-Name: TypeAlias = "int | bytes | str"
-#: Names of tokens with their natural log-probabilities.
-Row: TypeAlias = "list[tuple[Name, float]]"
+#: Tokens with their natural log-probabilities.
+Row: TypeAlias = "list[tuple[Token, float]]"
 
 #: What probabilities may add up to, with rounding.
 _MOST_MASS: Final = 1.01
 #: Further positions at which a reading must explain the text better, to be believed.
 _MARGIN: Final = 4
+#: What SGLang says of a prompt, and in the same way of an answer.
+_COLUMNS: Final = ("token_logprobs", "top_logprobs")
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ class Lists:
 
     Attributes
     ----------
-    tokens : list of int or str, or None
+    tokens : list of Token, or None
         The tokens that it has read, and perhaps one that it wrote; None if it does not say.
     lists : list of Row, or None
         At index j, what the server thought likely in the place of token j, before it read it; None
         where nothing is known. The last is what follows the prompt.
     """
 
-    tokens: list[Any] | None
+    tokens: list[Token] | None
     lists: list[Row | None]
 
 
@@ -71,6 +70,8 @@ class Dialect:
     name : str
     by_ids : bool
         Whether the prompt is sent as token ids.
+    api : str
+        Whose shape a response has; see `read_reply`.
     path : str
         Where requests go, relative to the base URL; from the server's root if it begins with "/".
     fields : callable
@@ -85,46 +86,31 @@ class Dialect:
 
     name: str
     by_ids: bool
+    api: str
     path: str
     fields: Callable[[Any, int], dict[str, Any]]
     read: Callable[[dict[str, Any], int], Lists]
     at_end: bool = False
 
 
-def _number(value: Any) -> float:
-    """A log-probability."""
-    if not isinstance(value, (int, float)) or math.isnan(value) or value > 1e-3:
-        raise ValueError(f"{value!r} is no log-probability")
-    return float(value)
+def _listed(positions: list[Position]) -> list[Row | None]:
+    """The likeliest tokens of each; None where there are none.
+
+    Raises
+    ------
+    ValueError
+        If they are no probabilities.
+    """
+    for one in positions:
+        if sum(math.exp(value) for _, value in one.likeliest) > _MOST_MASS:
+            raise ValueError("probabilities of one position add up to more than 1")
+    return [list(one.likeliest) or None for one in positions]
 
 
-def _checked(row: Row) -> Row:
-    if sum(math.exp(value) for _, value in row) > _MOST_MASS:
-        raise ValueError("log-probabilities of one position add up to more than 1")
-    return row
-
-
-def _listed(entries: Any) -> Row:
-    """Entries of chats: a token, perhaps with its id or bytes, and its log-probability."""
-    row: Row = []
-    for one in entries:
-        name: Name = one["token"]
-        if type(one.get("id")) is int:
-            name = one["id"]
-        elif isinstance(one.get("bytes"), list) and one["bytes"]:
-            name = bytes(one["bytes"])
-        row.append((name, _number(one["logprob"])))
-    return row
-
-
-def _last(choice: dict[str, Any]) -> Row | None:
-    """What an answer's first token could have been, in either of the two shapes in use."""
-    found = choice.get("logprobs")
-    if found and found.get("content"):
-        return _checked(_listed(found["content"][0]["top_logprobs"]))
-    if found and found.get("top_logprobs"):
-        return _checked([(one, _number(value)) for one, value in found["top_logprobs"][0].items()])
-    return None
+def _after(choice: dict[str, Any]) -> Row | None:
+    """What could have followed the prompt."""
+    positions = read_positions(choice)
+    return _listed(positions)[0] if positions else None
 
 
 def _vllm_fields(prompt: Any, n: int) -> dict[str, Any]:
@@ -140,15 +126,16 @@ def _vllm_fields(prompt: Any, n: int) -> dict[str, Any]:
 
 def _vllm(body: dict[str, Any], n: int) -> Lists:
     choice = body["choices"][0]
-    lists: list[Row | None] = []
+    positions = []
     for found in choice["prompt_logprobs"]:
-        if found is None:
-            lists.append(None)
-            continue
         # the token itself comes with the N likeliest, whatever its rank
-        best = {name: one for name, one in found.items() if not (one.get("rank") or 0) > n}
-        lists.append(_checked([(int(name), _number(one["logprob"])) for name, one in best.items()]))
-    return Lists(None, [*lists, _last(choice)])
+        best = {
+            int(name): min(float(one["logprob"]), 0.0)
+            for name, one in (found or {}).items()
+            if (one.get("rank") or 0) <= n
+        }
+        positions.append(Position(None, None, tuple(best.items())))
+    return Lists(None, [*_listed(positions), _after(choice)])
 
 
 def _sglang_fields(prompt: Any, n: int) -> dict[str, Any]:
@@ -164,16 +151,9 @@ def _sglang_fields(prompt: Any, n: int) -> dict[str, Any]:
 def _sglang(body: dict[str, Any], n: int) -> Lists:
     del n
     about = body["meta_info"]
-    tokens = [one[1] for one in about["input_token_logprobs"]]
-    lists: list[Row | None] = []
-    for row in [*about["input_top_logprobs"], (about.get("output_top_logprobs") or [None])[0]]:
-        found: Row | None = None
-        if row:
-            found = _checked([(one[1], _number(one[0])) for one in row])
-        lists.append(found)
-    if len(lists) != len(tokens) + 1:
-        raise ValueError(f"{len(lists) - 1} lists for {len(tokens)} tokens")
-    return Lists(tokens, lists)
+    columns = {f"output_{name}": about[f"input_{name}"] for name in _COLUMNS}
+    positions = read_positions({"meta_info": columns}) or []
+    return Lists([one.token for one in positions], [*_listed(positions), _after(body)])
 
 
 def _echo_fields(prompt: Any, n: int) -> dict[str, Any]:
@@ -183,15 +163,8 @@ def _echo_fields(prompt: Any, n: int) -> dict[str, Any]:
 
 def _echo(body: dict[str, Any], n: int) -> Lists:
     del n
-    found = body["choices"][0]["logprobs"]
-    tokens, rows = found["tokens"], found["top_logprobs"]
-    if len(tokens) != len(rows):
-        raise ValueError(f"{len(rows)} lists for {len(tokens)} tokens")
-    lists: list[Row | None] = [
-        None if row is None else _checked([(name, _number(value)) for name, value in row.items()])
-        for row in rows
-    ]
-    return Lists(list(tokens), lists)
+    positions = read_positions(body["choices"][0]) or []
+    return Lists([one.token for one in positions], _listed(positions))
 
 
 def _one_fields(prompt: Any, n: int) -> dict[str, Any]:
@@ -214,23 +187,28 @@ def _chat_fields(prompt: Any, n: int) -> dict[str, Any]:
 
 def _one(body: dict[str, Any], n: int) -> Lists:
     del n
-    last = _last(body["choices"][0])
-    if last is None:
-        raise ValueError("no log-probabilities")
-    return Lists(None, [last])
+    after = _after(body["choices"][0])
+    if after is None:
+        raise ValueError("nor of what follows it")
+    return Lists(None, [after])
 
 
 #: The ways to read, by name; those that do the same in the order in which they are tried.
 DIALECTS: Final[dict[str, Dialect]] = {
     one.name: one
     for one in (
-        Dialect("vllm", True, "completions", _vllm_fields, _vllm),
-        Dialect("sglang", True, "/generate", _sglang_fields, _sglang),
-        Dialect("echo", False, "completions", _echo_fields, _echo),
-        Dialect("one-token, named", True, "completions", _named_fields, _one, at_end=True),
-        Dialect("one-token, ids", True, "completions", _one_fields, _one, at_end=True),
-        Dialect("one-token, text", False, "completions", _one_fields, _one, at_end=True),
-        Dialect("one-token, chat", False, "chat/completions", _chat_fields, _one, at_end=True),
+        Dialect("vllm", True, "completions", "completions", _vllm_fields, _vllm),
+        Dialect("sglang", True, "sglang", "/generate", _sglang_fields, _sglang),
+        Dialect("echo", False, "completions", "completions", _echo_fields, _echo),
+        *(
+            Dialect(f"one-token, {name}", by_ids, api, path, fields, _one, at_end=True)
+            for name, by_ids, api, path, fields in (
+                ("named", True, "completions", "completions", _named_fields),
+                ("ids", True, "completions", "completions", _one_fields),
+                ("text", False, "completions", "completions", _one_fields),
+                ("chat", False, "chat", "chat/completions", _chat_fields),
+            )
+        ),
     )
 }
 
@@ -240,7 +218,7 @@ def likeliest(row: Row, n: int) -> Row:
     return row if len(row) <= n else sorted(row, key=lambda one: -one[1])[:n]
 
 
-def matched_length(found: list[Any], ids: list[int], strings: TokenStrings) -> tuple[int, int]:
+def matched_length(found: list[Token], ids: list[int], strings: TokenStrings) -> tuple[int, int]:
     """Where a server's tokens begin in ours, and how many of ours they are, from the first on.
 
     Returns
@@ -251,8 +229,10 @@ def matched_length(found: list[Any], ids: list[int], strings: TokenStrings) -> t
         Our tokens up to this one are the server's.
     """
 
-    def same(name: Any, index: int) -> bool:
-        return name == index if type(name) is int else strings.may_be(name, index)
+    def same(name: Token, index: int) -> bool:
+        if isinstance(name, str):
+            return strings.may_be(name, index)
+        return name == index or (isinstance(name, bytes) and name in strings.tokens[index])
 
     best = (0, 0)
     for start in (0, 1, 2, -1, -2):
@@ -287,7 +267,7 @@ def same_ends(mine: list[int], theirs: list[int], strings: TokenStrings) -> npt.
     return np.where(ends[at] == own, at, -1).astype(np.int64)
 
 
-def is_shifted(lists: Lists, n: int, id_of: Callable[[Any], int | None]) -> bool | None:
+def is_shifted(lists: Lists, n: int, id_of: Callable[[Token], int | None]) -> bool | None:
     """Whether a server's lists stand at the token before the one that they are for.
 
     llama-cpp-python's do where a prompt has no start token. Text is likelier under the right
@@ -307,8 +287,3 @@ def is_shifted(lists: Lists, n: int, id_of: Callable[[Any], int | None]) -> bool
     if abs(right - shifted) < _MARGIN:
         return None
     return shifted > right
-
-
-def shape_failure(error: Exception) -> Failure:
-    """What is said of a response that is not of the dialect's shape."""
-    return Failure(f"no log-probabilities of the prompt ({type(error).__name__}: {error})", "skip")

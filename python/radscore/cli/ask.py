@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from radscore.cli.endpoint_options import (
+    ENDPOINT_OPTIONS,
+    add_budget_options,
+    add_endpoint_options,
+    budget_of,
+    check_key_name,
+    extra_of,
+    key_name,
+    limits_of,
+    warn_open,
+)
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.model_options import add_loading_options, add_prompts_options
@@ -20,15 +27,16 @@ from radscore.cli.options import (
     natural,
     not_negative,
     number,
-    positive,
 )
 from radscore.cli.output import count, json_out, note, table
-from radscore.cli.parser import as_options, looks_like_key, option
+from radscore.cli.parser import as_options, option
 from radscore.cli.paths import check_outputs
 from radscore.cli.progress import ProgressBar
 from radscore.provenance import listed, provenance
 
 if TYPE_CHECKING:
+    import argparse
+
     from radscore.answers import AskReport
 
 __all__ = ["register"]
@@ -52,23 +60,7 @@ _EXAMPLES = """\
   radscore test closed answers.jsonl --tokenizer tokenizer.json \\
       --scheme scheme.toml --key-file alice.key
 """
-DEFAULT_API_KEY_ENV = "OPENAI_API_KEY"
-_REMOTE_ONLY = (
-    "model",
-    "api_key_env",
-    "concurrency",
-    "requests_per_minute",
-    "tokens_per_minute",
-    "retries",
-    "timeout",
-    "max_requests",
-    "max_tokens_total",
-    "max_cost",
-    "price_in",
-    "price_out",
-    "extra",
-    "logprobs",
-)
+_REMOTE_ONLY = ("model", "logprobs", *ENDPOINT_OPTIONS)
 _LOCAL_ONLY = ("base", "tokenizer", "device", "model_dtype", "batch_size")
 
 
@@ -163,54 +155,9 @@ def _add_asking(parser: argparse.ArgumentParser) -> None:
 def _add_endpoint(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the endpoint")
     group.add_argument("--model", metavar="NAME", help="the model's name there")
-    group.add_argument(
-        "--api-key-env",
-        metavar="NAME",
-        help=f"environment variable with the API key (default: {DEFAULT_API_KEY_ENV})",
-    )
-    group.add_argument(
-        "--concurrency", type=natural, metavar="N", help="requests in flight (default: 8)"
-    )
-    group.add_argument(
-        "--requests-per-minute", type=positive, metavar="N", help="rate limit (default: none)"
-    )
-    group.add_argument(
-        "--tokens-per-minute",
-        type=positive,
-        metavar="N",
-        help="rate limit for prompts and answers together (default: none)",
-    )
-    group.add_argument(
-        "--retries",
-        type=_count,
-        metavar="N",
-        help="retries after transient errors (429, 5xx, lost connections, empty answers), each "
-        "after a longer wait (default: 6)",
-    )
-    group.add_argument(
-        "--timeout",
-        type=positive,
-        metavar="SECONDS",
-        help="time limit for a request, including its whole answer (default: 300)",
-    )
-    budget = parser.add_argument_group("budgets (for everything that goes into one journal)")
-    budget.add_argument(
-        "--max-requests", type=natural, metavar="N", help="most requests, including retries"
-    )
-    budget.add_argument(
-        "--max-tokens-total", type=natural, metavar="N", help="most tokens of prompts and answers"
-    )
-    budget.add_argument(
-        "--max-cost",
-        type=positive,
-        metavar="X",
-        help="most cost, in the currency of --price-in and --price-out, which it needs",
-    )
-    budget.add_argument(
-        "--price-in", type=not_negative, metavar="X", help="price per million tokens of prompts"
-    )
-    budget.add_argument(
-        "--price-out", type=not_negative, metavar="X", help="price per million tokens of answers"
+    add_endpoint_options(group)
+    add_budget_options(
+        parser.add_argument_group("budgets (for everything that goes into one journal)")
     )
 
 
@@ -225,12 +172,6 @@ def _add_local(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch-size", type=natural, metavar="N", help="answers per batch (default: 16)"
     )
-
-
-def _count(text: str) -> int:
-    if (value := number(text)) < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
-    return value
 
 
 def run(args: argparse.Namespace) -> int:
@@ -267,14 +208,7 @@ def _check(args: argparse.Namespace) -> None:
         wrong = [name for name in _REMOTE_ONLY if getattr(args, name) is not None]
         if wrong:
             raise UsageError(f"{option(wrong[0])} has no effect with --local")
-    name = args.api_key_env
-    if name is not None and name not in os.environ:
-        if looks_like_key(name) or not name.isidentifier():
-            raise UsageError(
-                "the value of --api-key-env looks like a key; put the key into an environment "
-                "variable and give its name"
-            )
-        raise UsageError(f"--api-key-env: there is no environment variable {name}")
+    check_key_name(args)
     if args.local is not None and args.api == "sglang":
         raise UsageError("--api sglang has no effect with --local")
     check_outputs(args)
@@ -311,59 +245,21 @@ def _ask(
         size = {} if args.batch_size is None else {"batch_size": args.batch_size}
         name = Path(args.local).absolute().name
         return ask_local(prompts, args.out, model=language, name=name, **size, **common)
-    from radscore.answers import Limits, ask
+    from radscore.answers import ask
 
-    limits = {
-        name: getattr(args, name)
-        for name in (
-            "concurrency",
-            "requests_per_minute",
-            "tokens_per_minute",
-            "retries",
-            "timeout",
-        )
-        if getattr(args, name) is not None
-    }
-    _warn_open(args)
+    warn_open(args.endpoint, key_name(args))
     return ask(
         prompts,
         args.out,
         endpoint=args.endpoint,
         model=args.model,
-        extra=_extra(args.extra),
+        extra=extra_of(args.extra),
         logprobs=args.logprobs,
-        limits=Limits(**limits),
-        max_requests=args.max_requests,
-        max_tokens_total=args.max_tokens_total,
-        max_cost=args.max_cost,
-        price_in=args.price_in,
-        price_out=args.price_out,
-        api_key_env=args.api_key_env or DEFAULT_API_KEY_ENV,
+        limits=limits_of(args),
+        api_key_env=key_name(args),
+        **budget_of(args),
         **common,
     )
-
-
-def _extra(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
-    try:
-        extra = json.loads(text)
-    except (ValueError, RecursionError):
-        extra = None
-    if not isinstance(extra, dict):
-        raise UsageError("--extra must be a JSON object, such as '{\"top_k\": 50}'")
-    return extra
-
-
-def _warn_open(args: argparse.Namespace) -> None:
-    """Warns if a key travels over plain HTTP, which anybody on the way can read."""
-    from radscore.answers.settings import api_key, endpoint_url
-
-    parts = urlsplit(endpoint_url(args.endpoint))
-    name = args.api_key_env or DEFAULT_API_KEY_ENV
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme == "http" and not local and api_key(name):
-        note(f"warning: the key in {name} is sent over http, where anybody on the way can read it")
 
 
 def _exit(report: AskReport) -> Exit:

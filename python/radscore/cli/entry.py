@@ -37,6 +37,7 @@ COMMANDS = (
     "test",
     "predict",
     "ask",
+    "prompts",
     "generate",
     "kgrams",
     "schemes",

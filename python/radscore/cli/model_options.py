@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 __all__ = ["add_loading_options", "add_model_options", "add_prompts_options", "load_named_model"]
 
 
-def add_model_options(parser: Any, *, tokenizer: bool = True, required: bool = True) -> None:
+def add_model_options(
+    parser: Any, *, tokenizer: bool = True, required: bool = True, endpoint: bool = False
+) -> None:
     """The model, where it runs and at which precision."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
         required=required,
         metavar="DIR",
-        help="folder of a causal language model or of a PEFT adapter, or a .gguf file",
+        help="folder of a causal language model or of a PEFT adapter, or a .gguf file"
+        + ("; with --endpoint, the model's name there" if endpoint else ""),
     )
     group.add_argument(
         "--base",

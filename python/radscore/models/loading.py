@@ -34,7 +34,7 @@ from radscore.models.tokenizer import find_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LanguageModel", "as_language_model", "load_model"]
+__all__ = ["LanguageModel", "as_language_model", "is_listed", "load_model"]
 
 _CAUSAL = ("CausalLM", "LMHead", "ConditionalGeneration")
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -83,6 +83,11 @@ class LanguageModel:
     def forward(self) -> Any:
         """What reads pieces where there is no network to run; see `Forward`."""
         return None
+
+    @property
+    def reads_ids(self) -> bool:
+        """Whether it reads token ids, and so exactly the tokens that it is given."""
+        return True
 
     @property
     def at_end(self) -> bool:
@@ -215,6 +220,11 @@ def as_language_model(model: Any, name: str = "model") -> LanguageModel:
     made = type(model).__name__
     check_network(model, made)
     return _finished(model, None, made)
+
+
+def is_listed(model: Any) -> bool:
+    """Whether a model tells its likeliest tokens only, as those behind an API do."""
+    return isinstance(model, LanguageModel) and model.forward is not None
 
 
 def _finished(network: Any, tokenizer: Any, name: str, reason: str = "") -> LanguageModel:

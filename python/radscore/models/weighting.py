@@ -233,13 +233,22 @@ class Weighting:
         return rows, ids, kept, base
 
 
-def plan(weighting: str | Weighting | None, reference: Any, given: dict[str, Any]) -> Weighting:
+def plan(
+    weighting: str | Weighting | None,
+    reference: Any,
+    given: dict[str, Any],
+    *,
+    listed: bool = False,
+) -> Weighting:
     """The weighting that is meant, with its settings; those without effect are refused.
 
-    By default it is "contrast" with a reference, else "mass".
+    By default it is "contrast" with a reference, else "mass"; of lists of the likeliest tokens
+    (`listed`), as an API returns them, with weights that suit those.
     """
     if weighting is None:
         weighting = "mass" if reference is None else "contrast"
+    if weighting == "contrast" and listed:
+        weighting = Weighting("contrast", transform="damped_relative", centred=True)
     if not isinstance(weighting, Weighting):
         weighting = Weighting(weighting)
     for name in given:

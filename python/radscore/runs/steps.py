@@ -25,8 +25,8 @@ from radscore.runs.collector import Collector
 from radscore.runs.folders import claim
 from radscore.runs.markers import Marker, reading_notes, total_skipped
 from radscore.runs.shards import ShardReading
-from radscore.runs.sizes import DEFAULT_MEMORY, budget_of
 from radscore.scoring.scorer import Scorer
+from radscore.sizes import DEFAULT_MEMORY, budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

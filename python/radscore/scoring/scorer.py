@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from radscore import _core
 from radscore.checks import Dedup, PromptRole, check_reach, check_schemes, check_threads
 from radscore.documents import Documents, DocumentsLike, check_width
 from radscore.errors import ArgumentError, StateError, TokenError, shown
-from radscore.scoring.evidence import Combine, Rules, score_result, zscore_of
+from radscore.scoring.evidence import Combine, Rules, Units, score_result, zscore_of
 from radscore.scoring.notes import depends_on_key, nothing_scored
+from radscore.sizes import budget_of, folders_of
 from radscore.stats.decoys import DecoyResult, decoy_test
+from radscore.stats.stored import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +36,8 @@ class Scorer:
 
     Every window is packed, filtered and deduplicated once for all schemes, and each distinct unit
     is scored once. Results depend neither on the number of threads nor on how the documents are
-    split over calls of `add`. Memory grows with the distinct windows; `radscore.score` with
-    ``memory=`` scores a corpus within a limit.
+    split over calls of `add`. Memory grows with the distinct windows (`radscore.score` with
+    ``memory=`` scores a corpus within a limit); with weights, with all windows up to `memory`.
 
     Parameters
     ----------
@@ -69,6 +72,13 @@ class Scorer:
         model read text that carries the tested watermark); see `radscore.stats.weighted_test`. With
         ``combine="sum"`` all weights of a unit must be fixed before its first score.
 
+    memory : int or str, optional
+        With weights: how much memory to use, such as ``"1GiB"``. Windows beyond it are sorted into
+        files, and read again for each result; the results are the same to the last bit. It does not
+        limit windows without weights.
+    tmp : path or sequence of paths, optional
+        Folders for these files, as for `radscore.score`. They go with the scorer.
+
     Attributes
     ----------
     schemes : tuple of Scheme
@@ -100,6 +110,8 @@ class Scorer:
         prompt_role: PromptRole = "exclude",
         curve: Sequence[int] = (),
         predictable: bool = False,
+        memory: int | str | None = None,
+        tmp: str | Path | Sequence[str | Path] | None = None,
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
         self.rules = Rules(dedup, combine, prompt_role, start, filter, predictable)
@@ -115,7 +127,17 @@ class Scorer:
             None if filter is None else filter.core,
             check_threads(threads),
             self._steps,
+            self._limit(memory, tmp),
         )
+
+    def _limit(self, memory: Any, tmp: Any) -> tuple[int, list[Path]] | None:
+        """Bytes of windows, and the folders for others."""
+        if memory is None:
+            if tmp is not None:
+                raise ArgumentError("tmp= has no effect without memory=")
+            return None
+        self._folders = folders_of(tmp)
+        return budget_of(memory).windows, self._folders
 
     @property
     def core(self) -> _core.Scorer:
@@ -234,16 +256,30 @@ class Scorer:
     def results(self, n: int | None = None) -> list[ScoreResult]:
         """The test of each scheme, or of the first `n` (others may be decoys), in order."""
         tallies, curve = self.tallies(), self._core.curve()
-        return [
-            score_result(
-                tally,
-                scheme,
-                self.rules,
-                units=self._core.weighted_units(index),
-                curve=[(n_tokens, points[index]) for n_tokens, points in curve],
+        results, held, units = [], -1, None
+        for index, scheme in enumerate(self.schemes[:n]):
+            first = self._core.units_like(index)
+            if first != held or units is None or units.groups is not None:
+                held, units = first, self._units(index)
+            points = [(n_tokens, then[index]) for n_tokens, then in curve]
+            results.append(
+                score_result(tallies[index], scheme, self.rules, units=units, curve=points)
             )
-            for index, (scheme, tally) in enumerate(zip(self.schemes[:n], tallies, strict=False))
-        ]
+        return results
+
+    def _units(self, index: int) -> Units | None:
+        if not self._core.is_in_files:
+            found = self._core.weighted_units(index, scores=False)
+            return None if found is None else Units(found[0], *found[2:])
+        folder = TemporaryDirectory(prefix="radscore-", dir=self._folders[0])
+        weights, groups = Path(folder.name, "weights"), Path(folder.name, "groups")
+        n, grouped, residues = self._core.store_units(index, weights, groups)
+        if residues is not None:
+            return Units(np.fromfile(weights, np.float64), residues=residues)
+        if grouped and self.rules.dedup != "unit":  # groups are not in order, and must be sorted
+            return Units(np.fromfile(weights, np.float64), groups=np.fromfile(groups, np.uint64))
+        stored = Stored(groups, n, "u8") if grouped else None
+        return Units(Stored(weights, n), groups=stored, folder=folder)
 
     def result_of(self, tally: _core.Tally) -> ScoreResult:
         """The test of the only scheme by sums made elsewhere, under the same rules."""
@@ -345,6 +381,8 @@ class Scorer:
         *,
         filter: KgramSet | None = None,
         threads: int | None = None,
+        memory: int | str | None = None,
+        tmp: str | Path | Sequence[str | Path] | None = None,
     ) -> Scorer:
         """Loads what `save` wrote, for the same schemes, keys and filter.
 
@@ -363,7 +401,8 @@ class Scorer:
             steps = config["curve"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise StateError(f"{path} has a damaged header") from None
-        scorer = cls(scheme, **rules, filter=filter, threads=threads, curve=steps)
+        limits: dict[str, Any] = {"threads": threads, "memory": memory, "tmp": tmp}
+        scorer = cls(scheme, **rules, filter=filter, curve=steps, **limits)
         if scorer._config() != config:
             different = _differences(scorer._config(), config)
             raise StateError(f"{path} was made with another {different}")

@@ -15,6 +15,7 @@ from radscore.stats.laws import (
     NullLaw,
     moment_matched_dual_log10_sf,
 )
+from radscore.stats.matched import MatchedResult, OneWinner, matched_test
 from radscore.stats.residues import ResidueLaw
 from radscore.stats.result import Evidence, Result
 from radscore.stats.smirnov import SmirnovResult, smirnov_test
@@ -29,7 +30,9 @@ __all__ = [
     "Evidence",
     "ExponentialLaw",
     "FalseDiscoveryResult",
+    "MatchedResult",
     "NullLaw",
+    "OneWinner",
     "ResidueLaw",
     "Result",
     "ShareInterval",
@@ -40,6 +43,7 @@ __all__ = [
     "decoy_test",
     "false_discovery",
     "holm",
+    "matched_test",
     "moment_matched_dual_log10_sf",
     "share_interval",
     "smirnov_test",

@@ -1,21 +1,24 @@
 //! `_core.Scheme`: a keyed scheme, immutable, shared with scorers.
 
+mod choices;
 mod foreign;
 mod params;
 mod rows;
 
 use crate::errors::{argument_error, detached, reserve, to_py};
+use choices::Distributions;
 pub use foreign::Watch;
 use foreign::{Foreign, Shape};
-use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods};
+use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use params::params;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use radscore_core::schemes::registry;
 use radscore_core::schemes::{
-    Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores, windows_per_check,
+    Choices, Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores,
+    windows_per_check,
 };
-use radscore_core::{Error, PADDING, Pool, Result, WindowShape, memory};
+use radscore_core::{Error, PADDING, Pool, Result, WindowShape, matched, memory};
 use rows::Rows;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -413,6 +416,52 @@ impl Scheme {
         })
     }
 
+    /// The distributions into which the key turns those of some rows: float64 (n_tokens,).
+    fn watermarked<'py>(
+        &self,
+        py: Python<'py>,
+        contexts: Rows<'py>,
+        distributions: Distributions<'py>,
+        delta: f64,
+    ) -> PyResult<Bound<'py, PyArray1<f64>>> {
+        let watch = Watch::default();
+        let scheme = &*self.watched(py, &watch);
+        let ids = distributions.contexts(py, &contexts, scheme)?;
+        let mut out = reserve::<f64>("probabilities", &[(distributions.len(), "tokens")])?;
+        out.resize(distributions.len(), 0.0);
+        let (offsets, tokens, q) = distributions.slices()?;
+        let out = watch.detached(py, |check| {
+            check()?;
+            let choices = Choices::new(&ids, scheme.window_width() - 1, offsets, tokens, q)?;
+            Pool::shared().install(|| scheme.watermarked(&choices, delta, &mut out))?;
+            Ok(out)
+        })?;
+        Ok(PyArray1::from_vec(py, out))
+    }
+
+    /// Their sum with weights: see `radscore.stats.matched`.
+    #[pyo3(signature = (contexts, distributions, weights, delta, *, threads))]
+    fn matched<'py>(
+        &self,
+        py: Python<'py>,
+        contexts: Rows<'py>,
+        distributions: Distributions<'py>,
+        weights: PyReadonlyArray1<'py, f64>,
+        delta: f64,
+        threads: Option<usize>,
+    ) -> PyResult<f64> {
+        let watch = Watch::default();
+        let scheme = &*self.watched(py, &watch);
+        let ids = distributions.contexts(py, &contexts, scheme)?;
+        let (offsets, tokens, q) = distributions.slices()?;
+        let weights = choices::slice(&weights, "weights")?;
+        let pool = Pool::new(threads).map_err(to_py)?;
+        watch.detached(py, |check| {
+            let choices = Choices::new(&ids, scheme.window_width() - 1, offsets, tokens, q)?;
+            matched(scheme, &choices, weights, delta, &pool, check)
+        })
+    }
+
     /// The unit of each window: uint64 (n, 2), high word first.
     fn units<'py>(
         &self,
@@ -427,6 +476,27 @@ impl Scheme {
         self.identities(py, "units", &windows, self.width(), |scheme, ids, out| {
             scheme.units(ids, out);
         })
+    }
+
+    /// Whether the random draw of each window may not depend on the key: bool (n,).
+    fn keyless<'py>(
+        &self,
+        py: Python<'py>,
+        windows: Rows<'py>,
+    ) -> PyResult<Bound<'py, PyArray1<bool>>> {
+        let watch = Watch::default();
+        let scheme = &*self.watched(py, &watch);
+        let rows = windows.check("windows", self.width())?;
+        let mut out = reserve::<bool>("windows", &[(rows, "windows")])?;
+        out.resize(rows, false);
+        let ids = windows.read(py, "windows", scheme)?;
+        let out = watch.detached(py, |_| {
+            if scheme.unit_kind() != UnitKind::Window {
+                Pool::shared().install(|| scheme.keyless(&ids, &mut out));
+            }
+            Ok(out)
+        })?;
+        Ok(PyArray1::from_vec(py, out))
     }
 
     /// The seed of each window, or its unit where no seed is known before the target: uint64 (n, 2),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from radscore.runs.preparation import DEFAULT_BUCKETS
-from radscore.runs.sizes import DEFAULT_MEMORY, budget_of
 from radscore.runs.steps import BucketReducer, ShardMapper
+from radscore.sizes import DEFAULT_MEMORY, budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

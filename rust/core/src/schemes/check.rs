@@ -70,6 +70,14 @@ pub(crate) fn closed_share(name: &str, value: f64) -> Result<()> {
     )))
 }
 
+/// The only key of a scheme.
+pub(crate) fn one_key(index: usize) -> Result<()> {
+    match index {
+        0 => Ok(()),
+        _ => Err(key_index(index, 1)),
+    }
+}
+
 /// The error of a key index that the scheme does not have.
 pub(crate) fn key_index(index: usize, count: usize) -> Error {
     Error::Argument(format!(

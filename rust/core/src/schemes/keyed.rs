@@ -206,6 +206,19 @@ impl Scheme for Keyed {
         Ok(())
     }
 
+    fn uniforms_of_windows(
+        &self,
+        key_index: usize,
+        windows: &[u32],
+        out: &mut [f64],
+    ) -> Result<()> {
+        check::one_key(key_index)?;
+        rows::windows::<Uniforms, _>(self, windows, self.width, out, |window| {
+            uniform(self.extend(window).finish())
+        });
+        Ok(())
+    }
+
     fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
         if let Mode::Green { .. } = self.mode {
             return Err(Error::Scheme("keyed in green mode has no uniforms".into()));

@@ -12,6 +12,7 @@ mod gumbel;
 mod keyed;
 mod kgw;
 mod landings;
+pub(crate) mod marking;
 mod params;
 mod permutation;
 mod prf;
@@ -28,6 +29,7 @@ mod vllm;
 pub use gumbel::GumbelMax;
 pub use keyed::Keyed;
 pub use kgw::Kgw;
+pub use marking::Choices;
 pub use permutation::Kernel as GreenListKernel;
 pub use prf::Prf;
 pub use sbw::Sbw;
@@ -159,6 +161,11 @@ pub trait Scheme: Send + Sync {
     /// The unit of each window, exactly (equal units, equal keys); whatever `out` held is written over.
     /// Not called where units are windows ([`UnitKind::Window`]).
     fn units(&self, windows: &[u32], out: &mut [u128]);
+    /// What computes the units where no key takes part, by name and parameter: schemes that agree in it
+    /// and in the shape of windows have the same units. `None` where units depend on the key.
+    fn unit_function(&self) -> Option<(&'static str, u64)> {
+        None
+    }
     /// What is read of a context.
     fn seed_kind(&self) -> SeedKind;
     /// The seed of each window: windows whose seeds differ (and are not [neighbours]) share no draw,
@@ -227,6 +234,37 @@ pub trait Scheme: Send + Sync {
             return Err(check::key_index(key_index, self.key_count()));
         }
         self.uniforms(contexts, out)
+    }
+    /// How often generation uses one of [`Scheme::key_count`] keys.
+    fn key_share(&self, key_index: usize) -> f64 {
+        f64::from(u8::from(key_index == 0))
+    }
+    /// The uniform of each window under one of [`Scheme::key_count`] keys, for schemes that sample by
+    /// Gumbel-max.
+    fn uniforms_of_windows(
+        &self,
+        key_index: usize,
+        windows: &[u32],
+        out: &mut [f64],
+    ) -> Result<()> {
+        if key_index > 0 {
+            return Err(check::key_index(key_index, self.key_count()));
+        }
+        let mut words = memory::filled(0, out.len());
+        self.scores(windows, &mut words);
+        for (u, word) in out.iter_mut().zip(words) {
+            *u = -libm::expm1(-f64::from_bits(word)); // of the score -ln(1 - u)
+        }
+        Ok(())
+    }
+    /// The distribution into which the key turns that of each row (as it does when text is written),
+    /// in the places of its tokens: Gumbel-max leaves the token with the least `-ln(u) / q` (of equal
+    /// ones the first; with several keys, each has the share of [`Scheme::key_share`]), green tokens
+    /// become `e^delta` times as likely, g-values play a tournament per depth. What a row has no
+    /// token for has probability 0; a row whose numbers are all 0 stays so. Parallel inside, in the
+    /// current rayon pool.
+    fn watermarked(&self, choices: &Choices<'_>, delta: f64, out: &mut [f64]) -> Result<()> {
+        marking::watermarked(self, choices, delta, out)
     }
     /// The g-values of each vocabulary entry after each context, one bit per depth (rows of
     /// `vocab_size` words), for tournament sampling.

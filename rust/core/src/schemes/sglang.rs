@@ -174,6 +174,9 @@ impl Scheme for SglangGumbel {
     fn unit_kind(&self) -> UnitKind {
         UnitKind::SeedAndTarget
     }
+    fn unit_function(&self) -> Option<(&'static str, u64)> {
+        Some(("murmur", 0))
+    }
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Hash
     }
@@ -189,6 +192,19 @@ impl Scheme for SglangGumbel {
             let (context, target) = window.split_at(self.width - 1);
             exponential(uniform(self.prefix(context).1, target[0])).to_bits()
         });
+    }
+    fn uniforms_of_windows(
+        &self,
+        key_index: usize,
+        windows: &[u32],
+        out: &mut [f64],
+    ) -> Result<()> {
+        check::one_key(key_index)?;
+        rows::windows::<Uniforms, _>(self, windows, self.width, out, |window| {
+            let (context, target) = window.split_at(self.width - 1);
+            uniform(self.prefix(context).1, target[0])
+        });
+        Ok(())
     }
     fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {
         rows::vocabulary::<Uniforms, _, _>(

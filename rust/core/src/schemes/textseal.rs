@@ -200,6 +200,9 @@ impl Scheme for TextSeal {
             u128::from(self.unit(window).unsigned_abs())
         });
     }
+    fn unit_function(&self) -> Option<(&'static str, u64)> {
+        Some(("textseal", 0))
+    }
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Hash
     }
@@ -234,6 +237,18 @@ impl Scheme for TextSeal {
             context_sum,
             |sum, token| (self.value(sum + TARGET * i64::from(token)) < threshold).into(),
         );
+        Ok(())
+    }
+    fn uniforms_of_windows(
+        &self,
+        key_index: usize,
+        windows: &[u32],
+        out: &mut [f64],
+    ) -> Result<()> {
+        check::one_key(key_index)?;
+        rows::windows::<Uniforms, _>(self, windows, self.width, out, |window| {
+            uniform(self.value(self.unit(window)))
+        });
         Ok(())
     }
     fn uniforms(&self, contexts: &[u32], out: &mut [f64]) -> Result<()> {

@@ -211,6 +211,12 @@ impl VllmGumbel {
         Ok(Arc::new(Self::dual(key, vocab_size, width, alpha)?))
     }
 
+    fn key(&self, index: usize) -> Result<Prf> {
+        let keys = [Some(self.prf), self.second.map(|(prf, _)| prf)];
+        let key = keys.get(index).copied().flatten();
+        key.ok_or_else(|| check::key_index(index, self.key_count()))
+    }
+
     fn new(prf: Prf, second: Option<(Prf, f64)>, vocab: u32, context_width: usize) -> Result<Self> {
         check::vocab_size(vocab)?;
         check::context_width(context_width)?;
@@ -269,11 +275,23 @@ impl Scheme for VllmGumbel {
     fn key_count(&self) -> usize {
         1 + usize::from(self.second.is_some())
     }
+    fn key_share(&self, key_index: usize) -> f64 {
+        let alpha = self.second.map_or(0.0, |(_, alpha)| alpha);
+        if key_index == 0 { 1.0 - alpha } else { alpha }
+    }
+    fn uniforms_of_windows(
+        &self,
+        key_index: usize,
+        windows: &[u32],
+        out: &mut [f64],
+    ) -> Result<()> {
+        let prf = self.key(key_index)?;
+        let one = |window: &[u32]| prf.window(window);
+        rows::windows::<Uniforms, _>(&prf, windows, self.width, out, one);
+        Ok(())
+    }
     fn uniforms_of(&self, key_index: usize, contexts: &[u32], out: &mut [f64]) -> Result<()> {
-        let keys = [Some(self.prf), self.second.map(|(prf, _)| prf)];
-        let Some(prf) = keys.get(key_index).copied().flatten() else {
-            return Err(check::key_index(key_index, self.key_count()));
-        };
+        let prf = self.key(key_index)?;
         rows::vocabulary::<Uniforms, _, _>(
             &prf,
             self.vocab,

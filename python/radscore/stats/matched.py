@@ -1,0 +1,219 @@
+"""Tests of matched scores: what the watermark would have done, correlated with what a model does.
+
+The statistic is `T = sum_c sum_v w(c, v) (P(v | c) - q(c, v))` over contexts with distinct seeds,
+where P is the distribution into which the key turns q. Under H0 neither w nor q depends on the key,
+and the mean of P over keys is q: T has mean 0, and its parts are independent.
+
+With Gumbel-max a single token v has P = 1, and it is v with probability q(c, v), so the log moments
+of T are known exactly: ``K(l) = sum_c [log sum_v q exp(l w) - l sum_v q w]`` (with two keys, one
+such sum for each share). They bound those of any other rule whose mean is q, by Jensen's inequality
+(``exp(l sum P w) <= sum P exp(l w)``): of tournaments too, whose P is nearly a single token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from radscore.errors import ArgumentError
+from radscore.stats.moments import TILTS, Moments, log_bound, log_mixture, log_saddlepoint
+from radscore.stats.result import Evidence
+from radscore.stats.tails import LN10
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from radscore.stats.tails import FloatArray
+
+__all__ = ["MatchedResult", "OneWinner", "matched_test"]
+
+_CHUNK: Final = 1 << 20
+_LARGEST_EXPONENT: Final = 600.0
+
+
+@dataclass(frozen=True, repr=False)
+class MatchedResult(Evidence):
+    """Result of `matched_test`.
+
+    Attributes
+    ----------
+    statistic : float
+        ``T = sum w (P - q)``.
+    log10_pvalue : float
+        Valid for any w and q that do not depend on the key; `method` says how it was computed.
+    n_units, n_seeds : int
+        Pairs of a context and a token, and contexts with a seed of their own.
+    variance, zscore : float
+        Variance of T under H0 (with a tournament, at most that), and T over its root.
+    log10_normal, log10_saddlepoint : float
+        The same by the normal law and by Lugannani and Rice's formula: approximations; NaN if the
+        formula gives no probability.
+    method : str
+        "exponential-moment bound ..." or "martingale bound ...".
+    tilt : float
+        The l at which the bound was taken; 0 if none was needed.
+    """
+
+    n_units: int
+    n_seeds: int
+    variance: float
+    zscore: float
+    log10_normal: float
+    log10_saddlepoint: float
+    method: str
+    tilt: float
+
+
+class OneWinner:
+    """Moments of T where one token of each row wins, with probability q.
+
+    Parameters
+    ----------
+    offsets : ndarray of int64, shape (n_rows + 1,)
+        Where each row begins; no row is empty.
+    q, w : ndarray of float64, shape (n,)
+        Probabilities, which add up to 1 in each row, and weights.
+    shares : sequence of float
+        How often each of several keys is used; each has a winner of its own.
+
+    Attributes
+    ----------
+    mean, variance : float
+        Of ``sum w P`` under H0.
+    largest : float
+        The largest value that T can take.
+    limits : (float, float)
+        The tilts at which moments can be evaluated.
+    """
+
+    def __init__(
+        self,
+        offsets: npt.NDArray[np.int64],
+        q: FloatArray,
+        w: FloatArray,
+        shares: Sequence[float] = (1.0,),
+    ) -> None:
+        self._offsets, self._q, self._w = offsets, q, w
+        self._shares = [share for share in shares if share > 0.0]
+        self._known: dict[float, Moments] = {}
+        starts = offsets[:-1]
+        means = np.add.reduceat(q * w, starts) if len(starts) else np.empty(0)
+        squares = np.add.reduceat(q * w * w, starts) if len(starts) else np.empty(0)
+        self.n_rows = len(starts)
+        self.mean = float(means.sum())
+        each = float(np.maximum(squares - means * means, 0.0).sum())
+        self.variance = each * sum(share * share for share in self._shares)
+        most = np.maximum.reduceat(np.where(q > 0, w, -np.inf), starts) if len(starts) else means
+        self.largest = float((most - means).sum())
+        largest = float(np.abs(w).max()) if len(w) else 1.0
+        limit = _LARGEST_EXPONENT / largest if largest else np.inf
+        self.limits = (-limit, limit)
+
+    def bound(self, t: float) -> Moments:
+        """K, K' and K'' of T at t."""
+        if t not in self._known:
+            parts = [self._at(t * share) for share in self._shares]
+            pairs = list(zip(parts, self._shares, strict=True))
+            self._known[t] = (
+                sum(part[0] for part in parts) - t * self.mean,
+                sum(share * part[1] for part, share in pairs) - self.mean,
+                sum(share * share * part[2] for part, share in pairs),
+            )
+        return self._known[t]
+
+    def approximate(self, t: float) -> Moments:
+        """The same: they are exact."""
+        return self.bound(t)
+
+    def _at(self, t: float) -> Moments:
+        """``sum log sum q exp(t w)`` over rows, with its derivatives."""
+        k0 = k1 = k2 = 0.0
+        row, n = 0, self.n_rows
+        while row < n:
+            wanted = self._offsets[row] + _CHUNK
+            end = max(int(np.searchsorted(self._offsets, wanted, side="right")) - 1, row + 1)
+            start, stop = self._offsets[row], self._offsets[end]
+            w, starts = self._w[start:stop], self._offsets[row:end] - start
+            x = t * w
+            top = np.maximum.reduceat(x, starts)
+            weighed = self._q[start:stop] * np.exp(
+                x - np.repeat(top, np.diff(self._offsets[row : end + 1]))
+            )
+            m0 = np.add.reduceat(weighed, starts)
+            weighed *= w
+            m1 = np.add.reduceat(weighed, starts) / m0
+            weighed *= w
+            m2 = np.add.reduceat(weighed, starts) / m0
+            k0 += float((np.log(m0) + top).sum())
+            k1 += float(m1.sum())
+            k2 += float(np.maximum(m2 - m1 * m1, 0.0).sum())
+            row = end
+        return k0, k1, k2
+
+
+def matched_test(
+    statistic: float, problem: OneWinner, *, n_units: int, predictable: bool = False
+) -> MatchedResult:
+    """Tests ``T = sum w (P - q)`` where P leaves one token of each row, or has q for its mean.
+
+    Parameters
+    ----------
+    statistic : float
+        T.
+    problem : OneWinner
+        The moments, which are the same for all keys.
+    n_units : int
+        Pairs, for the result.
+    predictable : bool
+        Whether q and w of a row may depend on the key, as far as earlier rows have read it; see
+        `weighted_test`.
+
+    Returns
+    -------
+    MatchedResult
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> offsets = np.arange(0, 2001, 2)
+    >>> q, w = np.tile([0.9, 0.1], 1000), np.tile([0.0, 1.0], 1000)
+    >>> result = matched_test(40.0, OneWinner(offsets, q, w), n_units=2000)
+    >>> round(result.zscore, 3), round(result.log10_pvalue, 3)
+    (4.216, -3.506)
+    """
+    from scipy.special import log_ndtr
+
+    if not np.isfinite(statistic):
+        raise ArgumentError(f"statistic must be a finite number, not {statistic}")
+    root = float(np.sqrt(problem.variance))
+    rounding = 1e-9 * max(1.0, abs(problem.mean))
+    tilt, method = 0.0, "exponential-moment bound (matched scores)"
+    if root == 0.0:
+        log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
+        zscore, method = 0.0 if log_p == 0.0 else np.inf, "exact (no weight depends on the key)"
+    else:
+        zscore = statistic / root
+        log_normal = float(log_ndtr(-zscore))
+        start = statistic / problem.variance
+        beyond = statistic > problem.largest + rounding
+        log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
+        if predictable:
+            method = f"martingale bound (matched scores, mixture of {len(TILTS)} moments)"
+            log_p, tilt = log_mixture(statistic, problem)
+        else:
+            log_p, tilt = log_bound(min(statistic, problem.largest), problem, start)
+    return MatchedResult(
+        statistic=statistic,
+        log10_pvalue=log_p / LN10 + 0.0,
+        n_units=n_units,
+        n_seeds=problem.n_rows,
+        variance=problem.variance,
+        zscore=zscore,
+        log10_normal=log_normal / LN10 + 0.0,
+        log10_saddlepoint=log_saddle / LN10 + 0.0,
+        method=method,
+        tilt=tilt,
+    )
