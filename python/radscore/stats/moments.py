@@ -209,7 +209,7 @@ class Grouped(Independent):
             mixed = _mixed(part, index)
             inside = mixed[index]
             renamed = (np.cumsum(mixed, dtype=np.intp) - 1)[index[inside]]
-            sums: FloatArray = np.bincount(index, weights=part)[mixed]
+            sums: FloatArray = np.bincount(index, weights=part).astype(np.float64)[mixed]
             yield part[~inside], part[inside], renamed, sums
 
     def _bound(self, t: float) -> Moments:
