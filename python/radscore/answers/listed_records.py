@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radscore.answers.listing import Lists
+from radscore.answers.lists import Lists
 from radscore.answers.logprobs import from_record
 from radscore.answers.probing import Findings
 from radscore.corpus.base import joined
