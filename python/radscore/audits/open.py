@@ -384,7 +384,8 @@ class _Evidence:
         assert self.among is not None
         new = np.ones(len(pairs), dtype=np.bool_)
         new[1:] = pairs.occurrences[1:] != pairs.occurrences[:-1]
-        return self.among.has(contexts[new])[np.cumsum(new) - 1]
+        found: npt.NDArray[np.bool_] = self.among.has(contexts[new])[np.cumsum(new) - 1]
+        return found
 
     @property
     def counted(self) -> Lookup | None:
