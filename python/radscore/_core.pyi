@@ -160,6 +160,7 @@ class Scorer:
         filter: KgramSet | None,
         threads: int | None,
         curve: Sequence[int],
+        limit: tuple[int, Sequence[_Path]] | None = None,
     ) -> Scorer: ...
     def add(
         self,
@@ -175,8 +176,14 @@ class Scorer:
     ) -> None: ...
     def flush(self) -> None: ...
     def tallies(self) -> list[Tally]: ...
+    def units_like(self, scheme: int) -> int: ...
+    def store_units(
+        self, scheme: int, weights: _Path, groups: _Path
+    ) -> tuple[int, bool, npt.NDArray[np.uint64] | None]: ...
+    @property
+    def is_in_files(self) -> bool: ...
     def weighted_units(
-        self, scheme: int
+        self, scheme: int, scores: bool = True
     ) -> (
         tuple[
             npt.NDArray[np.float64],
