@@ -66,3 +66,9 @@ def test_a_mark_is_found_live_and_from_a_file(name, clean, fresh, tmp_path):
     assert late.score.statistic > 0
     assert not late.decoys.n_decoys
     assert late.removed["positions whose seed occurred before in the text"] > 0
+
+
+def test_a_limit_that_would_not_be_kept_is_refused(clean, fresh):
+    options = {"reference": clean[1], "weighting": "matched", "memory": "1GiB"}
+    with pytest.raises(rs.errors.ArgumentError, match="leave memory= out"):
+        open_test(clean[0], fresh, SCHEMES["vllm"], **options)
