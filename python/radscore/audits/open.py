@@ -307,6 +307,11 @@ class _Evidence:
         self.scorer: Scorer | MatchedScorer
         self.decoys: Scorer | MatchedScorer | None = None
         if self._matched:
+            if limits["memory"] is not None:
+                raise ArgumentError(
+                    "matched scores are kept in memory: leave memory= out, read with fewer "
+                    "max_weights, or take another weighting"
+                )
             self.scorer = MatchedScorer(schemes, **options)
             self.decoys = self.scorer if len(schemes) > 1 else None
         else:
