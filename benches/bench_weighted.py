@@ -40,7 +40,7 @@ def _schemes() -> dict[str, tuple[rs.schemes.Scheme, int, int]]:
         "keyed": (rs.Keyed(key=KEY, **narrow), 40, 1),
         "keyed, Gumbel": (rs.Keyed(key=KEY, method="gumbel", context_width=2, **common), 40, 1),
         "SBW, minhash": (minhash, 8, 1),
-        "SynthID, table": (rs.SynthID(keys=list(range(1, 31)), context_width=2, **common), 8, 1),
+        "SynthID, table": (rs.SynthID(keys=tuple(range(1, 31)), context_width=2, **common), 8, 1),
         "KGW, lists": (rs.KGW(hash_key=15485863, seeding="additive", **narrow), 4, 100),
     }
 
@@ -61,7 +61,8 @@ def _row(name: str, scheme: rs.schemes.Scheme, further: int, part: int, n_pairs:
     weights = rng.normal(size=n)
     schemes = [scheme, *scheme.decoys(further, seed=1)]
     _check(schemes, pairs, weights)
-    mine, theirs = [], []
+    mine: list[float] = []
+    theirs: list[float] = []
     for _ in range(REPETITIONS):
         for times, own in ((mine, weights), (theirs, None)):
             alone, many = (_run(some, pairs, own)[0] for some in (schemes[:1], schemes))
@@ -82,7 +83,8 @@ def _run(
     schemes: Sequence[rs.schemes.Scheme], pairs: Any, weights: Any
 ) -> tuple[float, list[_core.Tally], rs.Scorer]:
     scorer = rs.Scorer(schemes, combine="one" if weights is None else "sum")
-    scorer.add_pairs(*pairs, weights)
+    contexts, targets = pairs
+    scorer.add_pairs(contexts, targets, weights)
     start = time.perf_counter()
     tallies = scorer.tallies()
     return time.perf_counter() - start, tallies, scorer
@@ -91,7 +93,9 @@ def _run(
 def _check(schemes: Sequence[rs.schemes.Scheme], pairs: Any, weights: Any) -> None:
     _, tallies, scorer = _run(schemes, pairs, weights)
     last = len(schemes) - 1
-    w, scores, _, _ = scorer.core.weighted_units(last)
+    units = scorer.core.weighted_units(last)
+    assert units is not None
+    w, scores, _, _ = units
     tally = tallies[last]
     expected = (math.fsum(w), math.fsum(w * w), math.fsum(w * scores))
     found = (tally.sum_weight, tally.sum_weight_squared, tally.sum_weight_score)

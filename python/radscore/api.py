@@ -117,7 +117,7 @@ def score(
         raise ArgumentError("fresh=True needs a corpus of files, and memory= or executor=")
     if corpus is not None:
         if memory is not None:
-            from radscore.runs.sizes import budget_of
+            from radscore.sizes import budget_of
 
             corpus = corpus.within(budget_of(memory).memory)
         batches = _batches(corpus, progress)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from radscore.answers import Limits, open_answers
-from radscore.answers.listing import Lists
+from radscore.answers.lists import Lists
 from radscore.answers.logprobs import Position, from_record, read_positions, to_record
 from radscore.errors import ModelError
 from radscore.models.token_strings import TokenStrings

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import radscore as rs
-from radscore.answers.open_answers import Answers
+from radscore.answers.answer_files import Answers
 from radscore.audits.closed import test_closed as closed
 from radscore.audits.open import test_open as opened
 from radscore.models import Weighting, load_model, predict

@@ -181,7 +181,7 @@ def test_padding_is_one_token_however_it_is_written():
 
 
 def test_contexts_that_share_a_seed_are_one_row():
-    scheme = rs.GumbelMax(vocab_size=64, seeding="additive", context_width=2, salt_key=15485863)
+    scheme = rs.GumbelMax(vocab_size=64, seeding="additive", context_width=2, hash_key=15485863)
     scorer = MatchedScorer(scheme)
     contexts = np.repeat([[3, 4], [4, 3], [2, 5], [9, 9]], 3, axis=0)
     scorer.add_pairs(

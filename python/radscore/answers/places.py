@@ -41,6 +41,8 @@ Summed: TypeAlias = tuple[Ids, npt.NDArray[np.uint32], Floats]
 _TOKEN_BITS: Final = 20  # ids are below `documents.MAX_VOCAB`
 #: Places of a context after which half of what can be learned of it is learned, by the weighting.
 _LEARNED: Final = {"residual": 10.0, "listed": 3.0}
+#: How much of the mean weight of a place's listed tokens is subtracted.
+_CENTRED: Final = 0.75
 #: Sum of the weights of a unit at which it counts half: chance averages out over places, but how
 #: two trainings differ does not.
 _HALF: Final = 30.0
@@ -156,7 +158,11 @@ DEFAULT_LISTED_ALONE: Final = "root"
 
 
 def weights_of_lists(lists: Listed, transform: str, reference: Reference | None) -> PlaceWeights:
-    """Weights of the tokens that an API lists, centred at each place if there is a reference.
+    """Weights of the tokens that an API lists, less most of their mean if there is a reference.
+
+    The suspect's likeliest tokens are not the reference's, so what is listed has gained on the
+    whole, whatever was learned. But where a mark is strong, all that is listed may be green; so a
+    quarter of the mean stays.
 
     Parameters
     ----------
@@ -173,8 +179,16 @@ def weights_of_lists(lists: Listed, transform: str, reference: Reference | None)
         weights = LISTED_ALONE[transform](np.exp(lists.logprobs.astype(np.float64)))
     else:
         logprobs, least = reference
-        weights = listed_weights(lists, logprobs, least=least, transform=transform, centred=True)
+        weights = listed_weights(lists, logprobs, least=least, transform=transform)
+        weights -= _CENTRED * _means(weights, lists.offsets)
     return PlaceWeights(lists.offsets, lists.ids, weights.astype(np.float32))
+
+
+def _means(weights: Floats, offsets: Ids) -> Floats:
+    """The mean over its place, for each weight."""
+    rows, sizes = _rows(offsets), np.diff(offsets)
+    sums = np.bincount(rows, weights, minlength=len(sizes))
+    return np.asarray((sums / np.maximum(sizes, 1))[rows])
 
 
 def looked_up_by_context(mine: Ids, suspect: Listed, others: Ids, reference: Listed) -> Reference:
@@ -227,8 +241,13 @@ def frequency(counts: npt.NDArray[Any], weighting: str) -> Floats:
     return np.asarray(counts / (counts + _LEARNED[weighting]))
 
 
-def saturated(weights: Floats) -> Floats:
-    """`w / (1 + |w| / 30)`, for sums over all places: no unit outweighs all others."""
+def saturated(weights: Floats, weighting: str) -> Floats:
+    """`w / (1 + |w| / 30)` with "listed", for sums over all places: no unit outweighs all others.
+
+    With "residual" chance still has its say in the largest sums, and they stay as they are.
+    """
+    if weighting == "residual":
+        return weights
     return np.asarray(weights / (1.0 + np.abs(weights) / _HALF))
 
 

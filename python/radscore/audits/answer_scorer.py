@@ -215,7 +215,7 @@ class AnswerScorer:
         if parts:  # all weights of a unit come before its score
             rows, ids, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
             rows, ids, sums = summed(rows, ids, weights, numbers[inside][rows])
-            scorer.add_pairs(left.contexts[rows], ids, saturated(sums))
+            scorer.add_pairs(left.contexts[rows], ids, saturated(sums, self.weighting))
         return len(np.unique(numbers[inside]))
 
     def _factors(self, kept: Kept, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -237,7 +237,7 @@ class AnswerScorer:
                     for model in self.models
                 ]
             )
-        elif other is not None and _same(other.documents, documents):
+        elif other is not None and other.has_read(suspect):
             read = other.listed
         if self.weighting == "residual":
             assert read is not None
@@ -321,13 +321,6 @@ class AnswerScorer:
             scorer = self._scorer(schemes, phi)
             self._add(scorer, self._kept(self.suspect), phi)
         return scorer.decoy_test()
-
-
-def _same(one: Documents, other: Documents) -> bool:
-    """Whether the two hold the same tokens."""
-    mine, theirs = (each.values[each.offsets[0] : each.offsets[-1]] for each in (one, other))
-    lengths = np.array_equal(np.diff(one.offsets), np.diff(other.offsets))
-    return lengths and np.array_equal(mine, theirs)
 
 
 def add_weighted(

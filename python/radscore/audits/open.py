@@ -26,6 +26,7 @@ from radscore.scoring.draws import SeenDraws
 from radscore.scoring.evidence import empty_result
 from radscore.scoring.matched import MatchedScorer
 from radscore.scoring.scorer import Scorer
+from radscore.sizes import budget_of
 from radscore.stats import DecoyResult
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def test_open(
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
     threads: int | None = None,
+    memory: int | str | None = None,
+    tmp: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     progress: Callable[[Progress], None] | None = None,
     from_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
 ) -> OpenResult:
@@ -165,6 +168,9 @@ def test_open(
         Compare with this many decoy keys, drawn from this seed: `OpenResult.decoys`.
     threads : int, optional
         Worker threads of the scoring; all cores by default.
+    memory, tmp : optional
+        How much memory pairs and their weights may take, and folders for those beyond it, as for
+        `Scorer`: predictions may be larger than memory. Matched scores are kept in memory.
     progress : callable, optional
         Called with a `Progress` after every batch: bytes of a corpus, else documents.
     from_file : path or sequence of paths, optional
@@ -221,7 +227,13 @@ def test_open(
         among = None  # the others are not even weighed
     _check_fit(source.header, scheme, getattr(source, "path", None))
     evidence = _Evidence(
-        scheme, source.header, among, decoys=decoys, seed=decoy_seed, threads=threads
+        scheme,
+        source.header,
+        among,
+        decoys=decoys,
+        seed=decoy_seed,
+        threads=threads,
+        limits={"memory": memory, "tmp": tmp},
     )
     evidence.take(source, points, check if from_file is not None else None)
     vouched = text_watermarked is False
@@ -274,6 +286,7 @@ class _Evidence:
         decoys: int,
         seed: int,
         threads: int | None,
+        limits: dict[str, Any],
     ) -> None:
         self._scheme = scheme
         self.among = among
@@ -289,15 +302,17 @@ class _Evidence:
         schemes = [scheme]
         if decoys and not self._strict:
             schemes += scheme.decoys(decoys, seed=seed)
+        if limits["memory"] is not None and len(schemes) > 1:
+            limits = {**limits, "memory": budget_of(limits["memory"]).half}
         self.scorer: Scorer | MatchedScorer
         self.decoys: Scorer | MatchedScorer | None = None
         if self._matched:
             self.scorer = MatchedScorer(schemes, **options)
             self.decoys = self.scorer if len(schemes) > 1 else None
         else:
-            self.scorer = Scorer(scheme, combine=combine, **options)
+            self.scorer = Scorer(scheme, combine=combine, **options, **limits)
             if len(schemes) > 1:
-                self.decoys = Scorer(schemes, combine=combine, threads=threads)
+                self.decoys = Scorer(schemes, combine=combine, threads=threads, **limits)
         self.removed: dict[str, int] = {}
         self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)
 
@@ -373,7 +388,8 @@ class _Evidence:
         assert self.among is not None
         new = np.ones(len(pairs), dtype=np.bool_)
         new[1:] = pairs.occurrences[1:] != pairs.occurrences[:-1]
-        return self.among.has(contexts[new])[np.cumsum(new) - 1]
+        found: npt.NDArray[np.bool_] = self.among.has(contexts[new])[np.cumsum(new) - 1]
+        return found
 
     @property
     def counted(self) -> Lookup | None:

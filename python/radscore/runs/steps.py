@@ -94,7 +94,8 @@ class ShardMapper:
         self._sources = absolute.sources
         budget = budget_of(memory)
         self._corpus = corpus.within(budget.memory)
-        self._memory = budget.beside(self._corpus.room)
+        room = self._corpus.room
+        self._memory = budget.beside(None if room is None else room.n_bytes)
 
     def map(self, shard: int, *, fresh: bool = False) -> bool:
         """Maps a shard; False if that was already done."""

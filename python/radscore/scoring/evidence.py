@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,7 @@ class Units:
     residues : ndarray of uint64, shape (n,), optional
         All different, where weights were added up by residue.
     folder : TemporaryDirectory, optional
-        Where weights and groups are stored; it goes with these units.
+        Where weights and groups are stored; it goes at the end of a ``with``.
     """
 
     def __init__(
@@ -72,6 +72,13 @@ class Units:
         self.weights, self.groups, self.residues = weights, groups, residues
         self._folder = folder
         self._sums: list[tuple[NullLaw, WeightedSum]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def sum_under(self, law: NullLaw, shape: tuple[int, int] | None) -> WeightedSum:
         """The law of their weighted sum; `shape` is that of a green list."""

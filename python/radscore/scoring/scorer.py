@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -257,14 +258,18 @@ class Scorer:
         """The test of each scheme, or of the first `n` (others may be decoys), in order."""
         tallies, curve = self.tallies(), self._core.curve()
         results, held, units = [], -1, None
-        for index, scheme in enumerate(self.schemes[:n]):
-            first = self._core.units_like(index)
-            if first != held or units is None or units.groups is not None:
-                held, units = first, self._units(index)
-            points = [(n_tokens, then[index]) for n_tokens, then in curve]
-            results.append(
-                score_result(tallies[index], scheme, self.rules, units=units, curve=points)
-            )
+        with ExitStack() as stack:
+            for index, scheme in enumerate(self.schemes[:n]):
+                first = self._core.units_like(index)
+                if first != held or units is None or units.groups is not None:
+                    stack.close()
+                    held, units = first, self._units(index)
+                    if units is not None:
+                        stack.enter_context(units)
+                points = [(n_tokens, then[index]) for n_tokens, then in curve]
+                results.append(
+                    score_result(tallies[index], scheme, self.rules, units=units, curve=points)
+                )
         return results
 
     def _units(self, index: int) -> Units | None:
@@ -274,12 +279,13 @@ class Scorer:
         folder = TemporaryDirectory(prefix="radscore-", dir=self._folders[0])
         weights, groups = Path(folder.name, "weights"), Path(folder.name, "groups")
         n, grouped, residues = self._core.store_units(index, weights, groups)
-        if residues is not None:
-            return Units(np.fromfile(weights, np.float64), residues=residues)
-        if grouped and self.rules.dedup != "unit":  # groups are not in order, and must be sorted
-            return Units(np.fromfile(weights, np.float64), groups=np.fromfile(groups, np.uint64))
-        stored = Stored(groups, n, "u8") if grouped else None
-        return Units(Stored(weights, n), groups=stored, folder=folder)
+        # there are few residues; groups that are not in order must be sorted
+        small = residues is not None or (grouped and self.rules.dedup != "unit")
+        w = np.fromfile(weights, np.float64) if small else Stored(weights, n)
+        ids: Any = None
+        if grouped:
+            ids = np.fromfile(groups, np.uint64) if small else Stored(groups, n, "u8")
+        return Units(w, groups=ids, residues=residues, folder=folder)
 
     def result_of(self, tally: _core.Tally) -> ScoreResult:
         """The test of the only scheme by sums made elsewhere, under the same rules."""

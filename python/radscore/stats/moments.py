@@ -208,8 +208,9 @@ class Grouped(Independent):
         for part, index in groups_in_parts(self._w, self._groups):
             mixed = _mixed(part, index)
             inside = mixed[index]
-            renamed = (np.cumsum(mixed) - 1)[index[inside]]
-            yield part[~inside], part[inside], renamed, np.bincount(index, weights=part)[mixed]
+            renamed = (np.cumsum(mixed, dtype=np.intp) - 1)[index[inside]]
+            sums: FloatArray = np.bincount(index, weights=part).astype(np.float64)[mixed]
+            yield part[~inside], part[inside], renamed, sums
 
     def _bound(self, t: float) -> Moments:
         """As for independent scores; groups of both signs are bounded by Hoeffding's theorem 4."""

@@ -6,7 +6,7 @@ Sums go part by part in either case, so that they are the same to the last bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ __all__ = ["PART", "Stored", "Weights", "groups_in_parts", "in_parts"]
 
 #: Weights that are worked on at once.
 PART: Final = 1 << 16
-Ids: TypeAlias = npt.NDArray[np.integer]
+Ids: TypeAlias = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Stored:
     def __len__(self) -> int:
         return self.n
 
-    def read(self, start: int, end: int) -> npt.NDArray[np.generic]:
+    def read(self, start: int, end: int) -> npt.NDArray[Any]:
         """The numbers of a range."""
         return np.fromfile(self.path, self.dtype, min(end, self.n) - start, offset=8 * start)
 
@@ -59,7 +59,7 @@ def in_parts(weights: Weights) -> Iterator[FloatArray]:
         yield _part(weights, start, start + PART)
 
 
-def _part(values: FloatArray | Ids | Stored, start: int, end: int) -> npt.NDArray[np.generic]:
+def _part(values: FloatArray | Ids | Stored, start: int, end: int) -> npt.NDArray[Any]:
     return values.read(start, end) if isinstance(values, Stored) else values[start:end]
 
 

@@ -234,7 +234,7 @@ def _grouped(
             f"list_size / vocab_size must be the law's share {law.share}, "
             f"not {list_size} / {vocab_size}"
         )
-    if isinstance(groups, Stored) or isinstance(w, Stored):
+    if isinstance(w, Stored):
         assert isinstance(groups, Stored)
         return Grouped(w, law, groups, list_size, vocab_size)
     ids = np.asarray(groups)
@@ -243,11 +243,11 @@ def _grouped(
             f"groups must be integers of shape {w.shape}, not {ids.dtype} of shape {ids.shape}"
         )
     used = w != 0.0
-    w, ids = w[used], ids[used]
+    kept, ids = w[used], ids[used]
     if (ids[1:] < ids[:-1]).any():
         order = np.argsort(ids, kind="stable")
-        w, ids = w[order], ids[order]
-    return Grouped(w, law, ids, list_size, vocab_size)
+        kept, ids = kept[order], ids[order]
+    return Grouped(kept, law, ids, list_size, vocab_size)
 
 
 def _run(statistic: float, problem: Independent, *, predictable: bool) -> WeightedResult:

@@ -1,8 +1,9 @@
 //! Windows with weights: sums under many keys at once, and in files, against sums one unit at a time.
 
+#[allow(dead_code)] // others use the rest
 mod common;
 
-use common::{folder, ok, options, sums};
+use common::{VOCAB, folder, ok, options, sums};
 use radscore_core::schemes::{
     GumbelMax, Keyed, Kgw, Prf, Sbw, Scheme, SglangGumbel, SynthId, SynthIdDeepMind, TextSeal,
     VllmGumbel,
@@ -11,9 +12,8 @@ use radscore_core::{Budget, Combine, Error, Options, Result, Rule, Scorer, Tally
 use std::path::Path;
 use std::sync::Arc;
 
-const VOCAB: u32 = 40;
 /// Enough for several partitions.
-const ROWS: usize = 30_000;
+const ROWS: usize = 18_000;
 
 type Schemes = Vec<Arc<dyn Scheme>>;
 
@@ -25,20 +25,38 @@ fn schemes() -> Result<Vec<(&'static str, Schemes)>> {
         keys.map(|keys| all.push((name, keys)))
     };
     let keys = |key: u8| -> Vec<i64> { (1..9).map(|i| i * 1_234_567 + i64::from(key)).collect() };
-    add("keyed", &|key| Ok(Arc::new(Keyed::green([key; 16], VOCAB, 2, 0.25)?)))?;
-    add("keyed gumbel", &|key| Ok(Arc::new(Keyed::gumbel([key; 16], VOCAB, 2)?)))?;
-    add("vllm", &|key| Ok(Arc::new(VllmGumbel::single(key.into(), VOCAB, 2)?)))?;
-    add("kgw", &|key| Ok(Arc::new(Kgw::new(VOCAB, 0.25, sums()?, key == 8)?)))?;
+    add("keyed", &|key| {
+        Ok(Arc::new(Keyed::green([key; 16], VOCAB, 2, 0.25)?))
+    })?;
+    add("keyed gumbel", &|key| {
+        Ok(Arc::new(Keyed::gumbel([key; 16], VOCAB, 2)?))
+    })?;
+    add("vllm", &|key| {
+        Ok(Arc::new(VllmGumbel::single(key.into(), VOCAB, 2)?))
+    })?;
+    add("kgw", &|key| {
+        Ok(Arc::new(Kgw::new(VOCAB, 0.25, sums()?, key == 8)?))
+    })?;
     add("gumbel", &|_| Ok(Arc::new(GumbelMax::new(VOCAB, sums()?)?)))?;
     add("sbw", &|key| {
         let sbw = Sbw::new(key.into(), VOCAB, 0.25, Prf::MinHash, 2, false, false)?;
         Ok(Arc::new(sbw))
     })?;
-    add("sglang", &|key| Ok(Arc::new(SglangGumbel::new(key.into(), None, VOCAB, 2)?)))?;
-    add("textseal", &|key| Ok(Arc::new(TextSeal::green(key.into(), VOCAB, 2, 0.25)?)))?;
-    add("synthid", &|key| Ok(Arc::new(SynthId::new(&keys(key), VOCAB, 3, 1 << 12, 0)?)))?;
-    add("synthid odd", &|key| Ok(Arc::new(SynthId::new(&keys(key), VOCAB, 3, 999, 0)?)))?;
-    add("deepmind", &|key| Ok(Arc::new(SynthIdDeepMind::new(&keys(key), VOCAB, 3)?)))?;
+    add("sglang", &|key| {
+        Ok(Arc::new(SglangGumbel::new(key.into(), None, VOCAB, 2)?))
+    })?;
+    add("textseal", &|key| {
+        Ok(Arc::new(TextSeal::green(key.into(), VOCAB, 2, 0.25)?))
+    })?;
+    add("synthid", &|key| {
+        Ok(Arc::new(SynthId::new(&keys(key), VOCAB, 3, 1 << 12, 0)?))
+    })?;
+    add("synthid odd", &|key| {
+        Ok(Arc::new(SynthId::new(&keys(key), VOCAB, 3, 999, 0)?))
+    })?;
+    add("deepmind", &|key| {
+        Ok(Arc::new(SynthIdDeepMind::new(&keys(key), VOCAB, 3)?))
+    })?;
     Ok(all)
 }
 
@@ -79,10 +97,16 @@ fn scorer(schemes: &Schemes, rules: &Options, files: Option<&Path>) -> Result<Sc
 
 fn added(mut scorer: Scorer, rows: std::ops::Range<usize>) -> Result<Scorer> {
     let (tokens, weights, places) = self::rows();
-    for from in rows.clone().step_by(7000) {
-        let own = from..rows.end.min(from + 7000);
+    for from in rows.clone().step_by(5000) {
+        let own = from..rows.end.min(from + 5000);
         let tokens = &tokens[3 * own.start..3 * own.end];
-        scorer.add_windows(tokens, 3, Some(&weights[own.clone()]), Some(&places[own]), &mut ok)?;
+        scorer.add_windows(
+            tokens,
+            3,
+            Some(&weights[own.clone()]),
+            Some(&places[own]),
+            &mut ok,
+        )?;
     }
     Ok(scorer)
 }
@@ -118,7 +142,9 @@ fn fsum(numbers: impl Iterator<Item = f64>) -> f64 {
             break;
         }
     }
-    let half = partials.last().is_some_and(|&next| (low < 0.0) == (next < 0.0) && next != 0.0);
+    let half = partials
+        .last()
+        .is_some_and(|&next| (low < 0.0) == (next < 0.0) && next != 0.0);
     let doubled = 2.0 * low;
     if half && low != 0.0 && doubled == (high + doubled) - high {
         high += doubled;
@@ -140,10 +166,17 @@ const RULES: [(Rule, Combine); 7] = [
 fn check(name: &str, scorer: &mut Scorer, index: usize, tally: &Tally) -> Result<()> {
     let units = scorer.weighted_units(index, true, &mut ok)?;
     let units = units.ok_or(Error::State("no weights".into()))?;
-    let sums = tally.weights.clone().ok_or(Error::State("no weights".into()))?;
+    let sums = tally
+        .weights
+        .clone()
+        .ok_or(Error::State("no weights".into()))?;
     let weights = || units.weights.iter().copied();
     assert_eq!(sums.weight.value(), fsum(weights()), "{name}");
-    assert_eq!(sums.square.value(), fsum(weights().map(|w| w * w)), "{name}");
+    assert_eq!(
+        sums.square.value(),
+        fsum(weights().map(|w| w * w)),
+        "{name}"
+    );
     let products = weights().zip(&units.scores).map(|(w, s)| w * s);
     assert_eq!(sums.product.value(), fsum(products), "{name}");
     let most = weights().fold(0.0, |most: f64, w| most.max(w.abs()));
@@ -189,7 +222,10 @@ fn keys_together_in_memory_and_in_files() -> Result<()> {
             let theirs = whole.weighted_units(2, true, &mut ok)?.unwrap_or_default();
             assert_eq!(mine.weights, theirs.weights, "{name}");
             assert_eq!(mine.scores, theirs.scores, "{name}");
-            assert_eq!((mine.groups, mine.residues), (theirs.groups, theirs.residues));
+            assert_eq!(
+                (mine.groups, mine.residues),
+                (theirs.groups, theirs.residues)
+            );
         }
     }
     let left = std::fs::read_dir(temporary.path()).map(Iterator::count);

@@ -103,7 +103,10 @@ impl NumberFile {
         }
     }
 
-    fn write(&mut self, mut words: impl ExactSizeIterator<Item = u64>) -> radscore_core::Result<()> {
+    fn write(
+        &mut self,
+        mut words: impl ExactSizeIterator<Item = u64>,
+    ) -> radscore_core::Result<()> {
         self.count += words.len();
         let written = words.try_for_each(|word| self.file.write_all(&word.to_le_bytes()));
         written.map_err(|error| unwritten(&self.path, &error))

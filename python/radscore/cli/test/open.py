@@ -89,6 +89,12 @@ def register(commands: Any) -> None:
     group.add_argument(
         "--decoys", type=natural, metavar="N", help="compare with N keys that nobody used"
     )
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="use about this much memory (such as 1GiB) for weights, and files for the rest",
+    )
+    group.add_argument("--tmp", metavar="DIR[,DIR]", help="folders for those files")
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -102,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--text-unmarked and --text-watermarked contradict each other")
     scheme = load_scheme(args)
     asked = {"decoys": args.decoys or 0, "curve": args.curve or (), "threads": args.threads}
+    asked |= {"memory": args.memory, "tmp": None if args.tmp is None else args.tmp.split(",")}
     asked["contexts"] = contexts_of(args)
     given = None
     if args.from_file is not None:

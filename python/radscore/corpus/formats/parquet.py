@@ -210,12 +210,12 @@ class ParquetReader(ColumnReader):
         Raises `DamagedFileError` where one of them may take more memory than there is.
         """
         path, chunk, room = self._source.path, column.chunks[group], self.fields.room
-        large = room is not None and room.flaw_of_text(chunk.n_bytes) is not None
+        large = room is not None and room.flaw_of_page(chunk.n_bytes, 1) is not None
         if column.is_text and (large or chunk.text_bytes is None):
-            size, before = largest_page(path, chunk)
+            size, n_values, before = largest_page(path, chunk)
             where = location(path, sum(column.rows[:group]) + before, "row")
             what = f"{where}: a page of column {column.name!r}"
-            flaw = None if room is None else room.flaw_of_text(size, what)
+            flaw = None if room is None else room.flaw_of_page(size, n_values, what)
             at_once = _EXPANDED if room is None else min(_EXPANDED, room.n_bytes // 8)
             most = max(at_once // max(size, 1), 1)
         else:

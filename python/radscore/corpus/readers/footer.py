@@ -232,17 +232,17 @@ def is_uneven(path: Path, chunk: Chunk) -> bool:
     return len(counts) > 2 and max(counts) > max(8 * min(counts[:-1]), _LARGE // 128)
 
 
-def largest_page(path: Path, chunk: Chunk) -> tuple[int, int]:
-    """Bytes of the largest page of a chunk, uncompressed, and the values before it.
+def largest_page(path: Path, chunk: Chunk) -> tuple[int, int, int]:
+    """Bytes of the largest page of a chunk, uncompressed, its values, and those before it.
 
     No value takes more than its page, of whatever encoding, or the page of its dictionary.
     """
-    largest = before = n_values = 0
+    largest = inside = before = n_values = 0
     for page in _pages(path, chunk):
         if page.size > largest:
-            largest, before = page.size, n_values
+            largest, inside, before = page.size, page.n_values or 0, n_values
         n_values += page.n_values or 0
-    return largest, before
+    return largest, inside, before
 
 
 class _Page(NamedTuple):

@@ -36,7 +36,10 @@ impl<K: Key> Record<K> {
     pub fn compare(&self, other: &Self) -> Ordering {
         let by_rest = || self.order.cmp(&other.order);
         let by_weight = || self.weight.total_cmp(&other.weight);
-        self.key.cmp(&other.key).then_with(by_rest).then_with(by_weight)
+        self.key
+            .cmp(&other.key)
+            .then_with(by_rest)
+            .then_with(by_weight)
     }
 }
 
@@ -53,14 +56,18 @@ impl<K: Key> Row<K> {
     /// By unit, then by place, then by window.
     pub fn compare(&self, other: &Self) -> Ordering {
         let (mine, theirs) = (&self.window, &other.window);
-        let by_rest = || mine.order.cmp(&theirs.order).then(mine.key.cmp(&theirs.key));
+        let by_rest = || {
+            mine.order
+                .cmp(&theirs.order)
+                .then(mine.key.cmp(&theirs.key))
+        };
         self.unit.cmp(&other.unit).then_with(by_rest)
     }
 }
 
 /// Where the units of a scheme come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum UnitSource {
     /// Each window is a unit.
     Windows,
     /// A function that reads no key computes them, here named; by residue, windows count one by one.
@@ -69,7 +76,7 @@ pub enum Source {
     Keyed,
 }
 
-impl Source {
+impl UnitSource {
     /// That of a scheme's units under some rules.
     pub fn of(scheme: &dyn Scheme, rule: Rule, how: Combine) -> Self {
         let by_residue = scheme.residues() > 0 && rule != Rule::None && how != Combine::First;
@@ -139,7 +146,7 @@ impl WeightedUnits {
     pub fn of<K: Key>(
         evidence: &Evidence<K>,
         scheme: &dyn Scheme,
-        source: Source,
+        source: UnitSource,
         packer: Packer,
     ) -> (Self, Vec<u32>) {
         let tokens = packer.unpack_all(&evidence.keys);
@@ -148,7 +155,7 @@ impl WeightedUnits {
             groups.clear();
         }
         let mut residues = Vec::new();
-        if let Source::Shared(_, true) = source {
+        if let UnitSource::Shared(_, true) = source {
             let mut ids = memory::filled(0u128, evidence.keys.len());
             scheme.units(&tokens, &mut ids);
             memory::append(&mut residues, ids.iter().map(|&id| id as u64));
@@ -222,10 +229,10 @@ pub fn rows_of<K: Key>(
 }
 
 /// Combines rows by unit, or adds them up by residue, and drops what cancelled.
-pub fn fold_units<K: Key>(rows: &mut [Row<K>], source: Source, how: Combine) -> Evidence<K> {
+pub fn fold_units<K: Key>(rows: &mut [Row<K>], source: UnitSource, how: Combine) -> Evidence<K> {
     rows.par_sort_unstable_by(Row::compare);
     // Each window counts; those of one residue have one score, so their weights add.
-    let by_residue = matches!(source, Source::Shared(_, true));
+    let by_residue = matches!(source, UnitSource::Shared(_, true));
     let sums = by_residue || how == Combine::Sum;
     let mut found = Evidence::default();
     for own in rows.chunk_by(|a, b| a.unit == b.unit) {

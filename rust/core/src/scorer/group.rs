@@ -45,11 +45,8 @@ pub(crate) trait Group: Send + Sync {
     /// Returns memory that is not needed now to the system.
     fn reclaim(&mut self);
     /// The tally of each scheme; everything must have been scored.
-    fn tallies(
-        &mut self,
-        pool: &Pool,
-        check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Vec<Tally>>;
+    fn tallies(&mut self, pool: &Pool, check: &mut dyn FnMut() -> Result<()>)
+    -> Result<Vec<Tally>>;
     /// Gives the combined weighted units of a scheme, with their scores if wanted, to `take`: all at
     /// once where the windows are in memory, and none without weights.
     fn visit_units(

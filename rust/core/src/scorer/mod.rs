@@ -25,7 +25,7 @@ use crate::key::PADDING;
 use crate::schemes::{Scheme, SeedKind};
 use crate::score::options::Options;
 use crate::score::tally::Tally;
-use crate::score::weighted::{Source as UnitSource, WeightedUnits, is_weight};
+use crate::score::weighted::{UnitSource, WeightedUnits, is_weight};
 use crate::spill::budget::Budget;
 use crate::threads::Pool;
 use group::{Group, new_group};
@@ -399,12 +399,18 @@ impl Scorer {
     /// The first scheme whose weighted units are the same as one's, whatever the keys.
     pub fn units_like(&self, scheme: usize) -> usize {
         let source = |index: usize| {
-            let source = UnitSource::of(&*self.schemes[index], self.options.rule, self.options.combine);
+            let source = UnitSource::of(
+                &*self.schemes[index],
+                self.options.rule,
+                self.options.combine,
+            );
             (self.members[index].0, source)
         };
         let own = source(scheme);
         let first = (0..scheme).find(|&index| source(index) == own);
-        first.filter(|_| own.1 != UnitSource::Keyed).unwrap_or(scheme)
+        first
+            .filter(|_| own.1 != UnitSource::Keyed)
+            .unwrap_or(scheme)
     }
 
     /// Whether windows are in files.

@@ -14,7 +14,7 @@ use crate::score::tally::Sums;
 use crate::score::weighted::{Record, is_weight};
 use crate::scorer::backend::DistinctWindows;
 use crate::scorer::weighted::WeightedWindows;
-use crate::spill::runs::Item;
+use crate::spill::sorted::Item;
 use crate::threads::Pool;
 use std::ops::Range;
 
@@ -103,13 +103,17 @@ impl<K: Key> WeightedWindows<K> {
             packer.is_window(record.key) && is_weight(record.weight) && record.order < 1 << 62
         };
         let later = 0;
-        from.records((count, bytes), |bytes| Record::read(bytes, later), |records| {
-            if !records.iter().all(fits) {
-                return Err(other_windows());
-            }
-            self.push(records);
-            Ok(())
-        })
+        from.records(
+            (count, bytes),
+            |bytes| Record::read(bytes, later),
+            |records| {
+                if !records.iter().all(fits) {
+                    return Err(other_windows());
+                }
+                self.push(records);
+                Ok(())
+            },
+        )
     }
 }
 

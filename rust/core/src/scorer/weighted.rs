@@ -1,25 +1,25 @@
 //! Windows with weights, of all schemes of a group.
 
-use crate::dedup::window_set::chunks;
 use crate::dedup::rule::Rule;
+use crate::dedup::window_set::chunks;
 use crate::error::{Error, Result};
 use crate::input::counts::{Counts, Status};
-use crate::input::source::Source as Input;
+use crate::input::source::Source;
 use crate::input::windows::{PromptSets, WindowPlan};
 use crate::interrupt::Check;
 use crate::key::Key;
 use crate::memory;
 use crate::schemes::{Scheme, interruptible_scores};
-use crate::score::options::Options;
 use crate::score::exact_sum::ExactSum;
+use crate::score::options::Options;
 use crate::score::products::Means;
 use crate::score::tally::{Sums, Tally, WeightSums};
 use crate::score::weighted::{
-    Evidence, Record, Row, Source, UnitCounts, WeightedUnits, combine, fold_units, lone_units,
+    Evidence, Record, Row, UnitCounts, UnitSource, WeightedUnits, combine, fold_units, lone_units,
     rows_of, score_value,
 };
 use crate::spill::budget::Budget;
-use crate::spill::runs::{Run, Spill, for_ranges};
+use crate::spill::sorted::{SortedFile, Spill, for_ranges};
 use crate::threads::Pool;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -34,7 +34,7 @@ pub(crate) struct WeightedWindows<K> {
     /// Those in memory.
     records: Vec<Record<K>>,
     /// Those in files.
-    runs: Vec<Run<Record<K>>>,
+    files: Vec<SortedFile<Record<K>>>,
     /// The place in reading order of what is added next.
     pub(crate) next_order: u64,
     limit: Option<Budget>,
@@ -46,7 +46,7 @@ pub(crate) struct WeightedWindows<K> {
 struct Found<K> {
     /// The records combined by window.
     windows: Option<Vec<Record<K>>>,
-    evidence: Vec<(Source, Evidence<K>)>,
+    evidence: Vec<(UnitSource, Evidence<K>)>,
     tallies: Option<Vec<Tally>>,
 }
 
@@ -67,7 +67,7 @@ impl<K: Key> WeightedWindows<K> {
     pub(crate) fn new(limit: Option<Budget>) -> Self {
         Self {
             records: Vec::new(),
-            runs: Vec::new(),
+            files: Vec::new(),
             next_order: 0,
             limit,
             found: None,
@@ -84,7 +84,7 @@ impl<K: Key> WeightedWindows<K> {
     pub(crate) fn add_range(
         &mut self,
         plan: &WindowPlan<K>,
-        source: &Input,
+        source: &Source,
         range: &Range<usize>,
         weights: Option<&[f64]>,
     ) -> Counts {
@@ -124,15 +124,15 @@ impl<K: Key> WeightedWindows<K> {
         };
         let mut spill = Spill::resume(limit, limit.memory / 2, std::mem::take(&mut self.records));
         let pushed = spill.push(records);
-        let (rest, runs) = spill.pause();
+        let (rest, files) = spill.pause();
         self.records = rest;
-        memory::append(&mut self.runs, runs);
+        memory::append(&mut self.files, files);
         pushed.unwrap_or_else(|error| memory::refuse(error));
     }
 
     /// Records that were added.
     pub(crate) fn total(&self) -> u64 {
-        let filed: usize = self.runs.iter().map(Run::count).sum();
+        let filed: usize = self.files.iter().map(SortedFile::count).sum();
         (self.records.len() + filed) as u64
     }
 
@@ -154,8 +154,8 @@ impl<K: Key> WeightedWindows<K> {
         };
         visited.unwrap_or_else(|error| memory::refuse(error));
         if limited {
-            let later = other.runs.iter().map(|run| run.later(first));
-            memory::append(&mut self.runs, later);
+            let later = other.files.iter().map(|file| file.later(first));
+            memory::append(&mut self.files, later);
         }
         self.found = None;
         self.next_order += other.next_order;
@@ -166,8 +166,8 @@ impl<K: Key> WeightedWindows<K> {
         &self,
         mut take: impl FnMut(&[Record<K>]) -> Result<()>,
     ) -> Result<()> {
-        for run in &self.runs {
-            run.visit(&mut take)?;
+        for file in &self.files {
+            file.visit(&mut take)?;
         }
         take(&self.records)
     }
@@ -184,10 +184,10 @@ impl<K: Key> WeightedWindows<K> {
         }
         let (total, means) = (self.total(), rules.means());
         let source = |scheme: &Arc<dyn Scheme>| rules.source(&**scheme);
-        let sources: Vec<Source> = schemes.iter().map(source).collect();
+        let sources: Vec<UnitSource> = schemes.iter().map(source).collect();
         let mut tallies = vec![Tally::default(); schemes.len()];
         for (index, &source) in sources.iter().enumerate() {
-            if source == Source::Keyed && self.runs.is_empty() {
+            if source == UnitSource::Keyed && self.files.is_empty() {
                 let windows = self.windows(rules);
                 check()?;
                 let how = rules.options.combine;
@@ -196,7 +196,7 @@ impl<K: Key> WeightedWindows<K> {
                 continue;
             }
             let like = |&other: &usize| match source {
-                Source::Keyed => other == index,
+                UnitSource::Keyed => other == index,
                 _ => sources[other] == source,
             };
             let alike: Vec<usize> = (0..schemes.len()).filter(like).collect();
@@ -223,7 +223,7 @@ impl<K: Key> WeightedWindows<K> {
             }
         }
         let found = self.found.get_or_insert_default();
-        if !sources.contains(&Source::Keyed) {
+        if !sources.contains(&UnitSource::Keyed) {
             found.windows = None; // the evidence has all of them
         }
         found.tallies = Some(tallies.clone());
@@ -246,7 +246,7 @@ impl<K: Key> WeightedWindows<K> {
         take: &mut Take<K>,
     ) -> Result<()> {
         let source = rules.source(scheme);
-        if !self.runs.is_empty() {
+        if !self.files.is_empty() {
             return self.visit_files(scheme, source, rules, check, take);
         }
         let known = self.found.iter().flat_map(|found| &found.evidence);
@@ -256,7 +256,7 @@ impl<K: Key> WeightedWindows<K> {
         let windows = self.windows(rules);
         let how = rules.options.combine;
         let evidence = rules.pool.install(|| match source {
-            Source::Windows => lone_units(windows),
+            UnitSource::Windows => lone_units(windows),
             _ => {
                 let (mut rows, keyless) = rows_of(scheme, windows, rules.plan.packer);
                 let mut evidence = fold_units(&mut rows, source, how);
@@ -266,7 +266,7 @@ impl<K: Key> WeightedWindows<K> {
         });
         check()?;
         take(&evidence, check)?;
-        if source != Source::Keyed {
+        if source != UnitSource::Keyed {
             let found = self.found.get_or_insert_default();
             memory::push(&mut found.evidence, (source, evidence));
         }
@@ -277,7 +277,7 @@ impl<K: Key> WeightedWindows<K> {
     fn visit_files(
         &mut self,
         scheme: &dyn Scheme,
-        source: Source,
+        source: UnitSource,
         rules: &Rules<K>,
         check: &mut Check<'_>,
         take: &mut Take<K>,
@@ -287,7 +287,7 @@ impl<K: Key> WeightedWindows<K> {
         };
         let records = std::mem::take(&mut self.records);
         let own = Spill::resume(&limit, limit.memory / 2, records);
-        memory::append(&mut self.runs, rules.pool.install(|| own.finish())?);
+        memory::append(&mut self.files, rules.pool.install(|| own.finish())?);
         let (packer, how) = (rules.plan.packer, rules.options.combine);
         let id = |record: &Record<K>| match rules.options.rule {
             Rule::Context => packer.context(record.key),
@@ -296,15 +296,15 @@ impl<K: Key> WeightedWindows<K> {
         // In memory at once: a range, combined, its units, and rows that wait.
         let bytes = 2 * size_of::<Record<K>>() + size_of::<Row<K>>() + K::BYTES + 8;
         let most = limit.memory / 2 / bytes;
-        if source == Source::Windows {
-            return for_ranges(&self.runs, most, id, check, &mut |records, check| {
+        if source == UnitSource::Windows {
+            return for_ranges(&self.files, most, id, check, &mut |records, check| {
                 let windows = rules.combine(records);
                 take(&lone_units(&windows), check)
             });
         }
         let mut rows = Spill::new(&limit, limit.memory / 4);
         let mut keyless = 0;
-        for_ranges(&self.runs, most, id, check, &mut |records, _| {
+        for_ranges(&self.files, most, id, check, &mut |records, _| {
             let windows = rules.combine(records);
             rules.pool.install(|| {
                 let (more, constant) = rows_of(scheme, &windows, packer);
@@ -312,13 +312,13 @@ impl<K: Key> WeightedWindows<K> {
                 rows.push(&more)
             })
         })?;
-        let runs = rules.pool.install(|| rows.finish())?;
+        let files = rules.pool.install(|| rows.finish())?;
         let mut first = Evidence::default();
         first.counts.keyless = keyless;
         take(&first, check)?;
         let most = limit.memory / 2 / (2 * size_of::<Row<K>>());
         let unit = |row: &Row<K>| row.unit;
-        for_ranges(&runs, most, unit, check, &mut |rows, check| {
+        for_ranges(&files, most, unit, check, &mut |rows, check| {
             let fold = || fold_units(rows, source, how);
             take(&rules.pool.install(fold), check)
         })
@@ -350,7 +350,7 @@ impl<K: Key> WeightedWindows<K> {
 
     /// Whether records are in files.
     pub(crate) fn is_in_files(&self) -> bool {
-        !self.runs.is_empty()
+        !self.files.is_empty()
     }
 }
 
@@ -362,8 +362,8 @@ pub(crate) struct Rules<'a, K: Key> {
 }
 
 impl<K: Key> Rules<'_, K> {
-    fn source(&self, scheme: &dyn Scheme) -> Source {
-        Source::of(scheme, self.options.rule, self.options.combine)
+    fn source(&self, scheme: &dyn Scheme) -> UnitSource {
+        UnitSource::of(scheme, self.options.rule, self.options.combine)
     }
 
     fn combine(&self, records: &mut [Record<K>]) -> Vec<Record<K>> {

@@ -9,12 +9,12 @@
 //!                              PartitionLoader ──► some partitions of all shards, within a Budget
 //! ```
 //!
-//! Windows with weights are sorted instead, in runs, so that units come in the same order as in memory.
+//! Windows with weights are sorted instead (`sorted`), so that units come in the same order as in memory.
 
 pub mod budget;
 pub mod collector;
 mod header;
 pub mod loader;
-pub mod runs;
 pub mod shard_file;
 pub mod shard_writer;
+pub mod sorted;

@@ -1,4 +1,4 @@
-//! More records than memory: sorted runs in temporary files, read again range by range in order.
+//! More records than memory: sorted in temporary files, and read again range by range in order.
 
 use crate::error::{Error, Result};
 use crate::interrupt::Check;
@@ -20,7 +20,7 @@ use tempfile::TempPath;
 /// Items that are written, checked and read at once.
 const BLOCK: usize = 1 << 12;
 
-/// What runs hold.
+/// What sorted files hold.
 pub trait Item: Copy + Send + Sync {
     /// Bytes of an item in a file.
     const BYTES: usize;
@@ -28,7 +28,7 @@ pub trait Item: Copy + Send + Sync {
     fn write(&self, out: &mut Vec<u8>);
     /// Reads what [`Item::write`] wrote; everything comes so much later in reading order.
     fn read(bytes: &[u8], later: u64) -> Self;
-    /// The order of items in a run.
+    /// The order of items in a file.
     fn compare(&self, other: &Self) -> Ordering;
 }
 
@@ -72,7 +72,7 @@ impl<K: Key> Item for Row<K> {
 
 /// Sorted items in a temporary file, which goes with the last that holds it.
 #[derive(Debug)]
-struct RunFile<T> {
+struct BlockFile<T> {
     path: TempPath,
     file: File,
     /// The first item of each block, and the block's checksum.
@@ -80,7 +80,7 @@ struct RunFile<T> {
     count: usize,
 }
 
-impl<T: Item> RunFile<T> {
+impl<T: Item> BlockFile<T> {
     fn write(sorted: &[T], budget: &Budget) -> Result<Self> {
         let path = budget.temporary()?;
         let mut options = File::options();
@@ -130,12 +130,12 @@ fn checksum(bytes: &[u8]) -> u64 {
 
 /// Sorted items, which come so much later in reading order than they say.
 #[derive(Debug)]
-pub struct Run<T> {
-    file: Arc<RunFile<T>>,
+pub struct SortedFile<T> {
+    file: Arc<BlockFile<T>>,
     later: u64,
 }
 
-impl<T: Item> Run<T> {
+impl<T: Item> SortedFile<T> {
     /// The same, later in reading order.
     pub fn later(&self, by: u64) -> Self {
         Self {
@@ -161,12 +161,12 @@ impl<T: Item> Run<T> {
     }
 }
 
-/// Items that go to runs where they would outgrow their share of memory.
+/// Items that go to sorted files where they would outgrow their share of memory.
 pub struct Spill<T> {
     budget: Budget,
     most: usize,
     waiting: Vec<T>,
-    runs: Vec<Run<T>>,
+    files: Vec<SortedFile<T>>,
 }
 
 impl<T: Item> Spill<T> {
@@ -176,7 +176,7 @@ impl<T: Item> Spill<T> {
             budget: budget.clone(),
             most: (bytes / size_of::<T>()).max(BLOCK),
             waiting: Vec::new(),
-            runs: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -188,9 +188,9 @@ impl<T: Item> Spill<T> {
         }
     }
 
-    /// The items in memory, and the runs since the beginning.
-    pub fn pause(self) -> (Vec<T>, Vec<Run<T>>) {
-        (self.waiting, self.runs)
+    /// The items in memory, and the files since the beginning.
+    pub fn pause(self) -> (Vec<T>, Vec<SortedFile<T>>) {
+        (self.waiting, self.files)
     }
 
     /// Adds items, in the current rayon pool.
@@ -214,64 +214,74 @@ impl<T: Item> Spill<T> {
 
     fn write(&mut self) -> Result<()> {
         self.waiting.par_sort_unstable_by(T::compare);
-        let file = Arc::new(RunFile::write(&self.waiting, &self.budget)?);
-        memory::push(&mut self.runs, Run { file, later: 0 });
+        let file = Arc::new(BlockFile::write(&self.waiting, &self.budget)?);
+        memory::push(&mut self.files, SortedFile { file, later: 0 });
         self.waiting.clear();
         Ok(())
     }
 
-    /// All items in runs; their memory is free then.
-    pub fn finish(mut self) -> Result<Vec<Run<T>>> {
+    /// All items in files; their memory is free then.
+    pub fn finish(mut self) -> Result<Vec<SortedFile<T>>> {
         if !self.waiting.is_empty() {
             self.write()?;
         }
-        Ok(self.runs)
+        Ok(self.files)
     }
 }
 
-/// Gives all items of some runs to `take`, range by range in ascending order of `id`, which must not
-/// decrease along a run. Items of one id come together, about `most` at a time, each run's in order.
+/// Gives all items of some files to `take`, range by range in ascending order of `id`, which must not
+/// decrease along a file. Items of one id come together, about `most` at a time, each file's in order.
 pub fn for_ranges<T: Item, I: Ord + Copy>(
-    runs: &[Run<T>],
+    files: &[SortedFile<T>],
     most: usize,
     id: impl Fn(&T) -> I,
     check: &mut Check<'_>,
     take: &mut dyn FnMut(&mut Vec<T>, &mut Check<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut starts: Vec<I> = Vec::new();
-    for run in runs {
-        memory::append(&mut starts, run.file.blocks.iter().map(|(first, _)| id(first)));
+    for one in files {
+        memory::append(
+            &mut starts,
+            one.file.blocks.iter().map(|(first, _)| id(first)),
+        );
     }
     starts.sort_unstable();
-    let step = (most / BLOCK).saturating_sub(runs.len()).max(1);
-    // Of each run the next block, and what was read of it and belongs to a later range.
-    let mut cursors: Vec<(usize, Vec<T>)> = runs.iter().map(|_| (0, Vec::new())).collect();
+    let step = (most / BLOCK).saturating_sub(files.len()).max(1);
+    // Of each file the next block, and what was read of it and belongs to a later range.
+    let mut cursors: Vec<(usize, Vec<T>)> = files.iter().map(|_| (0, Vec::new())).collect();
     let mut items = Vec::new();
     let mut from = 0;
     while from < starts.len() {
         let first = starts[from];
-        let end = starts.get(from + step).filter(|&&end| end > first).or_else(|| {
-            // One id fills the range: all of it must be read at once.
-            let beyond = starts.partition_point(|&start| start <= first);
-            starts.get(beyond.max(from + step))
-        });
+        let end = starts
+            .get(from + step)
+            .filter(|&&end| end > first)
+            .or_else(|| {
+                // One id fills the range: all of it must be read at once.
+                let beyond = starts.partition_point(|&start| start <= first);
+                starts.get(beyond.max(from + step))
+            });
         let end = end.copied();
         items.clear();
-        for (run, (next, rest)) in runs.iter().zip(&mut cursors) {
+        for (one, (next, rest)) in files.iter().zip(&mut cursors) {
             loop {
-                let own = end.map_or(rest.len(), |end| rest.partition_point(|item| id(item) < end));
+                let own = end.map_or(rest.len(), |end| {
+                    rest.partition_point(|item| id(item) < end)
+                });
                 memory::extend(&mut items, &rest[..own]);
                 rest.drain(..own);
-                if !rest.is_empty() || *next == run.file.blocks.len() {
+                if !rest.is_empty() || *next == one.file.blocks.len() {
                     break;
                 }
-                run.file.read(*next, run.later, rest)?;
+                one.file.read(*next, one.later, rest)?;
                 *next += 1;
             }
             check()?;
         }
         take(&mut items, check)?;
-        from = end.map_or(starts.len(), |end| starts.partition_point(|&start| start < end));
+        from = end.map_or(starts.len(), |end| {
+            starts.partition_point(|&start| start < end)
+        });
     }
     Ok(())
 }
@@ -288,33 +298,40 @@ mod tests {
             memory: 1,
             folders: vec![folder.path().to_owned()],
         };
-        for (distinct, most) in [(1, 1), (7, 3 * BLOCK), (20_000, 5 * BLOCK), (1 << 40, 1 << 30)] {
+        let bytes = 1 << 19;
+        let many = 20 * BLOCK;
+        for (distinct, most) in [(1, 1), (7, many), (20_000, many), (1 << 40, many)] {
             let mut state = 1u64;
-            let mut all: Vec<Record<u64>> = (0..50_000u64)
+            let mut all: Vec<Record<u64>> = (0..200_000u64)
                 .map(|order| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
                     let (key, weight) = ((state >> 20) % distinct, order as f64);
                     Record { key, order, weight }
                 })
                 .collect();
-            let mut spill = Spill::new(&budget, 0);
+            let mut spill = Spill::new(&budget, bytes);
             all.chunks(777).try_for_each(|items| spill.push(items))?;
-            let runs = spill.finish()?;
-            assert_eq!(runs.len(), all.len().div_ceil(BLOCK));
+            let files = spill.finish()?;
+            assert_eq!(
+                files.len(),
+                all.len().div_ceil(bytes / size_of::<Record<u64>>())
+            );
             let mut found: Vec<Record<u64>> = Vec::new();
             let id = |record: &Record<u64>| record.key / 2;
-            for_ranges(&runs, most, id, &mut || Ok(()), &mut |items, _| {
+            for_ranges(&files, most, id, &mut || Ok(()), &mut |items, _| {
                 items.sort_unstable_by(Record::compare);
                 let before = found.last().map(id);
                 assert!(before.is_none_or(|last| items.iter().all(|item| id(item) > last)));
-                assert!(items.len() <= most.max(BLOCK) || distinct < 20_000);
+                assert!(items.len() <= most || distinct < 20_000);
                 found.extend_from_slice(items);
                 Ok(())
             })?;
             all.sort_unstable_by(Record::compare);
             let parts = |r: &Record<u64>| (r.key, r.order, r.weight.to_bits());
             assert!(found.iter().map(parts).eq(all.iter().map(parts)));
-            let moved = runs[0].later(5);
+            let moved = files[0].later(5);
             let mut orders = Vec::new();
             moved.visit(|items| {
                 orders.extend(items.iter().map(|item| item.order));

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radscore.answers.listings import Listings, is_probe
+from radscore.answers.listed_records import Listings, is_probe
 from radscore.answers.samples import repeats_note
 from radscore.corpus.base import NOTHING_SKIPPED, InputOptionError, Problems, joined
 from radscore.documents import MAX_VOCAB

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radscore.answers.listing import Lists
+from radscore.answers.lists import Lists
 from radscore.answers.logprobs import from_record
 from radscore.answers.probing import Findings
 from radscore.corpus.base import joined
@@ -94,7 +94,7 @@ class Listings:
             return documents
         parts: list[Any] = []
         for i, (text, positions, temperature, n) in enumerate(waiting):
-            ids = np.asarray(documents[i])
+            ids = np.asarray(documents[i], dtype=np.uint32)
             if i not in bad:
                 ids = self._lists.add(text, ids, positions, temperature, n)
             parts.append(ids)

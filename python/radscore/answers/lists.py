@@ -189,7 +189,8 @@ class Lists:
                 return None
             shift = 1
         begins = np.cumsum([0, *map(len, known)])[:-1] - shift
-        return np.maximum(begins, 0).tolist()
+        starts: list[int] = np.maximum(begins, 0).tolist()
+        return starts
 
     def _stripped(self, spelt: _Spelt, positions: Sequence[Position]) -> bool:
         """Whether texts may lack the space before a word, which makes them other tokens."""
