@@ -365,8 +365,12 @@ class _Evidence:
         known = pairs.targets < size
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known
-        if not self._matched:  # there a token without gain may still be the one that wins
-            keep &= pairs.weights != 0
+        some = pairs.weights != 0
+        if (
+            self._matched and pairs.base is not None
+        ):  # a token without gain may be the one that wins
+            some |= pairs.base > 0
+        keep &= some
         contexts, targets = contexts[keep], pairs.targets[keep]
         if self._counted is not None:
             _, starts = np.unique(pairs.occurrences[keep], return_index=True)
