@@ -39,9 +39,7 @@ _MOST: Final = 2.0**62
 _TRIALS: Final = 4
 _TARGET_BITS: Final = np.uint64(20)
 _TARGET: Final = np.uint64((1 << 20) - 1)
-_COARSE: Final = (
-    "the scheme's uniforms lie on a coarse grid, so that rare tokens win less often than they should"
-)
+_COARSE: Final = "the scheme's uniforms lie on a coarse grid, so that rare tokens win less often than they should"
 _NO_SEED: Final = (
     "no seed is known before the target, so the draws of different contexts are not independent"
 )
@@ -491,9 +489,7 @@ class _Rows:
         """Of the weighed sum over keys."""
         return self.problem.mean
 
-    def matched(
-        self, scheme: Scheme, *, varies: bool, threads: int | None
-    ) -> tuple[float, float]:
+    def matched(self, scheme: Scheme, *, varies: bool, threads: int | None) -> tuple[float, float]:
         """What the key makes of the rows, weighed; see `_core.Scheme.matched`."""
         return scheme.core.matched(
             self.contexts,
@@ -505,9 +501,7 @@ class _Rows:
         )
 
 
-def _seeds(
-    contexts: npt.NDArray[np.uint32], scheme: Scheme
-) -> tuple[npt.NDArray[np.int64], int]:
+def _seeds(contexts: npt.NDArray[np.uint32], scheme: Scheme) -> tuple[npt.NDArray[np.int64], int]:
     """The first context with the same draws as each, and how many do not depend on the key.
 
     It is -1 for these, and for those that share some draws with another one that is kept.
