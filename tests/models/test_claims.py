@@ -6,6 +6,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 import radscore as rs
+from radscore.answers import Answers
 from radscore.audits.radioactivity import _HELPS, _TESTS, _choose
 from radscore.errors import ArgumentError, TokenError
 from tiny import trained, written
@@ -34,12 +35,14 @@ def fresh():
 
 
 def test_every_test_can_be_chosen_and_more_knowledge_never_gives_a_weaker_one():
-    """Over all 127 sets of things that can be known."""
+    """Over all 1,023 sets of things that can be known."""
     names = sorted(_HELPS)
-    known = [frozenset(some) for n in range(1, 8) for some in combinations(names, n)]
+    known = [frozenset(some) for n in range(1, 11) for some in combinations(names, n)]
     chosen = {}
     for some in known:
-        possible = "answers" in some or ("model" in some and some & {"fresh", "recorded"})
+        possible = some & {"answers", "predictions"} or (
+            "model" in some and some & {"fresh", "recorded"}
+        )
         if not possible:
             with pytest.raises(ArgumentError, match=r"text to read|nothing is known"):
                 _choose(some)
@@ -107,6 +110,44 @@ def test_answers(recorded):
     assert report.unused == {"recorded": "the tests that use it are weaker"}
     assert "unused: recorded: the tests that use it are weaker" in repr(report)
     assert report.log10_pvalue < -8
+
+
+def test_answers_that_a_reference_reads(radioactive, clean, tmp_path):
+    """Log-probabilities first, then what a model expects, then what one has said."""
+    from radscore.answers.expected import expected
+
+    reference = trained(written(None, 320, 32, seed=4))
+    language = rs.models.as_language_model(radioactive)
+    answers = rs.Documents.of(written(None, 40, 30, seed=9))
+    listed = Answers(answers, None, listed=expected(language, answers, vocab_size=64, likeliest=5))
+    said = rs.Documents.of(written(None, 40, 30, seed=10))
+    given = {"reference": reference, "reference_answers": said}
+    report = rs.radioactivity(SCHEME, answers=listed, **given)
+    assert report.setting == "closed, log-probabilities against a reference model"
+    assert report.result.weighting == "listed"
+    assert report.unused == {"reference_answers": "the tests that use it are weaker"}
+    assert report.log10_pvalue < -8
+    control = rs.models.as_language_model(clean)
+    free = Answers(answers, None, listed=expected(control, answers, vocab_size=64, likeliest=5))
+    assert not rs.radioactivity(SCHEME, answers=free, **given).radioactive(1e-2)
+    report = rs.radioactivity(SCHEME, answers=answers, **given)
+    assert report.setting == "closed, against what a reference model expects"
+    assert "(predictions=)" in report.would_help
+    report = rs.radioactivity(SCHEME, answers=listed, reference_answers=said)
+    assert report.setting == "closed, contrast"
+    theirs = rs.models.as_language_model(reference)
+    also = Answers(said, None, listed=expected(theirs, said, vocab_size=64, likeliest=5))
+    report = rs.radioactivity(SCHEME, answers=listed, reference_answers=also)
+    assert report.setting == "closed, log-probabilities against a reference's"
+    assert report.log10_pvalue < -3
+    report = rs.radioactivity(SCHEME, answers=listed)
+    assert (report.setting, report.result.transform) == ("closed, log-probabilities", "root")
+    # what was read and written to a file comes before all answers
+    out = tmp_path / "read.arrow"
+    rs.models.predict(radioactive, said, out, context_width=1, reference=reference)
+    report = rs.radioactivity(SCHEME, predictions=out, answers=listed, reference=reference)
+    assert report.setting == "predictions that were read"
+    assert report.log10_pvalue < -3
 
 
 def test_what_cannot_be_tested(radioactive, fresh):

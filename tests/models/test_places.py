@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 from radscore.answers.expected import expected
 from radscore.answers.grouping import kept_windows
 from radscore.answers.places import (
-    LISTED,
     LISTED_ALONE,
-    expected_by_context,
-    listed_weights,
+    looked_up_by_context,
     mean_lists,
-    probabilities_of,
     residuals,
+    weights_of_lists,
 )
 from radscore.audits.closed import test_closed as closed
 from radscore.errors import ArgumentError, ModelError, TokenError
 from radscore.models.listed import Listed
+from radscore.models.listed_weights import looked_up
 from tiny import VOCAB, logits, starting, tiny_llama, word_tokenizer
 
 
@@ -86,10 +85,6 @@ def test_long_answers_are_read_in_pieces():
     documents = text(2, 90, 1)
     found = expected(one, documents, vocab_size=VOCAB, likeliest=5)
     assert (np.diff(found.offsets) > 0).sum() == 2 * 89
-    row = truth(network, [], documents[0][:20])  # the first piece is whole
-    for place in range(1, 20):
-        best = np.argsort(-row[place - 1 + 1 - 1])[:5] if place == 0 else None
-        del best
     whole = logits(network, [documents[0][:32].tolist()])[0].softmax(-1).double().numpy()
     for place in range(1, 32):
         values = found[place]
@@ -161,9 +156,7 @@ def test_weights_are_dense_arithmetic(data, n):
     p, q, r = (data.draw(lists(n)) for _ in range(3))
     targets = np.array(data.draw(st.lists(st.integers(0, SIZE - 1), min_size=n, max_size=n)))
     inside = dense(p) > 0
-    at = np.repeat(np.arange(n), np.diff(p.offsets))
     expected_q = dense(q)
-    assert probabilities_of(q, p) == pytest.approx(expected_q[at, p.ids], rel=1e-6)
     assert dense(mean_lists([q, r])) == pytest.approx((dense(q) + dense(r)) / 2, rel=1e-5)
     # residuals
     known = np.diff(q.offsets) > 0
@@ -172,14 +165,15 @@ def test_weights_are_dense_arithmetic(data, n):
     assert dense_weights(residuals(targets, q)) == pytest.approx(
         (said - expected_q) * known[:, None], abs=1e-6
     )
-    # listed, with and without a reference
-    for name, rule in LISTED.items():
-        w = np.where(inside, rule(dense(p), expected_q), 0.0)
-        w -= inside * (w.sum(1) / np.maximum(inside.sum(1), 1))[:, None]
-        found = listed_weights(p, probabilities_of(q, p), name, known=known)
-        assert dense_weights(found) == pytest.approx(w * known[:, None], abs=1e-6)
+    # listed: a token that the reference does not list has half of the least that it lists
+    least = np.where(expected_q > 0, expected_q, 1).min(1, keepdims=True)
+    there = np.where(expected_q > 0, expected_q, least / 2)
+    w = np.where(inside, (dense(p) - there) / (dense(p) + there + 0.01), 0.0)
+    w -= 0.75 * inside * (w.sum(1) / np.maximum(inside.sum(1), 1))[:, None]
+    found = weights_of_lists(p, "damped_relative", looked_up(p, q))
+    assert dense_weights(found) == pytest.approx(w * known[:, None], abs=1e-6)
     for name, rule in LISTED_ALONE.items():
-        found = listed_weights(p, None, name, known=None)
+        found = weights_of_lists(p, name, None)
         assert dense_weights(found) == pytest.approx(inside * rule(dense(p)), abs=1e-6)
     # some places
     some = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=n)), dtype=np.int64)
@@ -196,22 +190,27 @@ def test_what_a_reference_expects_elsewhere(data, n, m):
     mine, others = (
         np.array(data.draw(st.lists(st.integers(-1, 2), min_size=k, max_size=k))) for k in (n, m)
     )
-    found, known = expected_by_context(mine, p, others, q)
+    logprobs, least = looked_up_by_context(mine, p, others, q)
     table, met = dense(q), np.diff(q.offsets) > 0
     entry = 0
     for place in range(n):
         same = met & (others == mine[place]) & (mine[place] >= 0)
-        assert known[place] == same.any()
+        lowest = [min(q[other].values()) for other in np.flatnonzero(same)]
+        assert np.isnan(least[place]) == (not lowest)
+        if lowest:
+            assert math.exp(least[place]) == pytest.approx(np.exp(lowest).mean(), rel=1e-5)
         for token in p[place]:
             mean = table[same, token].mean() if same.any() else 0.0
-            assert found[entry] == pytest.approx(mean, rel=1e-5)
+            assert np.isnan(logprobs[entry]) == (mean == 0.0)
+            if mean:
+                assert math.exp(logprobs[entry]) == pytest.approx(mean, rel=1e-5)
             entry += 1
 
 
 # The tests.
 
 
-def by_hand(scheme, kept, places, factor):
+def by_hand(scheme, kept, places, factor, half=math.inf):
     """The statistic, a place and a token at a time."""
     sums = {}
     for index, token in enumerate(kept.tokens.tolist()):
@@ -220,17 +219,17 @@ def by_hand(scheme, kept, places, factor):
         for target, weight in zip(ids.tolist(), weights.tolist(), strict=True):
             window = (*kept.contexts[index].tolist(), target)
             sums[window] = sums.get(window, 0.0) + weight * factor[index]
-    windows = np.array(list(sums))
+    windows, weights = np.array(list(sums)), np.array(list(sums.values()))
     scores = scheme.scores(windows) - scheme.null_law.mean
-    return float(np.array(list(sums.values())) @ scores), len(sums)
+    return float((weights / (1 + np.abs(weights) / half)) @ scores), np.count_nonzero(weights)
 
 
-def learned(kept):
+def learned(kept, half=10):
     times = {}
     for context in map(tuple, kept.contexts.tolist()):
         times[context] = times.get(context, 0) + 1
     n = np.array([times[tuple(one)] for one in kept.contexts.tolist()])
-    return n / (n + 10)
+    return n / (n + half)
 
 
 def test_residuals_reach_the_scorer(scheme, model):
@@ -278,32 +277,26 @@ def test_log_probabilities_reach_the_scorer(scheme, model, reference, how):
     }[how]
     result = closed(Answers(answers, prompts, p), scheme, reference=theirs)
     assert result.weighting == "listed"
-    assert result.transform == ("root" if how == "alone" else "relative")
+    assert result.transform == ("root" if how == "alone" else "damped_relative")
     kept = kept_windows(answers, scheme, prompts=prompts)
-    means = known = None
+    found = None
     if how == "model":
-        q = expected(model, answers, prompts, vocab_size=VOCAB)
-        means, known = probabilities_of(q, p), np.diff(q.offsets) > 0
+        found = looked_up(p, expected(model, answers, prompts, vocab_size=VOCAB))
     elif how == "same places":
-        means, known = probabilities_of(theirs.listed, p), np.diff(theirs.listed.offsets) > 0
+        found = looked_up(p, theirs.listed)
     elif how == "contexts":
         other = kept_windows(others, scheme, prompts=prompts)
         names = {}
-        numbers = [
-            np.array([names.setdefault(tuple(c), len(names)) for c in one.contexts.tolist()])
-            for one in (kept, other)
-        ]
-        at = [np.full(600, -1), np.full(600, -1)]
-        for where, one, number in zip(at, (kept, other), numbers, strict=True):
-            where[one.tokens] = number
-        means, known = expected_by_context(at[0], p, at[1], theirs.listed)
-    places = listed_weights(p, means, result.transform, known=known)
-    total, _ = by_hand(scheme, kept, places, np.ones(len(kept.tokens)) * LISTED_FACTOR(kept))
+        at = []
+        for one in (kept, other):
+            where = np.full(600, -1)
+            rows = map(tuple, one.contexts.tolist())
+            where[one.tokens] = [names.setdefault(row, len(names)) for row in rows]
+            at.append(where)
+        found = looked_up_by_context(at[0], p, at[1], theirs.listed)
+    places = weights_of_lists(p, result.transform, found)
+    total, _ = by_hand(scheme, kept, places, learned(kept, 3), 30)
     assert result.statistic == pytest.approx(total, rel=1e-5, abs=1e-9)
-
-
-def LISTED_FACTOR(kept):  # noqa: N802
-    return learned(kept)
 
 
 def test_a_unit_that_a_prompt_shows_is_no_evidence(model):

@@ -44,7 +44,7 @@ def prompt_ids(language, api, prompt):
 
 
 def test_the_probe_finds_what_this_server_does(asked):
-    api, _, report = asked
+    _, _, report = asked
     found = report.probe
     assert not found["ids"]
     assert (found["after_temperature"], found["after_top_p"]) == (False, False)
@@ -59,7 +59,7 @@ def test_lists_are_those_of_the_local_model(asked, language):
 
     api, out, _ = asked
     answers = open_answers(out, tokenizer=language.tokenizer)
-    records = [one for one in map(json.loads, out.open()) if "text" in one]
+    records = [one for one in map(json.loads, out.read_text().splitlines()) if "text" in one]
     within, start = [], 0
     for record, ids in zip(records, answers.documents, strict=True):
         before = prompt_ids(language, api, record["prompt"])

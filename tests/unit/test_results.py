@@ -37,7 +37,7 @@ RESULTS = {
     "documents": lambda: rs.score_documents(TEXT, SCHEME),
     "positions": lambda: rs.score_positions(TEXT, SCHEME),
     "answers": lambda: rs.test_closed(TEXT, SCHEME, weighting="counts", curve=3, decoys=5),
-    "report": lambda: rs.radioactivity(SCHEME, answers=TEXT, reference=object()),
+    "report": lambda: rs.radioactivity(SCHEME, answers=TEXT, fresh=object()),
 }
 
 
@@ -98,11 +98,11 @@ def test_values_that_json_and_html_do_not_have():
 
 def test_a_report_says_why_something_was_not_used():
     phi = rs.KgramSet.from_documents(TEXT, 1, 60, watermarked=True, top=3)
-    report = rs.radioactivity(SCHEME, answers=TEXT, filter=phi, reference=object())
+    report = rs.radioactivity(SCHEME, answers=TEXT, filter=phi, fresh=object())
     assert report.setting == "closed"
     assert report.unused == {
         "filter": "its text may carry the watermark, so its choice may depend on the key",
-        "reference": "the tests that use it need model= and recorded= too",
+        "fresh": "the tests that use it need model= too",
     }
     salted = rs.SBW(vocab_size=60, key=5, gamma=0.25)
     report = rs.radioactivity(salted, answers=TEXT, recorded=TEXT)

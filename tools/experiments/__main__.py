@@ -1,7 +1,8 @@
 r"""Makes the models and texts, runs the matrix and the weighting study, and writes the results.
 
     python -m tools.experiments                 # everything: about an hour and a half on one core
-    python -m tools.experiments --step models   # or one of: models, matrix, study, report, export
+    python -m tools.experiments --step models   # or one of: models, matrix, study, api,
+                                                # report, export
 
 Writes ``experiments/RESULTS.md`` with its figures, and what the test suite reads to
 ``experiments/models``. Models and texts are kept in ``build/experiments``, and made only if they
@@ -17,13 +18,14 @@ from pathlib import Path
 
 import torch
 
+from tools.experiments.api import api
 from tools.experiments.bob import Bench, export, facts, prepare
 from tools.experiments.matrix import matrix
 from tools.experiments.report import write_report
 from tools.experiments.settings import EXPERIMENTS, ROOT
 from tools.experiments.study import study
 
-STEPS = ("models", "matrix", "study", "report", "export")
+STEPS = ("models", "matrix", "study", "api", "report", "export")
 
 
 def main() -> None:
@@ -32,6 +34,7 @@ def main() -> None:
     parser.add_argument("--step", choices=STEPS, action="append", help="by default all")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "experiments")
     parser.add_argument("--packages", type=Path, help="folder of the .deb files")
+    parser.add_argument("--out", type=Path, help="folder of what api keeps (the cache)")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads (1)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -44,12 +47,19 @@ def main() -> None:
         matrix(bench)
     if "study" in steps:
         study(bench)
+    out = options.out or options.cache
+    if "api" in steps:
+        api(bench, out)
     if "report" in steps:
         numbers = [
             json.loads(path.read_text()) if path.exists() else {}
-            for path in (options.cache / "matrix.json", options.cache / "study.json")
+            for path in (
+                options.cache / "matrix.json",
+                options.cache / "study.json",
+                out / "api.json",
+            )
         ]
-        write_report(EXPERIMENTS, numbers[0], numbers[1], facts(bench))
+        write_report(EXPERIMENTS, *numbers, facts(bench))
         print(f"wrote {EXPERIMENTS / 'RESULTS.md'}")
     if "export" in steps:
         export(bench)

@@ -104,6 +104,7 @@ def read_places(
     models : dict of str to callable
         Makes each model.
     rows : ndarray of int64, shape (n, length)
+        Texts of one length.
     first : int
         Tokens before it are read, but are no places; at least `width`.
     width : int
@@ -112,6 +113,8 @@ def read_places(
         Tokens kept at each place.
     at : ndarray of int64, shape (n_places, m), optional
         These tokens instead, as in `Places.ids`.
+    batch : int
+        Texts at once.
     """
     assert first >= width > 0
     made = {name: make() for name, make in models.items()}
@@ -132,7 +135,10 @@ def read_places(
         parts.append(
             (
                 ids.numpy().astype(np.uint16),
-                {name: one.gather(-1, ids).numpy().astype(np.float16) for name, one in flat.items()},
+                {
+                    name: one.gather(-1, ids).numpy().astype(np.float16)
+                    for name, one in flat.items()
+                },
                 {name: one.gather(-1, targets)[:, 0].numpy() for name, one in flat.items()},
             )
         )
@@ -141,9 +147,6 @@ def read_places(
         before.reshape(-1, width),
         rows[:, first:].reshape(-1),
         np.concatenate([one[0] for one in parts]).astype(np.int64),
-        {
-            name: np.concatenate([one[1][name] for one in parts]).astype(np.float32)
-            for name in made
-        },
+        {name: np.concatenate([one[1][name] for one in parts]).astype(np.float32) for name in made},
         {name: np.concatenate([one[2][name] for one in parts]) for name in made},
     )

@@ -315,6 +315,9 @@ class EndpointModel(LanguageModel):
             for piece, prompt, request in zip(pieces, prompts, requests, strict=True)
         ]
 
+    def sent(self, question: Question, most_in: int, most_out: int) -> None:
+        """Nothing is kept that a later process would count."""
+
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Takes what `Workers` would write into a journal."""
         self.budget.usage.add(content)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.models.listed import Listed
+from radscore.models.listed_weights import listed_weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,27 +21,31 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_LISTED",
     "DEFAULT_LISTED_ALONE",
-    "LISTED",
     "LISTED_ALONE",
     "PlaceWeights",
-    "centred",
-    "damped",
-    "expected_by_context",
     "frequency",
-    "listed_weights",
+    "looked_up_by_context",
     "mean_lists",
-    "probabilities_of",
     "residuals",
+    "saturated",
+    "summed",
+    "weights_of_lists",
 ]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float64]
+#: Log-probabilities of the suspect's tokens, and the most that one has which is not listed.
+Reference: TypeAlias = tuple[Floats, Floats]
+Summed: TypeAlias = tuple[Ids, npt.NDArray[np.uint32], Floats]
 
 _TOKEN_BITS: Final = 20  # ids are below `documents.MAX_VOCAB`
-#: Keeps quotients of small probabilities, which are mostly noise, small.
-_DAMPING: Final = 0.01
-#: Places of a context after which half of what can be learned is learned.
-_LEARNED: Final = 10.0
+#: Places of a context after which half of what can be learned of it is learned, by the weighting.
+_LEARNED: Final = {"residual": 10.0, "listed": 3.0}
+#: How much of the mean weight of a place's listed tokens is subtracted.
+_CENTRED: Final = 0.75
+#: Sum of the weights of a unit at which it counts half: chance averages out over places, but how
+#: two trainings differ does not.
+_HALF: Final = 30.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +101,6 @@ def _sorted(lists: Listed) -> tuple[Ids, Floats]:
     return names[order], p[order]
 
 
-def probabilities_of(lists: Listed, wanted: Listed) -> Floats:
-    """The probability that `lists` gives each token that `wanted` lists at the same place.
-
-    A token that is not listed has at most the least probability listed; 0 is returned for it.
-    """
-    return _values(_names(_rows(wanted.offsets), wanted.ids), *_sorted(lists))
-
-
 def mean_lists(several: Sequence[Listed]) -> Listed:
     """The mean of several models' probabilities at the same places.
 
@@ -150,67 +147,51 @@ def residuals(targets: npt.NDArray[Any], reference: Listed) -> PlaceWeights:
     )
 
 
-def damped(p: Floats, q: Floats) -> Floats:
-    """`(p - q) / (p + q + 0.01)`: a relative gain that pays little attention to rare tokens."""
-    return (p - q) / (p + q + _DAMPING)
-
-
-def centred(weights: Floats, offsets: Ids) -> Floats:
-    """Weights less their mean over the tokens listed at a place.
-
-    The suspect's likeliest tokens are not the reference's, so what an API lists has gained on the
-    whole, whatever was learned. That is no evidence about single tokens.
-    """
-    rows, sizes = _rows(offsets), np.diff(offsets)
-    sums = np.bincount(rows, weights, minlength=len(sizes))
-    return np.asarray(weights - (sums / np.maximum(sizes, 1))[rows])
-
-
-#: Weights of listed tokens from the suspect's and the reference's probabilities, by name.
-LISTED: Final[dict[str, Callable[[Floats, Floats], Floats]]] = {
-    "relative": damped,
-    "difference": lambda p, q: p - q,
-    "roots": lambda p, q: np.sqrt(p) - np.sqrt(q),
-}
-#: The same without a reference.
+#: Weights of listed tokens from the suspect's probability alone, by name.
 LISTED_ALONE: Final[dict[str, Callable[[Floats], Floats]]] = {
     "root": np.sqrt,
     "mass": lambda p: p,
 }
 #: The strongest on trained models (experiments/RESULTS.md).
-DEFAULT_LISTED: Final = "relative"
+DEFAULT_LISTED: Final = "damped_relative"
 DEFAULT_LISTED_ALONE: Final = "root"
 
 
-def listed_weights(
-    lists: Listed, expected: Floats | None, transform: str, *, known: npt.NDArray[np.bool_] | None
-) -> PlaceWeights:
-    """Weights of the tokens that an API lists, centred at each place if there is a reference.
+def weights_of_lists(lists: Listed, transform: str, reference: Reference | None) -> PlaceWeights:
+    """Weights of the tokens that an API lists, less most of their mean if there is a reference.
+
+    The suspect's likeliest tokens are not the reference's, so what is listed has gained on the
+    whole, whatever was learned. But where a mark is strong, all that is listed may be green; so a
+    quarter of the mean stays.
 
     Parameters
     ----------
     lists : Listed
         The suspect's.
-    expected : ndarray of float64, shape (n,), optional
-        The reference's probability of each token listed.
     transform : str
-        A name in `LISTED`, or in `LISTED_ALONE` without a reference.
-    known : ndarray of bool, shape (n_places,), optional
-        Where the reference expects anything; elsewhere there are no weights.
+        A name in `CONTRASTS` of `radscore.models.weighting`, or in `LISTED_ALONE` without a
+        reference.
+    reference : tuple of ndarray, optional
+        The reference's log-probability of each token, and the most that one has which it does not
+        list: see `radscore.models.listed_weights.looked_up`.
     """
-    p = np.exp(lists.logprobs.astype(np.float64))
-    if expected is None:
-        weights = LISTED_ALONE[transform](p)
+    if reference is None:
+        weights = LISTED_ALONE[transform](np.exp(lists.logprobs.astype(np.float64)))
     else:
-        weights = centred(LISTED[transform](p, expected), lists.offsets)
-    if known is not None:
-        weights[~known[_rows(lists.offsets)]] = 0.0
+        logprobs, least = reference
+        weights = listed_weights(lists, logprobs, least=least, transform=transform)
+        weights -= _CENTRED * _means(weights, lists.offsets)
     return PlaceWeights(lists.offsets, lists.ids, weights.astype(np.float32))
 
 
-def expected_by_context(
-    mine: Ids, wanted: Listed, others: Ids, lists: Listed
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _means(weights: Floats, offsets: Ids) -> Floats:
+    """The mean over its place, for each weight."""
+    rows, sizes = _rows(offsets), np.diff(offsets)
+    sums = np.bincount(rows, weights, minlength=len(sizes))
+    return np.asarray((sums / np.maximum(sizes, 1))[rows])
+
+
+def looked_up_by_context(mine: Ids, suspect: Listed, others: Ids, reference: Listed) -> Reference:
     """What a reference expects on average after the same contexts, elsewhere.
 
     Parameters
@@ -218,31 +199,79 @@ def expected_by_context(
     mine, others : ndarray of int64, shape (n_places,)
         The number of each place's context in the suspect's and in the reference's answers; -1
         where there is none.
-    wanted, lists : Listed
+    suspect, reference : Listed
         Their lists.
 
     Returns
     -------
-    expected : ndarray of float64
-        The reference's mean probability of each token of `wanted`; 0 where it is not known.
-    known : ndarray of bool, shape (n_places,)
-        Whether the reference has met the context.
+    logprobs : ndarray of float64, shape (n,)
+        The mean of the reference's probabilities of each of the suspect's tokens, as a logarithm;
+        NaN where it never lists it. A place that does not list it counts as 0.
+    least : ndarray of float64, shape (n_places,)
+        The mean of the least probabilities that the reference lists; NaN where it has not met the
+        context.
     """
     n = int(max(mine.max(initial=-1), others.max(initial=-1))) + 1
-    listing = (np.diff(lists.offsets) > 0) & (others >= 0)
+    listed = np.diff(reference.offsets) > 0
+    listing = listed & (others >= 0)
     times = np.bincount(others[listing], minlength=n)
-    rows = _rows(lists.offsets)
-    used = listing[rows]
-    names, at = np.unique(_names(others[rows[used]], lists.ids[used]), return_inverse=True)
-    p = np.exp(lists.logprobs[used].astype(np.float64))
-    sums = np.bincount(at, p, minlength=len(names))
-    context = mine[_rows(wanted.offsets)]
-    found = _values(_names(np.maximum(context, 0), wanted.ids), names, sums)
-    known = (mine >= 0) & (times[np.maximum(mine, 0)] > 0) if n else mine >= 0
-    met = times[np.maximum(context, 0)] if n else np.zeros(len(context))
-    return np.where(context >= 0, found / np.maximum(met, 1), 0.0), known
+    used = listing[_rows(reference.offsets)]
+    context = others[_rows(reference.offsets)[used]]
+    names, at = np.unique(_names(context, reference.ids[used]), return_inverse=True)
+    p = np.exp(reference.logprobs.astype(np.float64))
+    sums = np.bincount(at, p[used], minlength=len(names))
+    lowest = np.zeros(len(listed))
+    if listed.any():
+        lowest[listed] = np.minimum.reduceat(p, reference.offsets[:-1][listed])
+    least = np.bincount(others[listing], lowest[listing], minlength=n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # one more entry, for -1: nothing is known there
+        times, least = np.append(times, 0), np.log(np.append(least / times, np.nan))
+        here = mine[_rows(suspect.offsets)]
+        found = _values(_names(np.maximum(here, 0), suspect.ids), names, sums) / times[here]
+        logprobs = np.where((here >= 0) & (found > 0), np.log(found), np.nan)
+    return logprobs, least[mine]
 
 
-def frequency(counts: npt.NDArray[Any]) -> Floats:
-    """`n / (n + 10)`: how much of a context that occurs n times a model can have learned."""
-    return np.asarray(counts / (counts + _LEARNED))
+def frequency(counts: npt.NDArray[Any], weighting: str) -> Floats:
+    """`n / (n + c)`: how much of a context that occurs n times a model can have learned.
+
+    c is 10 with "residual" and 3 with "listed", where chance has less of a say.
+    """
+    return np.asarray(counts / (counts + _LEARNED[weighting]))
+
+
+def saturated(weights: Floats, weighting: str) -> Floats:
+    """`w / (1 + |w| / 30)` with "listed", for sums over all places: no unit outweighs all others.
+
+    With "residual" chance still has its say in the largest sums, and they stay as they are.
+    """
+    if weighting == "residual":
+        return weights
+    return np.asarray(weights / (1.0 + np.abs(weights) / _HALF))
+
+
+def summed(rows: Ids, ids: npt.NDArray[np.uint32], weights: Floats, contexts: Ids) -> Summed:
+    """Weights of equal windows, added up.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n,)
+        Where each window stands, in rising order.
+    ids : ndarray of uint32, shape (n,)
+        Its token.
+    weights : ndarray of float64, shape (n,)
+        Of any sign.
+    contexts : ndarray of int64, shape (n,)
+        The number of its context.
+
+    Returns
+    -------
+    rows, ids, sums : ndarray
+        The first row of each distinct window, in rising order, its token and the sum.
+    """
+    _, first, at = np.unique(_names(contexts, ids), return_index=True, return_inverse=True)
+    sums = np.bincount(at, weights, minlength=len(first)).astype(np.float64)
+    order = np.argsort(first)
+    first, sums = first[order], sums[order]
+    return rows[first], ids[first], sums

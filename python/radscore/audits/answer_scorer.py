@@ -21,18 +21,20 @@ from radscore.answers.grouping import (
 )
 from radscore.answers.places import (
     PlaceWeights,
-    expected_by_context,
     frequency,
-    listed_weights,
+    looked_up_by_context,
     mean_lists,
-    probabilities_of,
     residuals,
+    saturated,
+    summed,
+    weights_of_lists,
 )
 from radscore.answers.weights import DEFAULT_CONTRAST, DEFAULT_COUNT, weigh
 from radscore.audits.shared import curve_point
 from radscore.corpus.base import joined
 from radscore.documents import Documents
 from radscore.errors import TokenError
+from radscore.models.listed_weights import looked_up
 from radscore.scoring.notes import depends_on_key, is_usable
 from radscore.scoring.scorer import Scorer
 from radscore.stats.decoys import DecoyResult, decoy_test
@@ -206,22 +208,21 @@ class AnswerScorer:
             rows, ids, found = self._places.at(left.tokens[part])
             weights = found * factors[part][rows]
             used = (weights != 0) & (ids < scheme.vocab_size)
-            contexts = left.contexts[part][rows]
             if shown is not None and owners is not None:
-                used &= ~shown.has(np.column_stack([contexts, ids]), owners[part][rows])
-            parts.append((contexts[used], ids[used], weights[used]))
-            if not scorer.rules.predictable:
-                scorer.add_pairs(*parts.pop())
-        if parts:  # all weights of a unit before its score
-            contexts, ids, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
-            scorer.add_pairs(*_summed(contexts, ids, weights, scheme.vocab_size))
+                windows = np.column_stack([left.contexts[part][rows], ids])
+                used &= ~shown.has(windows, owners[part][rows])
+            parts.append((rows[used] + start, ids[used], weights[used]))
+        if parts:  # all weights of a unit come before its score
+            rows, ids, weights = (np.concatenate(one) for one in zip(*parts, strict=True))
+            rows, ids, sums = summed(rows, ids, weights, numbers[inside][rows])
+            scorer.add_pairs(left.contexts[rows], ids, saturated(sums, self.weighting))
         return len(np.unique(numbers[inside]))
 
     def _factors(self, kept: Kept, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """How much each place counts, by how often its context occurs in unmarked text."""
         if self.contexts is not None:
-            return frequency(occurrences_in(kept.contexts, self.contexts))
-        return frequency(np.bincount(numbers)[numbers])
+            return frequency(occurrences_in(kept.contexts, self.contexts), self.weighting)
+        return frequency(np.bincount(numbers)[numbers], self.weighting)
 
     @cached_property
     def _places(self) -> PlaceWeights:
@@ -244,10 +245,9 @@ class AnswerScorer:
             return residuals(values, read)
         assert suspect.listed is not None
         assert self.transform is not None
-        means = known = None
+        found = None
         if read is not None:
-            means = probabilities_of(read, suspect.listed)
-            known = np.diff(read.offsets) > 0
+            found = looked_up(suspect.listed, read)
         elif other is not None:
             assert other.listed is not None
             both = self._kept(suspect), self._kept(other)
@@ -256,8 +256,8 @@ class AnswerScorer:
             mine[both[0].tokens] = numbers[: len(both[0].tokens)]
             others = np.full(len(other.listed), -1)
             others[both[1].tokens] = numbers[len(both[0].tokens) :]
-            means, known = expected_by_context(mine, suspect.listed, others, other.listed)
-        return listed_weights(suspect.listed, means, self.transform, known=known)
+            found = looked_up_by_context(mine, suspect.listed, others, other.listed)
+        return weights_of_lists(suspect.listed, self.transform, found)
 
     @property
     def _excluding(self) -> Documents | None:
@@ -328,21 +328,6 @@ def _same(one: Documents, other: Documents) -> bool:
     mine, theirs = (each.values[each.offsets[0] : each.offsets[-1]] for each in (one, other))
     lengths = np.array_equal(np.diff(one.offsets), np.diff(other.offsets))
     return lengths and np.array_equal(mine, theirs)
-
-
-def _summed(
-    contexts: npt.NDArray[np.uint32],
-    ids: npt.NDArray[np.uint32],
-    weights: npt.NDArray[np.float64],
-    vocab_size: int,
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32], npt.NDArray[np.float64]]:
-    """Distinct windows in order of first occurrence, with their weights added up."""
-    numbers = context_numbers(np.column_stack([contexts, ids]), vocab_size)
-    _, first, at = np.unique(numbers, return_index=True, return_inverse=True)
-    sums = np.bincount(at, weights).astype(np.float64)
-    order = np.argsort(first)
-    first, sums = first[order], sums[order]
-    return contexts[first], ids[first], sums
 
 
 def add_weighted(

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 from radscore.answers.places import (
     DEFAULT_LISTED,
     DEFAULT_LISTED_ALONE,
-    LISTED,
     LISTED_ALONE,
 )
 from radscore.answers.texts import AnswerTexts, texts_of
@@ -24,6 +23,7 @@ from radscore.documents import check_width
 from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, TokenError
 from radscore.models.loading import LanguageModel, as_language_model
+from radscore.models.weighting import CONTRASTS as LISTED_CONTRASTS
 from radscore.results import ModelResult, ScoreResult
 
 if TYPE_CHECKING:
@@ -148,8 +148,8 @@ def test_closed(
     contexts : KgramCounts, optional
         With "residual" and "listed": how often contexts occur in unmarked text of the kind that the
         suspect may have been trained on (``watermarked=False``), as wide as the scheme's. A context
-        that occurs n times counts `n / (n + 10)`: of rare ones little can have been learned. By
-        default n is counted in the answers.
+        that occurs n times counts `n / (n + 10)` (with "listed" `n / (n + 3)`): of rare ones little
+        can have been learned. By default n is counted in the answers.
     weighting : {"plain", "counts", "contrast", "residual", "listed"}, optional
         ``plain``: each distinct unit once, the published test, with its exact law. ``counts``:
         weights from how often the suspect says what. ``contrast`` (the default with a reference's
@@ -160,8 +160,9 @@ def test_closed(
         suspect's API lists, against the reference's. With weights the p-value is a bound, and the
         normal law's stands beside it in the score.
     transform : str, optional
-        Which weights: a name in `radscore.answers.weights.COUNTS` or `CONTRASTS`, or in
-        `radscore.answers.places.LISTED` (`LISTED_ALONE` without a reference).
+        Which weights: a name in `radscore.answers.weights.COUNTS` or `CONTRASTS`; with "listed",
+        in `radscore.models.weighting.CONTRASTS`, or in `radscore.answers.places.LISTED_ALONE`
+        without a reference.
     prompts, reference_prompts : like `answers`, optional
         The prompt of each answer, if `answers` does not bring them.
     prompts_watermarked : bool
@@ -327,7 +328,7 @@ def _weighting(
     known, default = {
         "counts": (tuple(COUNTS), DEFAULT_COUNT),
         "contrast": (tuple(CONTRASTS), DEFAULT_CONTRAST),
-        "listed": (tuple(LISTED), DEFAULT_LISTED),
+        "listed": (tuple(LISTED_CONTRASTS), DEFAULT_LISTED),
     }[weighting]
     if weighting == "listed" and not models and other is None:
         known, default = tuple(LISTED_ALONE), DEFAULT_LISTED_ALONE

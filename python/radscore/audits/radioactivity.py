@@ -64,7 +64,32 @@ _TESTS: Final = (
         "the model may have learned the contexts of the recorded text, and each counts once",
     ),
     _test("open, fresh text", "model fresh", "all positions of a context add their weights"),
+    _test(
+        "predictions that were read",
+        "predictions",
+        "likely tokens at every place of a text tell nearly what a model's weights do",
+    ),
+    _test(
+        "closed, log-probabilities against a reference model",
+        "answers logprobs reference",
+        f"listed tokens tell more than those chosen; {_CONTRAST}",
+    ),
+    _test(
+        "closed, log-probabilities against a reference's",
+        "answers logprobs reference_answers reference_logprobs",
+        f"listed tokens tell more than those chosen; {_CONTRAST}",
+    ),
+    _test(
+        "closed, against what a reference model expects",
+        "answers reference",
+        "the reference expects something at every place, whether it would have said it or not",
+    ),
     _test("closed, contrast", "answers reference_answers", _CONTRAST),
+    _test(
+        "closed, log-probabilities",
+        "answers logprobs",
+        "listed tokens tell more than those chosen",
+    ),
     _test(
         "closed, recorded text",
         "answers recorded",
@@ -81,7 +106,12 @@ _HELPS: Final = {
     "reference_answers": "such a model's answers to the same prompts (reference_answers=)",
     "filter": "the frequent k-grams of unmarked text of the same model (filter=)",
     "answers": "the suspect's answers (answers=)",
+    "logprobs": "answers with log-probabilities (radscore ask --logprobs)",
+    "reference_logprobs": "the reference's answers with log-probabilities",
+    "predictions": "what the suspect predicts while it reads text (predictions=)",
 }
+#: What answers may bring with them, rather than arguments.
+_BROUGHT: Final = {"logprobs", "reference_logprobs"}
 _CLAIMS: Final = {
     "text": "was the suspect trained on the recorded text, or other text marked with this key?",
     "model": "was the suspect trained on text marked with this key?",
@@ -183,6 +213,7 @@ def radioactivity(
     scheme: Scheme,
     *,
     model: Any = None,
+    predictions: Any = None,
     answers: Any = None,
     recorded: Any = None,
     fresh: Any = None,
@@ -206,14 +237,19 @@ def radioactivity(
         The watermark and its key.
     model : LanguageModel, path or transformers model, optional
         The suspect, if its logits can be read.
+    predictions : path, optional
+        What the suspect predicted while it read unmarked text, behind an API or elsewhere: a file
+        of `radscore predict`.
     answers : Answers, Corpus, or anything that `Documents.of` takes, optional
-        The suspect's answers, if they cannot: `open_answers`.
+        The suspect's answers, if only these are known: `open_answers`. Their log-probabilities are
+        used if they have them.
     recorded : documents, optional
         The watermarked corpus D that the suspect may have used; the claim is about it then.
     fresh : documents, optional
         Text of the same kind that does not carry the watermark, for the model to read.
     reference, reference_answers : optional
-        A model that was not trained on the watermarked text, or its answers to the same prompts.
+        A model that was not trained on the watermarked text, which reads what the suspect reads or
+        answers; or its answers to the same prompts.
     filter : KgramSet, optional
         Contexts that can have been learned, for answers, if nothing was recorded: the frequent ones
         of unmarked text of the same kind (``watermarked=False``), or all of watermarked text.
@@ -242,6 +278,7 @@ def radioactivity(
     scheme = one_scheme(scheme)
     given = {
         "model": model,
+        "predictions": predictions,
         "answers": answers,
         "recorded": recorded,
         "fresh": fresh,
@@ -250,13 +287,17 @@ def radioactivity(
         "filter": filter,
     }
     names = frozenset(name for name, value in given.items() if value is not None)
+    brought = {"logprobs": answers, "reference_logprobs": reference_answers}
+    names |= {name for name, one in brought.items() if getattr(one, "listed", None) is not None}
     useless = _without_pvalue(scheme, filter)
     index = _choose(names - useless.keys())
     chosen = _TESTS[index]
     options: dict[str, Any] = {"curve": curve, "decoys": decoys, "threads": threads}
-    if "model" in chosen.needs:
+    if "predictions" in chosen.needs:
+        result: ModelResult = test_open(None, None, scheme, from_file=predictions, **options)
+    elif "model" in chosen.needs:
         watermarked = "fresh" not in chosen.needs
-        result: ModelResult = test_open(
+        result = test_open(
             model,
             recorded if watermarked else fresh,
             scheme,
@@ -273,10 +314,11 @@ def radioactivity(
             answers,
             scheme,
             filter=phi if chosen.needs & {"recorded", "filter"} else None,
-            reference=reference_answers if "reference_answers" in chosen.needs else None,
+            reference=_reference(chosen, reference, reference_answers),
+            weighting=_weighting(chosen),
             **options,
         )
-    unused = sorted(names - chosen.needs)
+    unused = sorted(names - chosen.needs - _BROUGHT)
     return RadioactivityReport(
         claim="text" if "recorded" in chosen.needs else "model",
         setting=chosen.setting,
@@ -286,6 +328,20 @@ def radioactivity(
         result=result,
         provenance=result.provenance,
     )
+
+
+def _reference(chosen: _Test, model: Any, answers: Any) -> Any:
+    """What the answers are compared with."""
+    if "reference" in chosen.needs:
+        return model
+    return answers if "reference_answers" in chosen.needs else None
+
+
+def _weighting(chosen: _Test) -> Any:
+    """The weights of a test of answers; None leaves the choice to what is given."""
+    if chosen.needs & {"logprobs", "reference"}:
+        return None
+    return "contrast" if "reference_answers" in chosen.needs else "plain"
 
 
 def _without_pvalue(scheme: Scheme, phi: KgramSet | None) -> dict[str, str]:
@@ -317,7 +373,7 @@ def _choose(names: frozenset[str]) -> int:
             "a model needs text to read: fresh= (without the watermark) or recorded= (only with a "
             "scheme under which marked text tells its seeds)"
         )
-    raise ArgumentError("nothing is known of the suspect: give model= or answers=")
+    raise ArgumentError("nothing is known of the suspect: give model=, predictions= or answers=")
 
 
 def _would_help(index: int, names: frozenset[str], useless: Collection[str]) -> str | None:

@@ -34,6 +34,7 @@ __all__ = ["EXAMPLES", "register"]
 EXAMPLES = """\
   radscore kgrams build recorded/*.jsonl --watermarked --width 2 --vocab-size 49152 --out phi.rkg
   radscore kgrams build new.jsonl --unmarked --width 2 --vocab-size 49152 --top 10000 --out p.rkg
+  radscore kgrams build new.jsonl --unmarked --width 4 --vocab-size 49152 --counts --out new.rkc
 """
 _DESCRIPTION = """\
 Counts the k-grams of a corpus and saves all of them, or the most frequent ones. K-grams never cross
@@ -87,6 +88,11 @@ def register(commands: Any) -> None:
     marked.add_argument(
         "--watermarked", action="store_true", default=None, help="the text carries it"
     )
+    group.add_argument(
+        "--counts",
+        action="store_true",
+        help="save how often each occurs, for test closed --contexts, rather than a set",
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="where to save the set")
     add_force(parser, "--out")
     add_run_options(parser)
@@ -98,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.kgrams import KgramCounts
 
+    if args.counts and (args.top is not None or args.min_count > 1):
+        raise UsageError("--counts saves all k-grams; --top and --min-count have no effect")
     if Path(args.out).suffix in JSON:
         raise UsageError(
             f"--out: the file will not be JSON, so name it phi.rkg, say, instead of {args.out}"
@@ -118,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     if len(kept) == 0:
         raise CorpusError(f"no k-gram occurs at least {args.min_count} times")
     with drafted(Path(args.out), replace=args.force) as temporary, writing():
-        kept.save(temporary)
+        (counts if args.counts else kept).save(temporary)
     if args.json:
         json_out(
             {

@@ -11,9 +11,9 @@ from radscore.cli.output import count
 from radscore.errors import StateError, TokenError
 
 if TYPE_CHECKING:
-    from radscore.kgrams import KgramSet
+    from radscore.kgrams import KgramCounts, KgramSet
 
-__all__ = ["JSON", "facts", "load_kgrams", "rows"]
+__all__ = ["JSON", "facts", "load_counts", "load_kgrams", "rows"]
 
 #: Names of files that hold k-grams as JSON.
 JSON = (".json", ".jsonl", ".ndjson")
@@ -43,6 +43,21 @@ def load_kgrams(path: str, option: str, vocab_size: int | None) -> KgramSet:
             return KgramSet(_core.KgramSet.load(Path(path)))
         return KgramSet.load(path, vocab_size=vocab_size)
     except (StateError, TokenError) as error:
+        raise UsageError(f"{option}: {error}") from None
+
+
+def load_counts(path: str, option: str) -> KgramCounts:
+    """The counts in a file; messages name the option that it came from."""
+    from radscore.kgrams import KgramCounts
+
+    if Path(path).suffix in JSON or not Path(path).is_file():
+        why = "is JSON" if Path(path).is_file() else "no such file"
+        raise UsageError(
+            f"{option}: {path}: {why}; make counts with radscore kgrams build --counts"
+        )
+    try:
+        return KgramCounts.load(path)
+    except StateError as error:
         raise UsageError(f"{option}: {error}") from None
 
 

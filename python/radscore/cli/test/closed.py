@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.keys import load_scheme
-from radscore.cli.kgrams.sets import load_kgrams
+from radscore.cli.kgrams.sets import load_counts, load_kgrams
 from radscore.cli.options import (
     add_command,
     add_on_error,
@@ -44,12 +44,17 @@ any file of prompts and answers. Windows that an answer's own prompt may have sh
 With --filter, only contexts that the model may have learned are scored: the most frequent ones of
 similar text without the watermark, or all of those of the watermarked text you recorded (any other
 choice of watermarked text gives no p-value). --both tests with and without the filter, and corrects
-for testing twice. With --reference-answers, from a model that was not trained on the text and
-ideally to the same prompts, the test is of what the suspect says more often than the reference,
-which is much stronger."""
+for testing twice.
+
+With --reference-model, a model that was not trained on the text reads the answers, and the test is
+of what the suspect says more often than that model expects: much stronger, and strongest for
+answers with log-probabilities (radscore ask --logprobs), which are used by themselves. A reference
+that only answers, ideally the same prompts, serves as --reference-answers."""
 _EXAMPLES = """\
   radscore test closed answers.jsonl --tokenizer tokenizer.json \\
       --scheme scheme.toml --key-file alice.key
+  radscore test closed answers.jsonl --reference-model base/ --scheme scheme.toml \\
+      --key-file alice.key --tokenizer tokenizer.json
   radscore test closed answers.jsonl --reference-answers base.jsonl --scheme scheme.toml \\
       --key-file alice.key --tokenizer tokenizer.json --json
  a filter from all of the recorded watermarked text, or from frequent contexts of other text:
@@ -109,10 +114,26 @@ def register(commands: Any) -> None:
 
 def _add_test(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the test")
-    group.add_argument(
+    reference = group.add_mutually_exclusive_group()
+    reference.add_argument(
+        "--reference-model",
+        action="append",
+        metavar="DIR",
+        help="a model that was not trained on the watermarked text, to read the answers: ideally "
+        "one fine-tuned like the suspect on similar text without the watermark, else the suspect's "
+        "base; given several times, the mean of several",
+    )
+    reference.add_argument(
         "--reference-answers",
         metavar="FILE",
         help="answers from a model that was not trained on the watermarked text",
+    )
+    group.add_argument(
+        "--contexts",
+        metavar="FILE",
+        help="with --reference-model or log-probabilities: how often contexts occur in text "
+        "without the watermark (from radscore kgrams build --unmarked --counts), which says how "
+        "much of them can have been learned (default: how often in the answers)",
     )
     group.add_argument(
         "--filter",
@@ -126,13 +147,14 @@ def _add_test(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--weighting",
-        choices=("plain", "counts", "contrast"),
+        choices=("plain", "counts", "contrast", "residual", "listed"),
         help="count each unit once (plain, the default), weight units by how often the model says "
-        "what (counts), or by how much more often than the reference (contrast, the default with "
-        "--reference-answers)",
+        "what (counts), by how much more often than the reference says it (contrast, the default "
+        "with --reference-answers) or expects it (residual, the default with --reference-model), "
+        "or by the log-probabilities of the answers (listed, the default if they have them)",
     )
     group.add_argument(
-        "--transform", metavar="NAME", help="with counts or contrast: the function to use"
+        "--transform", metavar="NAME", help="with counts, contrast or listed: the function to use"
     )
     group.add_argument(
         "--prompts-watermarked",
@@ -154,6 +176,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the command."""
     from radscore.answers import open_answers
     from radscore.audits.closed import test_closed
+    from radscore.models.loading import load_model
 
     check_inputs(args)
     if args.both and args.filter is None:
@@ -169,17 +192,20 @@ def run(args: argparse.Namespace) -> int:
         "on_error": args.on_error,
     }
     answers = _read(args, open_answers, how)
-    reference = None
+    reference: Any = None
     if args.reference_answers is not None:
         if any(_same(path, args.reference_answers) for path in args.inputs):
             raise UsageError("--reference-answers names the suspect's own answers")
         reference = open_answers(args.reference_answers, **how)
+    if args.reference_model is not None:
+        reference = [load_model(path) for path in args.reference_model]
     result = test_closed(
         answers,
         scheme,
         filter=phi,
         both=args.both,
         reference=reference,
+        contexts=None if args.contexts is None else load_counts(args.contexts, "--contexts"),
         weighting=args.weighting,
         transform=args.transform,
         prompts_watermarked=args.prompts_watermarked,
