@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import radscore as rs
 from radscore.answers import Answers
+from radscore.answers.grouping import occurrences_in
 from radscore.audits.closed import test_closed
 from radscore.models.listed import Listed
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import numpy.typing as npt
+
 __all__ = ["DEVELOPED", "SETTINGS", "api"]
 
 Ids = Any
@@ -35,6 +38,8 @@ SEEDS = (0, 1)
 CONTROL = Suspect(0)
 N_READ, N_ASKED, N_TEXT, ANSWER = 122, 261, 1042, 96
 N_DECOYS = 40
+#: Places of which one token is asked for, and the most of one context.
+N_PLACES, _PLACES_OF_A_CONTEXT = 6000, 4
 #: Tokens kept at each place.
 MOST = 128
 #: Dollars for a million tokens; only their ratio matters.
@@ -100,6 +105,9 @@ class Setting:
         How many texts or answers, None for all; and how many tokens of each.
     length : int or None
         See there.
+    asked : {"random", "frequent"}, optional
+        One token is asked for after each of some prompts, which end at so many of the places: any,
+        or those whose contexts are the most frequent in unmarked text, each at most 4 times.
     """
 
     kind: str
@@ -107,9 +115,12 @@ class Setting:
     reference: tuple[str, ...]
     n_answers: int | None = None
     length: int | None = None
+    asked: str | None = None
 
     def tokens(self, bench: Bench) -> tuple[int, int]:
         """Tokens of prompts and of answers that are paid for."""
+        if self.asked:
+            return N_PLACES * bench.recipe.prompt, N_PLACES
         if self.kind == "read":
             return (self.n_answers or N_READ) * bench.recipe.length, 0
         n = self.n_answers or (N_ASKED if self.kind == "answered" else N_TEXT)
@@ -132,6 +143,12 @@ SETTINGS = {
     "20 listed, 6,000 answered, long, matched": Setting("answered", 20, _MATCHED, 65),
     "20 listed, 6,000 answered, short, matched": Setting("answered", 20, _MATCHED, None, 24),
     "20 listed, 6,000 read, matched": Setting("read", 20, _MATCHED, 24),
+    "20 listed, one token after 6,000 prompts, matched": Setting(
+        "read", 20, _MATCHED, asked="random"
+    ),
+    "20 listed, the same after frequent contexts, matched": Setting(
+        "read", 20, _MATCHED, asked="frequent"
+    ),
     "text alone, plain": Setting("text", 0, ()),
     "text alone, matched": Setting("text", 0, _MATCHED),
     "text alone, base": Setting("text", 0, _BASE),
@@ -139,17 +156,39 @@ SETTINGS = {
 }
 
 
-def _lists(places: Places, values: Any, listed: int, per: int, length: int) -> Listed:
+def _asked(readings: Readings, setting: Setting, places: Places) -> npt.NDArray[np.bool_]:
+    """The places that are asked for."""
+    n, width = places.contexts.shape
+    order = np.random.default_rng(1).permutation(n)
+    if setting.asked == "frequent":
+        counts = rs.KgramCounts(width, readings.bench.recipe.vocab_size, watermarked=False)
+        counts.add(list(readings.bench.texts("reference")))
+        times = occurrences_in(places.contexts.astype(np.uint32), counts)
+        numbers = np.unique(places.contexts, axis=0, return_inverse=True)[1].ravel()
+        by_context = order[np.argsort(numbers[order], kind="stable")]
+        _, starts, sizes = np.unique(numbers[by_context], return_index=True, return_counts=True)
+        which = np.arange(n) - np.repeat(starts, sizes)  # of its context
+        few = by_context[which < _PLACES_OF_A_CONTEXT]
+        order = few[np.argsort(-times[few], kind="stable")]
+    found = np.zeros(n, dtype=np.bool_)
+    found[order[: N_PLACES if setting.asked else n]] = True
+    return found
+
+
+def _lists(
+    places: Places, values: Any, setting: Setting, shape: tuple[int, int], some: Any
+) -> Listed:
     """The likeliest tokens as lists, one for each token: the first ones of a text have none."""
-    p = places.probabilities["p"] if listed else values
-    n = listed or p.shape[1]
-    best = np.argsort(-p, axis=1, kind="stable")[:, :n]
-    sizes = np.zeros((len(p) // per, length), dtype=np.int64)
-    sizes[:, length - per :] = n
-    taken = np.take_along_axis(values, best, axis=1)
+    per, length = shape
+    listed = setting.listed if values is places.probabilities.get("p") else 0
+    n = listed or values.shape[1]
+    best = np.argsort(-values[some], axis=1, kind="stable")[:, :n]
+    sizes = np.zeros((len(values) // per, length), dtype=np.int64)
+    sizes[:, length - per :] = n * some.reshape(-1, per)
+    taken = np.take_along_axis(values[some], best, axis=1)
     return Listed(
         np.concatenate([[0], np.cumsum(sizes)]),
-        np.take_along_axis(places.ids, best, axis=1).ravel().astype(np.uint32),
+        np.take_along_axis(places.ids[some], best, axis=1).ravel().astype(np.uint32),
         np.log(np.maximum(taken, 1e-7)).ravel().astype(np.float32),
     )
 
@@ -167,7 +206,9 @@ def answers_of(
     if not setting.reference:
         return Answers(documents, prompts), None
     places = readings.places(setting.kind, who)
-    per, length = rows.shape[1] - first, rows.shape[1] - start
+    length = rows.shape[1] - start
+    shape = rows.shape[1] - first, length
+    some = _asked(readings, setting, places)
     q = sum(places.probabilities[name] for name in setting.reference) / len(setting.reference)
     wanted = np.concatenate(
         [np.arange(i * length, i * length + end - start) for i in range(number)]
@@ -180,10 +221,10 @@ def answers_of(
             [lists.positions(i * length, i * length + end - start) for i in range(number)]
         )
 
-    reference = cut(_lists(places, q, 0, per, length))
+    reference = cut(_lists(places, q, setting, shape, some))
     listed = None
     if setting.listed:
-        listed = cut(_lists(places, places.probabilities["p"], setting.listed, per, length))
+        listed = cut(_lists(places, places.probabilities["p"], setting, shape, some))
     return Answers(documents, prompts, listed=listed), Answers(documents, prompts, listed=reference)
 
 
@@ -205,7 +246,7 @@ def api(bench: Bench, out: Path) -> dict[str, Any]:
                 alice(bench.recipe, key),
                 reference=reference,
                 weighting=_weighting(setting),
-                decoys=0 if who.seed or setting.listed > 20 else N_DECOYS,
+                decoys=N_DECOYS if key == KEYS[0] and not who.seed else 0,
                 threads=1,
             )
             decoys = result.decoys

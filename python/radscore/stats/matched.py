@@ -75,7 +75,7 @@ class OneWinner:
     offsets : ndarray of int64, shape (n_rows + 1,)
         Where each row begins; no row is empty.
     q, w : ndarray of float64, shape (n,)
-        Probabilities, which add up to 1 in each row, and weights.
+        Probabilities above 0, which add up to 1 in each row, and weights.
     shares : sequence of float
         How often each of several keys is used; each has a winner of its own.
 
@@ -106,7 +106,7 @@ class OneWinner:
         self.mean = float(means.sum())
         each = float(np.maximum(squares - means * means, 0.0).sum())
         self.variance = each * sum(share * share for share in self._shares)
-        most = np.maximum.reduceat(np.where(q > 0, w, -np.inf), starts) if len(starts) else means
+        most = np.maximum.reduceat(w, starts) if len(starts) else means
         self.largest = float((most - means).sum())
         largest = float(np.abs(w).max()) if len(w) else 1.0
         limit = _LARGEST_EXPONENT / largest if largest else np.inf
