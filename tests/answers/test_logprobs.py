@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from radscore.answers import Limits, open_answers
-from radscore.answers.listing import Lists
+from radscore.answers.lists import Lists
 from radscore.answers.logprobs import Position, from_record, read_positions, to_record
 from radscore.errors import ModelError
 from radscore.models.token_strings import TokenStrings
@@ -417,6 +417,24 @@ def test_a_list_bounds_whatever_it_leaves_out(rows):
         least = min(found.values(), default=0.0)
         assert all(v <= least + 1e-5 for token, v in there.likeliest if token not in found)
     assert counts.n_tokens == len(rows)
+
+
+def test_of_tokens_with_one_text_a_likelier_one_may_be_hidden():
+    """llama-cpp-python's dictionaries keep the last: "" may have stood at -0.7 as well."""
+    top = ((" the", -1.0), (" a", -2.0), ("", -6.0))
+    lists = Lists(STRINGS)
+    ids = np.array(TOKENIZER.encode(" the the").ids, dtype=np.uint32)
+    lists.add(" the the", ids, [Position(" the", -1.0, top)] * 2, n=4)
+    found = lists.listed()
+    assert len(found[0]) == 0  # 1 - .37 - .14 is more than .37
+    lists = Lists(STRINGS)
+    top = ((" the", -0.3), (" a", -2.0), ("", -6.0))
+    lists.add(" the the", ids, [Position(" the", -0.3, top)] * 2, n=4)
+    assert len(lists.listed()[0]) == 2
+    lists = Lists(STRINGS)
+    top = ((" the", -1.0), (" a", -2.0), ("", -6.0))
+    lists.add(" the the", ids, [Position(" the", -1.0, top)] * 2, n=3)
+    assert len(lists.listed()[0]) == 2  # nothing is hidden
 
 
 def test_the_servers_words_that_hold_the_key_are_not_kept(stub, tmp_path, monkeypatch):

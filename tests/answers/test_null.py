@@ -14,7 +14,7 @@ from radscore.answers.grouping import count_windows, kept_windows
 from radscore.answers.weights import CONTRASTS, COUNTS, DEFAULT_CONTRAST, DEFAULT_COUNT
 from radscore.audits.answer_scorer import add_weighted
 from radscore.audits.closed import test_closed as closed
-from radscore.scoring.evidence import score_result
+from radscore.scoring.evidence import Units, score_result
 from radscore.stats import BernoulliLaw
 from scipy.stats import kstest
 
@@ -58,7 +58,8 @@ def share_below(level, scorer, order):
 
     def small(place):
         i = order[place]
-        units = scorer.core.weighted_units(i)
+        weights, _, groups, residues = scorer.core.weighted_units(i)
+        units = Units(weights, groups, residues)
         result = score_result(tallies[i], scorer.schemes[i], scorer.rules, units=units)
         return result.pvalue <= level
 

@@ -264,6 +264,43 @@ def test_what_is_no_answer(name):
     assert len(str(failure)) < 5000
 
 
+#: Replies of interfaces that are not like OpenAI's, as their references show them.
+OTHERS = {
+    "Ollama's own": {
+        "model": "m",
+        "created_at": "2025-01-01T00:00:00Z",
+        "message": {"role": "assistant", "content": "fine"},
+        "done": True,
+    },
+    "Ollama's own, completing": {"model": "m", "response": "fine", "done": True},
+    "Anthropic's": {
+        "id": "msg",
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": "fine"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 3, "output_tokens": 4},
+    },
+    "Google's": {"candidates": [{"content": {"parts": [{"text": "fine"}]}}]},
+    "OpenAI's responses": {"object": "response", "output": [{"type": "message"}]},
+    "llama.cpp's own": {"content": "fine", "stop": True, "generation_settings": {}},
+    "SGLang's own": {"text": "fine", "meta_info": {"id": "x"}},
+    "TGI's own": [{"generated_text": "fine"}],
+    "Cohere's": {"text": "fine", "generation_id": "x"},
+    "Bedrock's": {"output": {"message": {}}, "stopReason": "end_turn"},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_interfaces_stop_the_run_at_once(stub, tmp_path, name):
+    stub.script["*"] = [{"body": OTHERS[name]}]
+    report = run(stub, ["a", "b", "c"], tmp_path / "a.jsonl", limits=Limits(concurrency=1))
+    assert len(stub.seen) == 1
+    assert report.stopped.startswith(f"this is {name.partition(',')[0]} interface")
+    assert "endpoint must name the base URL" in report.stopped
+    assert (report.n_failed, report.n_left, report.requests) == (1, 2, 1)
+
+
 NAMES = (
     "choices message content text usage prompt_tokens completion_tokens total_tokens error code "
     "finish_reason index refusal tool_calls reasoning type object model detail value"

@@ -169,3 +169,21 @@ def test_what_cannot_be_is_refused(cli, marked_corpus, tmp_path, options, says):
     assert says in done.err
     assert not (tmp_path / "o.jsonl").exists()
     assert not (tmp_path / "radscore.state").exists()  # it was refused before scoring
+
+
+def test_rows_of_remote_files_name_their_addresses(cli, marked_corpus, tmp_path, monkeypatch):
+    """Not the copies that were read."""
+    fsspec = pytest.importorskip("fsspec")
+    (tmp_path / "copies").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "copies"))
+    memory = fsspec.filesystem("memory")
+    for name in ("a.jsonl", "deep/b.jsonl"):
+        memory.pipe(f"/rows/{name}", (tmp_path / "x.jsonl").read_bytes())
+    rest = [one for one in SCORE if one != "x.jsonl"]
+    rest.insert(1, "memory://rows")
+    done = cli(*rest, *ROWS)
+    assert done.code == 0, done.err
+    rows = read(tmp_path / "rows.jsonl")
+    names = ["memory:///rows/a.jsonl", "memory:///rows/deep/b.jsonl"]
+    assert sorted({row["source"] for row in rows}) == names
+    assert rows[0]["location"] == f"{names[0]}:1"

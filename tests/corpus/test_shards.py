@@ -169,3 +169,14 @@ def test_an_index_of_ids_of_another_size(tmp_path):
     path.write_bytes(bytes(60))
     with pytest.raises(CorpusError, match="the corpus holds no documents"):
         ids_of(open_corpus(path))
+
+
+def test_megatron_documents_that_share_bytes_are_told(tmp_path):
+    ids = np.arange(1, 101)
+    shared, apart, shuffled = ([0, 10, 80], 1), ([0, 40, 80], 0), ([80, 0, 40], 0)
+    for places, n_notes in (shared, apart, shuffled):
+        megatron(tmp_path / "x", ids, [20, 40, 20], places=places)
+        notes = [one for one in open_corpus(tmp_path / "x.bin").notes if "begin within" in one]
+        assert len(notes) == n_notes
+        if notes:
+            assert "x.idx: 1 of its 3 sequences begin within another one" in notes[0]

@@ -109,6 +109,24 @@ def test_sizes_that_lie_take_no_memory(tmp_path, data, size):
             refused(folder, r"(index\.json|shard\.00000\.mds(\.zstd)?): ", dtype="uint32")
 
 
+def test_fields_within_json_of_mds(tmp_path):
+    rows = [
+        (b"[9]", b'{"ids": [1, 2], "in.ids": [3], "deep": [{"ids": [4]}]}', b"x"),
+        (b"[9]", b'{"other": 5}', b"x"),
+        (b"[9]", b"[1]", b"x"),
+    ]
+    mds(tmp_path, {"ids": "json", "meta": "json", "meta.note": "str"}, rows)
+    for field, expected in (("meta.ids", [1, 2]), ("meta.in.ids", [3]), ("meta.deep.0.ids", [4])):
+        corpus = open_corpus(tmp_path, field=field, on_error="skip")
+        assert ids_of(corpus) == [expected]
+        assert corpus.skipped.count == 2
+        rest = field.removeprefix("meta.")
+        assert f"row 1: field 'meta': there is no '{rest}' in it" in corpus.skipped.examples[0]
+    refused(tmp_path, r"no field 'note.ids'", field="note.ids")
+    texts = ids_of(open_corpus(tmp_path, field="meta.note", tokenizer=TOKENIZER))
+    assert len(texts) == 3  # a column of just that name
+
+
 def test_text_json_and_bytes_of_mds(tmp_path):
     rows = [
         (b'"abc"', b"abc", b"abc", b"[1]"),

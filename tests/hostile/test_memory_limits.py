@@ -170,3 +170,34 @@ def test_without_a_thread_there_is_an_error(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(done.stdout.splitlines()) == 1
+
+
+#: A command that still has to import what it needs, with little memory to spare.
+STARVED = """
+import resource, sys
+import radscore.cli.entry
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+limit = used + int(float(sys.argv.pop(1)) * 2**20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(radscore.cli.entry.main())
+"""
+
+
+@pytest.mark.parametrize("mebibytes", [0.25, 1, 3, 8, 20, 40, 80])
+def test_imports_that_fail_for_memory_are_no_internal_error(tmp_path, mebibytes):
+    """Python calls it ImportError or SystemError where a library does not fit."""
+    (tmp_path / "x.jsonl").write_text('{"tokens": [1, 2, 3, 4]}\n' * 50)
+    command = ["kgrams", "build", "x.jsonl", "--width", "2", "--vocab-size", "9", "--out", "o.rkg"]
+    done = subprocess.run(
+        [sys.executable, "-c", STARVED, str(mebibytes), *command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr[-2000:]
+    assert "internal error" not in done.stderr
+    if done.returncode:
+        assert "out of memory" in done.stderr

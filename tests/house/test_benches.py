@@ -5,10 +5,17 @@ import pytest
 pytest.importorskip("polars")
 pytest.importorskip("duckdb")
 
-from benches import bench_core, bench_flow, bench_outofcore, bench_synthid, bench_vllm_vs_numpy
+from benches import (
+    bench_core,
+    bench_flow,
+    bench_outofcore,
+    bench_synthid,
+    bench_vllm_vs_numpy,
+    bench_weighted,
+)
 
 
-@pytest.mark.parametrize("bench", [bench_core, bench_flow, bench_vllm_vs_numpy])
+@pytest.mark.parametrize("bench", [bench_core, bench_flow, bench_vllm_vs_numpy, bench_weighted])
 def test_answers_are_those_of_the_peer(bench):
     assert bench.rows(20_000)
 

@@ -11,6 +11,7 @@ import radscore as rs
 from radscore.audits.open import _Evidence
 from radscore.models import Weighting, as_language_model
 from radscore.models.live import Reading
+from radscore.scoring.contexts import Contexts
 from scipy.stats import binom, kstest
 from tiny import VOCAB, tiny_llama
 
@@ -33,7 +34,7 @@ def text():
     return [rng.choice(names, size=60, p=chances / chances.sum()) for _ in range(12)]
 
 
-def reading(text, scheme, kind):
+def reading(text, scheme, kind, **options):
     # predictions that are not flat, and alike after equal contexts: as models' are
     model = as_language_model(tiny_llama(scale=6.0))
     return Reading(
@@ -42,6 +43,7 @@ def reading(text, scheme, kind):
         context_width=scheme.window_width - 1,
         weighting=Weighting(kind, max_weights=6),
         reference=as_language_model(tiny_llama(seed=1)) if kind == "contrast" else None,
+        **options,
     )
 
 
@@ -51,12 +53,19 @@ def spread(pvalues_at, pvalues_above):
     return pvalues_above + draw * (pvalues_at - pvalues_above)
 
 
+@pytest.mark.parametrize("chosen", [False, True])
 @pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("kind", ["prediction", "mass", "contrast"])
-def test_pvalues_hold(text, name, kind):
+def test_pvalues_hold(text, name, kind, chosen):
     scheme = SCHEMES[name]
-    source = reading(text, scheme, kind)
-    evidence = _Evidence(scheme, source.header, N_KEYS - 1, 0, None)
+    contexts = None
+    if chosen:  # the frequent half of what is read, which tells nothing of the key
+        width = scheme.window_width - 1
+        counts = rs.KgramCounts(width, VOCAB, watermarked=False)
+        counts.add(text)
+        contexts = Contexts(counts.top(len(counts) // 2), width)
+    source = reading(text, scheme, kind, contexts=contexts)
+    evidence = _Evidence(scheme, source.header, None, decoys=N_KEYS - 1, seed=0, threads=None)
     for pairs in source:
         evidence.add(pairs)
     results = evidence.decoys.results()

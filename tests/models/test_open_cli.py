@@ -133,11 +133,11 @@ def test_chats(cli):
     assert done.json["n_scored"] == pytest.approx(whole.json["n_scored"], rel=0.05)
 
 
-@pytest.mark.parametrize("kind", ["prediction", "mass", "contrast"])
+@pytest.mark.parametrize("kind", ["prediction", "mass", "contrast", "matched"])
 def test_predicting_and_testing_apart(cli, folder, kind):
     how = ["--weighting", kind]
-    if kind == "contrast":
-        how += ["--reference", "base", "--transform", "roots"]
+    if kind in {"contrast", "matched"}:
+        how += ["--reference", "base", "--transform", "roots", "--centred"]
     out = folder / f"{kind}.arrow"
     done = cli(*PREDICT, *how, "--out", out)
     assert done.code == 0, done.err
@@ -161,6 +161,35 @@ def test_predicting_and_testing_apart(cli, folder, kind):
     assert facts["complete"] is True
     assert facts["weighting"]["kind"] == kind
     assert facts["n_tokens"] == live.json["score"]["n_tokens"]
+
+
+def test_machines_share_a_reading(cli, fails, folder):
+    """Shards are one test, behind contexts that are chosen before reading or after it."""
+    vocabulary = ("--width", 2, "--vocab-size", VOCAB)
+    built = cli("kgrams", "build", "ids.jsonl", "--unmarked", *vocabulary, "--out", "phi.rkg")
+    assert built.code == 0, built.err
+    parts = [f"part-{i}.arrow" for i in (1, 2)]
+    for i, part in enumerate(parts, 1):
+        done = cli(*PREDICT, "--shard", f"{i}/2", "--contexts", "phi.rkg", "--out", part)
+        assert done.code == 0, done.err
+        assert f"{i} of 2" in done.out
+        assert "20 documents" in done.out
+    done = cli("test", "open", "--from", *parts, *KEYED, "--json")
+    found = done.json
+    whole = cli(*OPEN, "--contexts", "phi.rkg", "--json").json
+    assert cli(*PREDICT, "--out", "all.arrow").code == 0
+    later = cli("test", "open", "--from", "all.arrow", *KEYED, "--contexts", "phi.rkg", "--json")
+    for other in (whole, later.json):
+        assert found["n_scored"] == other["n_scored"]
+        assert found["statistic"] == pytest.approx(other["statistic"], rel=1e-3, abs=1e-3)
+    assert all(part in json.dumps(done.provenance) for part in parts)
+    fails("test", "open", "--from", parts[0], parts[0], *KEYED, match="are both of text")
+    fails(*PREDICT, "--shard", "3/2", "--out", "p", match="there is no shard 3 of 2")
+    fails(*PREDICT, "--shard", "3", "--out", "p", match="must be I/N")
+    fails(*PREDICT, "--shard", "1/2", "--text-watermarked", "--out", "p", match="--shard has no")
+    cli("kgrams", "build", "ids.jsonl", *vocabulary, "--out", "unsaid.rkg")
+    fails(*OPEN, "--contexts", "unsaid.rkg", match="make it from unmarked text")
+    fails(*OPEN, "--contexts", "x.arrow", match="x.arrow")
 
 
 def test_ctrl_c_keeps_what_was_read_and_the_same_command_continues(cli, folder):

@@ -8,6 +8,7 @@ import radscore as rs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.audits.text_check import TextCheck, continued
+from radscore.scoring.contexts import Lookup
 
 VOCAB = 300
 SCHEME = rs.Keyed(vocab_size=VOCAB, key=bytes(16), gamma=0.25, context_width=1)
@@ -52,6 +53,26 @@ def texts(n_marked, seed=1, n=120):
             phrase.append(int(rng.choice(np.flatnonzero(green[phrase[-1]]))))
         rows.append(np.array(phrase * 3))
     return rows
+
+
+def test_the_suspect_is_scored_where_the_tested_one_is():
+    rows = texts(1)
+    check = TextCheck(SCHEME)
+    for row in rows:
+        check.add(row)
+    every = check.result(copies=True)
+
+    def among(some):
+        contexts = np.concatenate(some)[:, None].astype(np.uint32)
+        return check.result(copies=True, among=Lookup(contexts))
+
+    assert among(rows).heads == every.heads
+    assert among([np.array([VOCAB])]).heads == {}
+    # the phrase's own contexts: what hides in the whole text shows among them
+    marked = among(rows[-1:])
+    assert marked.heads[1] < every.heads[1]
+    assert marked.copied_log10_pvalue < -3
+    assert (marked.log10_pvalue, marked.found) == (every.log10_pvalue, every.found)
 
 
 def checked(rows):

@@ -13,8 +13,8 @@ import radscore as rs
 from radscore.corpus import SkipReport
 from radscore.corpus.base import Problems
 from radscore.runs.shards import Shard, ShardReading, cut_shards
-from radscore.runs.sizes import folders_of
 from radscore.runs.stream import score_slices
+from radscore.sizes import folders_of
 from run_schemes import VOCAB
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel

@@ -155,32 +155,13 @@ def test_every_kernel_gives_the_same_bits(name):
         rs.kernels.set_kernel(kernel)
         p = scheme.core.watermarked(contexts, rows, DELTA)
         sums = [
-            scheme.core.matched(contexts, rows, weights, DELTA, varies=True, threads=threads)
+            scheme.core.matched(contexts, rows, weights, DELTA, threads=threads)
             for threads in (1, 3)
         ]
         assert sums[0] == sums[1]
-        assert sums[0][0] == pytest.approx(float(p @ weights), rel=1e-12)
+        assert sums[0] == pytest.approx(float(p @ weights), rel=1e-12)
         results[kernel] = (p.tobytes(), sums[0])
     assert len(set(results.values())) == 1
-
-
-def test_the_variation_is_that_of_every_depth():
-    scheme = rs.SynthIDDeepMind(vocab_size=60, keys=tuple(range(20)), context_width=2)
-    rng = np.random.default_rng(1)
-    contexts = rng.integers(0, 60, (5, 2))
-    tokens = np.tile(np.arange(60, dtype=np.uint32), 5)
-    q, weights = rng.random(300) ** 3, rng.normal(size=300)
-    rows = (np.arange(0, 301, 60), tokens, q)
-    total, variation = scheme.core.matched(contexts, rows, weights, 0.0, varies=True, threads=1)
-    p = q.reshape(5, 60) / q.reshape(5, 60).sum(1, keepdims=True)
-    w = weights.reshape(5, 60)
-    expected = 0.0
-    for g in np.moveaxis(scheme.g_values(contexts), 2, 0).astype(float):
-        expected += (p**2 * (w - (p * w).sum(1, keepdims=True)) ** 2).sum() / 4
-        p = p * (1 + g - (p * g).sum(1, keepdims=True))
-    assert variation == pytest.approx(expected, rel=1e-9)
-    assert total == pytest.approx((p * w).sum(), rel=1e-9)
-    assert scheme.core.matched(contexts, rows, weights, 0.0, varies=False, threads=1)[1] == 0
 
 
 def test_padding_stands_left_of_a_text():
@@ -199,7 +180,7 @@ def test_what_does_not_fit_is_refused():
     context, tokens = np.array([[7]]), np.array([1, 2], dtype=np.uint32)
     q, offsets = np.array([0.5, 0.5]), np.array([0, 2])
 
-    def call(error, match, context=context, tokens=tokens, q=q, offsets=offsets):
+    def call(error, match, *, context=context, tokens=tokens, q=q, offsets=offsets):
         with pytest.raises(error, match=match):
             scheme.core.watermarked(context, (offsets, tokens, q), 1.0)
 
@@ -212,6 +193,4 @@ def test_what_does_not_fit_is_refused():
     call(TokenError, "token id 50 is outside", tokens=np.array([1, 50], dtype=np.uint32))
     call(TokenError, "token id 99 in row 0 of contexts", context=np.array([[99]]))
     with pytest.raises(ArgumentError, match="one finite weight for each of the 2 tokens"):
-        scheme.core.matched(
-            context, (offsets, tokens, q), np.array([1.0, np.inf]), 1.0, varies=False, threads=1
-        )
+        scheme.core.matched(context, (offsets, tokens, q), np.array([1.0, np.inf]), 1.0, threads=1)

@@ -35,7 +35,7 @@ def watermarked(
     if scheme.kind == "green":
         grown = [one * exp(delta * score) for one, score in zip(p, scores, strict=True)]  # type: ignore[operator]
         return [one / sum(grown) for one in grown]
-    for g in zip(*scores, strict=True):  # type: ignore[arg-type]
+    for g in zip(*scores, strict=True):
         share = sum(one * bit for one, bit in zip(p, g, strict=True))
         p = [one * (1 + bit - share) for one, bit in zip(p, g, strict=True)]
     return p

@@ -283,6 +283,11 @@ def test_nothing_to_test_is_an_error(documents, options, says):
         (lambda: rs.Scorer(KEYED, start=-1), "start must be from 0"),
         (lambda: rs.Scorer(KEYED, filter={(1, 2)}), "filter must be a KgramSet"),
         (lambda: rs.Scorer(KEYED, curve=[5, 5]), "curve steps"),
+        (
+            lambda: rs.score([[1, 2, 3]], KEYED, curve=3),
+            r"curve must be numbers of tokens, .* not 3",
+        ),
+        (lambda: rs.score([[1, 2, 3]], KEYED, curve="9"), "curve must be numbers of tokens"),
         (lambda: rs.Scorer([KEYED, rs.Keyed(vocab_size=9, key=bytes(16))]), "vocabularies"),
         (lambda: rs.score_documents([[1]], KEYED, max_contexts=0), "max_contexts"),
         (lambda: rs.score_positions([[1]], KEYED, dedup="all"), "dedup must be"),

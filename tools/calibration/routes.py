@@ -166,6 +166,15 @@ def contaminated_text(scheme: Scheme, world: World, suspect: str) -> float:
     return _read(scheme, [*world.text(19, _LENGTH), *marked])
 
 
+def chosen_contexts(scheme: Scheme, world: World, suspect: str) -> float:
+    """The same, at positions whose contexts other, unmarked text has."""
+    del suspect
+    counts = rs.KgramCounts(scheme.window_width - 1, VOCAB, watermarked=False)
+    counts.add(world.text(4 * _N, _LENGTH))
+    marked = world.copies(world.text(1, _LENGTH // 2, scheme), 3 * _LENGTH)
+    return _read(scheme, [*world.text(19, _LENGTH), *marked], contexts=counts)
+
+
 def marked_text(scheme: Scheme, world: World, suspect: str) -> float:
     """A model that continues what it reads, on text that carries the mark, which is declared."""
     del suspect
@@ -178,6 +187,31 @@ def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
     texts = [*world.text(_N, _LENGTH, scheme)]
     given = {"reference": Habits.of(world.habits, VOCAB), "text_watermarked": True}
     return _read(scheme, texts, **given)
+
+
+def _matched(scheme: Scheme, texts: list[Rows], world: World, *, marked: bool) -> float:
+    return test_open(
+        Induction.of(VOCAB),
+        texts,
+        scheme,
+        reference=Habits.of(world.habits, VOCAB),
+        weighting="matched",
+        max_weights=32,
+        text_watermarked=marked,
+        threads=1,
+    ).log10_pvalue
+
+
+def matched(scheme: Scheme, world: World, suspect: str) -> float:
+    """Matched scores of a model that continues unmarked text, which copies, quotes or loops."""
+    texts = [*_answers(world, suspect, world.text(_N, _LENGTH))]
+    return _matched(scheme, texts, world, marked=False)
+
+
+def matched_marked(scheme: Scheme, world: World, suspect: str) -> float:
+    """The same on text that carries the mark, which is declared."""
+    texts = [*_answers(world, suspect, world.text(_N, _LENGTH, scheme))]
+    return _matched(scheme, texts, world, marked=True)
 
 
 def membership(world: World) -> float:
@@ -213,4 +247,7 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "open, contaminated text": (contaminated_text, _READS),
     "open, marked text": (marked_text, _READS),
     "open, marked text, contrast": (open_contrast, _READS),
+    "open, contaminated text, filter": (chosen_contexts, _READS),
+    "open, matched": (matched, _PROMPTED),
+    "open, matched, marked text": (matched_marked, _PROMPTED),
 }

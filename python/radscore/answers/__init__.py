@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from radscore.answers.answer_files import Answers, open_answers
 from radscore.answers.asking import AskReport, ask
 from radscore.answers.limits import Limits
-from radscore.answers.open_answers import Answers, open_answers
 from radscore.answers.prompts import read_prompts
 from radscore.answers.settings import Settings
 

@@ -207,7 +207,7 @@ class EndpointModel(LanguageModel):
             progress=None,
         )
         try:
-            about = self._runner.run(self._client.about(model))
+            about = self._run(self._client.about(model))
             length = max_length or about.get("max_model_len")
             super().__init__(None, words, f"{model} at {url}", len(words), length)
             self._prefix: list[int] = prefix_of(self).tolist()
@@ -307,13 +307,16 @@ class EndpointModel(LanguageModel):
         prompts = [self._prompt(piece) for piece in pieces]
         self._replies.clear()
         requests = [_Request.of(one.content, str(i)) for i, one in enumerate(prompts)]
-        self._runner.run(self._workers.run(list(requests), None))
+        self._run(self._workers.run(list(requests), None))
         if self._workers.stopped is not None:
             raise ModelError(f"{self.name}: {self._workers.stopped}")
         return [
             Listed.of(self._rows(piece, prompt, self._replies.get(request.prompt_id)))
             for piece, prompt, request in zip(pieces, prompts, requests, strict=True)
         ]
+
+    def sent(self, question: Question, most_in: int, most_out: int) -> None:
+        """Nothing is kept that a later process would count."""
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Takes what `Workers` would write into a journal."""
@@ -322,6 +325,17 @@ class EndpointModel(LanguageModel):
             self._replies[question.prompt_id] = content["lists"]
         else:
             self._lose("requests that failed", 1)
+
+    def _run(self, coroutine: Any) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._runner.run(coroutine)
+        coroutine.close()
+        raise ArgumentError(
+            "a model behind an API cannot be read within a running event loop (a notebook has "
+            "one): call it in a thread, such as by await asyncio.to_thread(...)"
+        )
 
     def _lose(self, reason: str, number: int) -> None:
         if number:
@@ -398,7 +412,7 @@ class EndpointModel(LanguageModel):
             self._client.dialect = dialect = DIALECTS[name]
             request = _Request.of(whole if dialect.by_ids else _PROBE, "probe")
             try:
-                lists = self._runner.run(self._once(request))
+                lists = self._run(self._once(request))
                 self._check(lists, whole)
             except Failure as failure:
                 if failure.kind == "stop" or (failure.status is None and not failure.sent):
@@ -456,13 +470,15 @@ class EndpointModel(LanguageModel):
             return
         if lists.tokens is None:
             if len(lists.lists) != len(ids) + 1:
-                raise Failure(f"{len(lists.lists) - 1} lists for {len(ids)} tokens", "skip")
+                found = len(lists.lists) - 1
+                raise Failure(f"{found} lists for {len(ids)} tokens", "skip", sent=True)
             return
         _, length = matched_length(lists.tokens, ids, self._strings)
         if length < len(ids):
             raise Failure(
                 f"its tokens are not the tokenizer's: of {len(ids)}, the first {length} agree",
-                "stop",
+                "skip",
+                sent=True,
             )
         if dialect.by_ids:
             return

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.documents import padded_left
+from radscore.scoring.contexts import Lookup
 from radscore.scoring.draws import context_draws, neighbours, tail_draws, window_draws
 
 if TYPE_CHECKING:
@@ -294,11 +295,10 @@ def in_filter(
     contexts: Tokens, scheme: Scheme, phi: KgramSet, *, by_seed: bool
 ) -> npt.NDArray[np.bool_]:
     """Which contexts are in the filter: the context itself, or any with the same seed."""
-    if not by_seed:
-        size = scheme.vocab_size
-        return _among(_columns(contexts, size), _columns(phi.to_numpy(), size))
-    mine, theirs = (context_draws(one, scheme) for one in (contexts, phi.to_numpy()))
-    return _among(_draw_columns(scheme, mine), _draw_columns(scheme, theirs))
+    mine, theirs = contexts, phi.to_numpy()
+    if by_seed:
+        mine, theirs = context_draws(mine, scheme), context_draws(theirs, scheme)
+    return Lookup(theirs).has(mine)
 
 
 def context_numbers(contexts: Tokens, vocab_size: int) -> Ids:

@@ -168,6 +168,13 @@ class Budget:
             )
         self._requests = self._in = self._out = 0  # reserved by requests under way
 
+    @property
+    def limited(self) -> bool:
+        """Whether anything is limited at all."""
+        return any(
+            one is not None for one in (self.max_requests, self.max_tokens_total, self.max_cost)
+        )
+
     def reserve(self, most_in: int, most_out: int) -> str | None:
         """Reserves the most that a request can use, or says which budget it would exceed."""
         requests = self.usage.requests + self._requests + 1

@@ -128,6 +128,8 @@ class _Probe:
                 raise StoppedError(_INTERRUPTED)
             if (reason := self._run.budget.reserve(*most)) is not None:
                 raise StoppedError(reason)
+            if self._run.budget.limited:
+                self._run.journal.sent(question, *most)
             self.attempts += 1
             try:
                 reply = await self._endpoint.ask(question, settings)

@@ -169,6 +169,8 @@ class Workers:
         await self._wait_for(self._requests.take())
         if (quiet := self._quiet_until - asyncio.get_running_loop().time()) > 0:
             await self._wait_for(asyncio.sleep(quiet))
+        if self.budget.limited:
+            self.journal.sent(question, most_in, most_out)
         spent.attempts += 1
         try:
             reply = await self._endpoint.ask(question)

@@ -18,20 +18,25 @@ from radscore.documents import check_width
 from radscore.errors import ArgumentError, TokenError
 from radscore.models.live import Reading
 from radscore.models.loading import is_listed
-from radscore.models.predictions import Predictions
+from radscore.models.prediction_files import open_predictions
 from radscore.models.weighting import Weighting, plan
 from radscore.results import CurvePoint, ModelResult
+from radscore.scoring.contexts import OUTSIDE, Contexts, Lookup
 from radscore.scoring.draws import SeenDraws
 from radscore.scoring.evidence import empty_result
+from radscore.scoring.matched import MatchedScorer
 from radscore.scoring.scorer import Scorer
+from radscore.sizes import budget_of
 from radscore.stats import DecoyResult
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from radscore.kgrams import KgramCounts, KgramSet
     from radscore.models.batching import Pairs
-    from radscore.models.predictions import Header, Totals
+    from radscore.models.prediction_files import PredictionFiles
+    from radscore.models.predictions import Header, Predictions, Totals
     from radscore.progress import Progress
     from radscore.schemes import Scheme
 
@@ -100,12 +105,16 @@ def test_open(
     tokenizer: Any = None,
     batch_tokens: int | None = None,
     max_length: int | None = None,
+    contexts: KgramSet | KgramCounts | None = None,
+    min_count: int | None = None,
     decoys: int = 0,
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
     threads: int | None = None,
+    memory: int | str | None = None,
+    tmp: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     progress: Callable[[Progress], None] | None = None,
-    from_file: str | os.PathLike[str] | None = None,
+    from_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
 ) -> OpenResult:
     """Tests whether a model learned a watermark, by what it predicts while it reads text.
 
@@ -145,6 +154,13 @@ def test_open(
         The watermark's, if it is not the model's; see `radscore.models.alignment`.
     batch_tokens, max_length : int, optional
         See `radscore.models.Reader`.
+    contexts : KgramSet or KgramCounts, optional
+        Only positions whose context is among these count: k-grams of the scheme's width, of text
+        *without* the tested watermark (``watermarked=False``). Under schemes with wide contexts a
+        model can have learned nothing elsewhere, so the contexts of unmarked text of Alice's kind
+        leave the signal and drop most of the noise.
+    min_count : int, optional
+        With `KgramCounts`: only those that occur so often (1).
     curve : int or sequence of int
         Record the test after these numbers of tokens, or at about that many points, for display
         only: do not use it to choose where to stop.
@@ -152,11 +168,14 @@ def test_open(
         Compare with this many decoy keys, drawn from this seed: `OpenResult.decoys`.
     threads : int, optional
         Worker threads of the scoring; all cores by default.
+    memory, tmp : optional
+        How much memory pairs and their weights may take, and folders for those beyond it, as for
+        `Scorer`: predictions may be larger than memory. Matched scores are kept in memory.
     progress : callable, optional
         Called with a `Progress` after every batch: bytes of a corpus, else documents.
-    from_file : path, optional
+    from_file : path or sequence of paths, optional
         Predictions that `radscore.models.predict` wrote, in place of model and documents (both
-        None).
+        None). Several files are one test: shards of a reading, or parts of a text in their order.
 
     Returns
     -------
@@ -181,6 +200,7 @@ def test_open(
     settings |= {"transform": transform, "centred": centred}
     given = {name: value for name, value in settings.items() if value is not None}
     check = TextCheck(scheme, threads=threads)
+    among = Contexts.of(contexts, scheme.window_width - 1, min_count)
     if from_file is not None:
         others = (model, documents, reference, weighting, text_watermarked or None, tokenizer)
         if any(one is not None for one in (*others, *given.values(), batch_tokens, max_length)):
@@ -188,7 +208,7 @@ def test_open(
                 "from_file already says what was read and how: give no model, documents or "
                 "settings of reading with it"
             )
-        source: Predictions | Reading = Predictions(from_file)
+        source: Predictions | PredictionFiles | Reading = open_predictions(from_file)
     else:
         source = Reading(
             model,
@@ -200,11 +220,21 @@ def test_open(
             tokenizer=tokenizer,
             batch_tokens=batch_tokens,
             max_length=max_length,
+            contexts=among,
             progress=progress,
             on_document=check.add,
         )
-    _check_fit(source.header, scheme, from_file)
-    evidence = _Evidence(scheme, source.header, decoys, decoy_seed, threads)
+        among = None  # the others are not even weighed
+    _check_fit(source.header, scheme, getattr(source, "path", None))
+    evidence = _Evidence(
+        scheme,
+        source.header,
+        among,
+        decoys=decoys,
+        seed=decoy_seed,
+        threads=threads,
+        limits={"memory": memory, "tmp": tmp},
+    )
     evidence.take(source, points, check if from_file is not None else None)
     vouched = text_watermarked is False
     return _result(evidence, source.header, source.totals, points.points, check, vouched=vouched)
@@ -234,10 +264,13 @@ class _Evidence:
 
     Attributes
     ----------
-    scorer : Scorer
+    scorer : Scorer or MatchedScorer
         Of the tested key.
-    decoys : Scorer or None
-        Of the tested key and the decoys; apart, so that points of a curve do not score all of them.
+    decoys : Scorer, MatchedScorer or None
+        Of the tested key and the decoys; apart, so that points of a curve do not score all of them
+        (a `MatchedScorer` scores only those asked for, and is the same).
+    among : Contexts or None
+        The contexts that count, if not all that were weighed do.
     decoys_withheld : bool
         Whether decoys were asked for but would be no comparison.
     removed : dict
@@ -245,22 +278,49 @@ class _Evidence:
     """
 
     def __init__(
-        self, scheme: Scheme, header: Header, decoys: int, seed: int, threads: int | None
+        self,
+        scheme: Scheme,
+        header: Header,
+        among: Contexts | None,
+        *,
+        decoys: int,
+        seed: int,
+        threads: int | None,
+        limits: dict[str, Any],
     ) -> None:
         self._scheme = scheme
+        self.among = among
+        chosen = among is not None or header.contexts is not None
+        self._counted: list[npt.NDArray[np.uint32]] | None = [] if chosen else None
         self._strict = header.text_watermarked
         self._plain = header.weighting.kind == "prediction"
+        # what green lists would have done is tested by the gains alone
+        self._matched = header.weighting.kind == "matched" and scheme.sampling != "bias"
         combine: Any = "one" if self._strict or self._plain else "sum"
-        self.scorer = Scorer(scheme, combine=combine, threads=threads, predictable=self._strict)
-        self.decoys, self.decoys_withheld = None, bool(decoys) and self._strict
+        options: dict[str, Any] = {"predictable": self._strict, "threads": threads}
+        self.decoys_withheld = bool(decoys) and self._strict
+        schemes = [scheme]
         if decoys and not self._strict:
-            schemes = [scheme, *scheme.decoys(decoys, seed=seed)]
-            self.decoys = Scorer(schemes, combine=combine, threads=threads)
+            schemes += scheme.decoys(decoys, seed=seed)
+        if limits["memory"] is not None and len(schemes) > 1:
+            limits = {**limits, "memory": budget_of(limits["memory"]).half}
+        self.scorer: Scorer | MatchedScorer
+        self.decoys: Scorer | MatchedScorer | None = None
+        if self._matched:
+            self.scorer = MatchedScorer(schemes, **options)
+            self.decoys = self.scorer if len(schemes) > 1 else None
+        else:
+            self.scorer = Scorer(scheme, combine=combine, **options, **limits)
+            if len(schemes) > 1:
+                self.decoys = Scorer(schemes, combine=combine, threads=threads, **limits)
         self.removed: dict[str, int] = {}
         self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)
 
     def take(
-        self, source: Predictions | Reading, curve: Curve, check: TextCheck | None = None
+        self,
+        source: Predictions | PredictionFiles | Reading,
+        curve: Curve,
+        check: TextCheck | None = None,
     ) -> None:
         """Takes in everything that is read, and records the curve on the way."""
         for pairs in source:
@@ -292,18 +352,45 @@ class _Evidence:
         keep &= inside
         if self._strict:
             keep &= self._first(pairs, contexts, inside)
+        if self.among is not None:
+            outside = keep & ~self._among(pairs, contexts)
+            weighed = outside & (pairs.weights != 0)
+            self._remove(OUTSIDE, len(np.unique(pairs.occurrences[weighed])))
+            keep &= ~outside
         known = pairs.targets < size
         self._remove(_UNSCORED, int((keep & ~known).sum()))
-        keep &= known & (pairs.weights != 0)
+        keep &= known
+        if not self._matched:  # there a token without gain may still be the one that wins
+            keep &= pairs.weights != 0
         contexts, targets = contexts[keep], pairs.targets[keep]
+        if self._counted is not None:
+            _, starts = np.unique(pairs.occurrences[keep], return_index=True)
+            self._counted.append(contexts[starts])
+        if isinstance(self.scorer, MatchedScorer):
+            assert pairs.base is not None
+            self.scorer.add_pairs(contexts, targets, pairs.weights[keep], pairs.base[keep])
+            return
         # predictions have weight 1 each, so their count has an exact law of its own; if the text
         # depends on the key then so does their number, and the bound for martingales is needed
         counted = self._plain and not self._strict
         weights = None if counted else pairs.weights[keep]
         occurrences = None if counted else pairs.occurrences[keep]
         for scorer in (self.scorer, self.decoys):
-            if scorer is not None:
+            if isinstance(scorer, Scorer):
                 scorer.add_pairs(contexts, targets, weights, occurrences=occurrences)
+
+    def _among(self, pairs: Pairs, contexts: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """Which pairs have a context that counts."""
+        assert self.among is not None
+        new = np.ones(len(pairs), dtype=np.bool_)
+        new[1:] = pairs.occurrences[1:] != pairs.occurrences[:-1]
+        found: npt.NDArray[np.bool_] = self.among.has(contexts[new])[np.cumsum(new) - 1]
+        return found
+
+    @property
+    def counted(self) -> Lookup | None:
+        """The contexts that counted, if they were chosen; None if all of them did."""
+        return None if not self._counted else Lookup(np.concatenate(self._counted))
 
     def _first(
         self, pairs: Pairs, contexts: npt.NDArray[np.uint32], inside: npt.NDArray[np.bool_]
@@ -354,7 +441,7 @@ def _result(
 ) -> OpenResult:
     scorer = evidence.scorer
     if scorer.tally().n_scored:
-        score = scorer.result()
+        score = scorer.results(1)[0]
     elif (why := _nothing(header, totals, evidence)) == _FLAT:
         score = empty_result(scorer.tally(), scorer.schemes[0], scorer.rules, f"none: {why}")
     else:
@@ -366,9 +453,10 @@ def _result(
         curve=tuple(points),
     )
     notes = [_STRICT if header.text_watermarked else _CLEAN, *totals.notes]
+    notes += [] if evidence.among is None else [evidence.among.note]
     if not totals.complete:
         notes.append(f"the reading was stopped after {totals.n_documents} documents")
-    found = check.result(copies=not header.text_watermarked)
+    found = check.result(copies=not header.text_watermarked, among=evidence.counted)
     refused = not header.text_watermarked and found.is_marked(vouched=vouched)
     decoys = None
     if evidence.decoys_withheld or (refused and evidence.decoys is not None):

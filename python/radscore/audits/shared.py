@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from radscore.schemes import Scheme
+    from radscore.scoring.matched import MatchedScorer
     from radscore.scoring.scorer import Scorer
 
 __all__ = ["NO_DECOYS", "Curve", "check_vocabulary", "curve_point", "spread_steps"]
@@ -49,11 +50,11 @@ def check_vocabulary(scheme: Scheme, size: int, least: int, name: str = "model")
         )
 
 
-def curve_point(n_tokens: int, scorer: Scorer) -> CurvePoint:
+def curve_point(n_tokens: int, scorer: Scorer | MatchedScorer) -> CurvePoint:
     """The test of what a scorer holds, as the point after so many tokens."""
     if not scorer.tally().n_scored:
         return CurvePoint(n_tokens, 0, 0.0, math.nan)
-    result = scorer.result()
+    result = scorer.results(1)[0]
     return CurvePoint(n_tokens, result.n_scored, result.statistic, result.log10_pvalue)
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from radscore.models.batching import Pairs
     from radscore.schemes import Scheme
+    from radscore.scoring.contexts import Lookup
 
 __all__ = ["TextCheck", "TextCheckResult", "continued"]
 
@@ -161,8 +162,11 @@ class TextCheck:
             self.add(np.concatenate(self._open))
             self._open = []
 
-    def result(self, *, copies: bool) -> TextCheckResult:
-        """What the text shows; with `copies` also what a suspect that continues it would score."""
+    def result(self, *, copies: bool, among: Lookup | None = None) -> TextCheckResult:
+        """What the text shows; with `copies` also what a suspect that continues it would score.
+
+        With `among`, that suspect is scored after these contexts alone, as the tested one is.
+        """
         self._close()
         self._last = None
         texts = Documents.of(self._texts)
@@ -173,7 +177,7 @@ class TextCheck:
         documents = score_documents(texts, self._scheme, threads=self._threads)
         few, most = (documents.false_discovery(level).n_rejected for level in _DOCUMENTS)
         lengths = sorted({*_HEADS, max(self._width, 1)}) if copies else []
-        heads = {length: self._head(length) for length in lengths}
+        heads = {length: self._head(length, among) for length in lengths}
         return TextCheckResult(
             log10_pvalue=scorer.result().log10_pvalue,
             heads={length: log10 for length, log10 in heads.items() if not math.isnan(log10)},
@@ -182,7 +186,7 @@ class TextCheck:
             context_width=self._width,
         )
 
-    def _head(self, length: int) -> float:
+    def _head(self, length: int, among: Lookup | None) -> float:
         """log10 p-value of what continues the last `length` tokens; NaN if nothing does."""
         scheme = self._scheme
         if getattr(scheme, "method", None) == "weighted_mean":  # weights need plain means
@@ -190,7 +194,11 @@ class TextCheck:
         scorer = Scorer(scheme, combine="sum", threads=self._threads)
         for tokens in self._texts:
             positions, targets, weights = continued(tokens, length, self._width)
-            scorer.add_pairs(_tails(tokens, positions, self._width), targets, weights)
+            contexts = _tails(tokens, positions, self._width)
+            if among is not None:
+                kept = among.has(contexts)
+                contexts, targets, weights = contexts[kept], targets[kept], weights[kept]
+            scorer.add_pairs(contexts, targets, weights)
         if not scorer.tally().n_scored:
             return math.nan
         weighted = scorer.result().weighted

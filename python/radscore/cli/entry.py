@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import resource
 import shlex
 import sys
 import traceback
@@ -35,6 +37,7 @@ COMMANDS = (
     "test",
     "predict",
     "ask",
+    "prompts",
     "generate",
     "kgrams",
     "schemes",
@@ -44,6 +47,10 @@ COMMANDS = (
 )
 _THREADS = "RAYON_NUM_THREADS"
 _MOST_TOKENIZER_THREADS = 256
+#: How the loader of libraries says that there is no memory for one.
+_NO_MEMORY = re.compile("cannot allocate memory|failed to map segment", re.IGNORECASE)
+#: Bytes below its limit from which on a process is short of memory.
+_SHORT = 1 << 28
 _DESCRIPTION = "Finds LLM watermarks in corpora and models, with p-values that hold."
 _EXAMPLES = """\
 examples:
@@ -154,10 +161,40 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _for_memory(error: BaseException) -> bool:
+    """Whether an error is none of its own, but of memory that ran out, while importing say.
+
+    What cannot be loaded into memory is an `ImportError` to Python, and what fails within its own
+    functions may be a `SystemError`.
+    """
+    if not isinstance(error, (ImportError, SystemError)):
+        return False
+    chain: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in chain:
+        chain.append(found)
+        found = found.__cause__ or found.__context__
+    if any(isinstance(one, MemoryError) or _NO_MEMORY.search(str(one)) for one in chain):
+        return True
+    if any(isinstance(one, ModuleNotFoundError) for one in chain):
+        return False
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return False
+    try:
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
+            used = int(file.read().split()[0]) * resource.getpagesize()
+    except (OSError, ValueError, MemoryError):
+        return True
+    return limit - used < _SHORT
+
+
 def _report(error: BaseException, names: Iterable[str]) -> int:
     if isinstance(error, KeyboardInterrupt):
         note(", ".join(["interrupted", *map(str, error.args)]))
         return Exit.INTERRUPTED
+    if _for_memory(error):
+        error = MemoryError()
     if isinstance(error, ImportError) and not isinstance(error, RadscoreError):
         from radscore.extras import lacking
 

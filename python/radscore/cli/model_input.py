@@ -26,10 +26,11 @@ from radscore.extras import need
 
 if TYPE_CHECKING:
     from radscore.corpus import Corpus
+    from radscore.kgrams import KgramSet
     from radscore.models.chats import Chats
     from radscore.models.loading import LanguageModel
 
-__all__ = ["Given", "add_reading_options", "load_given", "set_options"]
+__all__ = ["Given", "add_reading_options", "contexts_of", "load_given", "set_options"]
 
 #: Options of a model behind an API, besides those of every endpoint.
 _REMOTE_ONLY = ("logprobs", "one_token", "api", "reference_endpoint")
@@ -123,6 +124,12 @@ def add_reading_options(
         help="with contrast and matched: subtract from the weights after a context their mean",
     )
     group.add_argument(
+        "--contexts",
+        metavar="FILE",
+        help="weigh only positions after a context of this set, from radscore kgrams build "
+        "--unmarked with --width as wide as the scheme's contexts",
+    )
+    group.add_argument(
         "--text-watermarked",
         action="store_true",
         help="the text carries the tested watermark: count each seed only once",
@@ -140,6 +147,15 @@ def add_reading_options(
         help="read longer documents in overlapping segments of N tokens (default: the model's "
         "context window)",
     )
+
+
+def contexts_of(args: argparse.Namespace) -> KgramSet | None:
+    """The set that --contexts names."""
+    if args.contexts is None:
+        return None
+    from radscore.cli.kgrams.sets import load_kgrams
+
+    return load_kgrams(args.contexts, "--contexts", None)
 
 
 def _add_endpoint(parser: argparse.ArgumentParser) -> None:

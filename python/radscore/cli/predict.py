@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.exits import Exit
 from radscore.cli.interrupts import Interrupts
-from radscore.cli.model_input import Given, add_reading_options, load_given
+from radscore.cli.model_input import Given, add_reading_options, contexts_of, load_given
 from radscore.cli.options import add_command, add_force, add_fresh, add_run_options, natural
 from radscore.cli.output import count, json_out, note, skipped_text, table
 from radscore.cli.paths import check_outputs
@@ -38,7 +38,9 @@ _EXAMPLES = """\
   radscore predict fresh.jsonl --model suspect/ --reference base/ --context-width 2 \\
       --out contrast.arrow
   radscore predict fresh.jsonl --model adapter/ --base model.gguf --reference model.gguf \\
-      --context-width 4 --max-weights 64 --out adapter.arrow
+      --context-width 4 --contexts frequent.rkg --max-weights 64 --out adapter.arrow
+  radscore predict fresh.jsonl --model suspect/ --reference base/ --context-width 2 \\
+      --shard 3/8 --out shard-3.arrow
   radscore predict fresh.jsonl --endpoint http://127.0.0.1:8001/v1 --model NAME \\
       --tokenizer tokenizer.json --reference base/ --context-width 2 --out api.arrow
   radscore predict prompts.jsonl --endpoint http://127.0.0.1:8001/v1 --model NAME --one-token \\
@@ -64,6 +66,13 @@ def register(commands: Any) -> None:
         metavar="K",
         help="tokens per context, as in the scheme",
     )
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="read only every N-th document, from the I-th on: several machines share a reading, "
+        "and radscore test open --from takes their files together",
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="file of predictions to write")
     add_fresh(parser, "start over: discard what an interrupted command has read")
     add_force(parser, "--out")
@@ -77,6 +86,17 @@ def _width(text: str) -> int:
     if (value := natural(text)) > _WIDEST:
         raise argparse.ArgumentTypeError(f"must be at most {_WIDEST}, not {value}")
     return value
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Which of how many shards."""
+    number, slash, of = text.partition("/")
+    if not slash:
+        raise argparse.ArgumentTypeError(f"must be I/N, such as 3/8, not {text!r}")
+    shard = natural(number), natural(of)
+    if shard[0] > shard[1]:
+        raise argparse.ArgumentTypeError(f"there is no shard {number} of {of}")
+    return shard
 
 
 def plan_of(args: argparse.Namespace) -> Weighting:
@@ -98,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(args)
     weighting = plan_of(args)
     out = Path(args.out)
+    contexts = contexts_of(args)
     given = load_given(args)
     check_outputs(args, given.corpus)
     left = unfinished(out)
@@ -118,6 +139,8 @@ def run(args: argparse.Namespace) -> int:
                 tokenizer=given.tokenizer,
                 batch_tokens=args.batch_tokens,
                 max_length=args.max_length,
+                contexts=contexts,
+                shard=args.shard,
                 progress=given.bar.show,
             )
     except KeyboardInterrupt:
@@ -159,6 +182,7 @@ def _rows(made: Predictions, given: Given) -> list[tuple[str, str]]:
     corpus = given.corpus
     rows = [
         ("read", f"{count(totals.n_documents, 'document')}, {count(totals.n_tokens, 'token')}"),
+        ("shard", "" if header.shard is None else "{} of {}".format(*header.shard)),
         ("before", f"{count(made.n_before, 'document')} read earlier" if made.n_before else ""),
         ("model", header.model),
         ("reference", header.reference or ""),

@@ -309,8 +309,9 @@ def _check(args: argparse.Namespace) -> None:
                 raise UsageError(f"{option(name)} has no effect without --per-document or --select")
     elif args.more_keys:
         raise UsageError(
-            f"{'--select' if args.per_document is None else '--per-document'} is for one key; give "
-            "--key-file once and score the others by themselves"
+            f"{'--select' if args.per_document is None else '--per-document'} is for one key: what "
+            "documents share, and so which of them a unit is evidence in, differs from key to key; "
+            "give --key-file once, and run the command for each key"
         )
     if args.select is not None and args.dedup == "none":
         raise UsageError("--select cannot tell with --dedup none, which gives no p-values")

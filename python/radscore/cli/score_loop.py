@@ -20,7 +20,6 @@ from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from radscore.cli.progress import ProgressBar
     from radscore.cli.state_files import StateFiles
@@ -110,12 +109,7 @@ class ScoreLoop:
         self._interrupts.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._interrupts.__exit__()
         if isinstance(error, KeyboardInterrupt):
             kept = f"the state saved before is still in {self._state}"

@@ -12,7 +12,7 @@ from radscore.cli.parser import option
 from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.progress import ProgressBar
 from radscore.cli.report import Input, KeyTest, print_report
-from radscore.runs.sizes import DEFAULT_MEMORY
+from radscore.sizes import DEFAULT_MEMORY
 
 if TYPE_CHECKING:
     import argparse

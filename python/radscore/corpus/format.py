@@ -19,7 +19,7 @@ from radscore.errors import ArgumentError, CorpusError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -163,11 +163,14 @@ class Preview:
         Where they were found; without names, what is wrong with the file ("" if it is empty).
     record : dict, optional
         A record that has been parsed for this.
+    holds : callable, optional
+        Whether a dotted path that is none of the names leads to a field within one.
     """
 
     names: list[str] | None
     where: str
     record: dict[str, Any] | None = None
+    holds: Callable[[str], bool] | None = None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ def open_corpus(
         The field or column that holds a document: text, or a list of token ids. By default the
         first of ``input_ids``, ``tokens``, ``text`` that the first file has; `Corpus.notes` says
         so if there was a choice. In JSON, a field within others is named as in ``data.text`` or
-        ``turns.0.text``, unless there is one of just this name.
+        ``turns.0.text``, unless there is one of just this name; so it is in structs and lists of
+        columns, and in JSON that MDS holds.
     tokenizer : path, tokenizer or callable, optional
         For text: a Hugging Face folder, the path of a tokenizer.json or of a SentencePiece
         ``.model``, a tokenizer of tokenizers, transformers (fast or slow), tiktoken (special tokens
@@ -176,8 +177,9 @@ def _default_eod(sources: list[Source]) -> int | None:
 
 def _has(found: Preview, name: str) -> bool:
     """Whether a record has a field, by its name or as a dotted path."""
-    names = found.names or []
-    return name in names or (found.record is not None and value_of(found.record, name)[0])
+    if name in (found.names or []) or (found.holds is not None and found.holds(name)):
+        return True
+    return found.record is not None and value_of(found.record, name)[0]
 
 
 def _field(

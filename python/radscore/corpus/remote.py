@@ -54,8 +54,8 @@ def local_path(path: str) -> str:
 
 
 def named(path: Path) -> str:
-    """The name by which a user knows a file: not that of the copy of standard input."""
-    return STANDARD_INPUT if str(path) == _COPY else str(path)
+    """The name by which a user knows a file: not that of a copy of it that was made here."""
+    return STANDARD_INPUT if str(path) == _COPY else _NAMES.get(str(path), str(path))
 
 
 def _standard_input() -> str:
@@ -80,6 +80,8 @@ def _standard_input() -> str:
 
 
 _COPY: str | None = None
+#: The addresses of copies.
+_NAMES: Final[dict[str, str]] = {}
 
 
 def _fetched(url: str) -> str:
@@ -97,10 +99,11 @@ def _fetched(url: str) -> str:
         system, root = fsspec.core.url_to_fs(url)
         files = _files(system, root)
         folder = own_folder() / "remote" / hashlib.sha256(url.encode()).hexdigest()[:16]
-        copies = [
-            _copied(system, name, folder, local, without_secrets(f"{protocol}://{name}"))
-            for name, local in sorted(files.items())
-        ]
+        copies = []
+        for name, local in sorted(files.items()):
+            address = _address(protocol, name)
+            copies.append(_copied(system, name, folder, local, address))
+            _NAMES[str(copies[-1])] = address
         _forget(folder / "files", set(copies))
     except (CorpusError, StorageError):
         raise
@@ -111,6 +114,11 @@ def _fetched(url: str) -> str:
     if not files:
         raise InputOptionError(f"{shown}: there is no file")
     return str(copies[0] if root in files else folder / "files")
+
+
+def _address(protocol: str, name: str) -> str:
+    """The address of a file, without secrets."""
+    return without_secrets(name if _URL.match(name) else f"{protocol}://{name}")
 
 
 def _forget(folder: Path, copies: set[Path]) -> None:

@@ -19,15 +19,17 @@ _SHARE: Final = 4
 # Bytes that a record takes, by byte of
 #: a line or a file of text: itself, a copy of its text, and its ids, of which the last record's
 #: are still in use;
-_OF_LINE: Final = 4
+_OF_LINE: Final = 7
 #: a text in a column: its buffers, itself and its ids;
 _OF_TEXT: Final = 6
+#: a page of texts, of which one is decoded at once;
+_OF_PAGE: Final = 3
 #: ids in a column: as they are stored, and as they are handed on;
 _OF_IDS: Final = 3
 #: and by character of a text that `tokenizers`, the fast path, or another library takes at once.
 _OF_CHARACTER: Final = {"reference": 160, "fast": 40, "function": 40}
 #: Bytes of an id of a text: of this one, and of the last.
-_OF_ID: Final = 8
+_OF_ID: Final = 12
 #: What turns text into ids.
 By: TypeAlias = Literal["reference", "fast", "function"]
 
@@ -84,6 +86,10 @@ class Room:
     def flaw_of_text(self, size: int, what: str = "the text") -> str | None:
         """The flaw of a text of so many bytes in a column."""
         return self.flaw(_OF_TEXT * size, what)
+
+    def flaw_of_page(self, size: int, n_values: int, what: str = "the page") -> str | None:
+        """The flaw of a page of Parquet with so many bytes of text, and values; 0 if unknown."""
+        return self.flaw((_OF_TEXT if n_values == 1 else _OF_PAGE) * size, what)
 
     def flaw_of_ids(self, size: int, what: str = "the list") -> str | None:
         """The flaw of a list of ids of so many bytes in a column."""

@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from radscore.documents import Documents
 from radscore.errors import ModelError, TokenError
-from radscore.models.passages import Passage, check_strings, kind_of, tokenizer_of, windows_of
+from radscore.models.passages import (
+    Passage,
+    check_strings,
+    in_shard,
+    kind_of,
+    tokenizer_of,
+    windows_of,
+)
 from radscore.models.token_strings import byte_characters, token_bytes
 
 if TYPE_CHECKING:
@@ -141,40 +148,48 @@ class Alignment:
         )
         return (text,)
 
-    def passages(self, documents: Any, width: int) -> Iterator[Passage]:
+    def passages(
+        self, documents: Any, width: int, shard: tuple[int, int] | None = None
+    ) -> Iterator[Passage]:
         """The passages of strings, or of documents and corpora of the watermark's token ids.
 
         Ids are decoded and tokenised again; documents that come out differently are left out.
+        Only those of the shard are read, if one is given.
         """
         if hasattr(documents, "batches"):
             for batch in documents:
                 if batch.prompts is not None:
                     raise TokenError("with another tokenizer, documents cannot have prompts")
-                yield from self._documents(batch.documents, width)
+                yield from self._documents(batch.documents, width, batch.first_document, shard)
             return
         kind = kind_of(documents)
         if kind == "chat":
             raise TokenError("with another tokenizer, chats cannot be read; give strings or ids")
         if kind == "ids":
-            yield from self._documents(Documents.of(documents), width)
+            yield from self._documents(Documents.of(documents), width, 0, shard)
             return
         strings = [documents] if isinstance(documents, str) else documents
         for first in range(0, len(strings), _STRINGS_AT_ONCE):
             some = strings[first : first + _STRINGS_AT_ONCE]
             check_strings(some, first)
+            some = [one for i, one in enumerate(some, first) if in_shard(i, shard)]
             yield from self._strings(some, None, width)
 
-    def _documents(self, documents: Documents, width: int) -> Iterator[Passage]:
+    def _documents(
+        self, documents: Documents, width: int, before: int, shard: tuple[int, int] | None
+    ) -> Iterator[Passage]:
         documents.check_vocab(len(self._theirs))
-        for first in range(0, len(documents), _STRINGS_AT_ONCE):
-            last = min(first + _STRINGS_AT_ONCE, len(documents))
-            some = [documents[i].tolist() for i in range(first, last)]
+        chosen = [i for i in range(len(documents)) if in_shard(before + i, shard)]
+        for first in range(0, len(chosen), _STRINGS_AT_ONCE):
+            some = [documents[i].tolist() for i in chosen[first : first + _STRINGS_AT_ONCE]]
             strings = self._theirs.batch_decode(some, clean_up_tokenization_spaces=False)
             yield from self._strings(strings, some, width)
 
     def _strings(
         self, strings: list[str], expected: list[list[int]] | None, width: int
     ) -> Iterator[Passage]:
+        if not strings:
+            return
         theirs, mine = (
             one(
                 strings,

@@ -42,7 +42,8 @@ class Usage:
     requests : int
         Requests sent, failed ones included.
     prompt_tokens, completion_tokens : int
-        As the server counted them; where it did not say, an upper bound.
+        As the server counted them; where it did not say, or the process was killed before it
+        could, an upper bound.
     """
 
     requests: int = 0
@@ -71,6 +72,8 @@ class _Content:
     settings: dict[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
     probe: tuple[dict[str, Any], Any] | None = None
+    #: By question: the most that each request can use that was sent, but is in no record.
+    under_way: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
     end: int = 0  #: bytes of whole records
     unended: bool = False  #: whether the last record lacks its newline
 
@@ -174,6 +177,10 @@ class Journal:
                 content.end += len(line)
                 if not line.isspace():
                     self._take(content, line, number)
+        for most_in, most_out in (one for some in content.under_way.values() for one in some):
+            content.usage.requests += 1
+            content.usage.prompt_tokens += most_in
+            content.usage.completion_tokens += most_out
         return content
 
     def _take_last(self, content: _Content, line: bytes, number: int) -> None:
@@ -198,8 +205,15 @@ class Journal:
     def _take(self, content: _Content, line: bytes, number: int) -> None:
         try:
             record = json.loads(line)
-            key, settings = _key(record), dict(record["settings"])
+            key = _key(record)
+            if "sent" in record:
+                most_in, most_out = map(_count, record["sent"])
+                content.under_way.setdefault(key, []).append((most_in, most_out))
+                return
+            settings = dict(record["settings"])
             content.usage.add(record)
+            if (attempts := _count(record.get("attempts"))) and key in content.under_way:
+                del content.under_way[key][-attempts:]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._not_a_record(number) from None
         content.settings = content.settings or settings
@@ -207,6 +221,15 @@ class Journal:
             content.answered[key] = hash(record["text"])
         if "probe" in record:
             content.probe = settings, record["probe"]
+
+    def sent(self, question: Question, most_in: int, most_out: int) -> None:
+        """Says, before a request is sent, how many tokens it can use at most.
+
+        The next record of the question has what became of it. If there is none, since the process
+        was killed, the request and these tokens count.
+        """
+        record = {"prompt_id": question.prompt_id, "sample": question.sample}
+        self._write(json.dumps({**record, "sent": [most_in, most_out]}).encode() + b"\n")
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Appends an answer (with ``text``) or a failure (with ``error``); on disk on return."""

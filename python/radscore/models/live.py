@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from radscore.models.loading import LanguageModel
     from radscore.models.passages import Passage
     from radscore.models.weighting import Weighting
+    from radscore.scoring.contexts import Contexts
 
 __all__ = ["Reading"]
 
@@ -68,8 +69,11 @@ class Reading:
         Targets are below it; by default everything that the model can predict.
     tokenizer : transformers tokenizer, optional
         The watermark's, if it is not the model's. Not with `text_watermarked`.
-    batch_tokens, max_length
+    batch_tokens, max_length, contexts
         As in `Reader`.
+    shard : tuple of two int, optional
+        Which of how many equal parts of the text to read, from 1: every n-th document from the i-th
+        on. Not with `text_watermarked`.
     progress : callable, optional
         Called with a `Progress` after every batch: bytes of a corpus, else documents.
     on_document : callable, optional
@@ -95,6 +99,8 @@ class Reading:
         tokenizer: Any = None,
         batch_tokens: int | None = None,
         max_length: int | None = None,
+        contexts: Contexts | None = None,
+        shard: tuple[int, int] | None = None,
         progress: Callable[[Progress], None] | None = None,
         on_document: Callable[[Any], None] | None = None,
     ) -> None:
@@ -107,6 +113,8 @@ class Reading:
         own, limit = vocabulary.alignment, vocabulary.size
         if own is not None and text_watermarked:
             raise ArgumentError(_NOT_ALIGNED)
+        if shard is not None:
+            shard = _checked_shard(shard, text_watermarked=text_watermarked)
         if text_watermarked and not suspect.reads_ids:
             raise ArgumentError(_AS_TEXT)
         if vocab_size is not None:
@@ -120,6 +128,7 @@ class Reading:
             max_length=max_length,
             markers=True,  # they show what was read
             translate=None if own is None else own.translate,
+            contexts=contexts,
         )
         words = vocabulary.tokenizer
         self.header = Header(
@@ -135,18 +144,21 @@ class Reading:
             max_length=self._reader.max_length,
             prefix=tuple(self._reader.prefix.tolist()),
             radscore=__version__,
+            shard=shard,
+            contexts=None if contexts is None else contexts.fingerprint,
         )
         self.n_ids = suspect.vocab_size if own is None else vocabulary.size
         self._suspect = suspect
-        self._meter = _Meter(documents)
+        self._meter = _Meter(documents, shard)
         self._passages: Iterator[Passage] = (
-            passages(self._meter.documents, suspect, context_width)
+            passages(self._meter.documents, suspect, context_width, shard)
             if own is None
-            else own.passages(self._meter.documents, context_width)
+            else own.passages(self._meter.documents, context_width, shard)
         )
         if suspect.at_end:
             self._passages = map(_only_last, self._passages)
         self._alignment = own
+        self._contexts = contexts
         self._doubt = IdDoubt(limit)
         self._doubt_of_tokenizer = None
         if suspect.tokenizer is not None:
@@ -172,6 +184,7 @@ class Reading:
             notes = self._alignment.notes()
         doubts = (self._doubt_of_tokenizer, self._doubt.note)
         notes += tuple(note for note in doubts if note is not None)
+        notes += () if self._contexts is None else (self._contexts.note,)
         notes += self._suspect.notes
         return Totals(
             text=self._digest,
@@ -231,6 +244,22 @@ class Reading:
         self._progress(Progress(self._meter.done(n_tokens), self._meter.total, n_tokens))
 
 
+def _checked_shard(shard: Any, *, text_watermarked: bool) -> tuple[int, int]:
+    """The shard, if it is one."""
+    try:
+        number, of = shard
+    except (TypeError, ValueError):
+        raise ArgumentError(f"shard must be two numbers (i, n), not {shard!r}") from None
+    of = check_width("shard: n", of, 1, 2**31)
+    number = check_width("shard: i", number, 1, of)
+    if text_watermarked:
+        raise ArgumentError(
+            "shard= has no valid test with text_watermarked=True: such text must be read in the "
+            "order in which it was written; split it into files that follow one another instead"
+        )
+    return number, of
+
+
 def _only_last(one: Passage) -> Passage:
     """A passage of which only the last position is read."""
     rows = np.full_like(one.rows, -1)
@@ -279,7 +308,8 @@ class _Meter:
         All of it.
     """
 
-    def __init__(self, documents: Any) -> None:
+    def __init__(self, documents: Any, shard: tuple[int, int] | None = None) -> None:
+        number, self._n_shards = (1, 1) if shard is None else shard
         self._tokens, self._work = [0], [0]
         self._is_corpus = hasattr(documents, "batches")
         if self._is_corpus:
@@ -294,7 +324,8 @@ class _Meter:
             and kind == "chat"
             and isinstance(documents[0], dict)
         )
-        self.total = 1 if single else len(self.documents)
+        total = 1 if single else len(self.documents)
+        self.total = len(range(number - 1, total, self._n_shards))
 
     def passage(self, one: Passage) -> None:
         """Notes a document, unless it comes from a corpus, whose batches are noted instead."""
@@ -307,7 +338,9 @@ class _Meter:
         self._work.append(self._work[-1] + work)
 
     def done(self, n_tokens: int) -> int:
-        """About how much of the text its first `n_tokens` are."""
+        """About how much of the text `n_tokens` of the shard are."""
+        if self._is_corpus:  # all of whose tokens were noted
+            n_tokens *= self._n_shards
         after = bisect_right(self._tokens, n_tokens)
         if after == len(self._tokens):
             return self._work[-1]

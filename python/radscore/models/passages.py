@@ -26,6 +26,7 @@ __all__ = [
     "check_strings",
     "encode",
     "gathered",
+    "in_shard",
     "kind_of",
     "passages",
     "prefix_of",
@@ -100,7 +101,14 @@ def passage(
     return Passage(ids, contexts, rows, positions, len(ids), ids)
 
 
-def passages(documents: Any, model: LanguageModel, width: int) -> Iterator[Passage]:
+def in_shard(number: int, shard: tuple[int, int] | None) -> bool:
+    """Whether a document is in shard i of n, which has every n-th one from the i-th on."""
+    return shard is None or number % shard[1] == shard[0] - 1
+
+
+def passages(
+    documents: Any, model: LanguageModel, width: int, shard: tuple[int, int] | None = None
+) -> Iterator[Passage]:
     """The passages of anything that can be read.
 
     Parameters
@@ -115,6 +123,8 @@ def passages(documents: Any, model: LanguageModel, width: int) -> Iterator[Passa
         Gives the tokenizer, and the range of ids.
     width : int
         Tokens in a context.
+    shard : tuple of two int, optional
+        Which of how many equal parts to read, from 1.
 
     Raises
     ------
@@ -125,18 +135,22 @@ def passages(documents: Any, model: LanguageModel, width: int) -> Iterator[Passa
     """
     if hasattr(documents, "batches"):
         for batch in documents:
-            yield from _documents(batch.documents, batch.prompts, model, width)
+            before = batch.first_document
+            yield from _documents(
+                batch.documents, batch.prompts, model, width, first=before, shard=shard
+            )
         return
     kind = kind_of(documents)
     if kind == "chat":
-        yield from _chats(documents, model, width)
+        yield from _chats(documents, model, width, shard)
     elif kind == "string":
         strings = [documents] if isinstance(documents, str) else documents
         for first in range(0, len(strings), _STRINGS_AT_ONCE):
             some = strings[first : first + _STRINGS_AT_ONCE]
-            yield from _documents(encode(some, model, first), None, model, width)
+            ids = encode(some, model, first)
+            yield from _documents(ids, None, model, width, first=first, shard=shard)
     else:
-        yield from _documents(Documents.of(documents), None, model, width)
+        yield from _documents(Documents.of(documents), None, model, width, shard=shard)
 
 
 def kind_of(documents: Any) -> str:
@@ -241,12 +255,20 @@ def check_ids(documents: Documents, model: LanguageModel, name: str = "") -> Non
 
 
 def _documents(
-    documents: Documents, prompts: Documents | None, model: LanguageModel, width: int
+    documents: Documents,
+    prompts: Documents | None,
+    model: LanguageModel,
+    width: int,
+    *,
+    first: int = 0,
+    shard: tuple[int, int] | None,
 ) -> Iterator[Passage]:
     for batch in (documents, prompts):
         if batch is not None:
             check_ids(batch, model)
     for i, ids in enumerate(documents):
+        if not in_shard(first + i, shard):
+            continue
         if prompts is None or not len(prompts[i]):
             yield passage(ids, width)
             continue
@@ -255,11 +277,15 @@ def _documents(
         yield passage(np.concatenate([before, ids]), width, scored)
 
 
-def _chats(documents: Any, model: LanguageModel, width: int) -> Iterator[Passage]:
+def _chats(
+    documents: Any, model: LanguageModel, width: int, shard: tuple[int, int] | None
+) -> Iterator[Passage]:
     """The passages of chats; those in files are skipped if that was asked for."""
     tokenizer = tokenizer_of(model, "chats")
     single = not isinstance(documents, Chats) and isinstance(documents[0], dict)
     for i, given in enumerate([documents] if single else documents):
+        if not in_shard(i, shard):
+            continue
         chat, flaw = plain_chat(given)
         made = flaw if flaw is not None else _templated(chat, tokenizer, model.name)
         if not isinstance(made, str):

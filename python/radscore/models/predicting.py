@@ -20,10 +20,12 @@ from radscore.models.predictions import (
 )
 from radscore.models.weighting import plan
 from radscore.provenance import of_corpus, provenance
+from radscore.scoring.contexts import Contexts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from radscore.kgrams import KgramCounts, KgramSet
     from radscore.models.weighting import Weighting
     from radscore.progress import Progress
 
@@ -43,6 +45,9 @@ def predict(
     tokenizer: Any = None,
     batch_tokens: int | None = None,
     max_length: int | None = None,
+    contexts: KgramSet | KgramCounts | None = None,
+    min_count: int | None = None,
+    shard: tuple[int, int] | None = None,
     fresh: bool = False,
     force: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -58,7 +63,14 @@ def predict(
         already is not made again: predictions of the same model, text and settings are returned as
         they are, others are refused.
     weighting : str or Weighting, optional
-        "prediction", "mass" or "contrast" (the default with a reference), or all of its settings.
+        "prediction", "mass", "contrast" (the default with a reference) or "matched", or all of its
+        settings.
+    contexts, min_count : KgramSet or KgramCounts, and int, optional
+        As in `test_open`.
+    shard : tuple of two int, optional
+        Which of how many equal parts of the text to read, from 1 (every n-th document from the i-th
+        on), so that several machines can share a reading; `test_open` takes their files together.
+        Not with `text_watermarked`.
     fresh : bool
         Whether to start over: what an interrupted call has read is not used.
     force : bool
@@ -88,6 +100,8 @@ batch_tokens, max_length, progress
         tokenizer=tokenizer,
         batch_tokens=batch_tokens,
         max_length=max_length,
+        contexts=Contexts.of(contexts, context_width, min_count),
+        shard=shard,
         progress=progress,
     )
     out = Path(out)

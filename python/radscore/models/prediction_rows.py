@@ -9,8 +9,7 @@ The columns are `contexts` and `occurrences`, one entry per position, and lists 
 
 An empty list is a position without any weight. Integers are as narrow as the vocabulary allows.
 
-What rounding changes, measured on `experiments/models` (32 texts, 6,900 positions): see
-docs/models.md.
+What rounding changes, and how large files are, was measured: see docs/models.md.
 """
 
 from __future__ import annotations

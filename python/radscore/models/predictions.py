@@ -28,7 +28,6 @@ from radscore.models.weighting import Weighting
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
-    from types import TracebackType
 
     from radscore.models.batching import Pairs
 
@@ -343,12 +342,7 @@ class PredictionsWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         aside = unfinished(self._draft.path)
         try:
             if self._good is not None:

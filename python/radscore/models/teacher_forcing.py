@@ -18,12 +18,14 @@ from radscore.models.batching import Counts, Pairs, Piece, batches
 from radscore.models.forward import BatchWeights, Forward
 from radscore.models.passages import Passage, begins_with, prefix_of
 from radscore.progress import Progress
+from radscore.scoring.contexts import OUTSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from radscore.models.loading import LanguageModel
     from radscore.models.weighting import Weighting
+    from radscore.scoring.contexts import Contexts
 
 __all__ = ["Reader"]
 
@@ -61,6 +63,8 @@ class Reader:
     translate : ndarray of int64, shape (V,), optional
         The watermark's id of each of the model's, -1 where there is none; by default they share
         their ids.
+    contexts : Contexts, optional
+        Only after these contexts predictions count; others are not weighed.
 
     Attributes
     ----------
@@ -83,6 +87,7 @@ class Reader:
         max_length: int | None = None,
         markers: bool = False,
         translate: npt.NDArray[np.int64] | None = None,
+        contexts: Contexts | None = None,
     ) -> None:
         if weighting.needs_reference and reference is None:
             raise ArgumentError(f"weighting='{weighting.kind}' needs reference=")
@@ -107,6 +112,7 @@ class Reader:
         self._limit = limit
         self._markers = markers
         self._translate = translate
+        self._contexts = contexts
         own_limit = limit if translate is None else None
         make = model.forward or Forward
         self._forward = make(models, weighting, limit=own_limit, locate=self._locate)
@@ -151,9 +157,13 @@ class Reader:
         pieces: list[Piece] = []
         first = 0
         self._pool = pool
+        chosen = None
+        if self._contexts is not None:
+            chosen = self._contexts.has(np.concatenate([one.contexts for one in pool]))
         for one in pool:
-            pieces += self._pieces(one, first)
-            first += len(one.contexts)
+            end = first + len(one.contexts)
+            pieces += self._pieces(one, first, None if chosen is None else chosen[first:end])
+            first = end
         size = sum(len(piece.ids) for piece in pieces)
         found: list[BatchWeights] = []
         done = 0
@@ -182,7 +192,9 @@ class Reader:
         self._forward.lost.clear()
         yield from self._ordered(pool, found)
 
-    def _pieces(self, one: Passage, first: int) -> list[Piece]:
+    def _pieces(
+        self, one: Passage, first: int, chosen: npt.NDArray[np.bool_] | None
+    ) -> list[Piece]:
         """A document whole, or in pieces that overlap by a quarter; each position in one of them.
 
         Every piece begins with the special tokens, the first with the document's own if it has
@@ -194,6 +206,9 @@ class Reader:
         counts.remove(_LOST, one.n_lost)
         if not len(one.contexts):
             counts.n_short_documents += 1
+        if chosen is not None:
+            counts.remove(OUTSIDE, ((rows >= 0) & ~chosen).sum())
+            rows = np.where(chosen, rows, -1)
         if not (rows >= 0).any():
             return []
         before = self.prefix
@@ -211,12 +226,12 @@ class Reader:
             wanted = (rows >= new) & (rows < end)
             if self._kind == "prediction":
                 wanted = self._first_in(one.contexts, rows, wanted, start if skipped else 0)
-            chosen = np.flatnonzero(wanted)
-            if len(chosen):
-                last = int(rows[chosen].max()) + 1  # nothing after it is needed
+            indices = np.flatnonzero(wanted)
+            if len(indices):
+                last = int(rows[indices].max()) + 1  # nothing after it is needed
                 ids = np.concatenate([before, one.ids[start:last]])
-                pieces.append(Piece(ids, rows[chosen] - start + len(before), chosen + first))
-                counts.n_scored_positions += len(chosen)
+                pieces.append(Piece(ids, rows[indices] - start + len(before), indices + first))
+                counts.n_scored_positions += len(indices)
             if end == len(one.ids):
                 break
         return pieces

@@ -12,7 +12,7 @@ from __future__ import annotations
 from radscore.runs.manifest import Run
 from radscore.runs.preparation import prepare
 from radscore.runs.scoring import score_run
-from radscore.runs.sizes import parse_size
 from radscore.runs.steps import map_shard, merge, reduce_bucket
+from radscore.sizes import parse_size
 
 __all__ = ["Run", "map_shard", "merge", "parse_size", "prepare", "reduce_bucket", "score_run"]

@@ -11,8 +11,8 @@ from radscore.runs.buckets import missing_buckets
 from radscore.runs.executors import Executor, Resources, executor_of
 from radscore.runs.executors.base import MapTask, ReduceTask, Task
 from radscore.runs.preparation import prepare_in
-from radscore.runs.sizes import DEFAULT_MEMORY, budget_of, folders_of
 from radscore.runs.steps import merge, stages_of
+from radscore.sizes import DEFAULT_MEMORY, budget_of, folders_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

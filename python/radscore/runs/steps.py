@@ -25,8 +25,8 @@ from radscore.runs.collector import Collector
 from radscore.runs.folders import claim
 from radscore.runs.markers import Marker, reading_notes, total_skipped
 from radscore.runs.shards import ShardReading
-from radscore.runs.sizes import DEFAULT_MEMORY, budget_of
 from radscore.scoring.scorer import Scorer
+from radscore.sizes import DEFAULT_MEMORY, budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,8 @@ class ShardMapper:
         self._sources = absolute.sources
         budget = budget_of(memory)
         self._corpus = corpus.within(budget.memory)
-        self._memory = budget.beside(self._corpus.room)
+        room = self._corpus.room
+        self._memory = budget.beside(None if room is None else room.n_bytes)
 
     def map(self, shard: int, *, fresh: bool = False) -> bool:
         """Maps a shard; False if that was already done."""

@@ -12,8 +12,8 @@ from radscore.runs.collector import Collector
 from radscore.runs.markers import Marker
 from radscore.runs.preparation import run_of_stream
 from radscore.runs.shards import Shard, Slice, slices_of
-from radscore.runs.sizes import budget_of
 from radscore.runs.steps import BucketReducer, merge, stages_of
+from radscore.sizes import budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from radscore.documents import MAX_VOCAB
 from radscore.errors import ArgumentError, SchemeError, near
 from radscore.schemes.draws import Draws
-from radscore.schemes.fields import MAX_CONTEXT_WIDTH, token_rows, whole
+from radscore.schemes.fields import MAX_CONTEXT_WIDTH, whole
+from radscore.schemes.functions import Functions
 from radscore.schemes.generation import Engine
 from radscore.schemes.key import Key, fingerprint_of
 from radscore.schemes.secrecy import leave_out, name_in_key, public_name, restored, veil
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from typing import Self
 
-    import numpy as np
-    import numpy.typing as npt
-
     from radscore import _core
     from radscore.schemes.generation import Rule, RuleName
     from radscore.stats.laws import NullLaw
@@ -37,7 +35,7 @@ __all__ = ["Scheme"]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Scheme(ABC):
+class Scheme(Functions, ABC):
     """A keyed scheme with its parameters: immutable, comparable, safe to print.
 
     A subclass is a frozen dataclass with a `name`, a `description`, its parameters as fields, and
@@ -285,144 +283,6 @@ class Scheme(ABC):
         can be given then on marked text, or with a filter from it.
         """
         return self.seed_kind != "target" and self.core.least_own == self.window_width - 1
-
-    def green_mask(self, contexts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Greenness of every vocabulary entry after each context.
-
-        Parameters
-        ----------
-        contexts : array of int, shape (n, window_width - 1)
-            Token ids, oldest first.
-
-        Returns
-        -------
-        ndarray of bool, shape (n, vocab_size)
-
-        Raises
-        ------
-        SchemeError
-            If the scheme has no green lists.
-        TokenError
-            If an id is outside the vocabulary.
-
-        Examples
-        --------
-        >>> from radscore.schemes import Keyed
-        >>> scheme = Keyed(key=bytes(16), vocab_size=10, gamma=0.5, context_width=1)
-        >>> scheme.green_mask([[3]]).astype(int).tolist()
-        [[1, 0, 1, 1, 1, 1, 0, 1, 0, 0]]
-        """
-        return self.core.green_mask(token_rows("contexts", contexts, self.window_width - 1))
-
-    def uniforms(self, contexts: npt.ArrayLike, key_index: int = 0) -> npt.NDArray[np.float64]:
-        """The uniform number of every vocabulary entry after each context.
-
-        Parameters
-        ----------
-        contexts : array of int, shape (n, window_width - 1)
-            Token ids, oldest first.
-        key_index : int
-            Which key, for a scheme whose generation chooses between `core.key_count` keys.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, vocab_size)
-
-        Raises
-        ------
-        SchemeError
-            If the scheme does not sample by uniforms.
-        TokenError
-            If an id is outside the vocabulary.
-
-        Examples
-        --------
-        >>> from radscore.schemes import GumbelMax
-        >>> scheme = GumbelMax(vocab_size=3, context_width=1, seed=0)
-        >>> scheme.uniforms([[0]]).round(4).tolist()
-        [[0.4963, 0.7682, 0.0885]]
-        """
-        return self.core.uniforms(
-            token_rows("contexts", contexts, self.window_width - 1), key_index
-        )
-
-    def g_values(self, contexts: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """The g-values of every vocabulary entry after each context.
-
-        Parameters
-        ----------
-        contexts : array of int, shape (n, window_width - 1)
-            Token ids, oldest first.
-
-        Returns
-        -------
-        ndarray of uint8, shape (n, vocab_size, depth)
-
-        Raises
-        ------
-        SchemeError
-            If the scheme has no g-values.
-        TokenError
-            If an id is outside the vocabulary.
-
-        Examples
-        --------
-        >>> from radscore.schemes import SynthID
-        >>> scheme = SynthID(vocab_size=3, keys=[654, 400], context_width=1)
-        >>> scheme.g_values([[2]]).tolist()
-        [[[0, 1], [0, 1], [0, 0]]]
-        """
-        return self.core.g_values(token_rows("contexts", contexts, self.window_width - 1))
-
-    def scores(self, windows: npt.ArrayLike) -> npt.NDArray[Any]:
-        """The score of each window as it stands: no deduplication, no test.
-
-        Parameters
-        ----------
-        windows : array of int, shape (n, window_width)
-            Token ids, oldest first, the target last.
-
-        Returns
-        -------
-        ndarray
-            bool, shape (n,), for green lists; float64, shape (n,), for Gumbel-max; uint8, shape
-            (n, depth), for g-values.
-
-        Raises
-        ------
-        TokenError
-            If an id is outside the vocabulary.
-
-        Examples
-        --------
-        >>> from radscore.schemes import KGW
-        >>> KGW(vocab_size=10, gamma=0.5, context_width=1).scores([[0, 4], [0, 2]]).tolist()
-        [True, False]
-        """
-        return self.core.scores(token_rows("windows", windows, self.window_width))
-
-    def units(self, windows: npt.ArrayLike) -> npt.NDArray[np.uint64]:
-        """What the random function reads of each window: equal rows, one piece of evidence.
-
-        Returns
-        -------
-        ndarray of uint64, shape (n, 2)
-            The upper and the lower half of a 128-bit value.
-
-        Raises
-        ------
-        ArgumentError
-            If the unit is the window itself (`units_are_windows`).
-
-        Examples
-        --------
-        >>> from radscore.schemes import KGW
-        >>> scheme = KGW(vocab_size=10, seeding="additive", context_width=2)
-        >>> one, other = scheme.units([[1, 2, 7], [2, 1, 7]]).tolist()
-        >>> one == other
-        True
-        """
-        return self.core.units(token_rows("windows", windows, self.window_width))
 
     def decoys(self, n: int, seed: int = 0) -> list[Self]:
         """The same scheme under `n` other keys, drawn from the whole range of keys.

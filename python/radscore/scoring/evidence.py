@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from radscore.provenance import provenance
 from radscore.results import CurvePoint, ScoreResult
 from radscore.scoring.notes import (
     PUBLIC_KEY,
-    falls_below_mean,
     filter_notes,
     notes_of,
     nothing_scored,
@@ -24,9 +23,12 @@ from radscore.scoring.notes import (
     why_no_pvalue,
 )
 from radscore.scoring.residues import counted_test, weighed_test
-from radscore.stats import SumResult, WeightedResult, sum_test, weighted_test
+from radscore.stats import SumResult, WeightedResult, sum_test
+from radscore.stats.weighted import WeightedSum
 
 if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
+
     from radscore.kgrams import KgramSet
     from radscore.schemes import Scheme
     from radscore.stats import NullLaw
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Combine",
     "Rules",
+    "Tallied",
     "Units",
     "depth_weights",
     "empty_result",
@@ -42,9 +45,55 @@ __all__ = [
 ]
 
 Combine: TypeAlias = Literal["one", "sum"]
-#: Weights, scores, groups and residues of the weighted units, as `_core.Scorer.weighted_units`
-#: gives them; None where units are only counted.
-Units: TypeAlias = Any
+
+
+class Units:
+    """The weighted units of one scheme, or of several that share them.
+
+    Parameters
+    ----------
+    weights : ndarray of float64 or Stored, shape (n,)
+        None is 0.
+    groups : ndarray of uint64 or Stored, shape (n,), optional
+        The group of each, within which scores are drawn without replacement.
+    residues : ndarray of uint64, shape (n,), optional
+        All different, where weights were added up by residue.
+    folder : TemporaryDirectory, optional
+        Where weights and groups are stored; it goes at the end of a ``with``.
+    """
+
+    def __init__(
+        self,
+        weights: Any,
+        groups: Any = None,
+        residues: Any = None,
+        folder: TemporaryDirectory[str] | None = None,
+    ) -> None:
+        self.weights, self.groups, self.residues = weights, groups, residues
+        self._folder = folder
+        self._sums: list[tuple[NullLaw, WeightedSum]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def sum_under(self, law: NullLaw, shape: tuple[int, int] | None) -> WeightedSum:
+        """The law of their weighted sum; `shape` is that of a green list."""
+        for known, found in self._sums:
+            if known == law:
+                return found
+        if self.groups is None or shape is None:
+            made = WeightedSum(self.weights, law)
+        else:
+            size, vocab = shape
+            made = WeightedSum(
+                self.weights, law, groups=self.groups, list_size=size, vocab_size=vocab
+            )
+        self._sums.append((law, made))
+        return made
 
 
 @dataclass(frozen=True)
@@ -75,7 +124,7 @@ def score_result(
     scheme: Scheme,
     rules: Rules,
     *,
-    units: Units = None,
+    units: Units | None = None,
     curve: list[tuple[int, _core.Tally]] | None = None,
 ) -> ScoreResult:
     """The test of one scheme's sums.
@@ -88,8 +137,8 @@ def score_result(
         What was tested for.
     rules : Rules
         The rules that the sums were made under.
-    units : tuple of arrays, optional
-        The weighted units.
+    units : Units, optional
+        The weighted units, where there are weights.
     curve : list of (int, Tally), optional
         The sums after some numbers of tokens.
 
@@ -121,7 +170,23 @@ def score_result(
     return result if why is None else result.without_pvalue(why)
 
 
-def empty_result(tally: _core.Tally, scheme: Scheme, rules: Rules, method: str) -> ScoreResult:
+class Tallied(Protocol):
+    """What was read and scored, as `_core.Tally` has it."""
+
+    n_scored: int
+    n_documents: int
+    n_short_documents: int
+    n_tokens: int
+    n_windows: int
+    n_excluded: int
+    n_filtered: int
+    n_duplicates: int
+    n_keyless: int
+
+
+def empty_result(
+    tally: _core.Tally | Tallied, scheme: Scheme, rules: Rules, method: str
+) -> ScoreResult:
     """What was read, under which rules, without a test: `method` says why, or is filled in."""
     return ScoreResult(
         statistic=0.0,
@@ -152,7 +217,7 @@ def empty_result(tally: _core.Tally, scheme: Scheme, rules: Rules, method: str) 
 
 
 def _test(
-    tally: _core.Tally, scheme: Scheme, rules: Rules, units: Units
+    tally: _core.Tally, scheme: Scheme, rules: Rules, units: Units | None
 ) -> tuple[SumResult | WeightedResult, float, tuple[str, ...]]:
     """The test that applies, its statistic, and what limits it."""
     counted = scheme.core.residues > 0 and rules.dedup != "none" and not rules.predictable
@@ -165,16 +230,15 @@ def _test(
             return plain, plain.statistic, notes
         total = _statistic(tally, scheme)
         return sum_test(total, tally.n_scored, scheme.null_law), total, notes
-    weights, _, groups, residues = units
     law = _weighted_law(scheme)
     total = tally.sum_weight_score - law.mean * tally.sum_weight
-    if counted and residues is not None:
-        return weighed_test(total, weights, residues, scheme), total, notes
-    if falls_below_mean(weights, scheme):
+    if counted and units.residues is not None:
+        return weighed_test(total, units.weights, units.residues, scheme), total, notes
+    share = scheme.core.share
+    weighted = units.sum_under(law, None if share is None else (int(share[0]), int(share[1])))
+    if scheme.low_mean and weighted.has_negative:
         notes = (*notes, scheme.low_mean)
-    shape = _list_shape(groups, scheme)
-    test = weighted_test(total, weights, law, **shape, predictable=rules.predictable)
-    return test, total, notes
+    return weighted.test(total, predictable=rules.predictable), total, notes
 
 
 def _point(n_tokens: int, tally: _core.Tally, scheme: Scheme, rules: Rules) -> CurvePoint:
@@ -221,11 +285,3 @@ def _weighted_law(scheme: Scheme) -> NullLaw:
     if len(set(scheme.weights)) > 1:
         raise ArgumentError("windows with weights need method='mean': they average the g-values")
     return scheme.null_law
-
-
-def _list_shape(groups: npt.NDArray[np.uint64] | None, scheme: Scheme) -> dict[str, Any]:
-    """What `weighted_test` needs to know of scores that are drawn without replacement."""
-    share = scheme.core.share
-    if groups is None or share is None:
-        return {}
-    return {"groups": groups, "list_size": int(share[0]), "vocab_size": int(share[1])}

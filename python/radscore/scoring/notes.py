@@ -5,9 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from radscore import _core
     from radscore.kgrams import KgramSet
     from radscore.schemes import Scheme
@@ -15,7 +12,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PUBLIC_KEY",
     "depends_on_key",
-    "falls_below_mean",
     "filter_notes",
     "is_usable",
     "notes_of",
@@ -114,11 +110,6 @@ def why_no_pvalue(dedup: str, phi: KgramSet | None) -> str | None:
     if dedup == "none":
         return "repetitions were counted"
     return "the filter may depend on the key" if depends_on_key(phi) else None
-
-
-def falls_below_mean(weights: npt.NDArray[np.float64], scheme: Scheme) -> bool:
-    """Whether some weights are negative under a law whose true mean is lower than it says."""
-    return bool(scheme.low_mean) and bool((weights < 0).any())
 
 
 def nothing_scored(tally: _core.Tally, scheme: Scheme, start: int | None) -> str:

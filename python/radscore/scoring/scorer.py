@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +15,12 @@ import numpy.typing as npt
 from radscore import _core
 from radscore.checks import Dedup, PromptRole, check_reach, check_schemes, check_threads
 from radscore.documents import Documents, DocumentsLike, check_width
-from radscore.errors import ArgumentError, StateError, TokenError
-from radscore.scoring.evidence import Combine, Rules, score_result, zscore_of
+from radscore.errors import ArgumentError, StateError, TokenError, shown
+from radscore.scoring.evidence import Combine, Rules, Units, score_result, zscore_of
 from radscore.scoring.notes import depends_on_key, nothing_scored
+from radscore.sizes import budget_of, folders_of
 from radscore.stats.decoys import DecoyResult, decoy_test
+from radscore.stats.stored import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +37,8 @@ class Scorer:
 
     Every window is packed, filtered and deduplicated once for all schemes, and each distinct unit
     is scored once. Results depend neither on the number of threads nor on how the documents are
-    split over calls of `add`. Memory grows with the distinct windows; `radscore.score` with
-    ``memory=`` scores a corpus within a limit.
+    split over calls of `add`. Memory grows with the distinct windows (`radscore.score` with
+    ``memory=`` scores a corpus within a limit); with weights, with all windows up to `memory`.
 
     Parameters
     ----------
@@ -68,6 +73,13 @@ class Scorer:
         model read text that carries the tested watermark); see `radscore.stats.weighted_test`. With
         ``combine="sum"`` all weights of a unit must be fixed before its first score.
 
+    memory : int or str, optional
+        With weights: how much memory to use, such as ``"1GiB"``. Windows beyond it are sorted into
+        files, and read again for each result; the results are the same to the last bit. It does not
+        limit windows without weights.
+    tmp : path or sequence of paths, optional
+        Folders for these files, as for `radscore.score`. They go with the scorer.
+
     Attributes
     ----------
     schemes : tuple of Scheme
@@ -99,12 +111,14 @@ class Scorer:
         prompt_role: PromptRole = "exclude",
         curve: Sequence[int] = (),
         predictable: bool = False,
+        memory: int | str | None = None,
+        tmp: str | Path | Sequence[str | Path] | None = None,
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
         self.rules = Rules(dedup, combine, prompt_role, start, filter, predictable)
         check_reach(self.schemes, prompt_role)
         self.extra: dict[str, Any] = {}
-        self._steps = [check_width("curve", step, 1, 2**62) for step in curve]
+        self._steps = _steps(curve)
         self._core = _core.Scorer(
             [one.core for one in self.schemes],
             dedup,
@@ -114,7 +128,17 @@ class Scorer:
             None if filter is None else filter.core,
             check_threads(threads),
             self._steps,
+            self._limit(memory, tmp),
         )
+
+    def _limit(self, memory: Any, tmp: Any) -> tuple[int, list[Path]] | None:
+        """Bytes of windows, and the folders for others."""
+        if memory is None:
+            if tmp is not None:
+                raise ArgumentError("tmp= has no effect without memory=")
+            return None
+        self._folders = folders_of(tmp)
+        return budget_of(memory).windows, self._folders
 
     @property
     def core(self) -> _core.Scorer:
@@ -233,16 +257,35 @@ class Scorer:
     def results(self, n: int | None = None) -> list[ScoreResult]:
         """The test of each scheme, or of the first `n` (others may be decoys), in order."""
         tallies, curve = self.tallies(), self._core.curve()
-        return [
-            score_result(
-                tally,
-                scheme,
-                self.rules,
-                units=self._core.weighted_units(index),
-                curve=[(n_tokens, points[index]) for n_tokens, points in curve],
-            )
-            for index, (scheme, tally) in enumerate(zip(self.schemes[:n], tallies, strict=False))
-        ]
+        results, held, units = [], -1, None
+        with ExitStack() as stack:
+            for index, scheme in enumerate(self.schemes[:n]):
+                first = self._core.units_like(index)
+                if first != held or units is None or units.groups is not None:
+                    stack.close()
+                    held, units = first, self._units(index)
+                    if units is not None:
+                        stack.enter_context(units)
+                points = [(n_tokens, then[index]) for n_tokens, then in curve]
+                results.append(
+                    score_result(tallies[index], scheme, self.rules, units=units, curve=points)
+                )
+        return results
+
+    def _units(self, index: int) -> Units | None:
+        if not self._core.is_in_files:
+            found = self._core.weighted_units(index, scores=False)
+            return None if found is None else Units(found[0], *found[2:])
+        folder = TemporaryDirectory(prefix="radscore-", dir=self._folders[0])
+        weights, groups = Path(folder.name, "weights"), Path(folder.name, "groups")
+        n, grouped, residues = self._core.store_units(index, weights, groups)
+        # there are few residues; groups that are not in order must be sorted
+        small = residues is not None or (grouped and self.rules.dedup != "unit")
+        w = np.fromfile(weights, np.float64) if small else Stored(weights, n)
+        ids: Any = None
+        if grouped:
+            ids = np.fromfile(groups, np.uint64) if small else Stored(groups, n, "u8")
+        return Units(w, groups=ids, residues=residues, folder=folder)
 
     def result_of(self, tally: _core.Tally) -> ScoreResult:
         """The test of the only scheme by sums made elsewhere, under the same rules."""
@@ -344,6 +387,8 @@ class Scorer:
         *,
         filter: KgramSet | None = None,
         threads: int | None = None,
+        memory: int | str | None = None,
+        tmp: str | Path | Sequence[str | Path] | None = None,
     ) -> Scorer:
         """Loads what `save` wrote, for the same schemes, keys and filter.
 
@@ -362,7 +407,8 @@ class Scorer:
             steps = config["curve"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise StateError(f"{path} has a damaged header") from None
-        scorer = cls(scheme, **rules, filter=filter, threads=threads, curve=steps)
+        limits: dict[str, Any] = {"threads": threads, "memory": memory, "tmp": tmp}
+        scorer = cls(scheme, **rules, filter=filter, curve=steps, **limits)
         if scorer._config() != config:
             different = _differences(scorer._config(), config)
             raise StateError(f"{path} was made with another {different}")
@@ -394,6 +440,15 @@ def _weights(weights: npt.ArrayLike | None) -> npt.NDArray[np.float64] | None:
     if array.ndim != 1:
         raise ArgumentError(f"weights must be 1-D, not {array.ndim}-D")
     return array
+
+
+def _steps(curve: Any) -> list[int]:
+    """The numbers of tokens at which the test is recorded."""
+    if isinstance(curve, (str, bytes)) or not isinstance(curve, Iterable):
+        raise ArgumentError(
+            f"curve must be numbers of tokens, such as [1000, 2000], not {shown(curve)}"
+        )
+    return [check_width("curve", step, 1, 2**62) for step in curve]
 
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from radscore.stats.laws import (
     NullLaw,
     moment_matched_dual_log10_sf,
 )
-from radscore.stats.matched import MatchedResult, OneWinner, matched_test, varied_test
+from radscore.stats.matched import MatchedResult, OneWinner, matched_test
 from radscore.stats.residues import ResidueLaw
 from radscore.stats.result import Evidence, Result
 from radscore.stats.smirnov import SmirnovResult, smirnov_test
@@ -48,6 +48,5 @@ __all__ = [
     "share_interval",
     "smirnov_test",
     "sum_test",
-    "varied_test",
     "weighted_test",
 ]

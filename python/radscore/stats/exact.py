@@ -11,10 +11,12 @@ import numpy as np
 from radscore.stats.laws import BernoulliLaw, DualExponentialLaw, ExponentialLaw, NullLaw
 from radscore.stats.tails import LN10, FloatArray, log_complement
 
-__all__ = ["exact_log_sf"]
+__all__ = ["MOST_UNITS", "equal_log_sf", "exact_log_sf"]
 
 _ENUMERATED_UNITS = 16
 _CONVOLVED_LENGTH = 20_000
+#: No sum of more unequal weights is exact.
+MOST_UNITS = _CONVOLVED_LENGTH
 _CONVOLVED_WEIGHTS = 64
 _SMALLEST = 1e-280  # below it sums of products of shares are not trusted
 
@@ -33,10 +35,10 @@ def exact_log_sf(statistic: float, w: FloatArray, law: NullLaw) -> tuple[float, 
     law : NullLaw
         The law of one unit's score.
     """
-    if len(w) == 0 or len(w) > 1 << 53:
+    if len(w) == 0:
         return None
     if (w == w[0]).all():
-        return _equal(statistic, float(w[0]), len(w), law)
+        return equal_log_sf(statistic, float(w[0]), len(w), law)
     if not isinstance(law, BernoulliLaw):
         return None
     slack = 1e-12 * float(np.abs(w).sum())
@@ -45,7 +47,8 @@ def exact_log_sf(statistic: float, w: FloatArray, law: NullLaw) -> tuple[float, 
     return found if found is not None else _convolved(threshold, w, law)
 
 
-def _equal(statistic: float, weight: float, n: int, law: NullLaw) -> tuple[float, str] | None:
+def equal_log_sf(statistic: float, weight: float, n: int, law: NullLaw) -> tuple[float, str] | None:
+    """`exact_log_sf` of `n` equal weights."""
     total = statistic / weight + n * law.mean
     slack = 1e-12 * max(n, abs(total))
     if isinstance(law, BernoulliLaw):

@@ -6,9 +6,8 @@ and the mean of P over keys is q: T has mean 0, and its parts are independent.
 
 With Gumbel-max a single token v has P = 1, and it is v with probability q(c, v), so the log moments
 of T are known exactly: ``K(l) = sum_c [log sum_v q exp(l w) - l sum_v q w]`` (with two keys, one
-such sum for each share). With a tournament each depth adds ``sum_v b_v g_v`` to T, where
-``b = P (w - sum P w)`` comes from the depths before and ``sum b = 0``: T is a martingale, and its
-exponential moments are bounded by those of its variation ``V = sum b^2 / 4`` over all depths.
+such sum for each share). They bound those of any other rule whose mean is q, by Jensen's inequality
+(``exp(l sum P w) <= sum P exp(l w)``): of tournaments too, whose P is nearly a single token.
 """
 
 from __future__ import annotations
@@ -29,17 +28,15 @@ if TYPE_CHECKING:
 
     from radscore.stats.tails import FloatArray
 
-__all__ = ["MatchedResult", "OneWinner", "matched_test", "varied_test"]
+__all__ = ["MatchedResult", "OneWinner", "matched_test"]
 
 _CHUNK: Final = 1 << 20
 _LARGEST_EXPONENT: Final = 600.0
-#: How the variation may exceed what was expected: twice as far at a time, each step at this price.
-_EXPECTED: Final = 0.9
 
 
 @dataclass(frozen=True, repr=False)
 class MatchedResult(Evidence):
-    """Result of `matched_test` and `varied_test`.
+    """Result of `matched_test`.
 
     Attributes
     ----------
@@ -50,7 +47,7 @@ class MatchedResult(Evidence):
     n_units, n_seeds : int
         Pairs of a context and a token, and contexts with a seed of their own.
     variance, zscore : float
-        Variance of T under H0 (with a tournament, its variation), and T over its root.
+        Variance of T under H0 (with a tournament, at most that), and T over its root.
     log10_normal, log10_saddlepoint : float
         The same by the normal law and by Lugannani and Rice's formula: approximations; NaN if the
         formula gives no probability.
@@ -78,7 +75,7 @@ class OneWinner:
     offsets : ndarray of int64, shape (n_rows + 1,)
         Where each row begins; no row is empty.
     q, w : ndarray of float64, shape (n,)
-        Probabilities, which add up to 1 in each row, and weights.
+        Probabilities above 0, which add up to 1 in each row, and weights.
     shares : sequence of float
         How often each of several keys is used; each has a winner of its own.
 
@@ -109,7 +106,7 @@ class OneWinner:
         self.mean = float(means.sum())
         each = float(np.maximum(squares - means * means, 0.0).sum())
         self.variance = each * sum(share * share for share in self._shares)
-        most = np.maximum.reduceat(np.where(q > 0, w, -np.inf), starts) if len(starts) else means
+        most = np.maximum.reduceat(w, starts) if len(starts) else means
         self.largest = float((most - means).sum())
         largest = float(np.abs(w).max()) if len(w) else 1.0
         limit = _LARGEST_EXPONENT / largest if largest else np.inf
@@ -157,34 +154,17 @@ class OneWinner:
         return k0, k1, k2
 
 
-class _Varied:
-    """Moments of a sum whose exponential moments are at most those of a normal law."""
-
-    limits = (-np.inf, np.inf)
-
-    def __init__(self, variance: float) -> None:
-        self.variance = variance
-
-    def bound(self, t: float) -> Moments:
-        """K, K' and K'' of the normal law."""
-        return 0.5 * t * t * self.variance, t * self.variance, self.variance
-
-    def approximate(self, t: float) -> Moments:
-        """The same."""
-        return self.bound(t)
-
-
 def matched_test(
     statistic: float, problem: OneWinner, *, n_units: int, predictable: bool = False
 ) -> MatchedResult:
-    """Tests ``T = sum w (P - q)`` where one token of each row wins (Gumbel-max).
+    """Tests ``T = sum w (P - q)`` where P leaves one token of each row, or has q for its mean.
 
     Parameters
     ----------
     statistic : float
         T.
     problem : OneWinner
-        Its moments, which are the same for all keys.
+        The moments, which are the same for all keys.
     n_units : int
         Pairs, for the result.
     predictable : bool
@@ -234,82 +214,6 @@ def matched_test(
         zscore=zscore,
         log10_normal=log_normal / LN10 + 0.0,
         log10_saddlepoint=log_saddle / LN10 + 0.0,
-        method=method,
-        tilt=tilt,
-    )
-
-
-def varied_test(
-    statistic: float,
-    variation: float,
-    expected: float,
-    *,
-    n_units: int,
-    n_seeds: int,
-    predictable: bool = False,
-) -> MatchedResult:
-    """Tests T where it is a martingale over the depths of tournaments.
-
-    Parameters
-    ----------
-    statistic, variation : float
-        T, and the sum of ``b^2 / 4`` under the tested key.
-    expected : float
-        About the most that the variation should be, fixed without the tested key. P-values are
-        sharpest where the variation is just below.
-    n_units, n_seeds : int
-        For the result.
-    predictable : bool
-        As in `matched_test`.
-
-    Returns
-    -------
-    MatchedResult
-
-    Notes
-    -----
-    For any l, ``exp(l T - l^2 V / 2)`` is a supermartingale (Hoeffding's lemma, depth by depth), so
-    ``P(T >= t and V <= v) <= exp(-t^2 / 2v)`` (D. Freedman, "On tail probabilities for
-    martingales", 1975). It is taken at v = expected with nine tenths of the level, and at twice, four
-    times, ... that with a half of the rest each.
-
-    Examples
-    --------
-    >>> result = varied_test(30.0, 24.9, 25.0, n_units=1000, n_seeds=10)
-    >>> round(result.zscore, 3), round(result.log10_pvalue, 3)
-    (6.012, -7.771)
-    """
-    from scipy.special import log_ndtr
-
-    if not (np.isfinite(statistic) and 0.0 <= variation < np.inf and 0.0 <= expected < np.inf):
-        raise ArgumentError("statistic, variation and expected must be finite numbers")
-    tilt, method = 0.0, "martingale bound (matched scores)"
-    if variation == 0.0 or expected == 0.0:
-        log_p = log_normal = 0.0
-        zscore, method = 0.0, "exact (no weight depends on the key)"
-    else:
-        zscore = statistic / float(np.sqrt(variation))
-        log_normal = float(log_ndtr(-zscore))
-        if predictable:
-            method = f"martingale bound (matched scores, mixture of {len(TILTS)} moments)"
-            log_p, tilt = log_mixture(statistic, _Varied(variation))
-        else:
-            steps = 0 if variation <= expected else int(np.ceil(np.log2(variation / expected)))
-            level = expected * 2.0**steps
-            price = _EXPECTED if not steps else (1.0 - _EXPECTED) * 0.5**steps
-            log_p = 0.0
-            if statistic > 0:
-                tilt = statistic / level
-                log_p = min(0.0, -0.5 * statistic * tilt - float(np.log(price)))
-    return MatchedResult(
-        statistic=statistic,
-        log10_pvalue=log_p / LN10 + 0.0,
-        n_units=n_units,
-        n_seeds=n_seeds,
-        variance=variation,
-        zscore=zscore,
-        log10_normal=log_normal / LN10 + 0.0,
-        log10_saddlepoint=float("nan"),
         method=method,
         tilt=tilt,
     )

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from radscore.stats.exact import exact_log_sf
+from radscore.errors import ArgumentError
+from radscore.stats.exact import MOST_UNITS, equal_log_sf, exact_log_sf
+from radscore.stats.stored import Ids, Stored, Weights, groups_in_parts, in_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from radscore.stats.laws import NullLaw
     from radscore.stats.tails import FloatArray
@@ -31,7 +33,6 @@ __all__ = [
     "log_saddlepoint",
 ]
 
-_CHUNK = 1 << 16
 _LARGEST_EXPONENT = 600.0
 
 #: Tilts of the mixture for predictable weights, fixed before any weight is seen: for weights of
@@ -73,115 +74,193 @@ class Independent:
 
     Attributes
     ----------
+    n : int
+        Number of weights.
     variance : float
         Of T under H0.
+    least, most, largest_weight : float
+        The least and the largest weight, and the largest `|w|`.
+    sum_weights, sum_absolute, sum_squares : float
+        `sum w`, `sum |w|` and `sum w^2`.
     largest : float
         The largest value that T can take.
     """
 
-    def __init__(self, w: FloatArray, law: NullLaw) -> None:
-        self.w, self.law = w, law
-        self.sum_squares = float(w @ w)
+    def __init__(self, w: Weights, law: NullLaw) -> None:
+        self.law, self.n, self._w = law, len(w), w
+        self.sum_weights = self.sum_absolute = self.sum_squares = positive = negative = 0.0
+        self.least, self.most, self._equal = np.inf, -np.inf, True
+        first: float | None = None
+        for part in in_parts(w):
+            self.sum_weights += float(part.sum())
+            self.sum_absolute += float(np.abs(part).sum())
+            self.sum_squares += float(part @ part)
+            positive += float(part[part > 0].sum())
+            negative += float(part[part < 0].sum())
+            self.least = min(self.least, float(part.min()))
+            self.most = max(self.most, float(part.max()))
+            first = float(part[0]) if first is None else first
+            self._equal = self._equal and bool((part == first).all())
+        self.largest_weight = max(abs(self.least), abs(self.most)) if self.n else 0.0
         self.variance = law.variance * self.sum_squares
         self.exact_ok = True
         self._known: dict[float, Moments] = {}
         self.bound_method = "exponential-moment bound"
         low, high = law.bounds
-        positive, negative = float(w[w > 0].sum()), float(w[w < 0].sum())
         self.largest = positive * (high - law.mean) if positive else 0.0
         if negative:
             self.largest += negative * (low - law.mean)
-        largest = float(np.abs(w).max()) if len(w) else 1.0
+        largest = self.largest_weight if self.n else 1.0
         self.limits = self._limits(_LARGEST_EXPONENT / largest)
 
     def _limits(self, reach: float) -> tuple[float, float]:
-        """The open interval of t in which the moments of T are finite, or as far as floats reach."""
+        """The open interval of t in which the moments are finite, or as far as floats reach."""
         low, high = -reach, reach
-        if np.isfinite(self.law.bounds[1]) or not len(self.w):
+        if np.isfinite(self.law.bounds[1]) or not self.n:
             return low, high
         # a score's moments end at the pole of its law, at 1 for e = -log(1 - u)
         scale = max(1.0 - getattr(self.law, "alpha", 0.0), getattr(self.law, "alpha", 1.0))
-        w_max, w_min = float(self.w.max()), float(self.w.min())
-        if w_max > 0:
-            high = 1.0 / (scale * w_max)
-        if w_min < 0:
-            low = 1.0 / (scale * w_min)
+        if self.most > 0:
+            high = 1.0 / (scale * self.most)
+        if self.least < 0:
+            low = 1.0 / (scale * self.least)
         return low, high
 
     def bound(self, t: float) -> Moments:
         """K, K', K'' of a law whose exponential moments are at least those of T."""
         if t not in self._known:  # the approximation retraces the bound's steps
-            self._known[t] = self._sum(self.w, t)
+            self._known[t] = self._bound(t)
         return self._known[t]
+
+    def _bound(self, t: float) -> Moments:
+        return self._sum(t)
 
     def approximate(self, t: float) -> Moments:
         """K, K', K'' for approximations."""
         return self.bound(t)
 
-    def _sum(self, w: FloatArray, t: float) -> Moments:
-        k0 = k1 = k2 = 0.0
-        for start in range(0, len(w), _CHUNK):
-            part = w[start : start + _CHUNK]
-            log, first, second = self.law.cumulants(part * t)
-            with np.errstate(invalid="ignore"):
-                k0 += float(log.sum())
-                k1 += float(part @ first)
-                k2 += float((part * part) @ second)
-        return (k0, k1, k2) if np.isfinite(k0) else (np.inf, np.inf, np.inf)
+    def _sum(self, t: float) -> Moments:
+        return _total(self._of(part, t) for part in in_parts(self._w))
+
+    def _of(self, part: FloatArray, t: float) -> Moments:
+        log, first, second = self.law.cumulants(part * t)
+        with np.errstate(invalid="ignore"):
+            return float(log.sum()), float(part @ first), float((part * part) @ second)
 
     def log_exact(self, statistic: float) -> tuple[float, str] | None:
         """The exact `log P(T >= statistic)` and how it was computed, where that is cheap."""
-        return exact_log_sf(statistic, self.w, self.law) if self.exact_ok else None
+        if not (self.exact_ok and self.n):
+            return None
+        if self._equal:
+            return equal_log_sf(statistic, self.most, self.n, self.law)
+        if self.n > MOST_UNITS:
+            return None
+        return exact_log_sf(statistic, next(in_parts(self._w)), self.law)
 
 
 class Grouped(Independent):
-    """Moments of T if the scores of each group are drawn without replacement."""
+    """Moments of T if the scores of each group are drawn without replacement.
+
+    Parameters
+    ----------
+    w : ndarray of float64 or Stored, shape (n,)
+        The weights.
+    law : NullLaw
+        Of one score.
+    groups : ndarray of int or Stored, shape (n,)
+        The group of each unit, ascending.
+    size, vocab : int
+        So many of so many are drawn for a group.
+
+    Raises
+    ------
+    ArgumentError
+        If a group has more units than there are tokens.
+    """
 
     def __init__(
-        self, w: FloatArray, law: NullLaw, index: npt.NDArray[np.intp], size: int, vocab: int
+        self, w: Weights, law: NullLaw, groups: Ids | Stored, size: int, vocab: int
     ) -> None:
         super().__init__(w, law)
-        n_groups = int(index.max()) + 1 if len(index) else 0
-        counts = np.bincount(index, minlength=n_groups)
-        sums = np.bincount(index, weights=w, minlength=n_groups)
-        squares = np.bincount(index, weights=w * w, minlength=n_groups)
-        self.variance = law.variance * float(((vocab * squares - sums**2) / (vocab - 1)).sum())
-        self.exact_ok = bool((counts <= 1).all())
-        mixed = (np.bincount(index, weights=w > 0, minlength=n_groups) % np.maximum(counts, 1)) > 0
-        inside = mixed[index]
-        self.one_sign, self.mixed = w[~inside], w[inside]
-        _, self.index = np.unique(index[inside], return_inverse=True)
-        self.sums = sums[mixed]
-        self.size, self.vocab = size, vocab
-        if len(self.mixed):
+        self._groups, self.size, self.vocab = groups, size, vocab
+        spread = 0.0
+        self._mixed = False
+        for part, index in groups_in_parts(w, groups):
+            counts = np.bincount(index)
+            if counts.max() > vocab:
+                raise ArgumentError(
+                    f"a group has {counts.max()} units, more than vocab_size {vocab}"
+                )
+            sums = np.bincount(index, weights=part)
+            squares = np.bincount(index, weights=part * part)
+            spread += float(((vocab * squares - sums**2) / (vocab - 1)).sum())
+            self.exact_ok = self.exact_ok and bool((counts <= 1).all())
+            self._mixed = self._mixed or bool(_mixed(part, index).any())
+        self.variance = law.variance * spread
+        if self._mixed:
             self.bound_method = "exponential-moment bound (Hoeffding's for lists of both signs)"
         # the true variance over that of independent scores, for the approximations
-        self.shrink = self.variance / (law.variance * self.sum_squares) if len(w) else 1.0
+        self.shrink = self.variance / (law.variance * self.sum_squares) if self.n else 1.0
+        self._kept = None if isinstance(w, Stored) else list(self._split())
 
-    def bound(self, t: float) -> Moments:
+    def _split(self) -> Iterator[tuple[FloatArray, FloatArray, npt.NDArray[np.intp], FloatArray]]:
+        """Weights of groups of one sign; those of others, their groups, and these groups' sums."""
+        for part, index in groups_in_parts(self._w, self._groups):
+            mixed = _mixed(part, index)
+            inside = mixed[index]
+            renamed = (np.cumsum(mixed, dtype=np.intp) - 1)[index[inside]]
+            sums: FloatArray = np.bincount(index, weights=part).astype(np.float64)[mixed]
+            yield part[~inside], part[inside], renamed, sums
+
+    def _bound(self, t: float) -> Moments:
         """As for independent scores; groups of both signs are bounded by Hoeffding's theorem 4."""
-        k0, k1, k2 = self._sum(self.one_sign, t)
-        if not len(self.mixed):
+        parts = self._split() if self._kept is None else self._kept
+        return _total(self._of_groups(*part, t) for part in parts)
+
+    def _of_groups(
+        self,
+        one_sign: FloatArray,
+        mixed: FloatArray,
+        index: npt.NDArray[np.intp],
+        sums: FloatArray,
+        t: float,
+    ) -> Moments:
+        k0, k1, k2 = self._of(one_sign, t)
+        if not len(mixed):
             return k0, k1, k2
-        e = np.expm1(self.mixed * t)
-        weighted = self.mixed * (1.0 + e)
+        e = np.expm1(mixed * t)
+        weighted = mixed * (1.0 + e)
 
         def mean(values: FloatArray) -> FloatArray:
-            return np.bincount(self.index, weights=values) / self.vocab
+            return np.bincount(index, weights=values) / self.vocab
 
-        m0, m1, m2 = mean(e), mean(weighted), mean(self.mixed * weighted)
+        m0, m1, m2 = mean(e), mean(weighted), mean(mixed * weighted)
         ratio = m1 / (1.0 + m0)
         share = self.size / self.vocab
-        k0 += float((self.size * np.log1p(m0) - (share * t) * self.sums).sum())
-        k1 += float((self.size * ratio - share * self.sums).sum())
+        k0 += float((self.size * np.log1p(m0) - (share * t) * sums).sum())
+        k1 += float((self.size * ratio - share * sums).sum())
         k2 += float((self.size * (m2 / (1.0 + m0) - ratio * ratio)).sum())
         return k0, k1, k2
 
     def approximate(self, t: float) -> Moments:
         """Those of the independent law, stretched so that its variance at 0 is the true one."""
         root = np.sqrt(self.shrink)
-        k0, k1, k2 = self._sum(self.w, t * root)
+        k0, k1, k2 = self._sum(t * root)
         return k0, k1 * root, k2 * self.shrink
+
+
+def _mixed(part: FloatArray, index: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Which groups have weights of both signs."""
+    mixed: npt.NDArray[np.bool_]
+    mixed = np.bincount(index, weights=part > 0) % np.maximum(np.bincount(index), 1) > 0
+    return mixed
+
+
+def _total(parts: Iterable[Moments]) -> Moments:
+    k0 = k1 = k2 = 0.0
+    for part in parts:
+        k0, k1, k2 = k0 + part[0], k1 + part[1], k2 + part[2]
+    return (k0, k1, k2) if np.isfinite(k0) else (np.inf, np.inf, np.inf)
 
 
 def _solve(

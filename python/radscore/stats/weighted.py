@@ -27,12 +27,13 @@ from radscore.stats.moments import (
     log_saddlepoint,
 )
 from radscore.stats.result import Evidence
+from radscore.stats.stored import Stored, Weights
 from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from radscore.stats.tails import FloatArray
 
-__all__ = ["WeightedResult", "weighted_test"]
+__all__ = ["WeightedResult", "WeightedSum", "weighted_test"]
 
 _SCALES = (1e-100, 1e100)  # so that squares are doubles
 
@@ -150,42 +151,80 @@ def weighted_test(
     >>> print(round(result.log10_pvalue, 3), round(result.log10_saddlepoint, 3))
     -4.341 -5.409
     """
+    return WeightedSum(
+        weights, law, groups=groups, list_size=list_size, vocab_size=vocab_size
+    ).test(statistic, predictable=predictable)
+
+
+class WeightedSum:
+    """The law of T under H0, for any number of statistics with the same weights.
+
+    Parameters
+    ----------
+    weights, law, groups, list_size, vocab_size
+        As for `weighted_test`. Weights and groups may be `Stored` (no weight is 0, and groups
+        ascend): then they are read part by part, several times for a p-value.
+
+    Raises
+    ------
+    ArgumentError
+        As `weighted_test`.
+    """
+
+    def __init__(
+        self,
+        weights: npt.ArrayLike | Stored,
+        law: NullLaw,
+        *,
+        groups: npt.ArrayLike | Stored | None = None,
+        list_size: int | None = None,
+        vocab_size: int | None = None,
+    ) -> None:
+        w = weights if isinstance(weights, Stored) else _checked(weights)
+        if groups is None:
+            if list_size is not None or vocab_size is not None:
+                raise ArgumentError("list_size and vocab_size go with groups, which is missing")
+            if not isinstance(w, Stored) and not w.all():
+                w = w[w != 0.0]
+            self._problem = Independent(w, law)
+        else:
+            self._problem = _grouped(w, law, groups, list_size, vocab_size)
+        largest = self._problem.largest_weight
+        if largest and not _SCALES[0] <= largest <= _SCALES[1]:
+            raise ArgumentError(
+                f"the largest weight must be from {_SCALES[0]:g} to {_SCALES[1]:g}, not "
+                f"{largest:g}; multiply weights and statistic by a constant"
+            )
+
+    @property
+    def has_negative(self) -> bool:
+        """Whether a weight is negative."""
+        return self._problem.least < 0
+
+    def test(self, statistic: float, *, predictable: bool = False) -> WeightedResult:
+        """`weighted_test` of a statistic with these weights."""
+        statistic = float(statistic)
+        if np.isnan(statistic):
+            raise ArgumentError("statistic must be a number, not NaN")
+        return _run(statistic, self._problem, predictable=predictable)
+
+
+def _checked(weights: npt.ArrayLike) -> FloatArray:
     w = np.ascontiguousarray(weights, dtype=np.float64)
     if w.ndim != 1:
         raise ArgumentError(f"weights must have one dimension, not {w.ndim}")
     if not np.isfinite(w).all():
         raise ArgumentError(f"weights[{int(np.flatnonzero(~np.isfinite(w))[0])}] is not finite")
-    largest = float(np.abs(w).max()) if len(w) else 0.0
-    if largest and not _SCALES[0] <= largest <= _SCALES[1]:
-        raise ArgumentError(
-            f"the largest weight must be from {_SCALES[0]:g} to {_SCALES[1]:g}, not {largest:g}; "
-            "multiply weights and statistic by a constant"
-        )
-    statistic = float(statistic)
-    if np.isnan(statistic):
-        raise ArgumentError("statistic must be a number, not NaN")
-    if groups is None:
-        if list_size is not None or vocab_size is not None:
-            raise ArgumentError("list_size and vocab_size go with groups, which is missing")
-        problem = Independent(w if w.all() else w[w != 0.0], law)
-    else:
-        problem = _grouped(w, law, groups, list_size, vocab_size)
-    return _run(statistic, problem, grouped=groups is not None, predictable=predictable)
+    return w
 
 
 def _grouped(
-    w: FloatArray,
+    w: Weights,
     law: NullLaw,
-    groups: npt.ArrayLike,
+    groups: npt.ArrayLike | Stored,
     list_size: int | None,
     vocab_size: int | None,
-) -> Independent:
-    ids = np.asarray(groups)
-    used = w != 0.0
-    if ids.shape != w.shape or not np.issubdtype(ids.dtype, np.integer):
-        raise ArgumentError(
-            f"groups must be integers of shape {w.shape}, not {ids.dtype} of shape {ids.shape}"
-        )
+) -> Grouped:
     if list_size is None or vocab_size is None:
         raise ArgumentError("groups need list_size and vocab_size")
     if not isinstance(law, BernoulliLaw):
@@ -195,20 +234,27 @@ def _grouped(
             f"list_size / vocab_size must be the law's share {law.share}, "
             f"not {list_size} / {vocab_size}"
         )
-    _, index, sizes = np.unique(ids[used], return_inverse=True, return_counts=True)
-    if len(sizes) and sizes.max() > vocab_size:
-        raise ArgumentError(f"a group has {sizes.max()} units, more than vocab_size {vocab_size}")
-    return Grouped(w[used], law, index, list_size, vocab_size)
+    if isinstance(w, Stored):
+        assert isinstance(groups, Stored)
+        return Grouped(w, law, groups, list_size, vocab_size)
+    ids = np.asarray(groups)
+    if ids.shape != w.shape or not np.issubdtype(ids.dtype, np.integer):
+        raise ArgumentError(
+            f"groups must be integers of shape {w.shape}, not {ids.dtype} of shape {ids.shape}"
+        )
+    used = w != 0.0
+    kept, ids = w[used], ids[used]
+    if (ids[1:] < ids[:-1]).any():
+        order = np.argsort(ids, kind="stable")
+        kept, ids = kept[order], ids[order]
+    return Grouped(kept, law, ids, list_size, vocab_size)
 
 
-def _run(
-    statistic: float, problem: Independent, *, grouped: bool, predictable: bool
-) -> WeightedResult:
+def _run(statistic: float, problem: Independent, *, predictable: bool) -> WeightedResult:
     from scipy.special import log_ndtr
 
-    w = problem.w
     root = float(np.sqrt(problem.variance))
-    rounding = 1e-12 * float(np.abs(w).sum()) * max(1.0, problem.law.mean)
+    rounding = 1e-12 * problem.sum_absolute * max(1.0, problem.law.mean)
     method, tilt = problem.bound_method, 0.0
     if root == 0.0:
         # nothing is random: T is 0
@@ -233,7 +279,7 @@ def _run(
     return WeightedResult(
         statistic=statistic,
         log10_pvalue=log_p / LN10 + 0.0,
-        n_units=len(w),
+        n_units=problem.n,
         variance=problem.variance,
         zscore=zscore,
         log10_normal=log_normal / LN10 + 0.0,
@@ -241,8 +287,8 @@ def _run(
         method=method,
         tilt=tilt,
         law=problem.law,
-        grouped=grouped,
-        sum_weights=float(w.sum()),
+        grouped=isinstance(problem, Grouped),
+        sum_weights=problem.sum_weights,
         sum_squares=problem.sum_squares,
-        largest_weight=float(np.abs(w).max()) if len(w) else 0.0,
+        largest_weight=problem.largest_weight,
     )

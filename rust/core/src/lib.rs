@@ -33,7 +33,7 @@ pub use io::files::SavedFile;
 pub use io::records::Reader;
 pub use key::PADDING;
 pub use recycler::BlockRecycler;
-pub use score::matched::{Matched, matched};
+pub use score::matched::matched;
 pub use score::options::Options;
 pub use score::per_document::{
     DocumentTally, Positions, positions, score_documents, score_sharing,

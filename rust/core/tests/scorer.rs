@@ -222,7 +222,7 @@ fn combines_weights() -> Result<()> {
         assert_eq!(tally.sums.scored + left_out, windows);
         assert_eq!(tally.sums.keyless > 0, rule == Dedup::Unit);
         let units = scorer
-            .weighted_units(0, &mut ok)?
+            .weighted_units(0, true, &mut ok)?
             .ok_or(Error::State("no weights".into()))?;
         assert_eq!(units.groups.len(), units.weights.len());
     }
@@ -240,7 +240,7 @@ fn pairs_of_one_place_stay_together() -> Result<()> {
     let weights = [0.5, 0.25, 1.0, 8.0, 16.0];
     scorer.add_windows(&windows, 2, Some(&weights), Some(&[0, 0, 1, 2, 2]), &mut ok)?;
     let units = scorer
-        .weighted_units(0, &mut ok)?
+        .weighted_units(0, true, &mut ok)?
         .ok_or(Error::State("no weights".into()))?;
     assert_eq!(units.weights, [0.5, 0.25, 1.0]);
     Ok(())

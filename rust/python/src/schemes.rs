@@ -6,8 +6,8 @@ mod params;
 mod rows;
 
 use crate::errors::{argument_error, detached, reserve, to_py};
-pub use foreign::Watch;
 use choices::Distributions;
+pub use foreign::Watch;
 use foreign::{Foreign, Shape};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use params::params;
@@ -15,7 +15,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use radscore_core::schemes::registry;
 use radscore_core::schemes::{
-    Choices, Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores, windows_per_check,
+    Choices, Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores,
+    windows_per_check,
 };
 use radscore_core::{Error, PADDING, Pool, Result, WindowShape, matched, memory};
 use rows::Rows;
@@ -438,10 +439,8 @@ impl Scheme {
         Ok(PyArray1::from_vec(py, out))
     }
 
-    /// Their sum with weights, and how far it can move (for tournaments, if asked for): see
-    /// `radscore.stats.matched`.
-    #[pyo3(signature = (contexts, distributions, weights, delta, *, varies, threads))]
-    #[allow(clippy::too_many_arguments)]
+    /// Their sum with weights: see `radscore.stats.matched`.
+    #[pyo3(signature = (contexts, distributions, weights, delta, *, threads))]
     fn matched<'py>(
         &self,
         py: Python<'py>,
@@ -449,20 +448,18 @@ impl Scheme {
         distributions: Distributions<'py>,
         weights: PyReadonlyArray1<'py, f64>,
         delta: f64,
-        varies: bool,
         threads: Option<usize>,
-    ) -> PyResult<(f64, f64)> {
+    ) -> PyResult<f64> {
         let watch = Watch::default();
         let scheme = &*self.watched(py, &watch);
         let ids = distributions.contexts(py, &contexts, scheme)?;
         let (offsets, tokens, q) = distributions.slices()?;
         let weights = choices::slice(&weights, "weights")?;
         let pool = Pool::new(threads).map_err(to_py)?;
-        let found = watch.detached(py, |check| {
+        watch.detached(py, |check| {
             let choices = Choices::new(&ids, scheme.window_width() - 1, offsets, tokens, q)?;
-            matched(scheme, &choices, weights, delta, varies, &pool, check)
-        })?;
-        Ok((found.sum, found.variation))
+            matched(scheme, &choices, weights, delta, &pool, check)
+        })
     }
 
     /// The unit of each window: uint64 (n, 2), high word first.

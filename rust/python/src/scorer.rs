@@ -8,8 +8,10 @@ use crate::tally::{Tally, tallies};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use radscore_core::{Combine, Options, PromptRole, Rule, SavedFile};
-use std::path::PathBuf;
+use radscore_core::{Budget, Combine, Error, Options, PromptRole, Rule, SavedFile, memory};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 type Weights<'py> = Option<PyReadonlyArray1<'py, f64>>;
@@ -82,6 +84,45 @@ pub struct Scorer {
     watch: Watch,
 }
 
+/// A file of numbers.
+struct NumberFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+    count: usize,
+}
+
+impl NumberFile {
+    fn create(path: PathBuf) -> radscore_core::Result<Self> {
+        match File::create(&path) {
+            Ok(file) => Ok(Self {
+                path,
+                file: BufWriter::with_capacity(1 << 20, file),
+                count: 0,
+            }),
+            Err(error) => Err(unwritten(&path, &error)),
+        }
+    }
+
+    fn write(
+        &mut self,
+        mut words: impl ExactSizeIterator<Item = u64>,
+    ) -> radscore_core::Result<()> {
+        self.count += words.len();
+        let written = words.try_for_each(|word| self.file.write_all(&word.to_le_bytes()));
+        written.map_err(|error| unwritten(&self.path, &error))
+    }
+
+    fn finish(mut self) -> radscore_core::Result<usize> {
+        let written = self.file.flush();
+        written.map_err(|error| unwritten(&self.path, &error))?;
+        Ok(self.count)
+    }
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Error {
+    Error::Storage(format!("cannot write {}: {error}", path.display()))
+}
+
 fn slice<'a>(weights: &'a Weights<'_>) -> PyResult<Option<&'a [f64]>> {
     match weights {
         Some(array) => flat(array, "weights").map(Some).map_err(argument_error),
@@ -92,6 +133,7 @@ fn slice<'a>(weights: &'a Weights<'_>) -> PyResult<Option<&'a [f64]>> {
 #[pymethods]
 impl Scorer {
     #[new]
+    #[pyo3(signature = (schemes, dedup, combine, start, prompt_role, filter, threads, curve, limit=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -103,6 +145,7 @@ impl Scorer {
         filter: Option<PyRef<'_, KgramSet>>,
         threads: Option<usize>,
         curve: Vec<u64>,
+        limit: Option<(usize, Vec<PathBuf>)>,
     ) -> PyResult<Self> {
         let options = options(
             dedup,
@@ -118,6 +161,9 @@ impl Scorer {
         let inner = watch.detached(py, |_| {
             let mut inner = radscore_core::Scorer::new(schemes, &options)?;
             inner.set_curve(curve)?;
+            if let Some((memory, folders)) = limit {
+                inner.set_limit(Budget { memory, folders });
+            }
             if options.combine == Combine::Sum {
                 inner.set_weighted();
             }
@@ -181,9 +227,11 @@ impl Scorer {
         inner.change(WHAT, tally).map(tallies)
     }
 
+    #[pyo3(signature = (scheme, scores=true))]
     fn weighted_units<'py>(
         slf: &Bound<'py, Self>,
         scheme: usize,
+        scores: bool,
     ) -> PyResult<Option<UnitArrays<'py>>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let (py, Self { inner, watch }) = (slf.py(), &mut *scorer);
@@ -191,7 +239,7 @@ impl Scorer {
             return Err(argument_error(format!("there is no scheme {scheme}")));
         }
         let units = inner.change(WHAT, |inner| {
-            watch.detached(py, |check| inner.weighted_units(scheme, check))
+            watch.detached(py, |check| inner.weighted_units(scheme, scores, check))
         })?;
         Ok(units.map(|units| {
             let some = |ids: Vec<u64>| (!ids.is_empty()).then(|| PyArray1::from_vec(py, ids));
@@ -203,6 +251,44 @@ impl Scorer {
                 residues,
             )
         }))
+    }
+
+    /// Writes weights and, if there are any, groups of the units of a scheme to files, one number after
+    /// the other; returns how many there are, whether there are groups, and the residues, if any.
+    fn store_units<'py>(
+        slf: &Bound<'py, Self>,
+        scheme: usize,
+        weights: PathBuf,
+        groups: PathBuf,
+    ) -> PyResult<(usize, bool, Option<Bound<'py, PyArray1<u64>>>)> {
+        let mut scorer = borrow_mut(slf, WHAT)?;
+        let (py, Self { inner, watch }) = (slf.py(), &mut *scorer);
+        let (count, grouped, residues) = inner.change(WHAT, |inner| {
+            watch.detached(py, |check| {
+                let mut weights = NumberFile::create(weights)?;
+                let mut groups = NumberFile::create(groups)?;
+                let mut residues = Vec::new();
+                inner.visit_units(scheme, false, check, &mut |units| {
+                    memory::extend(&mut residues, &units.residues);
+                    weights.write(units.weights.iter().map(|w| w.to_bits()))?;
+                    groups.write(units.groups.into_iter())
+                })?;
+                Ok((weights.finish()?, groups.finish()? > 0, residues))
+            })
+        })?;
+        let residues = (!residues.is_empty()).then(|| PyArray1::from_vec(py, residues));
+        Ok((count, grouped, residues))
+    }
+
+    /// The first scheme whose weighted units are the same as one's.
+    fn units_like(slf: &Bound<'_, Self>, scheme: usize) -> PyResult<usize> {
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.units_like(scheme))
+    }
+
+    /// Whether windows are in files.
+    #[getter]
+    fn is_in_files(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Ok(borrow(slf, WHAT)?.inner.see(WHAT)?.is_in_files())
     }
 
     fn curve(slf: &Bound<'_, Self>) -> PyResult<Vec<(u64, Vec<Tally>)>> {

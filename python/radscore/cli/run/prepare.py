@@ -27,7 +27,7 @@ from radscore.cli.run.steps import add_folder, add_resources
 from radscore.cli.score import add_rules, check_rules, load_filter
 from radscore.cli.score_run import RunBar, add_executor, interrupted, opening_of, print_result
 from radscore.runs.preparation import DEFAULT_BUCKETS
-from radscore.runs.sizes import DEFAULT_MEMORY
+from radscore.sizes import DEFAULT_MEMORY
 
 if TYPE_CHECKING:
     from radscore.runs import Run

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.cli.options import add_fresh, natural, number
 from radscore.cli.output import note
-from radscore.runs.sizes import DEFAULT_MEMORY
+from radscore.sizes import DEFAULT_MEMORY
 
 if TYPE_CHECKING:
     import argparse

@@ -192,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
         "on_error": args.on_error,
     }
     answers = _read(args, open_answers, how)
-    reference = None
+    reference: Any = None
     if args.reference_answers is not None:
         if any(_same(path, args.reference_answers) for path in args.inputs):
             raise UsageError("--reference-answers names the suspect's own answers")

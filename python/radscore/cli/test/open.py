@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from radscore.cli.exits import Exit, UsageError
 from radscore.cli.interrupts import Interrupts
 from radscore.cli.keys import load_scheme
-from radscore.cli.model_input import Given, add_reading_options, load_given, set_options
+from radscore.cli.model_input import (
+    Given,
+    add_reading_options,
+    contexts_of,
+    load_given,
+    set_options,
+)
 from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural
 from radscore.cli.output import (
     count,
@@ -35,7 +41,7 @@ Fresh, similar text without the watermark is best (otherwise give --text-waterma
 p-value if a model that merely continues this text would be found as well. With --reference, a model
 that was not trained on the watermarked text, the test compares the two and is much stronger.
 
-With --from, the predictions come from a file that radscore predict wrote; no model is needed."""
+With --from, the predictions come from files that radscore predict wrote; no model is needed."""
 _EXAMPLES = """\
   radscore test open fresh.jsonl --model suspect/ --reference base/ \\
       --scheme scheme.toml --key-file alice.key
@@ -44,6 +50,7 @@ _EXAMPLES = """\
   radscore test open recorded.jsonl --text-watermarked --weighting prediction --model suspect/ \\
       --scheme scheme.toml --key-file alice.key
   radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key --decoys 999
+  radscore test open --from shard-*.arrow --scheme scheme.toml --key-file alice.key
 """
 
 
@@ -60,8 +67,10 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--from",
         dest="from_file",
+        nargs="+",
         metavar="FILE",
-        help="predictions from radscore predict, instead of text and models",
+        help="predictions from radscore predict, instead of text and models; several files are one "
+        "test: shards, or parts of a text in their order",
     )
     add_scheme_options(parser)
     group = parser.add_argument_group("the test")
@@ -80,6 +89,12 @@ def register(commands: Any) -> None:
     group.add_argument(
         "--decoys", type=natural, metavar="N", help="compare with N keys that nobody used"
     )
+    group.add_argument(
+        "--memory",
+        metavar="SIZE",
+        help="use about this much memory (such as 1GiB) for weights, and files for the rest",
+    )
+    group.add_argument("--tmp", metavar="DIR[,DIR]", help="folders for those files")
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -93,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--text-unmarked and --text-watermarked contradict each other")
     scheme = load_scheme(args)
     asked = {"decoys": args.decoys or 0, "curve": args.curve or (), "threads": args.threads}
+    asked |= {"memory": args.memory, "tmp": None if args.tmp is None else args.tmp.split(",")}
+    asked["contexts"] = contexts_of(args)
     given = None
     if args.from_file is not None:
         result = _from_file(args, scheme, asked)
@@ -128,7 +145,7 @@ def _from_file(args: argparse.Namespace, scheme: Any, asked: dict[str, Any]) -> 
     result = test_open(
         None, None, scheme, from_file=args.from_file, text_watermarked=vouched, **asked
     )
-    return result.replace(provenance=made_by(result, None, [args.from_file]))
+    return result.replace(provenance=made_by(result, None, args.from_file))
 
 
 def _read(args: argparse.Namespace, scheme: Any, given: Given, asked: dict[str, Any]) -> OpenResult:

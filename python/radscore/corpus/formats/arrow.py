@@ -22,6 +22,7 @@ from radscore.corpus.readers.columns import (
     ColumnReader,
     MappedFile,
     first_groups,
+    holds_in,
     open_arrow,
     rows_of,
 )
@@ -52,7 +53,7 @@ class Arrow(Format):
     documents = "one per row"
 
     suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
-    magic: ClassVar[tuple[bytes, ...]] = (b"ARROW1", b"\xff\xff\xff\xff")
+    magic: ClassVar[tuple[bytes, ...]] = (b"ARROW1", b"\xff\xff\xff\xff", b"FEA1")
     takes_any_suffix = True
 
     def takes_object(self, value: object) -> bool:
@@ -83,12 +84,12 @@ class Arrow(Format):
         import pyarrow as pa
 
         if source.dataset is not None:
-            return Preview(list(source.dataset.schema.names), str(source.path))
+            return preview_given(source, source.dataset.schema)
         with reading(source.path):
             if source.size == 0:
                 raise DamagedFileError(f"{source.path}: the file is empty")
             with pa.memory_map(str(source.path)) as mapped, open_arrow(mapped) as reader:
-                return preview_given(source, reader.schema.names)
+                return preview_given(source, reader.schema)
 
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - rows are rows
         """The rows of a table in memory."""
@@ -138,10 +139,11 @@ def names_given(source: Source, names: list[str]) -> list[str]:
     return [name for name in names if name in shown]
 
 
-def preview_given(source: Source, names: list[str]) -> Preview:
+def preview_given(source: Source, schema: Any) -> Preview:
     """The preview of a file with these columns."""
-    given = names_given(source, names)
-    return Preview(given, f"{source.path}{HIDDEN if len(given) < len(names) else ''}")
+    given = names_given(source, schema.names)
+    where = f"{source.path}{HIDDEN if len(given) < len(schema.names) else ''}"
+    return Preview(given, where, holds=holds_in(schema, given))
 
 
 def check_given(source: Source, names: list[str]) -> None:
@@ -188,9 +190,8 @@ class ArrowReader(ColumnReader):
 
         That is record batch ``group``, ``rows`` rows before it, and ``row`` rows of the batch.
         """
-        names = self.fields.names
         with self._opened() as (mapped, stream, reader):
-            check_given(self._source, names)
+            check_given(self._source, self._tops(reader.schema))
             self._check_names(reader.schema.names, reader.schema)
             first, base = position.get("group", 0), position.get("rows", 0)
             for group, batch in self._batches(mapped, stream, reader, first):
@@ -272,13 +273,14 @@ class ArrowReader(ColumnReader):
         """
         import pyarrow as pa
 
-        names, schema, path = self.fields.names, reader.schema, self._source.path
+        schema, path = reader.schema, self._source.path
+        names = self._tops(schema)
         with reading(path):
             messages = _batch_messages(mapped.stream(), reader)
             message = next(messages, None)
             packed = None
             if message is not None and is_compressed(message):
-                packed = packed_columns(message, schema, names)
+                packed = self._packed(message, schema)
                 reader = open_arrow(stream, names)
         if packed is not None and not any(map(pa.types.is_dictionary, schema.types)):
             yield from self._large_batches(message, messages, schema, first)
@@ -297,6 +299,13 @@ class ArrowReader(ColumnReader):
                 return
             yield group, batch
 
+    def _packed(self, message: Any, schema: Any) -> list[PackedColumn] | None:
+        """The wanted columns of a large compressed batch, if no field is within one."""
+        names = self.fields.names
+        if any(name not in schema.names for name in names):
+            return None
+        return packed_columns(message, schema, names)
+
     def _large_batches(
         self, message: Any, messages: Iterator[Any], schema: Any, first: int
     ) -> Iterator[tuple[int, Any]]:
@@ -307,7 +316,7 @@ class ArrowReader(ColumnReader):
         while message is not None:
             if group >= first:
                 with reading(self._source.path):
-                    made: Any = packed_columns(message, schema, self.fields.names)
+                    made: Any = self._packed(message, schema)
                     if made is None:
                         made = pa.ipc.read_record_batch(message, schema)
                 yield group, made

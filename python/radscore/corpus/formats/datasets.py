@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.columnar import checked, plain
+from radscore.columnar import checked, path_to, plain, reached
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
@@ -33,9 +33,15 @@ from radscore.corpus.base import (
 )
 from radscore.corpus.format import Known, Preview, Source
 from radscore.corpus.formats import arrow
-from radscore.corpus.readers.columns import MAX_ROWS, ColumnReader, MappedFile, open_arrow
+from radscore.corpus.readers.columns import (
+    MAX_ROWS,
+    ColumnReader,
+    MappedFile,
+    holds_in,
+    open_arrow,
+)
 from radscore.corpus.readers.listing import listed_file, read_index
-from radscore.corpus.records import Fields, RecordColumns
+from radscore.corpus.records import Fields, RecordColumns, value_of
 from radscore.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -131,10 +137,17 @@ class Datasets(arrow.Arrow):
     def preview(self, source: Source) -> Preview:
         """The names of the columns; of untyped records, those of the first."""
         if source.is_file:
-            return arrow.preview_given(source, _SavedReader(source, None, Problems("raise")).names)
-        names = _names_given(source.dataset) or list(next(_records_of(source.dataset), ()))
-        hidden = len(names) < len(source.dataset.column_names or names)
-        return Preview(names, f"{source.path}{arrow.HIDDEN if hidden else ''}")
+            return arrow.preview_given(source, _SavedReader(source, None, Problems("raise")).schema)
+        names = _names_given(source.dataset)
+        hidden = names is not None and len(names) < len(source.dataset.column_names)
+        where = f"{source.path}{arrow.HIDDEN if hidden else ''}"
+        if names is None or source.dataset.features is None:
+            first: Any = next(_records_of(source.dataset), {})
+            record = dict(first) if isinstance(first, Mapping) else {}
+            return Preview(
+                names or list(first), where, holds=lambda name: value_of(record, name)[0]
+            )
+        return Preview(names, where, holds=holds_in(_schema_of(source.dataset), names))
 
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - rows are rows
         """The number of rows, except of a stream."""
@@ -146,7 +159,7 @@ class Datasets(arrow.Arrow):
         dataset = source.dataset
         if source.is_file:
             return _SavedReader(source, options.fields, problems)
-        if _is_changed(dataset, options.fields.names):
+        if _is_changed(dataset, _columns_of(dataset, options.fields.names)):
             return _ExamplesReader(source, options.fields, problems)
         if hasattr(dataset, "data"):
             return _TableReader(source, options.fields, problems)
@@ -190,6 +203,19 @@ def _names_given(dataset: Any) -> list[str] | None:
     if shown is None or dataset._output_all_columns:  # noqa: SLF001 - nothing else tells
         return names
     return [name for name in names if name in shown]
+
+
+def _schema_of(dataset: Any) -> Any:
+    """The columns of a typed data set, without what the library says of them."""
+    return dataset.features.arrow_schema.remove_metadata()
+
+
+def _columns_of(dataset: Any, names: list[str]) -> list[str]:
+    """The columns that hold some fields, if that is known."""
+    if dataset.features is None:
+        return names
+    paths = [path_to(name, _schema_of(dataset)) for name in names]
+    return [name if path is None else str(path[0]) for name, path in zip(names, paths, strict=True)]
 
 
 def _is_changed(dataset: Any, names: list[str]) -> bool:
@@ -245,8 +271,9 @@ class _TableReader(ColumnReader):
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The rows after `position` (``row`` rows)."""
         dataset, fields = self._source.dataset, self.fields
-        self._check_names(_names_given(dataset) or [])
-        wanted = dataset.select_columns(fields.names).with_format("arrow")
+        schema = _schema_of(dataset)
+        self._check_names(_names_given(dataset) or [], schema)
+        wanted = dataset.select_columns(self._tops(schema)).with_format("arrow")
         n_rows, start = len(wanted), position.get("row", 0)
         last = n_rows if end is None else end["row"]
         step = _rows_a_batch(fields, int(wanted.data.nbytes), len(wanted.data))
@@ -266,10 +293,11 @@ class _StreamReader(ColumnReader):
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:  # noqa: ARG002 - it has no edges
         """The rows after `position` (``row`` rows)."""
-        dataset, fields = self._source.dataset, self.fields
-        self._check_names(list(dataset.column_names or dataset.features))
+        dataset = self._source.dataset
+        schema = _schema_of(dataset)
+        self._check_names(list(dataset.column_names or dataset.features), schema)
         start = position.get("row", 0)
-        wanted = dataset.select_columns(fields.names).skip(start).with_format("arrow")
+        wanted = dataset.select_columns(self._tops(schema)).skip(start).with_format("arrow")
         for table in wanted.iter(batch_size=_STREAM_ROWS):
             for batch in table.to_batches():
                 for row, columns, _ in self._pieces(batch):
@@ -345,7 +373,7 @@ class _SavedReader(ColumnReader):
         self._batches = [batch for path in data for batch in self._read(path)]
         if not self._batches:
             raise DamagedFileError(f"{source.path}: its data files hold no rows")
-        self.names = list(self._batches[0].schema.names)
+        self.schema = self._batches[0].schema
         ends = np.cumsum([batch.num_rows for batch in self._batches])
         self._starts = np.concatenate((np.zeros(1, np.int64), ends))
         self._indices = [batch for path in indices for batch in self._read(path)]
@@ -369,13 +397,14 @@ class _SavedReader(ColumnReader):
 
     def chunks(self, position: Position, end: Position | None = None) -> Iterator[Chunk]:
         """The rows after `position` (``row`` rows)."""
-        arrow.check_given(self._source, self.fields.names)
+        tops = self._tops(self.schema)
+        arrow.check_given(self._source, tops)
         for batch in self._batches:
             if batch is self._batches[0] or batch.schema != self._batches[0].schema:
                 self._check_names(batch.schema.names, batch.schema)
         n_rows, start = int(self._starts[-1]), position.get("row", 0)
         last = self.n_rows if end is None else end["row"]
-        size = sum(batch.select(self.fields.names).nbytes for batch in self._batches)
+        size = sum(batch.select(tops).nbytes for batch in self._batches)
         step = _rows_a_batch(self.fields, size, n_rows)
         base = 0
         for indices in self._indices:
@@ -415,7 +444,8 @@ class _SavedReader(ColumnReader):
         if owner not in self._wanted:
             batch = self._batches[owner]
             with reading(self._source.path):
-                columns = [checked(batch.column(name)) for name in self.fields.names]
+                paths = [self._path(name, batch.schema) for name in self.fields.names]
+                columns = [checked(reached(batch, path)) for path in paths]
                 columns = [one if _can_take(one.type) else plain(one) for one in columns]
             self._wanted[owner] = pa.record_batch(columns, names=self.fields.names)
         return self._wanted[owner]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from radscore.corpus.readers.items import (
     check_room,
     decompressed,
     held_shard,
+    json_above,
     plain_ids,
     plain_shard,
     read_offsets,
@@ -101,7 +102,10 @@ class MDS(ItemFormat):
 
     def preview(self, source: Source) -> Preview:
         """The names of the columns."""
-        return Preview([leaf.name for leaf in _open(source)[1]], str(source.path))
+        leaves = _open(source)[1]
+        names = [leaf.name for leaf in leaves]
+        inside = partial(json_above, leaves=leaves)
+        return Preview(names, str(source.path), holds=lambda name: inside(name) is not None)
 
     def known(self, source: Source, options: Options) -> Known:  # noqa: ARG002 - the index tells
         """The number of samples."""

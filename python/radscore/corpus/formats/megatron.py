@@ -65,6 +65,8 @@ _DTYPES: dict[int, np.dtype[Any]] = {
 }
 # Sequences of which lengths and offsets are read at once.
 _MAX_SEQUENCES = 1 << 18
+# So many sequences that lie in no order are compared with each other.
+_MAX_SORTED = 1 << 24
 # So many bytes after the last sequence tell whether they only pad the file.
 _PADDING = 1 << 16
 
@@ -100,12 +102,17 @@ class Megatron(IdFormat):
         return Known(index.n_tokens, index.n_documents)
 
     def notes(self, sources: Sequence[Source], options: Options) -> tuple[str, ...]:  # noqa: ARG002
-        """What is not read: images, and bytes that are in no sequence.
+        """What is not read (images, and bytes that are in no sequence), and what is read twice.
 
         Damaged files are left to their readers.
         """
-        found: dict[str, list[str]] = {"": [], "; is this the index of another file?": []}
-        images, gaps = found.values()
+        twice = "; they are read as often as they are listed"
+        found: dict[str, list[str]] = {
+            "": [],
+            "; is this the index of another file?": [],
+            twice: [],
+        }
+        images, gaps, overlaps = found.values()
         for source in sources:
             try:
                 index = megatron_index(source)
@@ -113,6 +120,11 @@ class Megatron(IdFormat):
                     images.append(
                         f"{index.path}: {n_images} of its {index.n_sequences} sequences are images "
                         "(their mode is not 0) and are not read"
+                    )
+                if n_shared := index.n_overlapping():
+                    overlaps.append(
+                        f"{index.path}: {n_shared} of its {index.n_sequences} sequences begin "
+                        "within another one, or are listed twice"
                     )
                 if index.last_byte() != source.size:
                     rest = source.size - index.extent()[0] * index.dtype.itemsize
@@ -209,6 +221,26 @@ class MegatronIndex:
             n_tokens += int(lengths.sum())
             end = max(end, int((self.offsets(first, last) + lengths * self.dtype.itemsize).max()))
         return n_tokens, end
+
+    def n_overlapping(self) -> int:
+        """Sequences that begin before one ends that begins no later."""
+        end, ordered = 0, True
+        for first, last in self._blocks():
+            starts = self.offsets(first, last)
+            ends = starts + self.lengths(first, last) * self.dtype.itemsize
+            before = np.concatenate(([end], ends[:-1]))
+            if (starts < before).any():
+                ordered = False
+                break
+            end = int(ends[-1])
+        if ordered or self.n_sequences > _MAX_SORTED:
+            return 0
+        starts = self.offsets(0, self.n_sequences)
+        ends = starts + self.lengths(0, self.n_sequences) * self.dtype.itemsize
+        some = np.flatnonzero(ends > starts)
+        order = some[np.argsort(starts[some], kind="stable")]
+        furthest = np.maximum.accumulate(ends[order])
+        return int((starts[order][1:] < furthest[:-1]).sum())
 
     def last_byte(self) -> int:
         """The byte after the sequence that the index lists last; usually the end of the file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from radscore.columnar import holds_ids
+from radscore.columnar import holds_ids, path_to, type_at
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
@@ -16,8 +16,8 @@ from radscore.corpus.base import (
     reading,
 )
 from radscore.corpus.format import Format, Known, Preview, Scale
-from radscore.corpus.readers.columns import ColumnReader, first_groups, rows_of
-from radscore.corpus.readers.footer import Column, columns_of, is_uneven, largest_page
+from radscore.corpus.readers.columns import ColumnReader, first_groups, holds_in, rows_of
+from radscore.corpus.readers.footer import Column, column_at, columns_of, is_uneven, largest_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,15 +57,19 @@ class Parquet(Format):
         import pyarrow.parquet as pq
 
         with reading(source.path):
-            return Preview(list(pq.read_schema(source.path).names), str(source.path))
+            schema = pq.read_schema(source.path)
+        return Preview(list(schema.names), str(source.path), holds=holds_in(schema, schema.names))
 
     def known(self, source: Source, options: Options) -> Known:
         """Rows, and ids if the footer tells how many values are there."""
         assert options.fields is not None
         reader = ParquetReader(source, options.fields, Problems("raise"))
         with reader.opened() as (file, (column, *_)):
-            kind = file.schema_arrow.field(column.position).type
-        return Known(column.n_present() if holds_ids(kind) else None, sum(column.rows))
+            path = path_to(options.fields.main, file.schema_arrow)
+        assert path is not None
+        told = all(isinstance(step, str) for step in path)  # not of one element of a list
+        told = told and holds_ids(type_at(path, file.schema_arrow))
+        return Known(column.n_present() if told else None, sum(column.rows))
 
     def open(self, source: Source, options: Options, problems: Problems) -> Reader:
         """Reads the footer when the first batch is asked for."""
@@ -132,9 +136,17 @@ class ParquetReader(ColumnReader):
 
         path = self._source.path
         columns = every = columns_of(path)
+        names = [column.name for column in every]
         if self._named is not None:
-            self._check_names([column.name for column in columns])
-            columns = [next(c for c in every if c.name == name) for name in self.fields.names]
+            schema = None
+            if any(name not in names for name in self.fields.names):
+                with reading(path):
+                    schema = pq.read_schema(path)
+            self._check_names(names, schema)
+            columns = [
+                column_at(every, (name,) if schema is None else self._path(name, schema))
+                for name in self.fields.names
+            ]
             for column in columns:
                 if column.encrypted:
                     raise DamagedFileError(
@@ -144,7 +156,7 @@ class ParquetReader(ColumnReader):
             column.path
             for column in columns
             if column.is_text
-            and len(column.leaves) == 1
+            and column.path == column.name
             and all(chunk.looked_up for chunk in column.chunks)
         ]
         with ExitStack() as stack:
@@ -158,7 +170,6 @@ class ParquetReader(ColumnReader):
                 schema = file.schema_arrow
                 n_leaves, n_groups = file.metadata.num_columns, file.metadata.num_row_groups
             told = [(column.leaves.stop, len(column.chunks)) for column in every[-1:]]
-            names = [column.name for column in every]
             if schema.names != names or told not in ([], [(n_leaves, n_groups)]):
                 raise DamagedFileError(f"{path}: its footer is damaged")
             if self._named is not None:
@@ -171,7 +182,7 @@ class ParquetReader(ColumnReader):
         """The rows of one row group from row `start` in small pieces, as `_pieces` gives them."""
         path = self._source.path
         n_rows = file.metadata.row_group(group).num_rows
-        leaves = [leaf for column in columns for leaf in column.leaves]
+        leaves = sorted({leaf for column in columns for leaf in column.leaves})
         step = min(_rows_a_batch(column, group, self.fields.batch_tokens) for column in columns)
         if any(is_uneven(path, column.chunks[group]) for column in columns if not column.is_text):
             step = min(step, _UNEVEN_ROWS)
@@ -199,12 +210,12 @@ class ParquetReader(ColumnReader):
         Raises `DamagedFileError` where one of them may take more memory than there is.
         """
         path, chunk, room = self._source.path, column.chunks[group], self.fields.room
-        large = room is not None and room.flaw_of_text(chunk.n_bytes) is not None
+        large = room is not None and room.flaw_of_page(chunk.n_bytes, 1) is not None
         if column.is_text and (large or chunk.text_bytes is None):
-            size, before = largest_page(path, chunk)
+            size, n_values, before = largest_page(path, chunk)
             where = location(path, sum(column.rows[:group]) + before, "row")
             what = f"{where}: a page of column {column.name!r}"
-            flaw = None if room is None else room.flaw_of_text(size, what)
+            flaw = None if room is None else room.flaw_of_page(size, n_values, what)
             at_once = _EXPANDED if room is None else min(_EXPANDED, room.n_bytes // 8)
             most = max(at_once // max(size, 1), 1)
         else:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from radscore.columnar import checked, holds_ids, holds_text, plain, weights
+from radscore.columnar import Path as FieldPath
+from radscore.columnar import checked, holds_ids, holds_text, path_to, plain, reached, weights
 from radscore.corpus.base import (
     Chunk,
     DamagedFileError,
@@ -31,19 +32,28 @@ from radscore.corpus.records import (
 from radscore.documents import Documents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from radscore.corpus.format import Source
     from radscore.corpus.room import Room
 
-__all__ = ["MAX_ROWS", "ColumnReader", "MappedFile", "first_groups", "open_arrow", "rows_of"]
+__all__ = [
+    "MAX_ROWS",
+    "ColumnReader",
+    "MappedFile",
+    "first_groups",
+    "holds_in",
+    "open_arrow",
+    "rows_of",
+]
 
 #: Rows of a batch, at most.
 MAX_ROWS = 1 << 16
 _ROWS_AT_ONCE = 1 << 10
 #: Features of `datasets` whose values are stored as they are; it decodes all others.
 _STORED_AS_IS = ("Value", "ClassLabel", "Sequence", "List", "LargeList")
+_FEATHER_1 = b"FEA1"
 # So many mapped bytes may stay in memory after they were read.
 _GIVE_BACK = 1 << 26
 
@@ -68,17 +78,30 @@ class ColumnReader(Reader):
         path = self._source.path
         features = {} if schema is None else _features(schema.metadata or {})
         for name in self.fields.names:
-            if name not in available:
+            top = name if schema is None else self._path(name, schema)[0]
+            if top not in available:
                 raise DamagedFileError(f"{path}: {missing_field(name, available)}")
-            if available.count(name) > 1:
-                raise DamagedFileError(f"{path}: two columns are named {name!r}")
-            feature = features.get(name)
+            if available.count(top) > 1:
+                raise DamagedFileError(f"{path}: two columns are named {top!r}")
+            feature = features.get(top)
             kind = feature.get("_type", "Value") if isinstance(feature, dict) else "Value"
             if kind not in _STORED_AS_IS:
                 raise DamagedFileError(
-                    f"{path}: column {name!r} holds {kind} of the library datasets; load it with "
+                    f"{path}: column {top!r} holds {kind} of the library datasets; load it with "
                     "that library and give the data set itself"
                 )
+
+    def _path(self, name: str, schema: Any) -> FieldPath:
+        """Where a wanted field is."""
+        found = path_to(name, schema)
+        if found is None:
+            raise DamagedFileError(f"{self._source.path}: {missing_field(name, schema.names)}")
+        return found
+
+    def _tops(self, schema: Any) -> list[str]:
+        """The columns that hold the wanted fields, each once."""
+        paths = [self._path(name, schema) for name in self.fields.names]
+        return list(dict.fromkeys(str(path[0]) for path in paths))
 
     def _pieces(self, batch: Any, start: int = 0) -> Iterator[tuple[int, list[Any], int]]:
         """A record batch from row `start` in pieces of about `batch_tokens` tokens.
@@ -88,12 +111,14 @@ class ColumnReader(Reader):
         """
         path, room = self._source.path, self.fields.batch_tokens
         with reading(path):
-            columns = [checked(batch.column(name)) for name in self.fields.names]
-        for name, column in zip(self.fields.names, columns, strict=True):
+            names = self.fields.names
+            found = [reached(batch, self._path(name, batch.schema)) for name in names]
+            columns = [checked(column) for column in found]
+        for name, column in zip(names, found, strict=True):
             if not holds_text(column.type) and not holds_ids(column.type):
                 raise DamagedFileError(
                     f"{path}: column {name!r} must hold text or lists of integers, "
-                    f"not {batch.column(name).type}"
+                    f"not {column.type}"
                 )
         for first in range(start, max(batch.num_rows, 1), MAX_ROWS):
             with reading(path):
@@ -167,6 +192,16 @@ class ColumnReader(Reader):
         for text in column.to_pylist():
             texts.add(text)
         return texts.documents()
+
+
+def holds_in(schema: Any, given: list[str]) -> Callable[[str], bool]:
+    """Whether a name leads into one of the columns that are given."""
+
+    def holds(name: str) -> bool:
+        path = path_to(name, schema)
+        return path is not None and path[0] in given
+
+    return holds
 
 
 def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:
@@ -296,6 +331,11 @@ def open_arrow(stream: Any, names: Sequence[str] | None = None) -> Any:
     stream.seek(0)
     head = stream.read(6)
     stream.seek(0)
+    if head.startswith(_FEATHER_1):
+        raise pa.ArrowInvalid(
+            "a Feather file of version 1, which is not read: write it again, by "
+            "pyarrow.feather.write_feather(pyarrow.feather.read_table(old), new)"
+        )
     open_ = pa.ipc.open_file if head == b"ARROW1" else pa.ipc.open_stream
     reader = open_(stream)
     wanted = [i for i, name in enumerate(reader.schema.names) if name in (names or ())]

@@ -8,7 +8,7 @@ protocol, see https://github.com/apache/parquet-format.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from radscore.corpus.base import DamagedFileError, reading
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Chunk", "Column", "columns_of", "is_uneven", "largest_page"]
+    from radscore.columnar import Path as FieldPath
+
+__all__ = ["Chunk", "Column", "column_at", "columns_of", "is_uneven", "largest_page"]
 
 _DEEPEST = 32
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
@@ -83,6 +85,8 @@ class Column:
         Rows of each row group.
     encrypted : bool
         Whether a key is needed to read it.
+    within : list of Column
+        Each of its columns of values by itself, named as in a dotted path.
     """
 
     name: str
@@ -93,6 +97,7 @@ class Column:
     chunks: list[Chunk]
     rows: list[int]
     encrypted: bool
+    within: list[Column] = field(default_factory=list)
 
     def n_present(self) -> int | None:
         """Values that are not null, over all row groups; None if the footer does not tell."""
@@ -113,6 +118,27 @@ def columns_of(path: Path) -> list[Column]:
         return list(_columns(_Thrift(data).struct()))
     except (IndexError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise DamagedFileError(f"{path}: its footer is damaged") from None
+
+
+def column_at(columns: list[Column], path: FieldPath) -> Column:
+    """What of the columns must be read for a field at a path of `columnar.path_to`.
+
+    That is the column or, within a struct, only the columns of its values. Of an element of a list,
+    it is the whole list.
+    """
+    column = next(one for one in columns if one.name == path[0])
+    names = [step for step in path if isinstance(step, str)]
+    inside = column.within
+    if len(names) == len(path):
+        dotted = ".".join(names)
+        inside = [one for one in inside if f"{one.name}.".startswith(f"{dotted}.")]
+    if len(path) == 1 or not inside:
+        return column
+    # Sizes are those of the largest.
+    largest = max(inside, key=lambda one: sum(chunk.n_bytes for chunk in one.chunks))
+    leaves = range(inside[0].leaves.start, inside[-1].leaves.stop)
+    locked = any(one.encrypted for one in inside)
+    return replace(largest, leaves=leaves, encrypted=locked, position=column.position)
 
 
 def _footer(path: Path) -> bytes:
@@ -139,15 +165,21 @@ def _columns(footer: dict[int, Any]) -> Iterator[Column]:
         # The leaves below it, each with its path, the level at which it is there, and its type.
         leaves: list[tuple[list[str], int, int | None]] = []
         at = _walk(schema, at, [], 0, leaves)
-        names, level, kind = leaves[0]
         span = range(leaf, leaf + len(leaves))
-        chunks = [
-            [_chunk(group[1][i], level, n_rows) for i in span]
-            for group, n_rows in zip(groups, rows, strict=True)
-        ]
-        locked = any(chunk.encrypted for some in chunks for chunk in some)
-        first = [some[0] for some in chunks]
-        yield Column(name, position, span, ".".join(names), kind in _BYTES, first, rows, locked)
+        within = []
+        for i, (names, level, kind) in zip(span, leaves, strict=True):
+            path = ".".join(names)
+            chunks = [
+                _chunk(group[1][i], level, n_rows)
+                for group, n_rows in zip(groups, rows, strict=True)
+            ]
+            locked = any(chunk.encrypted for chunk in chunks)
+            is_text = kind in _BYTES
+            within.append(
+                Column(path, position, range(i, i + 1), path, is_text, chunks, rows, locked)
+            )
+        locked = any(one.encrypted for one in within)
+        yield replace(within[0], name=name, leaves=span, encrypted=locked, within=within)
         leaf = span.stop
 
 
@@ -200,17 +232,17 @@ def is_uneven(path: Path, chunk: Chunk) -> bool:
     return len(counts) > 2 and max(counts) > max(8 * min(counts[:-1]), _LARGE // 128)
 
 
-def largest_page(path: Path, chunk: Chunk) -> tuple[int, int]:
-    """Bytes of the largest page of a chunk, uncompressed, and the values before it.
+def largest_page(path: Path, chunk: Chunk) -> tuple[int, int, int]:
+    """Bytes of the largest page of a chunk, uncompressed, its values, and those before it.
 
     No value takes more than its page, of whatever encoding, or the page of its dictionary.
     """
-    largest = before = n_values = 0
+    largest = inside = before = n_values = 0
     for page in _pages(path, chunk):
         if page.size > largest:
-            largest, before = page.size, n_values
+            largest, inside, before = page.size, page.n_values or 0, n_values
         n_values += page.n_values or 0
-    return largest, before
+    return largest, inside, before
 
 
 class _Page(NamedTuple):

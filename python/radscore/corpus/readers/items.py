@@ -37,12 +37,13 @@ from radscore.corpus.records import (
     missing_field,
     needs_tokenizer,
     read_value,
+    value_of,
 )
 from radscore.corpus.text.failures import flaw_of_bytes, flaw_of_text
 from radscore.errors import line_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from radscore.corpus.format import Codec, Options
@@ -60,6 +61,7 @@ __all__ = [
     "check_room",
     "decompressed",
     "held_shard",
+    "json_above",
     "plain_ids",
     "plain_shard",
     "read_offsets",
@@ -289,11 +291,16 @@ class ItemReader(Reader):
         self._fields = wanted
         self._problems = problems
         self._columns = [self._column(name) for name in wanted.names]
-        self._decoders = [self._decoder(leaves[column], dtype) for column in self._columns]
+        self._decoders = [
+            self._decoder(name, leaves[column], dtype)
+            for name, column in zip(wanted.names, self._columns, strict=True)
+        ]
         self.fails_early = shard.plain
 
     def _column(self, name: str) -> int:
         path, names = self._source.path, [leaf.name for leaf in self._leaves]
+        if name not in names and (above := json_above(name, self._leaves)) is not None:
+            return names.index(above)
         if name not in names:
             raise DamagedFileError(f"{path}: {missing_field(name, names)}")
         leaf = self._leaves[names.index(name)]
@@ -306,12 +313,12 @@ class ItemReader(Reader):
             raise NoTokenizerError(f"{path}: {needs_tokenizer(name)}")
         return names.index(name)
 
-    def _decoder(self, leaf: Leaf, dtype: np.dtype[Any] | None) -> Decoder:
+    def _decoder(self, name: str, leaf: Leaf, dtype: np.dtype[Any] | None) -> Decoder:
         if callable(leaf.decode):
             return leaf.decode
         encoder = self._fields.encoder
         if leaf.decode == "json":
-            return partial(_from_json, leaf.name, encoder)
+            return partial(_from_json, leaf.name, name, encoder)
         if leaf.decode == "bytes" and dtype is not None:
             return plain_ids(dtype)
         if encoder is None:
@@ -424,13 +431,23 @@ def _text(data: Bytes) -> tuple[str | None, str | None]:
     return text, flaw_of_text(text)
 
 
+def json_above(name: str, leaves: Sequence[Leaf]) -> str | None:
+    """The column of JSON that a dotted path leads into, the one with the longest name."""
+    names = [leaf.name for leaf in leaves if leaf.decode == "json"]
+    return max((one for one in names if name.startswith(f"{one}.")), key=len, default=None)
+
+
 def _from_json(
-    name: str, encoder: Encoder | None, data: Bytes
+    column: str, name: str, encoder: Encoder | None, data: Bytes
 ) -> tuple[npt.NDArray[Any] | str | None, str | None]:
     try:
         value = json.loads(data.tobytes())
     except (ValueError, RecursionError) as error:
         return None, f"not JSON: {line_of(error, 200)}"
+    if name != column:
+        found, value = value_of({column: value}, name)
+        if not found:
+            return None, f"there is no {name.removeprefix(column + '.')!r} in it"
     item, flaw = read_value(value, name, encoder)
     # The name is in front of every flaw.
     return item, None if flaw is None else flaw.replace(f"field {name!r} ", "it ", 1)

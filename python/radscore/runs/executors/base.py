@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from radscore.runs.preparation import DEFAULT_BUCKETS
-from radscore.runs.sizes import DEFAULT_MEMORY, budget_of
 from radscore.runs.steps import BucketReducer, ShardMapper
+from radscore.sizes import DEFAULT_MEMORY, budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from types import TracebackType
 
     from radscore.corpus import Corpus
     from radscore.runs.buckets import Stage
@@ -128,12 +127,7 @@ class Executor(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         return None
 
     @property

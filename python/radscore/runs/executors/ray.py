@@ -15,7 +15,6 @@ from radscore.schemes.secrecy import keys_kept
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
-    from types import TracebackType
 
 __all__ = ["Ray", "connected"]
 
@@ -47,12 +46,7 @@ class Ray(Executor):
         self._ray = self._stack.enter_context(connected(self.target))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     @property

@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from radscore.errors import ArgumentError
-from radscore.runs.sizes import budget_of
 from radscore.runs.steps import stages_of
+from radscore.sizes import budget_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

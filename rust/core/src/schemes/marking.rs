@@ -92,11 +92,6 @@ impl<'a> Choices<'a> {
         self.tokens.len()
     }
 
-    /// The numbers of some tokens.
-    pub(crate) fn probabilities(&self, tokens: Range<usize>) -> &'a [f64] {
-        &self.q[tokens]
-    }
-
     /// Where the tokens of some rows are.
     pub(crate) fn range(&self, rows: &Range<usize>) -> Range<usize> {
         self.offsets[rows.start] as usize..self.offsets[rows.end] as usize
@@ -131,15 +126,14 @@ pub(crate) struct Scratch {
 }
 
 /// What a rule makes of some rows: `each` is called with the tokens of each (as a range of
-/// [`Choices`]), their marked probabilities, and the g-values where the rule is a tournament. A row
-/// whose numbers are all 0 stays so.
+/// [`Choices`]) and their marked probabilities. A row whose numbers are all 0 stays so.
 pub(crate) fn marked_rows<S: Scheme + ?Sized>(
     scheme: &S,
     choices: &Choices<'_>,
     rows: Range<usize>,
     delta: f64,
     scratch: &mut Scratch,
-    mut each: impl FnMut(Range<usize>, &[f64], &[u64]),
+    mut each: impl FnMut(Range<usize>, &[f64]),
 ) -> Result<()> {
     let all = choices.range(&rows);
     let Scratch {
@@ -181,7 +175,7 @@ pub(crate) fn marked_rows<S: Scheme + ?Sized>(
                     p[winner] += scheme.key_share(index);
                 }
             }
-            each(tokens, p, &[]);
+            each(tokens, p);
             continue;
         }
         let factor = if sum > 0.0 { 1.0 / sum } else { 0.0 };
@@ -191,7 +185,7 @@ pub(crate) fn marked_rows<S: Scheme + ?Sized>(
             ScoreKind::Depths(depth) => tournament(p, words, depth),
             _ => biased(p, words, boost),
         }
-        each(tokens, p, words);
+        each(tokens, p);
     }
     Ok(())
 }
@@ -286,23 +280,6 @@ fn shared(p: &mut [f64], words: &[u64], f: impl Fn(f64, u64) -> (f64, f64)) -> f
     sums.iter().sum()
 }
 
-/// How far a weighted sum can move, depth by depth: with b = p (w - sum p w) before each depth, the
-/// depth adds `sum b (g - share)`, and this is the sum of b^2 / 4 over all depths and tokens.
-pub(crate) fn variation(q: &[f64], words: &[u64], weights: &[f64], depth: u8) -> f64 {
-    let sum: f64 = q.iter().sum();
-    let mut p: Vec<f64> = memory::collect(q.iter().map(|q| if sum > 0.0 { q / sum } else { 0.0 }));
-    let mut total = 0.0;
-    for d in 0..depth {
-        let mean: f64 = p.iter().zip(weights).map(|(p, w)| p * w).sum();
-        let moved = p.iter().zip(weights).map(|(p, w)| p * (w - mean));
-        total += moved.map(|b| b * b).sum::<f64>();
-        let share = shared(&mut p, words, |p, word| (p, won(p, word, d)));
-        let lost = (1.0 - share).max(0.0);
-        shared(&mut p, words, |p, word| (p * lost + won(p, word, d), 0.0));
-    }
-    total / 4.0
-}
-
 /// [`Scheme::watermarked`] for every rule.
 pub(crate) fn watermarked<S: Scheme + ?Sized>(
     scheme: &S,
@@ -321,7 +298,7 @@ pub(crate) fn watermarked<S: Scheme + ?Sized>(
         .into_par_iter()
         .try_for_each_init(Scratch::default, |scratch, (rows, out)| {
             let start = choices.range(&rows).start;
-            marked_rows(scheme, choices, rows, delta, scratch, |tokens, p, _| {
+            marked_rows(scheme, choices, rows, delta, scratch, |tokens, p| {
                 out[tokens.start - start..tokens.end - start].copy_from_slice(p);
             })
         })

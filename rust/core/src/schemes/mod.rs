@@ -161,6 +161,11 @@ pub trait Scheme: Send + Sync {
     /// The unit of each window, exactly (equal units, equal keys); whatever `out` held is written over.
     /// Not called where units are windows ([`UnitKind::Window`]).
     fn units(&self, windows: &[u32], out: &mut [u128]);
+    /// What computes the units where no key takes part, by name and parameter: schemes that agree in it
+    /// and in the shape of windows have the same units. `None` where units depend on the key.
+    fn unit_function(&self) -> Option<(&'static str, u64)> {
+        None
+    }
     /// What is read of a context.
     fn seed_kind(&self) -> SeedKind;
     /// The seed of each window: windows whose seeds differ (and are not [neighbours]) share no draw,

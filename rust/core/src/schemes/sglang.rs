@@ -174,6 +174,9 @@ impl Scheme for SglangGumbel {
     fn unit_kind(&self) -> UnitKind {
         UnitKind::SeedAndTarget
     }
+    fn unit_function(&self) -> Option<(&'static str, u64)> {
+        Some(("murmur", 0))
+    }
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Hash
     }

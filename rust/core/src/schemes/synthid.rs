@@ -246,6 +246,9 @@ impl Scheme for SynthId {
             self.read_of(accumulate_tokens(1, window)).into()
         });
     }
+    fn unit_function(&self) -> Option<(&'static str, u64)> {
+        Some(("synthid", self.residues() as u64))
+    }
     fn seed_kind(&self) -> SeedKind {
         SeedKind::WithTarget
     }
@@ -384,6 +387,9 @@ impl Scheme for SynthIdDeepMind {
         rows::windows::<Units, _>(self, windows, self.width, out, |window| {
             u128::from(accumulate_tokens(0, window).cast_unsigned())
         });
+    }
+    fn unit_function(&self) -> Option<(&'static str, u64)> {
+        Some(("deepmind", 0))
     }
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Hash

@@ -200,6 +200,9 @@ impl Scheme for TextSeal {
             u128::from(self.unit(window).unsigned_abs())
         });
     }
+    fn unit_function(&self) -> Option<(&'static str, u64)> {
+        Some(("textseal", 0))
+    }
     fn seed_kind(&self) -> SeedKind {
         SeedKind::Hash
     }

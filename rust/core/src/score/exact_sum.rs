@@ -182,6 +182,8 @@ mod tests {
             (1000, Some(1e-12)),
             (1000, Some(-1e300)),
             (1000, Some(-0.0)),
+            (1000, Some(2f64.powi(-96) * (1.0 + 2f64.powi(-52)))),
+            (1000, Some(1e-100)),
         ] {
             let mut numbers: Vec<f64> = (0..count)
                 .map(|i| match i % 50 {

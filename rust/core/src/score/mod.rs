@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Partitions ──► ScorePass ── Scheme::scores ──► Sums ──► Tally      (GroupScores)
-//!  Record     ──► combine ──► scheme_units ──► WeightedUnits ──► Tally
+//!  Record     ──► combine ──► Evidence ──► products ──► Tally         (weighted)
 //!  Documents  ──► Candidates ──► DocumentTally, Positions             (per_document)
 //! ```
 
@@ -12,6 +12,7 @@ pub mod matched;
 pub mod options;
 pub mod pass;
 pub mod per_document;
+pub mod products;
 pub mod schemes;
 pub mod tally;
 pub mod weighted;

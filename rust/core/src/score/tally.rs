@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::input::counts::Counts;
 use crate::io::records::{Reader, put_u64};
 use crate::key::Key;
+use crate::memory;
 use crate::schemes::ScoreKind;
 use crate::schemes::residues::Residues;
 use crate::score::exact_sum::ExactSum;
@@ -110,12 +111,19 @@ pub struct WeightSums {
 }
 
 impl WeightSums {
-    /// Adds one unit.
-    pub fn add(&mut self, weight: f64, score: f64) {
-        self.weight.add(weight);
-        self.square.add(weight * weight);
-        self.product.add(weight * score);
-        self.max_abs = self.max_abs.max(weight.abs());
+    /// Adds the weights of units, without their scores; `words` is scratch memory.
+    pub fn add_weights(&mut self, weights: &[f64], words: &mut Vec<u64>) {
+        const SLICE: usize = 1 << 11;
+        for weights in weights.chunks(SLICE) {
+            words.clear();
+            memory::append(words, weights.iter().map(|w| w.to_bits()));
+            self.weight.add_all(words);
+            let squares = words.iter_mut().zip(weights);
+            squares.for_each(|(word, w)| *word = (w * w).to_bits());
+            self.square.add_all(words);
+            let largest = weights.iter().fold(0.0, |most: f64, w| most.max(w.abs()));
+            self.max_abs = self.max_abs.max(largest);
+        }
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -1,12 +1,13 @@
-//! Windows with weights: equal units are combined, then each counts once with its weight.
+//! Windows with weights: equal units are combined, then each counts once with its weight. Nothing here
+//! reads a score, so that keys share it where their units are the same.
 
 use crate::dedup::rule::Rule;
 use crate::key::{Key, Packer};
 use crate::memory;
 use crate::schemes::{Scheme, ScoreKind, UnitKind};
 use crate::score::exact_sum::ExactSum;
-use crate::score::tally::{Tally, WeightSums};
 use rayon::prelude::*;
+use std::cmp::Ordering;
 
 /// How the weights of equal units are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,42 +31,142 @@ pub struct Record<K> {
     pub weight: f64,
 }
 
-/// The distinct weighted units of one scheme, sorted.
+impl<K: Key> Record<K> {
+    /// By window, then by place, then by weight.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        let by_rest = || self.order.cmp(&other.order);
+        let by_weight = || self.weight.total_cmp(&other.weight);
+        self.key
+            .cmp(&other.key)
+            .then_with(by_rest)
+            .then_with(by_weight)
+    }
+}
+
+/// A distinct window and its unit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Row<K> {
+    /// What the scheme reads of the window.
+    pub unit: u128,
+    /// The window.
+    pub window: Record<K>,
+}
+
+impl<K: Key> Row<K> {
+    /// By unit, then by place, then by window.
+    pub fn compare(&self, other: &Self) -> Ordering {
+        let (mine, theirs) = (&self.window, &other.window);
+        let by_rest = || {
+            mine.order
+                .cmp(&theirs.order)
+                .then(mine.key.cmp(&theirs.key))
+        };
+        self.unit.cmp(&other.unit).then_with(by_rest)
+    }
+}
+
+/// Where the units of a scheme come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnitSource {
+    /// Each window is a unit.
+    Windows,
+    /// A function that reads no key computes them, here named; by residue, windows count one by one.
+    Shared((&'static str, u64), bool),
+    /// They depend on the key.
+    Keyed,
+}
+
+impl UnitSource {
+    /// That of a scheme's units under some rules.
+    pub fn of(scheme: &dyn Scheme, rule: Rule, how: Combine) -> Self {
+        let by_residue = scheme.residues() > 0 && rule != Rule::None && how != Combine::First;
+        let by_unit = rule == Rule::Unit && scheme.unit_kind() != UnitKind::Window;
+        match scheme.unit_function() {
+            _ if !by_residue && !by_unit => Self::Windows,
+            Some(function) => Self::Shared(function, by_residue),
+            None => Self::Keyed,
+        }
+    }
+}
+
+/// The distinct weighted units of one scheme, sorted: all that no score decides on.
 #[derive(Debug, Clone, Default)]
-pub struct WeightedUnits {
+pub struct Evidence<K> {
+    /// A window of each unit: of several the first that was read.
+    pub keys: Vec<K>,
     /// Weight of each unit, never 0.
     pub weights: Vec<f64>,
-    /// Score of each unit; for tournament schemes the mean of its g-values.
-    pub scores: Vec<f64>,
-    /// Residue of each unit, if windows of one residue were added up.
-    pub residues: Vec<u64>,
-    /// Windows that these units stand for: one each, but several per residue.
+    /// What was counted on the way.
+    pub counts: UnitCounts,
+}
+
+/// How many windows became what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnitCounts {
+    /// Windows that units with a weight stand for: one each, but several per residue.
     pub scored: u64,
-    /// Units of one group are scored by one permutation; empty if all are independent.
-    pub groups: Vec<u64>,
-    /// Windows that were merged into an equal window, context or unit.
-    pub merged: u64,
     /// Distinct windows whose draw does not depend on the key.
     pub keyless: u64,
     /// Units whose weights cancelled.
     pub zero: u64,
 }
 
+impl UnitCounts {
+    /// Adds the counts of other windows.
+    pub fn merge(&mut self, other: &Self) {
+        self.scored += other.scored;
+        self.keyless += other.keyless;
+        self.zero += other.zero;
+    }
+}
+
+/// What a test needs to know of each unit.
+#[derive(Debug, Clone, Default)]
+pub struct WeightedUnits {
+    /// Weight of each unit, never 0.
+    pub weights: Vec<f64>,
+    /// Score of each unit, if asked for; for tournament schemes the mean of its g-values.
+    pub scores: Vec<f64>,
+    /// Residue of each unit, if windows of one residue were added up.
+    pub residues: Vec<u64>,
+    /// Units of one group are scored by one permutation; empty if all are independent.
+    pub groups: Vec<u64>,
+}
+
 impl WeightedUnits {
-    /// Adds these units to a tally.
-    pub fn tally_into(&self, tally: &mut Tally) {
-        let mut sums = WeightSums {
-            zero: self.zero,
-            ..WeightSums::default()
+    /// Appends others.
+    pub fn extend(&mut self, more: &Self) {
+        memory::extend(&mut self.weights, &more.weights);
+        memory::extend(&mut self.scores, &more.scores);
+        memory::extend(&mut self.residues, &more.residues);
+        memory::extend(&mut self.groups, &more.groups);
+    }
+
+    /// Those of a scheme, still without scores, and the tokens of a window of each.
+    pub fn of<K: Key>(
+        evidence: &Evidence<K>,
+        scheme: &dyn Scheme,
+        source: UnitSource,
+        packer: Packer,
+    ) -> (Self, Vec<u32>) {
+        let tokens = packer.unpack_all(&evidence.keys);
+        let mut groups = memory::filled(0, evidence.keys.len());
+        if !scheme.groups(&tokens, &mut groups) {
+            groups.clear();
+        }
+        let mut residues = Vec::new();
+        if let UnitSource::Shared(_, true) = source {
+            let mut ids = memory::filled(0u128, evidence.keys.len());
+            scheme.units(&tokens, &mut ids);
+            memory::append(&mut residues, ids.iter().map(|&id| id as u64));
+        }
+        let units = Self {
+            weights: memory::copy(&evidence.weights),
+            scores: Vec::new(),
+            residues,
+            groups,
         };
-        self.weights
-            .iter()
-            .zip(&self.scores)
-            .for_each(|(&w, &s)| sums.add(w, s));
-        tally.duplicates += self.merged;
-        tally.sums.scored += self.scored;
-        tally.sums.keyless += self.keyless;
-        tally.weights = Some(sums);
+        (units, tokens)
     }
 }
 
@@ -76,9 +177,7 @@ pub fn combine<K: Key>(
     rule: Rule,
     how: Combine,
 ) -> Vec<Record<K>> {
-    let by_rest =
-        |a: &Record<K>, b: &Record<K>| a.order.cmp(&b.order).then(a.weight.total_cmp(&b.weight));
-    records.par_sort_unstable_by(|a, b| a.key.cmp(&b.key).then_with(|| by_rest(a, b)));
+    records.par_sort_unstable_by(Record::compare);
     match rule {
         Rule::None => memory::copy(records),
         Rule::Unit | Rule::Window => fold_equal(records, how),
@@ -109,102 +208,75 @@ fn fold_equal<K: Key>(sorted: &[Record<K>], how: Combine) -> Vec<Record<K>> {
     memory::collect(equal.map(fold))
 }
 
-/// Combines the windows of one scheme by unit or by residue and drops what cancelled. Returns the units,
-/// still without scores, and the tokens of one window of each.
-pub fn scheme_units<K: Key>(
+/// The units of distinct windows, and how many of these have no key.
+pub fn rows_of<K: Key>(
     scheme: &dyn Scheme,
     windows: &[Record<K>],
     packer: Packer,
-    rule: Rule,
-    how: Combine,
-) -> (WeightedUnits, Vec<u32>) {
-    let by_residue = scheme.residues() > 0 && rule != Rule::None && how != Combine::First;
-    let (mut units, keyless) = if by_residue {
-        // Each window counts; those of one residue have one score, so their weights add.
-        combine_units(scheme, windows, packer, Combine::Sum)
-    } else if rule == Rule::Unit && scheme.unit_kind() != UnitKind::Window {
-        combine_units(scheme, windows, packer, how)
-    } else {
-        let alone = |record: &Record<K>| Unit {
-            key: record.key,
-            weight: record.weight,
-            windows: 1,
-        };
-        (memory::collect(windows.iter().map(alone)), 0)
-    };
-    if !by_residue {
-        units.iter_mut().for_each(|unit| unit.windows = 1);
-    }
-    let all: u64 = units.iter().map(|unit| unit.windows).sum();
-    units.retain(|unit| unit.weight != 0.0);
-    let scored: u64 = units.iter().map(|unit| unit.windows).sum();
-    let keys: Vec<K> = memory::collect(units.iter().map(|unit| unit.key));
-    let weights = memory::collect(units.iter().map(|unit| unit.weight));
-    let tokens = packer.unpack_all(&keys);
-    let mut groups = memory::filled(0, keys.len());
-    if !scheme.groups(&tokens, &mut groups) {
-        groups.clear();
-    }
-    let mut residues = Vec::new();
-    if by_residue {
-        let mut ids = memory::filled(0u128, keys.len());
-        scheme.units(&tokens, &mut ids);
-        memory::append(&mut residues, ids.iter().map(|&id| id as u64));
-    }
-    let units = WeightedUnits {
-        groups,
-        residues,
-        keyless,
-        zero: all - scored,
-        scored,
-        weights,
-        ..WeightedUnits::default()
-    };
-    (units, tokens)
-}
-
-/// Windows that have one score.
-struct Unit<K> {
-    key: K,
-    weight: f64,
-    windows: u64,
-}
-
-/// The distinct units, sorted, and how many windows have no key.
-fn combine_units<K: Key>(
-    scheme: &dyn Scheme,
-    windows: &[Record<K>],
-    packer: Packer,
-    how: Combine,
-) -> (Vec<Unit<K>>, u64) {
+) -> (Vec<Row<K>>, u64) {
     let keys: Vec<K> = memory::collect(windows.iter().map(|record| record.key));
     let tokens = packer.unpack_all(&keys);
     let mut units = memory::filled(0u128, keys.len());
     scheme.units(&tokens, &mut units);
     let mut keyless = memory::filled(false, keys.len());
     scheme.keyless(&tokens, &mut keyless);
-    let rows = (0..keys.len()).filter(|&i| !keyless[i]);
-    let rows = rows.map(|i| (units[i], windows[i].order, i));
-    let mut rows: Vec<(u128, u64, usize)> = memory::collect(rows);
-    rows.par_sort_unstable();
-    let combined = rows.chunk_by(|a, b| a.0 == b.0).map(|own| {
-        let first = own[0].2;
-        let weight = match how {
-            Combine::One | Combine::First => windows[first].weight,
-            Combine::Sum => exact_sum(own.iter().map(|row| windows[row.2].weight)),
+    let mut rows = memory::vec(windows.len());
+    for ((&window, unit), _) in windows.iter().zip(units).zip(&keyless).filter(|row| !row.1) {
+        rows.push(Row { unit, window });
+    }
+    let constant = windows.len() - rows.len();
+    (rows, constant as u64)
+}
+
+/// Combines rows by unit, or adds them up by residue, and drops what cancelled.
+pub fn fold_units<K: Key>(rows: &mut [Row<K>], source: UnitSource, how: Combine) -> Evidence<K> {
+    rows.par_sort_unstable_by(Row::compare);
+    // Each window counts; those of one residue have one score, so their weights add.
+    let by_residue = matches!(source, UnitSource::Shared(_, true));
+    let sums = by_residue || how == Combine::Sum;
+    let mut found = Evidence::default();
+    for own in rows.chunk_by(|a, b| a.unit == b.unit) {
+        let weight = match sums {
+            true => exact_sum(own.iter().map(|row| row.window.weight)),
+            false => own[0].window.weight,
         };
-        Unit {
-            key: keys[first],
-            weight,
-            windows: own.len() as u64,
+        let windows = if by_residue { own.len() as u64 } else { 1 };
+        found.push(own[0].window.key, weight, windows);
+    }
+    found
+}
+
+/// Distinct windows of which each is a unit, without those whose weights cancelled.
+pub fn lone_units<K: Key>(windows: &[Record<K>]) -> Evidence<K> {
+    let mut found = Evidence {
+        keys: memory::vec(windows.len()),
+        weights: memory::vec(windows.len()),
+        counts: UnitCounts::default(),
+    };
+    for record in windows {
+        found.push(record.key, record.weight, 1);
+    }
+    found
+}
+
+impl<K: Key> Evidence<K> {
+    fn push(&mut self, key: K, weight: f64, windows: u64) {
+        if weight == 0.0 {
+            self.counts.zero += windows;
+            return;
         }
-    });
-    let constant = keyless.iter().filter(|&&constant| constant).count();
-    (memory::collect(combined), constant as u64)
+        self.counts.scored += windows;
+        memory::push(&mut self.keys, key);
+        memory::push(&mut self.weights, weight);
+    }
 }
 
 /// A sum that does not depend on the order of the documents: rounded once.
-fn exact_sum(weights: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn exact_sum(mut weights: impl ExactSizeIterator<Item = f64>) -> f64 {
+    if weights.len() <= 2 {
+        let first = weights.next().unwrap_or_default();
+        return weights.next().map_or(first, |second| first + second);
+    }
     let mut sum = ExactSum::default();
     weights.for_each(|weight| sum.add(weight));
     sum.value()

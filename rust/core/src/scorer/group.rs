@@ -11,10 +11,11 @@ use crate::memory;
 use crate::schemes::Scheme;
 use crate::score::options::Options;
 use crate::score::schemes::with_depths;
-use crate::score::tally::{Sums, Tally};
+use crate::score::tally::Tally;
 use crate::score::weighted::{Record, WeightedUnits};
 use crate::scorer::backend::{Backend, DistinctWindows};
-use crate::scorer::weighted::WeightedWindows;
+use crate::scorer::weighted::{Rules, WeightedWindows};
+use crate::spill::budget::Budget;
 use crate::threads::Pool;
 use std::any::Any;
 use std::ops::Range;
@@ -24,6 +25,10 @@ use std::sync::Arc;
 pub(crate) trait Group: Send + Sync {
     /// From now on windows carry weights; nothing may have been added.
     fn set_weighted(&mut self);
+    /// Windows with weights beyond a limit will go to files.
+    fn set_limit(&mut self, limit: &Budget);
+    /// Whether windows are in files.
+    fn is_in_files(&self) -> bool;
     /// Whether contexts may be padded with an id that is not in the vocabulary.
     fn is_padded(&self) -> bool;
     /// Adds the windows whose targets are in a token range of the source, in the current rayon pool.
@@ -39,20 +44,19 @@ pub(crate) trait Group: Send + Sync {
     fn flush(&mut self, pool: &Pool, check: &mut dyn FnMut() -> Result<()>) -> Result<()>;
     /// Returns memory that is not needed now to the system.
     fn reclaim(&mut self);
-    /// The tally of a scheme; everything must have been scored.
-    fn tally(
+    /// The tally of each scheme; everything must have been scored.
+    fn tallies(&mut self, pool: &Pool, check: &mut dyn FnMut() -> Result<()>)
+    -> Result<Vec<Tally>>;
+    /// Gives the combined weighted units of a scheme, with their scores if wanted, to `take`: all at
+    /// once where the windows are in memory, and none without weights.
+    fn visit_units(
         &mut self,
         scheme: usize,
+        scores: bool,
         pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Tally>;
-    /// The combined weighted units of a scheme; `None` without weights.
-    fn weighted_units(
-        &mut self,
-        scheme: usize,
-        pool: &Pool,
-        check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Option<WeightedUnits>>;
+        take: &mut dyn FnMut(WeightedUnits) -> Result<()>,
+    ) -> Result<()>;
     /// Whether another group packs its windows the same way.
     fn reads_like(&self, other: &dyn Group) -> bool;
     /// Takes in what another group of the same schemes and options has read after this one.
@@ -82,6 +86,7 @@ struct WindowGroup<K: Key> {
     schemes: Vec<Arc<dyn Scheme>>,
     counts: Counts,
     backend: Backend<K>,
+    limit: Option<Budget>,
 }
 
 impl<K: Key> WindowGroup<K> {
@@ -94,6 +99,7 @@ impl<K: Key> WindowGroup<K> {
             schemes,
             counts: Counts::default(),
             backend: Backend::Memory(Box::new(windows)),
+            limit: None,
         })
     }
 }
@@ -101,8 +107,19 @@ impl<K: Key> WindowGroup<K> {
 impl<K: Key> Group for WindowGroup<K> {
     fn set_weighted(&mut self) {
         if let Backend::Memory(_) = self.backend {
-            self.backend = Backend::Weighted(WeightedWindows::new(Vec::new(), 0));
+            self.backend = Backend::Weighted(WeightedWindows::new(self.limit.clone()));
         }
+    }
+
+    fn set_limit(&mut self, limit: &Budget) {
+        self.limit = Some(limit.clone());
+        if let Backend::Weighted(own) = &mut self.backend {
+            own.set_limit(limit);
+        }
+    }
+
+    fn is_in_files(&self) -> bool {
+        matches!(&self.backend, Backend::Weighted(own) if own.is_in_files())
     }
 
     fn is_padded(&self) -> bool {
@@ -183,40 +200,51 @@ impl<K: Key> Group for WindowGroup<K> {
         }
     }
 
-    fn tally(
+    fn tallies(
         &mut self,
-        scheme: usize,
         pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Tally> {
-        if let Backend::Memory(own) = &self.backend {
-            return Ok(own
-                .scores
-                .tally(scheme, self.counts, own.windows.duplicates));
-        }
-        let mut tally = Tally {
-            counts: self.counts,
-            sums: with_depths(&*self.schemes[scheme], Sums::default()),
-            ..Tally::default()
+    ) -> Result<Vec<Tally>> {
+        let counts = self.counts;
+        let mut tallies = match &mut self.backend {
+            Backend::Memory(own) => {
+                let tally = |index| own.scores.tally(index, counts, own.windows.duplicates);
+                return Ok((0..self.schemes.len()).map(tally).collect());
+            }
+            Backend::Weighted(own) => {
+                let (plan, options) = (&self.plan, &self.options);
+                let rules = Rules {
+                    plan,
+                    options,
+                    pool,
+                };
+                own.tallies(&self.schemes, &rules, check)?
+            }
         };
-        if let Some(units) = self.weighted_units(scheme, pool, check)? {
-            units.tally_into(&mut tally);
+        for (tally, scheme) in tallies.iter_mut().zip(&self.schemes) {
+            tally.counts = counts;
+            tally.sums = with_depths(&**scheme, std::mem::take(&mut tally.sums));
         }
-        Ok(tally)
+        Ok(tallies)
     }
 
-    fn weighted_units(
+    fn visit_units(
         &mut self,
         scheme: usize,
+        scores: bool,
         pool: &Pool,
         check: &mut dyn FnMut() -> Result<()>,
-    ) -> Result<Option<WeightedUnits>> {
+        take: &mut dyn FnMut(WeightedUnits) -> Result<()>,
+    ) -> Result<()> {
         let Backend::Weighted(own) = &mut self.backend else {
-            return Ok(None);
+            return Ok(());
         };
-        let scheme = &*self.schemes[scheme];
-        own.units(scheme, &self.plan, &self.options, pool, check)
-            .map(Some)
+        let rules = Rules {
+            plan: &self.plan,
+            options: &self.options,
+            pool,
+        };
+        own.visit_units(&*self.schemes[scheme], scores, &rules, check, take)
     }
 
     fn reads_like(&self, other: &dyn Group) -> bool {
@@ -257,7 +285,7 @@ impl<K: Key> Group for WindowGroup<K> {
         self.counts = Counts::read(from)?;
         match &mut self.backend {
             Backend::Memory(own) => own.read(from)?,
-            Backend::Weighted(own) => *own = WeightedWindows::read(from, packer)?,
+            Backend::Weighted(own) => own.read(from, packer)?,
         }
         Ok(())
     }

@@ -25,7 +25,8 @@ use crate::key::PADDING;
 use crate::schemes::{Scheme, SeedKind};
 use crate::score::options::Options;
 use crate::score::tally::Tally;
-use crate::score::weighted::{WeightedUnits, is_weight};
+use crate::score::weighted::{UnitSource, WeightedUnits, is_weight};
+use crate::spill::budget::Budget;
 use crate::threads::Pool;
 use group::{Group, new_group};
 use std::path::Path;
@@ -44,7 +45,7 @@ const MOST_ORDERS: u64 = 1 << 60;
 pub type CurvePoint = (u64, Vec<Tally>);
 
 /// Scores documents. All distinct windows are in memory, 8 bytes each or more; with weights, all
-/// windows, 24 bytes each or more.
+/// windows, 24 bytes each or more, up to a limit if one is set.
 pub struct Scorer {
     schemes: Vec<Arc<dyn Scheme>>,
     /// Schemes that read the same windows share a group.
@@ -53,6 +54,8 @@ pub struct Scorer {
     members: Vec<(usize, usize)>,
     options: Options,
     pool: Pool,
+    /// Of memory, for windows with weights.
+    limit: Option<Budget>,
     tokens: u64,
     /// Whether anything was added.
     started: bool,
@@ -100,6 +103,7 @@ impl Scorer {
             schemes,
             options: options.clone(),
             pool: Pool::new(options.threads)?,
+            limit: None,
             tokens: 0,
             started: false,
             weighted: false,
@@ -125,10 +129,23 @@ impl Scorer {
         let own = |scheme: &Arc<dyn Scheme>| new_group(vec![Arc::clone(scheme)], &self.options);
         self.groups = self.schemes.iter().map(own).collect::<Result<_>>()?;
         self.members = (0..self.schemes.len()).map(|group| (group, 0)).collect();
+        if let Some(limit) = self.limit.take() {
+            self.set_limit(limit);
+        }
         if self.weighted {
             self.set_weighted();
         }
         Ok(())
+    }
+
+    /// Windows with weights beyond a limit go to temporary files.
+    pub fn set_limit(&mut self, limit: Budget) {
+        let share = Budget {
+            memory: limit.memory / self.groups.len(),
+            folders: limit.folders.clone(),
+        };
+        self.groups.iter_mut().for_each(|own| own.set_limit(&share));
+        self.limit = Some(limit);
     }
 
     /// Records the curve when exactly so many tokens were seen (in increasing order).
@@ -337,22 +354,68 @@ impl Scorer {
 
     fn tallies_now(&mut self, check: &mut dyn FnMut() -> Result<()>) -> Result<Vec<Tally>> {
         self.flush(check)?;
-        let mut tallies = Vec::with_capacity(self.members.len());
-        for &(group, index) in &self.members {
+        let mut by_group = Vec::with_capacity(self.groups.len());
+        for group in &mut self.groups {
             check()?;
-            tallies.push(self.groups[group].tally(index, &self.pool, check)?);
+            by_group.push(group.tallies(&self.pool, check)?);
         }
-        Ok(tallies)
+        let tally = |&(group, index): &(usize, usize)| std::mem::take(&mut by_group[group][index]);
+        Ok(self.members.iter().map(tally).collect())
     }
 
-    /// The combined weighted units of one scheme; `None` if windows carry no weights.
+    /// The combined weighted units of one scheme, with their scores if wanted; `None` if windows carry
+    /// no weights.
     pub fn weighted_units(
         &mut self,
         scheme: usize,
+        scores: bool,
         check: &mut dyn FnMut() -> Result<()>,
     ) -> Result<Option<WeightedUnits>> {
+        let mut all = self.weighted.then(WeightedUnits::default);
+        self.visit_units(scheme, scores, check, &mut |units| {
+            match &mut all {
+                Some(all) if all.weights.is_empty() => *all = units,
+                Some(all) => all.extend(&units),
+                None => {}
+            }
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Gives the combined weighted units of one scheme to `take`, in order: all at once where the windows
+    /// are in memory, some at a time where they are in files.
+    pub fn visit_units(
+        &mut self,
+        scheme: usize,
+        scores: bool,
+        check: &mut dyn FnMut() -> Result<()>,
+        take: &mut dyn FnMut(WeightedUnits) -> Result<()>,
+    ) -> Result<()> {
         let (group, index) = self.members[scheme];
-        self.groups[group].weighted_units(index, &self.pool, check)
+        self.groups[group].visit_units(index, scores, &self.pool, check, take)
+    }
+
+    /// The first scheme whose weighted units are the same as one's, whatever the keys.
+    pub fn units_like(&self, scheme: usize) -> usize {
+        let source = |index: usize| {
+            let source = UnitSource::of(
+                &*self.schemes[index],
+                self.options.rule,
+                self.options.combine,
+            );
+            (self.members[index].0, source)
+        };
+        let own = source(scheme);
+        let first = (0..scheme).find(|&index| source(index) == own);
+        first
+            .filter(|_| own.1 != UnitSource::Keyed)
+            .unwrap_or(scheme)
+    }
+
+    /// Whether windows are in files.
+    pub fn is_in_files(&self) -> bool {
+        self.groups.iter().any(|group| group.is_in_files())
     }
 
     /// The recorded points of the curve.

@@ -7,7 +7,6 @@ use crate::dedup::partitions::{Partitions, Progress};
 use crate::dedup::rule::Rule;
 use crate::error::{Error, Result};
 use crate::io::files::{FileReader, FileWriter};
-use crate::io::records::put_u64;
 use crate::key::{Key, Packer};
 use crate::schemes::{Scheme, ScoreKind};
 use crate::score::schemes::GroupScores;
@@ -15,6 +14,7 @@ use crate::score::tally::Sums;
 use crate::score::weighted::{Record, is_weight};
 use crate::scorer::backend::DistinctWindows;
 use crate::scorer::weighted::WeightedWindows;
+use crate::spill::sorted::Item;
 use crate::threads::Pool;
 use std::ops::Range;
 
@@ -89,30 +89,31 @@ impl<K: Key> WeightedWindows<K> {
     /// Writes the records, and where the next ones stand in reading order.
     pub(crate) fn write(&self, out: &mut FileWriter) -> Result<()> {
         out.put_u64(self.next_order)?;
-        out.put_u64(self.records.len() as u64)?;
-        out.put_all(&self.records, |record, out| {
-            record.key.write(out);
-            put_u64(out, record.order);
-            put_u64(out, record.weight.to_bits());
-        })
+        out.put_u64(self.total())?;
+        self.visit_records(|records| out.put_all(records, Item::write))
     }
 
-    /// Reads what [`WeightedWindows::write`] wrote.
-    pub(crate) fn read(from: &mut FileReader, packer: Packer) -> Result<Self> {
-        let next_order = from.u64()?;
-        let record = |bytes: &[u8]| Record {
-            key: K::read(&bytes[..K::BYTES]),
-            order: <u64 as Key>::read(&bytes[K::BYTES..K::BYTES + 8]),
-            weight: f64::from_bits(<u64 as Key>::read(&bytes[K::BYTES + 8..])),
-        };
-        let records: Vec<Record<K>> = from.list(K::BYTES + 16, record)?;
+    /// Reads what [`WeightedWindows::write`] wrote, where nothing was added yet, in the current rayon
+    /// pool.
+    pub(crate) fn read(&mut self, from: &mut FileReader, packer: Packer) -> Result<()> {
+        self.next_order = from.u64()?;
+        let bytes = <Record<K> as Item>::BYTES;
+        let count = from.count(bytes)?;
         let fits = |record: &Record<K>| {
             packer.is_window(record.key) && is_weight(record.weight) && record.order < 1 << 62
         };
-        match records.iter().all(fits) {
-            true => Ok(Self::new(records, next_order)),
-            false => Err(other_windows()),
-        }
+        let later = 0;
+        from.records(
+            (count, bytes),
+            |bytes| Record::read(bytes, later),
+            |records| {
+                if !records.iter().all(fits) {
+                    return Err(other_windows());
+                }
+                self.push(records);
+                Ok(())
+            },
+        )
     }
 }
 

@@ -1,31 +1,73 @@
 //! Exact sums of many numbers at once.
 //!
-//! Each number is split exactly into a multiple of 2^-20, one of 2^-51 and one of 2^-82. Multiples of
-//! one kind add up in double precision without rounding, as long as there are few enough of them, and
-//! their sums go into the exact accumulator.
+//! Each number is cut exactly into a multiple of a unit, one of 2^-39 of that unit, and one of 2^-78 of
+//! it; the unit follows from the largest number. Multiples of one unit add up in double precision
+//! without rounding, as long as there are few enough of them, and the three sums go into the exact
+//! accumulator. What a number has below that, 2^-117 of the largest, goes there on its own.
 
 use super::lanes::{LANES, Lanes};
 use super::vector::Vector;
 use super::{Job, run};
 
-/// Numbers from here on, and 0, are multiples of 2^-82.
-const LEAST: f64 = 1.0 / (1u64 << 30) as f64;
-/// Larger numbers are not split; multiples of 2^-20 stay below 2^42.
-const MOST: f64 = (1u64 << 22) as f64;
-/// Numbers whose integers may be added before they could reach 2^53.
-const FEW: usize = 1 << 10;
+/// Bits of a part: the integers of [`MOST`] parts add up to at most 2^53.
+const BITS: i32 = 39;
+/// Numbers that are added at once.
+const MOST: usize = 1 << 14;
+/// Largest numbers, as exponents, whose units and their rounding constants are normal numbers.
+const CUT: std::ops::RangeInclusive<i32> = -900..=1000;
 
 /// Calls `add` with numbers whose exact sum is that of `words`, the bits of finite numbers.
 pub fn add_all(words: &[u64], mut add: impl FnMut(f64)) {
-    for words in words.chunks(FEW * LANES) {
+    for words in words.chunks(MOST) {
         let whole = words.len() - words.len() % LANES;
         let (blocks, rest) = words.split_at(whole);
+        let numbers = blocks.iter().map(|&word| f64::from_bits(word));
         match run(Blocks { words: blocks }) {
-            Ok(Some(sums)) => sums.iter().flat_map(|sums| sums.0).for_each(&mut add),
-            _ => blocks.iter().for_each(|&word| add(f64::from_bits(word))),
+            Ok(Some(Sums { parts, cuts, exact })) => {
+                parts.into_iter().for_each(&mut add);
+                if !exact {
+                    let left = numbers.map(|x| cuts.cut(x)[3]);
+                    left.filter(|&x| x != 0.0).for_each(&mut add);
+                }
+            }
+            _ => numbers.for_each(&mut add),
         }
         rest.iter().for_each(|&word| add(f64::from_bits(word)));
     }
+}
+
+/// What rounds to a multiple of each unit when it is added and taken away: 1.5 * 2^52 units.
+#[derive(Clone, Copy)]
+struct Cuts([f64; 3]);
+
+impl Cuts {
+    /// Those for numbers of at most this size; nothing if that is too small or too large.
+    #[inline(always)]
+    fn of(largest: f64) -> Option<Self> {
+        let above = (largest.to_bits() >> 52) as i32 - 1022;
+        let power = |exponent: i32| f64::from_bits(((exponent + 1023) as u64) << 52);
+        let cut = |part: i32| 1.5 * power(above - part * BITS + 52);
+        (CUT.contains(&above)).then(|| Self([cut(1), cut(2), cut(3)]))
+    }
+
+    /// The parts of a number, and what is left of it.
+    #[inline(always)]
+    fn cut(self, x: f64) -> [f64; 4] {
+        let first = (x + self.0[0]) - self.0[0];
+        let x = x - first;
+        let second = (x + self.0[1]) - self.0[1];
+        let x = x - second;
+        let third = (x + self.0[2]) - self.0[2];
+        [first, second, third, x - third]
+    }
+}
+
+/// The exact sum of numbers that leave nothing.
+struct Sums {
+    parts: [f64; 3],
+    cuts: Cuts,
+    /// Whether no number left anything.
+    exact: bool,
 }
 
 struct Blocks<'a> {
@@ -33,41 +75,33 @@ struct Blocks<'a> {
 }
 
 impl Job for Blocks<'_> {
-    /// Three sums per lane; nothing if a number is too small or too large to be split.
-    type Output = Option<[Lanes<f64>; 3]>;
+    type Output = Option<Sums>;
 
     #[inline(always)]
     fn run<V: Vector>(self) -> Self::Output {
-        // Adding and taking away 1.5 * 2^52 rounds to an integer.
-        const ROUND: f64 = 6_755_399_441_055_744.0;
-        const UP: f64 = (1u64 << 31) as f64;
-        let zero = Lanes::splat(0.0f64);
-        let (mut high, mut middle, mut low) = (zero, zero, zero);
-        let mut outside = Lanes::splat(0u64);
+        let mut largest = [0.0f64; LANES];
         for words in self.words.chunks_exact(LANES) {
-            for (lane, &word) in words.iter().enumerate() {
-                let x = f64::from_bits(word);
-                let size = x.abs();
-                outside.0[lane] |= u64::from((size < LEAST && size != 0.0) || size > MOST);
-                let scaled = x * (1u64 << 20) as f64;
-                let first = (scaled + ROUND) - ROUND;
-                let scaled = (scaled - first) * UP;
-                let second = (scaled + ROUND) - ROUND;
-                high.0[lane] += first;
-                middle.0[lane] += second;
-                low.0[lane] += (scaled - second) * UP;
+            for (largest, &word) in largest.iter_mut().zip(words) {
+                let size = f64::from_bits(word).abs();
+                *largest = if size > *largest { size } else { *largest };
             }
         }
-        let scale = 1.0 / (1u64 << 20) as f64;
-        let sums = [
-            high.map(|sum| sum * scale),
-            middle.map(|sum| sum * (scale / UP)),
-            low.map(|sum| sum * (scale / UP / UP)),
-        ];
-        outside
-            .0
-            .iter()
-            .all(|&outside| outside == 0)
-            .then_some(sums)
+        let cuts = Cuts::of(largest.iter().fold(0.0, |a: f64, &b| a.max(b)))?;
+        let mut sums = [Lanes::splat(0.0f64); 3];
+        let mut left = Lanes::splat(0u64);
+        for words in self.words.chunks_exact(LANES) {
+            for (lane, &word) in words.iter().enumerate() {
+                let parts = cuts.cut(f64::from_bits(word));
+                sums[0].0[lane] += parts[0];
+                sums[1].0[lane] += parts[1];
+                sums[2].0[lane] += parts[2];
+                left.0[lane] |= parts[3].to_bits() << 1; // of either zero nothing
+            }
+        }
+        Some(Sums {
+            parts: sums.map(|sums| sums.0.iter().sum()),
+            cuts,
+            exact: left.0.iter().all(|&left| left == 0),
+        })
     }
 }

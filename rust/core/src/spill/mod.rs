@@ -8,6 +8,8 @@
 //!                                 ▼  ▼  ▼  ▼
 //!                              PartitionLoader ──► some partitions of all shards, within a Budget
 //! ```
+//!
+//! Windows with weights are sorted instead (`sorted`), so that units come in the same order as in memory.
 
 pub mod budget;
 pub mod collector;
@@ -15,3 +17,4 @@ mod header;
 pub mod loader;
 pub mod shard_file;
 pub mod shard_writer;
+pub mod sorted;

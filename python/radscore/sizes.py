@@ -13,8 +13,6 @@ from radscore.files import own_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from radscore.corpus.room import Room
-
 __all__ = ["DEFAULT_MEMORY", "Budget", "budget_of", "folders_of", "parse_size"]
 
 #: Memory of a step unless something else is asked for.
@@ -63,11 +61,16 @@ class Budget:
         """Bytes of windows that may be held at once."""
         return max(self.memory // 2, self.memory - _OVERHEAD)
 
-    def beside(self, room: Room | None) -> int:
-        """The same while records of a corpus are read that may take as much as `room`."""
-        if room is None:
+    @property
+    def half(self) -> int:
+        """Half of it, for one of two; no limit is less than 64 MiB."""
+        return max(_LEAST, self.memory // 2)
+
+    def beside(self, record: int | None) -> int:
+        """The same while records of a corpus are read that may take so many bytes, if they may."""
+        if record is None:
             return self.windows
-        return min(self.windows, max(self.memory // 4, self.memory + _SPARE - room.n_bytes))
+        return min(self.windows, max(self.memory // 4, self.memory + _SPARE - record))
 
 
 def budget_of(memory: Any) -> Budget:

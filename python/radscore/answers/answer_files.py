@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radscore.answers.listings import Listings
+from radscore.answers.listed_records import Listings, is_probe
 from radscore.answers.samples import repeats_note
 from radscore.corpus.base import NOTHING_SKIPPED, InputOptionError, Problems, joined
 from radscore.documents import MAX_VOCAB
@@ -196,7 +196,9 @@ class _Collector:
         if not isinstance(record, dict):
             self._problems.record(location, "a record must be a JSON object")
             return
-        if self._listings is not None and self._listings.of_probe(record):
+        if "text" not in record and ("sent" in record or is_probe(record)):
+            if self._listings is not None:
+                self._listings.take_probe(record)
             return
         if record.get("error") is not None and not any(record.get(name) for name in _TEXTS):
             self._failed[_question(record) or location] = None

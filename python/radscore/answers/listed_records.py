@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from radscore.answers.listing import Lists
+from radscore.answers.lists import Lists
 from radscore.answers.logprobs import from_record
 from radscore.answers.probing import Findings
 from radscore.corpus.base import joined
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from radscore.documents import Documents
     from radscore.models.listed import Listed
 
-__all__ = ["Listings"]
+__all__ = ["Listings", "is_probe"]
+
+
+def is_probe(record: dict[str, Any]) -> bool:
+    """Whether a record is one of a probe, and no question of a test."""
+    return record.get("prompt_id") == "probe" and "settings" in record
 
 
 class Listings:
@@ -36,18 +41,14 @@ class Listings:
         self._lists: Lists | None = None
         self._unread = 0  #: tokens of answers before the first with log-probabilities
         self._unread_answers = 0
-        self._waiting: list[tuple[str | None, list[Position] | None, float]] = []
+        self._waiting: list[tuple[str | None, list[Position] | None, float, int | None]] = []
         self._probes: list[tuple[Any, Findings]] = []
         self._notes: dict[str, None] = {}
 
-    def of_probe(self, record: dict[str, Any]) -> bool:
-        """Whether a record is one of a probe, of which there is nothing else to read."""
-        if record.get("prompt_id") != "probe" or "text" in record:
-            return False
-        found = Findings.of(record.get("probe"))
-        if found is not None:
+    def take_probe(self, record: dict[str, Any]) -> None:
+        """What a probe found, if the record says so."""
+        if (found := Findings.of(record.get("probe"))) is not None:
             self._probes.append((record.get("settings"), found))
-        return True
 
     def take(self, record: dict[str, Any], name: str, item: Any) -> str | None:
         """One answer, read from the field `name`; what is wrong with it, if anything is."""
@@ -61,7 +62,10 @@ class Listings:
             temperature = self._temperature(record.get("settings"))
             if not temperature:
                 positions = None
-        self._waiting.append((item if isinstance(item, str) else None, positions, temperature))
+        settings = record.get("settings")
+        n = settings.get("logprobs") if isinstance(settings, dict) else None
+        text = item if isinstance(item, str) else None
+        self._waiting.append((text, positions, temperature, n if type(n) is int else None))
         return None
 
     def _temperature(self, settings: Any) -> float:
@@ -81,7 +85,7 @@ class Listings:
     def resolved(self, documents: Documents, bad: Container[int]) -> Documents:
         """The answers that were taken since, whose ids may be the server's own ones."""
         waiting, self._waiting = self._waiting, []
-        if self._lists is None and any(positions for _, positions, _ in waiting):
+        if self._lists is None and any(positions for _, positions, *_ in waiting):
             self._start()
         if self._lists is None:
             kept = [len(one) for i, one in enumerate(documents) if i not in bad]
@@ -89,9 +93,11 @@ class Listings:
             self._unread_answers += len(kept)
             return documents
         parts: list[Any] = []
-        for i, (text, positions, temperature) in enumerate(waiting):
-            ids = np.asarray(documents[i])
-            parts.append(ids if i in bad else self._lists.add(text, ids, positions, temperature))
+        for i, (text, positions, temperature, n) in enumerate(waiting):
+            ids = np.asarray(documents[i], dtype=np.uint32)
+            if i not in bad:
+                ids = self._lists.add(text, ids, positions, temperature, n)
+            parts.append(ids)
         return joined(parts)
 
     def _start(self) -> None:

@@ -60,7 +60,7 @@ class Lists:
     n_unknown : int
         Positions without a list, since the likeliest token there is unknown.
     n_cut : int
-        Lists that end before the first token that is unknown.
+        Lists that end before the first token that is unknown, or may be hidden by such a one.
     """
 
     def __init__(self, strings: TokenStrings) -> None:
@@ -77,6 +77,7 @@ class Lists:
         ids: Ids,
         positions: Sequence[Position] | None,
         temperature: float = 1.0,
+        n: int | None = None,
     ) -> Ids:
         """One list per token of an answer.
 
@@ -90,6 +91,8 @@ class Lists:
             What the server said.
         temperature : float
             The one that the server's log-probabilities are after.
+        n : int, optional
+            How many tokens the server was asked to list.
 
         Returns
         -------
@@ -110,7 +113,7 @@ class Lists:
             return ids
         self.n_foreign += not spelt.whole
         for start in starts:
-            self._position(spelt.starts.get(start), positions, temperature)
+            self._position(spelt.starts.get(start), positions, temperature, n)
         return ids
 
     def listed(self) -> Listed:
@@ -186,7 +189,8 @@ class Lists:
                 return None
             shift = 1
         begins = np.cumsum([0, *map(len, known)])[:-1] - shift
-        return np.maximum(begins, 0).tolist()
+        starts: list[int] = np.maximum(begins, 0).tolist()
+        return starts
 
     def _stripped(self, spelt: _Spelt, positions: Sequence[Position]) -> bool:
         """Whether texts may lack the space before a word, which makes them other tokens."""
@@ -211,8 +215,22 @@ class Lists:
             self._known[token] = found
         return self._known[token]
 
+    def _hidden(self, there: Position, n: int | None) -> float:
+        """The most probability that a token can have which hides behind another of one text.
+
+        Some servers list by text, and of several tokens with one text keep only the last.
+        """
+        if not any(
+            isinstance(token, str) and self._id(token) is None for token, _ in there.likeliest
+        ):
+            return 0.0
+        more = bool(there.likeliest) and there.token == there.likeliest[-1][0]
+        if n is not None and len(there.likeliest) - more >= n:
+            return 0.0
+        return max(1.0 - sum(math.exp(value) for _, value in there.likeliest), 0.0)
+
     def _position(
-        self, index: int | None, positions: Sequence[Position], temperature: float
+        self, index: int | None, positions: Sequence[Position], temperature: float, n: int | None
     ) -> None:
         self.n_tokens += 1
         if index is None:
@@ -222,8 +240,9 @@ class Lists:
         there = positions[index]
         tokens: dict[int, float] = {}
         cut = False
+        hidden = self._hidden(there, n)
         for token, value in there.likeliest:
-            if (one := self._id(token)) is None:
+            if (one := self._id(token)) is None or math.exp(value) < hidden:
                 cut = True
                 break
             tokens.setdefault(one, value)
