@@ -46,21 +46,23 @@ def test_lists_of_a_prompt_are_those_of_the_local_model(endpoint, language, text
         assert model.reads == "echo"
         reading = Reading(model, texts, **how)
         remote = lists(reading)
-    n_tokens = reading.totals.n_tokens
-    assert len(local) == n_tokens
-    # the first token's list is not told where there is no start token before it
-    assert len(remote) >= n_tokens - 3 * len(texts)
-    right = 0
-    for position, found in remote.items():
-        expected = local[position]
-        # tokens that the server's strings do not tell are missing; others may swap at the end
-        common = [token for token in found if token in expected]
-        ratio = np.log([found[t] for t in common]) - np.log([expected[t] for t in common])
-        missing = [t for t in found if t not in expected]
-        near = all(found[t] < 1.1 * min(expected.values()) for t in missing)
-        right += near and float(np.abs(ratio).max(initial=0.0)) < PRECISION * 5
-        assert len(common) > N // 2
-    assert right >= 0.95 * n_tokens - 2 * len(texts)
+    lengths = [len(language.tokenizer(text)["input_ids"]) for text in texts]
+    assert len(local) == sum(lengths)
+    wrong = {position for position in local if not agrees(remote, local, position)}
+    # without a start token the server does not tell what follows the first token; of parts of
+    # characters, which the last text has, it tells little
+    starts = {0, *np.cumsum(lengths).tolist()}
+    plain = set(range(sum(lengths[:-1]))) - starts
+    assert len(wrong & plain) <= 0.05 * len(plain)
+
+
+def agrees(remote, local, position):
+    """Whether the tokens that the server tells of have the local probabilities."""
+    found, expected = remote.get(position, {}), local[position]
+    missing = [token for token in found if token not in expected]  # others may swap at the end
+    near = all(found[token] < 1.1 * min(expected.values()) for token in missing)
+    ratios = [abs(np.log(found[t] / expected[t])) for t in found if t in expected]
+    return near and len(ratios) > N // 2 and max(ratios) < 5 * PRECISION
 
 
 def test_one_token_after_a_prompt(endpoint, language, texts):
