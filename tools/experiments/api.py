@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import radscore as rs
-from radscore.answers.grouping import kept_windows, occurrences_in
+from radscore.answers.grouping import kept_windows
 from radscore.answers.places import frequency, saturated
+from radscore.scoring.contexts import Lookup
 
 from tools.experiments.bob import REFERENCE, Bench, Suspect
 from tools.experiments.places import Places, read_places
@@ -126,13 +127,16 @@ class Units:
         n = np.bincount(self.context[places], minlength=len(self.contexts))
         return saturated(sums * frequency(n, weighting)[self.units // self.size], weighting)
 
-    def z(self, weights: Any, scheme: rs.Scheme) -> float:
-        """The test under one key of a green list."""
+    def z(self, weights: dict[str, Any], scheme: rs.Scheme) -> dict[str, float]:
+        """The tests under one key of a green list."""
         rows = self.contexts[self.units // self.size]
         windows = np.column_stack([rows, self.units % self.size]).astype(np.uint32)
         law = scheme.null_law
         scores = np.asarray(scheme.scores(windows), dtype=np.float64) - law.mean
-        return float(weights @ scores) / math.sqrt(law.variance * float(weights @ weights))
+        return {
+            name: float(w @ scores) / math.sqrt(law.variance * float(w @ w))
+            for name, w in weights.items()
+        }
 
 
 def _references(places: Places, some: Any, n: int) -> dict[str, Any]:
@@ -152,7 +156,8 @@ def _frequent(readings: Readings, units: Units) -> Any:
     """Places whose contexts are the most frequent in unmarked text, each at most 4 times."""
     counts = rs.KgramCounts(units.contexts.shape[1], units.size, watermarked=False)
     counts.add(list(readings.bench.texts("reference")))
-    times = occurrences_in(units.contexts.astype(np.uint32), counts)[units.context]
+    times = Lookup(*counts.to_numpy()).counts(units.contexts.astype(np.uint32))[units.context]
+    times = times.astype(np.float64)
     order = np.random.default_rng(1).permutation(len(times))
     order = order[np.argsort(units.context[order], kind="stable")]
     _, starts, sizes = np.unique(units.context[order], return_index=True, return_counts=True)
@@ -219,8 +224,8 @@ def api(bench: Bench, out: Path) -> dict[str, Any]:
                 continue
             units, weights = weights_of(readings, kind, who)
             for key, scheme in keys.items():
-                for setting, w in weights.items():
-                    found[f"{setting}: {who.name}, {key}"] = units.z(w, scheme)
+                for setting, z in units.z(weights, scheme).items():
+                    found[f"{setting}: {who.name}, {key}"] = z
             path.write_text(json.dumps(found, indent=1))
             print(kind, who.name, flush=True)
     return found
