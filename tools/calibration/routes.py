@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import radscore as rs
+from radscore.answers import Answers
+from radscore.answers.expected import expected
 from radscore.audits.closed import test_closed
 from radscore.audits.open import test_open
+from radscore.models.loading import as_language_model
 
 from tools.calibration.models import Habits, Induction
 from tools.calibration.world import SUSPECTS, VOCAB, Rows, World
@@ -107,6 +110,44 @@ def closed_contrast(scheme: Scheme, world: World, suspect: str) -> float:
     ).log10_pvalue
 
 
+def _prompts(scheme: Scheme, world: World) -> tuple[rs.Documents, bool]:
+    """Marked prompts, and that they are; unmarked ones if no seed is known before the target."""
+    marked = scheme.seed_kind != "target"
+    return rs.Documents.of(world.text(_N, _LENGTH, scheme if marked else None)), marked
+
+
+def closed_residual(scheme: Scheme, world: World, suspect: str) -> float:
+    """Answers to marked prompts, against what a clean model expects that reads along."""
+    prompts, marked = _prompts(scheme, world)
+    said = _answers(world, suspect, np.array(list(prompts)))
+    given: dict[str, Any] = {"reference": Habits.of(world.habits, VOCAB), "threads": 1}
+    return test_closed(
+        said, scheme, prompts=prompts, prompts_watermarked=marked, **given
+    ).log10_pvalue
+
+
+def _listed(scheme: Scheme, world: World, suspect: str, reference: Any) -> float:
+    """Answers to marked prompts, with the likeliest tokens of a model that continues them."""
+    prompts, marked = _prompts(scheme, world)
+    said = rs.Documents.of(_answers(world, suspect, np.array(list(prompts))))
+    model = as_language_model(Induction.of(VOCAB))
+    listed = expected(model, said, prompts, vocab_size=VOCAB, likeliest=5)
+    answers = Answers(said, prompts, listed=listed)
+    return test_closed(
+        answers, scheme, reference=reference, prompts_watermarked=marked, threads=1
+    ).log10_pvalue
+
+
+def closed_listed(scheme: Scheme, world: World, suspect: str) -> float:
+    """Log-probabilities, against a clean model that does not look back."""
+    return _listed(scheme, world, suspect, Habits.of(world.habits, VOCAB))
+
+
+def closed_listed_alone(scheme: Scheme, world: World, suspect: str) -> float:
+    """Log-probabilities without a reference."""
+    return _listed(scheme, world, suspect, None)
+
+
 def _read(scheme: Scheme, texts: list[Rows], **options: Any) -> float:
     model = Induction.of(VOCAB)
     return test_open(model, texts, scheme, min_weight=0.01, threads=1, **options).log10_pvalue
@@ -199,6 +240,9 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "corpus with marked prompts": (own_prompts, ("copies", "quotes")),
     "marked prompts, unsaid": (unsaid_prompts, ("quotes",)),
     "contrast, marked prompts": (closed_contrast, ("quotes", "continues")),
+    "expected, marked prompts": (closed_residual, _PROMPTED),
+    "listed, marked prompts": (closed_listed, ("quotes", "continues")),
+    "listed alone, marked prompts": (closed_listed_alone, ("copies", "continues")),
     "open, clean text": (clean_text, _READS),
     "open, contaminated text": (contaminated_text, _READS),
     "open, marked text": (marked_text, _READS),

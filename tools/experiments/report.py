@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from tools.experiments import api_report
 from tools.experiments.bob import SHARES
 from tools.experiments.matrix import DEGREES
 from tools.experiments.study import TOPS
@@ -61,7 +62,9 @@ _STUDY_CLOSED = (
 _TOPS = "### How many weights per position\n\n64 clean texts, 10 % model, matched reference; z."
 
 
-def write_report(folder: Path, matrix: Numbers, study: Numbers, facts: dict[str, str]) -> None:
+def write_report(
+    folder: Path, matrix: Numbers, study: Numbers, api: Numbers, facts: dict[str, str]
+) -> None:
     """Writes ``RESULTS.md`` and ``figures/`` in `folder`."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     parts = [
@@ -70,9 +73,17 @@ def write_report(folder: Path, matrix: Numbers, study: Numbers, facts: dict[str,
         _table(["", ""], facts.items()),
         *_matrix(matrix),
         *_study(study),
+        *_api(api),
     ]
     (folder / "RESULTS.md").write_text("\n\n".join(parts) + "\n")
     _figures(folder / "figures", matrix, study)
+
+
+def _api(numbers: Numbers) -> list[str]:
+    made = api_report.rows(numbers)
+    if not made:
+        return []
+    return ["## Models behind an API", api_report.WORDS, _table(api_report.HEAD, made)]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

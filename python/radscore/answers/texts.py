@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from radscore.documents import Documents
 from radscore.errors import ArgumentError
 
@@ -36,6 +38,19 @@ class AnswerTexts:
         self.documents.check_vocab(vocab_size)
         if self.prompts is not None:
             self.prompts.check_vocab(vocab_size)
+
+    def has_read(self, other: AnswerTexts) -> bool:
+        """Whether these are the other's tokens, with what a model expects at each of them."""
+        mine, theirs = self.documents, other.documents
+        return (
+            self.listed is not None
+            and np.array_equal(np.diff(mine.offsets), np.diff(theirs.offsets))
+            and np.array_equal(_tokens(mine), _tokens(theirs))
+        )
+
+
+def _tokens(documents: Documents) -> Any:
+    return documents.values[documents.offsets[0] : documents.offsets[-1]]
 
 
 def texts_of(name: str, answers: Any, prompts: DocumentsLike | None) -> AnswerTexts:

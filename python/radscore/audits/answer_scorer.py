@@ -237,7 +237,7 @@ class AnswerScorer:
                     for model in self.models
                 ]
             )
-        elif other is not None and _same(other.documents, documents):
+        elif other is not None and other.has_read(suspect):
             read = other.listed
         if self.weighting == "residual":
             assert read is not None
@@ -321,13 +321,6 @@ class AnswerScorer:
             scorer = self._scorer(schemes, phi)
             self._add(scorer, self._kept(self.suspect), phi)
         return scorer.decoy_test()
-
-
-def _same(one: Documents, other: Documents) -> bool:
-    """Whether the two hold the same tokens."""
-    mine, theirs = (each.values[each.offsets[0] : each.offsets[-1]] for each in (one, other))
-    lengths = np.array_equal(np.diff(one.offsets), np.diff(other.offsets))
-    return lengths and np.array_equal(mine, theirs)
 
 
 def add_weighted(

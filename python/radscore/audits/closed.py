@@ -144,7 +144,8 @@ def test_closed(
         What was not trained on the watermarked text: a model (a `LanguageModel`, a path or a
         transformers model) that reads the suspect's answers and tells what it would have expected
         there, which is much stronger; the mean of several; or a model's own answers, ideally to
-        the same prompts.
+        the same prompts. Answers with the suspect's tokens and the lists of another model stand for
+        that model's reading.
     contexts : KgramCounts, optional
         With "residual" and "listed": how often contexts occur in unmarked text of the kind that the
         suspect may have been trained on (``watermarked=False``), as wide as the scheme's. A context
@@ -298,14 +299,15 @@ def _weighting(
     models: tuple[LanguageModel, ...],
 ) -> tuple[Weighting, str | None]:
     """How windows are weighted; raises unless the arguments go together."""
+    read = bool(models) or (other is not None and other.has_read(suspect))
     listed = suspect.listed is not None and (other is None or other.listed is not None)
     if weighting is None:
         text: Weighting = "plain" if other is None else "contrast"
-        weighting = "listed" if listed else "residual" if models else text
+        weighting = "listed" if listed else "residual" if read else text
     check_choice("weighting", weighting, get_args(Weighting))
     if weighting == "contrast" and other is None:
         raise ArgumentError("weighting='contrast' needs a reference's answers (reference=)")
-    if weighting == "residual" and not models:
+    if weighting == "residual" and not read:
         raise ArgumentError("weighting='residual' needs a reference model (reference=)")
     if weighting == "listed" and suspect.listed is None:
         raise ArgumentError(
@@ -316,10 +318,7 @@ def _weighting(
             "weighting='listed' needs a reference's answers with log-probabilities as well, or a "
             "reference model"
         )
-    useless = (other is not None and weighting not in {"contrast", "listed"}) or (
-        models and weighting not in {"residual", "listed"}
-    )
-    if useless:
+    if (models or other is not None) and weighting in {"plain", "counts"}:
         raise ArgumentError(f"reference has no effect with weighting={weighting!r}")
     if weighting in {"plain", "residual"}:
         if transform is not None:

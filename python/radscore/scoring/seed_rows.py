@@ -143,7 +143,7 @@ class SeedRows:
         Contexts that were left out: their draws do not depend on the key; they share some draws
         with another one.
     n_left_out : int
-        Pairs of these, and of rows without a possible token.
+        Pairs of these, and those with a probability of 0.
     """
 
     contexts: npt.NDArray[np.uint32]
@@ -169,9 +169,9 @@ class SeedRows:
             named |= heads[number[inside]].astype(np.uint64) << _TARGET_BITS
             sums = _Sums.of(named, sums.gains[inside], sums.q[inside])
             number = (sums.pairs >> _TARGET_BITS).astype(np.int64)
-        # rows without a possible token say nothing
+        # tokens that are not possible never win
         mass = np.bincount(number, weights=sums.q, minlength=len(contexts))
-        kept = mass[number] > 0
+        kept = sums.q > 0
         n_left_out += int((~kept).sum())
         number = number[kept]
         rows, counts = np.unique(number, return_counts=True)

@@ -7,7 +7,7 @@ and the mean of P over keys is q: T has mean 0, and its parts are independent.
 With Gumbel-max a single token v has P = 1, and it is v with probability q(c, v), so the log moments
 of T are known exactly: ``K(l) = sum_c [log sum_v q exp(l w) - l sum_v q w]`` (with two keys, one
 such sum for each share). They bound those of any other rule whose mean is q, by Jensen's inequality
-(``exp(l sum P w) <= sum P exp(l w)``): of tournaments too, whose P is nearly a single token.
+(``exp(l sum P w) <= sum P exp(l w)``): of tournaments too, whose P comes near a single token.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class OneWinner:
     offsets : ndarray of int64, shape (n_rows + 1,)
         Where each row begins; no row is empty.
     q, w : ndarray of float64, shape (n,)
-        Probabilities, which add up to 1 in each row, and weights.
+        Probabilities above 0, which add up to 1 in each row, and weights.
     shares : sequence of float
         How often each of several keys is used; each has a winner of its own.
 
@@ -106,7 +106,7 @@ class OneWinner:
         self.mean = float(means.sum())
         each = float(np.maximum(squares - means * means, 0.0).sum())
         self.variance = each * sum(share * share for share in self._shares)
-        most = np.maximum.reduceat(np.where(q > 0, w, -np.inf), starts) if len(starts) else means
+        most = np.maximum.reduceat(w, starts) if len(starts) else means
         self.largest = float((most - means).sum())
         largest = float(np.abs(w).max()) if len(w) else 1.0
         limit = _LARGEST_EXPONENT / largest if largest else np.inf
