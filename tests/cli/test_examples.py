@@ -186,9 +186,9 @@ def _texts():
     rs.KgramSet.from_documents(
         [row["tokens"] for row in rows], width=2, vocab_size=VOCAB, watermarked=False
     ).save("phi.rkg")
-    frequent = rs.KgramCounts(4, VOCAB, watermarked=False)
-    frequent.add([row["tokens"] for row in rows])
-    frequent.save("frequent.rkg")
+    rs.KgramSet.from_documents(
+        [row["tokens"] for row in rows], width=4, vocab_size=VOCAB, watermarked=False
+    ).save("frequent.rkg")
     for name in ("suspect", "shard-1"):
         rs.models.predict("suspect", [texts[0]], f"{name}.arrow", context_width=2)
 
