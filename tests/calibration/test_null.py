@@ -166,7 +166,7 @@ def test_how_much_windows_inflate_the_variance(seeding, least, most, human_text,
     documents = take(human_text, 3000)
     exact = np.var(zscores(scheme, tallies(scheme, documents, "unit", n_keys=300)))
     published = np.var(zscores(scheme, tallies(scheme, documents, "window", n_keys=300)))
-    record_property(f"variance of z under 'window', {seeding}", published)
+    record_property(f"variance of z under 'window', {seeding}", float(published))
     # Four standard errors of a variance of 300 draws.
     assert abs(exact - 1) < 4 * np.sqrt(2 / 300)
     assert least < published < most

@@ -21,9 +21,10 @@ from radscore.cli.entry import COMMANDS, make_parser
 from score_setup import KEY
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "models"))
+sys.path[:0] = [str(ROOT / "tests" / "models"), str(ROOT / "tests" / "answers")]
 
 from gguf_files import write_gguf  # noqa: E402
+from reading_server import ReadingServer  # noqa: E402
 from tiny import tiny_llama  # noqa: E402
 
 TEMPLATE = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
@@ -95,6 +96,18 @@ def endpoint():
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/v1"
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def reading(prepared):
+    """A server that tells the log-probabilities of prompts, as vLLM does."""
+    from radscore.models import load_model
+    from tokenizers import Tokenizer
+
+    suspect = load_model(prepared / "suspect", device="cpu")
+    words = Tokenizer.from_file(str(prepared / "tokenizer.json"))
+    with ReadingServer(suspect.model, words, {"vllm"}) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +186,11 @@ def _texts():
     rs.KgramSet.from_documents(
         [row["tokens"] for row in rows], width=2, vocab_size=VOCAB, watermarked=False
     ).save("phi.rkg")
-    rs.models.predict("suspect", [texts[0]], "suspect.arrow", context_width=2)
+    rs.KgramSet.from_documents(
+        [row["tokens"] for row in rows], width=4, vocab_size=VOCAB, watermarked=False
+    ).save("frequent.rkg")
+    for name in ("suspect", "shard-1"):
+        rs.models.predict("suspect", [texts[0]], f"{name}.arrow", context_width=2)
 
 
 def _write(name, rows):
@@ -214,6 +231,7 @@ BEFORE = {
 #: Names that stand for the reader's own.
 THEIRS = {
     "http://127.0.0.1:8000/v1": "{endpoint}",
+    "http://127.0.0.1:8001/v1": "{reading}",
     "https://api.example.com/v1": "{endpoint}",
     "https://...": "{endpoint}",
     "URL": "{endpoint}",
@@ -241,20 +259,21 @@ def work(prepared, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("work")
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_examples(name, endpoint, run_command):
+def test_examples(name, endpoint, reading, run_command):
     assert EXAMPLES[name], "every command has examples"
     for output in OUTPUTS.get(name, ()):
         Path(output).unlink()
     for line in (*BEFORE.get(name, ()), *EXAMPLES[name]):
         if ELSEWHERE not in line:
-            _run(line, endpoint, run_command)
+            _run(line, {"endpoint": endpoint, "reading": reading}, run_command)
 
 
-def _run(line, endpoint, run_command):
+def _run(line, servers, run_command):
     line, _, target = line.partition(" > ")
     words = []
     for word in shlex.split(line, comments=True)[1:]:
-        own = THEIRS.get(word, word).replace("{endpoint}", endpoint)
+        own = THEIRS.get(word, word)
+        own = own.format(**servers) if own.startswith("{") and word in THEIRS else own
         words += sorted(map(str, Path().glob(own))) if "*" in own else [own]
     if words[0] in ("ask", "generate"):  # the tiny models here are slow enough
         words += ["--max-tokens", "4"]

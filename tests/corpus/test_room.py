@@ -142,7 +142,7 @@ def test_a_limit_holds_or_the_record_is_named(tmp_path, make):
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
     found, peak, said = done.stdout.split(maxsplit=2)
     # Windows take the rest of the limit.
-    assert int(peak) < LIMIT + BEYOND - budget_of(LIMIT).beside(Room.within(LIMIT))
+    assert int(peak) < LIMIT + BEYOND - budget_of(LIMIT).beside(Room.within(LIMIT).n_bytes)
     if says is None:
         assert "takes about" in said
     else:
@@ -162,7 +162,7 @@ def test_the_limit_that_a_message_names_is_enough():
 @pytest.mark.parametrize("memory", [64 << 20, 128 << 20, 512 << 20, 1 << 30, 1 << 34])
 def test_windows_leave_room_for_a_record(memory):
     room = Room.within(memory)
-    windows = budget_of(memory).beside(room)
+    windows = budget_of(memory).beside(room.n_bytes)
     assert windows >= memory // 4
     assert windows + room.n_bytes <= memory + (110 << 20)
     assert budget_of(memory).beside(None) == budget_of(memory).windows >= windows

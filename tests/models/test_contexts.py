@@ -117,6 +117,22 @@ def test_only_these_positions_count(model, docs, counts, tmp_path, kind, strict)
     assert from_some.text_log10_pvalue == from_every.text_log10_pvalue  # all of the text is there
 
 
+def test_matched_scores_after_chosen_contexts(model, reference, docs, counts, tmp_path):
+    """Lists stay whole: the same result live, from a file of these positions, and of all."""
+    scheme = rs.VLLMGumbel(vocab_size=VOCAB, key=5, context_width=2)
+    how = {"weighting": Weighting("matched", max_weights=9), "reference": reference}
+    live = open_test(model, docs, scheme, contexts=counts, text_watermarked=False, **how)
+    predict(model, docs, tmp_path / "every", context_width=2, **how)
+    predict(model, docs, tmp_path / "some", context_width=2, contexts=counts, **how)
+    for name, options in (("some", {}), ("every", {"contexts": counts})):
+        result = open_test(
+            None, None, scheme, from_file=tmp_path / name, text_watermarked=False, **options
+        )
+        assert result.n_scored == live.n_scored
+        assert result.statistic == pytest.approx(live.statistic, rel=2e-3, abs=2e-3)
+        assert result.removed[OUTSIDE] == live.removed[OUTSIDE] > 0
+
+
 def test_contexts_without_any_position(model, docs):
     phi = rs.KgramSet.from_kgrams([[100, 100]], VOCAB, watermarked=False)
     with pytest.raises(TokenError, match="not among contexts="):

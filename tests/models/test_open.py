@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import radscore as rs
+from radscore import sizes
 from radscore.audits.open import OpenResult
 from radscore.audits.open import test_open as open_test
 from radscore.errors import ArgumentError, ModelError, SchemeError, TokenError
@@ -200,6 +201,17 @@ def test_a_file_in_place_of_the_model(radioactive, clean, fresh, tmp_path):
         open_test(radioactive, None, SCHEME, from_file=tmp_path / "p")
     with pytest.raises(ArgumentError, match="from_file already says what was read"):
         open_test(None, None, SCHEME, from_file=tmp_path / "p", max_weights=3)
+
+
+def test_predictions_beyond_the_memory(radioactive, clean, fresh, tmp_path, monkeypatch):
+    predict(radioactive, fresh, tmp_path / "p", context_width=1, reference=clean)
+    whole = open_test(None, None, SCHEME, from_file=tmp_path / "p", decoys=30, curve=3)
+    monkeypatch.setattr(sizes, "_LEAST", 0)
+    limits = {"memory": 200_000, "tmp": tmp_path}
+    filed = open_test(None, None, SCHEME, from_file=tmp_path / "p", decoys=30, curve=3, **limits)
+    assert whole.n_scored > 2048  # pairs went to files
+    assert repr(filed) == repr(whole)
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
 @pytest.mark.parametrize("marked", [False, True])

@@ -65,7 +65,8 @@ def test_pvalues_hold(text, name, kind, chosen):
         counts.add(text)
         contexts = Contexts(counts.top(len(counts) // 2), width)
     source = reading(text, scheme, kind, contexts=contexts)
-    evidence = _Evidence(scheme, source.header, None, decoys=N_KEYS - 1, seed=0, threads=None)
+    rest = {"seed": 0, "threads": None, "limits": {"memory": None, "tmp": None}}
+    evidence = _Evidence(scheme, source.header, None, decoys=N_KEYS - 1, **rest)
     for pairs in source:
         evidence.add(pairs)
     results = evidence.decoys.results()

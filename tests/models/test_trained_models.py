@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import radscore as rs
 from radscore.answers.answer_files import Answers
+from radscore.answers.expected import expected
 from radscore.audits.closed import test_closed as closed
 from radscore.audits.open import test_open as opened
 from radscore.models import Weighting, load_model, predict
@@ -167,6 +168,21 @@ def test_watermarked_text_shows_in_what_a_model_answers(small_scheme, small_text
     assert plain.log10_pvalue < -3.5
     assert contrast.log10_pvalue < -5
     assert clean.log10_pvalue > -2
+
+
+def test_a_tenth_shows_in_log_probabilities(small_scheme, small_texts, small_models):
+    """The 20 likeliest tokens at each place of a clean text, as an API returns them."""
+    texts = rs.Documents.of(list(small_texts["fresh"][:64]))
+    found = {}
+    for name in ("rho-10", "control"):
+        listed = expected(small_models[name], texts, vocab_size=4096, likeliest=20)
+        found[name] = closed(
+            Answers(texts, None, listed=listed), small_scheme, reference=small_models["reference"]
+        )
+        assert (found[name].weighting, found[name].transform) == ("listed", "damped_relative")
+    assert found["rho-10"].score.zscore > 3.5
+    assert found["rho-10"].log10_pvalue < -2
+    assert abs(found["control"].score.zscore) < 2.5
 
 
 def test_the_answers_are_the_models_own(small_models, small_texts):

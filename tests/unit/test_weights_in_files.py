@@ -14,7 +14,7 @@ SCHEMES = {
     "lists": rs.KGW(vocab_size=300, gamma=0.5, context_width=2, seeding="hash", seed=3),
     "residues": rs.SynthID(keys=[5, 6, 7], vocab_size=300, context_width=2),
 }
-N = 100_000  # more than what moments sum at once
+N = 70_000  # more than what moments sum at once
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,7 @@ def main() -> None:
                 out / "api.json",
             )
         ]
-        write_report(EXPERIMENTS, *numbers, facts(bench))
+        write_report(EXPERIMENTS, numbers[0], numbers[1], numbers[2], facts(bench))
         print(f"wrote {EXPERIMENTS / 'RESULTS.md'}")
     if "export" in steps:
         export(bench)

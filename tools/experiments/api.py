@@ -1,22 +1,21 @@
 """Models behind an API: what their log-probabilities, or their text alone, show of a share of 10 %.
 
-Weights and constants were chosen on the keys 0 to 3 (`DEVELOPED`) and are reported on others. An
-API's list is simulated by the suspect's N likeliest tokens; the tests are the library's.
+Weights and constants were chosen on the keys 0 to 3 and are reported on others. An API's list is
+simulated by the suspect's N likeliest tokens. The weights are those of `test_closed`, computed for
+many keys at once.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import radscore as rs
-from radscore.answers import Answers
-from radscore.answers.grouping import occurrences_in
-from radscore.audits.closed import test_closed
-from radscore.models.listed import Listed
+from radscore.answers.grouping import kept_windows
+from radscore.answers.places import frequency, saturated
+from radscore.scoring.contexts import Lookup
 
 from tools.experiments.bob import REFERENCE, Bench, Suspect
 from tools.experiments.places import Places, read_places
@@ -27,17 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    import numpy.typing as npt
-
-__all__ = ["DEVELOPED", "SETTINGS", "api"]
+__all__ = ["ANSWER_PRICE", "KEYS", "PROMPT_PRICE", "SETTINGS", "api"]
 
 Ids = Any
-DEVELOPED = tuple(range(4))
 KEYS = tuple(range(4, 10))
-SEEDS = (0, 1)
 CONTROL = Suspect(0)
 N_READ, N_ASKED, N_TEXT, ANSWER = 122, 261, 1042, 96
-N_DECOYS = 40
 #: Places of which one token is asked for, and the most of one context.
 N_PLACES, _PLACES_OF_A_CONTEXT = 6000, 4
 #: Tokens kept at each place.
@@ -89,180 +83,149 @@ class Readings:
         return Places.load(path)
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What is seen of a suspect.
-
-    Attributes
-    ----------
-    kind : {"read", "answered", "text"}
-        Texts that it reads, answers with log-probabilities, or answers alone.
-    listed : int
-        How many of the likeliest tokens are listed at each place.
-    reference : tuple of str
-        Whose mean is the reference: "q0" (matched), "qb" (base).
-    n_answers : int or None
-        How many texts or answers, None for all; and how many tokens of each.
-    length : int or None
-        See there.
-    asked : {"random", "frequent"}, optional
-        One token is asked for after each of some prompts, which end at so many of the places: any,
-        or those whose contexts are the most frequent in unmarked text, each at most 4 times.
-    """
-
-    kind: str
-    listed: int
-    reference: tuple[str, ...]
-    n_answers: int | None = None
-    length: int | None = None
-    asked: str | None = None
-
-    def tokens(self, bench: Bench) -> tuple[int, int]:
-        """Tokens of prompts and of answers that are paid for."""
-        if self.asked:
-            return N_PLACES * bench.recipe.prompt, N_PLACES
-        if self.kind == "read":
-            return (self.n_answers or N_READ) * bench.recipe.length, 0
-        n = self.n_answers or (N_ASKED if self.kind == "answered" else N_TEXT)
-        return n * bench.recipe.prompt, n * (self.length or ANSWER)
-
-
-_MATCHED, _BASE, _BOTH = ("q0",), ("qb",), ("q0", "qb")
-SETTINGS = {
-    "20 listed, read, matched": Setting("read", 20, _MATCHED),
-    "20 listed, read, base": Setting("read", 20, _BASE),
-    "20 listed, read, both": Setting("read", 20, _BOTH),
-    "5 listed, read, matched": Setting("read", 5, _MATCHED),
-    "96 likeliest of logits, read, matched": Setting("read", 96, _MATCHED),
-    "96 likeliest of logits, read, base": Setting("read", 96, _BASE),
-    "96 likeliest of logits, read, both": Setting("read", 96, _BOTH),
-    "20 listed, answered, matched": Setting("answered", 20, _MATCHED),
-    "20 listed, answered, base": Setting("answered", 20, _BASE),
-    "20 listed, answered, both": Setting("answered", 20, _BOTH),
-    "5 listed, answered, matched": Setting("answered", 5, _MATCHED),
-    "20 listed, 6,000 answered, long, matched": Setting("answered", 20, _MATCHED, 65),
-    "20 listed, 6,000 answered, short, matched": Setting("answered", 20, _MATCHED, None, 24),
-    "20 listed, 6,000 read, matched": Setting("read", 20, _MATCHED, 24),
-    "20 listed, one token after 6,000 prompts, matched": Setting(
-        "read", 20, _MATCHED, asked="random"
-    ),
-    "20 listed, the same after frequent contexts, matched": Setting(
-        "read", 20, _MATCHED, asked="frequent"
-    ),
-    "text alone, plain": Setting("text", 0, ()),
-    "text alone, matched": Setting("text", 0, _MATCHED),
-    "text alone, base": Setting("text", 0, _BASE),
-    "text alone, both": Setting("text", 0, _BOTH),
+#: What is seen, and the tokens of prompts and of answers that are paid for.
+_TEXTS, _PROMPTS = N_READ * 256, N_ASKED * 16
+_LISTED = {
+    f"{n} {kind} {name}": paid
+    for kind, paid in (("read", (_TEXTS, 0)), ("answered", (_PROMPTS, N_ASKED * ANSWER)))
+    for name in ("matched", "base", "both")
+    for n in (5, 20, 96)
+}
+SETTINGS: dict[str, tuple[int, int]] = {
+    **_LISTED,
+    "20 long matched": (65 * 16, 65 * ANSWER),
+    "20 short matched": (_PROMPTS, N_ASKED * 24),
+    "20 few read matched": (24 * 256, 0),
+    "20 random matched": (N_PLACES * 16, N_PLACES),
+    "20 frequent matched": (N_PLACES * 16, N_PLACES),
+    **{
+        f"text {name}": (N_TEXT * 16, N_TEXT * ANSWER)
+        for name in ("plain", "matched", "base", "both")
+    },
 }
 
 
-def _asked(readings: Readings, setting: Setting, places: Places) -> npt.NDArray[np.bool_]:
-    """The places that are asked for."""
-    n, width = places.contexts.shape
-    order = np.random.default_rng(1).permutation(n)
-    if setting.asked == "frequent":
-        counts = rs.KgramCounts(width, readings.bench.recipe.vocab_size, watermarked=False)
-        counts.add(list(readings.bench.texts("reference")))
-        times = occurrences_in(places.contexts.astype(np.uint32), counts)
-        numbers = np.unique(places.contexts, axis=0, return_inverse=True)[1].ravel()
-        by_context = order[np.argsort(numbers[order], kind="stable")]
-        _, starts, sizes = np.unique(numbers[by_context], return_index=True, return_counts=True)
-        which = np.arange(n) - np.repeat(starts, sizes)  # of its context
-        few = by_context[which < _PLACES_OF_A_CONTEXT]
-        order = few[np.argsort(-times[few], kind="stable")]
-    found = np.zeros(n, dtype=np.bool_)
-    found[order[: N_PLACES if setting.asked else n]] = True
-    return found
+#: One setting of each kind.
+_SEEN = {"read": "20 read matched", "answered": "20 answered matched", "text": "text matched"}
 
 
-def _lists(
-    places: Places, values: Any, setting: Setting, shape: tuple[int, int], some: Any
-) -> Listed:
-    """The likeliest tokens as lists, one for each token: the first ones of a text have none."""
-    per, length = shape
-    listed = setting.listed if values is places.probabilities.get("p") else 0
-    n = listed or values.shape[1]
-    best = np.argsort(-values[some], axis=1, kind="stable")[:, :n]
-    sizes = np.zeros((len(values) // per, length), dtype=np.int64)
-    sizes[:, length - per :] = n * some.reshape(-1, per)
-    taken = np.take_along_axis(values[some], best, axis=1)
-    return Listed(
-        np.concatenate([[0], np.cumsum(sizes)]),
-        np.take_along_axis(places.ids[some], best, axis=1).ravel().astype(np.uint32),
-        np.log(np.maximum(taken, 1e-7)).ravel().astype(np.float32),
-    )
+class Units:
+    """Distinct (context, token) pairs at some places, and sums of weights over them."""
+
+    def __init__(self, contexts: Ids, ids: Ids, vocab_size: int) -> None:
+        self.contexts, self.context = np.unique(contexts, axis=0, return_inverse=True)
+        self.context = self.context.ravel()
+        self.size = vocab_size
+        pairs = self.context[:, None] * vocab_size + ids
+        self.units, unit = np.unique(pairs, return_inverse=True)
+        self.unit = unit.reshape(ids.shape)
+
+    def weights(self, w: Any, inside: Any, weighting: str) -> Any:
+        """The units' weights: what `test_closed` makes of those of places."""
+        sums = np.bincount(self.unit[inside], w[inside], minlength=len(self.units))
+        places = inside.any(axis=1)
+        n = np.bincount(self.context[places], minlength=len(self.contexts))
+        return saturated(sums * frequency(n, weighting)[self.units // self.size], weighting)
+
+    def z(self, weights: dict[str, Any], scheme: rs.Scheme) -> dict[str, float]:
+        """The tests under one key of a green list."""
+        rows = self.contexts[self.units // self.size]
+        windows = np.column_stack([rows, self.units % self.size]).astype(np.uint32)
+        law = scheme.null_law
+        scores = np.asarray(scheme.scores(windows), dtype=np.float64) - law.mean
+        return {
+            name: float(w @ scores) / math.sqrt(law.variance * float(w @ w))
+            for name, w in weights.items()
+        }
 
 
-def answers_of(
-    readings: Readings, who: Suspect, setting: Setting
-) -> tuple[Answers, Answers | None]:
-    """The suspect's answers, or the texts that it read, and what the reference makes of them."""
-    rows, first = readings.rows(setting.kind, who)
-    reads = setting.kind == "read"
-    start = 0 if reads else first
-    number, end = setting.n_answers or len(rows), start + (setting.length or rows.shape[1] - start)
-    documents = rs.Documents.of(np.ascontiguousarray(rows[:number, start:end]))
-    prompts = None if reads else rs.Documents.of(np.ascontiguousarray(rows[:number, :first]))
-    if not setting.reference:
-        return Answers(documents, prompts), None
-    places = readings.places(setting.kind, who)
-    length = rows.shape[1] - start
-    shape = rows.shape[1] - first, length
-    some = _asked(readings, setting, places)
-    q = sum(places.probabilities[name] for name in setting.reference) / len(setting.reference)
-    wanted = np.concatenate(
-        [np.arange(i * length, i * length + end - start) for i in range(number)]
-    )
+def _references(places: Places, some: Any, n: int) -> dict[str, Any]:
+    one, other = (places.probabilities[name][some][:, :n] for name in ("q0", "qb"))
+    return {"matched": one, "base": other, "both": (one + other) / 2}
 
-    def cut(lists: Listed) -> Listed:
-        if len(wanted) == len(lists):
-            return lists
-        return Listed.joined(
-            [lists.positions(i * length, i * length + end - start) for i in range(number)]
-        )
 
-    reference = cut(_lists(places, q, setting, shape, some))
-    listed = None
-    if setting.listed:
-        listed = cut(_lists(places, places.probabilities["p"], setting, shape, some))
-    return Answers(documents, prompts, listed=listed), Answers(documents, prompts, listed=reference)
+def _listed(p: Any, q: Any, n: int, rows: Any) -> tuple[Any, Any]:
+    """Weights of the n likeliest tokens at some places, and which they are."""
+    least = -np.partition(-p, n - 1, axis=1)[:, n - 1 : n]
+    inside = (p >= least) & rows[:, None]
+    w = np.where(inside, (p - q) / (p + q + 0.01), 0.0)
+    return w - 0.75 * w.sum(1, keepdims=True) / np.maximum(inside.sum(1, keepdims=True), 1), inside
+
+
+def _frequent(readings: Readings, units: Units) -> Any:
+    """Places whose contexts are the most frequent in unmarked text, each at most 4 times."""
+    counts = rs.KgramCounts(units.contexts.shape[1], units.size, watermarked=False)
+    counts.add(list(readings.bench.texts("reference")))
+    times = Lookup(*counts.to_numpy()).counts(units.contexts.astype(np.uint32))[units.context]
+    times = times.astype(np.float64)
+    order = np.random.default_rng(1).permutation(len(times))
+    order = order[np.argsort(units.context[order], kind="stable")]
+    _, starts, sizes = np.unique(units.context[order], return_index=True, return_counts=True)
+    which = np.arange(len(order)) - np.repeat(starts, sizes)
+    few = order[which < _PLACES_OF_A_CONTEXT]
+    return few[np.argsort(-times[few], kind="stable")][:N_PLACES]
+
+
+def weights_of(readings: Readings, kind: str, who: Suspect) -> tuple[Units, dict[str, Any]]:
+    """The units of one suspect and their weights in every setting of a kind."""
+    places = readings.places(kind, who)
+    size, n = readings.bench.recipe.vocab_size, 96
+    some = np.arange(len(places.ids))
+    if kind != "read":
+        prompts = readings.bench.prompts("asked", N_TEXT)[: len(some) // ANSWER]
+        said = rs.Documents.of(places.targets.reshape(-1, ANSWER))
+        asked = rs.Documents.of(list(prompts))
+        some = kept_windows(said, alice(readings.bench.recipe), prompts=asked).tokens
+    ids, targets = places.ids[some][:, :n], places.targets[some]
+    references = _references(places, some, n)
+    found: dict[str, Any] = {}
+    if kind == "text":
+        units = Units(places.contexts[some], np.column_stack([ids, targets]), size)
+        for name, q in references.items():
+            w = np.column_stack([-q, np.ones(len(q))])
+            found[f"text {name}"] = units.weights(w, np.ones(w.shape, dtype=bool), "residual")
+        found["text plain"] = np.zeros(len(units.units))
+        found["text plain"][units.unit[:, -1]] = 1.0
+        return units, found
+    units = Units(places.contexts[some], ids, size)
+    p = places.probabilities["p"][some][:, :n]
+
+    def add(name: str, q: Any, listed: int, rows: Any = None) -> None:
+        rows = np.ones(len(p), dtype=np.bool_) if rows is None else rows
+        found[name] = units.weights(*_listed(p, q, listed, rows), "listed")
+
+    for name, q in references.items():
+        for listed in (5, 20, 96):
+            add(f"{listed} {kind} {name}", q, listed)
+    q = references["matched"]
+    if kind == "answered":
+        add("20 long matched", q, 20, some // ANSWER < 65)
+        add("20 short matched", q, 20, some % ANSWER < 24)
+        return units, found
+    add("20 few read matched", q, 20, some < 24 * 254)
+    chosen = np.random.default_rng(1).permutation(len(p))[:N_PLACES]
+    add("20 random matched", q, 20, np.isin(some, chosen))
+    add("20 frequent matched", q, 20, np.isin(some, _frequent(readings, units)))
+    return units, found
 
 
 def api(bench: Bench, out: Path) -> dict[str, Any]:
-    """All numbers; saved as they come, so a second run continues."""
+    """All z, by "setting: model, key"; saved, so a second run continues."""
     path = out / "api.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     readings = Readings(bench, out / "api")
-    suspects = [(Suspect(10, key=key, seed=seed), key) for seed in SEEDS for key in KEYS]
-    cases = [*suspects[: len(KEYS)], *((CONTROL, key) for key in KEYS), *suspects[len(KEYS) :]]
-    for who, key in cases:
-        for name, setting in SETTINGS.items():
-            label = f"{name}: {who.name}, key {key}"
-            if label in found:
+    own = {f"key {key}": alice(bench.recipe, key) for key in KEYS}
+    decoys = {f"decoy {i}": one for i, one in enumerate(alice(bench.recipe).decoys(40, seed=4242))}
+    for kind in ("read", "answered", "text"):
+        for who in (*(Suspect(10, key=key) for key in KEYS), CONTROL):
+            keys = {f"key {who.key}": own[f"key {who.key}"]} if who.share else {**own, **decoys}
+            name = _SEEN[kind]
+            if all(f"{name}: {who.name}, {key}" in found for key in keys):
                 continue
-            answers, reference = answers_of(readings, who, setting)
-            result = test_closed(
-                answers,
-                alice(bench.recipe, key),
-                reference=reference,
-                weighting=_weighting(setting),
-                decoys=N_DECOYS if key == KEYS[0] and not who.seed else 0,
-                threads=1,
-            )
-            decoys = result.decoys
-            found[label] = {
-                "z": float(result.score.zscore),
-                "log10_pvalue": float(result.log10_pvalue),
-                "decoy_mean": math.nan if decoys is None else decoys.mean,
-                "decoy_sd": math.nan if decoys is None else decoys.standard_deviation,
-                "n_tokens": setting.tokens(bench),
-            }
+            units, weights = weights_of(readings, kind, who)
+            for key, scheme in keys.items():
+                for setting, z in units.z(weights, scheme).items():
+                    found[f"{setting}: {who.name}, {key}"] = z
             path.write_text(json.dumps(found, indent=1))
-            print(label, found[label], flush=True)
+            print(kind, who.name, flush=True)
     return found
-
-
-def _weighting(setting: Setting) -> Any:
-    if setting.listed:
-        return "listed"
-    return "residual" if setting.reference else "plain"

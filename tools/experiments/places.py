@@ -82,8 +82,8 @@ class Places:
                 }
                 for kind in "pc"
             }
-            ids = (found[name].astype(np.int64) for name in ("contexts", "targets", "ids"))
-            return cls(*ids, kept["p"], kept["c"])
+            ids = {name: found[name].astype(np.int64) for name in ("contexts", "targets", "ids")}
+            return cls(**ids, probabilities=kept["p"], chosen=kept["c"])
 
 
 @torch.inference_mode()

@@ -83,7 +83,7 @@ def _api(numbers: Numbers) -> list[str]:
     made = api_report.rows(numbers)
     if not made:
         return []
-    return ["## Models behind an API", api_report.words, _table(api_report.HEAD, made)]
+    return ["## Models behind an API", api_report.WORDS, _table(api_report.HEAD, made)]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

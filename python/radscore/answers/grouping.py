@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from radscore.documents import Documents
-    from radscore.kgrams import KgramCounts, KgramSet
+    from radscore.kgrams import KgramSet
     from radscore.schemes import Scheme
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "count_windows",
     "in_filter",
     "kept_windows",
-    "occurrences_in",
 ]
 
 Ids: TypeAlias = npt.NDArray[np.int64]
@@ -307,19 +306,6 @@ def context_numbers(contexts: Tokens, vocab_size: int) -> Ids:
         return np.zeros(len(contexts), dtype=np.int64)
     packed, _ = _pack(_columns(contexts, vocab_size))
     return np.unique(packed, return_inverse=True)[1].astype(np.int64)
-
-
-def occurrences_in(contexts: Tokens, counts: KgramCounts) -> Floats:
-    """How often each context was counted."""
-    kgrams, times = counts.to_numpy()
-    n, size = len(contexts), counts.vocab_size
-    ids, _ = _pack(_columns(np.concatenate([contexts, kgrams]), size))
-    order = np.argsort(ids[n:])
-    known, times = ids[n:][order], times[order]
-    if not len(known):
-        return np.zeros(n)
-    at = np.minimum(np.searchsorted(known, ids[:n]), len(known) - 1)
-    return np.where(known[at] == ids[:n], times[at], 0).astype(np.float64)
 
 
 def _draw_columns(

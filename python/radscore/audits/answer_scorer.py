@@ -17,7 +17,6 @@ from radscore.answers.grouping import (
     count_windows,
     in_filter,
     kept_windows,
-    occurrences_in,
 )
 from radscore.answers.places import (
     PlaceWeights,
@@ -35,6 +34,7 @@ from radscore.corpus.base import joined
 from radscore.documents import Documents
 from radscore.errors import TokenError
 from radscore.models.listed_weights import looked_up
+from radscore.scoring.contexts import Lookup
 from radscore.scoring.notes import depends_on_key, is_usable
 from radscore.scoring.scorer import Scorer
 from radscore.stats.decoys import DecoyResult, decoy_test
@@ -221,7 +221,8 @@ class AnswerScorer:
     def _factors(self, kept: Kept, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """How much each place counts, by how often its context occurs in unmarked text."""
         if self.contexts is not None:
-            return frequency(occurrences_in(kept.contexts, self.contexts), self.weighting)
+            times = Lookup(*self.contexts.to_numpy()).counts(kept.contexts)
+            return frequency(times.astype(np.float64), self.weighting)
         return frequency(np.bincount(numbers)[numbers], self.weighting)
 
     @cached_property

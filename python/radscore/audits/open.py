@@ -307,6 +307,11 @@ class _Evidence:
         self.scorer: Scorer | MatchedScorer
         self.decoys: Scorer | MatchedScorer | None = None
         if self._matched:
+            if limits["memory"] is not None:
+                raise ArgumentError(
+                    "matched scores are kept in memory: leave memory= out, read with fewer "
+                    "max_weights, or take another weighting"
+                )
             self.scorer = MatchedScorer(schemes, **options)
             self.decoys = self.scorer if len(schemes) > 1 else None
         else:
@@ -360,8 +365,12 @@ class _Evidence:
         known = pairs.targets < size
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known
-        if not self._matched:  # there a token without gain may still be the one that wins
-            keep &= pairs.weights != 0
+        some = pairs.weights != 0
+        if (
+            self._matched and pairs.base is not None
+        ):  # a token without gain may be the one that wins
+            some |= pairs.base > 0
+        keep &= some
         contexts, targets = contexts[keep], pairs.targets[keep]
         if self._counted is not None:
             _, starts = np.unique(pairs.occurrences[keep], return_index=True)

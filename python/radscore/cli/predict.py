@@ -46,8 +46,8 @@ _EXAMPLES = """\
       --shard 3/8 --out shard-3.arrow
   radscore predict fresh.jsonl --endpoint http://127.0.0.1:8001/v1 --model NAME \\
       --tokenizer tokenizer.json --reference base/ --context-width 2 --out api.arrow
-  radscore predict prompts.jsonl --endpoint http://127.0.0.1:8001/v1 --model NAME --one-token \\
-      --tokenizer tokenizer.json --context-width 2 --out ends.arrow
+  radscore predict prompts.jsonl --field prompt --endpoint http://127.0.0.1:8001/v1 --model NAME \\
+      --one-token --tokenizer tokenizer.json --context-width 2 --out ends.arrow
   radscore test open --from suspect.arrow --scheme scheme.toml --key-file alice.key
 """
 

@@ -4,8 +4,10 @@ The columns are `contexts` and `occurrences`, one entry per position, and lists 
 
 - `targets`: rising ids; each is stored as its distance from the one before it in its list, the
   first one from 0. Distances are small, so they compress to little more than a byte.
-- `weights`, and `base` where it is known: float16, scaled by a power of two per batch that takes
-  the largest to between 2^14 and 2^15. So 11 bits are kept of all values down to 2^-29 of it.
+- `weights`: float16, scaled by a power of two per batch (its `exponent`) that takes the largest to
+  between 2^14 and 2^15. So 11 bits are kept of all weights down to 2^-29 of it.
+- `base`, where it is known: float32, as the models give it. Rounding to 11 bits would change which
+  token a key's sampler chooses, once in a few thousand contexts.
 
 An empty list is a position without any weight. Integers are as narrow as the vocabulary allows.
 
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["columns_of", "fits", "pairs_of", "rows_of", "schema_of"]
 
+_FARTHEST: Final = 1100  # of the exponents of floats
 _LARGEST: Final = 15  # values are scaled to below 2 to this power; float16 ends at 2^16
-_LISTS: Final = ("weights", "base")
 
 
 def schema_of(width: int, vocab_size: int, n_ids: int, *, base: bool) -> Any:
@@ -42,7 +44,7 @@ def schema_of(width: int, vocab_size: int, n_ids: int, *, base: bool) -> Any:
         ("weights", pa.list_(pa.float16())),
     ]
     if base:
-        fields.append(("base", pa.list_(pa.float16())))
+        fields.append(("base", pa.list_(pa.float32())))
     return pa.schema(fields)
 
 
@@ -57,8 +59,8 @@ def fits(schema: Any, width: int, vocab_size: int, *, base: bool) -> bool:
     return any(schema == schema_of(width, vocab_size, n, base=base) for n in (1, 1 << 32))
 
 
-def rows_of(pairs: Pairs, schema: Any) -> tuple[Any, dict[str, int]]:
-    """Pairs as an Arrow batch, and the exponent of each column that was scaled."""
+def rows_of(pairs: Pairs, schema: Any) -> tuple[Any, int]:
+    """Pairs as an Arrow batch, and the exponent that scales their weights."""
     import pyarrow as pa
 
     occurrences = pairs.occurrences
@@ -83,11 +85,8 @@ def rows_of(pairs: Pairs, schema: Any) -> tuple[Any, dict[str, int]]:
         order = np.lexsort((columns["targets"], np.repeat(np.arange(len(lengths)), lengths)))
         columns = {name: column[order] for name, column in columns.items()}
         gaps = _gaps(columns["targets"], offsets)
-    made: dict[str, Any] = {"targets": gaps}
-    exponents: dict[str, int] = {}
-    for name in _LISTS:
-        if name in columns:
-            made[name], exponents[name] = _halved(columns[name])
+    halved, exponent = _halved(columns["weights"])
+    made = {**columns, "targets": gaps, "weights": halved}
     arrays: list[Any] = []
     for field in schema:
         if field.name == "contexts":
@@ -99,7 +98,7 @@ def rows_of(pairs: Pairs, schema: Any) -> tuple[Any, dict[str, int]]:
             values = pa.array(made[field.name].astype(field.type.value_type.to_pandas_dtype()))
             starts_of_lists: Any = pa.array(offsets)
             arrays.append(pa.ListArray.from_arrays(starts_of_lists, values))
-    return pa.record_batch(arrays, schema=schema), exponents
+    return pa.record_batch(arrays, schema=schema), exponent
 
 
 def _fixed(contexts: npt.NDArray[np.uint32], kind: Any) -> Any:
@@ -160,27 +159,27 @@ def columns_of(batch: Any) -> list[npt.NDArray[Any]] | None:
 
 
 def pairs_of(
-    columns: Sequence[npt.NDArray[Any]], exponents: dict[str, int], width: int, *, last: bool
+    columns: Sequence[npt.NDArray[Any]], exponent: int, width: int, *, last: bool
 ) -> Pairs:
     """The pairs that `columns_of` a batch are.
 
     Raises
     ------
     ValueError
-        If exponents are missing or absurd, a weight is not finite, or targets exceed 32 bits.
+        If the exponent is absurd, a weight is not finite, or targets exceed 32 bits.
     """
-    contexts, occurrences, offsets, gaps, *values = columns
+    contexts, occurrences, offsets, gaps, weights, *base = columns
+    if type(exponent) is not int or abs(exponent) > _FARTHEST:
+        raise ValueError("exponent")
+    if not all(np.isfinite(column).all() for column in (weights, *base)):
+        raise ValueError("weights")
     lengths = np.diff(offsets)
     ends = np.concatenate([np.zeros(1, np.uint64), np.cumsum(gaps, dtype=np.uint64)])
     targets = ends[1:] - np.repeat(ends[offsets[:-1]], lengths)
     if targets.max(initial=0) >= 1 << 32:
         raise ValueError("targets")
-    listed = [targets.astype(np.uint32)]
-    for name, column in zip(_LISTS, values, strict=False):
-        exponent = exponents[name]
-        if type(exponent) is not int or abs(exponent) > 1100 or not np.isfinite(column).all():
-            raise ValueError(name)
-        listed.append(np.ldexp(column.astype(np.float64), -exponent))
+    listed = [targets.astype(np.uint32), np.ldexp(weights.astype(np.float64), -exponent)]
+    listed += [column.astype(np.float64) for column in base]
     if not lengths.all():  # a position without weights has one of 0
         shown = np.maximum(lengths, 1)
         inside = np.repeat(lengths > 0, shown)

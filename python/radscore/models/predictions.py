@@ -247,7 +247,7 @@ class Predictions:
             try:
                 if type(about["last"]) is not bool:
                     raise TypeError("last")  # noqa: TRY301 - one way to say it
-                pairs = pairs_of(columns, about["exponents"], width, last=about["last"])
+                pairs = pairs_of(columns, about["exponent"], width, last=about["last"])
             except (KeyError, TypeError, ValueError) as error:
                 raise StateError(
                     f"{self.path} is damaged: batch {index} has no valid {line_of(error, 100)}"
@@ -325,8 +325,8 @@ class PredictionsWriter:
 
     def write(self, pairs: Pairs) -> None:
         """Adds a batch; it counts once `good` is called."""
-        batch, exponents = rows_of(pairs, self._schema)
-        self._add(batch, self._n_batches, {"last": pairs.last, "exponents": exponents})
+        batch, exponent = rows_of(pairs, self._schema)
+        self._add(batch, self._n_batches, {"last": pairs.last, "exponent": exponent})
         self._n_batches += 1
 
     def _add(self, batch: Any, number: int, about: dict[str, Any]) -> None:

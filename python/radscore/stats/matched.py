@@ -7,7 +7,7 @@ and the mean of P over keys is q: T has mean 0, and its parts are independent.
 With Gumbel-max a single token v has P = 1, and it is v with probability q(c, v), so the log moments
 of T are known exactly: ``K(l) = sum_c [log sum_v q exp(l w) - l sum_v q w]`` (with two keys, one
 such sum for each share). They bound those of any other rule whose mean is q, by Jensen's inequality
-(``exp(l sum P w) <= sum P exp(l w)``): of tournaments too, whose P is nearly a single token.
+(``exp(l sum P w) <= sum P exp(l w)``): of tournaments too, whose P comes near a single token.
 """
 
 from __future__ import annotations
