@@ -186,7 +186,11 @@ def _texts():
     rs.KgramSet.from_documents(
         [row["tokens"] for row in rows], width=2, vocab_size=VOCAB, watermarked=False
     ).save("phi.rkg")
-    rs.models.predict("suspect", [texts[0]], "suspect.arrow", context_width=2)
+    rs.KgramSet.from_documents(
+        [row["tokens"] for row in rows], width=4, vocab_size=VOCAB, watermarked=False
+    ).save("frequent.rkg")
+    for name in ("suspect", "shard-1"):
+        rs.models.predict("suspect", [texts[0]], f"{name}.arrow", context_width=2)
 
 
 def _write(name, rows):
