@@ -176,8 +176,8 @@ def test_files_that_are_not_of_one_reading_are_refused(words, docs, tmp_path):
     refused("1 and .*again are both of shard 1 of 3, and no text counts twice", "1", "2", "again")
     refused("not of one reading: they differ in weighting", "a", "other")
     refused("not of one reading: they differ in context_width", "a", "wide")
-    refused(r"differ in number of shards \(3 and 4\)", "1", "of4")
-    refused(r"differ in number of shards \(None and 3\)", "a", "1")
+    refused("they hold 1 of 3 shards and 1 of 4 shards", "1", "of4")
+    refused("they hold the whole text and 1 of 3 shards", "a", "1")
     refused("there are no files of predictions")
     (tmp_path / "bad").write_bytes((tmp_path / "2").read_bytes()[:-9])
     with pytest.raises(StateError, match="bad is not a file of predictions"):

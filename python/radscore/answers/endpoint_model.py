@@ -407,7 +407,8 @@ class EndpointModel(LanguageModel):
         """Finds out how the server can be read."""
         ids = self._encoded(_PROBE)
         whole = [*self._prefix, *ids]
-        refused, statuses = "", set()
+        refused: list[str] = []
+        statuses = set()
         for name in names:
             self._client.dialect = dialect = DIALECTS[name]
             request = _Request.of(whole if dialect.by_ids else _PROBE, "probe")
@@ -417,16 +418,16 @@ class EndpointModel(LanguageModel):
             except Failure as failure:
                 if failure.kind == "stop" or (failure.status is None and not failure.sent):
                     raise ModelError(f"{self.name}: {failure}") from None
-                refused = f"{name}: {failure}"
+                refused.append(f"{name}: {failure}")
                 statuses.add(failure.status)
                 continue
             return
-        hint = ""
+        said, hint = "; ".join(refused), ""
         if statuses == {404}:
             hint = "; check the model's name and the endpoint's URL, which usually ends in /v1"
         if "one-token" not in names[0]:
             hint += "; reads='one-token' (--one-token) asks for one token after each document"
-        raise ModelError(f"{self.name} tells no log-probabilities of prompts ({refused}){hint}")
+        raise ModelError(f"{self.name} tells no log-probabilities of prompts ({said}){hint}")
 
     async def _once(self, request: _Request) -> Lists:
         """One request, again where that may help."""

@@ -87,11 +87,11 @@ def _header(files: list[Predictions]) -> Header:
             if one.name == "shard":
                 was, now = was and was[1], now and now[1]
             if was != now:
-                name = "number of shards" if one.name == "shard" else one.name
-                raise ArgumentError(
-                    f"{first.path} and {other.path} are not of one reading: they differ in {name} "
-                    f"({was} and {now})"
-                )
+                what = f"they differ in {one.name} ({was} and {now})"
+                if one.name == "shard":
+                    parts = [f"1 of {n} shards" if n else "the whole text" for n in (was, now)]
+                    what = f"they hold {' and '.join(parts)}"
+                raise ArgumentError(f"{first.path} and {other.path} are not of one reading: {what}")
     seen: dict[str, Predictions] = {}
     for file in files:
         names = [f"text {file.totals.text[:16]}"] if file.totals.n_documents else []
