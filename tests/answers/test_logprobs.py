@@ -221,6 +221,13 @@ def test_temperature_and_top_p_are_1_unless_given(stub, tmp_path):
     assert (toy.bodies[-1]["temperature"], toy.bodies[-1]["top_p"]) == (0.7, 1)
 
 
+def test_a_wrong_address_is_not_blamed_on_log_probabilities(tmp_path, stub):
+    lost = {"status": 404, "body": {"error": {"message": "not found"}}}
+    stub.script["Once upon a time"] = [lost]
+    with pytest.raises(ModelError, match=r"no such address or model: 404.*api='completions'"):
+        run(stub, PROMPTS, tmp_path / "a.jsonl", logprobs=8, api="completions")
+
+
 @pytest.mark.parametrize("server", ["openai", "vllm"])
 def test_more_than_the_server_allows(stub, tmp_path, cli, prompts_file, server):
     toy = Toy(server, most=8)

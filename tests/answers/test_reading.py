@@ -317,3 +317,11 @@ def test_it_is_no_network(models, words, fresh):
 
 async def _within(model, fresh):
     list(Reading(model, fresh[:1], context_width=2, weighting=MASS))
+
+
+def test_a_wrong_address_is_named(models, words):
+    with (
+        ReadingServer(models["rho-10"].model, words, set()) as server,
+        pytest.raises(ModelError, match=r"404.*ends in /v1; reads='one-token' \(--one-token\)"),
+    ):
+        behind(server)

@@ -134,9 +134,9 @@ def test_what_is_missing_is_said(words, docs, tmp_path):
     for i in (1, 3):
         write(words, docs, tmp_path / f"{i}", shard=(i, 4))
     result = open_test(None, None, SCHEME, from_file=[tmp_path / "1", tmp_path / "3"])
-    assert "of 4 shards of the text 2 are missing: 2, 4" in result.notes
+    assert "2 of 4 shards of the text are missing: 2, 4" in result.notes
     alone = open_test(None, None, SCHEME, from_file=[tmp_path / "3"])
-    assert "of 4 shards of the text 3 are missing: 1, 2, 4" in alone.notes
+    assert "3 of 4 shards of the text are missing: 1, 2, 4" in alone.notes
 
 
 def test_watermarked_text_in_files_that_follow_one_another(words, docs, tmp_path):

@@ -43,7 +43,7 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
     made = []
     for name, (prompt, answer) in SETTINGS.items():
         labels = [f"{name}: rho-10-key-{key}, key {key}" for key in KEYS]
-        if not all(label in found for label in labels):
+        if not all(label in found for label in [*labels, f"{name}: rho-0, decoy 39"]):
             continue
         z = [found[label] for label in labels]
         control = [found.get(f"{name}: rho-0, key {key}", math.nan) for key in KEYS]

@@ -408,7 +408,7 @@ class EndpointModel(LanguageModel):
         """Finds out how the server can be read."""
         ids = self._encoded(_PROBE)
         whole = [*self._prefix, *ids]
-        refused = ""
+        refused, statuses = "", set()
         for name in names:
             self._client.dialect = dialect = DIALECTS[name]
             request = _Request.of(whole if dialect.by_ids else _PROBE, "probe")
@@ -419,13 +419,14 @@ class EndpointModel(LanguageModel):
                 if failure.kind == "stop" or (failure.status is None and not failure.sent):
                     raise ModelError(f"{self.name}: {failure}") from None
                 refused = f"{name}: {failure}"
+                statuses.add(failure.status)
                 continue
             return
-        hint = (
-            ""
-            if "one-token" in names[0]
-            else "; reads='one-token' asks for one token after each document"
-        )
+        hint = ""
+        if statuses == {404}:
+            hint = "; check the model's name and the endpoint's URL, which usually ends in /v1"
+        if "one-token" not in names[0]:
+            hint += "; reads='one-token' (--one-token) asks for one token after each document"
         raise ModelError(f"{self.name} tells no log-probabilities of prompts ({refused}){hint}")
 
     async def _once(self, request: _Request) -> Lists:

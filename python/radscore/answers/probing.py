@@ -230,6 +230,11 @@ async def _first(one: _Probe, endpoint: Endpoint, settings: Settings) -> list[Po
         except Failure as failure:
             if failure.kind != "skip":
                 raise
+            if failure.status == 404:
+                raise ModelError(
+                    f"the server has no such address or model: {failure} (see the URL of the "
+                    f"endpoint, the model's name, and whether the server has api='{settings.api}')"
+                ) from None
             words = str(failure)
             continue
         found = reply.positions

@@ -254,7 +254,7 @@ def _check_fit(header: Header, scheme: Scheme, path: Any) -> None:
             why = f", and {rule} contexts must not be wider than the scheme's"
         raise ArgumentError(
             f"{path} was made for contexts of {header.context_width} tokens, but the scheme reads "
-            f"{width}{why}; make it with context_width={width}"
+            f"{width}{why}; make it with context_width={width} (--context-width {width})"
         )
     check_vocabulary(scheme, header.vocab_size, header.least_vocab_size)
 

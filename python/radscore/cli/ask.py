@@ -294,13 +294,14 @@ def _probed(report: AskReport) -> str:
     if found is None:
         return ""
     told = {True: "yes", False: "no", None: "unknown"}
-    listed = "" if found["listed"] is None else f"; those listed have {found['listed']:.0%}"
+    share = found["listed"]
+    listed = "" if share is None else f"; those listed have {share:.0%} of all probability"
     repeated = found["difference"]
     differ = "" if repeated is None else f"; two equal requests differ by {repeated:.2g}"
     return (
-        f"tokens as {'ids' if found['ids'] else 'text'}, at most {found['most']} or more"
-        f"{listed} of all probability{differ}; after temperature: "
-        f"{told[found['after_temperature']]}, after top-p: {told[found['after_top_p']]}"
+        f"tokens as {'ids' if found['ids'] else 'text'}, at least {found['most']} allowed"
+        f"{listed}{differ}; values change with temperature: "
+        f"{told[found['after_temperature']]}, with top-p: {told[found['after_top_p']]}"
     )
 
 

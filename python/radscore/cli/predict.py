@@ -12,9 +12,12 @@ from radscore.cli.interrupts import Interrupts
 from radscore.cli.model_input import Given, add_reading_options, contexts_of, load_given
 from radscore.cli.options import add_command, add_force, add_fresh, add_run_options, natural
 from radscore.cli.output import count, json_out, note, skipped_text, table
+from radscore.cli.parser import as_options
 from radscore.cli.paths import check_outputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from radscore.models.predictions import Predictions
     from radscore.models.weighting import Weighting
 
@@ -153,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         json_out(_facts(made, given))
     else:
-        table(_rows(made, given))
+        table(_rows(made, given, vars(args)))
     return Exit.SKIPPED if given.corpus is not None and given.corpus.skipped else Exit.DONE
 
 
@@ -177,7 +180,7 @@ def _facts(made: Predictions, given: Given) -> dict[str, Any]:
     return facts | ({"cost": given.cost} if totals["usage"] else {})
 
 
-def _rows(made: Predictions, given: Given) -> list[tuple[str, str]]:
+def _rows(made: Predictions, given: Given, names: Iterable[str]) -> list[tuple[str, str]]:
     header, totals = made.header, made.totals
     corpus = given.corpus
     rows = [
@@ -192,7 +195,7 @@ def _rows(made: Predictions, given: Given) -> list[tuple[str, str]]:
         *[("left out", f"{count(n)} {why}") for why, n in totals.removed.items() if n],
         ("used", _used(totals.usage)),
         ("cost", "" if given.cost is None else f"{given.cost:.6g}"),
-        *[("note", note) for note in (*given.notes, *totals.notes)],
+        *[("note", as_options(note, names)) for note in (*given.notes, *totals.notes)],
         ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),
         ("written", str(made.path)),
     ]

@@ -69,9 +69,9 @@ def listed_weights(
     Examples
     --------
     >>> from radscore.models.listed import Listed
-    >>> suspect = Listed.of([{7: np.log(0.5), 9: np.log(0.25)}])
-    >>> listed_weights(suspect, np.log([0.25, 0.25]), transform="difference").tolist()
-    [0.25, 0.0]
+    >>> suspect = Listed.of([{7: np.log(0.5), 9: np.log(0.125)}])
+    >>> listed_weights(suspect, np.log([0.25, 0.25]), transform="difference").round(6).tolist()
+    [0.25, -0.125]
     """
     if transform not in CONTRASTS:
         raise ArgumentError(f"transform must be one of {', '.join(CONTRASTS)}, not {transform!r}")

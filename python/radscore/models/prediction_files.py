@@ -145,4 +145,5 @@ def _missing(files: list[Predictions]) -> list[str]:
     if not missing:
         return []
     some = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
-    return [f"of {number} shards of the text {len(missing)} are missing: {some}"]
+    verb = "is" if len(missing) == 1 else "are"
+    return [f"{len(missing)} of {number} shards of the text {verb} missing: {some}"]

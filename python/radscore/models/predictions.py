@@ -249,8 +249,9 @@ class Predictions:
                     raise TypeError("last")  # noqa: TRY301 - one way to say it
                 pairs = pairs_of(columns, about["exponent"], width, last=about["last"])
             except (KeyError, TypeError, ValueError) as error:
+                what = error.args[0] if isinstance(error, KeyError) else line_of(error, 100)
                 raise StateError(
-                    f"{self.path} is damaged: batch {index} has no valid {line_of(error, 100)}"
+                    f"{self.path} is damaged: batch {index} has no valid {what}"
                 ) from None
             if len(pairs) and pairs.targets.max() >= self.header.vocab_size:
                 raise StateError(

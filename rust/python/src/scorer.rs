@@ -73,6 +73,9 @@ type UnitArrays<'py> = (
     Option<Bound<'py, PyArray1<u64>>>,
 );
 
+/// How many units were saved, whether with their groups, and their residues.
+type SavedUnits<'py> = (usize, bool, Option<Bound<'py, PyArray1<u64>>>);
+
 /// What errors call a [`Scorer`].
 const WHAT: &str = "scorer";
 
@@ -260,7 +263,7 @@ impl Scorer {
         scheme: usize,
         weights: PathBuf,
         groups: PathBuf,
-    ) -> PyResult<(usize, bool, Option<Bound<'py, PyArray1<u64>>>)> {
+    ) -> PyResult<SavedUnits<'py>> {
         let mut scorer = borrow_mut(slf, WHAT)?;
         let (py, Self { inner, watch }) = (slf.py(), &mut *scorer);
         let (count, grouped, residues) = inner.change(WHAT, |inner| {
