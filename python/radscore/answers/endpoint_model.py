@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 import weakref
 from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
@@ -536,7 +537,12 @@ class _Client(Endpoint):
 
 
 def _close(runner: asyncio.Runner, client: _Client) -> None:
-    try:
-        runner.run(client.close())
-    finally:
-        runner.close()
+    """Closes connections; in a thread, since it may be called where another loop is running."""
+
+    def close() -> None:
+        with runner:
+            runner.run(client.close())
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    thread.join()

@@ -150,9 +150,9 @@ def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt(_kept(out)) from None
     finally:
         given.bar.close()
+        given.close()
     if not args.fresh and made.n_before == made.totals.n_documents:
         note(f"{out} is complete; there was nothing left to read")
-    given.close()
     if args.json:
         json_out(_facts(made, given))
     else:
