@@ -16,7 +16,7 @@ use pyo3::types::PyDict;
 use radscore_core::schemes::registry;
 use radscore_core::schemes::{
     Choices, Scheme as CoreScheme, ScoreKind, SeedKind, UnitKind, interruptible_scores,
-    windows_per_check,
+    watermarked, windows_per_check,
 };
 use radscore_core::{Error, PADDING, Pool, Result, WindowShape, matched, memory};
 use rows::Rows;
@@ -433,7 +433,7 @@ impl Scheme {
         let out = watch.detached(py, |check| {
             check()?;
             let choices = Choices::new(&ids, scheme.window_width() - 1, offsets, tokens, q)?;
-            Pool::shared().install(|| scheme.watermarked(&choices, delta, &mut out))?;
+            Pool::shared().install(|| watermarked(scheme, &choices, delta, &mut out))?;
             Ok(out)
         })?;
         Ok(PyArray1::from_vec(py, out))

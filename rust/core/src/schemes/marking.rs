@@ -280,9 +280,16 @@ fn shared(p: &mut [f64], words: &[u64], f: impl Fn(f64, u64) -> (f64, f64)) -> f
     sums.iter().sum()
 }
 
-/// [`Scheme::watermarked`] for every rule.
-pub(crate) fn watermarked<S: Scheme + ?Sized>(
-    scheme: &S,
+/// The distribution into which the key turns that of each row (as it does when text is written), in the
+/// places of its tokens: Gumbel-max leaves the token with the least `-ln(u) / q` (of equal ones the
+/// first; with several keys, each has the share of [`Scheme::key_share`]), green tokens become
+/// `e^delta` times as likely, g-values play a tournament per depth. What a row has no token for has
+/// probability 0; a row whose numbers are all 0 stays so. Parallel inside, in the current rayon pool.
+///
+/// # Errors
+/// What the scheme's uniforms raise.
+pub fn watermarked(
+    scheme: &dyn Scheme,
     choices: &Choices<'_>,
     delta: f64,
     out: &mut [f64],

@@ -29,7 +29,7 @@ mod vllm;
 pub use gumbel::GumbelMax;
 pub use keyed::Keyed;
 pub use kgw::Kgw;
-pub use marking::Choices;
+pub use marking::{Choices, watermarked};
 pub use permutation::Kernel as GreenListKernel;
 pub use prf::Prf;
 pub use sbw::Sbw;
@@ -256,15 +256,6 @@ pub trait Scheme: Send + Sync {
             *u = -libm::expm1(-f64::from_bits(word)); // of the score -ln(1 - u)
         }
         Ok(())
-    }
-    /// The distribution into which the key turns that of each row (as it does when text is written),
-    /// in the places of its tokens: Gumbel-max leaves the token with the least `-ln(u) / q` (of equal
-    /// ones the first; with several keys, each has the share of [`Scheme::key_share`]), green tokens
-    /// become `e^delta` times as likely, g-values play a tournament per depth. What a row has no
-    /// token for has probability 0; a row whose numbers are all 0 stays so. Parallel inside, in the
-    /// current rayon pool.
-    fn watermarked(&self, choices: &Choices<'_>, delta: f64, out: &mut [f64]) -> Result<()> {
-        marking::watermarked(self, choices, delta, out)
     }
     /// The g-values of each vocabulary entry after each context, one bit per depth (rows of
     /// `vocab_size` words), for tournament sampling.
