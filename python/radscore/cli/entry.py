@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
 import resource
@@ -165,8 +166,10 @@ def _for_memory(error: BaseException) -> bool:
     """Whether an error is none of its own, but of memory that ran out, while importing say.
 
     What cannot be loaded into memory is an `ImportError` to Python, and what fails within its own
-    functions may be a `SystemError`.
+    functions may be a `SystemError`; where the system itself refuses it, an `OSError`.
     """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     if not isinstance(error, (ImportError, SystemError)):
         return False
     chain: list[BaseException] = []
