@@ -149,13 +149,11 @@ class AnswerScorer:
 
     def _kept(self, texts: AnswerTexts, n_answers: int | None = None) -> Kept:
         """The windows of the first answers that no prompt excludes."""
-        documents, prompts = texts.documents, texts.prompts
+        documents, prompts = texts.documents, self._excluding(texts)
         if n_answers is not None:
             documents = Documents(documents.values, documents.offsets[: n_answers + 1])
             if prompts is not None and not self.prompts_watermarked:
                 prompts = Documents(prompts.values, prompts.offsets[: n_answers + 1])
-        if self.prompts_watermarked:
-            prompts = self._all_prompts()
         return kept_windows(
             documents, self.scheme, prompts=prompts, any_prompt=self.prompts_watermarked
         )
@@ -198,7 +196,7 @@ class AnswerScorer:
         factors = self._factors(kept, numbers)[inside]
         left = kept.only(inside)
         owners = shown = None
-        if scheme.seed_kind == "target" and (prompts := self._excluding) is not None:
+        if scheme.seed_kind == "target" and (prompts := self._excluding(self.suspect)) is not None:
             shown = Shown(prompts, scheme, any_prompt=self.prompts_watermarked)
             offsets = self.suspect.documents.offsets
             owners = np.searchsorted(offsets - offsets[0], left.tokens, side="right") - 1
@@ -260,10 +258,9 @@ class AnswerScorer:
             found = looked_up_by_context(mine, suspect.listed, others, other.listed)
         return weights_of_lists(suspect.listed, self.transform, found)
 
-    @property
-    def _excluding(self) -> Documents | None:
-        """The prompts whose draws are excluded."""
-        return self._all_prompts() if self.prompts_watermarked else self.suspect.prompts
+    def _excluding(self, texts: AnswerTexts) -> Documents | None:
+        """The prompts whose draws are excluded from some answers."""
+        return self._all_prompts() if self.prompts_watermarked else texts.prompts
 
     def _described(
         self, result: ScoreResult, kept: Kept, phi: KgramSet | None, n_distinct: int

@@ -344,12 +344,7 @@ def _check_contexts(contexts: KgramCounts | None, scheme: Scheme, weighting: Wei
         raise ArgumentError(f"contexts has no effect with weighting={weighting!r}; use filter=")
     if not hasattr(contexts, "total"):
         raise ArgumentError(f"contexts must be KgramCounts, not {type(contexts).__name__}")
-    width = scheme.window_width - 1
-    if (contexts.width, contexts.vocab_size) != (width, scheme.vocab_size):
-        raise ArgumentError(
-            f"contexts counts {contexts.width}-grams over {contexts.vocab_size} ids, but the "
-            f"contexts of the scheme are {width}-grams over {scheme.vocab_size}"
-        )
+    _check_shape("contexts counts", contexts, scheme)
     if contexts.origin.may_depend_on_key:
         raise ArgumentError(
             "contexts must be counted in text without the tested watermark (watermarked=False): "
@@ -363,13 +358,18 @@ def _check_filter(phi: KgramSet | None, scheme: Scheme, *, both: bool) -> None:
         if both:
             raise ArgumentError("both=True needs a filter (filter=)")
         return
-    width = scheme.window_width - 1
     if not hasattr(phi, "to_numpy"):
         raise ArgumentError(f"filter must be a KgramSet, not {type(phi).__name__}")
-    if (phi.width, phi.vocab_size) != (width, scheme.vocab_size):
+    _check_shape("filter holds", phi, scheme)
+
+
+def _check_shape(what: str, kgrams: KgramSet | KgramCounts, scheme: Scheme) -> None:
+    """Raises unless k-grams are as wide as the scheme's contexts, over its vocabulary."""
+    width = scheme.window_width - 1
+    if (kgrams.width, kgrams.vocab_size) != (width, scheme.vocab_size):
         raise ArgumentError(
-            f"filter holds {phi.width}-grams over {phi.vocab_size} ids, but the contexts of "
-            f"the scheme are {width}-grams over {scheme.vocab_size}"
+            f"{what} {kgrams.width}-grams over {kgrams.vocab_size} ids, but the contexts of the "
+            f"scheme are {width}-grams over {scheme.vocab_size}"
         )
 
 

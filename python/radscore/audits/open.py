@@ -366,10 +366,8 @@ class _Evidence:
         self._remove(_UNSCORED, int((keep & ~known).sum()))
         keep &= known
         some = pairs.weights != 0
-        if (
-            self._matched and pairs.base is not None
-        ):  # a token without gain may be the one that wins
-            some |= pairs.base > 0
+        if self._matched and pairs.base is not None:
+            some |= pairs.base > 0  # a token without gain may be the one that wins
         keep &= some
         contexts, targets = contexts[keep], pairs.targets[keep]
         if self._counted is not None:
