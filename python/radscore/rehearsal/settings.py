@@ -37,9 +37,9 @@ class DataSettings:
     Attributes
     ----------
     kind : {"continuations", "answers", "self-instruct"}
-        What the base model is asked: to continue prompts, to answer them in its chat template, or to
-        write the next instruction and answer after three examples (Y. Wang et al., "Self-Instruct",
-        2023).
+        What the base model is asked: to continue prompts, to answer them in its chat template, or
+        to write the next instruction and answer after three examples (Y. Wang et al.,
+        "Self-Instruct", 2023).
     n_records : int
         Records that Bob trains on.
     sampling : Sampling
