@@ -125,6 +125,19 @@ def create(path: Path) -> int:
     return os.open(path, flags, 0o666)
 
 
+def append(descriptor: int, data: bytes) -> None:
+    """Adds to a file all or nothing; on the disk on return."""
+    end, left = os.fstat(descriptor).st_size, memoryview(data)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(descriptor, end)
+        raise
+    os.fsync(descriptor)
+
+
 def is_draft(name: str) -> bool:
     """Whether a file has a name that only drafts have."""
     return _DRAFT.fullmatch(name) is not None

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ import radscore as rs
 from radscore.answers import Limits, open_answers
 from radscore.answers.endpoint import Endpoint
 from radscore.answers.limits import Rate
-from radscore.models.journal import Journal
-from radscore.models.questions import questions_of
 
 from .conftest import DEMO, good, records, run
 
@@ -420,36 +417,6 @@ def test_token_and_cost_budgets_are_not_exceeded(stub, tmp_path, concurrency):
     # one price alone does not tell the cost
     assert run(stub, prompts[:1], tmp_path / "c.jsonl", price_in=10.0).cost is None
     assert run(stub, prompts[:1], tmp_path / "c.jsonl", price_in=10.0, price_out=0.0).cost == 7e-5
-
-
-def test_requests_that_a_killed_process_had_sent_count(stub, tmp_path):
-    out = tmp_path / "a.jsonl"
-    run(stub, ["a"], out, max_requests=9)
-    (question,) = questions_of(["b"])
-    settings = records(out)[-1]["settings"]
-    with Journal(out, settings) as journal:
-        before = replace(journal.usage)
-        journal.sent(question, 10, 20)  # as a process does that is killed before the answer
-    for _ in range(2):  # they stay counted
-        with Journal(out, settings) as journal:
-            usage = journal.usage
-            assert usage.requests == before.requests + 1 == 2
-            assert usage.prompt_tokens == before.prompt_tokens + 10
-            assert usage.completion_tokens == before.completion_tokens + 20
-    report = run(stub, ["a", "b", "c"], out, max_requests=3)
-    assert (report.n_answered, report.n_left, report.requests) == (1, 1, 3)
-    assert report.stopped == "max_requests=3 is used up"
-    assert run(stub, ["a", "b"], out).requests == 3
-    answers = open_answers(out, tokenizer=DEMO_TOKENIZER)
-    assert (len(answers), answers.n_failed) == (2, 0)
-
-
-def test_without_budgets_a_journal_has_answers_only(stub, tmp_path):
-    out = tmp_path / "a.jsonl"
-    run(stub, ["a", "b"], out)
-    found = records(out)
-    assert len(found) == 2
-    assert all("text" in one and "sent" not in one for one in found)
 
 
 def test_failed_attempts_count_against_budgets(stub, tmp_path):

@@ -11,13 +11,13 @@ import json
 import os
 import re
 import stat
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from radscore.errors import ArgumentError, StateError
-from radscore.files import lock_open, sync_folder
+from radscore.files import append, lock_open, sync_folder
+from radscore.models.sent import Sent, SentRequests
 from radscore.provenance import provenance
 
 if TYPE_CHECKING:
@@ -72,8 +72,6 @@ class _Content:
     settings: dict[str, Any] | None = None
     usage: Usage = field(default_factory=Usage)
     probe: tuple[dict[str, Any], Any] | None = None
-    #: By question: the most that each request can use that was sent, but is in no record.
-    under_way: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=dict)
     end: int = 0  #: bytes of whole records
     unended: bool = False  #: whether the last record lacks its newline
 
@@ -142,10 +140,12 @@ class Journal:
         self.settings = settings
         self._made = provenance()
         self.cut = False
+        self._sent = SentRequests(self.path)
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             _check_regular(self._fd, self.path)
             _lock(self._fd, self.path)
+            self._sent.read(fresh=fresh or force)
             content = _Content() if force else self._read()
             if fresh:
                 content = _Content()
@@ -156,11 +156,15 @@ class Journal:
                 os.ftruncate(self._fd, content.end)
                 self.cut = not (content.unended or fresh or force)
             if content.unended:
-                self._write(b"\n")
+                append(self._fd, b"\n")
             sync_folder(self.path.absolute().parent)
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
+        for one in (one for some in self._sent.waiting.values() for one in some):
+            content.usage.requests += 1
+            content.usage.prompt_tokens += one.most_in
+            content.usage.completion_tokens += one.most_out
         self.answered = content.answered
         self.usage = content.usage
         then, found = content.probe or ({}, None)
@@ -174,13 +178,9 @@ class Journal:
                 if not line.endswith(b"\n"):
                     self._take_last(content, line, number)
                     break
-                content.end += len(line)
                 if not line.isspace():
                     self._take(content, line, number)
-        for most_in, most_out in (one for some in content.under_way.values() for one in some):
-            content.usage.requests += 1
-            content.usage.prompt_tokens += most_in
-            content.usage.completion_tokens += most_out
+                content.end += len(line)
         return content
 
     def _take_last(self, content: _Content, line: bytes, number: int) -> None:
@@ -206,14 +206,9 @@ class Journal:
         try:
             record = json.loads(line)
             key = _key(record)
-            if "sent" in record:
-                most_in, most_out = map(_count, record["sent"])
-                content.under_way.setdefault(key, []).append((most_in, most_out))
-                return
             settings = dict(record["settings"])
             content.usage.add(record)
-            if (attempts := _count(record.get("attempts"))) and key in content.under_way:
-                del content.under_way[key][-attempts:]
+            self._sent.settle(key, _count(record.get("attempts")), content.end)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise self._not_a_record(number) from None
         content.settings = content.settings or settings
@@ -228,8 +223,7 @@ class Journal:
         The next record of the question has what became of it. If there is none, since the process
         was killed, the request and these tokens count.
         """
-        record = {"prompt_id": question.prompt_id, "sample": question.sample}
-        self._write(json.dumps({**record, "sent": [most_in, most_out]}).encode() + b"\n")
+        self._sent.add(question, Sent(os.fstat(self._fd).st_size, most_in, most_out))
 
     def answer(self, question: Question, content: dict[str, Any]) -> None:
         """Appends an answer (with ``text``) or a failure (with ``error``); on disk on return."""
@@ -237,7 +231,7 @@ class Journal:
 
     def answers(self, items: list[tuple[Question, dict[str, Any]]]) -> None:
         """Appends several at once, in one write."""
-        lines = []
+        lines, at = [], os.fstat(self._fd).st_size
         for question, content in items:
             record = {
                 "prompt_id": question.prompt_id,
@@ -250,22 +244,12 @@ class Journal:
             }
             line = json.dumps(record, ensure_ascii=False, allow_nan=False)
             lines.append(_BREAKS.sub(lambda found: json.dumps(found[0])[1:-1], line) + "\n")
-        self._write("".join(lines).encode("utf-8", errors="backslashreplace"))
+        append(self._fd, "".join(lines).encode("utf-8", errors="backslashreplace"))
         for question, content in items:
             self.usage.add(content)
+            self._sent.settle(question.key, _count(content.get("attempts")), at)
             if "text" in content:
                 self.answered[question.key] = hash(content["text"])
-
-    def _write(self, data: bytes) -> None:
-        end, left = os.fstat(self._fd).st_size, memoryview(data)
-        try:
-            while left:
-                left = left[os.write(self._fd, left) :]
-        except OSError:  # nothing may follow a part of a record
-            with suppress(OSError):
-                os.ftruncate(self._fd, end)
-            raise
-        os.fsync(self._fd)
 
     def missing(self, questions: list[Question]) -> list[Question]:
         """The questions without an answer, failed ones included."""
@@ -280,6 +264,7 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file, which lets others write to it."""
+        self._sent.close()
         os.close(self._fd)
 
     def __enter__(self) -> Self:
