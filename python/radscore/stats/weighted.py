@@ -18,17 +18,9 @@ import numpy.typing as npt
 
 from radscore.errors import ArgumentError
 from radscore.stats.laws import BernoulliLaw, NullLaw
-from radscore.stats.moments import (
-    TILTS,
-    Grouped,
-    Independent,
-    log_bound,
-    log_mixture,
-    log_saddlepoint,
-)
+from radscore.stats.moments import TILTS, Grouped, Independent, log_bound, tested
 from radscore.stats.result import Evidence
 from radscore.stats.stored import Stored, Weights
-from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from radscore.stats.tails import FloatArray
@@ -36,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["WeightedResult", "WeightedSum", "weighted_test"]
 
 _SCALES = (1e-100, 1e100)  # so that squares are doubles
+_WEIGHTLESS = "exact (no unit has weight)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -251,44 +244,30 @@ def _grouped(
 
 
 def _run(statistic: float, problem: Independent, *, predictable: bool) -> WeightedResult:
-    from scipy.special import log_ndtr
-
-    root = float(np.sqrt(problem.variance))
     rounding = 1e-12 * problem.sum_absolute * max(1.0, problem.law.mean)
-    method, tilt = problem.bound_method, 0.0
-    if root == 0.0:
-        # nothing is random: T is 0
-        log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
-        method, zscore = "exact (no unit has weight)", 0.0 if log_p == 0.0 else np.inf
-    else:
-        zscore = statistic / root
-        log_normal = float(log_ndtr(-zscore))
-        start = statistic / problem.variance
-        beyond = statistic > problem.largest + rounding
-        log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
-        found = None if predictable else problem.log_exact(statistic)
-        if predictable:
-            method = f"martingale bound (mixture of {len(TILTS)} exponential moments)"
-            log_p, tilt = log_mixture(statistic, problem)
-        elif found is not None:
-            log_p, method = found
-        elif beyond:
-            log_p, method = -np.inf, "exact (more than all scores together can give)"
-        else:
-            log_p, tilt = log_bound(statistic, problem, start)
+
+    def bound(start: float) -> tuple[float, float, str]:
+        exact = problem.log_exact(statistic)
+        if exact is not None:
+            return exact[0], 0.0, exact[1]
+        if statistic > problem.largest + rounding:
+            return -np.inf, 0.0, "exact (more than all scores together can give)"
+        return *log_bound(statistic, problem, start), problem.bound_method
+
+    found = tested(
+        statistic,
+        problem,
+        bound=bound,
+        words=(f"martingale bound (mixture of {len(TILTS)} exponential moments)", _WEIGHTLESS),
+        rounding=rounding,
+        predictable=predictable,
+    )
     return WeightedResult(
-        statistic=statistic,
-        log10_pvalue=log_p / LN10 + 0.0,
         n_units=problem.n,
-        variance=problem.variance,
-        zscore=zscore,
-        log10_normal=log_normal / LN10 + 0.0,
-        log10_saddlepoint=log_saddle / LN10 + 0.0,
-        method=method,
-        tilt=tilt,
         law=problem.law,
         grouped=isinstance(problem, Grouped),
         sum_weights=problem.sum_weights,
         sum_squares=problem.sum_squares,
         largest_weight=problem.largest_weight,
+        **found,
     )
