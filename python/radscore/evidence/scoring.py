@@ -35,7 +35,16 @@ __all__ = [
 PREDICTIONS: Final = "predictions.arrow"
 #: What depends on time or place, is for display, or lets weak keys be guessed.
 _LEFT_OUT: Final = frozenset(
-    ("provenance", "curve", "fingerprint", "model", "reference", "unfiltered", "filtered")
+    (
+        "provenance",
+        "version",
+        "curve",
+        "fingerprint",
+        "model",
+        "reference",
+        "unfiltered",
+        "filtered",
+    )
 )
 
 

@@ -47,12 +47,15 @@ class Verification:
         What could not be checked, and why.
     outcome : Outcome or None
         What the log says was found.
+    recomputed : bool
+        Whether the scores were computed again.
     """
 
     holds: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     outcome: Outcome | None = None
+    recomputed: bool = False
 
     @property
     def sound(self) -> bool:
@@ -143,6 +146,7 @@ class _Check:
         scheme = self._scheme(key)
         if scheme is None:
             return
+        self.found.recomputed = bool(self.scored)
         for entry in self.scored:
             what = f"look {entry.get('look')}"
             try:
