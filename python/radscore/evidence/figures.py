@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["decoy_figure"]
 
-_PROLOG = re.compile(r"^.*?(?=<svg)", re.DOTALL)
-#: What makes the same figure the same bytes, and names nothing of this machine.
-_METADATA = {"Date": None, "Creator": None}
+#: What stands before the element, and what it says of itself: date, program and licences.
+_REST = re.compile(r"\A.*?(?=<svg)|<metadata>.*?</metadata>", re.DOTALL)
 
 
 def _svg(figure: Any) -> str:
@@ -24,8 +23,8 @@ def _svg(figure: Any) -> str:
 
     buffer = io.StringIO()
     with rc_context({"svg.hashsalt": "radscore", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata=_METADATA, transparent=True)
-    return _PROLOG.sub("", buffer.getvalue(), count=1)
+        figure.savefig(buffer, format="svg", transparent=True)
+    return _REST.sub("", buffer.getvalue())
 
 
 def decoy_figure(decoys: Sequence[float], own: float, label: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from radscore.answers import Answers, open_answers
 from radscore.audits.closed import test_closed
 from radscore.audits.open import test_open
-from radscore.errors import ArgumentError, StateError
+from radscore.errors import StateError, line_of
 from radscore.evidence.canonical import seed_of
 from radscore.files import drafted
 from radscore.kgrams import KgramSet
@@ -88,8 +88,8 @@ def load_lists(path: Path) -> Listed:
     try:
         with np.load(path, allow_pickle=False) as found:
             return Listed(found["offsets"], found["ids"], found["logprobs"])
-    except (OSError, ValueError, KeyError, EOFError, ArgumentError) as error:
-        raise StateError(f"{path}: not a reference's lists: {error}") from None
+    except Exception as error:  # noqa: BLE001 - whatever a damaged archive raises
+        raise StateError(f"{path}: not a reference's lists: {line_of(error)}") from None
 
 
 def score_answers(
