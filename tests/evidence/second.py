@@ -66,8 +66,8 @@ def checked(folder, key, nonce, pool, tokenizer):
         )
         tally = scorer.tally()
         assert tally.n_scored == entry["result"]["n_scored"]
-        assert tally.n_green == entry["result"]["score"]["n_green"]
-        pvalues.append(upper_tail(tally.n_green, tally.n_scored, scheme.share))
+        assert tally.score_sum == entry["result"]["score"]["n_green"]
+        pvalues.append(upper_tail(tally.score_sum, tally.n_scored, scheme.share))
     return pvalues
 
 

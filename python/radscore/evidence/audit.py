@@ -278,11 +278,7 @@ class _Work:
         """The prompts or texts of the subset, in the order in which they were drawn."""
         pool = self.plan.content["pool"]
         path = self.folder / ITEMS[pool["kind"]]
-        every = pool_items(self.plan, self._path(pool), self._path(self.test["tokenizer"]))
-        if pool["drawn"] > len(every):
-            raise ArgumentError(
-                f"[pool] drawn is {pool['drawn']:,}, but {pool['path']} has {len(every):,}"
-            )
+        every = self.plan.items(self._path(pool), self._path(self.test["tokenizer"]))
         seed = seed_of("subset", self.plan.sha256, *self._sources())
         some = [every[i] for i in drawn(pool["drawn"], len(every), seed)]
         if not self.log.of("drawn"):
@@ -404,20 +400,6 @@ class _Work:
         sources = (*self._sources(), digest)
         result = score_predictions(self.plan, self.scheme, out, sources)
         return {"predictions": {"sha256": digest}, "result": result}
-
-
-def pool_items(plan: Plan, path: Path, tokenizer: Path) -> list[Any]:
-    """All prompts of the pool, or all texts as token ids."""
-    pool = plan.content["pool"]
-    if pool["kind"] == "prompts":
-        from radscore.answers.prompts import read_prompts
-
-        return read_prompts(path, pool["field"])
-    from radscore.corpus import open_corpus
-
-    size = plan.content["scheme"]["parameters"]["vocab_size"]
-    corpus = open_corpus(path, field=pool["field"], tokenizer=tokenizer, vocab_size=size)
-    return [document.tolist() for batch in corpus for document in batch.documents]
 
 
 def outcome_of(entries: list[dict[str, Any]]) -> Outcome | None:

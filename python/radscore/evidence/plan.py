@@ -128,6 +128,20 @@ def hash_of_path(path: str | os.PathLike[str]) -> str:
     return hash_of(listed)
 
 
+def _pool_items(
+    kind: str, path: Path, field: str | None, tokenizer: Path, vocab_size: int
+) -> list[Any]:
+    """All prompts of a pool, or all its texts as token ids."""
+    if kind == "prompts":
+        from radscore.answers.prompts import read_prompts
+
+        return read_prompts(path, field)
+    from radscore.corpus import open_corpus
+
+    corpus = open_corpus(path, field=field, tokenizer=tokenizer, vocab_size=vocab_size)
+    return [document.tolist() for batch in corpus for document in batch.documents]
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A plan; what it says is all in `content`, its canonical form is what is committed to.
@@ -179,6 +193,17 @@ class Plan:
         if tokenizer is None:
             raise ArgumentError("[test] needs the watermark's tokenizer")
         drawn = _whole("[pool] drawn", pool["drawn"])
+        size = len(
+            _pool_items(
+                kind,
+                folder / pool[kind],
+                pool["field"],
+                folder / tokenizer["path"],
+                scheme.vocab_size,
+            )
+        )
+        if drawn > size:
+            raise ArgumentError(f"[pool] drawn is {drawn:,}, but {pool[kind]} has {size:,} {kind}")
         looks = _looks(test["looks"], drawn, closed=closed)
         content = {
             "format": FORMAT,
@@ -192,6 +217,7 @@ class Plan:
                 "kind": kind,
                 **_needed(pool[kind], folder),
                 "field": pool["field"],
+                "number": size,
                 "drawn": drawn,
                 "rule": "least SHA-256 of seed and index",
             },
@@ -240,6 +266,12 @@ class Plan:
         """The hash to publish."""
         return hash_of(self.content)
 
+    def items(self, path: Path, tokenizer: Path) -> list[Any]:
+        """What the pool at a path holds."""
+        pool = self.content["pool"]
+        size = self.content["scheme"]["parameters"]["vocab_size"]
+        return _pool_items(pool["kind"], path, pool["field"], tokenizer, size)
+
     def bytes(self) -> bytes:
         """What its file holds."""
         return canonical(self.content) + b"\n"
@@ -264,7 +296,7 @@ class Plan:
             ("scheme", ", ".join(f"{k} {v}" for k, v in content["scheme"]["parameters"].items())),
             ("level", f"{content['alpha']:g}"),
             ("test", _in_words(test)),
-            ("pool", f"{pool['drawn']:,} of the {pool['kind']} in {pool['path']}"),
+            ("pool", f"{pool['drawn']:,} of {pool['number']:,} {pool['kind']} in {pool['path']}"),
         ]
         if len(test["looks"]) > 1:
             looks = ", ".join(f"{one:,}" for one in test["looks"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import RadscoreError, StateError, line_of
-from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of, pool_items
+from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of
 from radscore.evidence.bundle import FILES, opened
 from radscore.evidence.canonical import canonical, drawn, hash_of, seed_of
 from radscore.evidence.chain import read_log
@@ -235,7 +235,7 @@ class _Check:
         if pool is None or tokenizer is None:
             self.found.unknown.append("the draw: the pool is not in the bundle")
             return
-        every = pool_items(self.plan, pool, tokenizer)
+        every = self.plan.items(pool, tokenizer)
         seed = seed_of("subset", self.plan.sha256, *self.sources)
         some = [every[i] for i in drawn(self.plan.content["pool"]["drawn"], len(every), seed)]
         _say(self.found, some == items, "the subset is what the seed draws from the planned pool")

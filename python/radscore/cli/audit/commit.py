@@ -21,7 +21,7 @@ With --beacon, public randomness that appeared after the hash was published is m
 of the prompts and of the decoy keys, so that nobody can have tried plans until one suits."""
 _EXAMPLES = """\
   radscore audit commit audit/
-  radscore audit commit audit/ --beacon 8f3c0a5d6e7b8c9d0e1f2a3b4c5d6e7f --source "drand round 4711"
+  radscore audit commit audit/ --beacon 8f3c0a5d6e7b8c9d0e1f2a3b4c5d6e7f --source drand-4711
 """
 
 

@@ -35,7 +35,7 @@ model = "suspect-7b"
 api = "chat"              # or "completions"
 
 [pool]                    # questions to draw from, or texts = "unmarked.jsonl" for a model to read
-prompts = "prompts.jsonl"
+prompts = "pool.jsonl"
 drawn = 400
 
 [asking]

@@ -22,7 +22,7 @@ with --open-key; without it, whoever verifies the scores must be given the key."
 _EXAMPLES = """\
   radscore audit report audit/
   radscore audit report audit/ --bundle audit.zip
-  radscore audit report audit/ --bundle audit.zip --open-key --key-file alice.key
+  radscore audit report audit/ --bundle opened.zip --open-key --key-file alice.key
 """
 
 

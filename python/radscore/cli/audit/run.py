@@ -32,7 +32,7 @@ the level is reached or the looks or the budget are used up. Interrupted anywher
 goes on."""
 _EXAMPLES = """\
   radscore audit run audit/ --key-file alice.key
-  radscore audit run audit/ --key-file alice.key --api-key-env SUSPECT_API_KEY --concurrency 4
+  radscore audit run audit/ --key-file alice.key --api-key-env MY_KEY --concurrency 4
 """
 
 

@@ -22,7 +22,7 @@ comes out the same, to the last bit, from the kept answers. Says what it could n
 code is 1 if anything is wrong."""
 _EXAMPLES = """\
   radscore audit verify audit.zip
-  radscore audit verify audit.zip --key-file alice.key --plan-hash 3f7a...
+  radscore audit verify audit.zip --key-file alice.key
 """
 
 
