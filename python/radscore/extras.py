@@ -18,6 +18,8 @@ _LIBRARIES: Final[dict[str, tuple[str, str]]] = {
     "peft": ("peft", "models"),
     "safetensors": ("safetensors", "models"),
     "openai": ("the openai library", "api"),
+    "cryptography": ("cryptography", "audit"),
+    "rfc3161_client": ("rfc3161-client", "audit"),
     "jinja2": ("Jinja2", "report"),
     "matplotlib": ("matplotlib", "report"),
     "ray": ("Ray", "ray"),

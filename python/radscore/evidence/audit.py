@@ -23,6 +23,7 @@ from radscore.evidence.scoring import (
     score_answers,
     score_predictions,
 )
+from radscore.evidence.witness import sign, stamp
 from radscore.files import drafted, make_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -125,7 +126,14 @@ class Audit:
             log.add("planned", plan=plan.sha256)
         return cls(root)
 
-    def commit(self, *, beacon: str | None = None, source: str | None = None) -> dict[str, Any]:
+    def commit(
+        self,
+        *,
+        beacon: str | None = None,
+        source: str | None = None,
+        signing_key: str | os.PathLike[str] | None = None,
+        timestamp: str | None = None,
+    ) -> dict[str, Any]:
         """Commits to the plan, after which it counts; or adds public randomness to it, once.
 
         Parameters
@@ -135,6 +143,10 @@ class Audit:
             the subset and the decoys are drawn from it.
         source : str, optional
             Where everybody can look it up.
+        signing_key : path, optional
+            PEM file of an Ed25519 private key, to sign the plan's hash.
+        timestamp : str, optional
+            Address of an RFC 3161 authority, to have it time-stamped.
 
         Returns
         -------
@@ -153,6 +165,10 @@ class Audit:
             committed = log.of("committed")
             if not committed:
                 committed = [log.add("committed", plan=self.plan.sha256)]
+            if signing_key is not None:
+                log.add("signed", **sign(self.plan.sha256, signing_key))
+            if timestamp is not None:
+                log.add("timestamp", **stamp(self.plan.sha256, timestamp))
             if beacon is None:
                 return {**committed[0], "head": log.head}
             if len(beacon) < 32 or any(one not in "0123456789abcdefABCDEF" for one in beacon):
