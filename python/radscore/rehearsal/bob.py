@@ -131,7 +131,7 @@ def train(
     if Path(base, "adapter_config.json").is_file():
         raise ModelError(f"base: {base} is an adapter; merge it into its base first")
     started = time.monotonic()
-    with _quiet():
+    with quiet():
         dtype = "bfloat16" if settings.method == "lora" and settings.bf16 else "float32"
         model = load_model(base, tokenizer=tokenizer, device="cpu", dtype=dtype)
         if model.tokenizer is None:
@@ -233,18 +233,7 @@ def trainer_of(
     library.set_seed(seed % 2**32)
     network = model.model
     network.requires_grad_(requires_grad=True)
-    if settings.method == "lora":
-        import peft
-
-        network = peft.get_peft_model(
-            network,
-            peft.LoraConfig(
-                r=settings.lora_rank,
-                lora_alpha=2 * settings.lora_rank,
-                target_modules="all-linear",
-                task_type="CAUSAL_LM",
-            ),
-        )
+    network = adapted(network, settings)
     common = {
         "output_dir": str(out / _CHECKPOINTS),
         "gradient_accumulation_steps": settings.accumulate,
@@ -271,8 +260,7 @@ def trainer_of(
             f"{settings.batch_size}"
         )
     share = settings.batch_size // n_at_once
-    forwards = -(-len(rows) // (share * plain.world_size * max(plain.n_gpu, 1)))
-    steps = max_steps or max(1, math.ceil(settings.epochs * -(-forwards // settings.accumulate)))
+    steps = max_steps or steps_of(len(rows), settings, settings.batch_size // settings.accumulate)
     pinned = plain.device.type == "cuda"
     arguments = library.TrainingArguments(
         **common,
@@ -294,6 +282,29 @@ def trainer_of(
     )
     trainer.remove_callback(library.trainer_callback.PrinterCallback)
     return trainer, network
+
+
+def adapted(network: Any, settings: TrainingSettings) -> Any:
+    """The network, with an adapter on every linear layer if that is what is trained."""
+    if settings.method != "lora":
+        return network
+    import peft
+
+    return peft.get_peft_model(
+        network,
+        peft.LoraConfig(
+            r=settings.lora_rank,
+            lora_alpha=2 * settings.lora_rank,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def steps_of(n_rows: int, settings: TrainingSettings, at_once: int) -> int:
+    """Updates of the weights, with so many rows in one forward pass over all devices."""
+    forwards = -(-n_rows // at_once)
+    return max(1, math.ceil(settings.epochs * -(-forwards // settings.accumulate)))
 
 
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
@@ -385,7 +396,7 @@ def _report(out: Path, rows: Rows, trainer: Any, network: Any, seconds: float) -
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the libraries' bars, and what they tell each other."""
     logging: Any = transformers_library().utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
