@@ -130,7 +130,7 @@ def train(
         need("peft", what="training an adapter")
     if Path(base, "adapter_config.json").is_file():
         raise ModelError(f"base: {base} is an adapter; merge it into its base first")
-    started = time.monotonic()
+    started, out = time.monotonic(), Path(out)
     with quiet():
         dtype = "bfloat16" if settings.method == "lora" and settings.bf16 else "float32"
         model = load_model(base, tokenizer=tokenizer, device="cpu", dtype=dtype)
