@@ -290,15 +290,14 @@ def adapted(network: Any, settings: TrainingSettings) -> Any:
         return network
     import peft
 
-    return peft.get_peft_model(
-        network,
-        peft.LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=2 * settings.lora_rank,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    how = peft.LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
+    with quiet():
+        return peft.get_peft_model(network, how)
 
 
 def steps_of(n_rows: int, settings: TrainingSettings, at_once: int) -> int:
