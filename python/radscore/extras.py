@@ -17,6 +17,7 @@ _LIBRARIES: Final[dict[str, tuple[str, str]]] = {
     "gguf": ("gguf", "models"),
     "peft": ("peft", "models"),
     "safetensors": ("safetensors", "models"),
+    "lm_eval": ("lm-eval", "eval"),
     "openai": ("the openai library", "api"),
     "cryptography": ("cryptography", "audit"),
     "rfc3161_client": ("rfc3161-client", "audit"),
