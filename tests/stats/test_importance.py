@@ -216,7 +216,7 @@ def test_what_the_audit_promises():
         for seed in range(1, 31)
     ]
     assert 1.0 < np.mean(ratios) < 1.5
-    assert 0.6 < min(ratios) < max(ratios) < 2.2
+    assert 0.4 < min(ratios) < max(ratios) < 2.7
     assert 10 ** (truth.log10_bound - truth.log10_saddlepoint) > 8
 
 
@@ -226,7 +226,7 @@ def test_the_same_data_have_the_same_draws(tmp_path):
     first = weighted_test(500.0, w, QUARTER)
     assert first == weighted_test(500.0, w, QUARTER)
     assert first.seed == seed_of(repr(QUARTER), w)
-    assert (first.n_draws, first.method) == (479, "importance sampling (479 draws)")
+    assert (first.n_draws, first.method) == (1917, "importance sampling (1917 draws)")
     assert weighted_test(500.0, w[::-1], QUARTER).seed != first.seed
     assert weighted_test(500.0, w, BernoulliLaw(Fraction(1, 3))).seed != first.seed
     w.tofile(tmp_path / "w")

@@ -90,7 +90,7 @@ def n_draws(numbers: float) -> int:
     if not numbers:
         return 0
     able = int(_BUDGET / numbers)
-    return 0 if able < _FEWEST else min(_MOST, max(_FEWEST, able >> 7))
+    return 0 if able < _FEWEST else min(_MOST, max(_FEWEST, able >> 5))
 
 
 def numbers_of(law: NullLaw) -> int:
