@@ -18,6 +18,7 @@ _LIBRARIES: Final[dict[str, tuple[str, str]]] = {
     "peft": ("peft", "models"),
     "safetensors": ("safetensors", "models"),
     "openai": ("the openai library", "api"),
+    "jinja2": ("Jinja2", "report"),
     "matplotlib": ("matplotlib", "report"),
     "ray": ("Ray", "ray"),
     "fsspec": ("fsspec", "remote"),
