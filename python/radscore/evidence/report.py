@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from radscore.evidence.audit import Audit, Outcome
 
-__all__ = ["page_of_audit", "page_of_result"]
+__all__ = ["check_libraries", "page_of_audit", "page_of_result"]
 
 _COLOURS: Final = {"evidence": "#b3261e", "no evidence": "#2e7d32", "none": "#8a6d00"}
 _EXPLORATORY: Final = (
@@ -112,21 +112,17 @@ def page_of_audit(audit: Audit) -> str:
     )
 
 
-def page_of_result(result: Any, *, command: str | None = None) -> str:
-    """The page of any result with a p-value, marked as exploratory.
+def page_of_result(result: Any) -> str:
+    """The page of a result with a p-value, marked as exploratory.
 
     Parameters
     ----------
-    result : Result
+    result : ModelResult or ScoreResult
         What a test or `score` returned.
-    command : str, optional
-        What was run.
     """
     found = result.to_dict()
     provenance = found.get("provenance") or {}
     rows = [[name, str(value)] for name, value in provenance.items() if name != "inputs"]
-    if command is not None:
-        rows.append(["command", command])
     files = (provenance.get("inputs") or {}).get("files", [])
     rows += [[one["path"], f"{one['bytes']} bytes, SHA-256 {one['sha256']}"] for one in files]
     return _render(
@@ -140,8 +136,13 @@ def page_of_result(result: Any, *, command: str | None = None) -> str:
     )
 
 
+def check_libraries() -> None:
+    """Raises `MissingExtraError` unless a page can be made."""
+    need("jinja2", "matplotlib.figure", what="a report")
+
+
 def _render(**context: Any) -> str:
-    need("jinja2", what="a report")
+    check_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("radscore.evidence", ".")
