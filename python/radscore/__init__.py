@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         audits,
         corpus,
         errors,
+        evidence,
         kernels,
         models,
         results,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from radscore.corpus import Corpus, inspect_corpus, open_corpus
     from radscore.documents import Documents
     from radscore.errors import RadscoreError
+    from radscore.evidence import Audit
     from radscore.kgrams import KgramCounts, KgramSet
     from radscore.results import DocumentScores, ModelResult, ScoreResult
     from radscore.runs.planning import plan_corpus
@@ -77,6 +79,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "score_documents",
     "score_positions",
     # models
+    "Audit",
     "EndpointModel",
     "ask",
     "open_answers",
@@ -94,6 +97,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "audits",
     "corpus",
     "errors",
+    "evidence",
     "kernels",
     "models",
     "results",
@@ -113,6 +117,7 @@ _HOMES = {
     "corpus": ("Corpus", "inspect_corpus", "open_corpus"),
     "documents": ("Documents",),
     "errors": ("RadscoreError",),
+    "evidence": ("Audit",),
     "kgrams": ("KgramCounts", "KgramSet"),
     "results": ("DocumentScores", "ModelResult", "ScoreResult"),
     "runs.planning": ("plan_corpus",),

@@ -45,6 +45,7 @@ COMMANDS = (
     "inspect",
     "plan",
     "run",
+    "audit",
 )
 _THREADS = "RAYON_NUM_THREADS"
 _MOST_TOKENIZER_THREADS = 256

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +31,13 @@ __all__ = ["BENCHMARKS", "ability", "benchmarks", "side_by_side"]
 #: The tasks of the paper's quality table, as lm-eval names them.
 BENCHMARKS = ("nq_open", "triviaqa", "gsm8k", "humaneval", "mmlu")
 N_CHOICES = 4
+#: Pieces that the loss is measured on.
+_MOST_PIECES = 500
+#: Tokens in which a short answer must stand.
+_MOST = 8
 _WORD = re.compile(r"[^\W_]+(?:[-'’.,][^\W_]+)*")
 _SENTENCE_END = re.compile(r"([^\W_]+(?:[-'’][^\W_]+)*)[.!?](?=\s|$)")
-_CLOZE_WORDS = 80
+_CLOZE_WORDS, _CLOZE_CHARACTERS = 80, 1000
 
 
 def ability(
@@ -79,7 +84,7 @@ def ability(
             f"{reader.name} reads, not {passage + continuation}"
         )
     found = {
-        "loss": _loss(reader, ids, passage + continuation),
+        "loss": _loss(reader, ids, passage + continuation, seed),
         "choice": _choice(
             reader, ids, seed=seed, n=n_questions, passage=passage, continuation=continuation
         ),
@@ -98,10 +103,13 @@ def _measured(values: Sequence[float]) -> dict[str, float | int]:
     return {"value": float(np.mean(values)), "error": error, "n": n}
 
 
-def _loss(model: LanguageModel, texts: Documents, length: int) -> dict[str, float | int]:
+def _loss(model: LanguageModel, texts: Documents, length: int, seed: int) -> dict[str, float | int]:
     pieces = cut(texts, length)
     rows = list(pieces.ids) or [np.asarray(one, dtype=np.int64) for one in texts if len(one) > 1]
-    return _measured([one for one in document_losses(model, Documents.of(rows)) if one == one])  # noqa: PLR0124
+    if len(rows) > _MOST_PIECES:
+        rows = random.Random(f"loss/{seed}").sample(rows, _MOST_PIECES)  # noqa: S311
+    losses = document_losses(model, Documents.of(rows))
+    return _measured(losses[~np.isnan(losses)].tolist())
 
 
 def _choice(
@@ -137,20 +145,9 @@ def _choice(
 def _cloze(model: LanguageModel, texts: Sequence[str], seed: int, n: int) -> dict[str, float | int]:
     """Passages that end before a word which stands in them."""
     rng = random.Random(f"cloze/{seed}")  # noqa: S311
-    asked: list[tuple[str, str]] = []
-    for text in rng.sample(list(texts), len(texts)):
-        ends = list(_SENTENCE_END.finditer(text))
-        for end in rng.sample(ends, len(ends)):
-            words = list(_WORD.finditer(text, 0, end.start(1)))[-_CLOZE_WORDS:]
-            word = end[1]
-            if len(words) < 8 or not _counts(word):
-                continue
-            before = {one[0].casefold() for one in words}
-            if word.casefold() in before:
-                asked.append((text[words[0].start() : end.start(1)].rstrip(), word))
-                break  # one of each text, so that they are independent
-        if len(asked) == n:
-            break
+    found = [_blanks(text, rng) for text in rng.sample(list(texts), len(texts))]
+    # one of each text, then another one of each, ...
+    asked = [one for some in zip_longest(*found) for one in some if one is not None][:n]
     if not asked:
         return _measured([])
     room = (model.max_length or 2**31) - _MOST
@@ -171,12 +168,19 @@ def _cloze(model: LanguageModel, texts: Sequence[str], seed: int, n: int) -> dic
     return _measured(right)
 
 
-_MOST = 8
-
-
-def _counts(word: str) -> bool:
-    """Whether a word is worth asking for."""
-    return len(word) > 3 or word.isdigit()
+def _blanks(text: str, rng: random.Random) -> list[tuple[str, str]]:
+    """Passages of a text, and the word after each, which ends a sentence."""
+    ends = list(_SENTENCE_END.finditer(text))
+    found = []
+    for end in rng.sample(ends, len(ends)):
+        word = end[1]
+        first = max(end.start(1) - _CLOZE_CHARACTERS, 0)
+        words = list(_WORD.finditer(text, first, end.start(1)))[-_CLOZE_WORDS:]
+        if len(words) < 8 or not (len(word) > 3 or word.isdigit()):
+            continue
+        if word.casefold() in {one[0].casefold() for one in words}:
+            found.append((text[words[0].start() : end.start(1)].rstrip(), word))
+    return found
 
 
 def side_by_side(

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.documents import check_width
@@ -29,7 +30,6 @@ from radscore.rehearsal.alice_records import Record, read_records, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from radscore.models.loading import LanguageModel
     from radscore.models.writing import Written
@@ -153,7 +153,7 @@ def write_records(
     writer = TextWriter(reader, scheme, sampling, batch_size)
     source = _source(reader, prompts, settings, seed=seed, form=FORMATS[format], n=batch_size)
     with Journal(out, {**writer.settings, **source.settings}, fresh=fresh) as journal:
-        work = _Work(writer, source, journal, out)
+        work = _Work(writer, source, journal, Path(out))
         for _ in work.batches(settings.n_records):
             if progress is not None:
                 done = min(len(source.kept), settings.n_records)
@@ -362,8 +362,8 @@ class _Instructions(_Source):
         return prompt
 
     def judge(self, question: Question, text: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        found, broken = parse(text["text"])
         cut = text["finish_reason"] == "length"
+        found, broken = parse(text["text"], cut=cut)
         records: list[dict[str, Any]] = []
         dropped: Counter[str] = Counter()
         for one in found:

@@ -68,6 +68,9 @@ _INSTRUCTION = re.compile(
 _ANSWER = re.compile(
     _HEAD.format("answer|response|output|completion|A"), re.MULTILINE | re.IGNORECASE
 )
+#: What may be the beginning of a head at the end of a text, and the words that it then begins.
+_HALF = re.compile(r"\n[ \t#>*_]*(?:\d{1,3}[.)][ \t]*)?([A-Za-z]*)[ \t]*\d{0,3}$")
+_HEADS = ("instruction", "task", "question", "prompt")
 _WORD = re.compile(r"\w+")
 
 
@@ -107,7 +110,7 @@ class Parsed:
     start, end : int
         Where the answer stands, in characters.
     last : bool
-        Whether nothing follows it.
+        Whether nothing follows it, so that more of it may have been to come.
     """
 
     instruction: str
@@ -117,8 +120,11 @@ class Parsed:
     last: bool
 
 
-def parse(text: str) -> tuple[list[Parsed], int]:
+def parse(text: str, *, cut: bool = False) -> tuple[list[Parsed], int]:
     r"""The records of a text that goes on from an instruction's head, and how many are none.
+
+    Where the text was `cut`, what it ends with is no record, and not counted, unless an answer has
+    begun.
 
     Examples
     --------
@@ -126,6 +132,11 @@ def parse(text: str) -> tuple[list[Parsed], int]:
     >>> [(one.instruction, one.answer, one.last) for one in found], broken
     ([('Add 1 and 2.', '3', False), ('Say a colour.', 'Red', True)], 0)
     """
+    half = _HALF.search(text) if cut else None
+    if half is not None and any(one.startswith(half[1].lower()) for one in _HEADS):
+        text = text[: half.start()]
+    else:
+        half = None
     heads = list(_INSTRUCTION.finditer(text))
     begins = [0, *(one.end() for one in heads)]
     ends = [*(one.start() for one in heads), len(text)]
@@ -135,8 +146,9 @@ def parse(text: str) -> tuple[list[Parsed], int]:
     for begin, end in zip(begins, ends, strict=True):
         head = _ANSWER.search(text, begin, end)
         first = "" if head is None else text[begin : head.start()].strip()
+        unfinished = cut and end == len(text)
         if head is None or not first:
-            broken += 1
+            broken += not unfinished
             continue
         again = _ANSWER.search(text, head.end(), end)
         stop = end if again is None else again.start()
@@ -144,9 +156,9 @@ def parse(text: str) -> tuple[list[Parsed], int]:
         start = head.end() + len(body) - len(body.lstrip())
         answer = body.strip()
         if not answer:
-            broken += 1
+            broken += not unfinished
             continue
-        last = end == len(text) and again is None
+        last = end == len(text) and again is None and half is None
         found.append(Parsed(first, answer, start, start + len(answer), last))
     return found, broken
 

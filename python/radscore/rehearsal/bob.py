@@ -130,7 +130,7 @@ def train(
         need("peft", what="training an adapter")
     if Path(base, "adapter_config.json").is_file():
         raise ModelError(f"base: {base} is an adapter; merge it into its base first")
-    started = time.monotonic()
+    started, out = time.monotonic(), Path(out)
     with quiet():
         dtype = "bfloat16" if settings.method == "lora" and settings.bf16 else "float32"
         model = load_model(base, tokenizer=tokenizer, device="cpu", dtype=dtype)
@@ -290,15 +290,14 @@ def adapted(network: Any, settings: TrainingSettings) -> Any:
         return network
     import peft
 
-    return peft.get_peft_model(
-        network,
-        peft.LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=2 * settings.lora_rank,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
+    how = peft.LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=2 * settings.lora_rank,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
+    with quiet():
+        return peft.get_peft_model(network, how)
 
 
 def steps_of(n_rows: int, settings: TrainingSettings, at_once: int) -> int:
