@@ -33,10 +33,10 @@ level       the p-value that `needed` reaches
 power       how often
 effects     a list; each entry is one test of one setting, over its keys and seeds:
   test        "open", "closed"
-  setting     which text was read ("supervised": Alice's records; "unsupervised": without a mark), or
-              what the suspect showed ("text", or how many log-probabilities)
+  setting     which text was read ("supervised": Alice's records; "unsupervised": without a
+              mark), or what the suspect showed ("text", or how many log-probabilities)
   weights     the weighting, as in the tests; "naive" counts repetitions and is not valid
-  against     the reference: null, "base", "matched" (same recipe, unmarked) or "answers" (its answers)
+  against     the reference: null, "base", "matched" (same recipe, unmarked) or "answers" (its)
   filter      "none", "supervised" or "unsupervised"
   base, mark  names in the plan; scheme: the mark's public parameters; delta: added to logits
   share       of Alice's records in what Bob trained on
@@ -112,6 +112,7 @@ def effects_of(
     schemes : dict
         By name of the mark: its scheme, in public, and delta.
     level : float
+        The p-value that `needed` reaches.
     answer_tokens : float, optional
         Mean tokens of an answer.
     """

@@ -81,8 +81,8 @@ class TestPlan:
         Of those answers.
     listed : int
         Likeliest tokens that the suspect's API is taken to list; 0 for none.
-    open, closed, membership, ability : bool
-        Which tests are run.
+    open, closed, membership, ability, quality : bool
+        Which tests are run, and whether Bob's models and Alice's text are looked at.
     curve : tuple of int
         Numbers of tokens at which p is noted.
     texts : dict
@@ -101,6 +101,7 @@ class TestPlan:
     closed: bool = True
     membership: bool = True
     ability: bool = True
+    quality: bool = True
     curve: tuple[int, ...] = ()
     texts: Mapping[str, Path] = field(default_factory=dict)
     level: float = 1e-5
@@ -187,6 +188,7 @@ class Plan:
         Parameters
         ----------
         values : mapping
+            Tables and fields, as TOML reads them.
         folder : path, optional
             Which paths are relative to; by default the working folder.
         place : str
@@ -214,7 +216,7 @@ class Plan:
         )
 
     def cells(self) -> list[Cell]:
-        """Every cell of the grid once, in order."""
+        """Every cell of the grid once, in order, and for each the control that has share 0."""
         found: dict[Cell, None] = {}
         for grid in self.grid:
             every = {
@@ -229,8 +231,10 @@ class Plan:
             for values in product(*every.values()):
                 chosen = dict(zip(every, values, strict=True))
                 recipe = {name: chosen.pop(name) for name in _TRAINED if name in chosen}
-                found[Cell(**chosen, training=replace(self.training, **recipe))] = None
-        return list(found)
+                cell = Cell(**chosen, training=replace(self.training, **recipe))
+                found[cell] = None
+        controls = [replace(one, share=0.0, supervision=1.0) for one in found if one.share]
+        return list(dict.fromkeys([*found, *controls]))
 
     def scheme(self, mark: str, key: int) -> Scheme:
         """A mark's scheme under one of its keys."""

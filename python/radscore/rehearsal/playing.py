@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import random
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ArgumentError
@@ -15,32 +14,22 @@ from radscore.rehearsal.settings import Mark
 from radscore.rehearsal.stages import Input, Inputs, Part, Stage, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from radscore.models.loading import LanguageModel
-    from radscore.progress import Progress
+    from radscore.rehearsal.alice import RecordsReport
     from radscore.rehearsal.alice_records import Record
     from radscore.rehearsal.plan import Cell, Plan
     from radscore.rehearsal.settings import TrainingSettings
     from radscore.schemes import Scheme
 
-__all__ = ["CellStages", "Play"]
+__all__ = ["Play"]
 
-Tell = "Callable[[Progress], None]"
 #: Models that are held at once: a suspect, its reference and their base.
 _HELD = 3
 #: How much longer a token takes to write than to read, and to learn.
 _WRITTEN, _LEARNED = 10.0, 3.0
 _RECORDS = "records.jsonl"
-
-
-@dataclass(frozen=True, eq=False)
-class CellStages:
-    """The stages that end in a cell's numbers, by kind of test."""
-
-    cell: Cell
-    suspect: Part
-    tests: Mapping[str, Stage]
 
 
 class Play:
@@ -64,7 +53,7 @@ class Play:
         """Files of one's own, with their hash."""
         return self._inputs.of(*paths)
 
-    def _stage(self, stage: Stage) -> Stage:
+    def known(self, stage: Stage) -> Stage:
         """The stage, or the equal one that is known already."""
         return self._stages.setdefault(stage.digest, stage)
 
@@ -144,7 +133,7 @@ class Play:
 
         most = settings.sampling.max_tokens
         what = f"{mark}, key {key}" if mark is not None else "unmarked"
-        return self._stage(
+        return self.known(
             Stage(
                 "records",
                 {"pool": pool, "seed": seed, "mark": public, "data": _plain(settings)},
@@ -161,6 +150,15 @@ class Play:
 
         path = self.store.path(part)  # type: ignore[arg-type]
         return read_records(path / _RECORDS if isinstance(part, Stage) else path)
+
+    def writing_report(self, part: Part) -> RecordsReport | None:
+        """What writing the records of a stage reported."""
+        from radscore.rehearsal.alice import RecordsReport
+
+        if not isinstance(part, Stage):
+            return None
+        found = self.store.report(part)
+        return RecordsReport(**{**found, "notes": tuple(found["notes"])})
 
     def base_input(self, base: str) -> Input:
         """A base model's folder."""
@@ -226,7 +224,7 @@ class Play:
 
         length = min(training.length, 2 * self.plan.data.settings.sampling.max_tokens)
         name = f"{who}, share {share:g}" if who == "suspect" else who
-        return self._stage(
+        return self.known(
             Stage(
                 "bob",
                 {"share": share, "n": n, "seed": seed, "training": asdict(training)},
@@ -293,18 +291,7 @@ class Play:
             return {"n_answers": report.n_questions, "n_tokens": report.completion_tokens}
 
         cost = _WRITTEN * tests.n_answers * tests.answer_tokens
-        return self._stage(Stage("answers", settings, inputs, make, "answers", cost))
-
-    def cell(self, cell: Cell) -> CellStages:
-        """All stages of a cell."""
-        from radscore.rehearsal.tests import test_stages
-
-        suspect = self.trained(cell)
-        return CellStages(cell, suspect, test_stages(self, cell, suspect))
-
-    def stages(self, cells: Sequence[Cell]) -> list[CellStages]:
-        """Those of every cell."""
-        return [self.cell(one) for one in cells]
+        return self.known(Stage("answers", settings, inputs, make, "answers", cost))
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from radscore.extras import need
 from radscore.files import write_atomically
 from radscore.provenance import provenance
 from radscore.rehearsal.effects import VERSION, effects_of
+from radscore.rehearsal.graph import ROWS, CellStages, cell_stages
 from radscore.rehearsal.plan import Plan
 from radscore.rehearsal.playing import Play
 from radscore.rehearsal.stages import Stage, Store, run_stages
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from radscore.progress import Progress
     from radscore.rehearsal.plan import Cell
-    from radscore.rehearsal.playing import CellStages
 
 __all__ = ["KINDS", "Rehearsal", "rehearse"]
 
@@ -108,7 +108,7 @@ def rehearse(
             raise ArgumentError(f"only must be of {', '.join(KINDS)}, not {one!r}")
     store = Store(Path(folder))
     play = Play(plan, store)
-    cells = play.stages(plan.cells())
+    cells = [cell_stages(play, one) for one in plan.cells()]
     wanted = [one for cell in cells for one in _stages(cell) if not only or one.kind in only]
     if only:
         every = {one.digest: one for cell in cells for one in _stages(cell)}
@@ -119,20 +119,17 @@ def rehearse(
 
 
 def _stages(cell: CellStages) -> list[Stage]:
-    found = list(cell.tests.values())
-    return [*found, cell.suspect] if isinstance(cell.suspect, Stage) else found
+    models = (cell.suspect, cell.reference, cell.control)
+    return [*cell.tests.values(), *(one for one in models if isinstance(one, Stage))]
 
 
 def _written(plan: Plan, play: Play, cells: Sequence[CellStages], *, finished: bool) -> Rehearsal:
-    from radscore.rehearsal.tests import ROWS
-
     store = play.store
     results: list[tuple[Cell, Mapping[str, Any]]] = []
     for one in cells:
         for stage in one.tests.values():
-            path = store.path(stage) / ROWS
-            if store.is_made(stage) and path.exists():
-                results += [(one.cell, row) for row in json.loads(path.read_text())]
+            if store.is_made(stage) and (rows := store.path(stage) / ROWS).exists():
+                results += [(one.cell, row) for row in json.loads(rows.read_text())]
     schemes = {
         name: {"scheme": json.loads(json.dumps(play.mark(name, 0).scheme.to_dict(), default=str))}
         | {"delta": mark.delta}

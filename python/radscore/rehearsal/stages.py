@@ -1,8 +1,8 @@
 """Stages: each makes one folder from its settings and from other folders, once.
 
-A stage is named by its kind and a hash of its settings and of what it reads. It is made in a folder
-of another name beside its own, which a killed process leaves and the next call continues; once it is
-whole, it is sealed: written to the disk and renamed. What is sealed is never made again.
+A stage is named by its kind and a hash of its settings and of what it reads. It is made in a
+folder of another name beside its own, which a killed process leaves and the next call continues;
+once it is whole, it is sealed: written to the disk and renamed. What is sealed is never made again.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from radscore import _core
@@ -24,7 +22,8 @@ from radscore.progress import Progress
 from radscore.provenance import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 __all__ = ["Input", "Inputs", "Part", "Stage", "Store", "canonical", "run_stages"]
 
@@ -289,6 +288,10 @@ def run_stages(
 
     Parameters
     ----------
+    store : Store
+        The folder.
+    stages : list of Stage
+        In any order.
     begin : callable, optional
         Called with every stage that is made.
     progress : callable, optional

@@ -61,7 +61,7 @@ def _setting(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(entry: Mapping[str, Any] | None) -> str:
-    """z with its interval, and the mean p-value."""
+    """The z-score with its interval, and the mean p-value."""
     if entry is None:
         return ""
     z = entry["z"]

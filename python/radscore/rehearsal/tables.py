@@ -1,4 +1,4 @@
-"""Tables of a plan: which fields there may be, of which kind, and where a message says it stands."""
+"""Tables of a plan: which fields there may be, of which kind, and where they stand."""
 
 from __future__ import annotations
 
