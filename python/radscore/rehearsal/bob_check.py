@@ -58,7 +58,10 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it; libraries and fragmentation come on top, about a tenth."""
+        """All of it: a bound, since gradients and activations are not largest at once.
+
+        Libraries and fragmentation come on top, about a tenth.
+        """
         return self.weights + self.gradients + self.moments + self.activations
 
 
@@ -184,6 +187,7 @@ def memory_of(config: Any, settings: TrainingSettings, rows: int, tokens: int) -
     layer, rest = two - one, 2 * one - two
     text = config.get_text_config(decoder=True)
     if settings.gradient_checkpointing:
+        # autocast's copies of all weights live in the forward pass alone, before there are gradients
         between = rows * tokens * int(text.hidden_size) * (2 if settings.bf16 else 4)
         kept = rest + layer + n_layers * between
     else:
