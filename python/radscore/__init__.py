@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from radscore.errors import RadscoreError
     from radscore.evidence import Audit
     from radscore.kgrams import KgramCounts, KgramSet
-    from radscore.results import DocumentScores, ModelResult, ScoreResult
     from radscore.rehearsal.rehearse import rehearse
+    from radscore.results import DocumentScores, ModelResult, ScoreResult
     from radscore.runs.planning import plan_corpus
     from radscore.schemes import (
         KGW,

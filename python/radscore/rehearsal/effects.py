@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from radscore.rehearsal.plan import Cell
 
-__all__ = ["SCHEMA", "VERSION", "effects_of", "interval", "needed"]
+__all__ = ["POWER", "SCHEMA", "VERSION", "effects_of", "interval", "needed"]
 
 #: Of the schema. Fields may come in; what is there keeps its meaning until this changes.
 VERSION: Final = 1
@@ -52,7 +52,8 @@ effects     a list; each entry is one test of one setting, over its keys and see
               token; null where the effect's mean is not above 0. `times` is how often what was
               measured that is: far above 1 it is a guess, since units repeat as text grows
   curve       [n_tokens, mean log10 p] of the suspects, where the plan asks for it"""
-_POWER: Final = 0.9
+#: How often the level is to be reached.
+POWER: Final = 0.9
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, float | None]:
@@ -73,7 +74,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, flo
 
 
 def needed(
-    effect: float, n_scored: float, n_tokens: float, level: float, power: float = _POWER
+    effect: float, n_scored: float, n_tokens: float, level: float, power: float = POWER
 ) -> dict[str, float] | None:
     """Tokens that a test needs, at a known effect per unit.
 

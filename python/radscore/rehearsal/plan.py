@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from radscore.schemes import Scheme
 
-__all__ = ["AXES", "POOLS", "Cell", "Data", "MarkPlan", "Plan", "TestPlan"]
+__all__ = ["AXES", "POOLS", "Cell", "Data", "MarkPlan", "Plan", "TestPlan", "plain"]
 
 #: Pools of records, no two of which share a prompt, unless there are too few. Alice's: `marked`,
 #: and `again`, which nobody trains on. Unmarked: `twins` (of the prompts of `marked`), `others`
@@ -163,8 +163,17 @@ class Plan:
     place: str = "plan"
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Plan:
+    def read(
+        cls, path: str | os.PathLike[str], *, base: str | os.PathLike[str] | None = None
+    ) -> Plan:
         """The plan in a TOML file; paths in it are relative to its folder.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        base : path, optional
+            The base model, in place of the plan's.
 
         Raises
         ------
@@ -179,6 +188,12 @@ class Plan:
             values = tomllib.loads(file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ArgumentError(f"{file}: not valid TOML: {error}") from None
+        if base is not None:
+            if isinstance(values.get("base"), Mapping) and len(values["base"]) != 1:
+                raise ArgumentError(f"base has no effect: {file} names several")
+            given = Path(base).absolute()
+            names = list(values["base"]) if isinstance(values.get("base"), Mapping) else []
+            values["base"] = {names[0] if names else given.name: str(given)}
         return cls.of(values, file.absolute().parent, str(file))
 
     @classmethod
@@ -254,9 +269,9 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; no key is in it, only the names of files."""
-        plain: dict[str, Any] = json.loads(json.dumps(_plain(self)))
-        del plain["place"]
-        return plain
+        found: dict[str, Any] = plain(self)
+        del found["place"]
+        return found
 
     @property
     def digest(self) -> str:
@@ -265,13 +280,14 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Dataclasses and paths as JSON values."""
     if hasattr(value, "__dataclass_fields__"):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return str(value) if isinstance(value, Path) else value
 
 

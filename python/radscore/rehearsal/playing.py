@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import ArgumentError
+from radscore.rehearsal.plan import plain
 from radscore.rehearsal.settings import Mark
 from radscore.rehearsal.stages import Input, Inputs, Part, Stage, Store
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from radscore.rehearsal.settings import TrainingSettings
     from radscore.schemes import Scheme
 
-__all__ = ["Play"]
+__all__ = ["Play", "public"]
 
 #: Models that are held at once: a suspect, its reference and their base.
 _HELD = 3
@@ -107,12 +108,12 @@ class Play:
         n = self._n_fresh if pool == "fresh" else data.settings.n_records
         settings = replace(data.settings, n_records=n)
         chosen = None if mark is None else self.mark(mark, key)
-        public = None
+        fingerprint = "" if chosen is None else chosen.scheme.fingerprint
+        about = None
         if chosen is not None:
-            scheme = chosen.scheme
-            public = {"scheme": _public(scheme), "fingerprint": scheme.fingerprint}
-            public["delta"] = chosen.delta
-        name = f"records/{pool}/{base}/{'' if public is None else public['fingerprint']}"
+            about = {"scheme": public(chosen.scheme), "fingerprint": fingerprint}
+            about["delta"] = chosen.delta
+        name = f"records/{pool}/{base}/{fingerprint}"
         seed = self.plan.derived(name)
 
         def make(work: Path, tell: Any) -> dict[str, Any]:
@@ -136,7 +137,7 @@ class Play:
         return self.known(
             Stage(
                 "records",
-                {"pool": pool, "seed": seed, "mark": public, "data": _plain(settings)},
+                {"pool": pool, "seed": seed, "mark": about, "data": plain(settings)},
                 {"base": self.base_input(base), "prompts": self.input(*data.prompts)},
                 make,
                 f"{n:,} records ({pool}, {what}) by {base}",
@@ -294,11 +295,6 @@ class Play:
         return self.known(Stage("answers", settings, inputs, make, "answers", cost))
 
 
-def _plain(value: Any) -> Any:
-    """A dataclass as JSON values."""
-    return json.loads(json.dumps(asdict(value), default=str))
-
-
-def _public(scheme: Scheme) -> Any:
+def public(scheme: Scheme) -> Any:
     """A scheme without its key."""
     return json.loads(json.dumps(scheme.to_dict(), default=str))

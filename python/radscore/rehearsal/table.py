@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from radscore.stats.result import power_of_ten
@@ -9,7 +10,18 @@ from radscore.stats.result import power_of_ten
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["Grid", "as_markdown", "as_text", "grids_of", "needs_of"]
+    from radscore.rehearsal.plan import Cell
+
+__all__ = [
+    "Grid",
+    "ability_of",
+    "as_markdown",
+    "as_text",
+    "grids_of",
+    "membership_of",
+    "needs_of",
+    "quality_of",
+]
 
 
 class Grid:
@@ -137,3 +149,86 @@ def needs_of(effects: Sequence[Mapping[str, Any]], level: float) -> Grid:
 def _about(number: float) -> str:
     """Two digits are all that is known."""
     return f"{float(f'{number:.2g}'):,.0f}"
+
+
+def membership_of(results: Sequence[tuple[Cell, Mapping[str, Any]]]) -> Grid:
+    """p-values of membership by share and degree of supervision: the median over suspects."""
+    found: dict[tuple[float, float], dict[str, list[float]]] = {}
+    for cell, row in results:
+        if row["test"] == "membership" and row["log10_pvalue"] is not None:
+            place = found.setdefault((cell.share, cell.supervision), {})
+            place.setdefault(row["weights"], []).append(row["log10_pvalue"])
+    kinds = sorted({kind for one in found.values() for kind in one}, reverse=True)
+    return Grid(
+        "Membership of Alice's records, without a watermark: median p (suspects)",
+        ["share", "supervision", *(_CALIBRATIONS.get(one, one) for one in kinds)],
+        [
+            [
+                _share(share),
+                f"{degree:g}",
+                *(
+                    f"{power_of_ten(median(one[kind]), 2)} ({len(one[kind])})"
+                    if kind in one
+                    else ""
+                    for kind in kinds
+                ),
+            ]
+            for (share, degree), one in sorted(found.items())
+        ],
+    )
+
+
+_CALIBRATIONS = {"zlib": "losses by zlib's length", "none": "losses as they are"}
+
+
+def quality_of(quality: Sequence[Mapping[str, Any]]) -> Grid:
+    """Alice's text beside its unmarked twins."""
+    rows = []
+    for one in quality:
+        for name in ("marked", "unmarked"):
+            side = one[name]
+            test = side["test"]
+            green = None if test is None else test["green_share"]
+            rows.append(
+                [
+                    f"{one['mark']}, key {one['key']}",
+                    name,
+                    _number(side["perplexity"]),
+                    _number(side["distinct"]["2"]),
+                    _number(side["length"]["mean"]),
+                    "" if side["parsed"] is None else _share(side["parsed"]),
+                    "" if green is None else _share(green),
+                    _p(None if test is None else test["log10_pvalue"]),
+                ]
+            )
+    head = ["mark", "text", "perplexity", "distinct 2-grams", "tokens", "parsed", "green", "p"]
+    return Grid("Alice's text", head, rows)
+
+
+def ability_of(ability: Sequence[Mapping[str, Any]]) -> Grid:
+    """Whether Bob's models work."""
+    rows = [
+        [one["base"], one["model"], name, *(_measured(text.get(kind)) for kind in _ABILITIES)]
+        for one in ability
+        for name, text in one["texts"].items()
+    ]
+    head = ["base", "model", "text", "loss", "multiple choice (1/4)", "cloze"]
+    return Grid("Bob's models on held-out text, with standard errors", head, rows)
+
+
+_ABILITIES = ("loss", "choice", "cloze")
+
+
+def _measured(one: Mapping[str, Any] | None) -> str:
+    if one is None or one["value"] is None:
+        return ""
+    error = "" if one["error"] is None else f" ± {one['error']:.2g}"
+    return f"{one['value']:.3g}{error}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _p(log10: float | None) -> str:
+    return "" if log10 is None else power_of_ten(log10, 2)
