@@ -352,6 +352,21 @@ def test_an_adapter_is_read_on_its_base(folder, records, tmp_path):
         train(tmp_path / "a", records, recipe, tmp_path / "b", seed=1)
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_gguf_file_is_a_base(tokenizer, records, tmp_path, method):
+    from gguf_files import write_gguf
+    from tiny import tiny_llama
+
+    pytest.importorskip("gguf")
+    base = write_gguf(tmp_path / "base.gguf", tiny_llama(vocab_size=len(tokenizer)))
+    recipe = replace(RECIPE, method=method, lora_rank=2, learning_rate=1e-2)
+    report = train(base, records, recipe, tmp_path / "a", seed=1, device="cpu", tokenizer=tokenizer)
+    assert report.losses[-1][1] < report.losses[0][1]
+    found = load_model(tmp_path / "a", device="cpu")
+    assert found.tokenizer is not None
+    assert found.fingerprint != load_model(base, device="cpu").fingerprint
+
+
 def test_what_cannot_be_trained(folder, records, tmp_path):
     out = tmp_path / "a"
     with pytest.raises(ArgumentError, match="there is no token to learn"):
