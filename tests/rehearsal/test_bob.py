@@ -341,9 +341,19 @@ def resumed(folder, records, tmp_path, recipe):
     assert (report.n_trained < report.n_parameters) == (recipe.method == "lora")
 
 
-def test_an_adapter_is_read_on_its_base(folder, records, tmp_path):
-    recipe = replace(RECIPE, method="lora", learning_rate=1e-2, lora_rank=2)
-    train(folder, records, recipe, tmp_path / "a", seed=1, device="cpu")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_an_adapter_is_read_on_its_base(folder, records, tmp_path, bf16):
+    recipe = replace(
+        RECIPE,
+        method="lora",
+        learning_rate=1e-2,
+        lora_rank=2,
+        bf16=bf16,
+        gradient_checkpointing=bf16,
+    )
+    report = train(folder, records, recipe, tmp_path / "a", seed=1, device="cpu")
+    assert report.losses[-1][1] < report.losses[0][1]
+    assert {one.dtype for one in weights(tmp_path / "a").values()} == {torch.float32}
     adapted, base = load_model(tmp_path / "a", device="cpu"), load_model(folder, device="cpu")
     ids = torch.tensor([[5, 6, 7]])
     with torch.inference_mode():
