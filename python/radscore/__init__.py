@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         audits,
         corpus,
         errors,
+        evidence,
         kernels,
         models,
         results,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from radscore.corpus import Corpus, inspect_corpus, open_corpus
     from radscore.documents import Documents
     from radscore.errors import RadscoreError
+    from radscore.evidence import Audit
     from radscore.kgrams import KgramCounts, KgramSet
+    from radscore.rehearsal.rehearse import rehearse
     from radscore.results import DocumentScores, ModelResult, ScoreResult
     from radscore.runs.planning import plan_corpus
     from radscore.schemes import (
@@ -77,10 +80,12 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "score_documents",
     "score_positions",
     # models
+    "Audit",
     "EndpointModel",
     "ask",
     "open_answers",
     "radioactivity",
+    "rehearse",
     "test_closed",
     "test_membership",
     "test_open",
@@ -94,6 +99,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "audits",
     "corpus",
     "errors",
+    "evidence",
     "kernels",
     "models",
     "results",
@@ -113,8 +119,10 @@ _HOMES = {
     "corpus": ("Corpus", "inspect_corpus", "open_corpus"),
     "documents": ("Documents",),
     "errors": ("RadscoreError",),
+    "evidence": ("Audit",),
     "kgrams": ("KgramCounts", "KgramSet"),
     "results": ("DocumentScores", "ModelResult", "ScoreResult"),
+    "rehearsal.rehearse": ("rehearse",),
     "runs.planning": ("plan_corpus",),
     "schemes": (
         *("GumbelMax", "KGW", "Key", "Keyed", "SBW", "SGLangGumbel", "Scheme", "SynthID"),

@@ -75,6 +75,8 @@ class ScoreResult(Evidence):
     dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
         The rules, and the fingerprint of the filter. With `start` None scoring begins at the
         scheme's `first_position`.
+    saturation, frequency : float or None
+        How weights were made smaller, if they were; see `Scorer`.
     n_documents, n_short_documents, n_tokens, n_windows : int
         What was read; short documents have no window.
     n_excluded, n_filtered, n_duplicates, n_keyless : int
@@ -120,6 +122,8 @@ class ScoreResult(Evidence):
     notes: tuple[str, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     weighted: WeightedResult | MatchedResult | None = None
+    saturation: float | None = None
+    frequency: float | None = None
 
     def confidence_interval(self, confidence_level: float = 0.95) -> ShareInterval:
         """Clopper-Pearson interval of the share of green units, given the key.

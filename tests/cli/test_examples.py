@@ -178,6 +178,29 @@ def _texts():
 
     with gzip.open("docs.jsonl.gz", "wt") as file:
         file.write(Path("docs.jsonl").read_text())
+    _write("pool.jsonl", [{"prompt": f"Question {i}?"} for i in range(400)])
+    entry = {
+        "test": "open",
+        "setting": "unsupervised",
+        "weights": "contrast",
+        "against": "matched",
+        "filter": "none",
+        "base": "base",
+        "mark": "alice",
+        "supervision": 1.0,
+        "training": {},
+        "share": 0.1,
+        "valid": True,
+        "n_scored": 4000,
+        "n_tokens": 1000,
+        "effect": {"mean": 0.02, "sd": None, "low": None, "high": None},
+    }
+    content = {"format": "radscore effects", "version": 1, "effects": [entry]}
+    Path("effects.json").write_text(json.dumps(content))
+    Path("audit.toml").write_text(
+        '[suspect]\nfolder = "suspect"\n[pool]\ntexts = "fresh.jsonl"\ndrawn = 3\n[test]\n'
+        'tokenizer = "tokenizer.json"\nreference = "base"\ndecoys = 3\n'
+    )
     _write("prompts.jsonl", [{"prompt": text[:40]} for text in texts[:1]])
     for name in ("answers.jsonl", "base.jsonl"):
         _write(name, [{"prompt": text[:40], "text": text[40:]} for text in texts[:9]])
@@ -206,10 +229,17 @@ OUTPUTS = {
     "radscore kgrams build": ("phi.rkg",),
     "radscore test closed": ("phi.rkg",),
     "radscore schemes": ("scheme.toml",),
+    "radscore audit plan": ("audit.toml",),
     "README.md": ("answers.jsonl", "marked.jsonl"),
     "apis.md": ("answers.jsonl",),
     "models.md": ("answers.jsonl", "marked.jsonl"),
 }
+AUDIT = [
+    "radscore audit plan audit.toml --scheme scheme.toml --key-file alice.key --out audit/",
+    "radscore audit commit audit/",
+    "radscore audit run audit/ --key-file alice.key",
+    "radscore audit report audit/ --bundle audit.zip",
+]
 #: What has to be done before, and would be by whoever pastes a single line.
 BEFORE = {
     f"radscore run {name}": [
@@ -219,6 +249,10 @@ BEFORE = {
     ][:steps]
     for name, steps in (("map", 1), ("reduce", 2), ("merge", 3))
 } | {
+    "radscore audit commit": AUDIT[:1],
+    "radscore audit run": AUDIT[:2],
+    "radscore audit report": AUDIT[:3],
+    "radscore audit verify": AUDIT,
     "runs.md": [  # which says "for each"
         (
             "radscore run prepare shared/run tokens/ --dtype uint16 --eod 0 --scheme s.toml "
@@ -226,7 +260,7 @@ BEFORE = {
         ),
         "radscore run map shared/run",
         "radscore run reduce shared/run --scheme s.toml --key-file alice.key",
-    ]
+    ],
 }
 #: Names that stand for the reader's own.
 THEIRS = {

@@ -45,6 +45,8 @@ COMMANDS = (
     "inspect",
     "plan",
     "run",
+    "audit",
+    "rehearse",
 )
 _THREADS = "RAYON_NUM_THREADS"
 _MOST_TOKENIZER_THREADS = 256

@@ -12,7 +12,7 @@ from radscore.cli.options import DEFAULT_KEY_ENV
 from radscore.cli.output import note
 from radscore.cli.parser import looks_like_key
 
-__all__ = ["load_scheme", "load_schemes"]
+__all__ = ["load_key", "load_scheme", "load_schemes"]
 
 _HOW = f"--key-file FILE, --key-env NAME or the environment's {DEFAULT_KEY_ENV}"
 
@@ -68,6 +68,14 @@ def load_scheme(args: argparse.Namespace) -> Any:
         if name not in names:
             _note("{} was not given, so has its public default {}", [name], defaults[name])
     return scheme
+
+
+def load_key(args: argparse.Namespace, *, needed: bool = True) -> Any:
+    """The key that the arguments name; None without one, unless it is needed."""
+    key, _ = _load_key(args)
+    if key is None and needed:
+        raise UsageError(f"this needs the key: {_HOW}")
+    return key
 
 
 def _needs_key(path: str, name: str, used: tuple[str, ...], defaults: dict[str, Any]) -> str:

@@ -327,6 +327,16 @@ def add_scheme_options(
         metavar="TOML",
         help="file with the scheme and its public parameters (see: radscore schemes)",
     )
+    _add_key(group, several=several)
+
+
+def add_key_options(parser: argparse.ArgumentParser) -> None:
+    """Where the key comes from, for commands that know the scheme."""
+    parser.set_defaults(more_keys=())
+    _add_key(parser.add_argument_group("key"), several=False)
+
+
+def _add_key(group: Any, *, several: bool) -> None:
     secret = group.add_mutually_exclusive_group()
     secret.add_argument(
         "--key-file",

@@ -93,9 +93,10 @@ def weighed_test(
         total = depth * (statistic - 1e-12 * absolute)
     variance = law.variance / depth**2
     zscore = _zscore(depth * statistic, law)
+    log10_pvalue = law.log10_sf(total)
     return WeightedResult(
         statistic=statistic,
-        log10_pvalue=law.log10_sf(total),
+        log10_pvalue=log10_pvalue,
         n_units=len(weights),
         variance=variance,
         zscore=zscore,
@@ -108,6 +109,7 @@ def weighed_test(
         sum_weights=float(weights.sum()),
         sum_squares=float(weights @ weights),
         largest_weight=float(np.abs(weights).max()) if len(weights) else 0.0,
+        log10_bound=log10_pvalue,
     )
 
 

@@ -7,14 +7,17 @@ replacement; `log_bound`, `log_mixture` and `log_saddlepoint` turn them into tai
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
 from radscore.stats.exact import MOST_UNITS, equal_log_sf, exact_log_sf
+from radscore.stats.importance import draw_independent, numbers_of
+from radscore.stats.lists import Lists
 from radscore.stats.stored import Ids, Stored, Weights, groups_in_parts, in_parts
+from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +34,7 @@ __all__ = [
     "log_bound",
     "log_mixture",
     "log_saddlepoint",
+    "tested",
 ]
 
 _LARGEST_EXPONENT = 600.0
@@ -51,6 +55,11 @@ class Problem(Protocol):
     @property
     def variance(self) -> float:
         """Of T under H0."""
+        ...
+
+    @property
+    def largest(self) -> float:
+        """The largest value that T can take."""
         ...
 
     @property
@@ -147,6 +156,22 @@ class Independent:
         with np.errstate(invalid="ignore"):
             return float(log.sum()), float(part @ first), float((part * part) @ second)
 
+    @property
+    def numbers(self) -> float:
+        """Random numbers that one draw of T takes; 0 if it is not known how to draw it."""
+        return float(numbers_of(self.law) * self.n)
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What decides the law of T, for a hash."""
+        return repr(self.law), self._w
+
+    def draw(
+        self, rng: np.random.Generator, tilts: FloatArray, counts: npt.NDArray[np.intp]
+    ) -> tuple[FloatArray, FloatArray]:
+        """The exact K at each tilt, and so many values of T under each."""
+        return draw_independent(self._w, self.law, rng, tilts, counts)
+
     def log_exact(self, statistic: float) -> tuple[float, str] | None:
         """The exact `log P(T >= statistic)` and how it was computed, where that is cheap."""
         if not (self.exact_ok and self.n):
@@ -183,7 +208,7 @@ class Grouped(Independent):
     ) -> None:
         super().__init__(w, law)
         self._groups, self.size, self.vocab = groups, size, vocab
-        spread = 0.0
+        spread = self._numbers = 0.0
         self._mixed = False
         for part, index in groups_in_parts(w, groups):
             counts = np.bincount(index)
@@ -196,6 +221,8 @@ class Grouped(Independent):
             spread += float(((vocab * squares - sums**2) / (vocab - 1)).sum())
             self.exact_ok = self.exact_ok and bool((counts <= 1).all())
             self._mixed = self._mixed or bool(_mixed(part, index).any())
+            # lists are proposed until they are accepted
+            self._numbers += float((counts / np.sqrt(np.maximum(1 - counts / vocab, 1e-4))).sum())
         self.variance = law.variance * spread
         if self._mixed:
             self.bound_method = "exponential-moment bound (Hoeffding's for lists of both signs)"
@@ -241,6 +268,45 @@ class Grouped(Independent):
         k1 += float((self.size * ratio - share * sums).sum())
         k2 += float((self.size * (m2 / (1.0 + m0) - ratio * ratio)).sum())
         return k0, k1, k2
+
+    @property
+    def numbers(self) -> float:
+        """Random numbers that one draw of T takes."""
+        return self._numbers
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What decides the law of T, for a hash."""
+        if self.exact_ok:  # no two units of one list
+            return super().content
+        return *super().content, f"{self.size}/{self.vocab}", self._groups
+
+    def draw(
+        self, rng: np.random.Generator, tilts: FloatArray, counts: npt.NDArray[np.intp]
+    ) -> tuple[FloatArray, FloatArray]:
+        """The exact K at each tilt, and so many values of T under each."""
+        if self.exact_ok:
+            return super().draw(rng, tilts, counts)
+        k, values = np.zeros(len(tilts)), np.zeros(int(counts.sum()))
+        for part, index in groups_in_parts(self._w, self._groups):
+            lists, start = Lists(part, index, self.size, self.vocab), 0
+            for i, (tilt, count) in enumerate(zip(tilts.tolist(), counts.tolist(), strict=True)):
+                k[i] += lists.log_moment(tilt)
+                values[start : start + count] += lists.draw(rng, tilt, count)
+                start += count
+        return k, values
+
+    def log_list_bound(self, statistic: float, tilt0: float) -> tuple[float, float]:
+        """As `log_bound`, by the exact moments at about the best l; 0 if they are not tighter."""
+        if self.exact_ok or statistic <= 0:
+            return 0.0, 0.0
+        t, _ = _solve(self.approximate, statistic, tilt0, self.limits)
+        log, slack = -t * statistic, 1e-13 * abs(t * statistic)
+        for part, index in groups_in_parts(self._w, self._groups):
+            lists = Lists(part, index, self.size, self.vocab)
+            moment = lists.log_moment(t)
+            log, slack = log + moment, slack + lists.rounding + 1e-13 * abs(moment)
+        return (min(0.0, log + slack), t) if np.isfinite(log) else (0.0, 0.0)
 
     def approximate(self, t: float) -> Moments:
         """Those of the independent law, stretched so that its variance at 0 is the true one."""
@@ -354,3 +420,58 @@ def log_saddlepoint(statistic: float, problem: Problem, tilt0: float) -> float:
     if log_tail >= 0:
         return float("nan")  # no probability: one weight dominates, and the formula fails
     return log_tail if r > 0 else float(np.log1p(-np.exp(log_tail)))
+
+
+def tested(
+    statistic: float,
+    problem: Problem,
+    *,
+    bound: Callable[[float], tuple[float, float, str]],
+    words: tuple[str, str],
+    rounding: float,
+    predictable: bool,
+) -> dict[str, Any]:
+    """What the results of all weighted tests say: the p-value, and the approximations beside it.
+
+    Parameters
+    ----------
+    statistic : float
+        T.
+    problem : Problem
+        Its moments.
+    bound : callable
+        From the tilt at which to begin to ``log P(T >= statistic)``, the tilt of its bound and how
+        it was computed; used unless weights are predictable or nothing is random.
+    words : (str, str)
+        What the mixture for predictable weights is called, and a T that is no random variable.
+    rounding : float
+        By how much T may exceed what it can be.
+    predictable : bool
+        See `radscore.stats.weighted_test`.
+    """
+    from scipy.special import log_ndtr
+
+    root, tilt = float(np.sqrt(problem.variance)), 0.0
+    if root == 0.0:  # nothing is random: T is 0
+        log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
+        zscore, method = 0.0 if log_p == 0.0 else np.inf, words[1]
+    else:
+        zscore = statistic / root
+        log_normal = float(log_ndtr(-zscore))
+        start = statistic / problem.variance
+        beyond = statistic > problem.largest + rounding
+        log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
+        if predictable:
+            (log_p, tilt), method = log_mixture(statistic, problem), words[0]
+        else:
+            log_p, tilt, method = bound(start)
+    return {
+        "statistic": statistic,
+        "log10_pvalue": log_p / LN10 + 0.0,
+        "variance": problem.variance,
+        "zscore": zscore,
+        "log10_normal": log_normal / LN10 + 0.0,
+        "log10_saddlepoint": log_saddle / LN10 + 0.0,
+        "method": method,
+        "tilt": tilt,
+    }

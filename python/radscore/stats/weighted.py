@@ -1,11 +1,12 @@
 """Tests of weighted sums of unit scores, with weights of any sign.
 
 The statistic is `T = sum_u w_u (s_u - mean)` over distinct units, with weights independent of the
-key. The p-value is valid whatever the weights are: exact where the law of T is cheap, and
-otherwise the exponential-moment (Chernoff) bound `min_l exp(K(l) - l T)`, where K sums the units'
-log moments under the actual weights. The bound is no approximation, but it is loose: by a factor of
-about `2.5 z` at z standard deviations. The normal and saddlepoint approximations given beside it
-are sharper, but not guaranteed.
+key. The p-value is valid whatever the weights are: exact where the law of T is cheap, otherwise by
+importance sampling (:mod:`radscore.stats.importance`). Beside it stands the exponential-moment
+(Chernoff) bound `min_l exp(K(l) - l T)`, where K sums the units' log moments under the actual
+weights: too large by a factor of about `2.5 z` at z standard deviations, it is the p-value only
+where there are too many units to draw. The normal and saddlepoint approximations need no draws, but
+are not guaranteed.
 """
 
 from __future__ import annotations
@@ -17,25 +18,22 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
+from radscore.stats.importance import Draws, n_draws, seed_of
 from radscore.stats.laws import BernoulliLaw, NullLaw
-from radscore.stats.moments import (
-    TILTS,
-    Grouped,
-    Independent,
-    log_bound,
-    log_mixture,
-    log_saddlepoint,
-)
+from radscore.stats.moments import TILTS, Grouped, Independent, log_bound, tested
 from radscore.stats.result import Evidence
 from radscore.stats.stored import Stored, Weights
 from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from radscore.stats.tails import FloatArray
 
 __all__ = ["WeightedResult", "WeightedSum", "weighted_test"]
 
 _SCALES = (1e-100, 1e100)  # so that squares are doubles
+_WEIGHTLESS = "exact (no unit has weight)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +54,8 @@ class WeightedResult(Evidence):
         The same by the normal law and by Lugannani and Rice's formula: approximations; NaN if the
         formula gives no probability.
     method : str
-        "exact ...", "exponential-moment bound ..." or "martingale bound ...".
+        "exact ...", "importance sampling ...", "exponential-moment bound ..." or "martingale bound
+        ...".
     tilt : float
         The l at which the bound was taken; 0 if none was needed.
     law : NullLaw
@@ -65,6 +64,13 @@ class WeightedResult(Evidence):
         Whether units were drawn without replacement within groups.
     sum_weights, sum_squares, largest_weight : float
         `sum w`, `sum w^2` and `max |w|`.
+    log10_bound : float
+        log10 of a bound that needs no draws: by exponential moments, or the p-value itself where
+        that is exact or a bound.
+    n_draws : int
+        Draws of importance sampling; 0 if the p-value has none.
+    seed : str
+        Of the draws, in hexadecimal.
     """
 
     n_units: int
@@ -79,6 +85,9 @@ class WeightedResult(Evidence):
     sum_weights: float
     sum_squares: float
     largest_weight: float
+    log10_bound: float
+    n_draws: int = 0
+    seed: str = ""
 
 
 def weighted_test(
@@ -90,6 +99,8 @@ def weighted_test(
     list_size: int | None = None,
     vocab_size: int | None = None,
     predictable: bool = False,
+    draws: int | None = None,
+    seed: str | None = None,
 ) -> WeightedResult:
     """Tests `T = sum_u w_u (s_u - mean)` against chance, validly for any weights.
 
@@ -103,16 +114,22 @@ def weighted_test(
         The law of one unit's score.
     groups : array of int, shape (n_units,), optional
         Units of one group (context) read one green list, the first `list_size` entries of a
-        permutation of `vocab_size`: their scores are drawn without replacement. Where the weights
-        of a group have one sign, the moments of independent scores bound the true ones (negative
-        association); where they have both, Hoeffding's theorem 4 does. Without groups all scores
-        are independent.
+        permutation of `vocab_size`: their scores are drawn without replacement
+        (:mod:`radscore.stats.lists`). Without groups all scores are independent.
     list_size, vocab_size : int, optional
         `int(gamma V)` and V, for `groups` only; their ratio must be the law's share.
     predictable : bool
         Whether weights may depend on the key, but each only on scores of earlier units (text that
         carries the tested watermark, with each context at its first occurrence). The number of
-        units may depend on those scores too. The p-value is then a bound for martingales.
+        units may depend on those scores too. The p-value is then a bound for martingales, for which
+        Hoeffding's theorem 4 bounds the moments of groups with weights of both signs.
+    draws : int, optional
+        How many draws of importance sampling; by default 400 to 4,000, or none if 400 would take
+        more than seconds (10 million green units; fewer, where a score takes several random
+        numbers). With 0 the p-value is the exponential-moment bound unless it is exact.
+    seed : str, optional
+        Of the draws, in hexadecimal: fixed before the statistic is known, by a plan, say. By
+        default the SHA-256 of weights, law and groups.
 
     Returns
     -------
@@ -147,12 +164,20 @@ def weighted_test(
     >>> weights = np.linspace(-1.0, 1.0, 2001)
     >>> result = weighted_test(50.0, weights, BernoulliLaw(Fraction(1, 4)))
     >>> result.method
-    'exponential-moment bound'
-    >>> print(round(result.log10_pvalue, 3), round(result.log10_saddlepoint, 3))
-    -4.341 -5.409
+    'importance sampling (4000 draws)'
+    >>> print(round(result.log10_pvalue, 1), round(result.log10_saddlepoint, 3))
+    -5.4 -5.409
+    >>> print(round(result.log10_bound, 3))
+    -4.341
     """
     return WeightedSum(
-        weights, law, groups=groups, list_size=list_size, vocab_size=vocab_size
+        weights,
+        law,
+        groups=groups,
+        list_size=list_size,
+        vocab_size=vocab_size,
+        draws=draws,
+        seed=seed,
     ).test(statistic, predictable=predictable)
 
 
@@ -161,7 +186,7 @@ class WeightedSum:
 
     Parameters
     ----------
-    weights, law, groups, list_size, vocab_size
+    weights, law, groups, list_size, vocab_size, draws, seed
         As for `weighted_test`. Weights and groups may be `Stored` (no weight is 0, and groups
         ascend): then they are read part by part, several times for a p-value.
 
@@ -179,7 +204,11 @@ class WeightedSum:
         groups: npt.ArrayLike | Stored | None = None,
         list_size: int | None = None,
         vocab_size: int | None = None,
+        draws: int | None = None,
+        seed: str | None = None,
     ) -> None:
+        self._asked, self._seed = draws, seed
+        self._made: Draws | None = None
         w = weights if isinstance(weights, Stored) else _checked(weights)
         if groups is None:
             if list_size is not None or vocab_size is not None:
@@ -206,7 +235,16 @@ class WeightedSum:
         statistic = float(statistic)
         if np.isnan(statistic):
             raise ArgumentError("statistic must be a number, not NaN")
-        return _run(statistic, self._problem, predictable=predictable)
+        return _run(statistic, self._problem, self._draws, predictable=predictable)
+
+    def _draws(self) -> Draws | None:
+        """Draws of T, made once for all statistics; None if they are too many."""
+        if self._made is None:
+            n = n_draws(self._problem.numbers) if self._asked is None else self._asked
+            if n:
+                seed = seed_of(*self._problem.content) if self._seed is None else self._seed
+                self._made = Draws(self._problem, n, seed)
+        return self._made
 
 
 def _checked(weights: npt.ArrayLike) -> FloatArray:
@@ -250,45 +288,53 @@ def _grouped(
     return Grouped(kept, law, ids, list_size, vocab_size)
 
 
-def _run(statistic: float, problem: Independent, *, predictable: bool) -> WeightedResult:
-    from scipy.special import log_ndtr
-
-    root = float(np.sqrt(problem.variance))
+def _run(
+    statistic: float,
+    problem: Independent,
+    make_draws: Callable[[], Draws | None],
+    *,
+    predictable: bool,
+) -> WeightedResult:
     rounding = 1e-12 * problem.sum_absolute * max(1.0, problem.law.mean)
-    method, tilt = problem.bound_method, 0.0
-    if root == 0.0:
-        # nothing is random: T is 0
-        log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
-        method, zscore = "exact (no unit has weight)", 0.0 if log_p == 0.0 else np.inf
-    else:
-        zscore = statistic / root
-        log_normal = float(log_ndtr(-zscore))
-        start = statistic / problem.variance
-        beyond = statistic > problem.largest + rounding
-        log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
-        found = None if predictable else problem.log_exact(statistic)
-        if predictable:
-            method = f"martingale bound (mixture of {len(TILTS)} exponential moments)"
-            log_p, tilt = log_mixture(statistic, problem)
-        elif found is not None:
-            log_p, method = found
-        elif beyond:
-            log_p, method = -np.inf, "exact (more than all scores together can give)"
-        else:
-            log_p, tilt = log_bound(statistic, problem, start)
+    log_upper: float | None = None
+    draws: Draws | None = None
+
+    def bound(start: float) -> tuple[float, float, str]:
+        nonlocal log_upper, draws
+        exact = problem.log_exact(statistic)
+        if exact is not None:
+            return exact[0], 0.0, exact[1]
+        if statistic > problem.largest + rounding:
+            return -np.inf, 0.0, "exact (more than all scores together can give)"
+        method = problem.bound_method
+        log_upper, tilt = log_bound(statistic, problem, start)
+        if isinstance(problem, Grouped):
+            log_lists, at = problem.log_list_bound(statistic, start)
+            if log_lists < log_upper:
+                log_upper, tilt, method = log_lists, at, "exponential-moment bound (of lists)"
+        draws = make_draws()
+        if draws is None:
+            return log_upper, tilt, method
+        log_p = draws.log_pvalue(statistic, log_upper, rounding)
+        return log_p, tilt, f"importance sampling ({len(draws.values)} draws)"
+
+    found = tested(
+        statistic,
+        problem,
+        bound=bound,
+        words=(f"martingale bound (mixture of {len(TILTS)} exponential moments)", _WEIGHTLESS),
+        rounding=rounding,
+        predictable=predictable,
+    )
     return WeightedResult(
-        statistic=statistic,
-        log10_pvalue=log_p / LN10 + 0.0,
         n_units=problem.n,
-        variance=problem.variance,
-        zscore=zscore,
-        log10_normal=log_normal / LN10 + 0.0,
-        log10_saddlepoint=log_saddle / LN10 + 0.0,
-        method=method,
-        tilt=tilt,
         law=problem.law,
         grouped=isinstance(problem, Grouped),
         sum_weights=problem.sum_weights,
         sum_squares=problem.sum_squares,
         largest_weight=problem.largest_weight,
+        log10_bound=found["log10_pvalue"] if log_upper is None else log_upper / LN10 + 0.0,
+        n_draws=0 if draws is None else len(draws.values),
+        seed="" if draws is None else draws.seed,
+        **found,
     )
