@@ -17,6 +17,7 @@ from radscore.stats.laws import (
     NullLaw,
     moment_matched_dual_log10_sf,
 )
+from radscore.stats.looks import Look, Looks, NullScores
 from radscore.stats.matched import MatchedResult, OneWinner, matched_test
 from radscore.stats.residues import ResidueLaw
 from radscore.stats.result import Evidence, Result
@@ -35,8 +36,11 @@ __all__ = [
     "Evidence",
     "ExponentialLaw",
     "FalseDiscoveryResult",
+    "Look",
+    "Looks",
     "MatchedResult",
     "NullLaw",
+    "NullScores",
     "OneWinner",
     "PooledUnits",
     "ResidueLaw",
