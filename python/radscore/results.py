@@ -75,6 +75,8 @@ class ScoreResult(Evidence):
     dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
         The rules, and the fingerprint of the filter. With `start` None scoring begins at the
         scheme's `first_position`.
+    saturation, frequency : float or None
+        How weights were made smaller, if they were; see `Scorer`.
     n_documents, n_short_documents, n_tokens, n_windows : int
         What was read; short documents have no window.
     n_excluded, n_filtered, n_duplicates, n_keyless : int
@@ -93,7 +95,7 @@ class ScoreResult(Evidence):
         If asked for: the e-value, and a p-value that holds however often one looks.
     """
 
-    _derived: ClassVar[Mapping[str, str]] = {**Evidence._derived, "excludes": "zscore"}  # noqa: SLF001 - of its base
+    _derived: ClassVar[Mapping[str, str]] = {"pvalue": "statistic", "excludes": "zscore"}
     _hidden: ClassVar[tuple[str, ...]] = ("weighted", "version")
     _question: ClassVar[str] = "does the text carry the watermark of this key?"
 
@@ -123,6 +125,8 @@ class ScoreResult(Evidence):
     notes: tuple[str, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     weighted: WeightedResult | MatchedResult | None = None
+    saturation: float | None = None
+    frequency: float | None = None
     anytime: AnytimeResult | None = None
 
     @property

@@ -15,6 +15,7 @@ from radscore.cli.output import (
     table,
     verdict_row,
 )
+from radscore.cli.pages import write_report
 from radscore.cli.parser import as_options
 from radscore.results import HIDDEN
 from radscore.stats import holm
@@ -80,6 +81,8 @@ def print_report(
     else:
         rows = _rows_of_keys(tests, read) if len(tests) > 1 else _rows(tests[0], read, found)
         table((name, as_options(text, vars(args))) for name, text in rows)
+    if len(tests) == 1:
+        write_report(args, tests[0].result)
 
 
 def _json(test: KeyTest, read: Input, found: Found | None = None) -> dict[str, Any]:

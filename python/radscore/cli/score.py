@@ -24,6 +24,7 @@ from radscore.cli.options import (
     real,
 )
 from radscore.cli.output import sync_stdout
+from radscore.cli.pages import add_report, check_report
 from radscore.cli.parser import option
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.progress import ProgressBar
@@ -94,7 +95,7 @@ def register(commands: Any) -> None:
     add_fresh(again, "start over: delete the state, or run, that an interrupted command has left")
     # What a command without --fresh does anyway; scripts for earlier versions say it.
     again.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
-    add_force(group, "--per-document or --out")
+    add_force(group, "--per-document, --out or --report")
     add_memory(parser)
     parser.set_defaults(run=run)
 
@@ -102,6 +103,7 @@ def register(commands: Any) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print JSON")
+    add_report(group, force=False)
     group.add_argument(
         "--decoys",
         type=natural,
@@ -337,7 +339,10 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--select cannot tell with --dedup none, which gives no p-values")
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
+    if args.report is not None and args.more_keys:
+        raise UsageError("--report is for one key; run the command for each key")
     check_outputs(args)
+    check_report(args)
 
 
 def check_rules(args: argparse.Namespace) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets as random_source
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import numpy as np
+
+from radscore._core import __version__
 from radscore.errors import ArgumentError, StateError
 from radscore.evidence.canonical import drawn, hash_of, seed_of
 from radscore.evidence.chain import Log
@@ -23,6 +27,7 @@ from radscore.evidence.scoring import (
     score_answers,
     score_predictions,
 )
+from radscore.evidence.witness import sign, stamp
 from radscore.files import drafted, make_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -125,7 +130,14 @@ class Audit:
             log.add("planned", plan=plan.sha256)
         return cls(root)
 
-    def commit(self, *, beacon: str | None = None, source: str | None = None) -> dict[str, Any]:
+    def commit(
+        self,
+        *,
+        beacon: str | None = None,
+        source: str | None = None,
+        signing_key: str | os.PathLike[str] | None = None,
+        timestamp: str | None = None,
+    ) -> dict[str, Any]:
         """Commits to the plan, after which it counts; or adds public randomness to it, once.
 
         Parameters
@@ -135,6 +147,10 @@ class Audit:
             the subset and the decoys are drawn from it.
         source : str, optional
             Where everybody can look it up.
+        signing_key : path, optional
+            PEM file of an Ed25519 private key, to sign the plan's hash.
+        timestamp : str, optional
+            Address of an RFC 3161 authority, to have it time-stamped.
 
         Returns
         -------
@@ -153,6 +169,10 @@ class Audit:
             committed = log.of("committed")
             if not committed:
                 committed = [log.add("committed", plan=self.plan.sha256)]
+            if signing_key is not None:
+                log.add("signed", **sign(self.plan.sha256, signing_key))
+            if timestamp is not None:
+                log.add("timestamp", **stamp(self.plan.sha256, timestamp))
             if beacon is None:
                 return {**committed[0], "head": log.head}
             if len(beacon) < 32 or any(one not in "0123456789abcdefABCDEF" for one in beacon):
@@ -230,7 +250,7 @@ class _Work:
     def finish(self) -> Outcome | None:
         """All that is left to do."""
         self._check_files()
-        self.log.add("started", session=random_source.token_hex(8))
+        self.log.add("started", session=random_source.token_hex(8), versions=versions())
         items = self._items()
         looks, levels = self.test["looks"], self.test["levels"]
         for look, (number, level) in enumerate(zip(looks, levels, strict=True), start=1):
@@ -400,6 +420,11 @@ class _Work:
         sources = (*self._sources(), digest)
         result = score_predictions(self.plan, self.scheme, out, sources)
         return {"predictions": {"sha256": digest}, "result": result}
+
+
+def versions() -> dict[str, str]:
+    """What the last bit of a number may depend on."""
+    return {"radscore": __version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
 def outcome_of(entries: list[dict[str, Any]]) -> Outcome | None:

@@ -15,6 +15,7 @@ from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Audit
 from radscore.evidence.canonical import canonical
 from radscore.evidence.plan import hash_of_path
 from radscore.evidence.scoring import PREDICTIONS
+from radscore.evidence.witness import seal, unseal
 from radscore.files import drafted
 from radscore.schemes import Key
 
@@ -37,6 +38,7 @@ def write_bundle(
     out: str | os.PathLike[str],
     *,
     scheme: Scheme | None = None,
+    seal_for: str | os.PathLike[str] | None = None,
     force: bool = False,
 ) -> Path:
     """Writes a bundle, a .zip file.
@@ -48,8 +50,11 @@ def write_bundle(
     out : path
         The file to write.
     scheme : Scheme, optional
-        The scheme with its key, to put the key into the bundle in the clear; without it, whoever
-        verifies scores must be given the key.
+        The scheme with its key, to put the key into the bundle; without it, whoever verifies scores
+        must be given the key.
+    seal_for : path, optional
+        PEM file of an expert's X25519 public key: only its holder can read the key then, and
+        otherwise everybody.
     force : bool
         Whether to replace a file at `out`.
 
@@ -61,7 +66,8 @@ def write_bundle(
     secret = audit._secret()  # noqa: SLF001 - its own room
     opening: dict[str, Any] = {"nonce": secret["nonce"]}
     if scheme is not None:
-        opening["key"] = {name: _plain(getattr(scheme, name)) for name in scheme.secrets}
+        key = {name: _plain(getattr(scheme, name)) for name in scheme.secrets}
+        opening |= {"key": key} if seal_for is None else {"sealed": seal(key, seal_for)}
     names = [PLAN, LOG, *ITEMS.values(), ANSWERS, PREDICTIONS, "report.html"]
     own = [audit.folder / name for name in names]
     own += sorted(audit.folder.glob("reference-*.npz"))
@@ -119,10 +125,13 @@ def _restored(value: Any) -> Any:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+def opened(
+    path: str | os.PathLike[str], private_key: str | os.PathLike[str] | None = None
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The folder of a bundle, and its opening: the nonce, and the key if it is in there.
 
-    A folder of an audit is taken as it is, a .zip file is unpacked to a temporary one.
+    A folder of an audit is taken as it is, a .zip file is unpacked to a temporary one. A sealed key
+    is opened with the expert's private key, a PEM file.
 
     Raises
     ------
@@ -131,7 +140,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, dict[str, Any]]
     """
     root = Path(path)
     if root.is_dir():
-        yield root, _opening(root)
+        yield root, _opening(root, private_key)
         return
     with TemporaryDirectory(prefix="radscore-bundle-") as folder:
         inside = Path(folder)
@@ -142,7 +151,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Path, dict[str, Any]]
             raise StateError(f"{root}: there is no such file") from None
         except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
             raise StateError(f"{root}: not a bundle of an audit: {error}") from None
-        yield inside, _opening(inside)
+        yield inside, _opening(inside, private_key)
 
 
 def _unpack(bundle: zipfile.ZipFile, folder: Path) -> None:
@@ -158,16 +167,21 @@ def _unpack(bundle: zipfile.ZipFile, folder: Path) -> None:
             shutil.copyfileobj(source, file)
 
 
-def _opening(folder: Path) -> dict[str, Any]:
-    for name in (OPENING, "secret.json"):
-        path = folder / name
-        if path.is_file():
-            try:
-                found = json.loads(path.read_bytes())
-                key = found.get("key")
-                if key is not None:
-                    key = {str(field): _restored(value) for field, value in key.items()}
-                return {"nonce": str(found["nonce"]), "key": key, "base": found.get("base")}
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                raise StateError(f"{path}: damaged") from None
-    return {"nonce": None, "key": None, "base": None}
+def _opening(folder: Path, private_key: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """The nonce, the key if it can be read, and where the planned files were; None for each."""
+    path = next((p for n in (OPENING, "secret.json") if (p := folder / n).is_file()), None)
+    if path is None:
+        return {"nonce": None, "key": None, "base": None}
+    try:
+        found = json.loads(path.read_bytes())
+        opening = {"nonce": str(found["nonce"]), "base": found.get("base")}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise StateError(f"{path}: damaged") from None
+    key = found.get("key")
+    if private_key is not None and "sealed" in found:
+        key = unseal(found["sealed"], private_key)
+    try:
+        key = None if key is None else {name: _restored(one) for name, one in key.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise StateError(f"{path}: its key is damaged") from None
+    return opening | {"key": key}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import RadscoreError, StateError, line_of
-from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of
+from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of, versions
 from radscore.evidence.bundle import FILES, opened
 from radscore.evidence.canonical import canonical, drawn, hash_of, seed_of
 from radscore.evidence.chain import read_log
@@ -22,6 +22,7 @@ from radscore.evidence.scoring import (
     score_answers,
     score_predictions,
 )
+from radscore.evidence.witness import signature_holds, stamped_at
 
 if TYPE_CHECKING:
     import os
@@ -69,6 +70,8 @@ def verify(
     *,
     plan_hash: str | None = None,
     head: str | None = None,
+    private_key: str | os.PathLike[str] | None = None,
+    roots: str | os.PathLike[str] | None = None,
 ) -> Verification:
     """Checks a bundle: hashes, order, commitment, draws, and every number from the kept answers.
 
@@ -80,6 +83,10 @@ def verify(
         By default the one in the bundle.
     plan_hash, head : str, optional
         The hash of the plan as published, and that of the log's last line, where it is known.
+    private_key : path, optional
+        PEM file of the expert's X25519 private key, for whom the key was sealed.
+    roots : path, optional
+        PEM file of the root certificates of trusted time-stamp authorities.
 
     Raises
     ------
@@ -87,7 +94,7 @@ def verify(
         If it is no bundle at all.
     """
     found = Verification()
-    with opened(path) as (folder, opening):
+    with opened(path, private_key) as (folder, opening):
         plan = Plan.read(folder / PLAN)
         found.holds.append(f"the plan is whole; its SHA-256 is {plan.sha256}")
         if plan_hash is not None:
@@ -106,7 +113,9 @@ def verify(
                 head.strip().lower() == last,
                 "the log ends with the line whose hash is known",
             )
-        _Check(found, folder, opening, plan, entries).all(key)
+        check = _Check(found, folder, opening, plan, entries)
+        check.roots = roots
+        check.all(key)
         found.outcome = outcome_of(entries)
     return found
 
@@ -117,6 +126,8 @@ def _say(found: Verification, right: bool, what: str) -> None:
 
 class _Check:
     """Checks of one bundle."""
+
+    roots: str | os.PathLike[str] | None = None
 
     def __init__(
         self,
@@ -135,6 +146,7 @@ class _Check:
         """Every check; what fails is named, and the others go on."""
         for what, check in (
             ("the log", self._order),
+            ("witnesses", self._witnesses),
             ("the looks", self._looks),
             ("the draw", self._drawn),
             ("the answers", self._answers),
@@ -155,7 +167,21 @@ class _Check:
                 self.found.wrong.append(f"{what}: {line_of(error)}")
                 continue
             same = canonical(again) == canonical(entry["result"])
-            _say(self.found, same, f"{what}: every number comes out the same, to the last bit")
+            other = "" if same else self._other_versions()
+            said = f"{what}: every number comes out the same, to the last bit{other}"
+            _say(self.found, same, said)
+
+    def _other_versions(self) -> str:
+        """What is of another version than in the run, since draws may depend on it."""
+        ran: dict[str, str] = {}
+        for one in self.entries:
+            ran |= one.get("versions", {})
+        other = [
+            f"{name} {ran[name]}, here {now}"
+            for name, now in versions().items()
+            if ran.get(name, now) != now
+        ]
+        return f" (it was run with {'; '.join(other)}: verify with that)" if other else ""
 
     def _order(self) -> None:
         events = [one["event"] for one in self.entries]
@@ -183,7 +209,25 @@ class _Check:
                 "that the subset was not chosen: no public randomness was mixed in, so plans could "
                 "have been tried until one drew a subset that suits"
             )
-        if not {"timestamp", "signed"} & set(events):
+
+    def _witnesses(self) -> None:
+        """Who signed the plan, and when it was stamped."""
+        plan, dated = self.plan.sha256, False
+        for entry in self.entries:
+            if entry["event"] == "signed":
+                right = signature_holds(plan, entry["public_key"], entry["signature"])
+                _say(self.found, right, f"the plan is signed by the key {entry['public_key']}")
+            if entry["event"] == "timestamp":
+                time = stamped_at(plan, entry["token"], self.roots).isoformat()
+                dated = True
+                if self.roots is None:
+                    self.found.unknown.append(
+                        f"that {entry['authority']} stamped the plan at {time}: give the "
+                        "authority's root certificates (--roots)"
+                    )
+                else:
+                    self.found.holds.append(f"the plan was stamped at {time}")
+        if not dated:
             self.found.unknown.append(
                 "when the plan was made: compare its hash with where it was published"
             )

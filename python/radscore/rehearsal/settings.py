@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from radscore.checks import check_choice
 from radscore.documents import check_width
 from radscore.errors import ArgumentError
 
@@ -81,6 +82,9 @@ class TrainingSettings:
         Tokens of a record; longer ones are cut.
     loss_on : {"answers", "all"}
         Which tokens are learned.
+    template : {"alpaca", "chat", "plain"}
+        What stands around an instruction: Alpaca's text, the tokenizer's chat template, or nothing
+        (records are then a text and how it goes on, with the ids that Alice's model read).
     schedule : {"cosine", "linear", "constant"}
     warmup : float
         Share of the steps over which the rate rises.
@@ -98,6 +102,7 @@ class TrainingSettings:
     batch_size: int = 8
     length: int = 2048
     loss_on: Literal["answers", "all"] = "answers"
+    template: Literal["alpaca", "chat", "plain"] = "alpaca"
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: float = 0.05
     weight_decay: float = 0.0
@@ -105,3 +110,29 @@ class TrainingSettings:
     accumulate: int = 1
     bf16: bool = False
     gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("method", "loss_on", "template", "schedule"):
+            check_choice(name, getattr(self, name), _CHOICES[name])
+        for name in ("batch_size", "lora_rank", "accumulate"):
+            check_width(name, getattr(self, name), 1, 2**31)
+        check_width("length", self.length, 2, 2**31)
+        for name, least, most in (
+            ("learning_rate", 0, 10),
+            ("epochs", 0, 1e6),
+            ("warmup", 0, 1),
+            ("weight_decay", 0, 10),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ArgumentError(f"{name} must be a number, not {value!r}")
+            if not least <= value <= most:
+                raise ArgumentError(f"{name} must be from {least} to {most:g}, not {value!r}")
+
+
+_CHOICES = {
+    "method": ("full", "lora"),
+    "loss_on": ("answers", "all"),
+    "template": ("alpaca", "chat", "plain"),
+    "schedule": ("cosine", "linear", "constant"),
+}

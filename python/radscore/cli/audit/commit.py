@@ -37,6 +37,10 @@ def register(commands: Any) -> None:
     parser.add_argument("audit", metavar="DIR", help="the audit's folder")
     parser.add_argument("--beacon", metavar="HEX", help="public randomness, 32 digits or more")
     parser.add_argument("--source", metavar="TEXT", help="where everybody can look it up")
+    parser.add_argument("--sign", metavar="PEM", help="sign the hash with this Ed25519 private key")
+    parser.add_argument(
+        "--timestamp", metavar="URL", help="have it stamped by this RFC 3161 authority"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -48,7 +52,12 @@ def run(args: argparse.Namespace) -> int:
     from radscore.evidence.audit import Audit
 
     audit = Audit(args.audit)
-    line = audit.commit(beacon=args.beacon, source=args.source)
+    line = audit.commit(
+        beacon=args.beacon,
+        source=args.source,
+        signing_key=args.sign,
+        timestamp=args.timestamp,
+    )
     if args.json:
         json_out({"plan": audit.plan.sha256, "time": line["time"], "log": line["head"]})
         return Exit.DONE

@@ -40,6 +40,11 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--open-key", action="store_true", help="put the key into the bundle, for all to see"
     )
+    parser.add_argument(
+        "--seal-for",
+        metavar="PEM",
+        help="put the key into the bundle for the holder of this X25519 key alone",
+    )
     add_key_options(parser)
     add_force(parser, "--bundle")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -48,8 +53,11 @@ def register(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command."""
-    if args.open_key and args.bundle is None:
-        raise UsageError("--open-key has no effect without --bundle")
+    if args.bundle is None and (args.open_key or args.seal_for is not None):
+        option = "--open-key" if args.open_key else "--seal-for"
+        raise UsageError(f"{option} has no effect without --bundle")
+    if args.open_key and args.seal_for is not None:
+        raise UsageError("--open-key shows the key to all, --seal-for to one: give one of them")
     if args.bundle is not None and Path(args.bundle).exists() and not args.force:
         raise UsageError(f"--bundle: {args.bundle} exists; name another file, or give --force")
     from radscore.evidence.audit import Audit
@@ -60,14 +68,17 @@ def run(args: argparse.Namespace) -> int:
     audit = Audit(args.audit)
     page = audit.folder / "report.html"
     write_atomically(page, page_of_audit(audit))
+    shown = args.open_key or args.seal_for is not None
     if args.bundle is not None:
-        scheme = audit.plan.scheme(load_key(args)) if args.open_key else None
-        write_bundle(audit, args.bundle, scheme=scheme, force=args.force)
+        scheme = audit.plan.scheme(load_key(args)) if shown else None
+        write_bundle(audit, args.bundle, scheme=scheme, seal_for=args.seal_for, force=args.force)
     if args.json:
         json_out({"report": str(page), "bundle": args.bundle})
         return Exit.DONE
     rows = [("report", str(page))]
     if args.bundle is not None:
-        rows.append(("bundle", f"{args.bundle} ({'with' if args.open_key else 'without'} the key)"))
+        sealed = "" if args.seal_for is None else f", sealed for {args.seal_for}"
+        key = f"with the key{sealed}" if shown else "without the key"
+        rows.append(("bundle", f"{args.bundle} ({key})"))
     table(rows)
     return Exit.DONE

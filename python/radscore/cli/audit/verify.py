@@ -38,6 +38,12 @@ def register(commands: Any) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="the .zip file, or an audit's folder")
     parser.add_argument("--plan-hash", metavar="SHA256", help="the plan's hash, as published")
     parser.add_argument("--head", metavar="SHA256", help="the hash of the log's last line")
+    parser.add_argument(
+        "--private-key", metavar="PEM", help="the X25519 private key that the key was sealed for"
+    )
+    parser.add_argument(
+        "--roots", metavar="PEM", help="root certificates of trusted time-stamp authorities"
+    )
     add_key_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -48,7 +54,14 @@ def run(args: argparse.Namespace) -> int:
     from radscore.evidence.verify import verify
 
     key = load_key(args, needed=False)
-    found = verify(args.bundle, key, plan_hash=args.plan_hash, head=args.head)
+    found = verify(
+        args.bundle,
+        key,
+        plan_hash=args.plan_hash,
+        head=args.head,
+        private_key=args.private_key,
+        roots=args.roots,
+    )
     if args.json:
         parts = {"holds": found.holds, "wrong": found.wrong, "unknown": found.unknown}
         json_out({"sound": found.sound, **parts})

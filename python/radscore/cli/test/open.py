@@ -25,6 +25,8 @@ from radscore.cli.output import (
     table,
     verdict_row,
 )
+from radscore.cli.pages import add_report, check_report, write_report
+from radscore.cli.paths import check_outputs
 from radscore.cli.predict import plan_of
 from radscore.cli.report import compared_rows
 
@@ -97,6 +99,7 @@ def register(commands: Any) -> None:
     group.add_argument("--tmp", metavar="DIR[,DIR]", help="folders for those files")
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_report(parser)
     parser.set_defaults(run=run)
 
 
@@ -106,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--curve has no effect without --json")
     if args.text_unmarked and args.text_watermarked:
         raise UsageError("--text-unmarked and --text-watermarked contradict each other")
+    check_outputs(args)
+    check_report(args)
     scheme = load_scheme(args)
     asked = {"decoys": args.decoys or 0, "curve": args.curve or (), "threads": args.threads}
     asked |= {"memory": args.memory, "tmp": None if args.tmp is None else args.tmp.split(",")}
@@ -129,6 +134,7 @@ def run(args: argparse.Namespace) -> int:
         json_out(fields)
     else:
         table(_rows(result, given))
+    write_report(args, result)
     skipped = given is not None and given.corpus is not None and bool(given.corpus.skipped)
     return Exit.SKIPPED if skipped else Exit.DONE
 
