@@ -179,6 +179,24 @@ def _texts():
     with gzip.open("docs.jsonl.gz", "wt") as file:
         file.write(Path("docs.jsonl").read_text())
     _write("pool.jsonl", [{"prompt": f"Question {i}?"} for i in range(400)])
+    entry = {
+        "test": "open",
+        "setting": "unsupervised",
+        "weights": "contrast",
+        "against": "matched",
+        "filter": "none",
+        "base": "base",
+        "mark": "alice",
+        "supervision": 1.0,
+        "training": {},
+        "share": 0.1,
+        "valid": True,
+        "n_scored": 4000,
+        "n_tokens": 1000,
+        "effect": {"mean": 0.02, "sd": None, "low": None, "high": None},
+    }
+    content = {"format": "radscore effects", "version": 1, "effects": [entry]}
+    Path("effects.json").write_text(json.dumps(content))
     Path("audit.toml").write_text(
         '[suspect]\nfolder = "suspect"\n[pool]\ntexts = "fresh.jsonl"\ndrawn = 3\n[test]\n'
         'tokenizer = "tokenizer.json"\nreference = "base"\ndecoys = 3\n'

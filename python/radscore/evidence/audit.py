@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets as random_source
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import numpy as np
+
+from radscore._core import __version__
 from radscore.errors import ArgumentError, StateError
 from radscore.evidence.canonical import drawn, hash_of, seed_of
 from radscore.evidence.chain import Log
@@ -246,7 +250,7 @@ class _Work:
     def finish(self) -> Outcome | None:
         """All that is left to do."""
         self._check_files()
-        self.log.add("started", session=random_source.token_hex(8))
+        self.log.add("started", session=random_source.token_hex(8), versions=versions())
         items = self._items()
         looks, levels = self.test["looks"], self.test["levels"]
         for look, (number, level) in enumerate(zip(looks, levels, strict=True), start=1):
@@ -416,6 +420,11 @@ class _Work:
         sources = (*self._sources(), digest)
         result = score_predictions(self.plan, self.scheme, out, sources)
         return {"predictions": {"sha256": digest}, "result": result}
+
+
+def versions() -> dict[str, str]:
+    """What the last bit of a number may depend on."""
+    return {"radscore": __version__, "numpy": np.__version__, "python": platform.python_version()}
 
 
 def outcome_of(entries: list[dict[str, Any]]) -> Outcome | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import RadscoreError, StateError, line_of
-from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of
+from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of, versions
 from radscore.evidence.bundle import FILES, opened
 from radscore.evidence.canonical import canonical, drawn, hash_of, seed_of
 from radscore.evidence.chain import read_log
@@ -167,7 +167,21 @@ class _Check:
                 self.found.wrong.append(f"{what}: {line_of(error)}")
                 continue
             same = canonical(again) == canonical(entry["result"])
-            _say(self.found, same, f"{what}: every number comes out the same, to the last bit")
+            other = "" if same else self._other_versions()
+            said = f"{what}: every number comes out the same, to the last bit{other}"
+            _say(self.found, same, said)
+
+    def _other_versions(self) -> str:
+        """What is of another version than in the run, since draws may depend on it."""
+        ran: dict[str, str] = {}
+        for one in self.entries:
+            ran |= one.get("versions", {})
+        other = [
+            f"{name} {ran[name]}, here {now}"
+            for name, now in versions().items()
+            if ran.get(name, now) != now
+        ]
+        return f" (it was run with {'; '.join(other)}: verify with that)" if other else ""
 
     def _order(self) -> None:
         events = [one["event"] for one in self.entries]

@@ -45,8 +45,9 @@ class Header:
     Attributes
     ----------
     model, reference, tokenizer : str or None
-        Fingerprints of the suspect and the reference, and the hash of the vocabulary that contexts
-        and targets are in (None if the model came without a tokenizer).
+        Fingerprints of the suspect and the reference (of several, separated by commas), and the
+        hash of the vocabulary that contexts and targets are in (None if the model came without a
+        tokenizer).
     weighting : Weighting
         How predictions became weights.
     vocab_size : int

@@ -19,9 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
-from radscore.stats.moments import TILTS, Moments, log_bound, log_mixture, log_saddlepoint
+from radscore.stats.moments import TILTS, Moments, log_bound, tested
 from radscore.stats.result import Evidence
-from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +31,8 @@ __all__ = ["MatchedResult", "OneWinner", "matched_test"]
 
 _CHUNK: Final = 1 << 20
 _LARGEST_EXPONENT: Final = 600.0
+_BOUND: Final = "exponential-moment bound (matched scores)"
+_CONSTANT: Final = "exact (no weight depends on the key)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -184,36 +185,18 @@ def matched_test(
     >>> round(result.zscore, 3), round(result.log10_pvalue, 3)
     (4.216, -3.478)
     """
-    from scipy.special import log_ndtr
-
     if not np.isfinite(statistic):
         raise ArgumentError(f"statistic must be a finite number, not {statistic}")
-    root = float(np.sqrt(problem.variance))
-    rounding = 1e-9 * max(1.0, abs(problem.mean))
-    tilt, method = 0.0, "exponential-moment bound (matched scores)"
-    if root == 0.0:
-        log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
-        zscore, method = 0.0 if log_p == 0.0 else np.inf, "exact (no weight depends on the key)"
-    else:
-        zscore = statistic / root
-        log_normal = float(log_ndtr(-zscore))
-        start = statistic / problem.variance
-        beyond = statistic > problem.largest + rounding
-        log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
-        if predictable:
-            method = f"martingale bound (matched scores, mixture of {len(TILTS)} moments)"
-            log_p, tilt = log_mixture(statistic, problem)
-        else:
-            log_p, tilt = log_bound(min(statistic, problem.largest), problem, start)
-    return MatchedResult(
-        statistic=statistic,
-        log10_pvalue=log_p / LN10 + 0.0,
-        n_units=n_units,
-        n_seeds=problem.n_rows,
-        variance=problem.variance,
-        zscore=zscore,
-        log10_normal=log_normal / LN10 + 0.0,
-        log10_saddlepoint=log_saddle / LN10 + 0.0,
-        method=method,
-        tilt=tilt,
+
+    def bound(start: float) -> tuple[float, float, str]:
+        return *log_bound(min(statistic, problem.largest), problem, start), _BOUND
+
+    found = tested(
+        statistic,
+        problem,
+        bound=bound,
+        words=(f"martingale bound (matched scores, mixture of {len(TILTS)} moments)", _CONSTANT),
+        rounding=1e-9 * max(1.0, abs(problem.mean)),
+        predictable=predictable,
     )
+    return MatchedResult(n_units=n_units, n_seeds=problem.n_rows, **found)
