@@ -152,6 +152,8 @@ def write_records(
     scheme = None if mark is None else mark.scheme
     writer = TextWriter(reader, scheme, sampling, batch_size)
     source = _source(reader, prompts, settings, seed=seed, form=FORMATS[format], n=batch_size)
+    if isinstance(source, _Texts):
+        writer.check(source.every[: settings.n_records])
     with Journal(out, {**writer.settings, **source.settings}, fresh=fresh) as journal:
         work = _Work(writer, source, journal, Path(out))
         for _ in work.batches(settings.n_records):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,8 +18,6 @@ from radscore.rehearsal.settings import DataSettings, TrainingSettings
 from radscore.rehearsal.tables import Table, as_list, is_number, is_whole, made_of
 
 if TYPE_CHECKING:
-    import os
-
     from radscore.schemes import Scheme
 
 __all__ = ["AXES", "POOLS", "Cell", "Data", "MarkPlan", "Plan", "TestPlan", "plain"]
@@ -148,6 +147,8 @@ class Plan:
         Folders of models of one's own by name, which are tested besides.
     place : str
         How messages name it.
+    folder : Path
+        Which paths are written relative to.
     """
 
     name: str
@@ -161,6 +162,7 @@ class Plan:
     tests: TestPlan = field(default_factory=TestPlan)
     suspects: Mapping[str, Path] = field(default_factory=dict)
     place: str = "plan"
+    folder: Path = field(default_factory=Path.cwd)
 
     @classmethod
     def read(
@@ -211,7 +213,7 @@ class Plan:
         """
         top = Table(f"{place}:", values)
         top.check((*_TOP, "suspects"))
-        at = Path.cwd() if folder is None else folder
+        at = Path.cwd() if folder is None else folder.absolute()
         bases = _paths(top, "base", at, required="the folder of a model, or a table of them")
         marks = {name: _mark(top.table("marks").table(name), name, at) for name in _names(top)}
         training = made_of(TrainingSettings, _checked(top.table("training"), _TRAINED))
@@ -228,6 +230,7 @@ class Plan:
             tests=tests,
             suspects=_paths(top, "suspects", at),
             place=place,
+            folder=at,
         )
 
     def cells(self) -> list[Cell]:
@@ -269,8 +272,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; no key is in it, only the names of files."""
-        found: dict[str, Any] = plain(self)
-        del found["place"]
+        found: dict[str, Any] = plain(self, self.folder)
+        del found["place"], found["folder"]
         return found
 
     @property
@@ -280,15 +283,17 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plain(value: Any) -> Any:
-    """Dataclasses and paths as JSON values."""
+def plain(value: Any, folder: Path | None = None) -> Any:
+    """Dataclasses, and paths relative to a folder, as JSON values."""
     if hasattr(value, "__dataclass_fields__"):
-        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+        return {one.name: plain(getattr(value, one.name), folder) for one in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(one, folder) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
+        return [plain(one, folder) for one in value]
+    if isinstance(value, Path):
+        return str(value) if folder is None else os.path.relpath(value, folder)
+    return value
 
 
 def _checked(table: Table, known: tuple[str, ...]) -> Table:

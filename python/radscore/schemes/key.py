@@ -165,7 +165,13 @@ class Key:
             raise SchemeError(f"{location}: empty")
         if "=" in text:
             try:
-                return cls(read_toml(text))
+                values = read_toml(text)
+                if "scheme" in values:
+                    raise SchemeError(
+                        "this describes a scheme and is no key; name it with --scheme, and a file "
+                        "that holds nothing but the key with --key-file"
+                    )
+                return cls(values)
             except SchemeError as error:
                 raise SchemeError(f"{location}: {error}") from None
         parts = [part for part in re.split(r"[\s,;\[\]]+", text) if part]
