@@ -48,7 +48,7 @@ class _Asked:
     habits, both : Listed
         What a clean model expects that does not look back; its mean with one that does.
     other : Answers
-        Another clean model's answers to the same prompts, which loop, with lists.
+        What another clean model of its kind said to the same prompts, with lists.
     counts : KgramCounts
         Of the contexts of unmarked text.
     """
@@ -97,7 +97,7 @@ def _asked(
     counts = rs.KgramCounts(width, VOCAB, watermarked=False)
     counts.add(world.text(4 * N_TEXTS, LENGTH))
     asked = np.concatenate([world.text(N_TEXTS, LENGTH, key) for key in keys])
-    said, others = (answers_of(world, one, asked) for one in (suspect, "loops"))
+    said, others = (answers_of(world, suspect, asked) for _ in range(2))
     models = [as_language_model(one) for one in (_habits(world), Induction.of(VOCAB))]
     documents, theirs, prompts = map(rs.Documents.of, (said, others, asked))
     read = partial(expected, prompts=prompts, vocab_size=VOCAB)

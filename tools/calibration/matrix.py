@@ -51,15 +51,15 @@ class Part:
 
 
 def parts(section: str, n_keys: int, many: int) -> list[Part]:
-    """The parts of a section; `many` keys where all share their weights, or if thorough."""
+    """The parts of a section; `many` keys under two schemes, or as many with all suspects."""
     if section == "membership":
         return [Part(section, "none", "continues", n_keys)]
     if section == "routes":
         return [Part(section, name, "all", n_keys) for name in schemes()]
     suspects = ("continues",) if section == "contaminated readings" else SUSPECTS
+    most = many if section.startswith("unmarked") else many // len(SUSPECTS)
     return [
-        Part(section, name, suspect, many if name in chosen else n_keys)
-        for chosen in (schemes() if section.startswith("unmarked") else _THOROUGH,)
+        Part(section, name, suspect, most if name in _THOROUGH else n_keys)
         for name in sorted(schemes(), key=lambda name: name not in _THOROUGH)
         for suspect in suspects
     ]

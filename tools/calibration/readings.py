@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from radscore.schemes import Scheme
 
-__all__ = ["contaminated_readings", "marked_readings", "unmarked_readings"]
+__all__ = ["contaminated_readings", "marked_readings", "unmarked_readings", "without_memory"]
 
 _CUTS: Final = (9, 17, 33, 58, 80)  # tokens of prompts, after which one more is told
 
@@ -183,3 +183,24 @@ def _log10(key: Scheme, texts: list[Rows], given: dict[str, Any]) -> float:
         if "nothing was scored" not in str(error):
             raise
         return math.nan
+
+
+def without_memory(name: str, n_keys: int) -> Row:
+    """The planted mistake: marked prompts, and only the places after them are taken as read.
+
+    The suspect has seen the seeds there earlier in the prompts, and what followed them.
+    """
+    scheme = schemes()[name]
+    found = []
+    for key in scheme.decoys(n_keys, seed=n_keys):
+        world = _world("copies", n_keys)
+        read = world.copies(world.text(8 * N_TEXTS, LENGTH // 2, key), LENGTH + LENGTH // 4)
+        given = _of("one token a prompt", world, scheme.window_width - 1)
+        reading = Reading(
+            given["model"],
+            [*read],
+            context_width=scheme.window_width - 1,
+            weighting=plan("mass", None, {}, listed=True),
+        )
+        found += _log10s([key], reading)
+    return Row.of(name, "one token a prompt, forgotten", "copies", found)

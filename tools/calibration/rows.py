@@ -96,7 +96,7 @@ def confirmed(first: Row, again: Callable[[int], Row]) -> Row:
 
     Among hundreds of rows with limits of 95 %, some are above a level by chance.
     """
-    return again(max(_AGAIN, 5 * first.n_keys)) if first.is_wrong else first
+    return again(max(_AGAIN, 4 * first.n_keys)) if first.is_wrong else first
 
 
 class Finished:
