@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import torch
 from radscore.answers import EndpointModel, Limits
 from radscore.models import Weighting
 from radscore.models.live import Reading

@@ -20,7 +20,7 @@ from tools.calibration.readings import (
 from tools.calibration.rows import LEVELS, Finished, Row, summary
 
 #: With few keys only gross mistakes show: `make calibrate` runs more, under every scheme.
-N_KEYS = 8
+N_KEYS = 4
 CONFIDENCE = 1 - 1e-4
 #: One scheme for each kind of seed and of score.
 SCHEMES = (
