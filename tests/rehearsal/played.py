@@ -14,8 +14,9 @@ base = "base"
 
 [data]
 prompts = "prompts.jsonl"
-n_records = 48
-max_tokens = 24
+n_records = 64
+max_tokens = 32
+temperature = 1.4
 min_tokens = 2
 
 [marks.alice]
@@ -27,7 +28,7 @@ delta = 6.0
 template = "plain"
 loss_on = "all"
 learning_rate = 4e-3
-epochs = 3
+epochs = 4
 length = 64
 
 [grid]
@@ -50,7 +51,7 @@ def workplace(path, base, plan=PLAN, n=400):
     (path / "prompts.jsonl").write_text("".join(words))
     vocab = json.loads((base / "config.json").read_text())["vocab_size"]
     (path / "scheme.toml").write_text(
-        f'scheme = "keyed"\nvocab_size = {vocab}\ngamma = 0.5\ncontext_width = 1\n'
+        f'scheme = "keyed"\nvocab_size = {vocab}\ngamma = 0.5\ncontext_width = 2\n'
     )
     if not (path / "alice.key").exists():
         Key(bytes(range(100, 116))).save(path / "alice.key")

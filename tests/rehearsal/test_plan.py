@@ -24,10 +24,10 @@ def place(tmp_path):
 def test_a_plan_is_understood(place):
     plan = Plan.read(place)
     assert plan.bases == {"base": place.parent / "base"}
-    assert plan.data.settings.n_records == 48
-    assert plan.data.settings.sampling.max_tokens == 24
+    assert plan.data.settings.n_records == 64
+    assert plan.data.settings.sampling.max_tokens == 32
     assert plan.training == TrainingSettings(
-        template="plain", loss_on="all", learning_rate=4e-3, epochs=3.0, length=64
+        template="plain", loss_on="all", learning_rate=4e-3, epochs=4.0, length=64
     )
     assert plan.marks["alice"].delta == 6.0
     assert plan.tests.curve == (100, 200)
@@ -38,16 +38,16 @@ def test_a_plan_is_understood(place):
     [
         ("[data]", "[dat]", "has no field 'dat'; did you mean data?"),
         ("n_records", "n_record", "[data] has no field 'n_record'; did you mean n_records?"),
-        ("n_records = 48", "n_records = 4.5", "[data] n_records must be an integer, not 4.5"),
-        ("n_records = 48", "n_records = 0", "[data] n_records must be from 1 to 2147483648, not 0"),
+        ("n_records = 64", "n_records = 4.5", "[data] n_records must be an integer, not 4.5"),
+        ("n_records = 64", "n_records = 0", "[data] n_records must be from 1 to 2147483648, not 0"),
         ('prompts = "prompts.jsonl"', 'prompts = "no"', "[data] prompts: there is no "),
         ('prompts = "prompts.jsonl"\n', "", "[data] prompts is missing"),
-        ("max_tokens = 24", 'kind = "essays"', "[data] kind must be continuations, answers or"),
+        ("max_tokens = 32", 'kind = "essays"', "[data] kind must be continuations, answers or"),
         ('base = "base"', "", "base is missing: the folder of a model"),
         ('scheme = "scheme.toml"', "", "[marks.alice] scheme is missing"),
         ("delta = 6.0", "delta = -1", "[marks.alice] delta must be a number from 0 to 100, not -1"),
         ("delta = 6.0", 'deltas = "x"', "[marks.alice] has no field 'deltas'; did you mean delta?"),
-        ("epochs = 3", "epochs = true", "[training] epochs must be a number, not True"),
+        ("epochs = 4", "epochs = true", "[training] epochs must be a number, not True"),
         ('"plain"', '"vicuna"', "[training] template must be one of"),
         ("learning_rate", "lerning_rate", "[training] has no field 'lerning_rate'; did you mean"),
         ("share = 1.0", "share = 5", "[grid] share must be numbers from 0 to 1 (5 % is 0.05), not"),

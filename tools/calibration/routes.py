@@ -149,6 +149,18 @@ def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
     return _read(scheme, texts, **given)
 
 
+def open_damped(scheme: Scheme, world: World, suspect: str) -> float:
+    """Contrasts that add up, on text of which one in twenty carries the mark and repeats itself.
+
+    Against the mean of two clean models, of which one knows another language.
+    """
+    del suspect
+    marked = world.copies(world.text(1, _LENGTH // 2, scheme), 3 * _LENGTH)
+    texts = [*world.text(19, _LENGTH), *marked]
+    clean = [Habits.of(habits, VOCAB) for habits in (world.habits, world.habits[::-1].copy())]
+    return _read(scheme, texts, reference=clean)
+
+
 def _matched(scheme: Scheme, texts: list[Rows], world: World, *, marked: bool) -> float:
     return test_open(
         Induction.of(VOCAB),
@@ -205,6 +217,7 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "open, marked text": (marked_text, _READS),
     "open, marked text, contrast": (open_contrast, _READS),
     "open, contaminated text, filter": (chosen_contexts, _READS),
+    "open, contaminated text, contrast": (open_damped, _READS),
     "open, matched": (matched, _PROMPTED),
     "open, matched, marked text": (matched_marked, _PROMPTED),
 }

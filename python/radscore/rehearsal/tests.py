@@ -199,7 +199,7 @@ def _read(
             case.scheme,
             reference=case.references[against],
             weighting=weighting,
-            text_watermarked=True if setting == "supervised" else None,
+            text_watermarked=setting == "supervised",  # the rehearsal knows
             curve=case.tests.curve,
         )
     )
