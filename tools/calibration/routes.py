@@ -197,6 +197,18 @@ def membership(world: World) -> float:
     return math.log10(result.pvalue)
 
 
+def any_time(scheme: Scheme, world: World, suspect: str) -> float:
+    """Documents that arrive one by one, some of them again, with a look after each."""
+    if scheme.core.residues:
+        return math.nan  # no new window is a new draw
+    said = _answers(world, suspect, world.text(_N, _LENGTH))
+    documents = np.concatenate([said, said[::2]])
+    looks = np.cumsum([len(row) for row in documents])[:-1].tolist()
+    result = rs.score(documents, scheme, threads=1, curve=looks, anytime=True)
+    assert result.anytime is not None
+    return result.anytime.log10_pvalue
+
+
 _ALL: Final = tuple(SUSPECTS)
 _PROMPTED: Final = ("copies", "quotes", "continues", "loops")
 _READS: Final = ("continues",)
@@ -220,4 +232,5 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "open, contaminated text, contrast": (open_damped, _READS),
     "open, matched": (matched, _PROMPTED),
     "open, matched, marked text": (matched_marked, _PROMPTED),
+    "any time": (any_time, _ALL),
 }
