@@ -69,6 +69,7 @@ ORACLES = {
     "gain": lambda p, q: np.maximum(p - q, 0),
     "log_ratio": lambda p, q: np.clip(np.log(p + 1e-6) - np.log(q + 1e-6), -5, 5),
     "scaled": lambda p, q: (p - q) / np.sqrt(p + q + 1e-6),
+    "relative": lambda p, q: (p - q) / (p + q + 0.001),
     "damped_relative": lambda p, q: (p - q) / (p + q + 0.01),
 }
 
@@ -124,7 +125,7 @@ def test_matched(levels, most, centred):
     q[3], p[5, 7], q[5, 7] = p[3], -np.inf, -np.inf
     pp, qq = (one.softmax(dim=-1).numpy() for one in (p, q))
     larger = oracle(np.maximum(pp, qq), most, 0.0)
-    expected = [(r, v, ORACLES["damped_relative"](pp[r, v], qq[r, v])) for r, v, _ in larger]
+    expected = [(r, v, ORACLES["relative"](pp[r, v], qq[r, v])) for r, v, _ in larger]
     weighting = Weighting("matched", max_weights=most, centred=centred)
     assert_equal(found(weighting, p, q), less_means(expected) if centred else expected)
     _, _, _, base = weighting.sparse(p, q)
@@ -132,8 +133,8 @@ def test_matched(levels, most, centred):
 
 
 def test_settings_by_kind():
-    assert (Weighting("matched").max_weights, Weighting("contrast").max_weights) == (192, 256)
-    assert Weighting("matched").words == "matched (damped_relative)"
+    assert (Weighting("matched").max_weights, Weighting("contrast").max_weights) == (128, 256)
+    assert Weighting("matched").words == "matched (relative)"
     assert Weighting("contrast").words == "contrast (damped_relative, centred)"
     assert (
         Weighting("contrast", centred=0.75).words == "contrast (damped_relative, centred by 0.75)"

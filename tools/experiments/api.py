@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,11 +27,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["ANSWER_PRICE", "KEYS", "PROMPT_PRICE", "SETTINGS", "api"]
+__all__ = [
+    "ANSWER_PRICE",
+    "KEYS",
+    "PARTS",
+    "PROMPT_PRICE",
+    "SETTINGS",
+    "WEAK",
+    "WEAK_SHARES",
+    "api",
+    "weak",
+]
 
 Ids = Any
 KEYS = tuple(range(4, 10))
 CONTROL = Suspect(0)
+SECOND = replace(REFERENCE, seed=1)
 N_READ, N_ASKED, N_TEXT, ANSWER = 122, 261, 1042, 96
 #: Places of which one token is asked for, and the most of one context.
 N_PLACES, _PLACES_OF_A_CONTEXT = 6000, 4
@@ -49,11 +61,11 @@ class Readings:
         out.mkdir(parents=True, exist_ok=True)
 
     def answers(self, who: Suspect) -> Ids:
-        """The suspect's answers to the prompts of the pool "asked"."""
+        """The suspect's answers to the prompts of the pool "asked"; a second seed's are fewer."""
         path = self.out / f"answers-{who.name}.npy"
         if not path.exists():
             r = self.bench.recipe
-            prompts = self.bench.prompts("asked", N_TEXT)
+            prompts = self.bench.prompts("asked", N_ASKED if who.seed else N_TEXT)
             seed = r.seed + 5000 + 10 * who.share + who.key + 1000 * who.seed
             said = write(self.bench.suspect(who), prompts, ANSWER, seed + 7 * (who == REFERENCE))
             np.save(path, said.astype(np.uint16))
@@ -68,12 +80,13 @@ class Readings:
         return np.hstack([prompts, self.answers(who)[:number]]), prompts.shape[1]
 
     def places(self, kind: str, who: Suspect) -> Places:
-        """What the suspect ("p"), the matched reference ("q0") and the base ("qb") predict."""
+        """Of the suspect ("p"), two matched references ("q0", "q1") and the base ("qb")."""
         path = self.out / f"{kind}-{who.name}.npz"
         if not path.exists():
             rows, first = self.rows(kind, who)
             models: dict[str, Callable[[], Any]] = {
                 "q0": lambda: self.bench.suspect(REFERENCE),
+                "q1": lambda: self.bench.suspect(SECOND),
                 "qb": self.bench.base,
             }
             if kind != "text":
@@ -108,6 +121,13 @@ SETTINGS: dict[str, tuple[int, int]] = {
 }
 
 
+#: Settings in which the small shares are looked for, and parts of the tokens.
+WEAK = {
+    "read": ("96 read both", "20 read both"),
+    "answered": ("20 answered both",),
+    "text": ("text matched",),
+}
+WEAK_SHARES, PARTS = (5, 1), (0.25, 0.5, 1.0)
 #: One setting of each kind.
 _SEEN = {"read": "logits read matched", "answered": "20 answered matched", "text": "text matched"}
 
@@ -178,8 +198,10 @@ def _frequent(readings: Readings, units: Units) -> Any:
     return few[np.argsort(-times[few], kind="stable")][:N_PLACES]
 
 
-def weights_of(readings: Readings, kind: str, who: Suspect) -> tuple[Units, dict[str, Any]]:
-    """The units of one suspect and their weights in every setting of a kind."""
+def weights_of(
+    readings: Readings, kind: str, who: Suspect, part: float = 1.0
+) -> tuple[Units, dict[str, Any]]:
+    """The units of one suspect and their weights in every setting, from a first part of places."""
     places = readings.places(kind, who)
     size, n = readings.bench.recipe.vocab_size, MOST if kind == "read" else 96
     some = np.arange(len(places.ids))
@@ -188,6 +210,7 @@ def weights_of(readings: Readings, kind: str, who: Suspect) -> tuple[Units, dict
         said = rs.Documents.of(places.targets.reshape(-1, ANSWER))
         asked = rs.Documents.of(list(prompts))
         some = kept_windows(said, alice(readings.bench.recipe), prompts=asked).tokens
+    some = some[: round(part * len(some))]
     ids, targets = places.ids[some][:, :n], places.targets[some]
     references = _references(places, some, n)
     found: dict[str, Any] = {}
@@ -223,6 +246,24 @@ def weights_of(readings: Readings, kind: str, who: Suspect) -> tuple[Units, dict
     add("20 random matched", q, 20, np.isin(some, chosen))
     add("20 frequent matched", q, 20, np.isin(some, _frequent(readings, units)))
     return units, found
+
+
+def weak(bench: Bench, out: Path) -> dict[str, Any]:
+    """Of small shares, z by "setting: share, part of the tokens"; saved."""
+    path = out / "weak.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    readings = Readings(bench, out / "api")
+    for kind, settings in WEAK.items():
+        for share in WEAK_SHARES:
+            for part in PARTS:
+                labels = {name: f"{name}: {share} %, {part:g}" for name in settings}
+                if all(label in found for label in labels.values()):
+                    continue
+                units, weights = weights_of(readings, kind, Suspect(share), part)
+                z = units.z({name: weights[name] for name in settings}, alice(bench.recipe))
+                found |= {label: z[name] for name, label in labels.items()}
+                path.write_text(json.dumps(found, indent=1))
+    return found
 
 
 def api(bench: Bench, out: Path) -> dict[str, Any]:

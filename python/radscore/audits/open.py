@@ -165,11 +165,13 @@ def test_open(
         model can have learned nothing elsewhere, so the contexts of unmarked text of Alice's kind
         leave the signal and drop most of the noise.
     min_count : int, optional
-        With `KgramCounts`: only those that occur so often (1).
+        With `KgramCounts`: only those that occur so often (1). Matched scores also weigh a place by
+        how often its context occurs (`radscore.scoring.contexts.Contexts.weights`), in predictions
+        from a file too if these counts are given again.
     saturation : float, optional
         With "contrast" and "matched": a unit whose weights sum to w counts ``w / (1 + |w| /
         saturation)``, since what two trainings differ in does not average out after frequent
-        contexts (30; 0: no saturation).
+        contexts (30; 0: no saturation). Where matched scores are tested they have none.
     frequency : float, optional
         With the same: a context met at n positions counts ``n / (n + frequency)``, since a model
         learns little of what is rare (3; 0: all contexts count the same).
@@ -212,7 +214,7 @@ def test_open(
     settings |= {"transform": transform, "centred": centred}
     given = {name: value for name, value in settings.items() if value is not None}
     check = TextCheck(scheme, threads=threads)
-    among = Contexts.of(contexts, scheme.window_width - 1, min_count)
+    among = chosen = Contexts.of(contexts, scheme.window_width - 1, min_count)
     if from_file is not None:
         others = (model, documents, reference, weighting, text_watermarked or None, tokenizer)
         if any(one is not None for one in (*others, *given.values(), batch_tokens, max_length)):
@@ -236,17 +238,18 @@ def test_open(
             progress=progress,
             on_document=check.add,
         )
-        among = None  # the others are not even weighed
+        chosen = None  # the others are not even weighed
     _check_fit(source.header, scheme, getattr(source, "path", None))
     evidence = _Evidence(
         scheme,
         source.header,
-        among,
+        chosen,
         decoys=decoys,
         seed=decoy_seed,
         threads=threads,
         limits={"memory": memory, "tmp": tmp},
         damping={"saturation": saturation, "frequency": frequency},
+        counted=among,
     )
     evidence.take(source, points, check if from_file is not None else None)
     vouched = text_watermarked is False
@@ -301,8 +304,10 @@ class _Evidence:
         threads: int | None,
         limits: dict[str, Any],
         damping: dict[str, float | None] | None = None,
+        counted: Contexts | None = None,
     ) -> None:
         self._scheme = scheme
+        self._learned = counted if counted is not None and counted.counted else None
         self.among = among
         chosen = among is not None or header.contexts is not None
         self._counted: list[npt.NDArray[np.uint32]] | None = [] if chosen else None
@@ -389,7 +394,10 @@ class _Evidence:
             self._counted.append(contexts[starts])
         if isinstance(self.scorer, MatchedScorer):
             assert pairs.base is not None
-            self.scorer.add_pairs(contexts, targets, pairs.weights[keep], pairs.base[keep])
+            gains = pairs.weights[keep]
+            if self._learned is not None:
+                gains = gains * self._learned.weights(contexts)
+            self.scorer.add_pairs(contexts, targets, gains, pairs.base[keep])
             return
         # predictions have weight 1 each, so their count has an exact law of its own; if the text
         # depends on the key then so does their number, and the bound for martingales is needed

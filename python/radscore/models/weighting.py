@@ -131,13 +131,13 @@ class Weighting:
         With "prediction": how many of the likeliest tokens.
     max_weights : int, optional
         With "mass" and "contrast": how many of a context's weights are kept, the largest (256).
-        With "matched": how many tokens, those that either model finds likeliest (192). What is
+        With "matched": how many tokens, those that either model finds likeliest (128). What is
         dropped is not part of the statistic.
     min_weight : float
         With "mass" and "contrast": weights up to this size are dropped as well.
     transform : str, optional
-        With "contrast" and "matched": a name in `CONTRASTS`; the default, "damped_relative", was
-        strongest on trained models (experiments/RESULTS.md).
+        With "contrast" and "matched": a name in `CONTRASTS`; the defaults, "damped_relative" and
+        "relative", were strongest on trained models (experiments/RESULTS.md).
     centred : float or bool
         With "contrast" and "matched": how much of their mean to subtract from the weights that are
         kept at a position, from 0 (or False) to 1 (or True); by default all with "contrast" and
@@ -162,9 +162,9 @@ class Weighting:
     def __post_init__(self) -> None:
         matched = self.kind == "matched"
         if self.max_weights is None:
-            object.__setattr__(self, "max_weights", 192 if matched else 256)
+            object.__setattr__(self, "max_weights", 128 if matched else 256)
         if self.transform is None:
-            object.__setattr__(self, "transform", "damped_relative")
+            object.__setattr__(self, "transform", "relative" if matched else "damped_relative")
         if self.centred is None:
             object.__setattr__(self, "centred", float(self.kind == "contrast"))
         if self.kind not in WEIGHTINGS:
