@@ -110,8 +110,9 @@ _ENOUGH = math.sqrt(2 * math.log(1000))
 WEAK_WORDS = (
     "### Small shares\n\n"
     f"z by the tokens seen, for one key, and how many tokens bring z to {_ENOUGH:.1f}, where the "
-    "exponential-moment bound is .001: what was enough, or extrapolated, first as if z grew with the "
-    "root of the number of tokens, then as it grew from a quarter to all (the mean over the rows). "
+    "exponential-moment bound is .001: what was enough, or extrapolated, first as if z grew with "
+    "the root of the number of tokens, then as it grew from a quarter to all (the mean over the "
+    "rows). "
     "One z has a standard deviation of 1 by chance."
 )
 
