@@ -149,6 +149,18 @@ def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
     return _read(scheme, texts, **given)
 
 
+def open_damped(scheme: Scheme, world: World, suspect: str) -> float:
+    """Contrasts that add up, on text of which one in twenty carries the mark and repeats itself.
+
+    Against the mean of two clean models, of which one knows another language.
+    """
+    del suspect
+    marked = world.copies(world.text(1, LENGTH // 2, scheme), 3 * LENGTH)
+    texts = [*world.text(19, LENGTH), *marked]
+    clean = [Habits.of(habits, VOCAB) for habits in (world.habits, world.habits[::-1].copy())]
+    return _read(scheme, texts, reference=clean)
+
+
 def _matched(scheme: Scheme, texts: list[Rows], world: World, *, marked: bool) -> float:
     return test_open(
         Induction.of(VOCAB),
@@ -185,6 +197,18 @@ def membership(world: World) -> float:
     return math.log10(result.pvalue)
 
 
+def any_time(scheme: Scheme, world: World, suspect: str) -> float:
+    """Documents that arrive one by one, some of them again, with a look after each."""
+    if scheme.core.residues:
+        return math.nan  # no new window is a new draw
+    said = answers_of(world, suspect, world.text(N_TEXTS, LENGTH))
+    documents = np.concatenate([said, said[::2]])
+    looks = np.cumsum([len(row) for row in documents])[:-1].tolist()
+    result = rs.score(documents, scheme, threads=1, curve=looks, anytime=True)
+    assert result.anytime is not None
+    return result.anytime.log10_pvalue
+
+
 _ALL: Final = tuple(SUSPECTS)
 _PROMPTED: Final = ("copies", "quotes", "continues", "loops")
 _READS: Final = ("continues",)
@@ -205,6 +229,8 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "open, marked text": (marked_text, _READS),
     "open, marked text, contrast": (open_contrast, _READS),
     "open, contaminated text, filter": (chosen_contexts, _READS),
+    "open, contaminated text, contrast": (open_damped, _READS),
     "open, matched": (matched, _PROMPTED),
     "open, matched, marked text": (matched_marked, _PROMPTED),
+    "any time": (any_time, _ALL),
 }

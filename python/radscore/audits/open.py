@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from radscore.progress import Progress
     from radscore.schemes import Scheme
 
-__all__ = ["OpenResult", "test_open"]
+__all__ = ["DAMPING", "OpenResult", "test_open"]
 
 _REPEATED: Final = "positions whose seed occurred before in the text"
 _BEYOND: Final = "positions after ids outside the scheme's vocabulary"
@@ -56,8 +56,8 @@ _STRICT: Final = (
     "each seed counts at its first occurrence in the text, which carries the tested watermark; "
     "valid if everything that it was written from (prompts) was read too, or carries no watermark"
 )
-#: The best of those tried with contrasts on trained models (experiments/README.md).
-_DAMPING: Final = {"saturation": 30.0, "frequency": 3.0}
+#: Of contrasts that add up: the best tried on trained models (experiments/README.md).
+DAMPING: Final = {"saturation": 30.0, "frequency": 3.0}
 _SALTED: Final = (
     "there is no valid p-value: the text carries the tested watermark, and under this scheme it "
     "does not tell which seeds it has shown (no seed is known before the target, or part of a "
@@ -303,7 +303,7 @@ class _Evidence:
         seed: int,
         threads: int | None,
         limits: dict[str, Any],
-        damping: dict[str, float | None],
+        damping: dict[str, float | None] | None = None,
         counted: Contexts | None = None,
     ) -> None:
         self._scheme = scheme
@@ -316,7 +316,7 @@ class _Evidence:
         # what green lists would have done is tested by the gains alone
         self._matched = header.weighting.kind == "matched" and scheme.sampling != "bias"
         options: dict[str, Any] = {"threads": threads}
-        options |= _combining(header, damping, matched=self._matched)
+        options |= _combining(header, damping or {}, matched=self._matched)
         self.decoys_withheld = bool(decoys) and self._strict
         schemes = [scheme]
         if decoys and not self._strict:
@@ -458,9 +458,9 @@ def _combining(
             raise ArgumentError(f"{name}= has no effect with {how}: weights do not add up")
     if not sums:
         return {"combine": "one"}
-    usual = _DAMPING if header.weighting.needs_reference else {}
-    asked = {name: usual.get(name) if value is None else value for name, value in damping.items()}
-    return {"combine": "sum", **{name: value or None for name, value in asked.items()}}
+    usual = DAMPING if header.weighting.needs_reference else {}
+    asked = {**usual, **{name: one for name, one in damping.items() if one is not None}}
+    return {"combine": "sum", **{name: one for name, one in asked.items() if one}}
 
 
 def _part(pairs: Pairs, start: int, end: int) -> Pairs:
