@@ -212,6 +212,20 @@ def test_what_cannot_be_written(model, tmp_path, arguments, message):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "letters"}, "kind must be continuations, answers or self-instruct"),
+        ({"n_records": 0}, "n_records must be"),
+        ({"min_tokens": -1}, "min_tokens must be"),
+        ({"max_overlap": 0.0}, "max_overlap must be above 0 and at most 1"),
+    ],
+)
+def test_settings_that_are_none(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        replace(CONTINUATIONS, **change)
+
+
+@pytest.mark.parametrize(
     ("text", "found", "broken"),
     [
         (" Add 1.\nAnswer: 2", [("Add 1.", "2")], 0),

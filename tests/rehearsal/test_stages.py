@@ -66,7 +66,7 @@ def test_what_is_sealed_is_never_made_again(tmp_path):
     assert run_stages(Store(tmp_path), tops)
     assert len(made) == 3
     assert store.report(low) == {"n": 1}
-    assert not [one for one in os.listdir(tmp_path) if one.startswith(".")]
+    assert not [one for one in tmp_path.iterdir() if one.name.startswith(".")]
 
 
 def test_one_that_fails_is_not_sealed_and_goes_on_where_it_was(tmp_path):

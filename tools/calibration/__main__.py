@@ -20,7 +20,7 @@ _FINISHED = _ROOT / "build" / "calibration" / "finished.jsonl"
 _BEGIN, _END = "<!-- calibration -->", "<!-- end of calibration -->"
 _HEAD = """# Null calibration: scheme, route, suspect
 
-Made by `make calibrate`: {few} or {many} random keys per row. A row above a level was run again
+Made by `make calibrate`: {few} to {many} random keys per row. A row above a level was run again
 with 1,000 or more new keys, and the table shows that run: among so many rows, some are above by
 chance. Alice's model and the suspects speak one small language of 512 tokens that loops as speech
 does; none of the suspects knows the key. Each *copies*, *quotes* or *continues* what it read, or
@@ -50,9 +50,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keys", type=int, default=40, help="random keys per row")
     parser.add_argument(
-        "--many", type=int, default=1000, help="where they share weights, or for two schemes"
+        "--many", type=int, default=1000, help="for answers and readings, under two schemes"
     )
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--schemes", nargs="+", help="only these")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     finished = Finished(_FINISHED)
@@ -60,7 +61,7 @@ def main() -> int:
         part
         for section in args.sections
         for part in parts(section, args.keys, args.many)
-        if part.name not in finished.parts
+        if part.name not in finished.parts and (args.schemes is None or part.scheme in args.schemes)
     ]
     with ProcessPoolExecutor(args.processes) as pool:
         tasks = {pool.submit(made, part): part for part in todo}

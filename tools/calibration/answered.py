@@ -20,7 +20,7 @@ from radscore.models.loading import as_language_model
 
 from tools.calibration.models import Habits, Induction
 from tools.calibration.routes import LENGTH, N_TEXTS, answers_of
-from tools.calibration.rows import Row, confirmed
+from tools.calibration.rows import Row
 from tools.calibration.world import SUSPECTS, VOCAB, World, schemes
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class _Asked:
     habits, both : Listed
         What a clean model expects that does not look back; its mean with one that does.
     other : Answers
-        Another clean model's answers to the same prompts, which loop, with lists.
+        What another clean model of its kind said to the same prompts, with lists.
     counts : KgramCounts
         Of the contexts of unmarked text.
     """
@@ -97,7 +97,7 @@ def _asked(
     counts = rs.KgramCounts(width, VOCAB, watermarked=False)
     counts.add(world.text(4 * N_TEXTS, LENGTH))
     asked = np.concatenate([world.text(N_TEXTS, LENGTH, key) for key in keys])
-    said, others = (answers_of(world, one, asked) for one in (suspect, "loops"))
+    said, others = (answers_of(world, suspect, asked) for _ in range(2))
     models = [as_language_model(one) for one in (_habits(world), Induction.of(VOCAB))]
     documents, theirs, prompts = map(rs.Documents.of, (said, others, asked))
     read = partial(expected, prompts=prompts, vocab_size=VOCAB)
@@ -129,7 +129,7 @@ def _world(suspect: str, n_keys: int) -> World:
 
 
 def marked_answers(
-    name: str, suspect: str, n_keys: int, routes: Sequence[str] = tuple(_ROUTES)
+    name: str, suspect: str, n_keys: int, only: Sequence[str] | None = None
 ) -> list[Row]:
     """Answers to prompts that each key has marked, which is declared.
 
@@ -138,7 +138,7 @@ def marked_answers(
     scheme = schemes()[name]
     if scheme.seed_kind == "target":
         return []
-    world = _world(suspect, n_keys)
+    world, routes = _world(suspect, n_keys), only or list(_ROUTES)
     found: dict[str, list[float]] = {route: [] for route in routes}
     keys = scheme.decoys(n_keys, seed=n_keys)
     for start in range(0, n_keys, _AT_ONCE):
@@ -148,11 +148,7 @@ def marked_answers(
             for route in routes:
                 answers, given = _ROUTES[route](asked)
                 found[route].append(_log10(answers, key, {**given, "prompts_watermarked": True}))
-    first = [Row.of(name, f"{one}, marked prompts", suspect, found[one]) for one in routes]
-    return [
-        confirmed(row, lambda n, one=one: marked_answers(name, suspect, n, [one])[0])  # type: ignore[misc]
-        for row, one in zip(first, routes, strict=True)
-    ]
+    return [Row.of(name, f"{one}, marked prompts", suspect, found[one]) for one in routes]
 
 
 def _log10(answers: Answers, key: Scheme, given: dict[str, Any]) -> float:
@@ -165,7 +161,7 @@ def _log10(answers: Answers, key: Scheme, given: dict[str, Any]) -> float:
 
 
 def unmarked_answers(
-    name: str, suspect: str, n_keys: int, routes: Sequence[str] = tuple(_ROUTES)
+    name: str, suspect: str, n_keys: int, only: Sequence[str] | None = None
 ) -> list[Row]:
     """Answers to unmarked prompts: one text, whose weights all keys share."""
     scheme = schemes()[name]
@@ -173,7 +169,7 @@ def unmarked_answers(
     (asked,) = _asked(world, suspect, [None], scheme.window_width - 1)
     keys = scheme.decoys(n_keys, seed=n_keys)
     rows = []
-    for route in routes:
+    for route in only or _ROUTES:
         answers, given = _ROUTES[route](asked)
         other, counts = given.get("reference"), given.get("contexts")
         listed = answers.listed is not None
@@ -189,9 +185,7 @@ def unmarked_answers(
             contexts=counts,
         )
         log10s = [one.log10_pvalue for one in work.scorer_of(keys).results()]
-        first = Row.of(name, f"{route}, unmarked prompts", suspect, log10s)
-        again = partial(unmarked_answers, name, suspect, routes=[route])
-        rows.append(confirmed(first, lambda n, again=again: again(n)[0]))  # type: ignore[misc]
+        rows.append(Row.of(name, f"{route}, unmarked prompts", suspect, log10s))
     return rows
 
 

@@ -13,7 +13,7 @@ from radscore.errors import TokenError
 from tools.calibration.answered import marked_answers, unmarked_answers
 from tools.calibration.readings import contaminated_readings, marked_readings, unmarked_readings
 from tools.calibration.routes import ROUTES, hidden_prompts, membership
-from tools.calibration.rows import Row, confirmed
+from tools.calibration.rows import Row
 from tools.calibration.world import SUSPECTS, World, schemes
 
 if TYPE_CHECKING:
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SECTIONS", "Part", "made", "membership_row", "parts", "planted_row", "rows_of"]
 
+_AGAIN: Final = 1000  # keys at least
 #: What costs much is run for many keys under these.
 _THOROUGH: Final = ("Keyed", "VLLMGumbel")
 #: Sections of answers and readings: what makes the rows of a scheme and a suspect.
-_BY_SUSPECT: Final[dict[str, Callable[[str, str, int], list[Row]]]] = {
+_BY_SUSPECT: Final[dict[str, Callable[..., list[Row]]]] = {
     "unmarked answers": unmarked_answers,
     "marked answers": marked_answers,
     "unmarked readings": unmarked_readings,
@@ -51,27 +52,39 @@ class Part:
 
 
 def parts(section: str, n_keys: int, many: int) -> list[Part]:
-    """The parts of a section; `many` keys where all share their weights, or if thorough."""
+    """The parts of a section; `many` keys under two schemes, or as many with all suspects."""
     if section == "membership":
         return [Part(section, "none", "continues", n_keys)]
     if section == "routes":
         return [Part(section, name, "all", n_keys) for name in schemes()]
     suspects = ("continues",) if section == "contaminated readings" else SUSPECTS
+    most = many if section.startswith("unmarked") else many // len(SUSPECTS)
     return [
-        Part(section, name, suspect, many if name in chosen else n_keys)
-        for chosen in (schemes() if section.startswith("unmarked") else _THOROUGH,)
+        Part(section, name, suspect, most if name in _THOROUGH else n_keys)
         for name in sorted(schemes(), key=lambda name: name not in _THOROUGH)
         for suspect in suspects
     ]
 
 
 def made(part: Part) -> list[Row]:
-    """The rows of a part."""
+    """The rows of a part; of one above a level the same with many more keys, which decides.
+
+    Among hundreds of rows with limits of 95 %, some are above a level by chance.
+    """
+    rows = _rows(part, part.n_keys)
+    more = max(_AGAIN, 4 * part.n_keys)
+    return [_rows(part, more, row)[0] if row.is_wrong else row for row in rows]
+
+
+def _rows(part: Part, n_keys: int, one: Row | None = None) -> list[Row]:
+    """The rows of a part, or one of them, with so many keys."""
     if part.section == "membership":
-        return membership_row(part.n_keys)
+        return membership_row(n_keys)
     if part.section == "routes":
-        return rows_of(part.scheme, part.n_keys)
-    return _BY_SUSPECT[part.section](part.scheme, part.suspect, part.n_keys)
+        only = None if one is None else (one.route, one.suspect)
+        return rows_of(part.scheme, n_keys, only)
+    how = None if one is None else [one.route.rpartition(", ")[0]]
+    return _BY_SUSPECT[part.section](part.scheme, part.suspect, n_keys, how)
 
 
 def _tried(route: Callable[[], float]) -> float:
@@ -83,8 +96,8 @@ def _tried(route: Callable[[], float]) -> float:
         return math.nan
 
 
-def rows_of(name: str, n_keys: int) -> list[Row]:
-    """All rows of a scheme."""
+def rows_of(name: str, n_keys: int, only: tuple[str, str] | None = None) -> list[Row]:
+    """All rows of a scheme, or that of one route and suspect."""
     width = schemes()[name].window_width
     tried = [
         (route, suspect)
@@ -92,7 +105,7 @@ def rows_of(name: str, n_keys: int) -> list[Row]:
         if width > 1 or "filter" not in route
         for suspect in suspects
     ]
-    return [confirmed(_row(name, *one, n_keys), partial(_row, name, *one)) for one in tried]
+    return [_row(name, *one, n_keys) for one in tried if only in {None, one}]
 
 
 def _row(name: str, route: str, suspect: str, n_keys: int) -> Row:
@@ -114,10 +127,6 @@ def planted_row(name: str, n_keys: int) -> Row:
 
 def membership_row(n_keys: int) -> list[Row]:
     """The membership test, which has no key: each draw takes new texts."""
-
-    def row(n: int) -> Row:
-        world = World(np.random.default_rng(n))
-        found = tuple(membership(world) for _ in range(n))
-        return Row.of("none", "membership", "continues", found)
-
-    return [confirmed(row(n_keys), row)]
+    world = World(np.random.default_rng(n_keys))
+    found = tuple(membership(world) for _ in range(n_keys))
+    return [Row.of("none", "membership", "continues", found)]

@@ -133,7 +133,7 @@ class Listing(LanguageModel):
         return EndpointForward
 
     @property
-    def fingerprint(self) -> str:  # type: ignore[override] # nothing is hashed
+    def fingerprint(self) -> str:
         """A name."""
         return f"listing of {self._n_listed}"
 

@@ -16,7 +16,7 @@ from radscore.scoring.contexts import Contexts
 
 from tools.calibration.models import Habits, Induction, Listing
 from tools.calibration.routes import LENGTH, N_TEXTS, answers_of
-from tools.calibration.rows import Row, confirmed
+from tools.calibration.rows import Row
 from tools.calibration.world import SUSPECTS, VOCAB, Rows, World, schemes
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from radscore.schemes import Scheme
 
-__all__ = ["contaminated_readings", "marked_readings", "unmarked_readings"]
+__all__ = ["contaminated_readings", "marked_readings", "unmarked_readings", "without_memory"]
 
 _CUTS: Final = (9, 17, 33, 58, 80)  # tokens of prompts, after which one more is told
 
@@ -75,18 +75,20 @@ def _world(suspect: str, n_keys: int) -> World:
 
 
 def unmarked_readings(
-    name: str, suspect: str, n_keys: int, hows: Sequence[str] | None = None
+    name: str, suspect: str, n_keys: int, only: Sequence[str] | None = None
 ) -> list[Row]:
     """Text without any mark: one reading, whose weights all keys share."""
     scheme = schemes()[name]
     keys = scheme.decoys(n_keys, seed=n_keys)
     rows = []
-    for how in _hows(scheme) if hows is None else hows:
+    for how in only or _hows(scheme):
         world = _world(suspect, n_keys)
         texts = _texts(world, suspect, None, how)
         given = _of(how, world, scheme.window_width - 1)
         reference = given.get("reference")
-        settings = {n: given[n] for n in ("max_weights", "min_weight") if n in given}
+        settings: dict[str, Any] = {
+            n: given[n] for n in ("max_weights", "min_weight") if n in given
+        }
         reading = Reading(
             given["model"],
             texts,
@@ -97,10 +99,7 @@ def unmarked_readings(
             reference=reference,
             contexts=Contexts.of(given.get("contexts"), scheme.window_width - 1, None),
         )
-        first = Row.of(name, f"{how}, clean text", suspect, _log10s(keys, reading))
-        rows.append(
-            confirmed(first, lambda n, how=how: unmarked_readings(name, suspect, n, [how])[0])  # type: ignore[misc]
-        )
+        rows.append(Row.of(name, f"{how}, clean text", suspect, _log10s(keys, reading)))
     return rows
 
 
@@ -108,20 +107,19 @@ def _log10s(keys: Sequence[Scheme], reading: Reading) -> list[float]:
     """The p-value of each key, of the same pairs."""
     scorer: Any = None
     for pairs in reading:
-        some = pairs.weights != 0
+        some, base = pairs.weights != 0, []
         if pairs.base is None:
             scorer = scorer or rs.Scorer(keys, combine="sum", threads=1)
-            base = ()
         else:
             scorer = scorer or MatchedScorer(keys, threads=1)
             some |= pairs.base > 0
-            base = (pairs.base[some],)
+            base = [pairs.base[some]]
         scorer.add_pairs(pairs.contexts[some], pairs.targets[some], pairs.weights[some], *base)
     return [one.log10_pvalue for one in scorer.results()]
 
 
 def marked_readings(
-    name: str, suspect: str, n_keys: int, hows: Sequence[str] | None = None
+    name: str, suspect: str, n_keys: int, only: Sequence[str] | None = None
 ) -> list[Row]:
     """Text that each key has marked, and a suspect went on with, which is declared.
 
@@ -133,11 +131,11 @@ def marked_readings(
     def texts(world: World, key: Scheme, how: str) -> list[Rows]:
         return _texts(world, suspect, key, how)
 
-    return _each(name, "marked text", suspect, n_keys, hows, texts=texts, text_watermarked=True)
+    return _each(name, "marked text", suspect, n_keys, only, texts=texts, text_watermarked=True)
 
 
 def contaminated_readings(
-    name: str, suspect: str, n_keys: int, hows: Sequence[str] | None = None
+    name: str, suspect: str, n_keys: int, only: Sequence[str] | None = None
 ) -> list[Row]:
     """Text of which one in twenty carries the mark and repeats itself, undeclared."""
 
@@ -145,7 +143,7 @@ def contaminated_readings(
         marked = world.copies(world.text(1, LENGTH // 2, key), 3 * LENGTH)
         return [*_cut([*world.text(19, LENGTH)], how), *_cut([*marked], how)]
 
-    return _each(name, "contaminated text", suspect, n_keys, hows, texts=texts)
+    return _each(name, "contaminated text", suspect, n_keys, only, texts=texts)
 
 
 def _each(
@@ -153,7 +151,7 @@ def _each(
     kind: str,
     suspect: str,
     n_keys: int,
-    hows: Sequence[str] | None,
+    only: Sequence[str] | None,
     *,
     texts: Callable[[World, Scheme, str], list[Rows]],
     **more: Any,
@@ -162,17 +160,13 @@ def _each(
     scheme = schemes()[name]
     keys = scheme.decoys(n_keys, seed=n_keys)
 
-    def row(n: int, how: str) -> Row:
-        world = _world(suspect, n)
+    rows = []
+    for how in only or _hows(scheme):
+        world = _world(suspect, n_keys)
         given = _of(how, world, scheme.window_width - 1) | more
-        chosen = keys if n == n_keys else scheme.decoys(n, seed=n)
-        found = [_log10(key, texts(world, key, how), given) for key in chosen]
-        return Row.of(name, f"{how}, {kind}", suspect, found)
-
-    return [
-        confirmed(row(n_keys, how), lambda n, how=how: row(n, how))  # type: ignore[misc]
-        for how in (_hows(scheme) if hows is None else hows)
-    ]
+        found = [_log10(key, texts(world, key, how), given) for key in keys]
+        rows.append(Row.of(name, f"{how}, {kind}", suspect, found))
+    return rows
 
 
 def _log10(key: Scheme, texts: list[Rows], given: dict[str, Any]) -> float:
@@ -183,3 +177,24 @@ def _log10(key: Scheme, texts: list[Rows], given: dict[str, Any]) -> float:
         if "nothing was scored" not in str(error):
             raise
         return math.nan
+
+
+def without_memory(name: str, n_keys: int) -> Row:
+    """The planted mistake: marked prompts, and only the places after them are taken as read.
+
+    The suspect has seen the seeds there earlier in the prompts, and what followed them.
+    """
+    scheme = schemes()[name]
+    found = []
+    for key in scheme.decoys(n_keys, seed=n_keys):
+        world = _world("copies", n_keys)
+        read = world.copies(world.text(8 * N_TEXTS, LENGTH // 2, key), LENGTH + LENGTH // 4)
+        given = _of("one token a prompt", world, scheme.window_width - 1)
+        reading = Reading(
+            given["model"],
+            [*read],
+            context_width=scheme.window_width - 1,
+            weighting=plan("mass", None, {}, listed=True),
+        )
+        found += _log10s([key], reading)
+    return Row.of(name, "one token a prompt, forgotten", "copies", found)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Self
 from scipy.stats import binomtest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["LEVELS", "Finished", "Row", "confirmed", "summary", "table"]
+__all__ = ["LEVELS", "Finished", "Row", "summary", "table"]
 
 LEVELS = (0.05, 0.01, 0.001)
-_AGAIN = 1000  # keys at least
 _ROUNDING = 1e-12
 
 
@@ -89,14 +88,6 @@ class Row:
     def line(self) -> str:
         """For a terminal."""
         return " | ".join(cell or "-" for cell in self.cells)
-
-
-def confirmed(first: Row, again: Callable[[int], Row]) -> Row:
-    """A row; if it is above a level, the same row with many more keys, which decides.
-
-    Among hundreds of rows with limits of 95 %, some are above a level by chance.
-    """
-    return again(max(_AGAIN, 5 * first.n_keys)) if first.is_wrong else first
 
 
 class Finished:

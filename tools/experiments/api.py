@@ -1,8 +1,8 @@
 """Models behind an API: what their log-probabilities, or their text alone, show of a share of 10 %.
 
 Weights and constants were chosen on the keys 0 to 3 and are reported on others. An API's list is
-simulated by the suspect's N likeliest tokens. The weights are those of `test_closed`, computed for
-many keys at once.
+simulated by the suspect's N likeliest tokens. The weights are those of `test_closed` and, for what
+is read, of `test_open` (tests/answers/test_experiments.py), computed for many keys at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ N_READ, N_ASKED, N_TEXT, ANSWER = 122, 261, 1042, 96
 #: Places of which one token is asked for, and the most of one context.
 N_PLACES, _PLACES_OF_A_CONTEXT = 6000, 4
 #: Tokens kept at each place.
-MOST = 128
+MOST = 256
 #: Dollars for a million tokens; only their ratio matters.
 PROMPT_PRICE, ANSWER_PRICE = 0.25, 1.0
 
@@ -100,9 +100,12 @@ class Readings:
 _TEXTS, _PROMPTS = N_READ * 256, N_ASKED * 16
 _LISTED = {
     f"{n} {kind} {name}": paid
-    for kind, paid in (("read", (_TEXTS, 0)), ("answered", (_PROMPTS, N_ASKED * ANSWER)))
+    for kind, most, paid in (
+        ("read", "logits", (_TEXTS, 0)),
+        ("answered", 96, (_PROMPTS, N_ASKED * ANSWER)),
+    )
     for name in ("matched", "base", "both")
-    for n in (5, 20, 96)
+    for n in (5, 20, most)
 }
 SETTINGS: dict[str, tuple[int, int]] = {
     **_LISTED,
@@ -126,7 +129,7 @@ WEAK = {
 }
 WEAK_SHARES, PARTS = (5, 1), (0.25, 0.5, 1.0)
 #: One setting of each kind.
-_SEEN = {"read": "20 read matched", "answered": "20 answered matched", "text": "text matched"}
+_SEEN = {"read": "logits read matched", "answered": "20 answered matched", "text": "text matched"}
 
 
 class Units:
@@ -172,6 +175,15 @@ def _listed(p: Any, q: Any, n: int, rows: Any) -> tuple[Any, Any]:
     return w - 0.75 * w.sum(1, keepdims=True) / np.maximum(inside.sum(1, keepdims=True), 1), inside
 
 
+def _contrast(p: Any, q: Any) -> tuple[Any, Any]:
+    """Weights of all tokens kept, and which are not 0."""
+    w = (p - q) / (p + q + 0.01)
+    inside = np.abs(w) > 1e-4
+    w = np.where(inside, w, 0.0)
+    mean = w.sum(1, keepdims=True) / np.maximum(inside.sum(1, keepdims=True), 1)
+    return np.where(inside, w - mean, 0.0), inside
+
+
 def _frequent(readings: Readings, units: Units) -> Any:
     """Places whose contexts are the most frequent in unmarked text, each at most 4 times."""
     counts = rs.KgramCounts(units.contexts.shape[1], units.size, watermarked=False)
@@ -191,7 +203,7 @@ def weights_of(
 ) -> tuple[Units, dict[str, Any]]:
     """The units of one suspect and their weights in every setting, from a first part of places."""
     places = readings.places(kind, who)
-    size, n = readings.bench.recipe.vocab_size, 96
+    size, n = readings.bench.recipe.vocab_size, MOST if kind == "read" else 96
     some = np.arange(len(places.ids))
     if kind != "read":
         prompts = readings.bench.prompts("asked", N_TEXT)[: len(some) // ANSWER]
@@ -218,8 +230,12 @@ def weights_of(
         found[name] = units.weights(*_listed(p, q, listed, rows), "listed")
 
     for name, q in references.items():
-        for listed in (5, 20, 96):
+        for listed in (5, 20):
             add(f"{listed} {kind} {name}", q, listed)
+        if kind == "read":
+            found[f"logits read {name}"] = units.weights(*_contrast(p, q), "listed")
+        else:
+            add(f"96 {kind} {name}", q, 96)
     q = references["matched"]
     if kind == "answered":
         add("20 long matched", q, 20, some // ANSWER < 65)

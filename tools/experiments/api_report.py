@@ -45,9 +45,10 @@ HEAD = (
 WORDS = (
     "z for a share of 10 % under the keys 4 to 9, on which no choice was made; mean with its "
     "95 % interval. *5*, *20*: tokens that an API lists at each place, with their log- "
-    "probabilities; *96*: the likeliest of full logits. *read*: texts that it reads as "
-    "prompts; *answered*: its own answers; *long*, *short*: 65 answers of 96 tokens, 261 of "
-    "24; *few read*: 24 texts; *random*, *frequent*: one token after each of 6,000 prompts of "
+    "probabilities; *logits*: all of an open model; *96*: the likeliest of them. *read*: "
+    "texts that it reads as prompts; *answered*: its own answers; *long*, *short*: 65 answers "
+    "of 96 tokens, 261 of 24; *few read*: 24 texts; *random*, *frequent*: one token after "
+    "each of 6,000 prompts of "
     "16 tokens, which end anywhere or in the contexts that are most frequent in unmarked "
     "text; *text*: 1,042 answers without log-probabilities. References: the matched one, the "
     "base model, or the mean of *both*. Evidence: z^2 / (2 ln 10) digits, per 1,000 tokens "

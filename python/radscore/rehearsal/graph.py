@@ -193,7 +193,7 @@ def _quality(play: Play, cell: Cell) -> Stage:
         found = text_quality(
             play.read(marked),
             play.read(twins),
-            play.base(cell.base),
+            play.writer(cell.base),
             mark,
             report=play.writing_report(marked),
             twins_report=play.writing_report(twins),

@@ -29,8 +29,27 @@ POOLS: Final = ("marked", "twins", "others", "fresh", "again")
 _TRAINED: Final = tuple(one.name for one in fields(TrainingSettings))
 #: What a grid can vary.
 AXES: Final = ("share", "supervision", "seed", "key", "mark", "base", *_TRAINED)
-_TOP: Final = ("name", "seed", "device", "base", "data", "marks", "training", "grid", "tests")
-_DATA: Final = ("kind", "prompts", "n_records", "min_tokens", "max_overlap")
+_TOP: Final = (
+    "name",
+    "seed",
+    "device",
+    "base",
+    "tokenizer",
+    "data",
+    "marks",
+    "training",
+    "grid",
+    "tests",
+)
+_DATA: Final = (
+    "kind",
+    "prompts",
+    "prompt_words",
+    "model",
+    "n_records",
+    "min_tokens",
+    "max_overlap",
+)
 _SAMPLED: Final = ("max_tokens", "temperature", "top_p", "top_k", "repeated")
 _LARGEST: Final = 2**31
 
@@ -57,12 +76,18 @@ class Data:
     settings : DataSettings
     prompts : tuple of Path
         Files; empty if all records are files of one's own.
+    prompt_words : int or None
+        Texts are cut into prompts of so many words.
+    model : Path or None
+        What writes, if it is not Bob's base.
     own : dict
-        Files of records by pool, in place of what the base model would write.
+        Files of records by pool, in place of what a model would write.
     """
 
     settings: DataSettings
     prompts: tuple[Path, ...] = ()
+    prompt_words: int | None = None
+    model: Path | None = None
     own: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -135,6 +160,8 @@ class Plan:
         Where models run.
     bases : dict
         Folders of base models by name.
+    tokenizer : Path or None
+        Theirs, if it is not beside their weights.
     data : Data
     marks : dict
         By name.
@@ -157,6 +184,7 @@ class Plan:
     marks: Mapping[str, MarkPlan]
     seed: int = 0
     device: str | None = None
+    tokenizer: Path | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
     grid: tuple[Mapping[str, tuple[Any, ...]], ...] = ({},)
     tests: TestPlan = field(default_factory=TestPlan)
@@ -223,6 +251,7 @@ class Plan:
             seed=top.whole("seed", 0, 0, 2**63 - 1),
             device=top.text("device"),
             bases=bases,
+            tokenizer=next(iter(_paths(top, "tokenizer", at).values()), None),
             data=_data(top.table("data"), at),
             marks=marks,
             training=training,
@@ -315,7 +344,8 @@ def _there(table: Table, name: str, text: Any, at: Path) -> Path:
         raise table.wrong(name, "must be the name of a file or folder")
     path = at / text
     if not path.exists():
-        raise ArgumentError(f"{table.place} {name}: there is no {path}")
+        more = "; --base names another" if name == "base" else ""
+        raise ArgumentError(f"{table.place} {name}: there is no {path}{more}")
     return path
 
 
@@ -359,11 +389,18 @@ def _data(table: Table, at: Path) -> Data:
         )
     inner = Table(table.place, {k: v for k, v in table.values.items() if k in _SAMPLED})
     sampling = made_of(Sampling, inner)
-    rest = {name: table.values[name] for name in _DATA[2:] if name in table.values}
+    rest = {name: table.values[name] for name in _DATA[4:] if name in table.values}
     rest = {"n_records": 1024, **rest}
     kind = table.text("kind", "continuations")
     given = {"kind": kind, "sampling": sampling}
-    return Data(made_of(DataSettings, Table(table.place, rest), **given), prompts, own)
+    model = table.values.get("model")
+    return Data(
+        made_of(DataSettings, Table(table.place, rest), **given),
+        prompts,
+        table.whole("prompt_words", None, 1, 10_000),
+        None if model is None else _there(table, "model", model, at),
+        own,
+    )
 
 
 def _tests(table: Table, at: Path) -> TestPlan:
