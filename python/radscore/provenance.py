@@ -13,10 +13,12 @@ from radscore import _core
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["COMMAND", "digest_of", "listed", "of_corpus", "provenance"]
+__all__ = ["COMMAND", "NAMES", "digest_of", "listed", "of_corpus", "provenance"]
 
 #: The command that runs, set by the command line.
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
+#: Where copies that were made here come from, by path: an address without secrets, or "-".
+NAMES: Final[dict[str, str]] = {}
 
 #: Up to so many bytes in all, files are hashed whole: more than that would take noticeable time.
 _WHOLE: Final = 64 << 20
@@ -94,7 +96,7 @@ def _inputs(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for one in files:
         path = str(one["path"])
         digest = None if how == "none" else digest_of(path, whole=how == "whole")
-        entry = {"path": path, "bytes": one.get("size"), "sha256": digest}
+        entry = {"path": NAMES.get(path, path), "bytes": one.get("size"), "sha256": digest}
         name = path.rpartition("/")[2]
         own = digest or one.get("mtime_ns")
         every.update(f"{name}\0{entry['bytes']}\0{own}\n".encode(errors="surrogateescape"))

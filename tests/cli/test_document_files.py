@@ -2,6 +2,7 @@
 
 import datetime as dt
 import gzip
+import hashlib
 import json
 
 import numpy as np
@@ -187,3 +188,9 @@ def test_rows_of_remote_files_name_their_addresses(cli, marked_corpus, tmp_path,
     names = ["memory:///rows/a.jsonl", "memory:///rows/deep/b.jsonl"]
     assert sorted({row["source"] for row in rows}) == names
     assert rows[0]["location"] == f"{names[0]}:1"
+    scored = cli(*rest, "--json")
+    assert scored.code == 0, scored.err
+    inputs = scored.provenance["inputs"]["files"]
+    assert [one["path"] for one in inputs] == names
+    digest = hashlib.sha256((tmp_path / "x.jsonl").read_bytes()).hexdigest()
+    assert [one["sha256"] for one in inputs] == [digest, digest]

@@ -122,6 +122,17 @@ def test_a_key_in_the_wrong_place_is_not_shown(fails, tmp_path, arguments, match
     assert "15485863" not in line
 
 
+def test_a_scheme_file_in_place_of_the_key_is_named(fails, tmp_path):
+    (tmp_path / "y.toml").write_text(f'scheme = "keyed"\nkey = "{SECRET}"\ngamma = 0.5\n')
+    (tmp_path / "a.key").write_text(SECRET)
+    (tmp_path / "x.jsonl").write_text('{"tokens": [1, 2]}\n')
+    for scheme in ("a.key", "y.toml"):  # swapped, or the scheme given twice
+        files = ("--scheme", scheme, "--key-file", "y.toml")
+        line = fails("score", "x.jsonl", *files, code=2, match="y.toml: this describes a scheme")
+        assert "--key-file" in line
+        assert SECRET not in line
+
+
 def test_the_key_as_a_command_is_not_shown(fails):
     assert SECRET not in fails(SECRET, code=2)
 

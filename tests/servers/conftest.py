@@ -26,12 +26,16 @@ def package_file():
     return file
 
 
-def write_floats(source, target):
-    """The same model in half precision, whose products are not rounded to eight bits."""
+def write_floats(source, target, network=None):
+    """The same model in half precision, whose products are not rounded to eight bits.
+
+    With a network of its shape, the file gets that one's weights.
+    """
     import gguf
     import numpy as np
 
     reader = gguf.GGUFReader(source)
+    own = {} if network is None else tensors_of(network)
     architecture = reader.fields["general.architecture"].contents()
     writer = gguf.GGUFWriter(target, architecture)
     left_out = ("general.architecture", "general.file_type", "general.quantization_version")
@@ -43,12 +47,30 @@ def write_floats(source, target):
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     for tensor in reader.tensors:
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        if network is not None:
+            values = own[tensor.name].reshape(values.shape)
         kind = np.float32 if len(tensor.shape) == 1 else np.float16
         writer.add_tensor(tensor.name, values.astype(kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def tensors_of(network):
+    """A Llama's weights, as llama.cpp names and orders them."""
+    import gguf
+
+    config = network.config
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    found = {}
+    for name, values in network.state_dict().items():
+        array = values.float().numpy()
+        if "q_proj" in name or "k_proj" in name:  # rotary pairs stand next to each other
+            heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
+            array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2)
+        found[names.get_name(name, try_suffixes=(".weight",))] = array
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -69,10 +91,16 @@ def language(weights):
 @pytest.fixture(scope="session")
 def endpoint(weights, tmp_path_factory):
     """The base URL of the server."""
+    with serving(weights, tmp_path_factory.mktemp("server") / "log") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serving(weights, log):
+    """The base URL of a server of a file."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = one.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
     command = [PYTHON, "-m", "llama_cpp.server", "--model", weights, "--logits_all", "true"]
     # more threads wait for each other, on machines that have other work
     command += ["--n_ctx", "512", "--n_threads", "1", "--n_threads_batch", "1"]

@@ -152,7 +152,7 @@ class EndpointForward(Forward):
 
 
 def _mean(logits: list[Any]) -> Any:
-    """The logits of the mean of several models' probabilities; those of a single one as they are."""
+    """The logits of the mean of several models' probabilities; a single one's as they are."""
     if len(logits) == 1:
         return logits[0]
     return (sum(one.softmax(dim=-1) for one in logits) / len(logits)).log()

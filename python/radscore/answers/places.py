@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from radscore.models.listed import Listed
-from radscore.models.listed_weights import CENTRED, listed_weights
+from radscore.models.listed_weights import listed_weights
+from radscore.models.weighting import CENTRED_LISTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -177,7 +178,9 @@ def weights_of_lists(lists: Listed, transform: str, reference: Reference | None)
         weights = LISTED_ALONE[transform](np.exp(lists.logprobs.astype(np.float64)))
     else:
         logprobs, least = reference
-        weights = listed_weights(lists, logprobs, least=least, transform=transform, centred=CENTRED)
+        weights = listed_weights(
+            lists, logprobs, least=least, transform=transform, centred=CENTRED_LISTS
+        )
     return PlaceWeights(lists.offsets, lists.ids, weights.astype(np.float32))
 
 

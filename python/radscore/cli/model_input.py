@@ -121,9 +121,9 @@ def add_reading_options(
     )
     group.add_argument(
         "--centred",
-        action="store_true",
-        default=None,
-        help="with contrast and matched: subtract from the weights after a context their mean",
+        action=argparse.BooleanOptionalAction,
+        help="with contrast and matched: subtract from the weights after a context their mean "
+        "(default: with contrast)",
     )
     group.add_argument(
         "--contexts",

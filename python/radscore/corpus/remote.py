@@ -22,6 +22,7 @@ from radscore.corpus.base import InputOptionError
 from radscore.errors import CorpusError, StorageError, line_of, without_secrets
 from radscore.extras import need
 from radscore.files import Draft, own_folder
+from radscore.provenance import NAMES
 
 __all__ = ["STANDARD_INPUT", "is_remote", "local_path", "named"]
 
@@ -55,7 +56,7 @@ def local_path(path: str) -> str:
 
 def named(path: Path) -> str:
     """The name by which a user knows a file: not that of a copy of it that was made here."""
-    return STANDARD_INPUT if str(path) == _COPY else _NAMES.get(str(path), str(path))
+    return NAMES.get(str(path), str(path))
 
 
 def _standard_input() -> str:
@@ -76,12 +77,11 @@ def _standard_input() -> str:
                 "file, or name another folder in TMPDIR"
             ) from None
         _COPY = str(copy)
+        NAMES[_COPY] = STANDARD_INPUT
     return _COPY
 
 
 _COPY: str | None = None
-#: The addresses of copies.
-_NAMES: Final[dict[str, str]] = {}
 
 
 def _fetched(url: str) -> str:
@@ -103,7 +103,7 @@ def _fetched(url: str) -> str:
         for name, local in sorted(files.items()):
             address = _address(protocol, name)
             copies.append(_copied(system, name, folder, local, address))
-            _NAMES[str(copies[-1])] = address
+            NAMES[str(copies[-1])] = address
         _forget(folder / "files", set(copies))
     except (CorpusError, StorageError):
         raise

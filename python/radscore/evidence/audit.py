@@ -23,6 +23,8 @@ from radscore.evidence.scoring import (
     answers_of,
     head_hash,
     load_lists,
+    log10_pvalue,
+    reaches,
     save_lists,
     score_answers,
     score_predictions,
@@ -260,8 +262,7 @@ class _Work:
                 if found is None:
                     return None
                 scored = [self.log.add("scored", look=look, level=level, **found)]
-            log10 = scored[0]["result"]["log10_pvalue"]
-            if log10 is not None and 10.0**log10 <= level:
+            if reaches(scored[0]["result"], level):
                 return self._stopped("the level of this look is reached")
             if scored[0].get("budget"):
                 return self._stopped(f"the budget: {scored[0]['budget']}")
@@ -434,8 +435,7 @@ def outcome_of(entries: list[dict[str, Any]]) -> Outcome | None:
     if not stopped or not scored:
         return None
     last = scored[-1]
-    log10, level = last["result"]["log10_pvalue"], last["level"]
+    log10, level = log10_pvalue(last["result"]), last["level"]
     verdict = "none" if log10 is None else "no evidence"
-    if log10 is not None and 10.0**log10 <= level:
-        verdict = "evidence"
+    verdict = "evidence" if reaches(last["result"], level) else verdict
     return Outcome(verdict, last["look"], log10, level, stopped[-1]["reason"], last["result"])

@@ -12,6 +12,7 @@ from radscore.evidence.canonical import hash_of
 from radscore.evidence.chain import read_log
 from radscore.evidence.figures import decoy_figure
 from radscore.evidence.plan import QUESTIONS
+from radscore.evidence.scoring import log10_pvalue
 from radscore.extras import need
 from radscore.stats.result import power_of_ten
 
@@ -82,6 +83,11 @@ _FORMULAS: Final = (
     (
         "Decoy keys: (1 + number of decoys that reach T) / (number of decoys + 1) is a p-value "
         "whatever the law of T is."
+    ),
+    (
+        "An e-value is a likelihood ratio, averaged over alternatives that were fixed beforehand. "
+        "Under the null hypothesis it reaches 1 / a with probability at most a, however often and "
+        "whenever one looks (Ville 1939)."
     ),
     (
         "Looks at levels a_1, ..., a_K, which add up to the level: the probability that any look "
@@ -228,7 +234,7 @@ def _looks(entries: list[dict[str, Any]]) -> _Section:
                 f"{result['score']['n_tokens']:,}",
                 f"{result['n_scored']:,}",
                 _number(result["score"]["zscore"]),
-                _p(result["log10_pvalue"]),
+                _p(log10_pvalue(result)),
                 f"{one['level']:.3g}",
             ]
         )
@@ -241,8 +247,11 @@ def _of_result(result: Mapping[str, Any]) -> list[_Section]:
     score = result.get("score", result)
     weighted = score.get("weighted") or {}
     method = score["method"]
-    rows = [
-        ["p-value", _p(result["log10_pvalue"])],
+    rows = [["p-value", _p(result["log10_pvalue"])]]
+    if (e := score.get("anytime")) is not None:
+        rows.append(["e-value", f"{power_of_ten(e['log10_evalue'], 3)} ({e['method']})"])
+        rows.append(["p-value however often one looks", _p(e["log10_pvalue"])])
+    rows += [
         ["law", method],
         ["statistic", f"{_number(score['statistic'])} over {score['n_scored']:,} distinct units"],
         ["z", f"{_number(score['zscore'])} standard deviations above the mean over keys"],
@@ -265,10 +274,21 @@ def _of_result(result: Mapping[str, Any]) -> list[_Section]:
         )
         svg = _safe(decoy_figure(values, decoys["statistic"], "statistic, in standard deviations"))
         sections.append(_Section("Other keys", [text], svg=svg, caption="Statistic by key."))
+    if (excluded := score.get("excludes")) is not None:
+        sections.append(_Section("What a negative result excludes", [_excluded(excluded)]))
     sections.append(_removed(result, score))
     points = [*result.get("notes", []), *score.get("notes", [])]
     sections.append(_Section("Assumptions and limits", points=[*_sentences(points), *_LIMITS]))
     return sections
+
+
+def _excluded(limit: Mapping[str, Any]) -> str:
+    return (
+        f"Shares of green units above {limit['high']:.4g}, which is an effect of "
+        f"{limit['effect']:.3g} standard deviations a unit, are excluded at "
+        f"{100 * limit['confidence_level']:g} %, if {limit['assumes']}. It does not exclude that "
+        "the suspect was trained on less marked text, or in a way that leaves a smaller trace."
+    )
 
 
 def _removed(result: Mapping[str, Any], score: Mapping[str, Any]) -> _Section:

@@ -19,6 +19,7 @@ from radscore.evidence.scoring import (
     answers_of,
     head_hash,
     load_lists,
+    reaches,
     score_answers,
     score_predictions,
 )
@@ -238,11 +239,7 @@ class _Check:
         right = [one["look"] for one in self.scored] == list(range(1, len(self.scored) + 1))
         levels = test["levels"][: len(self.scored)]
         right = right and [one["level"] for one in self.scored] == levels
-        reached = [
-            one["result"]["log10_pvalue"] is not None
-            and 10.0 ** one["result"]["log10_pvalue"] <= one["level"]
-            for one in self.scored
-        ]
+        reached = [reaches(one["result"], one["level"]) for one in self.scored]
         last = len(self.scored) == len(test["looks"]) or any("budget" in one for one in self.scored)
         stopped = any(one["event"] == "stopped" for one in self.entries)
         if not stopped:

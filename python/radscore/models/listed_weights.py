@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
     from radscore.models.listed import Listed
 
-__all__ = ["CENTRED", "listed_weights", "looked_up"]
-
-#: How much of the mean weight of a position's listed tokens to subtract: where a mark is strong, all
-#: that is listed may be green, so a quarter of the mean stays.
-CENTRED: Final = 0.75
+__all__ = ["listed_weights", "looked_up"]
 
 _CELLS_AT_ONCE: Final = 1 << 20
 

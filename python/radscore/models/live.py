@@ -123,7 +123,7 @@ class Reading:
             limit = min(limit, check_width("vocab_size", vocab_size, 2, MAX_VOCAB))
         self._reader = Reader(
             suspect,
-            others,
+            others or None,
             weighting,
             limit=limit,
             batch_tokens=batch_tokens,

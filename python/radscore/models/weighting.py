@@ -18,7 +18,7 @@ from radscore.errors import ArgumentError, near
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CONTRASTS", "WEIGHTINGS", "Weighting", "plan"]
+__all__ = ["CENTRED_LISTS", "CONTRASTS", "WEIGHTINGS", "Weighting", "plan"]
 
 WEIGHTINGS: Final = ("prediction", "mass", "contrast", "matched")
 
@@ -103,6 +103,10 @@ CONTRASTS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "unit_roots": _unit_roots,  # sqrt p - sqrt q, scaled to length 1
 }
 
+#: How much of the mean weight of a position's listed tokens to subtract: where a mark is strong,
+#: all that is listed may be green, so a quarter of the mean stays.
+CENTRED_LISTS: Final = 0.75
+
 #: Which settings have an effect, by kind.
 _USED: Final[dict[str, tuple[str, ...]]] = {
     "prediction": ("top",),
@@ -127,16 +131,17 @@ class Weighting:
         With "prediction": how many of the likeliest tokens.
     max_weights : int, optional
         With "mass" and "contrast": how many of a context's weights are kept, the largest (256).
-        With "matched": how many tokens, those that either model finds likeliest (192). What is
+        With "matched": how many tokens, those that either model finds likeliest (128). What is
         dropped is not part of the statistic.
     min_weight : float
         With "mass" and "contrast": weights up to this size are dropped as well.
     transform : str, optional
-        With "contrast" and "matched": a name in `CONTRASTS`; the defaults, "roots" and
-        "damped_relative", were strongest on trained models (experiments/RESULTS.md).
+        With "contrast" and "matched": a name in `CONTRASTS`; the defaults, "damped_relative" and
+        "relative", were strongest on trained models (experiments/RESULTS.md).
     centred : float or bool
         With "contrast" and "matched": how much of their mean to subtract from the weights that are
-        kept at a position, from 0 (or False) to 1 (or True).
+        kept at a position, from 0 (or False) to 1 (or True); by default all with "contrast" and
+        nothing with "matched".
 
     Examples
     --------
@@ -152,14 +157,16 @@ class Weighting:
     max_weights: int = None  # type: ignore[assignment] # until `kind` is known
     min_weight: float = 1e-4
     transform: str = None  # type: ignore[assignment]
-    centred: float = 0.0
+    centred: float = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         matched = self.kind == "matched"
         if self.max_weights is None:
-            object.__setattr__(self, "max_weights", 192 if matched else 256)
+            object.__setattr__(self, "max_weights", 128 if matched else 256)
         if self.transform is None:
-            object.__setattr__(self, "transform", "damped_relative" if matched else "roots")
+            object.__setattr__(self, "transform", "relative" if matched else "damped_relative")
+        if self.centred is None:
+            object.__setattr__(self, "centred", float(self.kind == "contrast"))
         if self.kind not in WEIGHTINGS:
             raise ArgumentError(
                 f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.kind!r}"
@@ -255,7 +262,7 @@ def plan(
     if weighting is None:
         weighting = "mass" if reference is None else "contrast"
     if weighting == "contrast" and listed:
-        weighting = Weighting("contrast", transform="damped_relative", centred=True)
+        weighting = Weighting("contrast", centred=CENTRED_LISTS)
     if not isinstance(weighting, Weighting):
         weighting = Weighting(weighting)
     for name in given:

@@ -196,7 +196,7 @@ def memory_of(config: Any, settings: TrainingSettings, rows: int, tokens: int) -
     layer, rest = two - one, 2 * one - two
     text = config.get_text_config(decoder=True)
     if settings.gradient_checkpointing:
-        # autocast's copies of all weights live in the forward pass alone, before there are gradients
+        # autocast's copies of all weights are gone before gradients, which are larger, come
         between = rows * tokens * int(text.hidden_size) * (2 if settings.bf16 else 4)
         kept = rest + layer + n_layers * between
     else:

@@ -92,6 +92,7 @@ def dry_run(plan: Plan, folder: str | os.PathLike[str] | None = None) -> DryRun:
                     records,
                     recipe,
                     seed=plan.seed,
+                    tokenizer=plan.tokenizer,
                     device=plan.device,
                 )
         n_tokens = sum(one.cost for one in left)

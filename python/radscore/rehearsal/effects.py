@@ -74,12 +74,19 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, flo
 
 
 def needed(
-    effect: float, n_scored: float, n_tokens: float, level: float, power: float = POWER
+    effect: float,
+    n_scored: float,
+    n_tokens: float,
+    level: float,
+    power: float = POWER,
+    *,
+    bound: bool = False,
 ) -> dict[str, float] | None:
     """Tokens that a test needs, at a known effect per unit.
 
     z is about normal with mean ``effect * sqrt(units)`` and variance 1, and must exceed the level's
-    quantile with the given power; units grow with tokens as they did.
+    quantile with the given power; units grow with tokens as they did. If the p-value is a bound,
+    about ``exp(-z**2 / 2)``, the quantile is that of the bound.
 
     Examples
     --------
@@ -88,7 +95,8 @@ def needed(
     """
     if effect <= 0 or n_scored <= 0 or n_tokens <= 0:
         return None
-    z = float(stats.norm.isf(level) + stats.norm.ppf(power))
+    least = math.sqrt(-2 * math.log(level)) if bound else stats.norm.isf(level)
+    z = float(least + stats.norm.ppf(power))
     units = (z / effect) ** 2
     return {"tokens": units * n_tokens / n_scored, "times": units / n_scored}
 
@@ -150,7 +158,8 @@ def _entry(
     n_tokens = math.fsum(row["n_tokens"] for row in rows) / len(rows)
     assert effect["mean"] is not None
     valid = all(row["valid"] for row in rows)
-    need = needed(effect["mean"], n_scored, n_tokens, level) if valid else None
+    bound = any("bound" in (row["method"] or "") for row in rows)
+    need = needed(effect["mean"], n_scored, n_tokens, level, bound=bound) if valid else None
     if need is not None and first["test"] == "closed" and answer_tokens:
         need["answers"] = need["tokens"] / answer_tokens
     p = [row["log10_pvalue"] for row in rows if row["log10_pvalue"] is not None]

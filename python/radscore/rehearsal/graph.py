@@ -144,14 +144,15 @@ def _run(work: Path, tell: Callable[[Progress], None], tests: Iterable[Test]) ->
 
 def _ability(play: Play, cell: Cell, model: Part) -> Stage:
     """Does a model work?"""
+    seed = play.plan.derived("ability")
     settings = {
-        "seed": play.plan.derived("ability"),
+        "seed": seed,
         "n_texts": play.plan.tests.n_texts,
         "length": cell.training.length,
         "template": cell.training.template,
     }
     inputs = {"model": model, "base": play.base_input(cell.base), **_texts(play, cell)}
-    make = partial(_make_ability, Case(play, cell, model, model), settings["seed"])
+    make = partial(_make_ability, Case(play, cell, model, model), seed)
     title = "does Bob's model work?"
     return play.known(Stage("ability", settings, inputs, make, title, 2 * _size(play)))
 
@@ -189,12 +190,14 @@ def _quality(play: Play, cell: Cell) -> Stage:
     def make(work: Path, tell: Callable[[Progress], None]) -> dict[str, Any]:
         from radscore.rehearsal.quality import text_quality
 
-        reports = {
-            name: play.writing_report(part)
-            for name, part in (("report", marked), ("twins_report", twins))
-        }
         found = text_quality(
-            play.read(marked), play.read(twins), play.base(cell.base), mark, seed=seed, **reports
+            play.read(marked),
+            play.read(twins),
+            play.writer(cell.base),
+            mark,
+            report=play.writing_report(marked),
+            twins_report=play.writing_report(twins),
+            seed=seed,
         )
         tell(Progress(1, 1, 0))
         return _kept(work / QUALITY, found)

@@ -149,6 +149,7 @@ def _figure(lines: Mapping[str, Sequence[_Point]], x: str, test: str, *, log: bo
         axes.set_xscale("log")
     else:
         axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=-0.2)
         axes.xaxis.set_major_formatter("{x:g}")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,8 +18,6 @@ from radscore.rehearsal.settings import DataSettings, TrainingSettings
 from radscore.rehearsal.tables import Table, as_list, is_number, is_whole, made_of
 
 if TYPE_CHECKING:
-    import os
-
     from radscore.schemes import Scheme
 
 __all__ = ["AXES", "POOLS", "Cell", "Data", "MarkPlan", "Plan", "TestPlan", "plain"]
@@ -30,8 +29,27 @@ POOLS: Final = ("marked", "twins", "others", "fresh", "again")
 _TRAINED: Final = tuple(one.name for one in fields(TrainingSettings))
 #: What a grid can vary.
 AXES: Final = ("share", "supervision", "seed", "key", "mark", "base", *_TRAINED)
-_TOP: Final = ("name", "seed", "device", "base", "data", "marks", "training", "grid", "tests")
-_DATA: Final = ("kind", "prompts", "n_records", "min_tokens", "max_overlap")
+_TOP: Final = (
+    "name",
+    "seed",
+    "device",
+    "base",
+    "tokenizer",
+    "data",
+    "marks",
+    "training",
+    "grid",
+    "tests",
+)
+_DATA: Final = (
+    "kind",
+    "prompts",
+    "prompt_words",
+    "model",
+    "n_records",
+    "min_tokens",
+    "max_overlap",
+)
 _SAMPLED: Final = ("max_tokens", "temperature", "top_p", "top_k", "repeated")
 _LARGEST: Final = 2**31
 
@@ -58,12 +76,18 @@ class Data:
     settings : DataSettings
     prompts : tuple of Path
         Files; empty if all records are files of one's own.
+    prompt_words : int or None
+        Texts are cut into prompts of so many words.
+    model : Path or None
+        What writes, if it is not Bob's base.
     own : dict
-        Files of records by pool, in place of what the base model would write.
+        Files of records by pool, in place of what a model would write.
     """
 
     settings: DataSettings
     prompts: tuple[Path, ...] = ()
+    prompt_words: int | None = None
+    model: Path | None = None
     own: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -136,6 +160,8 @@ class Plan:
         Where models run.
     bases : dict
         Folders of base models by name.
+    tokenizer : Path or None
+        Theirs, if it is not beside their weights.
     data : Data
     marks : dict
         By name.
@@ -148,6 +174,8 @@ class Plan:
         Folders of models of one's own by name, which are tested besides.
     place : str
         How messages name it.
+    folder : Path
+        Which paths are written relative to.
     """
 
     name: str
@@ -156,11 +184,13 @@ class Plan:
     marks: Mapping[str, MarkPlan]
     seed: int = 0
     device: str | None = None
+    tokenizer: Path | None = None
     training: TrainingSettings = field(default_factory=TrainingSettings)
     grid: tuple[Mapping[str, tuple[Any, ...]], ...] = ({},)
     tests: TestPlan = field(default_factory=TestPlan)
     suspects: Mapping[str, Path] = field(default_factory=dict)
     place: str = "plan"
+    folder: Path = field(default_factory=Path.cwd)
 
     @classmethod
     def read(
@@ -211,7 +241,7 @@ class Plan:
         """
         top = Table(f"{place}:", values)
         top.check((*_TOP, "suspects"))
-        at = Path.cwd() if folder is None else folder
+        at = Path.cwd() if folder is None else folder.absolute()
         bases = _paths(top, "base", at, required="the folder of a model, or a table of them")
         marks = {name: _mark(top.table("marks").table(name), name, at) for name in _names(top)}
         training = made_of(TrainingSettings, _checked(top.table("training"), _TRAINED))
@@ -221,6 +251,7 @@ class Plan:
             seed=top.whole("seed", 0, 0, 2**63 - 1),
             device=top.text("device"),
             bases=bases,
+            tokenizer=next(iter(_paths(top, "tokenizer", at).values()), None),
             data=_data(top.table("data"), at),
             marks=marks,
             training=training,
@@ -228,6 +259,7 @@ class Plan:
             tests=tests,
             suspects=_paths(top, "suspects", at),
             place=place,
+            folder=at,
         )
 
     def cells(self) -> list[Cell]:
@@ -269,8 +301,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values; no key is in it, only the names of files."""
-        found: dict[str, Any] = plain(self)
-        del found["place"]
+        found: dict[str, Any] = plain(self, self.folder)
+        del found["place"], found["folder"]
         return found
 
     @property
@@ -280,15 +312,17 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plain(value: Any) -> Any:
-    """Dataclasses and paths as JSON values."""
+def plain(value: Any, folder: Path | None = None) -> Any:
+    """Dataclasses, and paths relative to a folder, as JSON values."""
     if hasattr(value, "__dataclass_fields__"):
-        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
+        return {one.name: plain(getattr(value, one.name), folder) for one in fields(value)}
     if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
+        return {str(name): plain(one, folder) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    return str(value) if isinstance(value, Path) else value
+        return [plain(one, folder) for one in value]
+    if isinstance(value, Path):
+        return str(value) if folder is None else os.path.relpath(value, folder)
+    return value
 
 
 def _checked(table: Table, known: tuple[str, ...]) -> Table:
@@ -310,7 +344,8 @@ def _there(table: Table, name: str, text: Any, at: Path) -> Path:
         raise table.wrong(name, "must be the name of a file or folder")
     path = at / text
     if not path.exists():
-        raise ArgumentError(f"{table.place} {name}: there is no {path}")
+        more = "; --base names another" if name == "base" else ""
+        raise ArgumentError(f"{table.place} {name}: there is no {path}{more}")
     return path
 
 
@@ -354,11 +389,18 @@ def _data(table: Table, at: Path) -> Data:
         )
     inner = Table(table.place, {k: v for k, v in table.values.items() if k in _SAMPLED})
     sampling = made_of(Sampling, inner)
-    rest = {name: table.values[name] for name in _DATA[2:] if name in table.values}
+    rest = {name: table.values[name] for name in _DATA[4:] if name in table.values}
     rest = {"n_records": 1024, **rest}
     kind = table.text("kind", "continuations")
     given = {"kind": kind, "sampling": sampling}
-    return Data(made_of(DataSettings, Table(table.place, rest), **given), prompts, own)
+    model = table.values.get("model")
+    return Data(
+        made_of(DataSettings, Table(table.place, rest), **given),
+        prompts,
+        table.whole("prompt_words", None, 1, 10_000),
+        None if model is None else _there(table, "model", model, at),
+        own,
+    )
 
 
 def _tests(table: Table, at: Path) -> TestPlan:

@@ -76,7 +76,10 @@ class Play:
             return dict.fromkeys(("marked", "twins", "others", "fresh", "again"), seeds)
         if not data.prompts:
             return {}
-        every = list(dict.fromkeys(read_prompts(data.prompts)))
+        texts = read_prompts(data.prompts)
+        if data.prompt_words is not None:
+            texts = [one for text in texts for one in _pieces(text, data.prompt_words)]
+        every = list(dict.fromkeys(texts))
         random.Random(self.plan.derived("prompts")).shuffle(every)  # noqa: S311
         n = data.settings.n_records
         wanted = {"marked": n, "others": n, "fresh": self._n_fresh, "again": n}
@@ -120,7 +123,7 @@ class Play:
             from radscore.rehearsal.alice import write_records
 
             report = write_records(
-                self.base(base),
+                self.writer(base),
                 self.prompts[pool],
                 settings,
                 chosen,
@@ -137,8 +140,17 @@ class Play:
         return self.known(
             Stage(
                 "records",
-                {"pool": pool, "seed": seed, "mark": about, "data": plain(settings)},
-                {"base": self.base_input(base), "prompts": self.input(*data.prompts)},
+                {
+                    "pool": pool,
+                    "seed": seed,
+                    "mark": about,
+                    "data": plain(settings),
+                    "prompt_words": data.prompt_words,
+                },
+                {
+                    "base": self.base_input(base) if data.model is None else self.input(data.model),
+                    "prompts": self.input(*data.prompts),
+                },
                 make,
                 f"{n:,} records ({pool}, {what}) by {base}",
                 _WRITTEN * n * most,
@@ -162,12 +174,18 @@ class Play:
         return RecordsReport(**{**found, "notes": tuple(found["notes"])})
 
     def base_input(self, base: str) -> Input:
-        """A base model's folder."""
-        return self.input(self.plan.bases[base])
+        """A base model's folder, and its tokenizer."""
+        more = [] if self.plan.tokenizer is None else [self.plan.tokenizer]
+        return self.input(self.plan.bases[base], *more)
+
+    def writer(self, base: str) -> LanguageModel:
+        """What writes records: Alice's model, or the base."""
+        own = self.plan.data.model
+        return self.base(base) if own is None else self._loaded(own)
 
     def base(self, base: str) -> LanguageModel:
         """A base model."""
-        return self._loaded(self.plan.bases[base])
+        return self._loaded(self.plan.bases[base], tokenizer=self.plan.tokenizer)
 
     def model(self, part: Part, base: str, training: TrainingSettings) -> LanguageModel:
         """A trained model."""
@@ -178,14 +196,18 @@ class Play:
             found.tokenizer.chat_template = None  # prompts are put as Bob's training put them
         return found
 
-    def _loaded(self, path: Path, base: Path | None = None) -> LanguageModel:
+    def _loaded(
+        self, path: Path, base: Path | None = None, tokenizer: Path | None = None
+    ) -> LanguageModel:
         from radscore.models.loading import load_model
 
         name = (str(path), str(base))
         if name not in self._models:
             while len(self._models) >= _HELD:
                 self._models.popitem(last=False)
-            self._models[name] = load_model(path, base=base, device=self.plan.device)
+            self._models[name] = load_model(
+                path, base=base, tokenizer=tokenizer, device=self.plan.device
+            )
         self._models.move_to_end(name)
         return self._models[name]
 
@@ -216,6 +238,7 @@ class Play:
                     training,
                     work,
                     seed=seed,
+                    tokenizer=self.plan.tokenizer,
                     device=self.plan.device,
                     progress=tell,
                 )
@@ -258,6 +281,7 @@ class Play:
             "seed": seed,
             "prompts": self.plan.derived("prompts"),
             "data": self.plan.data.settings.n_records,
+            "prompt_words": self.plan.data.prompt_words,
         }
         inputs: dict[str, Part] = {"model": model, "base": self.base_input(cell.base)}
         if self.plan.data.settings.kind == "self-instruct" or not self.plan.data.prompts:
@@ -293,6 +317,13 @@ class Play:
 
         cost = _WRITTEN * tests.n_answers * tests.answer_tokens
         return self.known(Stage("answers", settings, inputs, make, "answers", cost))
+
+
+def _pieces(text: str, n_words: int) -> list[str]:
+    """A text cut into pieces of so many words; the rest of it is left out."""
+    words = text.split()
+    ends = range(n_words, len(words) + 1, n_words)
+    return [" ".join(words[end - n_words : end]) for end in ends]
 
 
 def public(scheme: Scheme) -> Any:

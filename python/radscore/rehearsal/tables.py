@@ -53,7 +53,9 @@ class Table:
 
     def text(self, name: str, default: Any = None) -> Any:
         """A field that holds text."""
-        return self.get(name, default, lambda one: isinstance(one, str) and one, "must be text")
+        return self.get(
+            name, default, lambda one: isinstance(one, str) and one != "", "must be text"
+        )
 
     def whole(self, name: str, default: Any, low: int, high: int) -> Any:
         """A field that holds an integer in a range."""

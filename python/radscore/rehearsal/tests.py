@@ -131,6 +131,7 @@ def _row(result: Any, n_tokens: int | None = None) -> Row:
         "why": score.method.removeprefix("none: ") if score.method.startswith("none") else None,
         "zscore": _number(score.zscore),
         "log10_pvalue": _number(result.log10_pvalue),
+        "method": score.method,
         "n_scored": int(score.n_scored),
         "n_tokens": int(score.n_tokens if n_tokens is None else n_tokens),
         "curve": [[one.n_tokens, one.n_scored, _number(one.log10_pvalue)] for one in score.curve],
@@ -156,6 +157,7 @@ def _no_pvalue(why: str, **known: Any) -> Row:
         "why": why,
         "zscore": None,
         "log10_pvalue": None,
+        "method": None,
         "n_scored": 0,
         "n_tokens": 0,
         "curve": [],
@@ -197,7 +199,7 @@ def _read(
             case.scheme,
             reference=case.references[against],
             weighting=weighting,
-            text_watermarked=True if setting == "supervised" else None,
+            text_watermarked=setting == "supervised",  # the rehearsal knows
             curve=case.tests.curve,
         )
     )
@@ -360,6 +362,7 @@ def _members(case: Case, calibration: Any) -> Row:
         "why": None,
         "zscore": None,
         "log10_pvalue": _number(found.log10_pvalue),
+        "method": found.method,
         "statistic": _number(found.statistic),
         "n_scored": found.n_members,
         "n_tokens": sum(map(len, members)),

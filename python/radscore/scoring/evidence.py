@@ -60,6 +60,8 @@ class Units:
         All different, where weights were added up by residue.
     folder : TemporaryDirectory, optional
         Where weights and groups are stored; it goes at the end of a ``with``.
+    draws : int, optional
+        Draws of importance sampling, as for `radscore.stats.weighted_test`.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class Units:
         groups: Any = None,
         residues: Any = None,
         folder: TemporaryDirectory[str] | None = None,
+        *,
+        draws: int | None = None,
     ) -> None:
         self.weights, self.groups, self.residues = weights, groups, residues
-        self._folder = folder
+        self._folder, self._draws = folder, draws
         self._sums: list[tuple[NullLaw, WeightedSum]] = []
 
     def __enter__(self) -> Self:
@@ -86,11 +90,16 @@ class Units:
             if known == law:
                 return found
         if self.groups is None or shape is None:
-            made = WeightedSum(self.weights, law)
+            made = WeightedSum(self.weights, law, draws=self._draws)
         else:
             size, vocab = shape
             made = WeightedSum(
-                self.weights, law, groups=self.groups, list_size=size, vocab_size=vocab
+                self.weights,
+                law,
+                groups=self.groups,
+                list_size=size,
+                vocab_size=vocab,
+                draws=self._draws,
             )
         self._sums.append((law, made))
         return made

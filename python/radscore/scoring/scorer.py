@@ -254,8 +254,13 @@ class Scorer:
         """The sums of each scheme: what was read, what each rule removed, what was scored."""
         return self._core.tallies()
 
-    def result(self) -> ScoreResult:
+    def result(self, *, draws: int | None = None) -> ScoreResult:
         """The test of the only scheme.
+
+        Parameters
+        ----------
+        draws : int, optional
+            With weights: draws of importance sampling, as for `radscore.stats.weighted_test`.
 
         Raises
         ------
@@ -263,9 +268,9 @@ class Scorer:
             If not a single window was scored: there is nothing to test.
         """
         self._only()
-        return self.results()[0]
+        return self.results(draws=draws)[0]
 
-    def results(self, n: int | None = None) -> list[ScoreResult]:
+    def results(self, n: int | None = None, *, draws: int | None = None) -> list[ScoreResult]:
         """The test of each scheme, or of the first `n` (others may be decoys), in order."""
         tallies, curve = self.tallies(), self._core.curve()
         results, held, units = [], -1, None
@@ -274,7 +279,7 @@ class Scorer:
                 first = self._core.units_like(index)
                 if first != held or units is None or units.groups is not None:
                     stack.close()
-                    held, units = first, self._units(index)
+                    held, units = first, self._units(index, draws)
                     if units is not None:
                         stack.enter_context(units)
                 points = [(n_tokens, then[index]) for n_tokens, then in curve]
@@ -283,10 +288,10 @@ class Scorer:
                 )
         return results
 
-    def _units(self, index: int) -> Units | None:
+    def _units(self, index: int, draws: int | None) -> Units | None:
         if not self._core.is_in_files:
             found = self._core.weighted_units(index, scores=False)
-            return None if found is None else Units(found[0], *found[2:])
+            return None if found is None else Units(found[0], *found[2:], draws=draws)
         folder = TemporaryDirectory(prefix="radscore-", dir=self._folders[0])
         weights, groups = Path(folder.name, "weights"), Path(folder.name, "groups")
         n, grouped, residues = self._core.store_units(index, weights, groups)
@@ -296,7 +301,7 @@ class Scorer:
         ids: Any = None
         if grouped:
             ids = np.fromfile(groups, np.uint64) if small else Stored(groups, n, "u8")
-        return Units(w, groups=ids, residues=residues, folder=folder)
+        return Units(w, groups=ids, residues=residues, folder=folder, draws=draws)
 
     def result_of(self, tally: _core.Tally) -> ScoreResult:
         """The test of the only scheme by sums made elsewhere, under the same rules."""
