@@ -155,8 +155,8 @@ def open_damped(scheme: Scheme, world: World, suspect: str) -> float:
     Against the mean of two clean models, of which one knows another language.
     """
     del suspect
-    marked = world.copies(world.text(1, _LENGTH // 2, scheme), 3 * _LENGTH)
-    texts = [*world.text(19, _LENGTH), *marked]
+    marked = world.copies(world.text(1, LENGTH // 2, scheme), 3 * LENGTH)
+    texts = [*world.text(19, LENGTH), *marked]
     clean = [Habits.of(habits, VOCAB) for habits in (world.habits, world.habits[::-1].copy())]
     return _read(scheme, texts, reference=clean)
 
@@ -201,7 +201,7 @@ def any_time(scheme: Scheme, world: World, suspect: str) -> float:
     """Documents that arrive one by one, some of them again, with a look after each."""
     if scheme.core.residues:
         return math.nan  # no new window is a new draw
-    said = _answers(world, suspect, world.text(_N, _LENGTH))
+    said = answers_of(world, suspect, world.text(N_TEXTS, LENGTH))
     documents = np.concatenate([said, said[::2]])
     looks = np.cumsum([len(row) for row in documents])[:-1].tolist()
     result = rs.score(documents, scheme, threads=1, curve=looks, anytime=True)
