@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import radscore as rs
-from radscore.audits.open import test_open
+from radscore.audits.open import DAMPING, test_open
 from radscore.errors import TokenError
 from radscore.models.live import Reading
 from radscore.models.weighting import plan
@@ -109,7 +109,8 @@ def _log10s(keys: Sequence[Scheme], reading: Reading) -> list[float]:
     for pairs in reading:
         some, base = pairs.weights != 0, []
         if pairs.base is None:
-            scorer = scorer or rs.Scorer(keys, combine="sum", threads=1)
+            damping = DAMPING if reading.header.weighting.needs_reference else {}
+            scorer = scorer or rs.Scorer(keys, combine="sum", threads=1, **damping)
         else:
             scorer = scorer or MatchedScorer(keys, threads=1)
             some |= pairs.base > 0
