@@ -115,8 +115,8 @@ def _log10s(keys: Sequence[Scheme], reading: Reading) -> list[float]:
     for pairs in reading:
         some, base = pairs.weights != 0, []
         if pairs.base is None:
-            is_contrast = reading.header.weighting.kind == "contrast"
-            damping: dict[str, Any] = DAMPING if is_contrast else {}
+            compared = reading.header.weighting.needs_reference
+            damping: dict[str, Any] = DAMPING if compared else {}
             scorer = scorer or rs.Scorer(keys, combine="sum", threads=1, **damping)
         else:
             scorer = scorer or MatchedScorer(keys, threads=1)
