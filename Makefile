@@ -10,7 +10,7 @@ unexport CONDA_PREFIX
 
 RUST := $(shell find rust -name '*.rs') Cargo.toml $(wildcard Cargo.lock) $(wildcard rust/*/Cargo.toml)
 
-.PHONY: help demo test test-servers lint format bench calibrate fuzz faults experiments docs golden build clean
+.PHONY: help demo audit test test-servers lint format bench calibrate fuzz faults experiments docs golden build clean
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -38,6 +38,9 @@ format: $(STAMPS)/dev ## Format everything
 	cargo fmt --all
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+audit: $(STAMPS)/build $(STAMPS)/dev ## Audit a radioactive model and a control, from plan to verified bundle: minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.audit
 
 bench: $(STAMPS)/build $(STAMPS)/dev ## Measure against other tools, with checked answers; writes benches/RESULTS.md
 	$(BIN)/python -m benches.run

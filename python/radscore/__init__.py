@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from radscore.errors import RadscoreError
     from radscore.evidence import Audit
     from radscore.kgrams import KgramCounts, KgramSet
+    from radscore.rehearsal.rehearse import rehearse
     from radscore.results import DocumentScores, ModelResult, ScoreResult
     from radscore.runs.planning import plan_corpus
     from radscore.schemes import (
@@ -84,6 +85,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "ask",
     "open_answers",
     "radioactivity",
+    "rehearse",
     "test_closed",
     "test_membership",
     "test_open",
@@ -120,6 +122,7 @@ _HOMES = {
     "evidence": ("Audit",),
     "kgrams": ("KgramCounts", "KgramSet"),
     "results": ("DocumentScores", "ModelResult", "ScoreResult"),
+    "rehearsal.rehearse": ("rehearse",),
     "runs.planning": ("plan_corpus",),
     "schemes": (
         *("GumbelMax", "KGW", "Key", "Keyed", "SBW", "SGLangGumbel", "Scheme", "SynthID"),

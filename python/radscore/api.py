@@ -11,6 +11,7 @@ from radscore.doubts import doubt_of_ids, doubt_of_tokenizer
 from radscore.errors import ArgumentError
 from radscore.progress import Progress
 from radscore.provenance import of_corpus
+from radscore.scoring.anytime import check_anytime, with_anytime
 from radscore.scoring.per_document import MAX_SHARING, score_batches
 from radscore.scoring.scorer import Scorer
 
@@ -46,6 +47,7 @@ def score(
     executor: str | None = None,
     fresh: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    anytime: bool | float = False,
 ) -> ScoreResult:
     """Tests a corpus, or documents in memory, for a watermark.
 
@@ -81,6 +83,11 @@ def score(
     progress : callable, optional
         Called with a `radscore.progress.Progress`: in bytes of the corpus, after each batch; for
         runs in steps, first with those that are already done.
+    anytime : bool or float
+        Whether to give an e-value too, and a p-value that holds however often one looks: for a
+        corpus that grows, and is tested again and again. A number is the effect that was planned
+        for (`radscore.stats.anytime_test`), True stands for 0.1. Each number of tokens of `curve`
+        is a look.
 
     Returns
     -------
@@ -107,12 +114,14 @@ def score(
     rules = {"dedup": dedup, "start": check_start(start), "prompt_role": prompt_role}
     options: dict[str, Any] = {"filter": filter, **rules}
     _check_limits(memory, tmp, executor, curve)
+    effect = check_anytime(anytime, scheme, dedup, filter)
     corpus, own, before, told = _given(documents, prompts, scheme, tokenizer)
     if executor is not None or (memory is not None and _can_be_run(corpus, scheme, prompt_role)):
         if corpus is None or not _has_files(corpus):
             raise ArgumentError(f"executor={executor!r} needs a corpus of files (open_corpus)")
         limits = (memory, threads, tmp, executor)
-        return _score_run(corpus, scheme, limits, progress, fresh=fresh, **options)
+        run = _score_run(corpus, scheme, limits, progress, fresh=fresh, **options)
+        return with_anytime(run, scheme, effect)
     if fresh:
         raise ArgumentError("fresh=True needs a corpus of files, and memory= or executor=")
     if corpus is not None:
@@ -131,6 +140,7 @@ def score(
         for some, asked in batches:
             scorer.add(some, asked)
         result = scorer.result()
+    result = with_anytime(result, scheme, effect)
     if corpus is not None:
         return replace(result, n_skipped=corpus.skipped.count, **_of_corpus(result, corpus))
     assert own is not None

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from radscore.errors import ArgumentError, shown
 from radscore.extras import need
 from radscore.stats.fdr import FalseDiscoveryResult, false_discovery
-from radscore.stats.intervals import ShareInterval, share_interval
+from radscore.stats.intervals import EffectLimit, ShareInterval, effect_limit, share_interval
 from radscore.stats.result import LEVEL, Evidence, Result, in_words, power_of_ten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from radscore.stats import DecoyResult, MatchedResult, WeightedResult
+    from radscore.stats import AnytimeResult, DecoyResult, MatchedResult, WeightedResult
 
 __all__ = [
     "HIDDEN",
@@ -75,6 +75,8 @@ class ScoreResult(Evidence):
     dedup, combine, start, prompt_role, filter : str, str, int or None, str, str or None
         The rules, and the fingerprint of the filter. With `start` None scoring begins at the
         scheme's `first_position`.
+    saturation, frequency : float or None
+        How weights were made smaller, if they were; see `Scorer`.
     n_documents, n_short_documents, n_tokens, n_windows : int
         What was read; short documents have no window.
     n_excluded, n_filtered, n_duplicates, n_keyless : int
@@ -89,8 +91,11 @@ class ScoreResult(Evidence):
         The test after chosen numbers of tokens.
     weighted : WeightedResult, MatchedResult or None
         With weights: the bound, and the normal and saddlepoint approximations beside it.
+    anytime : AnytimeResult or None
+        If asked for: the e-value, and a p-value that holds however often one looks.
     """
 
+    _derived: ClassVar[Mapping[str, str]] = {"pvalue": "statistic", "excludes": "zscore"}
     _hidden: ClassVar[tuple[str, ...]] = ("weighted", "version")
     _question: ClassVar[str] = "does the text carry the watermark of this key?"
 
@@ -120,6 +125,21 @@ class ScoreResult(Evidence):
     notes: tuple[str, ...] = ()
     curve: tuple[CurvePoint, ...] = ()
     weighted: WeightedResult | MatchedResult | None = None
+    saturation: float | None = None
+    frequency: float | None = None
+    anytime: AnytimeResult | None = None
+
+    @property
+    def excludes(self) -> EffectLimit | None:
+        """What effects a result without evidence excludes at 95 %; see `effect_limit`.
+
+        None where there is evidence, and without a count of green units and a p-value.
+        """
+        counted = self.n_green is not None and self.weighted is None and self.n_scored
+        if not counted or not self.log10_pvalue > math.log10(LEVEL):
+            return None
+        assert self.n_green is not None
+        return effect_limit(self.n_green, self.n_scored, self.expected / self.n_scored)
 
     def confidence_interval(self, confidence_level: float = 0.95) -> ShareInterval:
         """Clopper-Pearson interval of the share of green units, given the key.
@@ -145,6 +165,7 @@ class ScoreResult(Evidence):
             zscore=math.nan,
             method=f"none: {why}",
             weighted=None,
+            anytime=None,
             curve=tuple(replace(point, log10_pvalue=math.nan) for point in self.curve),
         )
 
@@ -255,7 +276,8 @@ class ModelResult(Result):
         del rows["score"]
         score = self.score
         rows["removed"] = {why: number for why, number in self.removed.items() if number}
-        rows |= {"zscore": score.zscore, "method": score.method, "scheme": score.scheme}
+        rows |= {"zscore": score.zscore, "excludes": score.excludes, "method": score.method}
+        rows["scheme"] = score.scheme
         rows |= {"fingerprint": score.fingerprint, "curve": _points(score.curve)}
         return list((rows | {"notes": (*self.notes, *score.notes)}).items())
 

@@ -102,8 +102,8 @@ def test_predictions_over_an_api_are_the_local_models(kind, models, words, canon
 @pytest.mark.parametrize(
     ("kind", "weighting"),
     [
-        ("vllm", Weighting("contrast", transform="damped_relative", centred=True)),
-        ("sglang", Weighting("contrast")),
+        ("vllm", Weighting("contrast", centred=0.75)),
+        ("sglang", Weighting("contrast", transform="roots", centred=False)),
         ("vllm", Weighting("matched")),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_reference_behind_an_api(models, words, fresh, scheme):
                     opened(m, texts[:1], scheme, reference=reference, weighting="matched")
         with pytest.raises(ArgumentError, match="reference must be on this machine"):
             opened(models["control"], texts[:1], scheme, reference=reference)
-    assert found["rho-10"].weighting == "contrast (damped_relative, centred)"
+    assert found["rho-10"].weighting == "contrast (damped_relative, centred by 0.75)"
     assert found["rho-10"].log10_pvalue < -3
     assert found["control"].log10_pvalue > -2
 

@@ -178,7 +178,26 @@ def _texts():
 
     with gzip.open("docs.jsonl.gz", "wt") as file:
         file.write(Path("docs.jsonl").read_text())
+    Path("plan.toml").write_text(PLAN)
     _write("pool.jsonl", [{"prompt": f"Question {i}?"} for i in range(400)])
+    entry = {
+        "test": "open",
+        "setting": "unsupervised",
+        "weights": "contrast",
+        "against": "matched",
+        "filter": "none",
+        "base": "base",
+        "mark": "alice",
+        "supervision": 1.0,
+        "training": {},
+        "share": 0.1,
+        "valid": True,
+        "n_scored": 4000,
+        "n_tokens": 1000,
+        "effect": {"mean": 0.02, "sd": None, "low": None, "high": None},
+    }
+    content = {"format": "radscore effects", "version": 1, "effects": [entry]}
+    Path("effects.json").write_text(json.dumps(content))
     Path("audit.toml").write_text(
         '[suspect]\nfolder = "suspect"\n[pool]\ntexts = "fresh.jsonl"\ndrawn = 3\n[test]\n'
         'tokenizer = "tokenizer.json"\nreference = "base"\ndecoys = 3\n'
@@ -196,6 +215,32 @@ def _texts():
     ).save("frequent.rkg")
     for name in ("suspect", "shard-1"):
         rs.models.predict("suspect", [texts[0]], f"{name}.arrow", context_width=2)
+
+
+PLAN = """\
+name = "tiny"
+device = "cpu"
+base = "model"
+[data]
+prompts = "pool.jsonl"
+n_records = 12
+max_tokens = 12
+min_tokens = 2
+[marks.alice]
+scheme = "scheme.toml"
+key = "alice.key"
+[training]
+template = "plain"
+loss_on = "all"
+epochs = 1
+[grid]
+share = 0.5
+[tests]
+n_texts = 8
+n_answers = 8
+answer_tokens = 12
+ability = false
+"""
 
 
 def _write(name, rows):

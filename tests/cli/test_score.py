@@ -145,7 +145,9 @@ def test_one_row_a_document(cli, marked_corpus, scheme, tmp_path, suffix):
 
 def test_the_verdict_of_all_does_not_gainsay_a_document(cli, marked_corpus, tmp_path):
     write(tmp_path / "x.jsonl", [*marked_corpus[:30], marked_corpus[30][:20]])
-    assert "verdict  no evidence at level 0.01\n" in cli(*SCORE).out
+    text = cli(*SCORE).out
+    assert "verdict   no evidence at level 0.01\n" in text
+    assert "excludes  more than " in text
     done = cli(*SCORE, "--per-document", "o.csv")
     assert "1 of 31 with windows are significant" in done.out
     assert "verdict    no evidence at level 0.01 in all documents together\n" in done.out

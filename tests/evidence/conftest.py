@@ -94,6 +94,7 @@ def finished(pools, tmp_path_factory):
         "reading": reading("rho-10"),
         "control": reading("control"),
         "plain": asking("rho-10"),
+        "anytime": asking("rho-10", anytime=True),
         "residual": asking("rho-10", reference=str(MODELS / "reference")),
     }
     for name, text in texts.items():

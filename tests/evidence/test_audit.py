@@ -28,7 +28,7 @@ def test_the_radioactive_model_is_found_and_the_control_is_not(finished):
     assert control.log10_pvalue > -2
 
 
-@pytest.mark.parametrize("name", ["reading", "control", "plain", "residual"])
+@pytest.mark.parametrize("name", ["reading", "control", "plain", "anytime", "residual"])
 def test_a_bundle_is_verified_to_the_last_bit_without_the_models(finished, tmp_path, name):
     audit, key = Audit(finished / name), rs.Key.from_file(KEY)
     bundle = write_bundle(audit, tmp_path / "b.zip", scheme=scheme_under(key))
@@ -40,6 +40,16 @@ def test_a_bundle_is_verified_to_the_last_bit_without_the_models(finished, tmp_p
     looks = [one for one in found.holds if "to the last bit" in one]
     assert len(looks) == (1 if name in {"reading", "control"} else 2)
     assert [one for one in found.unknown if "when the plan was made" in one]
+
+
+def test_an_evalue_decides_at_the_whole_level_at_every_look(finished):
+    audit = Audit(finished / "anytime")
+    test = audit.plan.content["test"]
+    assert test["levels"] == [0.01, 0.01]
+    outcome = audit.run(rs.Key.from_file(KEY))
+    e = outcome.result["score"]["anytime"]
+    assert outcome.log10_pvalue == e["log10_pvalue"] == min(0.0, -e["log10_evalue"])
+    assert "e-value" in dict(audit.plan.rows())["looks"]
 
 
 def test_a_second_implementation_comes_to_the_same(finished, pools):
@@ -133,6 +143,8 @@ def test_a_file_that_was_changed_after_planning_is_refused(pools, tmp_path):
         (asking("rho-10", looks=[24, 24]), "must grow"),
         (reading("rho-10", looks=[24, 48]), "a reading is tested once"),
         (asking("rho-10", weighting="listed"), "needs [asking] logprobs"),
+        (reading("rho-10", anytime=True), "anytime is for weighting 'plain'"),
+        (asking("rho-10", anytime=-1), "an effect above 0"),
         (asking("rho-10", weighting="residual"), "needs a reference"),
         (asking("rho-10", weighting="plane"), "did you mean plain"),
         (reading("nobody"), "no such file"),

@@ -1,5 +1,7 @@
 """Positions chosen by their contexts: key-free, the same live and from files."""
 
+import math
+
 import numpy as np
 import pytest
 import radscore as rs
@@ -9,6 +11,7 @@ from radscore.audits.open import test_open as open_test
 from radscore.errors import ArgumentError, TokenError
 from radscore.models import Weighting, predict
 from radscore.scoring.contexts import OUTSIDE, Contexts, Lookup
+from radscore.scoring.matched import MatchedScorer
 from tiny import VOCAB, listed
 
 SCHEME = rs.Keyed(key=bytes(range(16)), vocab_size=VOCAB, gamma=0.5, context_width=2)
@@ -124,9 +127,9 @@ def test_matched_scores_after_chosen_contexts(model, reference, docs, counts, tm
     live = open_test(model, docs, scheme, contexts=counts, text_watermarked=False, **how)
     predict(model, docs, tmp_path / "every", context_width=2, **how)
     predict(model, docs, tmp_path / "some", context_width=2, contexts=counts, **how)
-    for name, options in (("some", {}), ("every", {"contexts": counts})):
+    for name in ("some", "every"):  # places weigh by the counts that the test is given
         result = open_test(
-            None, None, scheme, from_file=tmp_path / name, text_watermarked=False, **options
+            None, None, scheme, from_file=tmp_path / name, text_watermarked=False, contexts=counts
         )
         assert result.n_scored == live.n_scored
         assert result.statistic == pytest.approx(live.statistic, rel=2e-3, abs=2e-3)
@@ -163,3 +166,41 @@ def test_what_does_not_fit_is_refused(model, docs, counts):
     ):
         with pytest.raises(ArgumentError, match=match):
             open_test(model, docs, SCHEME, **options, **HOW)
+
+
+def test_what_a_place_weighs(counts):
+    """A function of the counts; without them, 1."""
+    rows = np.argwhere(np.ones((10, 10))).astype(np.uint32)
+    n = np.array([counts[row] for row in rows.tolist()], dtype=float)
+    found = Contexts(counts, 2).weights(rows)
+    np.testing.assert_allclose(found, [2 * math.sqrt(30 * one) / (one + 30) for one in n])
+    assert (found[n == 0] == 0).all()
+    assert 0 < found.max() < 1
+    assert (Contexts(counts.top(), 2).weights(rows) == 1).all()
+
+
+def test_matched_scores_weigh_by_counts(model, reference, docs, counts, tmp_path):
+    """Live and from a file of all positions; equal to a scorer that is given the weighed gains."""
+    scheme = rs.VLLMGumbel(vocab_size=VOCAB, key=5, context_width=2)
+    how = {"weighting": Weighting("matched", max_weights=9), "reference": reference}
+    live = open_test(model, docs, scheme, contexts=counts, text_watermarked=False, **how)
+    path = tmp_path / "every"
+    every = predict(model, docs, path, context_width=2, **how)
+    filed = open_test(None, None, scheme, from_file=path, contexts=counts, text_watermarked=False)
+    plain = open_test(
+        None, None, scheme, from_file=path, contexts=counts.top(), text_watermarked=False
+    )
+    scorer = MatchedScorer(scheme)
+    chosen = Contexts(counts, 2)
+    for pairs in every:
+        inside = chosen.has(pairs.contexts)
+        scorer.add_pairs(
+            pairs.contexts[inside],
+            pairs.targets[inside],
+            (pairs.weights * chosen.weights(pairs.contexts))[inside],
+            pairs.base[inside],
+        )
+    assert filed.statistic == pytest.approx(scorer.result().statistic, rel=1e-12)
+    assert live.statistic == pytest.approx(filed.statistic, rel=2e-3, abs=2e-3)
+    assert filed.n_scored == plain.n_scored
+    assert abs(plain.statistic - filed.statistic) > 1e-3

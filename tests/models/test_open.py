@@ -1,6 +1,7 @@
 """`test_open`: a network that learned a watermark is found; the rules against plain Python."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -76,7 +77,9 @@ def test_watermarked_text(radioactive, clean, kind):
     assert math.isnan(wrong.score.log10_pvalue)
 
 
-def by_hand(model, docs, scheme, weighting, *, strict, identity=None, reference=None):
+def by_hand(
+    model, docs, scheme, weighting, *, strict, identity=None, reference=None, damping=(30, 3)
+):
     """Statistic and number of units, by dictionaries."""
     reading = Reading(
         model,
@@ -108,6 +111,12 @@ def by_hand(model, docs, scheme, weighting, *, strict, identity=None, reference=
                     units[unit] = (window, units.get(unit, (window, 0.0))[1] + weight)
     windows = np.array([window for window, _ in units.values()])
     weights = np.array([weight for _, weight in units.values()])
+    if weighting.kind == "contrast" and not strict:
+        saturation, frequency = damping
+        times = Counter(context for (_, context), own in places.items() if any(own.values()))
+        n = np.array([times[window[:-1]] for window, _ in units.values()])
+        weights = weights * n / (n + frequency)
+        weights = weights / (1 + abs(weights) / saturation) if saturation else weights
     scores = scheme.scores(windows).astype(float)
     if weighting.kind == "prediction" and not strict:
         return scores.sum(), len(units)
@@ -135,6 +144,37 @@ def test_the_rules(radioactive, clean, fresh, kind, strict):
     assert (result.score.n_green is None) == (kind != "prediction" or strict)
     assert result.score.method.startswith("martingale bound") == strict
     assert result.score.combine == ("one" if strict or kind == "prediction" else "sum")
+
+
+@pytest.mark.parametrize("damping", [(0, 0), (0.5, 0), (0, 10), (2, 1)])
+def test_damping(radioactive, clean, fresh, damping):
+    weighting = Weighting("contrast", max_weights=9)
+    reference = {"reference": clean}
+    statistic, n = by_hand(
+        radioactive, fresh, SCHEME, weighting, strict=False, damping=damping, **reference
+    )
+    given = dict(zip(("saturation", "frequency"), damping, strict=True))
+    result = open_test(radioactive, fresh, SCHEME, weighting=weighting, **reference, **given)
+    assert result.n_scored == n
+    assert result.statistic == pytest.approx(statistic, rel=1e-9, abs=1e-9)
+    assert (result.score.saturation, result.score.frequency) == tuple(x or None for x in damping)
+
+
+def test_several_references(radioactive, clean, fresh, tmp_path):
+    other = trained(written(None, 320, 32, seed=4))
+    several = open_test(radioactive, fresh, SCHEME, reference=[clean, other])
+    assert several.log10_pvalue < -8
+    assert several.reference == f"{clean.fingerprint}, {other.fingerprint}"
+    twice = open_test(radioactive, fresh, SCHEME, reference=(clean, clean))
+    once = open_test(radioactive, fresh, SCHEME, reference=clean)
+    assert twice.statistic == pytest.approx(once.statistic, rel=1e-5)
+    assert several.statistic != pytest.approx(once.statistic, rel=1e-4)
+    made = predict(radioactive, fresh, tmp_path / "p", context_width=1, reference=[clean, other])
+    assert made.header.reference == several.reference
+    again = open_test(None, None, SCHEME, from_file=tmp_path / "p")
+    assert again.statistic == pytest.approx(several.statistic, rel=1e-3)
+    with pytest.raises(ArgumentError, match="reference must be one model or several, not an empty"):
+        open_test(radioactive, fresh, SCHEME, reference=[])
 
 
 def test_contexts_are_what_the_scheme_reads_of_them(radioactive, fresh):
@@ -333,6 +373,18 @@ def test_what_does_not_go_together(radioactive, clean, fresh):
     refused("transform= has no effect", weighting="mass", transform="roots")
     refused("max_weights= has no effect", weighting="prediction", max_weights=3)
     refused("transform must be one of", reference=clean, transform="sum")
+    refused(
+        "saturation= has no effect with weighting='prediction'",
+        weighting="prediction",
+        saturation=3,
+    )
+    refused(
+        "frequency= has no effect with text_wa",
+        weighting="mass",
+        text_watermarked=True,
+        frequency=3,
+    )
+    refused("saturation must be a number from 1e-9", reference=clean, saturation=-1)
     refused("decoys must be from 0", weighting="mass", decoys=-1)
     refused("curve must be from 1", weighting="mass", curve=[0])
     refused("batch_tokens must be from 1", weighting="mass", batch_tokens=0)

@@ -47,7 +47,7 @@ def test_a_mark_is_found_live_and_from_a_file(name, clean, fresh, tmp_path):
     vouched = {"text_watermarked": False}
     found = open_test(suspect, fresh, scheme, decoys=20, curve=3, **vouched, **options)
     assert found.log10_pvalue < -4
-    assert found.weighting == "matched (damped_relative)"
+    assert found.weighting == "matched (relative)"
     assert ("matched scores" in found.score.method) == (name != "keyed")
     assert (found.decoys.n_decoys, found.decoys.n_reached) == (20, 0)
     assert found.curve[-1].log10_pvalue == found.score.log10_pvalue

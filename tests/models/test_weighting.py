@@ -69,6 +69,7 @@ ORACLES = {
     "gain": lambda p, q: np.maximum(p - q, 0),
     "log_ratio": lambda p, q: np.clip(np.log(p + 1e-6) - np.log(q + 1e-6), -5, 5),
     "scaled": lambda p, q: (p - q) / np.sqrt(p + q + 1e-6),
+    "relative": lambda p, q: (p - q) / (p + q + 0.001),
     "damped_relative": lambda p, q: (p - q) / (p + q + 0.01),
 }
 
@@ -77,24 +78,40 @@ ORACLES = {
 @pytest.mark.parametrize("most", [6, 100])
 def test_contrast(transform, most):
     p, q = some_logits(1), some_logits(2)
-    weighting = Weighting("contrast", max_weights=most, transform=transform)
+    weighting = Weighting("contrast", max_weights=most, transform=transform, centred=False)
     weights = ORACLES[transform](probabilities(p), probabilities(q))
     assert_equal(found(weighting, p, q), oracle(weights, most, 1e-4))
 
 
-def less_means(entries):
-    """Entries (row, id, weight), each weight less the mean of its row's."""
+@pytest.mark.parametrize("kind", ["contrast", "matched"])
+@pytest.mark.parametrize("n", [2, 3])
+def test_several_references_are_one_with_their_mean(kind, n):
+    p, *several = (some_logits(seed) for seed in range(n + 1))
+    mean = np.log(np.mean([probabilities(q) for q in several], axis=0))
+    weighting = Weighting(kind, max_weights=9)
+    one = torch.tensor(mean, dtype=torch.float32)
+    assert_equal(found(weighting, p, *several), found(weighting, p, one))
+    base, expected = (weighting.sparse(p, *qs)[3] for qs in (several, [one]))
+    assert (base is None) == (kind == "contrast")
+    if base is not None:
+        np.testing.assert_allclose(base, expected, rtol=1e-5)
+
+
+def less_means(entries, share=1.0):
+    """Entries (row, id, weight), each weight less a share of the mean of its row's."""
     rows = {row for row, *_ in entries}
-    means = {row: np.mean([w for r, _, w in entries if r == row]) for row in rows}
+    means = {row: share * np.mean([w for r, _, w in entries if r == row]) for row in rows}
     return [(row, v, w - means[row]) for row, v, w in entries]
 
 
 @pytest.mark.parametrize("most", [6, 100])
 def test_centred(most):
     p, q = some_logits(1), some_logits(2)
-    plain = Weighting("contrast", max_weights=most)
-    centred = Weighting("contrast", max_weights=most, centred=True)
+    plain = Weighting("contrast", max_weights=most, centred=False)
+    centred = Weighting("contrast", max_weights=most)
     assert_equal(found(centred, p, q), less_means(found(plain, p, q)))
+    partly = Weighting("contrast", max_weights=most, centred=0.75)
+    assert_equal(found(partly, p, q), less_means(found(plain, p, q), 0.75))
     lone = Weighting("contrast", max_weights=1, centred=True)
     assert {w for *_, w in found(lone, p, q)} == {0.0}
 
@@ -108,7 +125,7 @@ def test_matched(levels, most, centred):
     q[3], p[5, 7], q[5, 7] = p[3], -np.inf, -np.inf
     pp, qq = (one.softmax(dim=-1).numpy() for one in (p, q))
     larger = oracle(np.maximum(pp, qq), most, 0.0)
-    expected = [(r, v, ORACLES["damped_relative"](pp[r, v], qq[r, v])) for r, v, _ in larger]
+    expected = [(r, v, ORACLES["relative"](pp[r, v], qq[r, v])) for r, v, _ in larger]
     weighting = Weighting("matched", max_weights=most, centred=centred)
     assert_equal(found(weighting, p, q), less_means(expected) if centred else expected)
     _, _, _, base = weighting.sparse(p, q)
@@ -116,9 +133,13 @@ def test_matched(levels, most, centred):
 
 
 def test_settings_by_kind():
-    assert (Weighting("matched").max_weights, Weighting("contrast").max_weights) == (192, 256)
-    assert Weighting("matched").words == "matched (damped_relative)"
-    assert Weighting("contrast", centred=True).words == "contrast (roots, centred)"
+    assert (Weighting("matched").max_weights, Weighting("contrast").max_weights) == (128, 256)
+    assert Weighting("matched").words == "matched (relative)"
+    assert Weighting("contrast").words == "contrast (damped_relative, centred)"
+    assert (
+        Weighting("contrast", centred=0.75).words == "contrast (damped_relative, centred by 0.75)"
+    )
+    assert Weighting("contrast", centred=False).words == "contrast (damped_relative)"
     assert Weighting("matched", max_weights=9, transform="roots").transform == "roots"
 
 
@@ -145,7 +166,8 @@ def test_what_is_wrong_is_refused():
         ("min_weight must be 0 or more, not -1", {"kind": "mass", "min_weight": -1}),
         ("min_weight must be 0 or more, not nan", {"kind": "mass", "min_weight": float("nan")}),
         ("transform must be one of difference", {"kind": "contrast", "transform": "sum"}),
-        ("centred must be True or False, not 1", {"kind": "contrast", "centred": 1}),
+        ("centred must be from 0 to 1, not 2", {"kind": "contrast", "centred": 2}),
+        ("centred must be from 0 to 1, not 'x'", {"kind": "contrast", "centred": "x"}),
     ):
         with pytest.raises(ArgumentError, match=match):
             Weighting(**options)

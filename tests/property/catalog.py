@@ -4,7 +4,7 @@ All of them come from the families that the twins register.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import radscore as rs
 from hypothesis import settings
@@ -53,6 +53,7 @@ class Case:
     prompt_role: str
     combine: str
     threads: int
+    damping: dict = field(default_factory=dict)
 
 
 #: Sums of these are exact, so that the order of additions cannot show.
@@ -85,6 +86,12 @@ def cases(draw, twin: Scheme, *, weighted: bool | None = None):
     prompt_role = draw(st.sampled_from(roles))
     earlier = twin.padding is not None or prompt_role == "context"
     starts = st.integers(0 if earlier else width - 1, width + 3)
+    combine = draw(st.sampled_from(["one", "one", "sum"]))
+    damping = {
+        name: draw(st.sampled_from([0.5, 3.0, 30.0]))
+        for name in ("saturation", "frequency")
+        if combine == "sum" and draw(st.booleans())
+    }
     return Case(
         documents=documents,
         prompts=prompts,
@@ -92,6 +99,7 @@ def cases(draw, twin: Scheme, *, weighted: bool | None = None):
         filter=phi,
         start=draw(st.one_of(st.none(), st.none(), starts)),
         prompt_role=prompt_role,
-        combine=draw(st.sampled_from(["one", "one", "sum"])),
+        combine=combine,
         threads=draw(st.integers(1, 3)),
+        damping=damping,
     )

@@ -13,6 +13,7 @@ from tests.twin import pipeline
 from tests.twin.schemes import AuthorsKGW, Keyed, SGLangGumbel
 
 KEY = bytes(range(16))
+DAMPING = {"saturation": 2.0, "frequency": 3.0}
 SCHEMES = {
     "one word": Keyed(vocab_size=13, context_width=2, key=KEY, gamma=0.3),
     "two words": Keyed(vocab_size=2**20, context_width=4, key=KEY, method="gumbel"),
@@ -59,8 +60,8 @@ def test_weights(name, dedup):
     case = long_case(twin, name)
     rng = random.Random(name)
     weights = [[rng.randrange(-8, 9) / 8 for _ in document] for document in case.documents]
-    for combine in ("one", "sum"):
-        weighted = replace(case, weights=weights, combine=combine)
+    for combine, damping in (("one", {}), ("sum", {}), ("sum", DAMPING)):
+        weighted = replace(case, weights=weights, combine=combine, damping=damping)
         tally = tally_of(twin, dedup, weighted)
         assert_same(tally, twin_of(twin, dedup, weighted).tally(), twin.kind)
         assert tally_of(twin, dedup, replace(weighted, threads=1)) == tally

@@ -37,7 +37,9 @@ def options_of(twin, case):
 def scorer_of(twins, dedup, case, curve=()):
     options = options_of(twins[0], case)
     schemes = [public_of(twin) for twin in twins]
-    return rs.Scorer(schemes, dedup=dedup, combine=case.combine, curve=curve, **options)
+    return rs.Scorer(
+        schemes, dedup=dedup, combine=case.combine, curve=curve, **options, **case.damping
+    )
 
 
 def add(scorer, case, part=slice(None)):
@@ -55,7 +57,9 @@ def tally_of(twin, dedup, case):
 
 
 def rules_of(dedup, case):
-    return pipeline.Rules(dedup, case.combine, case.filter, case.start, case.prompt_role)
+    return pipeline.Rules(
+        dedup, case.combine, case.filter, case.start, case.prompt_role, **case.damping
+    )
 
 
 def twin_of(twin, dedup, case):
@@ -188,7 +192,7 @@ def test_the_order_of_documents_is_irrelevant(dedup, data, family, random):
 @given(st.data(), st.sampled_from(sorted(FAMILIES)))
 def test_a_document_twice_is_no_new_evidence(dedup, data, family):
     twin, case = draw_case(data, family, dedup)
-    case = replace(case, combine="one")
+    case = replace(case, combine="one", damping={})
     scorer = scorer_of([twin], dedup, case)
     add(scorer, case)
     (once,) = scorer.tallies()
@@ -206,7 +210,7 @@ def test_a_document_twice_is_no_new_evidence(dedup, data, family):
 @given(st.data())
 def test_windows_with_one_unit_count_once(family, data):
     twin, case = draw_case(data, family, weighted=False)
-    case = replace(case, combine="one")
+    case = replace(case, combine="one", damping={})
     records = twin_of(twin, "none", case).evidence()
     tally = tally_of(twin, "unit", case)
     windows = [record.window for record in records if not twin.keyless(record.window)]
@@ -265,7 +269,9 @@ def test_many_schemes_at_once(data, dedup, vocab_size):
 @given(st.data(), st.sampled_from(sorted(FAMILIES)))
 def test_curve(dedup, data, family):
     twin, case = draw_case(data, family, dedup, weighted=False)
-    case = replace(case, combine="one", prompts=None, prompt_role="exclude", filter=None)
+    case = replace(
+        case, combine="one", damping={}, prompts=None, prompt_role="exclude", filter=None
+    )
     if case.start is not None and case.start < twin.window_width - 1 and twin.padding is None:
         case = replace(case, start=None)
     total = sum(map(len, case.documents))
@@ -295,7 +301,7 @@ def test_curve(dedup, data, family):
 @given(st.data(), st.sampled_from(sorted(FAMILIES)))
 def test_per_document(dedup, data, family):
     twin, case = draw_case(data, family, dedup, weighted=False)
-    case = replace(case, combine="one")
+    case = replace(case, combine="one", damping={})
     options = options_of(twin, case)
     found = rs.score_documents(
         case.documents, public_of(twin), dedup=dedup, prompts=case.prompts, **options

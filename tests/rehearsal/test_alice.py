@@ -154,6 +154,19 @@ def test_killed(folder, model, seeds, tmp_path):
     assert lines(out) == lines(whole)
 
 
+def test_prompts_fit_the_model(model, seeds, tmp_path):
+    small = replace(model, max_length=200)
+    how = replace(INSTRUCTIONS, sampling=replace(INSTRUCTIONS.sampling, max_tokens=40), n_records=8)
+    write_records(small, seeds, how, None, tmp_path / "a", seed=1, batch_size=8)
+    found = lines(tmp_path / "a")
+    assert all(len(one["prompt_tokens"]) + 40 <= 200 for one in found)
+    assert {one["prompt"].count("Answer:") for one in found} <= {1, 2}
+    long = [*PROMPTS[:3], "Name a boat. " * 60]
+    with pytest.raises(ArgumentError, match="exceed the model's 200"):
+        write_records(small, long, CONTINUATIONS, None, tmp_path / "b", seed=1, batch_size=2)
+    assert not (tmp_path / "b").exists()
+
+
 def test_stopped_and_continued(model, tmp_path):
     out = tmp_path / "a"
     report = write_records(
@@ -196,6 +209,20 @@ def test_what_cannot_be_written(model, tmp_path, arguments, message):
         write_records(model, *arguments, None, tmp_path / "a", seed=1)
     with pytest.raises(ArgumentError, match="format must be one of plain, alpaca"):
         write_records(model, PROMPTS, CONTINUATIONS, None, tmp_path / "a", seed=1, format="x")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "letters"}, "kind must be continuations, answers or self-instruct"),
+        ({"n_records": 0}, "n_records must be"),
+        ({"min_tokens": -1}, "min_tokens must be"),
+        ({"max_overlap": 0.0}, "max_overlap must be above 0 and at most 1"),
+    ],
+)
+def test_settings_that_are_none(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        replace(CONTINUATIONS, **change)
 
 
 @pytest.mark.parametrize(

@@ -341,15 +341,40 @@ def resumed(folder, records, tmp_path, recipe):
     assert (report.n_trained < report.n_parameters) == (recipe.method == "lora")
 
 
-def test_an_adapter_is_read_on_its_base(folder, records, tmp_path):
-    recipe = replace(RECIPE, method="lora", learning_rate=1e-2, lora_rank=2)
-    train(folder, records, recipe, tmp_path / "a", seed=1, device="cpu")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_an_adapter_is_read_on_its_base(folder, records, tmp_path, bf16):
+    recipe = replace(
+        RECIPE,
+        method="lora",
+        learning_rate=1e-2,
+        lora_rank=2,
+        bf16=bf16,
+        gradient_checkpointing=bf16,
+    )
+    report = train(folder, records, recipe, tmp_path / "a", seed=1, device="cpu")
+    assert report.losses[-1][1] < report.losses[0][1]
+    assert {one.dtype for one in weights(tmp_path / "a").values()} == {torch.float32}
     adapted, base = load_model(tmp_path / "a", device="cpu"), load_model(folder, device="cpu")
     ids = torch.tensor([[5, 6, 7]])
     with torch.inference_mode():
         assert not torch.allclose(adapted.model(ids).logits, base.model(ids).logits)
     with pytest.raises(ModelError, match="is an adapter; merge it"):
         train(tmp_path / "a", records, recipe, tmp_path / "b", seed=1)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_gguf_file_is_a_base(tokenizer, records, tmp_path, method):
+    from gguf_files import write_gguf
+    from tiny import tiny_llama
+
+    pytest.importorskip("gguf")
+    base = write_gguf(tmp_path / "base.gguf", tiny_llama(vocab_size=len(tokenizer)))
+    recipe = replace(RECIPE, method=method, lora_rank=2, learning_rate=1e-2)
+    report = train(base, records, recipe, tmp_path / "a", seed=1, device="cpu", tokenizer=tokenizer)
+    assert report.losses[-1][1] < report.losses[0][1]
+    found = load_model(tmp_path / "a", device="cpu")
+    assert found.tokenizer is not None
+    assert found.fingerprint != load_model(base, device="cpu").fingerprint
 
 
 def test_what_cannot_be_trained(folder, records, tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from radscore.errors import ArgumentError
 from radscore.stats import OneWinner, matched_test
+from scipy import stats as scipy_stats
 
 SHARES = [(1.0,), (0.7, 0.3)]
 
@@ -46,7 +47,7 @@ def test_bounds_hold_and_are_near(data, shares):
     assert problem.largest == pytest.approx(values[-1, 0], abs=1e-9)
     for value in np.unique(values[:, 0].round(9)):
         tail = values[values[:, 0] >= value - 1e-7, 1].sum()
-        result = matched_test(float(value), problem, n_units=len(q))
+        result = matched_test(float(value), problem, n_units=len(q), draws=0)
         assert 10.0**result.log10_pvalue >= tail * (1 - 1e-9)
         late = matched_test(float(value), problem, n_units=len(q), predictable=True)
         assert late.log10_pvalue >= result.log10_pvalue - 1e-9
@@ -99,7 +100,10 @@ def test_saddlepoint_is_near_the_simulated_tail():
         result = matched_test(at, problem, n_units=400)
         share = (values >= at).mean()
         assert 10.0**result.log10_saddlepoint == pytest.approx(share, rel=0.08)
-        assert 10.0**result.log10_pvalue > share
+        assert 10.0**result.log10_bound > share
+        assert 10.0**result.log10_pvalue == pytest.approx(share, rel=0.25)
+        assert result.method == f"importance sampling (matched scores, {result.n_draws} draws)"
+        assert result == matched_test(at, problem, n_units=400)
 
 
 def test_nothing_random():
@@ -127,7 +131,8 @@ def test_tournaments_stay_below_the_bound(predictable):
     assert values.mean() == pytest.approx(0, abs=4 * values.std() / keys**0.5)
     # nearly one winner each
     assert 0.8 * problem.variance < values.var() < problem.variance
-    found = [matched_test(t, problem, n_units=400, predictable=predictable) for t in values]
+    given = {"n_units": 400, "predictable": predictable, "draws": 0}
+    found = [matched_test(t, problem, **given) for t in values]
     pvalues = 10 ** np.array([one.log10_pvalue for one in found])
     for level in (0.2, 0.05, 0.01, 0.001):
         assert (pvalues <= level).mean() <= level
@@ -140,3 +145,33 @@ def test_results_show_themselves():
     assert isinstance(result, rs.stats.MatchedResult)
     assert "p-value 0.5" in repr(result) or "log10_pvalue" in repr(result)
     assert result.to_dict()["n_seeds"] == 1
+
+
+@settings(deadline=None, max_examples=15)
+@given(data=st.data(), shares=st.sampled_from(SHARES))
+def test_draws_are_near_all_outcomes(data, shares):
+    offsets, q, w = data.draw(problems(most_rows=4 if len(shares) == 1 else 2))
+    problem = OneWinner(offsets, q, w, shares)
+    if problem.variance < 1e-6:
+        return
+    values = np.array(sorted(law(offsets, q, w, shares)))
+    for value in np.unique(values[:, 0].round(6)):
+        tail = values[values[:, 0] >= value - 1e-5, 1].sum()
+        drawn = problem.draws(4000).log_pvalue(float(value), slack=1e-5)
+        assert abs(drawn - np.log(tail)) < 0.6
+
+
+def test_p_values_of_draws_under_the_null():
+    rng = np.random.default_rng(2)
+    rows, tokens, runs = 300, 5, 4000
+    q = rng.dirichlet([0.5] * tokens, rows)
+    w = rng.normal(size=(rows, tokens))
+    problem = OneWinner(np.arange(0, rows * tokens + 1, tokens), q.ravel(), w.ravel())
+    drawn = rng.random((runs, rows))
+    winners = (drawn[:, :, None] > q.cumsum(1)[None]).sum(2).clip(0, tokens - 1)
+    values = w[np.arange(rows), winners].sum(1) - problem.mean
+    pvalues = np.exp([problem.draws(4000).log_pvalue(t) for t in values])
+    # one set of draws is off by a tenth here
+    for level in (0.3, 0.05, 0.01):
+        low, high = scipy_stats.binom.ppf([1e-4, 1 - 1e-4], runs, [0.75 * level, 1.25 * level])
+        assert low <= (pvalues <= level).sum() <= high

@@ -12,6 +12,7 @@ from radscore.errors import ArgumentError
 from radscore.stats import (
     BernoulliLaw,
     decoy_test,
+    effect_limit,
     false_discovery,
     share_interval,
     sum_test,
@@ -225,3 +226,35 @@ def test_plain_test_echoes_its_inputs():
         sum_test(0.5, 10, law)
     with pytest.raises(ArgumentError, match="n_green"):
         sum_test(11, 10, law)
+
+
+@pytest.mark.parametrize(("k", "n", "level"), [(0, 30, 0.95), (7, 30, 0.9), (2500, 10_000, 0.99)])
+def test_the_limit_of_the_effect_is_that_of_the_binomial(k, n, level):
+    limit = effect_limit(k, n, Fraction(1, 4), level)
+    assert limit.high == pytest.approx(scipy_stats.beta.ppf(level, k + 1, n - k), rel=1e-9)
+    assert limit.effect == pytest.approx(max(0, limit.high - 0.25) / 0.1875**0.5)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.24])
+def test_the_limit_of_the_effect_covers_units_of_different_chances(spread):
+    rng = np.random.default_rng(3)
+    n, runs = 60, 4000
+    chances = 0.25 + spread * rng.choice([-1.0, 1.0], n)
+    counts, times = np.unique((rng.random((runs, n)) < chances).sum(axis=1), return_counts=True)
+    covered = sum(
+        t
+        for k, t in zip(counts.tolist(), times.tolist(), strict=True)
+        if effect_limit(k, n, 0.25).high >= chances.mean()
+    )
+    assert scipy_stats.binomtest(int(covered), runs, 0.95, "less").pvalue > 1e-3
+    assert covered < runs
+
+
+def test_limits_of_effects_are_checked():
+    for level in (0.5, 1.0):
+        with pytest.raises(ArgumentError, match="between 1/2 and 1"):
+            effect_limit(3, 10, 0.25, level)
+    with pytest.raises(ArgumentError, match="share must"):
+        effect_limit(3, 10, 1.0)
+    with pytest.raises(ArgumentError, match="n_green"):
+        effect_limit(11, 10, 0.25)

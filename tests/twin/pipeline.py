@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 from tests.twin.schemes import PADDING, Scheme, Score, Window
@@ -63,6 +63,10 @@ class Rules:
     prompt_role : {"exclude", "context"}
         A prompt either excludes the windows whose draw may have been met in it, or stands before
         its document so that the first contexts reach into it (never where padding always does).
+    saturation : float
+        Evidence whose weights sum to w counts `w / (1 + |w| / saturation)`.
+    frequency : float
+        Windows whose context has records at n places count `n / (n + frequency)` of their weight.
     """
 
     dedup: Dedup = "unit"
@@ -70,6 +74,8 @@ class Rules:
     filter: Collection[Window] | None = None
     start: int | None = None
     prompt_role: Role = "exclude"
+    saturation: float = math.inf
+    frequency: float = 0.0
 
 
 def windows_of(
@@ -262,10 +268,16 @@ class Scorer:
             self.records.append(record)
 
     def evidence(self) -> list[Record]:
+        """The records that are left after deduplication, with their final weights."""
+        half = self.rules.saturation
+        return [replace(r, weight=r.weight / (1 + abs(r.weight) / half)) for r in self._kept()]
+
+    def _kept(self) -> list[Record]:
         """The records that are left after deduplication, with their combined weights."""
         records = sorted(self.records, key=lambda record: record.place)
+        factors = self._factors()
         if self.rules.dedup == "none":
-            return records
+            return [replace(r, weight=r.weight * factors[r.window[:-1]]) for r in records]
         groups: dict[Hashable, list[Record]] = defaultdict(list)
         first_place: dict[Window, int] = {}
         for record in records:
@@ -279,12 +291,24 @@ class Scorer:
                 or first_place.setdefault(context, record.place) == record.place
             ):  # rule `context`: what comes at a later place does not count at all
                 groups[record.window].append(record)
-        return [self._combined(group) for group in groups.values()]
+        return [self._combined(group, factors) for group in groups.values()]
 
-    def _combined(self, group: list[Record]) -> Record:
+    def _combined(self, group: list[Record], factors: dict[Window, float]) -> Record:
         if self.rules.combine != "sum":
             return group[0]
-        return Record(group[0].place, group[0].window, math.fsum(r.weight for r in group))
+        windows: dict[Window, list[float]] = defaultdict(list)
+        for record in group:
+            windows[record.window].append(record.weight)
+        sums = [math.fsum(own) * factors[window[:-1]] for window, own in windows.items()]
+        return Record(group[0].place, group[0].window, math.fsum(sums))
+
+    def _factors(self) -> dict[Window, float]:
+        """How much of their weights the windows of each context count, by its places."""
+        places: dict[Window, set[int]] = defaultdict(set)
+        for record in self.records:
+            places[record.window[:-1]].add(record.place)
+        half = self.rules.frequency
+        return {context: len(own) / (len(own) + half) for context, own in places.items()}
 
     def units(self) -> list[tuple[Record, int]]:
         """The evidence with its weights, and how many windows are behind each piece.

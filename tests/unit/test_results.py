@@ -13,7 +13,9 @@ import radscore as rs
 from radscore.stats import (
     BernoulliLaw,
     Result,
+    anytime_test,
     decoy_test,
+    effect_limit,
     false_discovery,
     share_interval,
     smirnov_test,
@@ -29,6 +31,8 @@ RESULTS = {
     "weighted": lambda: weighted_test(3.0, [1.0, -2.0, 0.5], LAW),
     "impossible": lambda: weighted_test(9.0, [1.0], LAW),
     "interval": lambda: share_interval(3, 10),
+    "limit": lambda: effect_limit(3, 10, 0.25),
+    "any time": lambda: anytime_test(3, 10, LAW),
     "discoveries": lambda: false_discovery([-3.0, np.nan, -0.1]),
     "decoys": lambda: decoy_test(2.0, [1.0, 2.0, 3.0]),
     "two samples": lambda: smirnov_test([1, 2], [3, 4]),
@@ -56,6 +60,23 @@ def test_every_result_is_rows_a_table_and_json(name):
     assert {field.name for field in fields(result)} <= saved.keys()
     with pytest.raises(FrozenInstanceError):
         setattr(result, fields(result)[0].name, 1)
+
+
+def test_a_result_without_evidence_says_what_it_excludes():
+    result = rs.score(TEXT, SCHEME)
+    limit = effect_limit(result.n_green, result.n_scored, 0.25)
+    assert result.excludes == limit
+    assert f"excludes: green shares above {limit.high:.4g}" in repr(result)
+    assert result.to_dict()["excludes"]["high"] == limit.high
+    answers = rs.test_closed(TEXT, SCHEME)
+    assert "excludes: green shares above" in repr(answers)
+    for other in (
+        result.replace(log10_pvalue=-2.1),
+        rs.score(TEXT, SCHEME, dedup="none"),
+        rs.score(TEXT, rs.Keyed(vocab_size=60, key=bytes(16), method="gumbel", context_width=1)),
+    ):
+        assert other.excludes is None
+        assert "excludes" not in repr(other)
 
 
 @dataclass(frozen=True, repr=False)

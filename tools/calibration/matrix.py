@@ -1,87 +1,90 @@
-"""Rows of the calibration: how often a route gives an innocent suspect a small p-value."""
+"""The parts of the calibration: each gives the rows of one scheme, or of one suspect under it."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from radscore.errors import TokenError
-from scipy.stats import binomtest
 
+from tools.calibration.answered import marked_answers, unmarked_answers
+from tools.calibration.readings import contaminated_readings, marked_readings, unmarked_readings
 from tools.calibration.routes import ROUTES, hidden_prompts, membership
-from tools.calibration.world import World, schemes
+from tools.calibration.rows import Row
+from tools.calibration.world import SUSPECTS, World, schemes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-__all__ = ["FULL", "LEVELS", "Row", "membership_row", "planted_row", "rows_of", "summary", "table"]
+__all__ = ["SECTIONS", "Part", "made", "membership_row", "parts", "planted_row", "rows_of"]
 
-LEVELS = (0.05, 0.01, 0.001)
-FULL = 400
-_AGAIN = 1000  # keys at least
-_ROUNDING = 1e-12
+_AGAIN: Final = 1000  # keys at least
+#: What costs much is run for many keys under these.
+_THOROUGH: Final = ("Keyed", "VLLMGumbel")
+#: Sections of answers and readings: what makes the rows of a scheme and a suspect.
+_BY_SUSPECT: Final[dict[str, Callable[..., list[Row]]]] = {
+    "unmarked answers": unmarked_answers,
+    "marked answers": marked_answers,
+    "unmarked readings": unmarked_readings,
+    "marked readings": marked_readings,
+    "contaminated readings": contaminated_readings,
+}
+#: The whole.
+SECTIONS: Final = (*_BY_SUSPECT, "routes", "membership")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One scheme, route and suspect, over random keys.
+class Part:
+    """Rows that are made together, of one scheme and perhaps one suspect."""
 
-    Attributes
-    ----------
-    log10_pvalues : tuple of float
-        One per key, NaN if there was none.
-    """
-
+    section: str
     scheme: str
-    route: str
     suspect: str
-    log10_pvalues: tuple[float, ...]
+    n_keys: int
 
     @property
-    def given(self) -> list[float]:
-        """The p-values that there are, as log10."""
-        return [log10 for log10 in self.log10_pvalues if not math.isnan(log10)]
+    def name(self) -> str:
+        """What a file of finished parts calls it."""
+        return f"{self.section}: {self.scheme}: {self.suspect}: {self.n_keys}"
 
-    def reached(self, level: float) -> int:
-        """How many p-values are at or below a level."""
-        return sum(log10 <= math.log10(level) + _ROUNDING for log10 in self.given)
 
-    def limits(self, level: float, confidence: float = 0.95) -> tuple[float, float]:
-        """Clopper and Pearson's limits for the share at or below a level."""
-        if not self.given:
-            return 0.0, 1.0
-        found = binomtest(self.reached(level), len(self.given)).proportion_ci(confidence)
-        return float(found.low), float(found.high)
+def parts(section: str, n_keys: int, many: int) -> list[Part]:
+    """The parts of a section; `many` keys under two schemes, or as many with all suspects."""
+    if section == "membership":
+        return [Part(section, "none", "continues", n_keys)]
+    if section == "routes":
+        return [Part(section, name, "all", n_keys) for name in schemes()]
+    suspects = ("continues",) if section == "contaminated readings" else SUSPECTS
+    most = many if section.startswith("unmarked") else many // len(SUSPECTS)
+    return [
+        Part(section, name, suspect, most if name in _THOROUGH else n_keys)
+        for name in sorted(schemes(), key=lambda name: name not in _THOROUGH)
+        for suspect in suspects
+    ]
 
-    def is_above(self, level: float, confidence: float = 0.95) -> bool:
-        """Whether significantly more than the level are at or below it."""
-        return self.limits(level, confidence)[0] > level
 
-    @property
-    def is_wrong(self) -> bool:
-        """Whether any level is exceeded."""
-        return any(self.is_above(level) for level in LEVELS)
+def made(part: Part) -> list[Row]:
+    """The rows of a part; of one above a level the same with many more keys, which decides.
 
-    @property
-    def cells(self) -> list[str]:
-        """For the table."""
-        none = len(self.log10_pvalues) - len(self.given)
-        n_keys = str(len(self.log10_pvalues))
-        found = [self.scheme, self.route, self.suspect, n_keys, str(none) if none else ""]
-        for level in LEVELS:
-            low, high = self.limits(level)
-            share = self.reached(level) / max(len(self.given), 1)
-            mark = " **" if self.is_above(level) else ""
-            found.append(f"{share:.3f} [{low:.3f}, {high:.3f}]{mark}" if self.given else "")
-        return found
+    Among hundreds of rows with limits of 95 %, some are above a level by chance.
+    """
+    rows = _rows(part, part.n_keys)
+    more = max(_AGAIN, 4 * part.n_keys)
+    return [_rows(part, more, row)[0] if row.is_wrong else row for row in rows]
 
-    @property
-    def line(self) -> str:
-        """For a terminal."""
-        return " | ".join(cell or "-" for cell in self.cells)
+
+def _rows(part: Part, n_keys: int, one: Row | None = None) -> list[Row]:
+    """The rows of a part, or one of them, with so many keys."""
+    if part.section == "membership":
+        return membership_row(n_keys)
+    if part.section == "routes":
+        only = None if one is None else (one.route, one.suspect)
+        return rows_of(part.scheme, n_keys, only)
+    how = None if one is None else [one.route.rpartition(", ")[0]]
+    return _BY_SUSPECT[part.section](part.scheme, part.suspect, n_keys, how)
 
 
 def _tried(route: Callable[[], float]) -> float:
@@ -93,8 +96,8 @@ def _tried(route: Callable[[], float]) -> float:
         return math.nan
 
 
-def rows_of(name: str, n_keys: int) -> list[Row]:
-    """All rows of a scheme."""
+def rows_of(name: str, n_keys: int, only: tuple[str, str] | None = None) -> list[Row]:
+    """All rows of a scheme, or that of one route and suspect."""
     width = schemes()[name].window_width
     tried = [
         (route, suspect)
@@ -102,7 +105,7 @@ def rows_of(name: str, n_keys: int) -> list[Row]:
         if width > 1 or "filter" not in route
         for suspect in suspects
     ]
-    return [_confirmed(partial(_row, name, *one), n_keys) for one in tried]
+    return [_row(name, *one, n_keys) for one in tried if only in {None, one}]
 
 
 def _row(name: str, route: str, suspect: str, n_keys: int) -> Row:
@@ -111,16 +114,7 @@ def _row(name: str, route: str, suspect: str, n_keys: int) -> Row:
     world = World(np.random.default_rng([list(ROUTES).index(route), len(suspect), n_keys]))
     keys = scheme.decoys(n_keys, seed=n_keys)
     found = tuple(_tried(partial(run, key, world, suspect)) for key in keys)
-    return Row(name, route, suspect, found)
-
-
-def _confirmed(row: Callable[[int], Row], n_keys: int) -> Row:
-    """A row; if it is above a level, the same row with many more keys, which decides.
-
-    Among hundreds of rows with limits of 95 %, some are above a level by chance.
-    """
-    first = row(n_keys)
-    return row(max(_AGAIN, 5 * n_keys)) if first.is_wrong else first
+    return Row.of(name, route, suspect, found)
 
 
 def planted_row(name: str, n_keys: int) -> Row:
@@ -128,46 +122,11 @@ def planted_row(name: str, n_keys: int) -> Row:
     world = World(np.random.default_rng(n_keys))
     keys = schemes()[name].decoys(n_keys, seed=12)
     found = tuple(hidden_prompts(key, world, "copies") for key in keys)
-    return Row(name, "marked prompts, hidden", "copies", found)
+    return Row.of(name, "marked prompts, hidden", "copies", found)
 
 
 def membership_row(n_keys: int) -> list[Row]:
     """The membership test, which has no key: each draw takes new texts."""
-
-    def row(n: int) -> Row:
-        world = World(np.random.default_rng(n))
-        found = tuple(membership(world) for _ in range(n))
-        return Row("none", "membership", "continues", found)
-
-    return [_confirmed(row, n_keys)]
-
-
-def _markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    head = list(head)
-    rows = [head, ["---"] * len(head), *lines]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-_SHARES = [f"at {level:g}" for level in LEVELS]
-
-
-def table(rows: list[Row]) -> str:
-    """Every row, in Markdown."""
-    head = ["scheme", "route", "suspect", "keys", "no p-value", *_SHARES]
-    return _markdown(head, [row.cells for row in rows])
-
-
-def summary(rows: list[Row]) -> str:
-    """All schemes together, per route and suspect, with the largest share of any scheme."""
-    lines = []
-    for route, suspect in dict.fromkeys((row.route, row.suspect) for row in rows):
-        those = [row for row in rows if (row.route, row.suspect) == (route, suspect)]
-        pooled = [log10 for row in those for log10 in row.log10_pvalues]
-        all_of_them = Row("all", route, suspect, tuple(pooled))
-        cells = all_of_them.cells[1:]
-        for at, level in enumerate(LEVELS):
-            if all_of_them.given:
-                most = max(row.reached(level) / max(len(row.given), 1) for row in those)
-                cells[4 + at] += f", at most {most:.3f}"
-        lines.append(cells)
-    return _markdown(["route", "suspect", "keys", "no p-value", *_SHARES], lines)
+    world = World(np.random.default_rng(n_keys))
+    found = tuple(membership(world) for _ in range(n_keys))
+    return [Row.of("none", "membership", "continues", found)]

@@ -1,4 +1,7 @@
-"""Networks that need no training: one continues what it reads, one only knows its habits."""
+"""Networks that need no training: one continues what it reads, one only knows its habits.
+
+`Listing` tells of a network what an API would.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,19 @@ from functools import cache
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from radscore.answers.endpoint_forward import EndpointForward
+from radscore.models.listed import Listed
+from radscore.models.loading import LanguageModel
 from transformers import PretrainedConfig, PreTrainedModel
 
 if TYPE_CHECKING:
+    from radscore.models.batching import Piece
+
     from tools.calibration.world import Rows
 
-__all__ = ["Habits", "Induction"]
+__all__ = ["Habits", "Induction", "Listing"]
 
 _FLOOR = 1e-4
 
@@ -95,3 +104,55 @@ class Habits(_Network):  # type: ignore[no-untyped-call]
 
     def _counts(self, ids: torch.Tensor) -> torch.Tensor:
         return self.table[ids]
+
+
+class Listing(LanguageModel):
+    """A network of which only the likeliest tokens are told, as `EndpointModel` reads a server's.
+
+    Parameters
+    ----------
+    network : Induction or Habits
+    n_listed : int
+        How many tokens at each position.
+    at_end : bool
+        Whether only the token after each document is told.
+    """
+
+    pool_tokens = 1 << 16
+
+    def __init__(self, network: _Network, n_listed: int = 20, *, at_end: bool = False) -> None:
+        super().__init__(network, None, "listing", network.config.vocab_size, None)
+        self._n_listed, self._at_end = n_listed, at_end
+        self.lost: dict[str, int] = {}
+
+    __setattr__ = object.__setattr__  # what it derives from is frozen
+
+    @property
+    def forward(self) -> Any:
+        """What reads pieces by it."""
+        return EndpointForward
+
+    @property
+    def fingerprint(self) -> str:
+        """A name."""
+        return f"listing of {self._n_listed}"
+
+    @property
+    def at_end(self) -> bool:
+        """Whether only what follows a document is known."""
+        return self._at_end
+
+    def read(self, pieces: list[Piece]) -> list[Listed]:
+        """The likeliest tokens at the wanted positions of some pieces."""
+        ids = np.zeros((len(pieces), max(len(piece.ids) for piece in pieces)), dtype=np.int64)
+        for row, piece in zip(ids, pieces, strict=True):
+            row[: len(piece.ids)] = piece.ids
+        with torch.inference_mode():
+            logits = self.model(torch.from_numpy(ids)).logits
+        found = []
+        for row, piece in zip(logits, pieces, strict=True):
+            best = row[torch.from_numpy(piece.columns)].log_softmax(dim=-1).topk(self._n_listed)
+            offsets = np.arange(len(piece.columns) + 1) * self._n_listed
+            names, values = best.indices.flatten().numpy(), best.values.flatten().numpy()
+            found.append(Listed(offsets, names, values))
+        return found

@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 import radscore as rs
-from radscore.answers import Answers
-from radscore.answers.expected import expected
 from radscore.audits.closed import test_closed
 from radscore.audits.open import test_open
-from radscore.models.loading import as_language_model
 
 from tools.calibration.models import Habits, Induction
 from tools.calibration.world import SUSPECTS, VOCAB, Rows, World
@@ -21,131 +18,94 @@ if TYPE_CHECKING:
 
     from radscore.schemes import Scheme
 
-__all__ = ["ROUTES", "Route", "membership"]
+__all__ = ["LENGTH", "N_TEXTS", "ROUTES", "Route", "answers_of", "membership"]
 
-_N, _LENGTH = 12, 40  # texts, and tokens in each
+N_TEXTS, LENGTH = 12, 40  # texts, and tokens in each
 
 #: Takes a scheme under a random key, a world and a suspect's name; returns the log10 p-value.
 Route: TypeAlias = "Callable[[Scheme, World, str], float]"
 
 
-def _answers(world: World, suspect: str, read: Rows) -> Rows:
-    return SUSPECTS[suspect](world, read, _LENGTH)
+def answers_of(world: World, suspect: str, read: Rows) -> Rows:
+    """What a suspect says after reading, as many tokens as there are in a text."""
+    return SUSPECTS[suspect](world, read, LENGTH)
 
 
 def plain(scheme: Scheme, world: World, suspect: str) -> float:
     """Documents, a third of which repeat others."""
-    said = _answers(world, suspect, world.text(_N, _LENGTH))
+    said = answers_of(world, suspect, world.text(N_TEXTS, LENGTH))
     documents = np.concatenate([said, said[::2]])
     return rs.score(documents, scheme, threads=1).log10_pvalue
 
 
 def counts(scheme: Scheme, world: World, suspect: str) -> float:
     """Answers, weighted by how often each window occurs."""
-    said = _answers(world, suspect, world.text(_N, _LENGTH))
+    said = answers_of(world, suspect, world.text(N_TEXTS, LENGTH))
     return test_closed(said, scheme, weighting="counts", threads=1).log10_pvalue
 
 
 def free_filter(scheme: Scheme, world: World, suspect: str) -> float:
     """Answers to unmarked prompts, filtered by the frequent contexts of the prompts."""
-    read = world.text(_N, _LENGTH)
+    read = world.text(N_TEXTS, LENGTH)
     phi = rs.KgramSet.from_documents(
         read, scheme.window_width - 1, VOCAB, top=150, watermarked=False
     )
-    said = _answers(world, suspect, read)
+    said = answers_of(world, suspect, read)
     return test_closed(said, scheme, filter=phi, both=True, threads=1).log10_pvalue
 
 
 def marked_filter(scheme: Scheme, world: World, suspect: str) -> float:
     """Answers to other prompts, filtered by all contexts of marked text."""
-    marked = world.text(_N, _LENGTH, scheme)
+    marked = world.text(N_TEXTS, LENGTH, scheme)
     phi = rs.KgramSet.from_documents(marked, scheme.window_width - 1, VOCAB, watermarked=True)
-    said = _answers(world, suspect, world.text(_N, _LENGTH))
+    said = answers_of(world, suspect, world.text(N_TEXTS, LENGTH))
     return test_closed(said, scheme, filter=phi, threads=1).log10_pvalue
 
 
 def marked_prompts(scheme: Scheme, world: World, suspect: str) -> float:
     """Answers to prompts that carry the mark, which is declared."""
-    prompts = world.text(_N, _LENGTH, scheme)
-    said = _answers(world, suspect, prompts)
+    prompts = world.text(N_TEXTS, LENGTH, scheme)
+    said = answers_of(world, suspect, prompts)
     given: dict[str, Any] = {"prompts": prompts, "prompts_watermarked": True, "threads": 1}
     return test_closed(said, scheme, **given).log10_pvalue
 
 
 def short_prompts(scheme: Scheme, world: World, suspect: str) -> float:
     """Many answers that end with a short marked prompt, which holds no whole context."""
-    prompts = world.text(5 * _N, max(scheme.window_width - 1, 2), scheme)
-    said = np.column_stack([world.text(5 * _N, 8), _answers(world, suspect, prompts)[:, :8]])
+    prompts = world.text(5 * N_TEXTS, max(scheme.window_width - 1, 2), scheme)
+    said = np.column_stack([world.text(5 * N_TEXTS, 8), answers_of(world, suspect, prompts)[:, :8]])
     given: dict[str, Any] = {"prompts": prompts, "prompts_watermarked": True, "threads": 1}
     return test_closed(said, scheme, **given).log10_pvalue
 
 
 def own_prompts(scheme: Scheme, world: World, suspect: str) -> float:
     """A corpus of documents with marked prompts: nothing is declared, nothing checked."""
-    prompts = world.text(_N, _LENGTH, scheme)
-    said = _answers(world, suspect, prompts)
+    prompts = world.text(N_TEXTS, LENGTH, scheme)
+    said = answers_of(world, suspect, prompts)
     return rs.score(said, scheme, prompts=prompts, threads=1).log10_pvalue
 
 
 def unsaid_prompts(scheme: Scheme, world: World, suspect: str) -> float:
     """Undeclared marked prompts, which the test must notice."""
-    prompts = world.text(_N, _LENGTH, scheme)
-    said = _answers(world, suspect, prompts)
+    prompts = world.text(N_TEXTS, LENGTH, scheme)
+    said = answers_of(world, suspect, prompts)
     return test_closed(said, scheme, prompts=prompts, threads=1).log10_pvalue
 
 
 def hidden_prompts(scheme: Scheme, world: World, suspect: str) -> float:
     """The planted mistake: the prompts carry the mark, and the test is not shown them."""
-    prompts = world.text(_N, _LENGTH, scheme)
-    return test_closed(_answers(world, suspect, prompts), scheme, threads=1).log10_pvalue
+    prompts = world.text(N_TEXTS, LENGTH, scheme)
+    return test_closed(answers_of(world, suspect, prompts), scheme, threads=1).log10_pvalue
 
 
 def closed_contrast(scheme: Scheme, world: World, suspect: str) -> float:
     """Answers to marked prompts, against those of another clean model, which loops."""
-    prompts = world.text(_N, _LENGTH, scheme)
-    said, other = _answers(world, suspect, prompts), _answers(world, "loops", prompts)
+    prompts = world.text(N_TEXTS, LENGTH, scheme)
+    said, other = answers_of(world, suspect, prompts), answers_of(world, "loops", prompts)
     given: dict[str, Any] = {"prompts": prompts, "reference_prompts": prompts, "threads": 1}
     return test_closed(
         said, scheme, reference=other, prompts_watermarked=True, **given
     ).log10_pvalue
-
-
-def _prompts(scheme: Scheme, world: World) -> tuple[rs.Documents, bool]:
-    """Marked prompts, and that they are; unmarked ones if no seed is known before the target."""
-    marked = scheme.seed_kind != "target"
-    return rs.Documents.of(world.text(_N, _LENGTH, scheme if marked else None)), marked
-
-
-def closed_residual(scheme: Scheme, world: World, suspect: str) -> float:
-    """Answers to marked prompts, against what a clean model expects that reads along."""
-    prompts, marked = _prompts(scheme, world)
-    said = _answers(world, suspect, np.array(list(prompts)))
-    given: dict[str, Any] = {"reference": Habits.of(world.habits, VOCAB), "threads": 1}
-    return test_closed(
-        said, scheme, prompts=prompts, prompts_watermarked=marked, **given
-    ).log10_pvalue
-
-
-def _listed(scheme: Scheme, world: World, suspect: str, reference: Any) -> float:
-    """Answers to marked prompts, with the likeliest tokens of a model that continues them."""
-    prompts, marked = _prompts(scheme, world)
-    said = rs.Documents.of(_answers(world, suspect, np.array(list(prompts))))
-    model = as_language_model(Induction.of(VOCAB))
-    listed = expected(model, said, prompts, vocab_size=VOCAB, likeliest=5)
-    answers = Answers(said, prompts, listed=listed)
-    return test_closed(
-        answers, scheme, reference=reference, prompts_watermarked=marked, threads=1
-    ).log10_pvalue
-
-
-def closed_listed(scheme: Scheme, world: World, suspect: str) -> float:
-    """Log-probabilities, against a clean model that does not look back."""
-    return _listed(scheme, world, suspect, Habits.of(world.habits, VOCAB))
-
-
-def closed_listed_alone(scheme: Scheme, world: World, suspect: str) -> float:
-    """Log-probabilities without a reference."""
-    return _listed(scheme, world, suspect, None)
 
 
 def _read(scheme: Scheme, texts: list[Rows], **options: Any) -> float:
@@ -156,37 +116,49 @@ def _read(scheme: Scheme, texts: list[Rows], **options: Any) -> float:
 def clean_text(scheme: Scheme, world: World, suspect: str) -> float:
     """A model that continues what it reads, on text without any mark."""
     del suspect
-    return _read(scheme, [*world.loops(world.text(_N, _LENGTH), 2 * _LENGTH)])
+    return _read(scheme, [*world.loops(world.text(N_TEXTS, LENGTH), 2 * LENGTH)])
 
 
 def contaminated_text(scheme: Scheme, world: World, suspect: str) -> float:
     """The same, with one text in twenty that carries the mark and repeats itself, undeclared."""
     del suspect
-    marked = world.copies(world.text(1, _LENGTH // 2, scheme), 3 * _LENGTH)
-    return _read(scheme, [*world.text(19, _LENGTH), *marked])
+    marked = world.copies(world.text(1, LENGTH // 2, scheme), 3 * LENGTH)
+    return _read(scheme, [*world.text(19, LENGTH), *marked])
 
 
 def chosen_contexts(scheme: Scheme, world: World, suspect: str) -> float:
     """The same, at positions whose contexts other, unmarked text has."""
     del suspect
     counts = rs.KgramCounts(scheme.window_width - 1, VOCAB, watermarked=False)
-    counts.add(world.text(4 * _N, _LENGTH))
-    marked = world.copies(world.text(1, _LENGTH // 2, scheme), 3 * _LENGTH)
-    return _read(scheme, [*world.text(19, _LENGTH), *marked], contexts=counts)
+    counts.add(world.text(4 * N_TEXTS, LENGTH))
+    marked = world.copies(world.text(1, LENGTH // 2, scheme), 3 * LENGTH)
+    return _read(scheme, [*world.text(19, LENGTH), *marked], contexts=counts)
 
 
 def marked_text(scheme: Scheme, world: World, suspect: str) -> float:
     """A model that continues what it reads, on text that carries the mark, which is declared."""
     del suspect
-    return _read(scheme, [*world.text(_N, _LENGTH, scheme)], text_watermarked=True)
+    return _read(scheme, [*world.text(N_TEXTS, LENGTH, scheme)], text_watermarked=True)
 
 
 def open_contrast(scheme: Scheme, world: World, suspect: str) -> float:
     """The same, against a clean model that does not look back."""
     del suspect
-    texts = [*world.text(_N, _LENGTH, scheme)]
+    texts = [*world.text(N_TEXTS, LENGTH, scheme)]
     given = {"reference": Habits.of(world.habits, VOCAB), "text_watermarked": True}
     return _read(scheme, texts, **given)
+
+
+def open_damped(scheme: Scheme, world: World, suspect: str) -> float:
+    """Contrasts that add up, on text of which one in twenty carries the mark and repeats itself.
+
+    Against the mean of two clean models, of which one knows another language.
+    """
+    del suspect
+    marked = world.copies(world.text(1, LENGTH // 2, scheme), 3 * LENGTH)
+    texts = [*world.text(19, LENGTH), *marked]
+    clean = [Habits.of(habits, VOCAB) for habits in (world.habits, world.habits[::-1].copy())]
+    return _read(scheme, texts, reference=clean)
 
 
 def _matched(scheme: Scheme, texts: list[Rows], world: World, *, marked: bool) -> float:
@@ -204,13 +176,13 @@ def _matched(scheme: Scheme, texts: list[Rows], world: World, *, marked: bool) -
 
 def matched(scheme: Scheme, world: World, suspect: str) -> float:
     """Matched scores of a model that continues unmarked text, which copies, quotes or loops."""
-    texts = [*_answers(world, suspect, world.text(_N, _LENGTH))]
+    texts = [*answers_of(world, suspect, world.text(N_TEXTS, LENGTH))]
     return _matched(scheme, texts, world, marked=False)
 
 
 def matched_marked(scheme: Scheme, world: World, suspect: str) -> float:
     """The same on text that carries the mark, which is declared."""
-    texts = [*_answers(world, suspect, world.text(_N, _LENGTH, scheme))]
+    texts = [*answers_of(world, suspect, world.text(N_TEXTS, LENGTH, scheme))]
     return _matched(scheme, texts, world, marked=True)
 
 
@@ -218,11 +190,23 @@ def membership(world: World) -> float:
     """Members and non-members of one kind, with similar sentences within a document; no key."""
     from radscore.audits.membership import test_membership
 
-    rows = [*world.loops(world.text(30, _LENGTH), 4 * _LENGTH)]
+    rows = [*world.loops(world.text(30, LENGTH), 4 * LENGTH)]
     result = test_membership(
-        Induction.of(VOCAB), rows[::2], rows[1::2], length=_LENGTH, calibration="none"
+        Induction.of(VOCAB), rows[::2], rows[1::2], length=LENGTH, calibration="none"
     )
     return math.log10(result.pvalue)
+
+
+def any_time(scheme: Scheme, world: World, suspect: str) -> float:
+    """Documents that arrive one by one, some of them again, with a look after each."""
+    if scheme.core.residues:
+        return math.nan  # no new window is a new draw
+    said = answers_of(world, suspect, world.text(N_TEXTS, LENGTH))
+    documents = np.concatenate([said, said[::2]])
+    looks = np.cumsum([len(row) for row in documents])[:-1].tolist()
+    result = rs.score(documents, scheme, threads=1, curve=looks, anytime=True)
+    assert result.anytime is not None
+    return result.anytime.log10_pvalue
 
 
 _ALL: Final = tuple(SUSPECTS)
@@ -240,14 +224,13 @@ ROUTES: Final[dict[str, tuple[Route, tuple[str, ...]]]] = {
     "corpus with marked prompts": (own_prompts, ("copies", "quotes")),
     "marked prompts, unsaid": (unsaid_prompts, ("quotes",)),
     "contrast, marked prompts": (closed_contrast, ("quotes", "continues")),
-    "expected, marked prompts": (closed_residual, _PROMPTED),
-    "listed, marked prompts": (closed_listed, ("quotes", "continues")),
-    "listed alone, marked prompts": (closed_listed_alone, ("copies", "continues")),
     "open, clean text": (clean_text, _READS),
     "open, contaminated text": (contaminated_text, _READS),
     "open, marked text": (marked_text, _READS),
     "open, marked text, contrast": (open_contrast, _READS),
     "open, contaminated text, filter": (chosen_contexts, _READS),
+    "open, contaminated text, contrast": (open_damped, _READS),
     "open, matched": (matched, _PROMPTED),
     "open, matched, marked text": (matched_marked, _PROMPTED),
+    "any time": (any_time, _ALL),
 }

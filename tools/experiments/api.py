@@ -1,14 +1,15 @@
 """Models behind an API: what their log-probabilities, or their text alone, show of a share of 10 %.
 
 Weights and constants were chosen on the keys 0 to 3 and are reported on others. An API's list is
-simulated by the suspect's N likeliest tokens. The weights are those of `test_closed`, computed for
-many keys at once.
+simulated by the suspect's N likeliest tokens. The weights are those of `test_closed` and, for what
+is read, of `test_open` (tests/answers/test_experiments.py), computed for many keys at once.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,16 +27,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["ANSWER_PRICE", "KEYS", "PROMPT_PRICE", "SETTINGS", "api"]
+__all__ = [
+    "ANSWER_PRICE",
+    "KEYS",
+    "PARTS",
+    "PROMPT_PRICE",
+    "SETTINGS",
+    "WEAK",
+    "WEAK_SHARES",
+    "api",
+    "weak",
+]
 
 Ids = Any
 KEYS = tuple(range(4, 10))
 CONTROL = Suspect(0)
+SECOND = replace(REFERENCE, seed=1)
 N_READ, N_ASKED, N_TEXT, ANSWER = 122, 261, 1042, 96
 #: Places of which one token is asked for, and the most of one context.
 N_PLACES, _PLACES_OF_A_CONTEXT = 6000, 4
 #: Tokens kept at each place.
-MOST = 128
+MOST = 256
 #: Dollars for a million tokens; only their ratio matters.
 PROMPT_PRICE, ANSWER_PRICE = 0.25, 1.0
 
@@ -49,11 +61,11 @@ class Readings:
         out.mkdir(parents=True, exist_ok=True)
 
     def answers(self, who: Suspect) -> Ids:
-        """The suspect's answers to the prompts of the pool "asked"."""
+        """The suspect's answers to the prompts of the pool "asked"; a second seed's are fewer."""
         path = self.out / f"answers-{who.name}.npy"
         if not path.exists():
             r = self.bench.recipe
-            prompts = self.bench.prompts("asked", N_TEXT)
+            prompts = self.bench.prompts("asked", N_ASKED if who.seed else N_TEXT)
             seed = r.seed + 5000 + 10 * who.share + who.key + 1000 * who.seed
             said = write(self.bench.suspect(who), prompts, ANSWER, seed + 7 * (who == REFERENCE))
             np.save(path, said.astype(np.uint16))
@@ -68,12 +80,13 @@ class Readings:
         return np.hstack([prompts, self.answers(who)[:number]]), prompts.shape[1]
 
     def places(self, kind: str, who: Suspect) -> Places:
-        """What the suspect ("p"), the matched reference ("q0") and the base ("qb") predict."""
+        """Of the suspect ("p"), two matched references ("q0", "q1") and the base ("qb")."""
         path = self.out / f"{kind}-{who.name}.npz"
         if not path.exists():
             rows, first = self.rows(kind, who)
             models: dict[str, Callable[[], Any]] = {
                 "q0": lambda: self.bench.suspect(REFERENCE),
+                "q1": lambda: self.bench.suspect(SECOND),
                 "qb": self.bench.base,
             }
             if kind != "text":
@@ -87,9 +100,12 @@ class Readings:
 _TEXTS, _PROMPTS = N_READ * 256, N_ASKED * 16
 _LISTED = {
     f"{n} {kind} {name}": paid
-    for kind, paid in (("read", (_TEXTS, 0)), ("answered", (_PROMPTS, N_ASKED * ANSWER)))
+    for kind, most, paid in (
+        ("read", "logits", (_TEXTS, 0)),
+        ("answered", 96, (_PROMPTS, N_ASKED * ANSWER)),
+    )
     for name in ("matched", "base", "both")
-    for n in (5, 20, 96)
+    for n in (5, 20, most)
 }
 SETTINGS: dict[str, tuple[int, int]] = {
     **_LISTED,
@@ -105,8 +121,15 @@ SETTINGS: dict[str, tuple[int, int]] = {
 }
 
 
+#: Settings in which the small shares are looked for, and parts of the tokens.
+WEAK = {
+    "read": ("96 read both", "20 read both"),
+    "answered": ("20 answered both",),
+    "text": ("text matched",),
+}
+WEAK_SHARES, PARTS = (5, 1), (0.25, 0.5, 1.0)
 #: One setting of each kind.
-_SEEN = {"read": "20 read matched", "answered": "20 answered matched", "text": "text matched"}
+_SEEN = {"read": "logits read matched", "answered": "20 answered matched", "text": "text matched"}
 
 
 class Units:
@@ -152,6 +175,15 @@ def _listed(p: Any, q: Any, n: int, rows: Any) -> tuple[Any, Any]:
     return w - 0.75 * w.sum(1, keepdims=True) / np.maximum(inside.sum(1, keepdims=True), 1), inside
 
 
+def _contrast(p: Any, q: Any) -> tuple[Any, Any]:
+    """Weights of all tokens kept, and which are not 0."""
+    w = (p - q) / (p + q + 0.01)
+    inside = np.abs(w) > 1e-4
+    w = np.where(inside, w, 0.0)
+    mean = w.sum(1, keepdims=True) / np.maximum(inside.sum(1, keepdims=True), 1)
+    return np.where(inside, w - mean, 0.0), inside
+
+
 def _frequent(readings: Readings, units: Units) -> Any:
     """Places whose contexts are the most frequent in unmarked text, each at most 4 times."""
     counts = rs.KgramCounts(units.contexts.shape[1], units.size, watermarked=False)
@@ -166,16 +198,19 @@ def _frequent(readings: Readings, units: Units) -> Any:
     return few[np.argsort(-times[few], kind="stable")][:N_PLACES]
 
 
-def weights_of(readings: Readings, kind: str, who: Suspect) -> tuple[Units, dict[str, Any]]:
-    """The units of one suspect and their weights in every setting of a kind."""
+def weights_of(
+    readings: Readings, kind: str, who: Suspect, part: float = 1.0
+) -> tuple[Units, dict[str, Any]]:
+    """The units of one suspect and their weights in every setting, from a first part of places."""
     places = readings.places(kind, who)
-    size, n = readings.bench.recipe.vocab_size, 96
+    size, n = readings.bench.recipe.vocab_size, MOST if kind == "read" else 96
     some = np.arange(len(places.ids))
     if kind != "read":
         prompts = readings.bench.prompts("asked", N_TEXT)[: len(some) // ANSWER]
         said = rs.Documents.of(places.targets.reshape(-1, ANSWER))
         asked = rs.Documents.of(list(prompts))
         some = kept_windows(said, alice(readings.bench.recipe), prompts=asked).tokens
+    some = some[: round(part * len(some))]
     ids, targets = places.ids[some][:, :n], places.targets[some]
     references = _references(places, some, n)
     found: dict[str, Any] = {}
@@ -195,8 +230,12 @@ def weights_of(readings: Readings, kind: str, who: Suspect) -> tuple[Units, dict
         found[name] = units.weights(*_listed(p, q, listed, rows), "listed")
 
     for name, q in references.items():
-        for listed in (5, 20, 96):
+        for listed in (5, 20):
             add(f"{listed} {kind} {name}", q, listed)
+        if kind == "read":
+            found[f"logits read {name}"] = units.weights(*_contrast(p, q), "listed")
+        else:
+            add(f"96 {kind} {name}", q, 96)
     q = references["matched"]
     if kind == "answered":
         add("20 long matched", q, 20, some // ANSWER < 65)
@@ -207,6 +246,24 @@ def weights_of(readings: Readings, kind: str, who: Suspect) -> tuple[Units, dict
     add("20 random matched", q, 20, np.isin(some, chosen))
     add("20 frequent matched", q, 20, np.isin(some, _frequent(readings, units)))
     return units, found
+
+
+def weak(bench: Bench, out: Path) -> dict[str, Any]:
+    """Of small shares, z by "setting: share, part of the tokens"; saved."""
+    path = out / "weak.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    readings = Readings(bench, out / "api")
+    for kind, settings in WEAK.items():
+        for share in WEAK_SHARES:
+            for part in PARTS:
+                labels = {name: f"{name}: {share} %, {part:g}" for name in settings}
+                if all(label in found for label in labels.values()):
+                    continue
+                units, weights = weights_of(readings, kind, Suspect(share), part)
+                z = units.z({name: weights[name] for name in settings}, alice(bench.recipe))
+                found |= {label: z[name] for name, label in labels.items()}
+                path.write_text(json.dumps(found, indent=1))
+    return found
 
 
 def api(bench: Bench, out: Path) -> dict[str, Any]:

@@ -8,9 +8,28 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from tools.experiments.api import ANSWER_PRICE, KEYS, PROMPT_PRICE, SETTINGS
+from tools.experiments.api import (
+    ANSWER_PRICE,
+    KEYS,
+    PARTS,
+    PROMPT_PRICE,
+    SETTINGS,
+    WEAK,
+    WEAK_SHARES,
+)
+from tools.experiments.marks import MARK_KEYS, MARK_NAMES
 
-__all__ = ["HEAD", "WORDS", "rows"]
+__all__ = [
+    "HEAD",
+    "MARKS_HEAD",
+    "MARKS_WORDS",
+    "WEAK_HEAD",
+    "WEAK_WORDS",
+    "WORDS",
+    "marks_rows",
+    "rows",
+    "weak_rows",
+]
 
 HEAD = (
     "seen",
@@ -26,9 +45,10 @@ HEAD = (
 WORDS = (
     "z for a share of 10 % under the keys 4 to 9, on which no choice was made; mean with its "
     "95 % interval. *5*, *20*: tokens that an API lists at each place, with their log- "
-    "probabilities; *96*: the likeliest of full logits. *read*: texts that it reads as "
-    "prompts; *answered*: its own answers; *long*, *short*: 65 answers of 96 tokens, 261 of "
-    "24; *few read*: 24 texts; *random*, *frequent*: one token after each of 6,000 prompts of "
+    "probabilities; *logits*: all of an open model; *96*: the likeliest of them. *read*: "
+    "texts that it reads as prompts; *answered*: its own answers; *long*, *short*: 65 answers "
+    "of 96 tokens, 261 of 24; *few read*: 24 texts; *random*, *frequent*: one token after "
+    "each of 6,000 prompts of "
     "16 tokens, which end anywhere or in the contexts that are most frequent in unmarked "
     "text; *text*: 1,042 answers without log-probabilities. References: the matched one, the "
     "base model, or the mean of *both*. Evidence: z^2 / (2 ln 10) digits, per 1,000 tokens "
@@ -65,3 +85,91 @@ def rows(found: dict[str, Any]) -> list[list[str]]:
             ]
         )
     return made
+
+
+MARKS_HEAD = (
+    "mark",
+    "reference",
+    *(f"key {key}" for key in MARK_KEYS),
+    "mean",
+    "mean of 3 and 4",
+    "control",
+    "decoys",
+)
+MARKS_WORDS = (
+    "### Marks of production\n\n"
+    "An open model with a share of 10 % reads 124,928 tokens of unmarked text: log10 p (z) of "
+    '`test_open(weighting="matched", contexts=...)`, for `keyed` (gamma .25, delta 3) of '
+    '`"contrast"`. Contexts: counts of 262,144 tokens of unmarked text. `both`: the mean of the '
+    "matched reference and the base model. Choices were made on the keys 1 and 2 of the marks of "
+    "width 4. Control: the clean model under key 1; decoys: mean and standard deviation of its z "
+    "under 40 other keys."
+)
+WEAK_HEAD = ("seen", "share", "tokens", "z of a quarter, half, all", "tokens for p < .001")
+#: z at which a bound `exp(-z^2 / 2)` is .001.
+_ENOUGH = math.sqrt(2 * math.log(1000))
+WEAK_WORDS = (
+    "### Small shares\n\n"
+    "z by the tokens seen, for one key each, and how many tokens a p-value below .001 takes (z of "
+    f"{_ENOUGH:.1f}, by the exponential-moment bound), if z grows with their root; in brackets the "
+    "range for a z that is higher or lower by 1, which is chance."
+)
+
+
+def marks_rows(found: dict[str, Any]) -> list[list[str]]:
+    """A mark and a reference in each row; empty without numbers."""
+    made = []
+    for name in MARK_NAMES:
+        mark, reference = name.split()
+        label = f"rho-10-{mark}-key-" if mark != "keyed" else "rho-10-key-"
+        cases = [found.get(f"{name}: {label}{key}") for key in MARK_KEYS]
+        if None in cases[2:]:
+            continue
+        digits = [math.nan if one is None else one["log10_pvalue"] for one in cases]
+        control = found.get(f"{name}: rho-0")
+        cells = [
+            "" if one is None else f"{one['log10_pvalue']:.1f} ({one['z']:.1f})" for one in cases
+        ]
+        whole = "" if None in cases else f"**{np.mean(digits):.1f}**"
+        made.append([mark, reference, *cells, whole, f"{np.mean(digits[2:]):.1f}"])
+        if control is None:
+            made[-1] += ["", ""]
+        else:
+            mean, deviation = control["decoys"]
+            made[-1] += [
+                f"{control['log10_pvalue']:.1f} ({control['z']:.1f})",
+                f"{mean:.2f}, {deviation:.2f}",
+            ]
+    return made
+
+
+def weak_rows(found: dict[str, Any]) -> list[list[str]]:
+    """A setting and a share in each row; empty without numbers."""
+    made = []
+    for name in (name for names in WEAK.values() for name in names):
+        n_tokens = sum(SETTINGS[name])
+        for share in WEAK_SHARES:
+            labels = [f"{name}: {share} %, {part:g}" for part in PARTS]
+            if not all(label in found for label in labels):
+                continue
+            z = [found[label] for label in labels]
+            best, *limits = (_tokens(n_tokens, z[-1] + more) for more in (0, 1, -1))
+            made.append(
+                [
+                    name,
+                    f"{share} %",
+                    f"{n_tokens:,}",
+                    " ".join(f"{one:.1f}" for one in z),
+                    f"{best} ({limits[0]} to {limits[1]})",
+                ]
+            )
+    return made
+
+
+def _tokens(n: int, z: float) -> str:
+    """Tokens at which z would be enough, to two digits."""
+    if z <= 0.3:
+        return "not known"
+    wanted = n * (_ENOUGH / z) ** 2
+    step = 10 ** (math.floor(math.log10(wanted)) - 1)
+    return f"{round(wanted / step) * step:,}"

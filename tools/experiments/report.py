@@ -80,10 +80,13 @@ def write_report(
 
 
 def _api(numbers: Numbers) -> list[str]:
-    made = api_report.rows(numbers)
-    if not made:
-        return []
-    return ["## Models behind an API", api_report.WORDS, _table(api_report.HEAD, made)]
+    tables = (
+        (api_report.WORDS, api_report.HEAD, api_report.rows(numbers)),
+        (api_report.MARKS_WORDS, api_report.MARKS_HEAD, api_report.marks_rows(numbers)),
+        (api_report.WEAK_WORDS, api_report.WEAK_HEAD, api_report.weak_rows(numbers)),
+    )
+    parts = [part for words, head, made in tables if made for part in (words, _table(head, made))]
+    return ["## Models behind an API", *parts] if parts else []
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from radscore.answers.places import mean_lists
 from radscore.errors import ArgumentError
 from radscore.models.forward import BatchWeights, Forward
 from radscore.models.listed import Listed
@@ -32,7 +33,8 @@ class EndpointForward(Forward):
     Parameters
     ----------
     models : list of LanguageModel
-        An `EndpointModel`, and the reference where `weighting` needs one: either kind.
+        An `EndpointModel`, and the references where `weighting` needs them: all of them of this
+        kind, or none.
     weighting, limit, locate
         As in `Forward`.
     """
@@ -50,7 +52,7 @@ class EndpointForward(Forward):
         local = [one for one in references if one.forward is None]
         super().__init__(local, weighting, limit=limit, locate=locate)
         self._suspect = suspect
-        self._remote: Any = references[0] if references and not local else None
+        self._remote: list[Any] = [] if local else references
         self.pool_tokens = self._suspect.pool_tokens
         self._listed, self._others = Listed.of([]), Listed.of([])
         self._order: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -58,13 +60,13 @@ class EndpointForward(Forward):
     def prepare(self, pieces: list[Piece]) -> None:
         """Asks for all pieces."""
         self._listed = Listed.joined(self._suspect.read(pieces))
-        if self._remote is not None:
-            self._others = Listed.joined(self._remote.read(pieces))
-        for model in (self._suspect, self._remote):
-            if model is not None:
-                for reason, number in model.lost.items():
-                    self.lost[reason] = self.lost.get(reason, 0) + number
-                model.lost.clear()
+        if self._remote:
+            found = [Listed.joined(one.read(pieces)) for one in self._remote]
+            self._others = mean_lists(found)
+        for model in (self._suspect, *self._remote):
+            for reason, number in model.lost.items():
+                self.lost[reason] = self.lost.get(reason, 0) + number
+            model.lost.clear()
         indices = [piece.indices for piece in pieces] or [np.empty(0, dtype=np.int64)]
         every = np.concatenate(indices)
         self._order = np.full(int(every.max(initial=-1)) + 1, -1, dtype=np.int64)
@@ -77,7 +79,7 @@ class EndpointForward(Forward):
         indices = np.concatenate([piece.indices for piece in pieces])
         places = self._order[indices]
         listed = _taken(self._listed, places)
-        if self._remote is None:
+        if not self._remote:
             return self._of_lists(indices, listed, None, None)
         return self._of_lists(indices, listed, *looked_up(listed, _taken(self._others, places)))
 
@@ -88,18 +90,20 @@ class EndpointForward(Forward):
         columns: npt.NDArray[np.int64],
         indices: npt.NDArray[np.int64],
     ) -> BatchWeights:
-        """Weights from the reference's logits, of shape (lines, columns, V)."""
+        """Weights from the references' logits, of shape (lines, columns, V)."""
         import torch
 
-        (flat,) = (one.reshape(-1, one.shape[-1]) for one in logits)
-        wanted = torch.from_numpy(lines * logits[0].shape[1] + columns).to(flat.device)
-        listed = _taken(self._listed, self._order[indices], below=flat.shape[1])
-        step = max(1, _CELLS_AT_ONCE // flat.shape[1])
+        flat = [one.reshape(-1, one.shape[-1]) for one in logits]
+        width = min(one.shape[1] for one in flat)
+        wanted = torch.from_numpy(lines * logits[0].shape[1] + columns)
+        listed = _taken(self._listed, self._order[indices], below=width)
+        step = max(1, _CELLS_AT_ONCE // width)
         parts = []
         for start in range(0, len(wanted), step):
             end = min(start + step, len(wanted))
-            some = flat[wanted[start:end]].float()
-            self._check([some], [some], indices[start:end])
+            several = [one[wanted[start:end].to(one.device)].float() for one in flat]
+            self._check(several, several, indices[start:end])
+            some = _mean([one.to(flat[0].device)[:, :width] for one in several])
             here = listed.positions(start, end)
             if self._weighting.kind == "matched":
                 parts.append(self._of_all(indices[start:end], here, some))
@@ -145,6 +149,13 @@ class EndpointForward(Forward):
         known = np.diff(listed.offsets)[rows.cpu().numpy()] > 0
         rows, ids, weights, base = (one.cpu().numpy()[known] for one in (rows, ids, weights, base))
         return BatchWeights(indices, rows, ids.astype(np.uint32), weights, base)
+
+
+def _mean(logits: list[Any]) -> Any:
+    """The logits of the mean of several models' probabilities; a single one's as they are."""
+    if len(logits) == 1:
+        return logits[0]
+    return (sum(one.softmax(dim=-1) for one in logits) / len(logits)).log()
 
 
 def _completed(listed: Listed, reference: Any) -> Any:

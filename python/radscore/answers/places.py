@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from radscore.models.listed import Listed
 from radscore.models.listed_weights import listed_weights
+from radscore.models.weighting import CENTRED_LISTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,8 +42,6 @@ Summed: TypeAlias = tuple[Ids, npt.NDArray[np.uint32], Floats]
 _TOKEN_BITS: Final = 20  # ids are below `documents.MAX_VOCAB`
 #: Places of a context after which half of what can be learned of it is learned, by the weighting.
 _LEARNED: Final = {"residual": 10.0, "listed": 3.0}
-#: How much of the mean weight of a place's listed tokens is subtracted.
-_CENTRED: Final = 0.75
 #: Sum of the weights of a unit at which it counts half: chance averages out over places, but how
 #: two trainings differ does not.
 _HALF: Final = 30.0
@@ -179,16 +178,10 @@ def weights_of_lists(lists: Listed, transform: str, reference: Reference | None)
         weights = LISTED_ALONE[transform](np.exp(lists.logprobs.astype(np.float64)))
     else:
         logprobs, least = reference
-        weights = listed_weights(lists, logprobs, least=least, transform=transform)
-        weights -= _CENTRED * _means(weights, lists.offsets)
+        weights = listed_weights(
+            lists, logprobs, least=least, transform=transform, centred=CENTRED_LISTS
+        )
     return PlaceWeights(lists.offsets, lists.ids, weights.astype(np.float32))
-
-
-def _means(weights: Floats, offsets: Ids) -> Floats:
-    """The mean over its place, for each weight."""
-    rows, sizes = _rows(offsets), np.diff(offsets)
-    sums = np.bincount(rows, weights, minlength=len(sizes))
-    return np.asarray((sums / np.maximum(sizes, 1))[rows])
 
 
 def looked_up_by_context(mine: Ids, suspect: Listed, others: Ids, reference: Listed) -> Reference:

@@ -300,7 +300,7 @@ class AnswerScorer:
         found: list[DecoyResult] = []
         for phi in filters:
             try:
-                found.append(self._decoys(phi, schemes))
+                found.append(self.scorer_of(schemes, phi).decoy_test())
             except TokenError:  # of two tests one may have nothing to score
                 if len(filters) == 1 or phi is None:
                     raise
@@ -311,14 +311,18 @@ class AnswerScorer:
             np.max([one.decoy_statistics for one in found], axis=0),
         )
 
-    def _decoys(self, phi: KgramSet | None, schemes: list[Scheme]) -> DecoyResult:
+    def scorer_of(self, schemes: Sequence[Scheme], phi: KgramSet | None = None) -> Scorer:
+        """A scorer that has read the answers, for many keys at once: weights know no key.
+
+        The tested key must have decided neither on prompts nor on the filter.
+        """
         if self._is_plain:
             scorer = Scorer(schemes, filter=phi, threads=self.threads)
             scorer.add(self.suspect.documents, self.suspect.prompts)
         else:
             scorer = self._scorer(schemes, phi)
             self._add(scorer, self._kept(self.suspect), phi)
-        return scorer.decoy_test()
+        return scorer
 
 
 def add_weighted(

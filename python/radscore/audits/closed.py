@@ -22,7 +22,7 @@ from radscore.checks import check_choice, one_scheme
 from radscore.documents import check_width
 from radscore.doubts import doubt_of_ids
 from radscore.errors import ArgumentError, TokenError
-from radscore.models.loading import LanguageModel, as_language_model
+from radscore.models.loading import LanguageModel, as_references
 from radscore.models.weighting import CONTRASTS as LISTED_CONTRASTS
 from radscore.results import ModelResult, ScoreResult
 
@@ -281,7 +281,7 @@ def _references(
         return (), None if reference is None else texts_of("reference", reference, prompts)
     if prompts is not None:
         raise ArgumentError("reference_prompts has no effect with a reference model")
-    return tuple(as_language_model(one, "reference") for one in several), None
+    return as_references(reference), None
 
 
 def _check_reference(model: LanguageModel, scheme: Scheme) -> None:

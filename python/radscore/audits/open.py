@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from radscore.progress import Progress
     from radscore.schemes import Scheme
 
-__all__ = ["OpenResult", "test_open"]
+__all__ = ["DAMPING", "OpenResult", "test_open"]
 
 _REPEATED: Final = "positions whose seed occurred before in the text"
 _BEYOND: Final = "positions after ids outside the scheme's vocabulary"
@@ -56,6 +56,8 @@ _STRICT: Final = (
     "each seed counts at its first occurrence in the text, which carries the tested watermark; "
     "valid if everything that it was written from (prompts) was read too, or carries no watermark"
 )
+#: Of contrasts that add up: the best tried on trained models (experiments/README.md).
+DAMPING: Final = {"saturation": 30.0, "frequency": 3.0}
 _SALTED: Final = (
     "there is no valid p-value: the text carries the tested watermark, and under this scheme it "
     "does not tell which seeds it has shown (no seed is known before the target, or part of a "
@@ -107,6 +109,8 @@ def test_open(
     max_length: int | None = None,
     contexts: KgramSet | KgramCounts | None = None,
     min_count: int | None = None,
+    saturation: float | None = None,
+    frequency: float | None = None,
     decoys: int = 0,
     decoy_seed: int = 0,
     curve: int | Sequence[int] = (),
@@ -132,10 +136,11 @@ def test_open(
         watermark. A chat is a list of messages, which goes through the model's template.
     scheme : Scheme
         The watermark and its key.
-    reference : LanguageModel, path or transformers model, optional
+    reference : LanguageModel, path or transformers model, or a sequence of them, optional
         A model that was not trained on the watermarked text: the suspect's base, an earlier
-        checkpoint or, best of all, a model fine-tuned from the same base on the same kind of text
-        without the watermark. Natural language and the luck of the key then cancel.
+        checkpoint or, better, a model fine-tuned from the same base on the same kind of text
+        without the watermark. Natural language and the luck of the key then cancel. Of several
+        models the probabilities are averaged: such a model together with the base is best of all.
     weighting : {"prediction", "mass", "contrast", "matched"} or Weighting, optional
         Score the `top` likeliest tokens, each context once per sequence (the published reading
         mode); weigh each token by its probability ("mass", the default); or by a function of the
@@ -160,7 +165,16 @@ def test_open(
         model can have learned nothing elsewhere, so the contexts of unmarked text of Alice's kind
         leave the signal and drop most of the noise.
     min_count : int, optional
-        With `KgramCounts`: only those that occur so often (1).
+        With `KgramCounts`: only those that occur so often (1). Matched scores also weigh a place by
+        how often its context occurs (`radscore.scoring.contexts.Contexts.weights`), in predictions
+        from a file too if these counts are given again.
+    saturation : float, optional
+        With "contrast" and "matched": a unit whose weights sum to w counts ``w / (1 + |w| /
+        saturation)``, since what two trainings differ in does not average out after frequent
+        contexts (30; 0: no saturation). Where matched scores are tested they have none.
+    frequency : float, optional
+        With the same: a context met at n positions counts ``n / (n + frequency)``, since a model
+        learns little of what is rare (3; 0: all contexts count the same).
     curve : int or sequence of int
         Record the test after these numbers of tokens, or at about that many points, for display
         only: do not use it to choose where to stop.
@@ -200,7 +214,7 @@ def test_open(
     settings |= {"transform": transform, "centred": centred}
     given = {name: value for name, value in settings.items() if value is not None}
     check = TextCheck(scheme, threads=threads)
-    among = Contexts.of(contexts, scheme.window_width - 1, min_count)
+    among = chosen = Contexts.of(contexts, scheme.window_width - 1, min_count)
     if from_file is not None:
         others = (model, documents, reference, weighting, text_watermarked or None, tokenizer)
         if any(one is not None for one in (*others, *given.values(), batch_tokens, max_length)):
@@ -224,16 +238,18 @@ def test_open(
             progress=progress,
             on_document=check.add,
         )
-        among = None  # the others are not even weighed
+        chosen = None  # the others are not even weighed
     _check_fit(source.header, scheme, getattr(source, "path", None))
     evidence = _Evidence(
         scheme,
         source.header,
-        among,
+        chosen,
         decoys=decoys,
         seed=decoy_seed,
         threads=threads,
         limits={"memory": memory, "tmp": tmp},
+        damping={"saturation": saturation, "frequency": frequency},
+        counted=among,
     )
     evidence.take(source, points, check if from_file is not None else None)
     vouched = text_watermarked is False
@@ -287,8 +303,11 @@ class _Evidence:
         seed: int,
         threads: int | None,
         limits: dict[str, Any],
+        damping: dict[str, float | None] | None = None,
+        counted: Contexts | None = None,
     ) -> None:
         self._scheme = scheme
+        self._learned = counted if counted is not None and counted.counted else None
         self.among = among
         chosen = among is not None or header.contexts is not None
         self._counted: list[npt.NDArray[np.uint32]] | None = [] if chosen else None
@@ -296,8 +315,8 @@ class _Evidence:
         self._plain = header.weighting.kind == "prediction"
         # what green lists would have done is tested by the gains alone
         self._matched = header.weighting.kind == "matched" and scheme.sampling != "bias"
-        combine: Any = "one" if self._strict or self._plain else "sum"
-        options: dict[str, Any] = {"predictable": self._strict, "threads": threads}
+        options: dict[str, Any] = {"threads": threads}
+        options |= _combining(header, damping or {}, matched=self._matched)
         self.decoys_withheld = bool(decoys) and self._strict
         schemes = [scheme]
         if decoys and not self._strict:
@@ -312,12 +331,12 @@ class _Evidence:
                     "matched scores are kept in memory: leave memory= out, read with fewer "
                     "max_weights, or take another weighting"
                 )
-            self.scorer = MatchedScorer(schemes, **options)
+            self.scorer = MatchedScorer(schemes, predictable=self._strict, threads=threads)
             self.decoys = self.scorer if len(schemes) > 1 else None
         else:
-            self.scorer = Scorer(scheme, combine=combine, **options, **limits)
+            self.scorer = Scorer(scheme, predictable=self._strict, **options, **limits)
             if len(schemes) > 1:
-                self.decoys = Scorer(schemes, combine=combine, threads=threads, **limits)
+                self.decoys = Scorer(schemes, **options, **limits)
         self.removed: dict[str, int] = {}
         self._seen = None if scheme.seed_kind == "target" else SeenDraws(scheme)
 
@@ -375,7 +394,10 @@ class _Evidence:
             self._counted.append(contexts[starts])
         if isinstance(self.scorer, MatchedScorer):
             assert pairs.base is not None
-            self.scorer.add_pairs(contexts, targets, pairs.weights[keep], pairs.base[keep])
+            gains = pairs.weights[keep]
+            if self._learned is not None:
+                gains = gains * self._learned.weights(contexts)
+            self.scorer.add_pairs(contexts, targets, gains, pairs.base[keep])
             return
         # predictions have weight 1 each, so their count has an exact law of its own; if the text
         # depends on the key then so does their number, and the bound for martingales is needed
@@ -424,6 +446,23 @@ class _Evidence:
             self.removed[reason] = self.removed.get(reason, 0) + number
 
 
+def _combining(
+    header: Header, damping: dict[str, float | None], *, matched: bool
+) -> dict[str, Any]:
+    """How the weights of equal units combine, and what makes them smaller."""
+    kind = header.weighting.kind
+    sums = not header.text_watermarked and kind != "prediction" and not matched
+    for name, value in damping.items():
+        if value and not sums:
+            how = "text_watermarked=True" if header.text_watermarked else f"weighting={kind!r}"
+            raise ArgumentError(f"{name}= has no effect with {how}: weights do not add up")
+    if not sums:
+        return {"combine": "one"}
+    usual = DAMPING if header.weighting.needs_reference else {}
+    asked = {**usual, **{name: one for name, one in damping.items() if one is not None}}
+    return {"combine": "sum", **{name: one for name, one in asked.items() if one}}
+
+
 def _part(pairs: Pairs, start: int, end: int) -> Pairs:
     if start == 0 and end == len(pairs):
         return pairs
@@ -463,7 +502,9 @@ def _result(
     notes += [] if evidence.among is None else [evidence.among.note]
     if not totals.complete:
         notes.append(f"the reading was stopped after {totals.n_documents} documents")
-    found = check.result(copies=not header.text_watermarked, among=evidence.counted)
+    damping = {} if isinstance(scorer, MatchedScorer) else scorer.rules.damping
+    copies = not header.text_watermarked
+    found = check.result(copies=copies, among=evidence.counted, damping=damping)
     refused = not header.text_watermarked and found.is_marked(vouched=vouched)
     decoys = None
     if evidence.decoys_withheld or (refused and evidence.decoys is not None):

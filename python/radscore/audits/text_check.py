@@ -162,10 +162,17 @@ class TextCheck:
             self.add(np.concatenate(self._open))
             self._open = []
 
-    def result(self, *, copies: bool, among: Lookup | None = None) -> TextCheckResult:
+    def result(
+        self,
+        *,
+        copies: bool,
+        among: Lookup | None = None,
+        damping: dict[str, float] | None = None,
+    ) -> TextCheckResult:
         """What the text shows; with `copies` also what a suspect that continues it would score.
 
-        With `among`, that suspect is scored after these contexts alone, as the tested one is.
+        With `among`, that suspect is scored after these contexts alone, and with `damping` (of a
+        `Scorer`) its weights are made smaller, as those of the tested one are.
         """
         self._close()
         self._last = None
@@ -177,7 +184,7 @@ class TextCheck:
         documents = score_documents(texts, self._scheme, threads=self._threads)
         few, most = (documents.false_discovery(level).n_rejected for level in _DOCUMENTS)
         lengths = sorted({*_HEADS, max(self._width, 1)}) if copies else []
-        heads = {length: self._head(length, among) for length in lengths}
+        heads = {length: self._head(length, among, damping or {}) for length in lengths}
         return TextCheckResult(
             log10_pvalue=scorer.result().log10_pvalue,
             heads={length: log10 for length, log10 in heads.items() if not math.isnan(log10)},
@@ -186,12 +193,13 @@ class TextCheck:
             context_width=self._width,
         )
 
-    def _head(self, length: int, among: Lookup | None) -> float:
+    def _head(self, length: int, among: Lookup | None, damping: dict[str, float]) -> float:
         """log10 p-value of what continues the last `length` tokens; NaN if nothing does."""
         scheme = self._scheme
         if getattr(scheme, "method", None) == "weighted_mean":  # weights need plain means
             scheme = replace(scheme, method="mean")  # type: ignore[call-arg]
-        scorer = Scorer(scheme, combine="sum", threads=self._threads)
+        options: dict[str, Any] = {**damping}
+        scorer = Scorer(scheme, combine="sum", threads=self._threads, **options)
         for tokens in self._texts:
             positions, targets, weights = continued(tokens, length, self._width)
             contexts = _tails(tokens, positions, self._width)
@@ -201,7 +209,7 @@ class TextCheck:
             scorer.add_pairs(contexts, targets, weights)
         if not scorer.tally().n_scored:
             return math.nan
-        weighted = scorer.result().weighted
+        weighted = scorer.result(draws=0).weighted  # its approximation is enough
         if weighted is None:
             return math.nan
         approximate = weighted.log10_saddlepoint

@@ -46,6 +46,7 @@ COMMANDS = (
     "plan",
     "run",
     "audit",
+    "rehearse",
 )
 _THREADS = "RAYON_NUM_THREADS"
 _MOST_TOKENIZER_THREADS = 256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.endpoint_options import (
@@ -78,15 +79,16 @@ def add_reading_options(
     group = parser.add_argument_group("reading")
     group.add_argument(
         "--reference",
+        action="append",
         metavar="DIR",
         help="a model to compare with that was not trained on the watermarked text: ideally one "
         "fine-tuned like the suspect on similar text without the watermark, else the suspect's "
-        "base",
+        "base; given several times, the mean of several (both is best)",
     )
     group.add_argument(
         "--reference-base",
         metavar="DIR",
-        help="if the reference is an adapter: the model it belongs to",
+        help="if a reference is an adapter: the model it belongs to",
     )
     group.add_argument(
         "--weighting",
@@ -119,9 +121,9 @@ def add_reading_options(
     )
     group.add_argument(
         "--centred",
-        action="store_true",
-        default=None,
-        help="with contrast and matched: subtract from the weights after a context their mean",
+        action=argparse.BooleanOptionalAction,
+        help="with contrast and matched: subtract from the weights after a context their mean "
+        "(default: with contrast)",
     )
     group.add_argument(
         "--contexts",
@@ -192,7 +194,8 @@ def _add_endpoint(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--reference-endpoint",
         metavar="URL",
-        help="base URL of the reference, if it is behind an API too; --reference is then its name",
+        help="base URL of the reference, if it is behind an API too; --reference is then its name "
+        "there",
     )
     add_budget_options(parser.add_argument_group("budgets (of the model behind an API)"))
 
@@ -207,7 +210,8 @@ class Given:
 
     Attributes
     ----------
-    model, reference : LanguageModel or None
+    model : LanguageModel
+    reference : list of LanguageModel, or None
     corpus : Corpus or Chats
         The text, its notes and what was skipped.
     bar : ProgressBar
@@ -216,7 +220,7 @@ class Given:
     bar: ProgressBar
 
     def __init__(
-        self, model: LanguageModel, reference: LanguageModel | None, args: argparse.Namespace
+        self, model: LanguageModel, reference: list[LanguageModel] | None, args: argparse.Namespace
     ) -> None:
         self.model, self.reference = model, reference
         self.corpus: Corpus | Chats
@@ -243,9 +247,9 @@ class Given:
 
     def close(self) -> None:
         """Closes connections."""
-        for model in (self.model, self.reference):
-            if model is not None and model.forward is not None:
-                model.close()  # type: ignore[attr-defined] # an EndpointModel
+        for model in (self.model, *(self.reference or ())):
+            if model.forward is not None:
+                model.close()  # an EndpointModel
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -278,9 +282,13 @@ def load_given(args: argparse.Namespace) -> Given:
         model = load_model(args.model, base=args.base, **how)
     reference = None
     if remote and args.reference_endpoint is not None:
-        reference = _behind(args, args.reference_endpoint, args.reference, {})
+        reference = [_behind(args, args.reference_endpoint, one, {}) for one in args.reference]
     elif args.reference is not None:
-        reference = load_model(args.reference, base=args.reference_base, **how)
+        adapters = [one for one in args.reference if Path(one, "adapter_config.json").is_file()]
+        reference = []
+        for one in args.reference:
+            base = args.reference_base if one in (adapters or args.reference) else None
+            reference.append(load_model(one, base=base, **how))
     return Given(model, reference, args)
 
 

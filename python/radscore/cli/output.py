@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STDOUT",
     "count",
+    "duration",
     "finite",
     "json_out",
     "made_by",
@@ -153,6 +154,14 @@ def count(number: int, thing: str = "") -> str:
     if not thing:
         return f"{number:,}"
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} seconds"
 
 
 def share(part: float, whole: float) -> str:

@@ -122,7 +122,7 @@ def _outputs(args: argparse.Namespace) -> list[tuple[str, str]]:
     given = vars(args)
     outputs = [
         (option(name), given[name])
-        for name in ("out", "per_document", "state", "plot")
+        for name in ("out", "per_document", "state", "plot", "report")
         if given.get(name) is not None
     ]
     if given.get("per_document") is not None and given.get("state") is not None:

@@ -14,7 +14,7 @@ from radscore.cli.options import (
     open_inputs,
     vocabulary,
 )
-from radscore.cli.output import count, json_out, table
+from radscore.cli.output import count, duration, json_out, table
 from radscore.cli.parser import as_options, option
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
         ("memory", f"up to {_bytes(plan.memory_bytes)}; less with --memory"),
         ("disk", f"about {_bytes(plan.spill_bytes)} with --memory, for windows in files"),
         ("state", f"about {_bytes(plan.state_bytes)} without --memory, to continue from"),
-        ("time", f"about {_duration(plan.seconds)} on this machine"),
+        ("time", f"about {duration(plan.seconds)} on this machine"),
         ("reading", _rate(plan.read_tokens_per_second)),
         ("scoring", _rate(plan.score_tokens_per_second)),
         ("sample", "the whole corpus" if whole else count(plan.sample_tokens, "token")),
@@ -141,13 +141,6 @@ def _bytes(number: float) -> str:
             break
         number /= 1000
     return f"{number:.3g} {unit}"
-
-
-def _duration(seconds: float) -> str:
-    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
-    return f"{seconds:.2g} seconds"
 
 
 def _rate(tokens_per_second: float) -> str:

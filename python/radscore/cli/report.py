@@ -15,6 +15,7 @@ from radscore.cli.output import (
     table,
     verdict_row,
 )
+from radscore.cli.pages import write_report
 from radscore.cli.parser import as_options
 from radscore.results import HIDDEN
 from radscore.stats import holm
@@ -80,6 +81,8 @@ def print_report(
     else:
         rows = _rows_of_keys(tests, read) if len(tests) > 1 else _rows(tests[0], read, found)
         table((name, as_options(text, vars(args))) for name, text in rows)
+    if len(tests) == 1:
+        write_report(args, tests[0].result)
 
 
 def _json(test: KeyTest, read: Input, found: Found | None = None) -> dict[str, Any]:
@@ -129,6 +132,8 @@ def _rows(test: KeyTest, read: Input, found: Found | None) -> list[tuple[str, st
         *_score(result),
         ("p-value", _pvalue(result)),
         _verdict(result, found),
+        *_excludes(result),
+        *_anytime(result),
         *_decoys(test.decoys),
         ("hint", f"{HIDDEN}: --per-document FILE tests each" if hidden else ""),
         *[("note", note) for note in (*read.notes, *result.notes)],
@@ -168,7 +173,7 @@ def _rows_of_keys(tests: Sequence[KeyTest], read: Input) -> list[tuple[str, str]
             + "".join(f", z {value}" for _, value in z),
             f"p-value {_pvalue(result)}",
             f"adjusted {power_of_ten(log10)}: {verdict(log10)}" if known else verdict(log10),
-            *(f"{name} {text}" for name, text in _decoys(test.decoys)),
+            *(f"{name} {text}" for name, text in (*_anytime(result), *_decoys(test.decoys))),
         ]
         rows.append(("key", "\n".join(lines)))
     if all(test.result.may_hide_documents for test in tests):
@@ -186,6 +191,29 @@ def compared_rows(result: ModelResult) -> list[tuple[str, str]]:
         reached = f"{count(found.n_reached)} of {count(found.n_decoys)} reach the statistic"
         rows.append(("decoy keys", f"p = {found.pvalue:.4g}: {reached}"))
     return rows
+
+
+def _excludes(result: ScoreResult) -> list[tuple[str, str]]:
+    """What a result without evidence excludes, in words."""
+    if (limit := result.excludes) is None:
+        return []
+    text = (
+        f"more than {100 * limit.high:.4g} % green on average, at "
+        f"{100 * limit.confidence_level:g} % (an effect of {limit.effect:.3g} standard deviations "
+        "a unit), if units are green independently"
+    )
+    return [("excludes", text)]
+
+
+def _anytime(result: ScoreResult) -> list[tuple[str, str]]:
+    """The e-value, if asked for, in words."""
+    if (found := result.anytime) is None:
+        return []
+    text = (
+        f"e-value {power_of_ten(found.log10_evalue)}; p-value {power_of_ten(found.log10_pvalue)} "
+        f"(log10 {found.log10_pvalue:.3f}) however often one looks: {verdict(found.log10_pvalue)}"
+    )
+    return [("any time", text)]
 
 
 def _decoys(decoys: DecoyResult | None) -> list[tuple[str, str]]:

@@ -20,17 +20,21 @@ from radscore.cli.options import (
     not_negative,
     number,
     open_inputs,
+    positive,
     real,
 )
 from radscore.cli.output import sync_stdout
+from radscore.cli.pages import add_report, check_report
 from radscore.cli.parser import option
 from radscore.cli.paths import check_new, check_outputs
 from radscore.cli.progress import ProgressBar
 from radscore.cli.report import Input, print_report
 from radscore.cli.score_loop import ScoreLoop, ScoreOptions
-from radscore.cli.score_run import add_memory, check_memory, score_in_run
+from radscore.cli.score_run import add_memory, anytime_of, check_memory, score_in_run
 from radscore.cli.state_files import StateFiles
+from radscore.scoring.anytime import check_anytime
 from radscore.scoring.per_document import MAX_SHARING
+from radscore.stats.anytime import EFFECT
 
 if TYPE_CHECKING:
     from radscore.cli.per_document import Found
@@ -91,7 +95,7 @@ def register(commands: Any) -> None:
     add_fresh(again, "start over: delete the state, or run, that an interrupted command has left")
     # What a command without --fresh does anyway; scripts for earlier versions say it.
     again.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
-    add_force(group, "--per-document or --out")
+    add_force(group, "--per-document, --out or --report")
     add_memory(parser)
     parser.set_defaults(run=run)
 
@@ -99,12 +103,26 @@ def register(commands: Any) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--json", action="store_true", help="print JSON")
+    add_report(group, force=False)
     group.add_argument(
         "--decoys",
         type=natural,
         metavar="N",
         help="compare with N random other keys, scored in the same pass: a p-value without any "
         "assumption, at least 1 / (N + 1)",
+    )
+    group.add_argument(
+        "--anytime",
+        action="store_true",
+        help="for a corpus that grows and is tested again and again: an e-value too, and a p-value "
+        "that holds however often one looks",
+    )
+    group.add_argument(
+        "--effect",
+        type=positive,
+        metavar="D",
+        help="with --anytime: the effect that is planned for, in standard deviations of one unit's "
+        f"score (default: {EFFECT:g})",
     )
     group.add_argument(
         "--per-document",
@@ -234,6 +252,7 @@ def _inputs(args: argparse.Namespace) -> tuple[dict[str, Any], Corpus, KgramSet 
     schemes = load_schemes(args)
     first = next(iter(schemes.values()))
     phi = None if args.filter is None else load_filter(args.filter, first)
+    check_anytime(anytime_of(args), first, args.dedup, phi)
     corpus = open_inputs(args, vocab_size=first.vocab_size, on_error=args.on_error)
     check_outputs(args, corpus)
     return schemes, corpus, phi
@@ -257,6 +276,7 @@ def _score_in_memory(
         per_document=_of_documents(args),
         max_sharing=sharing if _of_documents(args) else None,
         decoys=args.decoys,
+        anytime=anytime_of(args) or None,
     )
     schemes = list(keys.values())
     if args.decoys is not None:  # mostly the same ones for every key
@@ -313,11 +333,16 @@ def _check(args: argparse.Namespace) -> None:
             "documents share, and so which of them a unit is evidence in, differs from key to key; "
             "give --key-file once, and run the command for each key"
         )
+    if args.effect is not None and not args.anytime:
+        raise UsageError("--effect has no effect without --anytime")
     if args.select is not None and args.dedup == "none":
         raise UsageError("--select cannot tell with --dedup none, which gives no p-values")
     if args.fdr is not None and args.dedup == "none":
         raise UsageError("--fdr has no effect with --dedup none, which gives no p-values")
+    if args.report is not None and args.more_keys:
+        raise UsageError("--report is for one key; run the command for each key")
     check_outputs(args)
+    check_report(args)
 
 
 def check_rules(args: argparse.Namespace) -> None:

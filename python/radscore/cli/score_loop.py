@@ -16,6 +16,7 @@ from radscore.cli.report import KeyTest
 from radscore.errors import RadscoreError, StateError, TokenError
 from radscore.progress import Progress
 from radscore.provenance import of_corpus
+from radscore.scoring.anytime import with_anytime
 from radscore.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class ScoreOptions:
     per_document: bool
     max_sharing: int | None
     decoys: int | None = None
+    anytime: float | None = None
 
 
 class ScoreLoop:
@@ -236,14 +238,14 @@ class ScoreLoop:
         self._scored = True
         n_skipped = self._corpus.skipped.count
         made = of_corpus(self._corpus.manifest(), self._corpus.settings)
-        return [
-            KeyTest(
-                replace(result, n_skipped=n_skipped, provenance={**result.provenance, **made}),
-                label,
-                compared,
+        tests = []
+        for index, (label, compared) in enumerate(zip(labels, decoys, strict=True)):
+            result = with_anytime(results[index], self._schemes[index], self._options.anytime)
+            about = {**result.provenance, **made}
+            tests.append(
+                KeyTest(replace(result, n_skipped=n_skipped, provenance=about), label, compared)
             )
-            for result, label, compared in zip(results, labels, decoys, strict=True)
-        ]
+        return tests
 
     def _decoy_test(self, index: int) -> DecoyResult | None:
         if (n := self._options.decoys) is None:

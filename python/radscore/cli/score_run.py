@@ -12,7 +12,9 @@ from radscore.cli.parser import option
 from radscore.cli.paths import check_run_folders, named_folders
 from radscore.cli.progress import ProgressBar
 from radscore.cli.report import Input, KeyTest, print_report
+from radscore.scoring.anytime import with_anytime
 from radscore.sizes import DEFAULT_MEMORY
+from radscore.stats.anytime import EFFECT
 
 if TYPE_CHECKING:
     import argparse
@@ -29,6 +31,7 @@ __all__ = [
     "RunBar",
     "add_executor",
     "add_memory",
+    "anytime_of",
     "check_memory",
     "interrupted",
     "opening_of",
@@ -82,6 +85,11 @@ def check_memory(args: argparse.Namespace) -> None:
             raise UsageError(f"{option(name)} does not go together with --memory or --executor")
     if args.tmp is not None:
         check_run_folders(named_folders(args.tmp), args.inputs)
+
+
+def anytime_of(args: argparse.Namespace) -> float | bool:
+    """The effect that is planned for, if there is to be an e-value; False without one."""
+    return (EFFECT if args.effect is None else float(args.effect)) if args.anytime else False
 
 
 class RunBar:
@@ -154,7 +162,8 @@ def score_in_run(
             results: list[ScoreResult] = []
             for scheme in schemes:
                 show = RunBar(run, bar, first=not results).show
-                results.append(execute(run, corpus, scheme, executor, show))
+                found = execute(run, corpus, scheme, executor, show)
+                results.append(with_anytime(found, scheme, anytime_of(args) or None))
                 bar.close()
             return print_result(run, results, args)
     except KeyboardInterrupt:

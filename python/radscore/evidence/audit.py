@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import secrets as random_source
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import numpy as np
+
+from radscore._core import __version__
 from radscore.errors import ArgumentError, StateError
 from radscore.evidence.canonical import drawn, hash_of, seed_of
 from radscore.evidence.chain import Log
@@ -19,6 +23,8 @@ from radscore.evidence.scoring import (
     answers_of,
     head_hash,
     load_lists,
+    log10_pvalue,
+    reaches,
     save_lists,
     score_answers,
     score_predictions,
@@ -246,7 +252,7 @@ class _Work:
     def finish(self) -> Outcome | None:
         """All that is left to do."""
         self._check_files()
-        self.log.add("started", session=random_source.token_hex(8))
+        self.log.add("started", session=random_source.token_hex(8), versions=versions())
         items = self._items()
         looks, levels = self.test["looks"], self.test["levels"]
         for look, (number, level) in enumerate(zip(looks, levels, strict=True), start=1):
@@ -256,8 +262,7 @@ class _Work:
                 if found is None:
                     return None
                 scored = [self.log.add("scored", look=look, level=level, **found)]
-            log10 = scored[0]["result"]["log10_pvalue"]
-            if log10 is not None and 10.0**log10 <= level:
+            if reaches(scored[0]["result"], level):
                 return self._stopped("the level of this look is reached")
             if scored[0].get("budget"):
                 return self._stopped(f"the budget: {scored[0]['budget']}")
@@ -418,6 +423,11 @@ class _Work:
         return {"predictions": {"sha256": digest}, "result": result}
 
 
+def versions() -> dict[str, str]:
+    """What the last bit of a number may depend on."""
+    return {"radscore": __version__, "numpy": np.__version__, "python": platform.python_version()}
+
+
 def outcome_of(entries: list[dict[str, Any]]) -> Outcome | None:
     """What the log says was found; None before the end."""
     stopped = [one for one in entries if one["event"] == "stopped"]
@@ -425,8 +435,7 @@ def outcome_of(entries: list[dict[str, Any]]) -> Outcome | None:
     if not stopped or not scored:
         return None
     last = scored[-1]
-    log10, level = last["result"]["log10_pvalue"], last["level"]
+    log10, level = log10_pvalue(last["result"]), last["level"]
     verdict = "none" if log10 is None else "no evidence"
-    if log10 is not None and 10.0**log10 <= level:
-        verdict = "evidence"
+    verdict = "evidence" if reaches(last["result"], level) else verdict
     return Outcome(verdict, last["look"], log10, level, stopped[-1]["reason"], last["result"])

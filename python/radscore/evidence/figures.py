@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from radscore.extras import need
+from radscore.svg import svg_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["decoy_figure"]
-
-#: What stands before the element, and what it says of itself: date, program and licences.
-_REST = re.compile(r"\A.*?(?=<svg)|<metadata>.*?</metadata>", re.DOTALL)
-
-
-def _svg(figure: Any) -> str:
-    """A figure as an element of a page."""
-    from matplotlib import rc_context
-
-    buffer = io.StringIO()
-    with rc_context({"svg.hashsalt": "radscore", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", transparent=True)
-    return _REST.sub("", buffer.getvalue())
 
 
 def decoy_figure(decoys: Sequence[float], own: float, label: str) -> str:
@@ -41,4 +27,4 @@ def decoy_figure(decoys: Sequence[float], own: float, label: str) -> str:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(frameon=False)
-    return _svg(figure)
+    return svg_of(figure)

@@ -17,6 +17,7 @@ from radscore.evidence.canonical import canonical, hash_of
 from radscore.evidence.commitment import commit
 from radscore.provenance import digest_of
 from radscore.schemes import SCHEMES, Scheme
+from radscore.scoring.anytime import check_anytime
 
 __all__ = ["Plan", "hash_of_path", "read_settings"]
 
@@ -46,6 +47,7 @@ _TABLES: Final[dict[str, dict[str, Any]]] = {
         "reference": None,
         "filter": None,
         "looks": None,
+        "anytime": None,
         "decoys": 100,
     },
     "budget": {
@@ -205,6 +207,8 @@ class Plan:
         if drawn > size:
             raise ArgumentError(f"[pool] drawn is {drawn:,}, but {pool[kind]} has {size:,} {kind}")
         looks = _looks(test["looks"], drawn, closed=closed)
+        anytime = _anytime(test["anytime"], scheme, weighting)
+        share = 1 if anytime is not None else len(looks)
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -229,8 +233,9 @@ class Plan:
                 "reference": reference,
                 "filter": phi,
                 "looks": looks,
-                "levels": [alpha / len(looks)] * len(looks),
-                "spending": "equal shares of alpha (Bonferroni)" if len(looks) > 1 else "one look",
+                "levels": [alpha / share] * len(looks),
+                "anytime": anytime,
+                "spending": _spending(looks, anytime),
             },
             "budget": settings["budget"] if closed else None,
             "decoys": {
@@ -300,8 +305,9 @@ class Plan:
         ]
         if len(test["looks"]) > 1:
             looks = ", ".join(f"{one:,}" for one in test["looks"])
-            level = f"{test['levels'][0]:.3g}"
-            rows.append(("looks", f"after {looks} {pool['kind']}, each at level {level}"))
+            level = f"each at level {test['levels'][0]:.3g}"
+            how = level if test["anytime"] is None else f"by {test['spending']}"
+            rows.append(("looks", f"after {looks} {pool['kind']}, {how}"))
         if (asking := content["asking"]) is not None:
             most = pool["drawn"] * asking["max_tokens"]
             rows.append(("at most", f"{pool['drawn']:,} answers, {most:,} answered tokens"))
@@ -373,6 +379,26 @@ def _weighting(name: str | None, asking: dict[str, Any], reference: Any, *, clos
     if name in {"plain", "mass"} and reference is not None:
         raise ArgumentError(f"[test] a reference has no effect with weighting {name!r}")
     return name
+
+
+def _anytime(given: Any, scheme: Scheme, weighting: str) -> float | None:
+    """The effect that an e-value is planned for; None without one."""
+    if given is None or given is False:
+        return None
+    if weighting != "plain":
+        raise ArgumentError(
+            "[test] anytime is for weighting 'plain': with others, weights of units that were "
+            "scored grow from look to look"
+        )
+    if given is not True and (not isinstance(given, (int, float)) or not given > 0):
+        raise ArgumentError(f"[test] anytime must be true or an effect above 0, not {given!r}")
+    return check_anytime(given if given is True else float(given), scheme, "unit", None)
+
+
+def _spending(looks: list[int], anytime: float | None) -> str:
+    if anytime is not None:
+        return "an e-value, which may be looked at as often as one likes"
+    return "equal shares of alpha (Bonferroni)" if len(looks) > 1 else "one look"
 
 
 def _looks(given: Any, drawn: int, *, closed: bool) -> list[int]:

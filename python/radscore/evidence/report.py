@@ -12,6 +12,7 @@ from radscore.evidence.canonical import hash_of
 from radscore.evidence.chain import read_log
 from radscore.evidence.figures import decoy_figure
 from radscore.evidence.plan import QUESTIONS
+from radscore.evidence.scoring import log10_pvalue
 from radscore.extras import need
 from radscore.stats.result import power_of_ten
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from radscore.evidence.audit import Audit, Outcome
 
-__all__ = ["page_of_audit", "page_of_result"]
+__all__ = ["check_libraries", "page_of_audit", "page_of_result"]
 
 _COLOURS: Final = {"evidence": "#b3261e", "no evidence": "#2e7d32", "none": "#8a6d00"}
 _EXPLORATORY: Final = (
@@ -52,11 +53,47 @@ _LIMITS: Final = (
         "stayed secret until the plan was committed to."
     ),
 )
+#: By how a method's name begins.
 _METHODS: Final = {
     "exact": "The law of the statistic over random keys is computed exactly.",
+    "binomial": "The law of the statistic over random keys, a binomial one, is computed exactly.",
+    "importance sampling": "The statistic is compared with draws of its law over random keys, some "
+    "of them shifted to where it lies and weighted for it. The p-value is valid for any number of "
+    "draws (Harrison 2012); their seed is a hash of the weights, so nobody could choose it. The "
+    "bound beside it needs no draws.",
     "exponential-moment bound": "The probability is bounded by the exponential moment of the sum "
     "over random keys (Chernoff), which holds for any weights that do not depend on the key.",
+    "martingale bound": "The probability is bounded for martingales: weights may depend on scores "
+    "of earlier units, as they do where text carries the mark.",
 }
+#: The appendix: what is computed, in a statistician's words.
+_FORMULAS: Final = (
+    (
+        "A unit u is what the scheme's random function reads of a window of tokens. Under the null "
+        "hypothesis the scores s(u) of distinct units are independent draws of a known law with "
+        "mean m and variance v, since only the key is random."
+    ),
+    "The statistic is T = sum of w(u) (s(u) - m) over distinct units; z is T over its deviation.",
+    (
+        "The p-value is the probability of T or more over keys: exactly, where the law of T is "
+        "cheap; else by importance sampling, p = (w(T) + sum of w(T_i) [T_i >= T]) / (M + 1) with "
+        "w = dP/dQ and draws T_i of Q, a mixture of the law tilted by fixed amounts; or by the "
+        "bound min over l > 0 of exp(K(l) - l T), K the log moment function."
+    ),
+    (
+        "Decoy keys: (1 + number of decoys that reach T) / (number of decoys + 1) is a p-value "
+        "whatever the law of T is."
+    ),
+    (
+        "An e-value is a likelihood ratio, averaged over alternatives that were fixed beforehand. "
+        "Under the null hypothesis it reaches 1 / a with probability at most a, however often and "
+        "whenever one looks (Ville 1939)."
+    ),
+    (
+        "Looks at levels a_1, ..., a_K, which add up to the level: the probability that any look "
+        "reaches its level is at most their sum."
+    ),
+)
 
 
 @dataclass
@@ -100,6 +137,7 @@ def page_of_audit(audit: Audit) -> str:
             code=True,
         ),
         _Section("The log", head=["time", "event", "line's SHA-256"], rows=_log(entries)),
+        _Section("Appendix: formulas", points=list(_FORMULAS)),
     ]
     return _render(
         tag=f"Audit with radscore {content['radscore']}: a planned test",
@@ -112,21 +150,17 @@ def page_of_audit(audit: Audit) -> str:
     )
 
 
-def page_of_result(result: Any, *, command: str | None = None) -> str:
-    """The page of any result with a p-value, marked as exploratory.
+def page_of_result(result: Any) -> str:
+    """The page of a result with a p-value, marked as exploratory.
 
     Parameters
     ----------
-    result : Result
+    result : ModelResult or ScoreResult
         What a test or `score` returned.
-    command : str, optional
-        What was run.
     """
     found = result.to_dict()
     provenance = found.get("provenance") or {}
     rows = [[name, str(value)] for name, value in provenance.items() if name != "inputs"]
-    if command is not None:
-        rows.append(["command", command])
     files = (provenance.get("inputs") or {}).get("files", [])
     rows += [[one["path"], f"{one['bytes']} bytes, SHA-256 {one['sha256']}"] for one in files]
     return _render(
@@ -136,12 +170,21 @@ def page_of_result(result: Any, *, command: str | None = None) -> str:
         warning=_EXPLORATORY,
         colour=_COLOURS["none"],
         summary=[],
-        sections=[*_of_result(found), _Section("What made this result", rows=rows, code=True)],
+        sections=[
+            *_of_result(found),
+            _Section("What made this result", rows=rows, code=True),
+            _Section("Appendix: formulas", points=list(_FORMULAS)),
+        ],
     )
 
 
+def check_libraries() -> None:
+    """Raises `MissingExtraError` unless a page can be made."""
+    need("jinja2", "matplotlib.figure", what="a report")
+
+
 def _render(**context: Any) -> str:
-    need("jinja2", what="a report")
+    check_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("radscore.evidence", ".")
@@ -191,7 +234,7 @@ def _looks(entries: list[dict[str, Any]]) -> _Section:
                 f"{result['score']['n_tokens']:,}",
                 f"{result['n_scored']:,}",
                 _number(result["score"]["zscore"]),
-                _p(result["log10_pvalue"]),
+                _p(log10_pvalue(result)),
                 f"{one['level']:.3g}",
             ]
         )
@@ -204,15 +247,21 @@ def _of_result(result: Mapping[str, Any]) -> list[_Section]:
     score = result.get("score", result)
     weighted = score.get("weighted") or {}
     method = score["method"]
-    rows = [
-        ["p-value", _p(result["log10_pvalue"])],
+    rows = [["p-value", _p(result["log10_pvalue"])]]
+    if (e := score.get("anytime")) is not None:
+        rows.append(["e-value", f"{power_of_ten(e['log10_evalue'], 3)} ({e['method']})"])
+        rows.append(["p-value however often one looks", _p(e["log10_pvalue"])])
+    rows += [
         ["law", method],
         ["statistic", f"{_number(score['statistic'])} over {score['n_scored']:,} distinct units"],
         ["z", f"{_number(score['zscore'])} standard deviations above the mean over keys"],
     ]
     if weighted:
+        if weighted.get("log10_bound") is not None:
+            rows.append(["bound without draws", _p(weighted["log10_bound"])])
         rows.append(["normal approximation", _p(weighted.get("log10_normal"))])
-    sections = [_Section("The statistic", [_METHODS.get(method, "")], rows=rows)]
+    how = [text for name, text in _METHODS.items() if method.startswith(name)]
+    sections = [_Section("The statistic", how, rows=rows)]
     decoys = result.get("decoys") or {}
     values = decoys.get("decoy_statistics") or []
     if len(values) > 1:
@@ -225,10 +274,21 @@ def _of_result(result: Mapping[str, Any]) -> list[_Section]:
         )
         svg = _safe(decoy_figure(values, decoys["statistic"], "statistic, in standard deviations"))
         sections.append(_Section("Other keys", [text], svg=svg, caption="Statistic by key."))
+    if (excluded := score.get("excludes")) is not None:
+        sections.append(_Section("What a negative result excludes", [_excluded(excluded)]))
     sections.append(_removed(result, score))
     points = [*result.get("notes", []), *score.get("notes", [])]
     sections.append(_Section("Assumptions and limits", points=[*_sentences(points), *_LIMITS]))
     return sections
+
+
+def _excluded(limit: Mapping[str, Any]) -> str:
+    return (
+        f"Shares of green units above {limit['high']:.4g}, which is an effect of "
+        f"{limit['effect']:.3g} standard deviations a unit, are excluded at "
+        f"{100 * limit['confidence_level']:g} %, if {limit['assumes']}. It does not exclude that "
+        "the suspect was trained on less marked text, or in a way that leaves a smaller trace."
+    )
 
 
 def _removed(result: Mapping[str, Any], score: Mapping[str, Any]) -> _Section:

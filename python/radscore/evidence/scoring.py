@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from radscore.evidence.canonical import seed_of
 from radscore.files import drafted
 from radscore.kgrams import KgramSet
 from radscore.models.listed import Listed
+from radscore.scoring.anytime import with_anytime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +29,8 @@ __all__ = [
     "answers_of",
     "head_hash",
     "load_lists",
+    "log10_pvalue",
+    "reaches",
     "save_lists",
     "score_answers",
     "score_predictions",
@@ -115,7 +119,22 @@ def score_answers(
         decoys=plan.content["decoys"]["number"],
         decoy_seed=_decoy_seed(plan, sources),
     )
+    if test["anytime"] is not None:
+        result = result.replace(score=with_anytime(result.score, scheme, test["anytime"]))
     return _kept(result)
+
+
+def log10_pvalue(result: dict[str, Any]) -> float | None:
+    """That by which a look is decided: of the e-value, where one was planned."""
+    e = result["score"].get("anytime")
+    found: float | None = (e or result)["log10_pvalue"]
+    return found
+
+
+def reaches(result: dict[str, Any], level: float) -> bool:
+    """Whether a look's result reaches its level."""
+    log10 = log10_pvalue(result)
+    return log10 is not None and log10 <= math.log10(level) + 1e-14
 
 
 def score_predictions(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radscore.errors import RadscoreError, StateError, line_of
-from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of
+from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of, versions
 from radscore.evidence.bundle import FILES, opened
 from radscore.evidence.canonical import canonical, drawn, hash_of, seed_of
 from radscore.evidence.chain import read_log
@@ -19,6 +19,7 @@ from radscore.evidence.scoring import (
     answers_of,
     head_hash,
     load_lists,
+    reaches,
     score_answers,
     score_predictions,
 )
@@ -167,7 +168,21 @@ class _Check:
                 self.found.wrong.append(f"{what}: {line_of(error)}")
                 continue
             same = canonical(again) == canonical(entry["result"])
-            _say(self.found, same, f"{what}: every number comes out the same, to the last bit")
+            other = "" if same else self._other_versions()
+            said = f"{what}: every number comes out the same, to the last bit{other}"
+            _say(self.found, same, said)
+
+    def _other_versions(self) -> str:
+        """What is of another version than in the run, since draws may depend on it."""
+        ran: dict[str, str] = {}
+        for one in self.entries:
+            ran |= one.get("versions", {})
+        other = [
+            f"{name} {ran[name]}, here {now}"
+            for name, now in versions().items()
+            if ran.get(name, now) != now
+        ]
+        return f" (it was run with {'; '.join(other)}: verify with that)" if other else ""
 
     def _order(self) -> None:
         events = [one["event"] for one in self.entries]
@@ -224,11 +239,7 @@ class _Check:
         right = [one["look"] for one in self.scored] == list(range(1, len(self.scored) + 1))
         levels = test["levels"][: len(self.scored)]
         right = right and [one["level"] for one in self.scored] == levels
-        reached = [
-            one["result"]["log10_pvalue"] is not None
-            and 10.0 ** one["result"]["log10_pvalue"] <= one["level"]
-            for one in self.scored
-        ]
+        reached = [reaches(one["result"], one["level"]) for one in self.scored]
         last = len(self.scored) == len(test["looks"]) or any("budget" in one for one in self.scored)
         stopped = any(one["event"] == "stopped" for one in self.entries)
         if not stopped:

@@ -67,7 +67,7 @@ class BatchWeights:
 
 
 class Forward:
-    """Runs the suspect, and the reference if there is one, over batches of pieces.
+    """Runs the suspect, and the references if there are any, over batches of pieces.
 
     Each batch is one pass of each model. What comes out depends on a piece alone, not on what
     shares its batch, except for rounding: padding stands on the right, and no causal model looks
@@ -76,7 +76,7 @@ class Forward:
     Parameters
     ----------
     models : list of LanguageModel
-        The suspect, and the reference where `weighting` needs one.
+        The suspect, and the references where `weighting` needs them.
     weighting : Weighting
     limit : int or None
         Predictions (``"prediction"``) are the best among the ids below it; None: among all.

@@ -31,7 +31,7 @@ def listed_weights(
     least: npt.ArrayLike | None = None,
     absent: float = 0.5,
     transform: str = "damped_relative",
-    centred: bool = False,
+    centred: float = 0.0,
 ) -> npt.NDArray[np.float64]:
     """The weight of each token that the suspect lists, by its gain over the reference.
 
@@ -52,9 +52,10 @@ def listed_weights(
         5.6, 5.7, 5.5 with 20 tokens listed and 3.9, 4.2, 4.5, 4.0 with 5.
     transform : str
         A name in `CONTRASTS`.
-    centred : bool
-        Whether to subtract from the weights of a position their mean: what lists of two models have
-        for weights in common, because each shows what its model finds likely, cancels.
+    centred : float
+        How much of their mean to subtract from the weights of a position, from 0 to 1: what lists
+        of two models have for weights in common, because each shows what its model finds likely,
+        cancels.
 
     Returns
     -------
@@ -77,6 +78,8 @@ def listed_weights(
         raise ArgumentError(f"transform must be one of {', '.join(CONTRASTS)}, not {transform!r}")
     if not 0 <= absent <= 1:
         raise ArgumentError(f"absent must be from 0 to 1, not {absent!r}")
+    if not 0 <= centred <= 1:
+        raise ArgumentError(f"centred must be from 0 to 1, not {centred!r}")
     lengths = np.diff(suspect.offsets)
     p = np.exp(suspect.logprobs.astype(np.float64))
     q = np.exp(np.minimum(_column("reference_logprobs", reference_logprobs, len(p)), 0.0))
@@ -101,7 +104,7 @@ def _weights(
     lengths: npt.NDArray[np.int64],
     transform: str,
     *,
-    centred: bool,
+    centred: float,
 ) -> npt.NDArray[np.float64]:
     """Those of some positions, side by side; both probabilities are 0 where a list has ended."""
     inside = np.arange(lengths.max(initial=0)) < lengths[:, None]
@@ -111,7 +114,7 @@ def _weights(
     both[:, ~known] = 0.0
     made = CONTRASTS[transform](both[0], both[1])
     if centred:
-        made = made - made.sum(axis=1, keepdims=True) / np.maximum(lengths, 1)[:, None]
+        made = made - centred * (made.sum(axis=1, keepdims=True) / np.maximum(lengths, 1)[:, None])
     return np.asarray(made[inside])
 
 

@@ -19,7 +19,7 @@ from radscore.models.alignment import (
     same_vocabulary,
     vocabulary_hash,
 )
-from radscore.models.loading import as_language_model
+from radscore.models.loading import as_language_model, as_references
 from radscore.models.passages import gathered, kind_of, passages
 from radscore.models.predictions import Header, Totals
 from radscore.models.teacher_forcing import Reader
@@ -55,8 +55,10 @@ class Reading:
 
     Parameters
     ----------
-    model, reference : anything that `as_language_model` takes
-        The suspect, and for "contrast" the model to compare with.
+    model : anything that `as_language_model` takes
+        The suspect.
+    reference : the same, or a sequence of such, optional
+        What to compare with: of several models, the mean of their probabilities.
     documents : Corpus, strings, chats, or anything that `Documents.of` takes
         What to read; see `passages`. With `tokenizer`, strings or ids of that tokenizer.
     context_width : int
@@ -106,10 +108,10 @@ class Reading:
     ) -> None:
         check_width("context_width", context_width, 0, 64)
         suspect = as_language_model(model)
-        other = None if reference is None else as_language_model(reference, "reference")
-        if other is not None:
-            check_same_tokenizer(suspect, other)
-        vocabulary = _Vocabulary(suspect, other, tokenizer)
+        others = as_references(reference)
+        for one in others:
+            check_same_tokenizer(suspect, one)
+        vocabulary = _Vocabulary(suspect, others, tokenizer)
         own, limit = vocabulary.alignment, vocabulary.size
         if own is not None and text_watermarked:
             raise ArgumentError(_NOT_ALIGNED)
@@ -121,7 +123,7 @@ class Reading:
             limit = min(limit, check_width("vocab_size", vocab_size, 2, MAX_VOCAB))
         self._reader = Reader(
             suspect,
-            other,
+            others or None,
             weighting,
             limit=limit,
             batch_tokens=batch_tokens,
@@ -133,7 +135,7 @@ class Reading:
         words = vocabulary.tokenizer
         self.header = Header(
             model=suspect.fingerprint,
-            reference=None if other is None else other.fingerprint,
+            reference=", ".join(one.fingerprint for one in others) or None,
             tokenizer=None if words is None else vocabulary_hash(words),
             weighting=weighting,
             vocab_size=limit,
@@ -279,12 +281,12 @@ class _Vocabulary:
         See `Header`.
     """
 
-    def __init__(self, suspect: LanguageModel, other: LanguageModel | None, given: Any) -> None:
+    def __init__(
+        self, suspect: LanguageModel, others: tuple[LanguageModel, ...], given: Any
+    ) -> None:
         self.alignment = None
         self.tokenizer = suspect.tokenizer
-        self.size = suspect.vocab_size
-        if other is not None:
-            self.size = min(self.size, other.vocab_size)
+        self.size = min(one.vocab_size for one in (suspect, *others))
         if given is not None and not same_vocabulary(given, suspect.tokenizer):
             self.alignment, self.tokenizer = Alignment(suspect, given), given
             self.size, self.least = len(given), given.vocab_size

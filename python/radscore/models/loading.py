@@ -34,7 +34,7 @@ from radscore.models.tokenizer import find_tokenizer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["LanguageModel", "as_language_model", "is_listed", "load_model"]
+__all__ = ["LanguageModel", "as_language_model", "as_references", "is_listed", "load_model"]
 
 _CAUSAL = ("CausalLM", "LMHead", "ConditionalGeneration")
 _DTYPES = ("float32", "bfloat16", "float16")
@@ -220,6 +220,22 @@ def as_language_model(model: Any, name: str = "model") -> LanguageModel:
     made = type(model).__name__
     check_network(model, made)
     return _finished(model, None, made)
+
+
+def as_references(reference: Any) -> tuple[LanguageModel, ...]:
+    """A reference as `as_language_model` makes it: none, one, or several of a list or tuple.
+
+    Raises
+    ------
+    ModelError, ArgumentError
+        As `as_language_model`, or if the list is empty.
+    """
+    if reference is None:
+        return ()
+    several = reference if isinstance(reference, (list, tuple)) else [reference]
+    if not several:
+        raise ArgumentError("reference must be one model or several, not an empty list")
+    return tuple(as_language_model(one, "reference") for one in several)
 
 
 def is_listed(model: Any) -> bool:

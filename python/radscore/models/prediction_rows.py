@@ -1,13 +1,17 @@
-"""Pairs as rows of a file of predictions: a row is a position, with the lists of its tokens.
+"""Pairs as rows of a file of predictions: a row is a position, with the list of its tokens.
 
-The columns are `contexts` and `occurrences`, one entry per position, and lists of equal lengths:
+The columns are `contexts` and `occurrences`, one entry per position, and `tokens`, a list of:
 
 - `targets`: rising ids; each is stored as its distance from the one before it in its list, the
-  first one from 0. Distances are small, so they compress to little more than a byte.
+  first one from 0. Distances are small, so they compress to less than a byte.
 - `weights`: float16, scaled by a power of two per batch (its `exponent`) that takes the largest to
   between 2^14 and 2^15. So 11 bits are kept of all weights down to 2^-29 of it.
-- `base`, where it is known: float32, as the models give it. Rounding to 11 bits would change which
-  token a key's sampler chooses, once in a few thousand contexts.
+- `base`, where it is known: whole multiples of 2^-28, as uint32. Which token a key's sampler chooses
+  changes as often as the errors of a position add up to: once in some five million contexts. Floats
+  of as many bytes would waste them on rare tokens, whose errors hardly matter.
+
+Every byte of a number is a field of its own (``weights.0`` the lowest): alike bytes together
+compress better. Version 5 had a list of each, `base` as float32, and is still read.
 
 An empty list is a position without any weight. Integers are as narrow as the vocabulary allows.
 
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["columns_of", "fits", "pairs_of", "rows_of", "schema_of"]
 
 _FARTHEST: Final = 1100  # of the exponents of floats
+_BASE: Final = 2.0**28
+_TYPES: Final = {"weights": "<f2", "base": "<u4"}
 _LARGEST: Final = 15  # values are scaled to below 2 to this power; float16 ends at 2^16
 
 
@@ -37,15 +43,29 @@ def schema_of(width: int, vocab_size: int, n_ids: int, *, base: bool) -> Any:
     """The Arrow schema for contexts of `width` ids below `n_ids` and targets below `vocab_size`."""
     import pyarrow as pa
 
-    fields: list[Any] = [
-        ("contexts", pa.list_(_integers(n_ids), width)),
-        ("occurrences", pa.uint64()),
+    kinds = {"targets": _integers(vocab_size).bit_width // 8, "weights": 2}
+    if base:
+        kinds["base"] = 4
+    planes = [(f"{name}.{i}", pa.uint8()) for name, size in kinds.items() for i in range(size)]
+    return pa.schema([*_places(width, n_ids), ("tokens", pa.list_(pa.struct(planes)))])
+
+
+def _old_schema(width: int, vocab_size: int, n_ids: int, *, base: bool) -> Any:
+    """That of version 5."""
+    import pyarrow as pa
+
+    fields = [
+        *_places(width, n_ids),
         ("targets", pa.list_(_integers(vocab_size))),
         ("weights", pa.list_(pa.float16())),
     ]
-    if base:
-        fields.append(("base", pa.list_(pa.float32())))
-    return pa.schema(fields)
+    return pa.schema([*fields, ("base", pa.list_(pa.float32()))] if base else fields)
+
+
+def _places(width: int, n_ids: int) -> list[tuple[str, Any]]:
+    import pyarrow as pa
+
+    return [("contexts", pa.list_(_integers(n_ids), width)), ("occurrences", pa.uint64())]
 
 
 def _integers(size: int) -> Any:
@@ -54,9 +74,10 @@ def _integers(size: int) -> Any:
     return pa.uint16() if size <= 1 << 16 else pa.uint32()
 
 
-def fits(schema: Any, width: int, vocab_size: int, *, base: bool) -> bool:
-    """Whether a file's schema is one that `schema_of` makes."""
-    return any(schema == schema_of(width, vocab_size, n, base=base) for n in (1, 1 << 32))
+def fits(schema: Any, width: int, vocab_size: int, *, base: bool, old: bool = False) -> bool:
+    """Whether a file's schema is one that `schema_of` makes, or version 5 made (`old`)."""
+    make = _old_schema if old else schema_of
+    return any(schema == make(width, vocab_size, n, base=base) for n in (1, 1 << 32))
 
 
 def rows_of(pairs: Pairs, schema: Any) -> tuple[Any, int]:
@@ -69,7 +90,8 @@ def rows_of(pairs: Pairs, schema: Any) -> tuple[Any, int]:
     starts = np.flatnonzero(new)
     lengths = np.diff(np.append(starts, len(pairs)))
     columns: dict[str, Any] = {"targets": pairs.targets, "weights": pairs.weights}
-    if "base" in schema.names:
+    kind = schema.field("tokens").type.value_type
+    if kind.get_field_index("base.0") >= 0:
         columns["base"] = pairs.base
     empty = lengths == 1
     for column in columns.values():
@@ -86,18 +108,22 @@ def rows_of(pairs: Pairs, schema: Any) -> tuple[Any, int]:
         columns = {name: column[order] for name, column in columns.items()}
         gaps = _gaps(columns["targets"], offsets)
     halved, exponent = _halved(columns["weights"])
-    made = {**columns, "targets": gaps, "weights": halved}
-    arrays: list[Any] = []
-    for field in schema:
-        if field.name == "contexts":
-            contexts = np.ascontiguousarray(pairs.contexts[starts])
-            arrays.append(_fixed(contexts, field.type))
-        elif field.name == "occurrences":
-            arrays.append(pa.array(occurrences[starts]))
-        else:
-            values = pa.array(made[field.name].astype(field.type.value_type.to_pandas_dtype()))
-            starts_of_lists: Any = pa.array(offsets)
-            arrays.append(pa.ListArray.from_arrays(starts_of_lists, values))
+    size = sum(field.name.startswith("targets.") for field in kind)
+    made = [gaps.astype(f"<u{size}"), halved]
+    if "base" in columns:
+        made.append(np.rint(columns["base"] * _BASE).astype(_TYPES["base"]))
+    planes = [
+        pa.array(np.ascontiguousarray(plane))
+        for column in made
+        for plane in column.view(np.uint8).reshape(len(column), column.itemsize).T
+    ]
+    listed: Any = pa.StructArray.from_arrays(planes, fields=list(kind))
+    starts_of_lists: Any = pa.array(offsets)
+    arrays = [
+        _fixed(np.ascontiguousarray(pairs.contexts[starts]), schema.field("contexts").type),
+        pa.array(occurrences[starts]),
+        pa.ListArray.from_arrays(starts_of_lists, listed),
+    ]
     return pa.record_batch(arrays, schema=schema), exponent
 
 
@@ -152,10 +178,30 @@ def columns_of(batch: Any) -> list[npt.NDArray[Any]] | None:
                 columns.append(offsets)
             elif not np.array_equal(offsets, columns[2]):
                 return None
-        if column.null_count or values.null_count or not pa.types.is_primitive(values.type):
+        parts = [values]
+        if pa.types.is_struct(values.type):
+            parts = [values.field(i) for i in range(values.type.num_fields)]
+        if any(part.null_count for part in (column, values, *parts)):
             return None
-        columns.append(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)))
+        if pa.types.is_struct(values.type):
+            columns += _numbers(parts, [field.name for field in values.type])
+        elif pa.types.is_primitive(values.type):
+            columns.append(np.ascontiguousarray(values.to_numpy(zero_copy_only=False)))
+        else:
+            return None
     return columns
+
+
+def _numbers(planes: list[Any], names: list[str]) -> list[npt.NDArray[Any]]:
+    """The numbers whose bytes are in `planes`, which are named after them."""
+    numbers = []
+    for name in dict.fromkeys(one.partition(".")[0] for one in names):
+        mine = [plane for plane, of in zip(planes, names, strict=True) if of.startswith(f"{name}.")]
+        whole = np.empty((len(mine[0]), len(mine)), np.uint8)
+        for i, plane in enumerate(mine):
+            whole[:, i] = plane.to_numpy(zero_copy_only=False)
+        numbers.append(whole.reshape(-1).view(_TYPES.get(name, f"<u{len(mine)}")))
+    return numbers
 
 
 def pairs_of(
@@ -179,7 +225,8 @@ def pairs_of(
     if targets.max(initial=0) >= 1 << 32:
         raise ValueError("targets")
     listed = [targets.astype(np.uint32), np.ldexp(weights.astype(np.float64), -exponent)]
-    listed += [column.astype(np.float64) for column in base]
+    scale = 1.0 if base and base[0].dtype.kind == "f" else _BASE
+    listed += [column.astype(np.float64) / scale for column in base]
     if not lengths.all():  # a position without weights has one of 0
         shown = np.maximum(lengths, 1)
         inside = np.repeat(lengths > 0, shown)

@@ -2,7 +2,7 @@
 
 The holder of a model writes one (`predict`), and the holder of the key tests it: neither has to
 hand the model or the key to the other. The file is Arrow IPC; its schema's metadata hold
-``radscore.magic`` (``RSPR``), ``radscore.version`` (5) and ``radscore.header`` (JSON, see
+``radscore.magic`` (``RSPR``), ``radscore.version`` (6; 5 is read too) and ``radscore.header`` (JSON, see
 `Header`). Rows are positions, and columns those of `Pairs` (`radscore.models.prediction_rows`).
 Each batch has metadata of its own: ``radscore.batch`` (JSON) and ``radscore.checksum``, 16 bytes of
 BLAKE2b over the header, the batch's number, its JSON and its columns. A last, empty batch says what
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Header", "Predictions", "PredictionsWriter", "Totals", "looks_written", "unfinished"]
 
 MAGIC: Final = "RSPR"
-VERSION: Final = 5
+VERSION: Final = 6
+_OLD: Final = "5"
 _ARROW: Final = b"ARROW1"
 
 
@@ -45,8 +46,9 @@ class Header:
     Attributes
     ----------
     model, reference, tokenizer : str or None
-        Fingerprints of the suspect and the reference, and the hash of the vocabulary that contexts
-        and targets are in (None if the model came without a tokenizer).
+        Fingerprints of the suspect and the reference (of several, separated by commas), and the
+        hash of the vocabulary that contexts and targets are in (None if the model came without a
+        tokenizer).
     weighting : Weighting
         How predictions became weights.
     vocab_size : int
@@ -189,7 +191,7 @@ class Predictions:
         if metadata.get(b"radscore.magic") != MAGIC.encode():
             raise StateError(f"{path} is an Arrow file, but not one of predictions")
         version = metadata.get(b"radscore.version", b"").decode(errors="replace")
-        if version != str(VERSION):
+        if version not in {str(VERSION), _OLD}:
             raise StateError(
                 f"{path} is of version {version}, but this radscore reads {VERSION}; make it anew "
                 "(radscore predict)"
@@ -201,9 +203,8 @@ class Predictions:
         except (KeyError, TypeError, ValueError, RecursionError, ArgumentError):
             raise damaged from None
         header = self.header
-        if not fits(
-            self._file.schema, header.context_width, header.vocab_size, base=header.has_base
-        ):
+        shape = (self._file.schema, header.context_width, header.vocab_size)
+        if not fits(*shape, base=header.has_base, old=version == _OLD):
             raise StateError(f"{path} does not have the columns of predictions")
         index = self._file.num_record_batches - 1
         if index < 0:

@@ -16,12 +16,13 @@ from radscore.documents import check_width
 from radscore.errors import ArgumentError
 from radscore.models.batching import Counts, Pairs, Piece, batches
 from radscore.models.forward import BatchWeights, Forward
+from radscore.models.loading import as_references
 from radscore.models.passages import Passage, begins_with, prefix_of
 from radscore.progress import Progress
 from radscore.scoring.contexts import OUTSIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from radscore.models.loading import LanguageModel
     from radscore.models.weighting import Weighting
@@ -40,14 +41,16 @@ _PAIRS_AT_ONCE: Final = 1 << 20
 
 
 class Reader:
-    """Reads passages with a model, and with a reference beside it if the weighting needs one.
+    """Reads passages with a model, and with references beside it if the weighting needs them.
 
     Every token goes through each model once, except where pieces of long documents overlap.
 
     Parameters
     ----------
-    model, reference : LanguageModel
-        The suspect, and the model to compare with (or None).
+    model : LanguageModel
+        The suspect.
+    reference : LanguageModel or sequence of LanguageModel, optional
+        The model to compare with; of several, the mean of their probabilities.
     weighting : Weighting
         How predictions become weights.
     limit : int
@@ -79,7 +82,7 @@ class Reader:
     def __init__(
         self,
         model: LanguageModel,
-        reference: LanguageModel | None,
+        reference: LanguageModel | Sequence[LanguageModel] | None,
         weighting: Weighting,
         *,
         limit: int,
@@ -89,17 +92,20 @@ class Reader:
         translate: npt.NDArray[np.int64] | None = None,
         contexts: Contexts | None = None,
     ) -> None:
-        if weighting.needs_reference and reference is None:
+        references = as_references(reference)
+        if weighting.needs_reference and not references:
             raise ArgumentError(f"weighting='{weighting.kind}' needs reference=")
-        models = [model]
-        if reference is not None and weighting.needs_reference:
-            models.append(reference)
+        models = [model, *references] if weighting.needs_reference else [model]
         self.counts = Counts()
         local = [one for one in models if one.forward is None]
         if model.forward is None and len(local) < len(models):
             raise ArgumentError(
                 "reference must be on this machine if the model is: of a reference behind an API "
                 "only the likeliest tokens are known"
+            )
+        if 0 < len(local) < len(models) - 1:
+            raise ArgumentError(
+                "several references must all be on this machine, or all behind an API"
             )
         self.batch_tokens = (
             _default_tokens(local)

@@ -18,7 +18,7 @@ from radscore.errors import ArgumentError, near
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CONTRASTS", "WEIGHTINGS", "Weighting", "plan"]
+__all__ = ["CENTRED_LISTS", "CONTRASTS", "WEIGHTINGS", "Weighting", "plan"]
 
 WEIGHTINGS: Final = ("prediction", "mass", "contrast", "matched")
 
@@ -103,6 +103,10 @@ CONTRASTS: Final[dict[str, Callable[[Any, Any], Any]]] = {
     "unit_roots": _unit_roots,  # sqrt p - sqrt q, scaled to length 1
 }
 
+#: How much of the mean weight of a position's listed tokens to subtract: where a mark is strong,
+#: all that is listed may be green, so a quarter of the mean stays.
+CENTRED_LISTS: Final = 0.75
+
 #: Which settings have an effect, by kind.
 _USED: Final[dict[str, tuple[str, ...]]] = {
     "prediction": ("top",),
@@ -127,16 +131,17 @@ class Weighting:
         With "prediction": how many of the likeliest tokens.
     max_weights : int, optional
         With "mass" and "contrast": how many of a context's weights are kept, the largest (256).
-        With "matched": how many tokens, those that either model finds likeliest (192). What is
+        With "matched": how many tokens, those that either model finds likeliest (128). What is
         dropped is not part of the statistic.
     min_weight : float
         With "mass" and "contrast": weights up to this size are dropped as well.
     transform : str, optional
-        With "contrast" and "matched": a name in `CONTRASTS`; the defaults, "roots" and
-        "damped_relative", were strongest on trained models (experiments/RESULTS.md).
-    centred : bool
-        With "contrast" and "matched": whether to subtract from the weights that are kept after a
-        context their mean.
+        With "contrast" and "matched": a name in `CONTRASTS`; the defaults, "damped_relative" and
+        "relative", were strongest on trained models (experiments/RESULTS.md).
+    centred : float or bool
+        With "contrast" and "matched": how much of their mean to subtract from the weights that are
+        kept at a position, from 0 (or False) to 1 (or True); by default all with "contrast" and
+        nothing with "matched".
 
     Examples
     --------
@@ -152,14 +157,16 @@ class Weighting:
     max_weights: int = None  # type: ignore[assignment] # until `kind` is known
     min_weight: float = 1e-4
     transform: str = None  # type: ignore[assignment]
-    centred: bool = False
+    centred: float = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         matched = self.kind == "matched"
         if self.max_weights is None:
-            object.__setattr__(self, "max_weights", 192 if matched else 256)
+            object.__setattr__(self, "max_weights", 128 if matched else 256)
         if self.transform is None:
-            object.__setattr__(self, "transform", "damped_relative" if matched else "roots")
+            object.__setattr__(self, "transform", "relative" if matched else "damped_relative")
+        if self.centred is None:
+            object.__setattr__(self, "centred", float(self.kind == "contrast"))
         if self.kind not in WEIGHTINGS:
             raise ArgumentError(
                 f"weighting must be one of {', '.join(WEIGHTINGS)}, not {self.kind!r}"
@@ -174,8 +181,9 @@ class Weighting:
             raise ArgumentError(
                 f"transform must be one of {', '.join(CONTRASTS)}, not {self.transform!r}"
             )
-        if not isinstance(self.centred, bool):
-            raise ArgumentError(f"centred must be True or False, not {self.centred!r}")
+        if not isinstance(self.centred, (int, float)) or not 0 <= self.centred <= 1:
+            raise ArgumentError(f"centred must be from 0 to 1, not {self.centred!r}")
+        object.__setattr__(self, "centred", float(self.centred))
 
     @property
     def needs_reference(self) -> bool:
@@ -191,12 +199,14 @@ class Weighting:
     def words(self) -> str:
         """The kind in words, with the settings that matter."""
         if self.needs_reference:
-            return f"{self.kind} ({self.transform}{', centred' if self.centred else ''})"
+            centred = ", centred" if self.centred else ""
+            share = f" by {self.centred:g}" if 0 < self.centred < 1 else ""
+            return f"{self.kind} ({self.transform}{centred}{share})"
         if self.kind == "prediction" and self.top > 1:
             return f"prediction (top {self.top})"
         return self.kind
 
-    def sparse(self, logits: Any, reference: Any = None) -> tuple[Any, Any, Any, Any]:
+    def sparse(self, logits: Any, *references: Any) -> tuple[Any, Any, Any, Any]:
         """The weights at some positions, without the zeros ("matched": of all tokens kept).
 
         Cost: one or two passes over the logits.
@@ -205,8 +215,9 @@ class Weighting:
         ----------
         logits : tensor of float32, shape (n, V)
             The suspect's.
-        reference : tensor of float32, shape (n, V), optional
-            The reference's, for "contrast" and "matched".
+        *references : tensor of float32, shape (n, V)
+            The reference's, for "contrast" and "matched"; of several, their probabilities are
+            averaged.
 
         Returns
         -------
@@ -220,7 +231,10 @@ class Weighting:
         p = logits.softmax(dim=-1)
         if self.kind == "mass":
             return *_largest(p, self.max_weights, self.min_weight, signed=False), None
-        q = reference.softmax(dim=-1)
+        q = references[0].softmax(dim=-1)
+        for other in references[1:]:
+            q = q + other.softmax(dim=-1)
+        q = q / len(references) if len(references) > 1 else q
         w = CONTRASTS[self.transform](p, q)
         base = None
         if self.kind == "matched":
@@ -229,7 +243,7 @@ class Weighting:
         else:
             rows, ids, kept = _largest(w, self.max_weights, self.min_weight, signed=True)
         if self.centred:
-            kept = _centred(kept, rows, len(w))
+            kept = _centred(kept, rows, len(w), self.centred)
         return rows, ids, kept, base
 
 
@@ -248,7 +262,7 @@ def plan(
     if weighting is None:
         weighting = "mass" if reference is None else "contrast"
     if weighting == "contrast" and listed:
-        weighting = Weighting("contrast", transform="damped_relative", centred=True)
+        weighting = Weighting("contrast", centred=CENTRED_LISTS)
     if not isinstance(weighting, Weighting):
         weighting = Weighting(weighting)
     for name in given:
@@ -291,13 +305,13 @@ def _likeliest(p: Any, q: Any, most: int) -> tuple[Any, Any]:
     return _nonzero(_top(likelier, most) & (likelier > 0))
 
 
-def _centred(weights: Any, rows: Any, n_rows: int) -> Any:
-    """Each weight, less the mean of its row."""
+def _centred(weights: Any, rows: Any, n_rows: int, share: float) -> Any:
+    """Each weight, less a share of the mean of its row."""
     import torch
 
     sums = torch.zeros(n_rows, dtype=torch.float64, device=weights.device)
     sums.index_add_(0, rows, weights.double())
-    means = sums / rows.bincount(minlength=n_rows).clamp(min=1)
+    means = share * sums / rows.bincount(minlength=n_rows).clamp(min=1)
     return (weights - means[rows]).float()
 
 

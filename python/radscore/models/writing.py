@@ -200,6 +200,11 @@ class TextWriter:
             first = end
             yield texts
 
+    def check(self, questions: Sequence[Question]) -> None:
+        """Raises what `write` would say of a prompt, before anything is written."""
+        for question in questions:
+            self._encode(question)
+
     def _shrink(self, size: int, question: Question) -> None:
         if size == 1:
             raise ModelError(

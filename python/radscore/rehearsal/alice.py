@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Format", "Record", "RecordsReport", "read_records", "write_records"]
 
-#: Texts at once; of self-instruct also those that are asked for with the same earlier records.
-BATCH = 32
+_BATCH = {"cpu": 32, "cuda": 128}
 #: Batches in a row without anything new, after which there is no use in going on.
 _PATIENCE = 8
 #: Tokens that a chat template may put around a prompt.
@@ -89,7 +88,7 @@ def write_records(
     *,
     seed: int,
     format: str = "plain",
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     fresh: bool = False,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -117,9 +116,9 @@ def write_records(
         Seed of all draws.
     format : str
         Of self-instruct: which of `FORMATS` the examples have.
-    batch_size : int
-        Texts at once, and of self-instruct those that are asked for before new records can be
-        examples: records depend on it, in other cases but for rounding.
+    batch_size : int, optional
+        Texts at once, by default 32 on a CPU and 128 on a GPU. Of self-instruct also those that
+        are asked for before new records can be examples, so that records depend on it.
     fresh : bool
         Whether to start over.
     progress : callable, optional
@@ -137,7 +136,6 @@ def write_records(
     ArgumentError, ModelError, StateError
         As `radscore.models.generate`.
     """
-    check_width("batch_size", batch_size, 1, 2**20)
     if format not in FORMATS:
         raise ArgumentError(f"format must be one of {', '.join(FORMATS)}, not {format!r}")
     if not prompts:
@@ -149,9 +147,14 @@ def write_records(
         chat=settings.sampling.chat or settings.kind == "answers",
     )
     reader = as_language_model(model)
+    if batch_size is None:
+        batch_size = _BATCH.get(reader.device.type, 32)
+    check_width("batch_size", batch_size, 1, 2**20)
     scheme = None if mark is None else mark.scheme
     writer = TextWriter(reader, scheme, sampling, batch_size)
     source = _source(reader, prompts, settings, seed=seed, form=FORMATS[format], n=batch_size)
+    if isinstance(source, _Texts):
+        writer.check(source.every[: settings.n_records])
     with Journal(out, {**writer.settings, **source.settings}, fresh=fresh) as journal:
         work = _Work(writer, source, journal, Path(out))
         for _ in work.batches(settings.n_records):

@@ -234,6 +234,8 @@ def trainer_of(
     network = model.model
     network.requires_grad_(requires_grad=True)
     network = adapted(network, settings)
+    if settings.method == "lora":  # transformers would name a GGUF file's folder
+        network.peft_config["default"].base_model_name_or_path = str(Path(model.name).absolute())
     common = {
         "output_dir": str(out / _CHECKPOINTS),
         "gradient_accumulation_steps": settings.accumulate,
@@ -251,6 +253,7 @@ def trainer_of(
         "label_names": ["labels"],
         "logging_nan_inf_filter": False,
         "save_total_limit": 2,
+        "ddp_find_unused_parameters": False,
     }
     plain = library.TrainingArguments(**common)
     n_at_once = plain.world_size * max(plain.n_gpu, 1) * settings.accumulate

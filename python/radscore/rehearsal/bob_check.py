@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from radscore.errors import ArgumentError, ModelError, line_of
 from radscore.extras import need
 from radscore.models.library import transformers_library
@@ -58,7 +60,10 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All of it; libraries and fragmentation come on top, about a tenth."""
+        """All of it: a bound, since gradients and activations are not largest at once.
+
+        Libraries and fragmentation come on top, about a tenth.
+        """
         return self.weights + self.gradients + self.moments + self.activations
 
 
@@ -83,6 +88,8 @@ class TrainingCheck:
         On one batch, before the step and after it.
     seconds : float
         For the step.
+    step_tokens, step_parameters : int
+        Tokens of the step, and weights of what took it.
     """
 
     rows: Rows
@@ -94,6 +101,8 @@ class TrainingCheck:
     step_on: str
     losses: tuple[float, float]
     seconds: float
+    step_tokens: int
+    step_parameters: int
 
 
 def check_training(
@@ -137,9 +146,10 @@ def check_training(
         longest = max(map(len, rows.ids))
         n_parameters, n_trained = _sizes(config, settings)
         memory = memory_of(config, settings, at_once, longest)
-        step_on, losses, seconds = _step(
+        step_on, losses, seconds, size = _step(
             base, config, words, rows, settings, seed=seed, device=device
         )
+    in_step = np.array([len(one) for one in rows.ids[: settings.batch_size]])
     return TrainingCheck(
         rows=rows,
         masks=masks_as_text(rows, words, n_shown),
@@ -150,6 +160,8 @@ def check_training(
         step_on=step_on,
         losses=losses,
         seconds=seconds,
+        step_tokens=int(np.minimum(in_step, _STEP_TOKENS).sum()),
+        step_parameters=size,
     )
 
 
@@ -184,6 +196,7 @@ def memory_of(config: Any, settings: TrainingSettings, rows: int, tokens: int) -
     layer, rest = two - one, 2 * one - two
     text = config.get_text_config(decoder=True)
     if settings.gradient_checkpointing:
+        # autocast's copies of all weights are gone before gradients, which are larger, come
         between = rows * tokens * int(text.hidden_size) * (2 if settings.bf16 else 4)
         kept = rest + layer + n_layers * between
     else:
@@ -326,7 +339,7 @@ def _step(
     *,
     seed: int,
     device: str | None,
-) -> tuple[str, tuple[float, float], float]:
+) -> tuple[str, tuple[float, float], float, int]:
     """One step on the first batch, with the code that trains."""
     import torch
 
@@ -357,4 +370,5 @@ def _step(
         after = trainer.evaluate(trainer.train_dataset)["eval_loss"]
     if not math.isfinite(after):
         raise ModelError(f"the loss is {after} after one step: lower learning_rate")
-    return name, (float(before), float(after)), seconds
+    size = sum(one.numel() for one in model.model.parameters())
+    return name, (float(before), float(after)), seconds, size

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from radscore.rehearsal.alice_records import Record
     from radscore.rehearsal.settings import TrainingSettings
 
-__all__ = ["IGNORED", "Mixture", "Rows", "mix", "training_rows"]
+__all__ = ["ALPACA", "IGNORED", "Mixture", "Rows", "mix", "training_rows"]
 
 #: The label of a token that is not learned, as in torch's cross-entropy.
 IGNORED: Final = -100
-_ALPACA = (
+#: What Alpaca puts around an instruction.
+ALPACA: Final = (
     "Below is an instruction that describes a task. Write a response that appropriately completes "
     "the request.\n\n### Instruction:\n{}\n\n### Response:\n"
 )
@@ -241,7 +242,7 @@ def _prompts(records: Sequence[Record], tokenizer: Any, template: str) -> list[l
             for one in records
         ]
     if template == "alpaca":
-        return _encoded([_ALPACA.format(one.prompt) for one in records], tokenizer)
+        return _encoded([ALPACA.format(one.prompt) for one in records], tokenizer)
     kept = [_same(one, tokenizer, prompt=True) for one in records]
     texts = iter(
         _encoded([r.prompt for r, k in zip(records, kept, strict=True) if not k], tokenizer)

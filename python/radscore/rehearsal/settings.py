@@ -64,6 +64,11 @@ class DataSettings:
                 f"kind must be continuations, answers or self-instruct, not {self.kind!r}"
             )
         check_width("n_records", self.n_records, 1, 2**31)
+        check_width("min_tokens", self.min_tokens, 0, 2**31)
+        if not 0 < self.max_overlap <= 1:
+            raise ArgumentError(
+                f"max_overlap must be above 0 and at most 1, not {self.max_overlap!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ class Key:
             raise SchemeError(f"{location}: empty")
         if "=" in text:
             try:
-                return cls(_no_scheme(read_toml(text)))
+                return cls(_of_key(read_toml(text)))
             except SchemeError as error:
                 raise SchemeError(f"{location}: {error}") from None
         parts = [part for part in re.split(r"[\s,;\[\]]+", text) if part]
@@ -227,6 +227,16 @@ class Key:
         return hash(self.fingerprint)
 
 
+def _of_key(values: dict[str, Any]) -> dict[str, Any]:
+    """What a key file says, unless it is a scheme's."""
+    if "scheme" in values:
+        raise SchemeError(
+            "this describes a scheme and is no key; name it with --scheme, and a file that holds "
+            "nothing but the key with --key-file"
+        )
+    return values
+
+
 def _kept(fields: dict[str, _Value], source: str) -> Key:
     """A key from its pickle."""
     key = Key(fields)
@@ -269,16 +279,6 @@ def _encoded(value: _Value) -> list[object]:
     if isinstance(value, bytes):
         return ["bytes", value.hex()]
     return [type(value).__name__, list(value) if isinstance(value, tuple) else value]
-
-
-def _no_scheme(values: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a key, if they are not those of a scheme's file."""
-    if "scheme" in values:
-        raise SchemeError(
-            "this describes a scheme and is no key; name it with --scheme, and a file that holds "
-            "nothing but the key with --key-file"
-        )
-    return values
 
 
 def _number(name: str, text: str) -> int:

@@ -22,6 +22,8 @@ __all__ = ["OUTSIDE", "Contexts", "Lookup"]
 
 #: Why a position does not count.
 OUTSIDE: Final = "positions whose context is not among contexts="
+#: Occurrences at which a context's places, all taken together, weigh half of what they can.
+_LEARNED: Final = 30.0
 _ODD: Final = 0x9E37_79B9_7F4A_7C15
 
 
@@ -94,6 +96,8 @@ class Contexts:
     ----------
     fingerprint : str
         Of the set.
+    counted : bool
+        Whether it is known how often each occurs.
     note : str
         What a result says of it.
 
@@ -126,7 +130,9 @@ class Contexts:
                     "min_count has no effect with a KgramSet, which was chosen when it was made"
                 )
             chosen, rows, counts = given, given.to_numpy(), None
+            self.counted = False
         else:
+            self.counted = True
             least = 1 if min_count is None else check_width("min_count", min_count, 1, 2**62)
             rows, counts = given.to_numpy()
             rows, counts = rows[counts >= least], counts[counts >= least]
@@ -155,3 +161,15 @@ class Contexts:
     def has(self, contexts: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
         """Whether each context is in the set."""
         return self._lookup.has(contexts)
+
+    def weights(self, contexts: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
+        """What a place after each context weighs in matched scores; shape (n,).
+
+        ``2 sqrt(30 n) / (n + 30)`` for n occurrences, at most 1: a model has hardly learned what
+        is rare, and a context's places, about as many as its occurrences, say much the same. Found
+        on small models (experiments/RESULTS.md). Without counts it is 1.
+        """
+        if not self.counted:
+            return np.ones(len(contexts))
+        n = self.counts(contexts).astype(np.float64)
+        return np.asarray(2.0 * np.sqrt(_LEARNED * n) / (n + _LEARNED))

@@ -60,6 +60,8 @@ class Units:
         All different, where weights were added up by residue.
     folder : TemporaryDirectory, optional
         Where weights and groups are stored; it goes at the end of a ``with``.
+    draws : int, optional
+        Draws of importance sampling, as for `radscore.stats.weighted_test`.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class Units:
         groups: Any = None,
         residues: Any = None,
         folder: TemporaryDirectory[str] | None = None,
+        *,
+        draws: int | None = None,
     ) -> None:
         self.weights, self.groups, self.residues = weights, groups, residues
-        self._folder = folder
+        self._folder, self._draws = folder, draws
         self._sums: list[tuple[NullLaw, WeightedSum]] = []
 
     def __enter__(self) -> Self:
@@ -86,11 +90,16 @@ class Units:
             if known == law:
                 return found
         if self.groups is None or shape is None:
-            made = WeightedSum(self.weights, law)
+            made = WeightedSum(self.weights, law, draws=self._draws)
         else:
             size, vocab = shape
             made = WeightedSum(
-                self.weights, law, groups=self.groups, list_size=size, vocab_size=vocab
+                self.weights,
+                law,
+                groups=self.groups,
+                list_size=size,
+                vocab_size=vocab,
+                draws=self._draws,
             )
         self._sums.append((law, made))
         return made
@@ -112,11 +121,25 @@ class Rules:
     start: int | None = None
     filter: KgramSet | None = None
     predictable: bool = False
+    saturation: float | None = None
+    frequency: float | None = None
 
     def __post_init__(self) -> None:
         check_rules(self.dedup, self.prompt_role, self.filter)
         check_choice("combine", self.combine, get_args(Combine))
         object.__setattr__(self, "start", check_start(self.start))
+        for name, value in self.damping.items():
+            if self.combine != "sum":
+                raise ArgumentError(f"{name}= has no effect without combine='sum'")
+            if not isinstance(value, (int, float)) or not 1e-9 <= value <= 1e9:
+                raise ArgumentError(f"{name} must be a number from 1e-9 to 1e9, not {value!r}")
+            object.__setattr__(self, name, float(value))
+
+    @property
+    def damping(self) -> dict[str, float]:
+        """What makes final weights smaller: those of `saturation` and `frequency` that are set."""
+        found = {"saturation": self.saturation, "frequency": self.frequency}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def score_result(
@@ -202,6 +225,8 @@ def empty_result(
         version=_core.__version__,
         dedup=rules.dedup,
         combine=rules.combine,
+        saturation=rules.saturation,
+        frequency=rules.frequency,
         start=rules.start,
         prompt_role=rules.prompt_role,
         filter=None if rules.filter is None else rules.filter.fingerprint,

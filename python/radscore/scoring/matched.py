@@ -232,7 +232,11 @@ class MatchedScorer:
             raise TokenError(f"nothing was scored: {self._why_nothing(rows)}")
         statistic = rows.excess(scheme, self._threads)
         predictable = self.rules.predictable
-        test = matched_test(statistic, rows.problem, n_units=n_units, predictable=predictable)
+        # of tournaments only the mean is known, and that their moments are smaller
+        draws = None if scheme.core.score_kind == "real" else 0
+        test = matched_test(
+            statistic, rows.problem, n_units=n_units, predictable=predictable, draws=draws
+        )
         notes = notes_of(scheme, "unit")
         method = f"approximate: {test.method}" if set(notes) - {PUBLIC_KEY} else test.method
         tally = _Tally.of(rows, self._pairs.n_pairs)

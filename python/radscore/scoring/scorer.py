@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -72,7 +73,12 @@ class Scorer:
         Whether weights may depend on the key, but each only on what precedes it in reading order (a
         model read text that carries the tested watermark); see `radscore.stats.weighted_test`. With
         ``combine="sum"`` all weights of a unit must be fixed before its first score.
-
+    saturation : float, optional
+        With ``combine="sum"``: a unit whose weights sum to w counts ``w / (1 + |w| / saturation)``,
+        so that no unit outweighs all others. (Units that count by residue: the sum of each window.)
+    frequency : float, optional
+        With ``combine="sum"``: windows whose context has weights at n places count ``n / (n +
+        frequency)`` of theirs.
     memory : int or str, optional
         With weights: how much memory to use, such as ``"1GiB"``. Windows beyond it are sorted into
         files, and read again for each result; the results are the same to the last bit. It does not
@@ -111,11 +117,15 @@ class Scorer:
         prompt_role: PromptRole = "exclude",
         curve: Sequence[int] = (),
         predictable: bool = False,
+        saturation: float | None = None,
+        frequency: float | None = None,
         memory: int | str | None = None,
         tmp: str | Path | Sequence[str | Path] | None = None,
     ) -> None:
         self.schemes: tuple[Scheme, ...] = check_schemes(scheme)
-        self.rules = Rules(dedup, combine, prompt_role, start, filter, predictable)
+        self.rules = Rules(
+            dedup, combine, prompt_role, start, filter, predictable, saturation, frequency
+        )
         check_reach(self.schemes, prompt_role)
         self.extra: dict[str, Any] = {}
         self._steps = _steps(curve)
@@ -129,6 +139,7 @@ class Scorer:
             check_threads(threads),
             self._steps,
             self._limit(memory, tmp),
+            (self.rules.saturation or math.inf, self.rules.frequency or 0.0),
         )
 
     def _limit(self, memory: Any, tmp: Any) -> tuple[int, list[Path]] | None:
@@ -243,8 +254,13 @@ class Scorer:
         """The sums of each scheme: what was read, what each rule removed, what was scored."""
         return self._core.tallies()
 
-    def result(self) -> ScoreResult:
+    def result(self, *, draws: int | None = None) -> ScoreResult:
         """The test of the only scheme.
+
+        Parameters
+        ----------
+        draws : int, optional
+            With weights: draws of importance sampling, as for `radscore.stats.weighted_test`.
 
         Raises
         ------
@@ -252,9 +268,9 @@ class Scorer:
             If not a single window was scored: there is nothing to test.
         """
         self._only()
-        return self.results()[0]
+        return self.results(draws=draws)[0]
 
-    def results(self, n: int | None = None) -> list[ScoreResult]:
+    def results(self, n: int | None = None, *, draws: int | None = None) -> list[ScoreResult]:
         """The test of each scheme, or of the first `n` (others may be decoys), in order."""
         tallies, curve = self.tallies(), self._core.curve()
         results, held, units = [], -1, None
@@ -263,7 +279,7 @@ class Scorer:
                 first = self._core.units_like(index)
                 if first != held or units is None or units.groups is not None:
                     stack.close()
-                    held, units = first, self._units(index)
+                    held, units = first, self._units(index, draws)
                     if units is not None:
                         stack.enter_context(units)
                 points = [(n_tokens, then[index]) for n_tokens, then in curve]
@@ -272,10 +288,10 @@ class Scorer:
                 )
         return results
 
-    def _units(self, index: int) -> Units | None:
+    def _units(self, index: int, draws: int | None) -> Units | None:
         if not self._core.is_in_files:
             found = self._core.weighted_units(index, scores=False)
-            return None if found is None else Units(found[0], *found[2:])
+            return None if found is None else Units(found[0], *found[2:], draws=draws)
         folder = TemporaryDirectory(prefix="radscore-", dir=self._folders[0])
         weights, groups = Path(folder.name, "weights"), Path(folder.name, "groups")
         n, grouped, residues = self._core.store_units(index, weights, groups)
@@ -285,7 +301,7 @@ class Scorer:
         ids: Any = None
         if grouped:
             ids = np.fromfile(groups, np.uint64) if small else Stored(groups, n, "u8")
-        return Units(w, groups=ids, residues=residues, folder=folder)
+        return Units(w, groups=ids, residues=residues, folder=folder, draws=draws)
 
     def result_of(self, tally: _core.Tally) -> ScoreResult:
         """The test of the only scheme by sums made elsewhere, under the same rules."""
@@ -363,6 +379,7 @@ class Scorer:
             "first_positions": [scheme.first_position for scheme in self.schemes],
             "filter": None if rules.filter is None else rules.filter.fingerprint,
             "curve": self._steps,
+            **rules.damping,
         }
 
     def save(self, path: str | Path, *, extra: dict[str, Any] | None = None) -> None:
@@ -404,6 +421,7 @@ class Scorer:
             config, extra = content["config"], content["extra"]
             names = ("dedup", "combine", "predictable", "prompt_role", "start")
             rules = {name: config[name] for name in names}
+            rules |= {name: config.get(name) for name in ("saturation", "frequency")}
             steps = config["curve"]
         except (ValueError, KeyError, TypeError, RecursionError):
             raise StateError(f"{path} has a damaged header") from None
@@ -453,6 +471,6 @@ def _steps(curve: Any) -> list[int]:
 
 def _differences(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
     """What two configurations differ in, for an error message."""
-    names = [name for name in mine if mine[name] != theirs.get(name)]
+    names = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
     words = {"schemes": "scheme or key", "first_positions": "first position"}
     return ", ".join(words.get(name, name) for name in names)

@@ -46,6 +46,7 @@ __all__ = ["EFFECT", "AnytimeResult", "EProcess", "UnitsOfLists", "anytime_test"
 #: The effect that is planned for where none is given, in standard deviations of one unit's score.
 EFFECT: Final = 0.1
 _EFFECTS: Final = 0.0016 * 2.0 ** (np.arange(19) / 2.0)
+_LISTS: Final = "; units of one list are taken as independent, which errs on the safe side"
 _EVEN: Final = 0.05  # of the weights, spread evenly
 
 
@@ -65,6 +66,8 @@ class AnytimeResult(Result):
         Looks that the p-value takes into account.
     effect : float
         The effect that was planned for, in standard deviations of one unit's score.
+    method : str
+        What E is, and what limits it.
     """
 
     _derived: ClassVar[Mapping[str, str]] = {"evalue": "log10_evalue", "pvalue": "log10_evalue"}
@@ -74,6 +77,7 @@ class AnytimeResult(Result):
     n_scored: int
     n_looks: int
     effect: float
+    method: str
 
     @property
     def evalue(self) -> float:
@@ -180,7 +184,12 @@ def _log_mean(logs: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def anytime_test(
-    statistic: npt.ArrayLike, n_scored: npt.ArrayLike, law: NullLaw, *, effect: float = EFFECT
+    statistic: npt.ArrayLike,
+    n_scored: npt.ArrayLike,
+    law: NullLaw,
+    *,
+    effect: float = EFFECT,
+    lists: bool = False,
 ) -> AnytimeResult:
     """Tests a sum of scores so that it may be looked at again after more units.
 
@@ -196,6 +205,8 @@ def anytime_test(
         The effect that is planned for, in standard deviations of one unit's score, chosen before
         the data were seen. (Text marked with gamma = 1/4 and 35 % green units has 0.23; if 5 % of a
         corpus are such text, it has 0.012.)
+    lists : bool
+        Whether units of one context are drawn without replacement, for `method`; see below.
 
     Returns
     -------
@@ -212,11 +223,12 @@ def anytime_test(
     related to the law of the iterated logarithm", 1970. Of all numbers of units at which E may be
     looked at, only those that were looked at count.
 
-    Where units are drawn without replacement (tokens of one green list), scores of later units of
-    a list depend on earlier ones. E at any one look is an e-value then as well, since the sum is
-    smaller in the convex order (W. Hoeffding, 1963), but E is no martingale between looks; the
-    chance that it ever reaches 1 / alpha was at most alpha in every case that was enumerated.
-    `UnitsOfLists` follows the lists, and needs no such words.
+    Where units are drawn without replacement (tokens of one green list), the sum is smaller in the
+    convex order (W. Hoeffding, 1963), so at any one look E is an e-value as well. It is no
+    martingale between looks, though: a list that showed few green tokens has more left. In small
+    lists that were enumerated to the end, E reached 1 / alpha with a probability of at most alpha
+    for every alpha up to 1/2 (at .98 it was .985, with lists of two tokens). `UnitsOfLists`
+    follows the lists, and has no such limit.
 
     Examples
     --------
@@ -230,6 +242,7 @@ def anytime_test(
           n_scored: 600
            n_looks: 3
             effect: 0.1
+            method: mixture of likelihood ratios
     """
     s, n = np.atleast_1d(np.asarray(statistic)), np.atleast_1d(np.asarray(n_scored))
     if s.ndim != 1 or s.shape != n.shape or not len(s):
@@ -246,6 +259,7 @@ def anytime_test(
         n_scored=int(n[-1]),
         n_looks=len(s),
         effect=float(effect),
+        method=f"mixture of likelihood ratios{_LISTS if lists else ''}",
     )
 
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from radscore.errors import ArgumentError
 from radscore.stats.laws import BernoulliLaw, DualExponentialLaw, ExponentialLaw
 from radscore.stats.stored import in_parts
 from radscore.stats.synthid import SynthIDLaw
@@ -46,6 +47,7 @@ __all__ = [
     "Draws",
     "as_limits",
     "draw_independent",
+    "draw_scores",
     "n_draws",
     "numbers_of",
     "seed_of",
@@ -276,9 +278,35 @@ class _Units:
         chances, shape = expit(self.w * tilt + float(logit(share))), (n, len(self.w))
         if self.times is not None:
             return rng.binomial(self.times, chances, shape).astype(np.float64)
-        return (rng.integers(0, 1 << 32, shape, dtype=np.uint32) < as_limits(chances)).astype(
-            np.float64
-        )
+        return _below(rng, chances, shape)
+
+
+def draw_scores(rng: np.random.Generator, law: NullLaw, shape: tuple[int, int]) -> FloatArray:
+    """Scores of units under H0.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not known how to draw from the law.
+    """
+    if isinstance(law, BernoulliLaw):
+        return _below(rng, np.array([law.mean]), shape)
+    if isinstance(law, SynthIDLaw):
+        share = np.array([float(law.share)])
+        return sum((w * _below(rng, share, shape) for w in law.weights), np.zeros(shape))
+    if isinstance(law, DualExponentialLaw):
+        one, two = rng.standard_exponential(shape), rng.standard_exponential(shape)
+        return (1.0 - law.alpha) * one + law.alpha * two
+    if isinstance(law, ExponentialLaw):
+        return rng.standard_exponential(shape)
+    raise ArgumentError(f"it is not known how to draw scores of {law}")
+
+
+def _below(rng: np.random.Generator, chances: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """1 with these chances and 0 otherwise."""
+    return (rng.integers(0, 1 << 32, shape, dtype=np.uint32) < as_limits(chances)).astype(
+        np.float64
+    )
 
 
 def as_limits(chances: FloatArray) -> npt.NDArray[np.uint32]:

@@ -1,4 +1,4 @@
-"""Confidence interval of the share of green units."""
+"""Confidence limits of the share of green units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from radscore.stats.tails import binomial_log_sf
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["ShareInterval", "share_interval"]
+__all__ = ["EffectLimit", "ShareInterval", "effect_limit", "share_interval"]
 
 _ASSUMES = "given the key, units are green independently with one probability"
 
@@ -109,6 +109,89 @@ def share_interval(n_green: int, n_scored: int, confidence_level: float = 0.95) 
     low = _limit(n_green, n_scored, tail, lower=True) if n_green else 0.0
     high = _limit(n_green, n_scored, tail, lower=False) if n_green < n_scored else 1.0
     return ShareInterval(low, high, n_green / n_scored, n_green, n_scored, float(confidence_level))
+
+
+@dataclass(frozen=True, repr=False)
+class EffectLimit(Result):
+    """What a count of green units excludes: see `effect_limit`.
+
+    Attributes
+    ----------
+    high : float
+        Upper limit of the units' mean chance to be green.
+    effect : float
+        The same less the null share, in standard deviations of one unit's score; at least 0.
+    confidence_level : float
+    """
+
+    _derived: ClassVar[Mapping[str, str]] = {"assumes": "confidence_level"}
+
+    high: float
+    effect: float
+    confidence_level: float
+
+    @property
+    def assumes(self) -> str:
+        """The sampling model."""
+        return "given the key, units are green independently, each with a chance of its own"
+
+    def _brief(self) -> str:
+        return (
+            f"green shares above {self.high:.4g} (effects above {self.effect:.3g} standard "
+            f"deviations a unit) at {100 * self.confidence_level:g} %, if units are green "
+            "independently"
+        )
+
+
+def effect_limit(
+    n_green: int, n_scored: int, share: Fraction | float, confidence_level: float = 0.95
+) -> EffectLimit:
+    """Clopper and Pearson's upper limit of the mean effect: what a negative result excludes.
+
+    Parameters
+    ----------
+    n_green, n_scored : int
+        `0 <= n_green <= n_scored`, and at least one scored.
+    share : Fraction or float
+        The null share.
+    confidence_level : float, default 0.95
+        Above 1/2 and below 1.
+
+    Returns
+    -------
+    EffectLimit
+
+    Raises
+    ------
+    ArgumentError
+        If the counts, the share or the level are outside that range.
+
+    Notes
+    -----
+    The key is given and the text random: unit u is green with a chance ``g + d_u`` of its own,
+    independently of the others. The limit is above the mean of the chances with at least the
+    confidence level: among such laws with one mean the binomial has the heaviest lower tail, from
+    one below its mean downwards (W. Hoeffding, "On the distribution of the number of successes in
+    independent trials", 1956, theorem 5). It does not cover the luck of the key: unmarked text has
+    a share near g over all keys, not under each one.
+
+    Examples
+    --------
+    >>> effect_limit(2520, 10_000, 0.25)
+    EffectLimit
+                  high: 0.259244
+                effect: 0.0213486
+      confidence_level: 0.95
+               assumes: given the key, units are green independently, each with a chance of its own
+    """
+    if not 0.5 < confidence_level < 1.0:
+        raise ArgumentError(f"confidence_level must lie between 1/2 and 1, not {confidence_level}")
+    if not 0 < share < 1:
+        raise ArgumentError(f"share must lie strictly between 0 and 1, not {share}")
+    high = share_interval(n_green, n_scored, 2.0 * confidence_level - 1.0).high
+    g = float(share)
+    effect = max(0.0, high - g) / (g * (1.0 - g)) ** 0.5
+    return EffectLimit(high, effect, float(confidence_level))
 
 
 def _limit(green: int, n: int, tail: float, *, lower: bool) -> float:

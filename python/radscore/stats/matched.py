@@ -13,25 +13,29 @@ such sum for each share). They bound those of any other rule whose mean is q, by
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from radscore.errors import ArgumentError
-from radscore.stats.moments import TILTS, Moments, log_bound, log_mixture, log_saddlepoint
+from radscore.stats.importance import Draws, n_draws, seed_of
+from radscore.stats.moments import TILTS, Moments, log_bound, tested
 from radscore.stats.result import Evidence
 from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from radscore.stats.tails import FloatArray
 
 __all__ = ["MatchedResult", "OneWinner", "matched_test"]
 
 _CHUNK: Final = 1 << 20
+_DRAWN: Final = 1 << 19
 _LARGEST_EXPONENT: Final = 600.0
+_BOUND: Final = "exponential-moment bound (matched scores)"
+_CONSTANT: Final = "exact (no weight depends on the key)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,9 +56,13 @@ class MatchedResult(Evidence):
         The same by the normal law and by Lugannani and Rice's formula: approximations; NaN if the
         formula gives no probability.
     method : str
-        "exponential-moment bound ..." or "martingale bound ...".
+        "importance sampling ...", "exponential-moment bound ..." or "martingale bound ...".
     tilt : float
         The l at which the bound was taken; 0 if none was needed.
+    log10_bound : float
+        The exponential-moment bound, or the p-value itself where that is exact or a bound.
+    n_draws, seed : int, str
+        Of importance sampling, as in `WeightedResult`.
     """
 
     n_units: int
@@ -65,6 +73,9 @@ class MatchedResult(Evidence):
     log10_saddlepoint: float
     method: str
     tilt: float
+    log10_bound: float
+    n_draws: int = 0
+    seed: str = ""
 
 
 class OneWinner:
@@ -99,6 +110,7 @@ class OneWinner:
         self._offsets, self._q, self._w = offsets, q, w
         self._shares = [share for share in shares if share > 0.0]
         self._known: dict[float, Moments] = {}
+        self._drawn: dict[int, Draws] = {}
         starts = offsets[:-1]
         means = np.add.reduceat(q * w, starts) if len(starts) else np.empty(0)
         squares = np.add.reduceat(q * w * w, starts) if len(starts) else np.empty(0)
@@ -128,13 +140,77 @@ class OneWinner:
         """The same: they are exact."""
         return self.bound(t)
 
+    @property
+    def numbers(self) -> float:
+        """Random numbers that one draw of T takes."""
+        return float(len(self._w) * len(self._shares))
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """What decides the law of T, for a hash."""
+        return f"one winner {self._shares}", self._offsets, self._q, self._w
+
+    def draws(self, n: int) -> Draws:
+        """So many draws of T, made once for all statistics; their seed is a hash of the rows."""
+        if n not in self._drawn:
+            self._drawn[n] = Draws(self, n, seed_of(*self.content))
+        return self._drawn[n]
+
+    def draw(
+        self, rng: np.random.Generator, tilts: FloatArray, counts: npt.NDArray[np.intp]
+    ) -> tuple[FloatArray, FloatArray]:
+        """K at each tilt, and so many values of T under each."""
+        k = np.array([self.bound(float(tilt))[0] for tilt in tilts])
+        values = np.full(int(counts.sum()), -self.mean)
+        for row, end in self._chunks(_DRAWN):
+            start = 0
+            for tilt, count in zip(tilts.tolist(), counts.tolist(), strict=True):
+                for share in self._shares:
+                    values[start : start + count] += share * self._winners(
+                        rng, tilt * share, int(count), row, end
+                    )
+                start += count
+        return k, values
+
+    def _winners(
+        self, rng: np.random.Generator, tilt: float, n: int, row: int, end: int
+    ) -> FloatArray:
+        """``sum w P`` over some rows, so many times, under a tilt."""
+        start, stop = self._offsets[row], self._offsets[end]
+        w, starts = self._w[start:stop], self._offsets[row:end] - start
+        lengths = np.diff(self._offsets[row : end + 1])
+        x = tilt * w
+        chances = self._q[start:stop] * np.exp(
+            x - np.repeat(np.maximum.reduceat(x, starts), lengths)
+        )
+        chances /= np.repeat(np.add.reduceat(chances, starts), lengths)
+        before = np.cumsum(chances) - chances
+        before -= np.repeat(before[starts], lengths)
+        # the winner is the last token before which there is less than u
+        gains = np.diff(w, prepend=0.0)
+        gains[starts] = w[starts]
+        before[starts] = -1.0
+        of_row = np.repeat(np.arange(end - row), lengths)
+        found = np.empty(n)
+        step = max(1, _DRAWN // len(w))
+        for one in range(0, n, step):
+            u = rng.random((min(step, n - one), end - row))
+            found[one : one + step] = (u[:, of_row] >= before).astype(np.float64) @ gains
+        return found
+
+    def _chunks(self, size: int) -> Iterator[tuple[int, int]]:
+        """Ranges of rows with about so many tokens."""
+        row, n = 0, self.n_rows
+        while row < n:
+            wanted = self._offsets[row] + size
+            end = max(int(np.searchsorted(self._offsets, wanted, side="right")) - 1, row + 1)
+            yield row, end
+            row = end
+
     def _at(self, t: float) -> Moments:
         """``sum log sum q exp(t w)`` over rows, with its derivatives."""
         k0 = k1 = k2 = 0.0
-        row, n = 0, self.n_rows
-        while row < n:
-            wanted = self._offsets[row] + _CHUNK
-            end = max(int(np.searchsorted(self._offsets, wanted, side="right")) - 1, row + 1)
+        for row, end in self._chunks(_CHUNK):
             start, stop = self._offsets[row], self._offsets[end]
             w, starts = self._w[start:stop], self._offsets[row:end] - start
             x = t * w
@@ -150,12 +226,16 @@ class OneWinner:
             k0 += float((np.log(m0) + top).sum())
             k1 += float(m1.sum())
             k2 += float(np.maximum(m2 - m1 * m1, 0.0).sum())
-            row = end
         return k0, k1, k2
 
 
 def matched_test(
-    statistic: float, problem: OneWinner, *, n_units: int, predictable: bool = False
+    statistic: float,
+    problem: OneWinner,
+    *,
+    n_units: int,
+    predictable: bool = False,
+    draws: int | None = None,
 ) -> MatchedResult:
     """Tests ``T = sum w (P - q)`` where P leaves one token of each row, or has q for its mean.
 
@@ -170,6 +250,10 @@ def matched_test(
     predictable : bool
         Whether q and w of a row may depend on the key, as far as earlier rows have read it; see
         `weighted_test`.
+    draws : int, optional
+        How many draws of importance sampling; by default as for `weighted_test`. With 0 the
+        p-value is the exponential-moment bound: needed where the rule's mean is q but no single
+        token wins, since the law of T is another one then.
 
     Returns
     -------
@@ -181,39 +265,39 @@ def matched_test(
     >>> offsets = np.arange(0, 2001, 2)
     >>> q, w = np.tile([0.9, 0.1], 1000), np.tile([0.0, 1.0], 1000)
     >>> result = matched_test(40.0, OneWinner(offsets, q, w), n_units=2000)
-    >>> round(result.zscore, 3), round(result.log10_pvalue, 3)
-    (4.216, -3.478)
+    >>> round(result.zscore, 3), round(result.log10_bound, 3), round(result.log10_pvalue, 1)
+    (4.216, -3.478, -4.5)
     """
-    from scipy.special import log_ndtr
-
     if not np.isfinite(statistic):
         raise ArgumentError(f"statistic must be a finite number, not {statistic}")
-    root = float(np.sqrt(problem.variance))
+
+    log_upper: float | None = None
+    drawn: Draws | None = None
     rounding = 1e-9 * max(1.0, abs(problem.mean))
-    tilt, method = 0.0, "exponential-moment bound (matched scores)"
-    if root == 0.0:
-        log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
-        zscore, method = 0.0 if log_p == 0.0 else np.inf, "exact (no weight depends on the key)"
-    else:
-        zscore = statistic / root
-        log_normal = float(log_ndtr(-zscore))
-        start = statistic / problem.variance
-        beyond = statistic > problem.largest + rounding
-        log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
-        if predictable:
-            method = f"martingale bound (matched scores, mixture of {len(TILTS)} moments)"
-            log_p, tilt = log_mixture(statistic, problem)
-        else:
-            log_p, tilt = log_bound(min(statistic, problem.largest), problem, start)
+
+    def bound(start: float) -> tuple[float, float, str]:
+        nonlocal log_upper, drawn
+        log_upper, tilt = log_bound(min(statistic, problem.largest), problem, start)
+        n = n_draws(problem.numbers) if draws is None else draws
+        if not n:
+            return log_upper, tilt, _BOUND
+        drawn = problem.draws(n)
+        log_p = drawn.log_pvalue(statistic, log_upper, rounding)
+        return log_p, tilt, f"importance sampling (matched scores, {n} draws)"
+
+    found = tested(
+        statistic,
+        problem,
+        bound=bound,
+        words=(f"martingale bound (matched scores, mixture of {len(TILTS)} moments)", _CONSTANT),
+        rounding=rounding,
+        predictable=predictable,
+    )
     return MatchedResult(
-        statistic=statistic,
-        log10_pvalue=log_p / LN10 + 0.0,
         n_units=n_units,
         n_seeds=problem.n_rows,
-        variance=problem.variance,
-        zscore=zscore,
-        log10_normal=log_normal / LN10 + 0.0,
-        log10_saddlepoint=log_saddle / LN10 + 0.0,
-        method=method,
-        tilt=tilt,
+        log10_bound=found["log10_pvalue"] if log_upper is None else log_upper / LN10 + 0.0,
+        n_draws=0 if drawn is None else len(drawn.values),
+        seed="" if drawn is None else drawn.seed,
+        **found,
     )

@@ -17,6 +17,7 @@ from radscore.stats.exact import MOST_UNITS, equal_log_sf, exact_log_sf
 from radscore.stats.importance import draw_independent, numbers_of
 from radscore.stats.lists import Lists
 from radscore.stats.stored import Ids, Stored, Weights, groups_in_parts, in_parts
+from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +34,7 @@ __all__ = [
     "log_bound",
     "log_mixture",
     "log_saddlepoint",
+    "tested",
 ]
 
 _LARGEST_EXPONENT = 600.0
@@ -53,6 +55,11 @@ class Problem(Protocol):
     @property
     def variance(self) -> float:
         """Of T under H0."""
+        ...
+
+    @property
+    def largest(self) -> float:
+        """The largest value that T can take."""
         ...
 
     @property
@@ -413,3 +420,58 @@ def log_saddlepoint(statistic: float, problem: Problem, tilt0: float) -> float:
     if log_tail >= 0:
         return float("nan")  # no probability: one weight dominates, and the formula fails
     return log_tail if r > 0 else float(np.log1p(-np.exp(log_tail)))
+
+
+def tested(
+    statistic: float,
+    problem: Problem,
+    *,
+    bound: Callable[[float], tuple[float, float, str]],
+    words: tuple[str, str],
+    rounding: float,
+    predictable: bool,
+) -> dict[str, Any]:
+    """What the results of all weighted tests say: the p-value, and the approximations beside it.
+
+    Parameters
+    ----------
+    statistic : float
+        T.
+    problem : Problem
+        Its moments.
+    bound : callable
+        From the tilt at which to begin to ``log P(T >= statistic)``, the tilt of its bound and how
+        it was computed; used unless weights are predictable or nothing is random.
+    words : (str, str)
+        What the mixture for predictable weights is called, and a T that is no random variable.
+    rounding : float
+        By how much T may exceed what it can be.
+    predictable : bool
+        See `radscore.stats.weighted_test`.
+    """
+    from scipy.special import log_ndtr
+
+    root, tilt = float(np.sqrt(problem.variance)), 0.0
+    if root == 0.0:  # nothing is random: T is 0
+        log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
+        zscore, method = 0.0 if log_p == 0.0 else np.inf, words[1]
+    else:
+        zscore = statistic / root
+        log_normal = float(log_ndtr(-zscore))
+        start = statistic / problem.variance
+        beyond = statistic > problem.largest + rounding
+        log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
+        if predictable:
+            (log_p, tilt), method = log_mixture(statistic, problem), words[0]
+        else:
+            log_p, tilt, method = bound(start)
+    return {
+        "statistic": statistic,
+        "log10_pvalue": log_p / LN10 + 0.0,
+        "variance": problem.variance,
+        "zscore": zscore,
+        "log10_normal": log_normal / LN10 + 0.0,
+        "log10_saddlepoint": log_saddle / LN10 + 0.0,
+        "method": method,
+        "tilt": tilt,
+    }

@@ -159,10 +159,10 @@ def in_words(log10_pvalue: float, method: str = "") -> str:
 
 
 def power_of_ten(log10: float, digits: int = 4) -> str:
-    """A probability, given its logarithm, however small: 1.23e-4567."""
+    """A probability or an e-value, given its logarithm, however small or large: 1.23e-4567."""
     if math.isnan(log10) or math.isinf(log10):
         return "0" if log10 < 0 else str(log10)
-    if log10 > -4:
+    if -4 < log10 < digits:
         return f"{10**log10:.{digits}g}"
     exponent = math.floor(log10)
     factor = f"{10 ** (log10 - exponent):.3g}"

@@ -20,14 +20,7 @@ import numpy.typing as npt
 from radscore.errors import ArgumentError
 from radscore.stats.importance import Draws, n_draws, seed_of
 from radscore.stats.laws import BernoulliLaw, NullLaw
-from radscore.stats.moments import (
-    TILTS,
-    Grouped,
-    Independent,
-    log_bound,
-    log_mixture,
-    log_saddlepoint,
-)
+from radscore.stats.moments import TILTS, Grouped, Independent, log_bound, tested
 from radscore.stats.result import Evidence
 from radscore.stats.stored import Stored, Weights
 from radscore.stats.tails import LN10
@@ -40,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["WeightedResult", "WeightedSum", "weighted_test"]
 
 _SCALES = (1e-100, 1e100)  # so that squares are doubles
+_WEIGHTLESS = "exact (no unit has weight)"
 
 
 @dataclass(frozen=True, repr=False)
@@ -301,56 +295,46 @@ def _run(
     *,
     predictable: bool,
 ) -> WeightedResult:
-    from scipy.special import log_ndtr
-
-    root = float(np.sqrt(problem.variance))
     rounding = 1e-12 * problem.sum_absolute * max(1.0, problem.law.mean)
-    method, tilt, log_upper = problem.bound_method, 0.0, None
+    log_upper: float | None = None
     draws: Draws | None = None
-    if root == 0.0:
-        # nothing is random: T is 0
-        log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
-        method, zscore = "exact (no unit has weight)", 0.0 if log_p == 0.0 else np.inf
-    else:
-        zscore = statistic / root
-        log_normal = float(log_ndtr(-zscore))
-        start = statistic / problem.variance
-        beyond = statistic > problem.largest + rounding
-        log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
-        found = None if predictable else problem.log_exact(statistic)
-        if predictable:
-            method = f"martingale bound (mixture of {len(TILTS)} exponential moments)"
-            log_p, tilt = log_mixture(statistic, problem)
-        elif found is not None:
-            log_p, method = found
-        elif beyond:
-            log_p, method = -np.inf, "exact (more than all scores together can give)"
-        else:
-            log_upper, tilt = log_bound(statistic, problem, start)
-            if isinstance(problem, Grouped):
-                log_lists, at = problem.log_list_bound(statistic, start)
-                if log_lists < log_upper:
-                    log_upper, tilt, method = log_lists, at, "exponential-moment bound (of lists)"
-            log_p, draws = log_upper, make_draws()
-            if draws is not None:
-                log_p = draws.log_pvalue(statistic, log_upper, rounding)
-                method = f"importance sampling ({len(draws.values)} draws)"
+
+    def bound(start: float) -> tuple[float, float, str]:
+        nonlocal log_upper, draws
+        exact = problem.log_exact(statistic)
+        if exact is not None:
+            return exact[0], 0.0, exact[1]
+        if statistic > problem.largest + rounding:
+            return -np.inf, 0.0, "exact (more than all scores together can give)"
+        method = problem.bound_method
+        log_upper, tilt = log_bound(statistic, problem, start)
+        if isinstance(problem, Grouped):
+            log_lists, at = problem.log_list_bound(statistic, start)
+            if log_lists < log_upper:
+                log_upper, tilt, method = log_lists, at, "exponential-moment bound (of lists)"
+        draws = make_draws()
+        if draws is None:
+            return log_upper, tilt, method
+        log_p = draws.log_pvalue(statistic, log_upper, rounding)
+        return log_p, tilt, f"importance sampling ({len(draws.values)} draws)"
+
+    found = tested(
+        statistic,
+        problem,
+        bound=bound,
+        words=(f"martingale bound (mixture of {len(TILTS)} exponential moments)", _WEIGHTLESS),
+        rounding=rounding,
+        predictable=predictable,
+    )
     return WeightedResult(
-        statistic=statistic,
-        log10_pvalue=log_p / LN10 + 0.0,
         n_units=problem.n,
-        variance=problem.variance,
-        zscore=zscore,
-        log10_normal=log_normal / LN10 + 0.0,
-        log10_saddlepoint=log_saddle / LN10 + 0.0,
-        method=method,
-        tilt=tilt,
         law=problem.law,
         grouped=isinstance(problem, Grouped),
         sum_weights=problem.sum_weights,
         sum_squares=problem.sum_squares,
         largest_weight=problem.largest_weight,
-        log10_bound=(log_p if log_upper is None else log_upper) / LN10 + 0.0,
+        log10_bound=found["log10_pvalue"] if log_upper is None else log_upper / LN10 + 0.0,
         n_draws=0 if draws is None else len(draws.values),
         seed="" if draws is None else draws.seed,
+        **found,
     )

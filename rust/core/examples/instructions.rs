@@ -5,7 +5,7 @@
 use radscore_core::schemes::{Keyed, Kgw, Scheme, Seeding, SeedingRule, VllmGumbel};
 use radscore_core::simd::{self, Kernel};
 use radscore_core::{
-    Combine, Documents, Error, Options, PromptRole, Result, Rule as Dedup, Scorer, Source,
+    Combine, Damping, Documents, Error, Options, PromptRole, Result, Rule as Dedup, Scorer, Source,
     TokenSlice, score_documents,
 };
 use std::sync::Arc;
@@ -32,6 +32,7 @@ fn options() -> Options {
     Options {
         rule: Dedup::Unit,
         combine: Combine::Sum,
+        damping: Damping::default(),
         start: None,
         role: PromptRole::Exclude,
         filter: None,

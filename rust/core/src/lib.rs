@@ -39,7 +39,7 @@ pub use score::per_document::{
     DocumentTally, Positions, positions, score_documents, score_sharing,
 };
 pub use score::tally::Tally;
-pub use score::weighted::Combine;
+pub use score::weighted::{Combine, Damping};
 pub use scorer::Scorer;
 pub use scorer::reducer::{Exchange, Reducer};
 pub use spill::budget::Budget;

@@ -8,7 +8,7 @@ use radscore_core::schemes::{
     GumbelMax, Keyed, Kgw, Prf, Sbw, Scheme, SglangGumbel, SynthId, SynthIdDeepMind, TextSeal,
     VllmGumbel,
 };
-use radscore_core::{Budget, Combine, Error, Options, Result, Rule, Scorer, Tally};
+use radscore_core::{Budget, Combine, Damping, Error, Options, Result, Rule, Scorer, Tally};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -162,6 +162,22 @@ const RULES: [(Rule, Combine); 7] = [
     (Rule::None, Combine::Sum),
 ];
 
+/// None, both and one of the two, in turn.
+const DAMPING: [Damping; 3] = [
+    Damping {
+        saturation: f64::INFINITY,
+        frequency: 0.0,
+    },
+    Damping {
+        saturation: 2.0,
+        frequency: 3.0,
+    },
+    Damping {
+        saturation: 0.5,
+        frequency: 0.0,
+    },
+];
+
 /// The sums of a tally, which say the same of its units one by one.
 fn check(name: &str, scorer: &mut Scorer, index: usize, tally: &Tally) -> Result<()> {
     let units = scorer.weighted_units(index, true, &mut ok)?;
@@ -193,12 +209,13 @@ fn check(name: &str, scorer: &mut Scorer, index: usize, tally: &Tally) -> Result
 fn keys_together_in_memory_and_in_files() -> Result<()> {
     let temporary = folder()?;
     for (name, keys) in schemes()? {
-        for (rule, combine) in RULES {
+        for ((rule, combine), damping) in RULES.into_iter().zip(DAMPING.into_iter().cycle()) {
             let rules = Options {
                 combine,
+                damping,
                 ..options(rule)
             };
-            let name = &format!("{name}, {rule:?}, {combine:?}");
+            let name = &format!("{name}, {rule:?}, {combine:?}, {damping:?}");
             let mut together = added(scorer(&keys, &rules, None)?, 0..ROWS)?;
             let tallies = together.tallies(&mut ok)?;
             check(name, &mut together, 2, &tallies[2])?;

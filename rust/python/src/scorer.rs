@@ -8,7 +8,9 @@ use crate::tally::{Tally, tallies};
 use numpy::{PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use radscore_core::{Budget, Combine, Error, Options, PromptRole, Rule, SavedFile, memory};
+use radscore_core::{
+    Budget, Combine, Damping, Error, Options, PromptRole, Rule, SavedFile, memory,
+};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -59,6 +61,7 @@ pub fn options(
                 ));
             }
         },
+        damping: Damping::default(),
         start,
         filter: filter.map(|set| Arc::clone(&set.inner)),
         threads,
@@ -136,7 +139,7 @@ fn slice<'a>(weights: &'a Weights<'_>) -> PyResult<Option<&'a [f64]>> {
 #[pymethods]
 impl Scorer {
     #[new]
-    #[pyo3(signature = (schemes, dedup, combine, start, prompt_role, filter, threads, curve, limit=None))]
+    #[pyo3(signature = (schemes, dedup, combine, start, prompt_role, filter, threads, curve, limit=None, damping=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -149,8 +152,9 @@ impl Scorer {
         threads: Option<usize>,
         curve: Vec<u64>,
         limit: Option<(usize, Vec<PathBuf>)>,
+        damping: Option<(f64, f64)>,
     ) -> PyResult<Self> {
-        let options = options(
+        let mut options = options(
             dedup,
             combine,
             start,
@@ -158,6 +162,12 @@ impl Scorer {
             filter.as_deref(),
             threads,
         )?;
+        if let Some((saturation, frequency)) = damping {
+            options.damping = Damping {
+                saturation,
+                frequency,
+            };
+        }
         let watch = Watch::default();
         let schemes = schemes.iter().map(|scheme| scheme.watched(py, &watch));
         let schemes = schemes.collect();

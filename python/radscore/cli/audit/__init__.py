@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from radscore.cli.audit import commit, plan, report, run, verify
+from radscore.cli.audit import commit, plan, power, report, run, verify
 from radscore.cli.options import add_group
 
 __all__ = ["register"]
@@ -22,7 +22,7 @@ def register(commands: Any) -> None:
     add_group(
         commands,
         "audit",
-        (plan, commit, run, report, verify),
+        (power, plan, commit, run, report, verify),
         summary="plan a test, commit to it, run it, and let others check it",
         description="An audit fixes everything that could be chosen after a score (key, prompts, "
         "test, level, looks) in a plan, whose hash is published first. What follows is logged, "

@@ -25,6 +25,8 @@ from radscore.cli.output import (
     table,
     verdict_row,
 )
+from radscore.cli.pages import add_report, check_report, write_report
+from radscore.cli.paths import check_outputs
 from radscore.cli.report import compared_rows
 from radscore.errors import CorpusError
 
@@ -109,6 +111,7 @@ def register(commands: Any) -> None:
     _add_test(parser)
     parser.add_argument("--threads", type=natural, metavar="N", help="threads (default: all cores)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_report(parser)
     parser.set_defaults(run=run)
 
 
@@ -183,6 +186,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--both needs --filter")
     if args.curve is not None and not args.json:
         raise UsageError("--curve has no effect without --json")
+    check_outputs(args)
+    check_report(args)
     scheme = load_scheme(args)
     phi = None if args.filter is None else load_kgrams(args.filter, "--filter", scheme.vocab_size)
     how = {
@@ -221,6 +226,7 @@ def run(args: argparse.Namespace) -> int:
         json_out(fields)
     else:
         table(_rows(result, answers))
+    write_report(args, result)
     return Exit.SKIPPED if answers.skipped or answers.n_failed else Exit.DONE
 
 

@@ -15,7 +15,7 @@ from radscore.cli.model_input import (
     load_given,
     set_options,
 )
-from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural
+from radscore.cli.options import add_command, add_run_options, add_scheme_options, natural, real
 from radscore.cli.output import (
     count,
     json_out,
@@ -25,6 +25,8 @@ from radscore.cli.output import (
     table,
     verdict_row,
 )
+from radscore.cli.pages import add_report, check_report, write_report
+from radscore.cli.paths import check_outputs
 from radscore.cli.predict import plan_of
 from radscore.cli.report import compared_rows
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     import argparse
 
     from radscore.audits.open import OpenResult
+    from radscore.results import ScoreResult
 
 __all__ = ["register"]
 
@@ -81,6 +84,20 @@ def register(commands: Any) -> None:
         "copies look watermarked at a level of .001",
     )
     group.add_argument(
+        "--saturation",
+        type=real,
+        metavar="W",
+        help="a unit whose weights sum to W counts half of it (default: 30 with contrast and "
+        "matched; 0: none)",
+    )
+    group.add_argument(
+        "--frequency",
+        type=real,
+        metavar="N",
+        help="a context met at N positions counts half (default: 3 with contrast and matched; "
+        "0: all count)",
+    )
+    group.add_argument(
         "--curve",
         type=natural,
         metavar="N",
@@ -97,6 +114,7 @@ def register(commands: Any) -> None:
     group.add_argument("--tmp", metavar="DIR[,DIR]", help="folders for those files")
     add_run_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    add_report(parser)
     parser.set_defaults(run=run)
 
 
@@ -106,9 +124,12 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--curve has no effect without --json")
     if args.text_unmarked and args.text_watermarked:
         raise UsageError("--text-unmarked and --text-watermarked contradict each other")
+    check_outputs(args)
+    check_report(args)
     scheme = load_scheme(args)
     asked = {"decoys": args.decoys or 0, "curve": args.curve or (), "threads": args.threads}
     asked |= {"memory": args.memory, "tmp": None if args.tmp is None else args.tmp.split(",")}
+    asked |= {"saturation": args.saturation, "frequency": args.frequency}
     asked["contexts"] = contexts_of(args)
     given = None
     if args.from_file is not None:
@@ -129,6 +150,7 @@ def run(args: argparse.Namespace) -> int:
         json_out(fields)
     else:
         table(_rows(result, given))
+    write_report(args, result)
     skipped = given is not None and given.corpus is not None and bool(given.corpus.skipped)
     return Exit.SKIPPED if skipped else Exit.DONE
 
@@ -186,6 +208,7 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
         ("read", f"{count(score.n_documents, 'document')}, {count(score.n_tokens, 'token')}"),
         ("scheme", f"{score.scheme} (fingerprint {score.fingerprint})"),
         ("weighting", result.weighting),
+        ("damped", _damping(score)),
         *[("left out", f"{count(n)} {why}") for why, n in result.removed.items() if n],
         ("scored", count(result.n_scored, "unit")),
         *_evidence(result),
@@ -194,6 +217,16 @@ def _rows(result: OpenResult, given: Given | None) -> list[tuple[str, str]]:
         *[("note", note) for note in notes],
         ("skipped", "" if corpus is None else skipped_text(corpus.skipped, corpus.n_documents)),
     ]
+
+
+def _damping(score: ScoreResult) -> str:
+    """How weights were made smaller."""
+    parts = []
+    if (half := score.saturation) is not None:
+        parts.append(f"a unit with weight w counts w / (1 + |w| / {half:g})")
+    if (half := score.frequency) is not None:
+        parts.append(f"a context at n positions counts n / (n + {half:g})")
+    return "; ".join(parts)
 
 
 def _text(result: OpenResult) -> list[tuple[str, str]]:

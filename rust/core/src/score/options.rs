@@ -8,7 +8,7 @@ use crate::input::source::PromptRole;
 use crate::input::windows::WindowPlan;
 use crate::key::Key;
 use crate::schemes::Scheme;
-use crate::score::weighted::Combine;
+use crate::score::weighted::{Combine, Damping};
 use std::sync::Arc;
 
 /// How windows are cut, deduplicated and weighed.
@@ -18,6 +18,8 @@ pub struct Options {
     pub rule: Rule,
     /// How weights of equal units combine.
     pub combine: Combine,
+    /// What becomes of them once they are combined.
+    pub damping: Damping,
     /// The first position that is scored; `None`: the scheme's own.
     pub start: Option<usize>,
     /// What prompts are used for.

@@ -14,7 +14,9 @@ use crate::memory;
 use crate::schemes::{Scheme, ScoreKind};
 use crate::score::exact_sum::ExactSum;
 use crate::score::tally::WeightSums;
-use crate::score::weighted::{Combine, Evidence, Record, UnitCounts, exact_sum, score_value};
+use crate::score::weighted::{
+    Combine, Damping, Evidence, Record, UnitCounts, exact_sum, score_value,
+};
 use crate::simd::vector::Vector;
 use crate::simd::{self, Job};
 use crate::threads::Pool;
@@ -89,6 +91,8 @@ pub struct Means<'a> {
     pub packer: Packer,
     /// The threads.
     pub pool: &'a Pool,
+    /// What becomes of final weights.
+    pub damping: Damping,
 }
 
 impl Means<'_> {
@@ -180,7 +184,7 @@ impl Means<'_> {
                     for windows in windows.chunks(SLICE) {
                         worker.records.clear();
                         memory::extend(&mut worker.records, windows);
-                        worker.score(scheme, self.packer, None);
+                        worker.score(scheme, self, None);
                     }
                     Block::default()
                 })
@@ -200,7 +204,7 @@ impl Means<'_> {
                         let own = block.starts[index] as usize..block.starts[index + 1] as usize;
                         memory::extend(&mut worker.records, &block.records[own]);
                     }
-                    worker.score(scheme, self.packer, Some(how));
+                    worker.score(scheme, self, Some(how));
                 });
             };
             self.pool
@@ -327,7 +331,10 @@ impl<K: Key> Worker<K> {
     }
 
     /// Adds the windows at hand to the sums, those of one unit as one, if they may be equal.
-    fn score(&mut self, scheme: &dyn Scheme, packer: Packer, how: Option<Combine>) {
+    fn score(&mut self, scheme: &dyn Scheme, means: &Means<'_>, how: Option<Combine>) {
+        let Means {
+            packer, damping, ..
+        } = *means;
         let records = std::mem::take(&mut self.records);
         let mut gone = std::mem::take(&mut self.partitions);
         gone.clear();
@@ -345,7 +352,8 @@ impl<K: Key> Worker<K> {
                 self.counts.zero += 1;
                 continue;
             }
-            (self.keys[kept], self.weights[kept]) = (self.keys[row], self.weights[row]);
+            self.keys[kept] = self.keys[row];
+            self.weights[kept] = damping.saturated(self.weights[row]);
             kept += 1;
         }
         self.keys.truncate(kept);

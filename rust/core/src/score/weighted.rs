@@ -20,6 +20,58 @@ pub enum Combine {
     First,
 }
 
+/// How weights are made smaller once they are final; nothing is by default.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Damping {
+    /// The weight at which a unit counts half of it: `w / (1 + |w| / saturation)`.
+    pub saturation: f64,
+    /// The number of places of a context at which its windows count half: `n / (n + frequency)`.
+    pub frequency: f64,
+}
+
+impl Default for Damping {
+    fn default() -> Self {
+        Self {
+            saturation: f64::INFINITY,
+            frequency: 0.0,
+        }
+    }
+}
+
+impl Damping {
+    /// The weight that counts of a final one.
+    pub fn saturated(self, weight: f64) -> f64 {
+        weight / (1.0 + weight.abs() / self.saturation)
+    }
+
+    /// Multiplies the weights of combined windows by the factors of their contexts, which all records
+    /// tell; both are sorted.
+    fn by_frequency<K: Key>(
+        self,
+        records: &[Record<K>],
+        windows: &mut [Record<K>],
+        packer: Packer,
+    ) {
+        if self.frequency == 0.0 {
+            return;
+        }
+        let same = |a: &Record<K>, b: &Record<K>| packer.context(a.key) == packer.context(b.key);
+        let contexts = records.chunk_by(same).zip(windows.chunk_by_mut(same));
+        let pairs: Vec<_> = memory::collect(contexts);
+        let weigh = |places: &mut Vec<u64>, (own, windows): (&[Record<K>], &mut [Record<K>])| {
+            places.clear();
+            memory::append(places, own.iter().map(|record| record.order));
+            places.sort_unstable();
+            places.dedup();
+            let n = places.len() as f64;
+            windows
+                .iter_mut()
+                .for_each(|window| window.weight *= n / (n + self.frequency));
+        };
+        pairs.into_par_iter().for_each_init(Vec::new, weigh);
+    }
+}
+
 /// A window, its place in reading order and its weight.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record<K> {
@@ -176,9 +228,10 @@ pub fn combine<K: Key>(
     packer: Packer,
     rule: Rule,
     how: Combine,
+    damping: Damping,
 ) -> Vec<Record<K>> {
     records.par_sort_unstable_by(Record::compare);
-    match rule {
+    let mut windows = match rule {
         Rule::None => memory::copy(records),
         Rule::Unit | Rule::Window => fold_equal(records, how),
         Rule::Context => {
@@ -192,7 +245,9 @@ pub fn combine<K: Key>(
             });
             fold_equal(&memory::collect(first_of_each), how)
         }
-    }
+    };
+    damping.by_frequency(records, &mut windows, packer);
+    windows
 }
 
 /// One record for each key; records of one key are sorted by reading order.
@@ -229,16 +284,22 @@ pub fn rows_of<K: Key>(
 }
 
 /// Combines rows by unit, or adds them up by residue, and drops what cancelled.
-pub fn fold_units<K: Key>(rows: &mut [Row<K>], source: UnitSource, how: Combine) -> Evidence<K> {
+pub fn fold_units<K: Key>(
+    rows: &mut [Row<K>],
+    source: UnitSource,
+    how: Combine,
+    damping: Damping,
+) -> Evidence<K> {
     rows.par_sort_unstable_by(Row::compare);
     // Each window counts; those of one residue have one score, so their weights add.
     let by_residue = matches!(source, UnitSource::Shared(_, true));
-    let sums = by_residue || how == Combine::Sum;
     let mut found = Evidence::default();
     for own in rows.chunk_by(|a, b| a.unit == b.unit) {
-        let weight = match sums {
-            true => exact_sum(own.iter().map(|row| row.window.weight)),
-            false => own[0].window.weight,
+        let weights = own.iter().map(|row| row.window.weight);
+        let weight = match how {
+            _ if by_residue => exact_sum(weights.map(|weight| damping.saturated(weight))),
+            Combine::Sum => damping.saturated(exact_sum(weights)),
+            _ => damping.saturated(own[0].window.weight),
         };
         let windows = if by_residue { own.len() as u64 } else { 1 };
         found.push(own[0].window.key, weight, windows);
@@ -247,14 +308,14 @@ pub fn fold_units<K: Key>(rows: &mut [Row<K>], source: UnitSource, how: Combine)
 }
 
 /// Distinct windows of which each is a unit, without those whose weights cancelled.
-pub fn lone_units<K: Key>(windows: &[Record<K>]) -> Evidence<K> {
+pub fn lone_units<K: Key>(windows: &[Record<K>], damping: Damping) -> Evidence<K> {
     let mut found = Evidence {
         keys: memory::vec(windows.len()),
         weights: memory::vec(windows.len()),
         counts: UnitCounts::default(),
     };
     for record in windows {
-        found.push(record.key, record.weight, 1);
+        found.push(record.key, damping.saturated(record.weight), 1);
     }
     found
 }

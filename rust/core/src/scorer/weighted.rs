@@ -254,12 +254,12 @@ impl<K: Key> WeightedWindows<K> {
             return take(evidence, check);
         }
         let windows = self.windows(rules);
-        let how = rules.options.combine;
+        let (how, damping) = (rules.options.combine, rules.options.damping);
         let evidence = rules.pool.install(|| match source {
-            UnitSource::Windows => lone_units(windows),
+            UnitSource::Windows => lone_units(windows, damping),
             _ => {
                 let (mut rows, keyless) = rows_of(scheme, windows, rules.plan.packer);
-                let mut evidence = fold_units(&mut rows, source, how);
+                let mut evidence = fold_units(&mut rows, source, how, damping);
                 evidence.counts.keyless = keyless;
                 evidence
             }
@@ -288,10 +288,15 @@ impl<K: Key> WeightedWindows<K> {
         let records = std::mem::take(&mut self.records);
         let own = Spill::resume(&limit, limit.memory / 2, records);
         memory::append(&mut self.files, rules.pool.install(|| own.finish())?);
-        let (packer, how) = (rules.plan.packer, rules.options.combine);
-        let id = |record: &Record<K>| match rules.options.rule {
-            Rule::Context => packer.context(record.key),
-            _ => record.key,
+        let (packer, how, damping) = (
+            rules.plan.packer,
+            rules.options.combine,
+            rules.options.damping,
+        );
+        let by_context = rules.options.rule == Rule::Context || damping.frequency > 0.0;
+        let id = |record: &Record<K>| match by_context {
+            true => packer.context(record.key),
+            false => record.key,
         };
         // In memory at once: a range, combined, its units, and rows that wait.
         let bytes = 2 * size_of::<Record<K>>() + size_of::<Row<K>>() + K::BYTES + 8;
@@ -299,7 +304,7 @@ impl<K: Key> WeightedWindows<K> {
         if source == UnitSource::Windows {
             return for_ranges(&self.files, most, id, check, &mut |records, check| {
                 let windows = rules.combine(records);
-                take(&lone_units(&windows), check)
+                take(&lone_units(&windows, damping), check)
             });
         }
         let mut rows = Spill::new(&limit, limit.memory / 4);
@@ -319,7 +324,7 @@ impl<K: Key> WeightedWindows<K> {
         let most = limit.memory / 2 / (2 * size_of::<Row<K>>());
         let unit = |row: &Row<K>| row.unit;
         for_ranges(&files, most, unit, check, &mut |rows, check| {
-            let fold = || fold_units(rows, source, how);
+            let fold = || fold_units(rows, source, how, damping);
             take(&rules.pool.install(fold), check)
         })
     }
@@ -368,7 +373,8 @@ impl<K: Key> Rules<'_, K> {
 
     fn combine(&self, records: &mut [Record<K>]) -> Vec<Record<K>> {
         let (packer, options) = (self.plan.packer, self.options);
-        let combine = || combine(records, packer, options.rule, options.combine);
+        let (rule, how) = (options.rule, options.combine);
+        let combine = || combine(records, packer, rule, how, options.damping);
         self.pool.install(combine)
     }
 
@@ -376,6 +382,7 @@ impl<K: Key> Rules<'_, K> {
         Means {
             packer: self.plan.packer,
             pool: self.pool,
+            damping: self.options.damping,
         }
     }
 }

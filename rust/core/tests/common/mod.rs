@@ -1,7 +1,7 @@
 //! What tests of scorers share: a corpus with much repetition, and how it is scored.
 
 use radscore_core::schemes::{LM_TABLE_SEED, Prf, Seeding, SeedingRule};
-use radscore_core::{Combine, Error, Options, PromptRole, Result, Rule as Dedup};
+use radscore_core::{Combine, Damping, Error, Options, PromptRole, Result, Rule as Dedup};
 
 pub const VOCAB: u32 = 40;
 
@@ -29,6 +29,7 @@ pub fn options(rule: Dedup) -> Options {
     Options {
         rule,
         combine: Combine::One,
+        damping: Damping::default(),
         start: None,
         role: PromptRole::Exclude,
         filter: None,
