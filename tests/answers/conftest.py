@@ -10,10 +10,13 @@ import sys
 import threading
 import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loopback import Handler, Loopback
 
 DEMO = Path(__file__).parents[2] / "demo"
 TEMPLATE = (
@@ -157,7 +160,7 @@ def server(model_folder, tmp_path_factory):
         running.kill()
 
 
-class Stub:
+class Stub(Loopback):
     """A server that replies as a test tells it to.
 
     `script` maps a prompt to a list of replies, each a dict with `status`, `body`, `headers`,
@@ -176,7 +179,7 @@ class Stub:
         self._lock = threading.Lock()
         stub = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Replies(Handler):
             def do_POST(self):
                 stub.answer(self)
 
@@ -184,19 +187,7 @@ class Stub:
                 stub.gets += 1
                 self.send_error(404)
 
-            def log_message(self, *arguments):
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            request_queue_size = 64
-
-            def handle_error(self, request, client_address):
-                pass  # clients may hang up
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
-        self.thread.start()
+        super().__init__(Replies)
 
     def answer(self, handler):
         body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
@@ -236,11 +227,6 @@ class Stub:
         for part in [data[i : i + 1] for i in range(len(data))] if pause else [data]:
             handler.wfile.write(part)
             time.sleep(pause)
-
-    def close(self):
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join(timeout=10)
 
 
 def good(text, *, chat=True, usage=(7, 5)):

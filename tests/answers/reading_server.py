@@ -6,14 +6,14 @@ network's own, by torch.
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import torch
+from loopback import Handler, Loopback
 
 LEAST = -9999.0  # for what is never predicted
 
 
-class ReadingServer:
+class ReadingServer(Loopback):
     """Serves one network on loopback.
 
     Parameters
@@ -38,7 +38,7 @@ class ReadingServer:
         self.gets = 0
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Reads(Handler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
@@ -62,27 +62,7 @@ class ReadingServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-            def log_message(self, *_):
-                pass
-
-        class Quiet(ThreadingHTTPServer):
-            request_queue_size = 64
-
-            def handle_error(self, request, client_address):
-                pass  # clients may hang up
-
-        self.http = Quiet(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join(timeout=10)
+        super().__init__(Reads)
 
     def logprobs(self, ids):
         """After each token, of all tokens."""

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from radscore.errors import StorageError
-from radscore.files import begins_with, drafted, is_draft, make_folder
+from radscore.files import begins_with, drafted, is_draft, make_folder, remove_drafts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -64,7 +64,9 @@ def begin(folder: Path, *, named: bool = True) -> None:
         raise StorageError(f"{folder} is a link, so not the folder of a run; delete it")
     there = folder.exists()
     make_folder(folder)
-    if not there:
+    # An empty one of a name of ours is of a command that was killed before it had a seal, or when
+    # it had taken the seal away.
+    if not there or not (named or any(map(_is_foreign, os.listdir(folder)))):  # noqa: PTH208
         _seal(folder, made=True)
 
 
@@ -128,6 +130,7 @@ def empty(folder: Path, which: Callable[[str], bool], *, unseal: bool = False) -
         path = folder / name
         if which(name) and (path.is_file() or path.is_symlink()):
             path.unlink(missing_ok=True)
+    remove_drafts(seal)
     made = begins_with(seal, _SEAL + _MADE)
     if unseal or os.listdir(folder) == [SEAL]:  # noqa: PTH208
         seal.unlink(missing_ok=True)
