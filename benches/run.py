@@ -13,6 +13,7 @@ from benches import (
     bench_import,
     bench_kgw_vs_transformers,
     bench_outofcore,
+    bench_pairs,
     bench_reading,
     bench_synthid,
     bench_tokenize,
@@ -42,6 +43,10 @@ SECTIONS: Final = (
     (
         "Weighted pairs under a further key, all cores, nanoseconds per pair",
         (bench_weighted,),
+    ),
+    (
+        "Weighted pairs beyond memory, sums and p-value, all cores, pairs per second",
+        (bench_pairs,),
     ),
     (
         "SynthID's table on a large corpus, with and without 1 % marked, all cores",

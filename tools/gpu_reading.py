@@ -1,10 +1,10 @@
 """How fast text is read on a GPU, against the bare forward pass, and whether its weights are right.
 
-``python tools/gpu_reading.py`` takes a few minutes on one GPU and downloads nothing: networks have
-random weights, unless ``--model FOLDER`` (and ``--reference FOLDER``) name others. For each weighting
-it reads the same batches with `Reader` and with the networks alone, in turns, and prints the ratio;
-``--least`` is what is asked of it. Before that, a few texts are read in float32 on the device and on
-the CPU, and their weights compared. Exits with 1 if weights differ or a ratio is too low.
+It takes a few minutes on one GPU and downloads nothing: networks have random weights, unless
+``--model FOLDER`` (and ``--reference FOLDER``) name others. First a few texts are read in float32
+on the device and on the CPU, and their weights compared. Then, for each weighting, the same batches
+go through `Reader` and through the networks alone, in turns; the ratio is printed, and ``--least``
+is what is asked of it. Exits with 1 if weights differ or a ratio is too low.
 
     python tools/gpu_reading.py --json reading.json
     python tools/gpu_reading.py --device cpu --shape small --tokens 20000 --least 0

@@ -17,7 +17,7 @@ __all__ = ["COMMAND", "NAMES", "digest_of", "listed", "of_corpus", "provenance"]
 
 #: The command that runs, set by the command line.
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
-#: Where copies that were made here come from: an address without secrets, or "-", by the copy's path.
+#: Where copies that were made here come from, by path: an address without secrets, or "-".
 NAMES: Final[dict[str, str]] = {}
 
 #: Up to so many bytes in all, files are hashed whole: more than that would take noticeable time.

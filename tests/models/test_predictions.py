@@ -73,20 +73,22 @@ def test_a_file_holds_what_was_read(model, reference, docs, tmp_path, kind, mark
 def test_the_file_is_arrow_with_documented_columns(model, docs, tmp_path):
     write(model, docs, tmp_path / "p.arrow")
     file = pa.ipc.open_file(tmp_path / "p.arrow")
-    assert file.schema.names == ["contexts", "occurrences", "targets", "weights"]
-    ids = pa.uint16()
-    lists = [pa.list_(ids), pa.list_(pa.float16())]
-    assert file.schema.types == [pa.list_(ids, 2), pa.uint64(), *lists]
+    assert file.schema.names == ["contexts", "occurrences", "tokens"]
+    numbers = ["targets.0", "targets.1", "weights.0", "weights.1"]
+    tokens = pa.list_(pa.struct([(name, pa.uint8()) for name in numbers]))
+    assert file.schema.types == [pa.list_(pa.uint16(), 2), pa.uint64(), tokens]
     metadata = file.schema.metadata
     assert metadata[b"radscore.magic"] == b"RSPR"
-    assert metadata[b"radscore.version"] == b"5"
+    assert metadata[b"radscore.version"] == b"6"
     header = json.loads(metadata[b"radscore.header"])
     assert header["weighting"]["kind"] == "mass"
     assert header["context_width"] == WIDTH
     # read from the columns alone
     columns = file.read_all()
     pairs = listed(Predictions(tmp_path / "p.arrow"))
-    targets = [np.cumsum(gaps).tolist() or [0] for gaps in columns["targets"].to_pylist()]
+    lists = columns["tokens"].to_pylist()
+    gaps = [[one["targets.0"] + 256 * one["targets.1"] for one in row] for row in lists]
+    targets = [np.cumsum(row).tolist() or [0] for row in gaps]
     assert [target for row in targets for target in row] == [one[2] for one in pairs]
     assert columns["occurrences"].to_pylist() == sorted({one[0] for one in pairs})
 
@@ -145,7 +147,7 @@ def test_damaged_files_are_refused(model, docs, tmp_path):
     later = schema.with_metadata(metadata | {b"radscore.version": b"4"})
     with pa.ipc.new_file(bad, later):
         pass
-    with pytest.raises(StateError, match=r"of version 4, but this radscore reads 5; make it anew"):
+    with pytest.raises(StateError, match=r"of version 4, but this radscore reads 5 and 6; make it"):
         Predictions(bad)
     with pa.ipc.new_file(bad, schema):  # no last batch
         pass
@@ -209,7 +211,7 @@ def test_lengths_that_lie_are_refused(model, docs, tmp_path):
             out.write_batch(batch, custom_metadata=about)
     data = bad.read_bytes()
     n = file.get_batch(0).num_rows
-    inside = len(file.get_batch(0)["targets"].values)
+    inside = len(file.get_batch(0)["tokens"].values)
     for factor in (100_000, -1, 2**40):
         changed = bytearray(data)
         for length in (n, WIDTH * n, inside):

@@ -6,12 +6,12 @@ The columns are `contexts` and `occurrences`, one entry per position, and `token
   first one from 0. Distances are small, so they compress to less than a byte.
 - `weights`: float16, scaled by a power of two per batch (its `exponent`) that takes the largest to
   between 2^14 and 2^15. So 11 bits are kept of all weights down to 2^-29 of it.
-- `base`, where it is known: whole multiples of 2^-28, as uint32. Which token a key's sampler chooses
-  changes as often as the errors of a position add up to: once in some five million contexts. Floats
-  of as many bytes would waste them on rare tokens, whose errors hardly matter.
+- `base`, where it is known: whole multiples of 2^-28, as uint32. Which token a key's sampler
+  chooses changes about as often as the errors of a position add up to, once in five million
+  contexts. Floats would spend their bits on rare tokens, which are seldom chosen.
 
-Every byte of a number is a field of its own (``weights.0`` the lowest): alike bytes together
-compress better. Version 5 had a list of each, `base` as float32, and is still read.
+Every byte of a number is a field of its own (``weights.0`` the lowest): bytes of a kind compress
+better together. Version 5 had one list each, with `base` as float32, and is still read.
 
 An empty list is a position without any weight. Integers are as narrow as the vocabulary allows.
 

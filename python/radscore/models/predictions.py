@@ -2,12 +2,11 @@
 
 The holder of a model writes one (`predict`), and the holder of the key tests it: neither has to
 hand the model or the key to the other. The file is Arrow IPC; its schema's metadata hold
-``radscore.magic`` (``RSPR``), ``radscore.version`` (6; 5 is read too) and ``radscore.header`` (JSON, see
-`Header`). Rows are positions, and columns those of `Pairs` (`radscore.models.prediction_rows`).
-Each batch has metadata of its own: ``radscore.batch`` (JSON) and ``radscore.checksum``, 16 bytes of
-BLAKE2b over the header, the batch's number, its JSON and its columns. A last, empty batch says what
-was read in all (`Totals`), so a file that was cut off is recognised, and so is one that was patched
-together.
+``radscore.magic`` (``RSPR``), ``radscore.version`` (6; 5 is read too) and ``radscore.header``
+(JSON, see `Header`). Rows are positions (`radscore.models.prediction_rows`). Each batch has
+metadata of its own: ``radscore.batch`` (JSON) and ``radscore.checksum``, 16 bytes of BLAKE2b over
+the header, the batch's number, its JSON and its columns. A last, empty batch says what was read in
+all (`Totals`), so a file that was cut off is recognised, and so is one that was patched together.
 """
 
 from __future__ import annotations
@@ -193,8 +192,8 @@ class Predictions:
         version = metadata.get(b"radscore.version", b"").decode(errors="replace")
         if version not in {str(VERSION), _OLD}:
             raise StateError(
-                f"{path} is of version {version}, but this radscore reads {VERSION}; make it anew "
-                "(radscore predict)"
+                f"{path} is of version {version}, but this radscore reads {_OLD} and {VERSION}; "
+                "make it anew (radscore predict)"
             )
         self._header_json = metadata.get(b"radscore.header", b"")
         damaged = StateError(f"{path} has a damaged header, or was never finished")

@@ -165,13 +165,7 @@ class Key:
             raise SchemeError(f"{location}: empty")
         if "=" in text:
             try:
-                values = read_toml(text)
-                if "scheme" in values:
-                    raise SchemeError(
-                        "this describes a scheme and is no key; name it with --scheme, and a file "
-                        "that holds nothing but the key with --key-file"
-                    )
-                return cls(values)
+                return cls(_of_key(read_toml(text)))
             except SchemeError as error:
                 raise SchemeError(f"{location}: {error}") from None
         parts = [part for part in re.split(r"[\s,;\[\]]+", text) if part]
@@ -231,6 +225,16 @@ class Key:
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)
+
+
+def _of_key(values: dict[str, Any]) -> dict[str, Any]:
+    """What a key file says, unless it is a scheme's."""
+    if "scheme" in values:
+        raise SchemeError(
+            "this describes a scheme and is no key; name it with --scheme, and a file that holds "
+            "nothing but the key with --key-file"
+        )
+    return values
 
 
 def _kept(fields: dict[str, _Value], source: str) -> Key:
