@@ -161,6 +161,7 @@ class Scorer:
         threads: int | None,
         curve: Sequence[int],
         limit: tuple[int, Sequence[_Path]] | None = None,
+        damping: tuple[float, float] | None = None,
     ) -> Scorer: ...
     def add(
         self,

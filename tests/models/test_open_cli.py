@@ -91,7 +91,7 @@ def test_it_is_what_the_library_says(cli, folder):
     assert found["statistic"] == pytest.approx(expected.statistic)
     assert found["n_scored"] == expected.n_scored
     assert found["model"] == expected.model
-    assert found["weighting"] == "contrast (roots)"
+    assert found["weighting"] == "contrast (damped_relative, centred)"
     assert found["decoys"]["n_decoys"] == 19
     assert [p["n_tokens"] for p in found["score"]["curve"]] == [
         point.n_tokens for point in expected.curve

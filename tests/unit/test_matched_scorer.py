@@ -134,7 +134,7 @@ def test_a_learned_mark_is_found(name):
     assert decoys.standard_deviation < 2
     clean = MatchedScorer(scheme)
     clean.add_pairs(*reading(scheme, 0.0))
-    assert clean.result().log10_pvalue > -2.5
+    assert clean.result().weighted.log10_bound > -2.5
     strict = MatchedScorer(scheme, predictable=True)
     strict.add_pairs(*reading(scheme, 0.1, places=1))
     late = strict.result()

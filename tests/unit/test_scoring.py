@@ -190,6 +190,30 @@ def test_foreign_states_are_refused(tmp_path):
         rs.Scorer.load(path, KEYED, filter=phi)
 
 
+def test_damping_is_part_of_a_state(tmp_path):
+    path = tmp_path / "state.rss"
+    documents = text()
+    damping = {"saturation": 2, "frequency": 3.0}
+    whole = scored(KEYED, documents, combine="sum", **damping).result()
+    assert (whole.saturation, whole.frequency) == (2.0, 3.0)
+    plain = scored(KEYED, documents, combine="sum")
+    assert whole.statistic != plain.result().statistic
+    first, second = (
+        scored(KEYED, part, combine="sum", **damping) for part in (documents[:13], documents[13:])
+    )
+    first.save(path)
+    loaded = rs.Scorer.load(path, KEYED)
+    loaded.merge(second)
+    assert repr(loaded.result()) == repr(whole)
+    with pytest.raises(rs.errors.StateError, match="differ in saturation, frequency"):
+        plain.merge(loaded)
+    with pytest.raises(rs.errors.ArgumentError, match="saturation= has no effect without combine"):
+        rs.Scorer(KEYED, saturation=30.0)
+    for value in (0, -1, math.inf, math.nan, "x"):
+        with pytest.raises(rs.errors.ArgumentError, match="frequency must be a number from 1e-9"):
+            rs.Scorer(KEYED, combine="sum", frequency=value)
+
+
 def test_merging():
     documents = text()
     left, right = scored(KEYED, documents[:25]), scored(KEYED, documents[15:])

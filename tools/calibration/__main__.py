@@ -34,8 +34,9 @@ given (see validity.md).
   (`contexts=`).
 - *listed*: answers with the log-probabilities of the 5 likeliest tokens, against a reference that
   reads along, another model's lists, or nothing (*alone*).
-- *lists*: text read over an API that lists 20 tokens at each position, against a reference, alone,
-  or with matched scores. *One token a prompt*: only the token after each of many prompts is told.
+- *lists*: text read over an API that lists 20 tokens at each position, against a reference or the
+  mean of two, alone, or with matched scores. *One token a prompt*: only the token after each of
+  many prompts is told.
 - *chosen contexts*: a model read where the context occurs in other unmarked text (`contexts=`).
 
 *Unmarked prompts* and *clean text* are one text for all keys, which share its weights. *Marked*

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import radscore as rs
-from radscore.audits.open import test_open
+from radscore.audits.open import DAMPING, test_open
 from radscore.errors import TokenError
 from radscore.models.live import Reading
 from radscore.models.weighting import plan
@@ -32,7 +32,6 @@ _CUTS: Final = (9, 17, 33, 58, 80)  # tokens of prompts, after which one more is
 def _of(how: str, world: World, width: int) -> dict[str, Any]:
     """The suspect, which continues what it reads, and the other arguments of `test_open`."""
     network = Induction.of(VOCAB)
-    reference = Habits.of(world.habits, VOCAB)
     if how == "chosen contexts":
         counts = rs.KgramCounts(width, VOCAB, watermarked=False)
         counts.add(world.text(4 * N_TEXTS, LENGTH))
@@ -40,15 +39,22 @@ def _of(how: str, world: World, width: int) -> dict[str, Any]:
     if how == "lists alone":
         return {"model": Listing(network)}
     given: dict[str, Any] = {"model": Listing(network, at_end=how == "one token a prompt")}
-    given["reference"] = reference
+    several = [world.habits, world.habits[::-1].copy()]  # the other knows another language
+    clean = [Habits.of(habits, VOCAB) for habits in several[: 1 + (how == "lists by two")]]
+    given["reference"] = clean
     if how == "lists, matched":
         given |= {"weighting": "matched", "max_weights": 32}
     return given
 
 
 _HOWS: Final = (
-    "lists", "lists alone", "lists, matched", "one token a prompt", "chosen contexts",
-)  # fmt: skip
+    "lists",
+    "lists by two",
+    "lists alone",
+    "lists, matched",
+    "one token a prompt",
+    "chosen contexts",
+)
 
 
 def _hows(scheme: Scheme) -> list[str]:
@@ -109,7 +115,9 @@ def _log10s(keys: Sequence[Scheme], reading: Reading) -> list[float]:
     for pairs in reading:
         some, base = pairs.weights != 0, []
         if pairs.base is None:
-            scorer = scorer or rs.Scorer(keys, combine="sum", threads=1)
+            is_contrast = reading.header.weighting.kind == "contrast"
+            damping: dict[str, Any] = DAMPING if is_contrast else {}
+            scorer = scorer or rs.Scorer(keys, combine="sum", threads=1, **damping)
         else:
             scorer = scorer or MatchedScorer(keys, threads=1)
             some |= pairs.base > 0

@@ -123,7 +123,7 @@ SETTINGS: dict[str, tuple[int, int]] = {
 
 #: Settings in which the small shares are looked for, and parts of the tokens.
 WEAK = {
-    "read": ("96 read both", "20 read both"),
+    "read": ("logits read both", "20 read both"),
     "answered": ("20 answered both",),
     "text": ("text matched",),
 }

@@ -110,9 +110,11 @@ WEAK_HEAD = ("seen", "share", "tokens", "z of a quarter, half, all", "tokens for
 _ENOUGH = math.sqrt(2 * math.log(1000))
 WEAK_WORDS = (
     "### Small shares\n\n"
-    "z by the tokens seen, for one key each, and how many tokens a p-value below .001 takes (z of "
-    f"{_ENOUGH:.1f}, by the exponential-moment bound), if z grows with their root; in brackets the "
-    "range for a z that is higher or lower by 1, which is chance."
+    f"z by the tokens seen, for one key, and how many tokens bring z to {_ENOUGH:.1f}, where the "
+    "exponential-moment bound is .001: what was enough, or extrapolated, first as if z grew with "
+    "the root of the number of tokens, then as it grew from a quarter to all (the mean over the "
+    "rows). "
+    "One z has a standard deviation of 1 by chance."
 )
 
 
@@ -145,31 +147,33 @@ def marks_rows(found: dict[str, Any]) -> list[list[str]]:
 
 def weak_rows(found: dict[str, Any]) -> list[list[str]]:
     """A setting and a share in each row; empty without numbers."""
-    made = []
+    cases: list[tuple[str, int, list[float]]] = []
     for name in (name for names in WEAK.values() for name in names):
-        n_tokens = sum(SETTINGS[name])
         for share in WEAK_SHARES:
             labels = [f"{name}: {share} %, {part:g}" for part in PARTS]
-            if not all(label in found for label in labels):
-                continue
-            z = [found[label] for label in labels]
-            best, *limits = (_tokens(n_tokens, z[-1] + more) for more in (0, 1, -1))
-            made.append(
-                [
-                    name,
-                    f"{share} %",
-                    f"{n_tokens:,}",
-                    " ".join(f"{one:.1f}" for one in z),
-                    f"{best} ({limits[0]} to {limits[1]})",
-                ]
-            )
+            if all(label in found for label in labels):
+                cases.append((name, share, [found[label] for label in labels]))
+    growth = [math.log(z[-1] / z[0]) / math.log(4) for *_, z in cases if min(z) > 0]
+    made = []
+    for name, share, z in cases:
+        n_tokens = sum(SETTINGS[name])
+        enough = [part for part, one in zip(PARTS, z, strict=True) if one >= _ENOUGH]
+        if enough:
+            wanted = f"at most {round(min(enough) * n_tokens, -2):,.0f}"
+        elif z[-1] > 0:
+            powers = (0.5, max(float(np.mean(growth)), 0.05))
+            root, slow = (n_tokens * (_ENOUGH / z[-1]) ** (1 / power) for power in powers)
+            wanted = f"{_round(root)} to {_round(slow)} (n^{powers[1]:.2f})"
+        else:
+            wanted = "not known"
+        shown = " ".join(f"{one:.1f}" for one in z)
+        made.append([name, f"{share} %", f"{n_tokens:,}", shown, wanted])
     return made
 
 
-def _tokens(n: int, z: float) -> str:
-    """Tokens at which z would be enough, to two digits."""
-    if z <= 0.3:
-        return "not known"
-    wanted = n * (_ENOUGH / z) ** 2
-    step = 10 ** (math.floor(math.log10(wanted)) - 1)
-    return f"{round(wanted / step) * step:,}"
+def _round(n: float) -> str:
+    """To two digits, or beyond all measure."""
+    if n > 1e9:
+        return "more than 10^9"
+    step = 10 ** (math.floor(math.log10(n)) - 1)
+    return f"{round(n / step) * step:,}"

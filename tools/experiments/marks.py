@@ -63,6 +63,7 @@ def marks(bench: Bench, out: Path) -> dict[str, Any]:
         names = [f"{mark} {name}" for mark in tested for name in _REFERENCES]
         if all(f"{name}: {who.name}" in found for name in names):
             continue
+        model = None  # what the last one remembers goes first
         model = _remembered(bench.suspect(who))
         for mark in tested:
             scheme = alice(bench.recipe, who.key or 1, mark)

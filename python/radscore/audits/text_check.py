@@ -198,7 +198,8 @@ class TextCheck:
         scheme = self._scheme
         if getattr(scheme, "method", None) == "weighted_mean":  # weights need plain means
             scheme = replace(scheme, method="mean")  # type: ignore[call-arg]
-        scorer = Scorer(scheme, combine="sum", threads=self._threads, **damping)
+        options: dict[str, Any] = {**damping}
+        scorer = Scorer(scheme, combine="sum", threads=self._threads, **options)
         for tokens in self._texts:
             positions, targets, weights = continued(tokens, length, self._width)
             contexts = _tails(tokens, positions, self._width)

@@ -249,7 +249,7 @@ class Given:
         """Closes connections."""
         for model in (self.model, *(self.reference or ())):
             if model.forward is not None:
-                model.close()  # type: ignore[attr-defined] # an EndpointModel
+                model.close()  # an EndpointModel
 
     @property
     def notes(self) -> tuple[str, ...]:

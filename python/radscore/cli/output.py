@@ -160,7 +160,7 @@ def duration(seconds: float) -> str:
     """A time in the unit that suits it."""
     for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}"
+            return f"{float(f'{seconds / size:.2g}'):,g} {unit}"
     return f"{seconds:.2g} seconds"
 
 

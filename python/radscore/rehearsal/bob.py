@@ -229,6 +229,8 @@ def trainer_of(
     max_steps: int | None = None,
 ) -> tuple[Any, Any]:
     """A `Trainer`, and the network that it trains."""
+    import torch
+
     library: Any = transformers_library()
     library.set_seed(seed % 2**32)
     network = model.model
@@ -246,7 +248,7 @@ def trainer_of(
         "gradient_checkpointing": settings.gradient_checkpointing,
         "seed": seed % 2**32,
         "data_seed": seed % 2**32,
-        "use_cpu": device == "cpu",
+        "use_cpu": device == "cpu" or not torch.accelerator.is_available(),
         "report_to": "none",
         "disable_tqdm": True,
         "remove_unused_columns": False,

@@ -110,7 +110,6 @@ def effects_of(
     *,
     schemes: Mapping[str, Any],
     level: float,
-    answer_tokens: float | None = None,
 ) -> list[dict[str, Any]]:
     """The entries of ``effects.json`` from every row of every cell.
 
@@ -122,8 +121,6 @@ def effects_of(
         By name of the mark: its scheme, in public, and delta.
     level : float
         The p-value that `needed` reaches.
-    answer_tokens : float, optional
-        Mean tokens of an answer.
     """
     groups: dict[tuple[Any, ...], list[tuple[Cell, Mapping[str, Any]]]] = defaultdict(list)
     for cell, row in results:
@@ -131,9 +128,7 @@ def effects_of(
             setting = tuple(row[name] for name in _SETTING)
             groups[(*setting, *recipe_of(cell))].append((cell, row))
     return [
-        entry
-        for group in groups.values()
-        if (entry := _entry(group, schemes, level, answer_tokens)) is not None
+        entry for group in groups.values() if (entry := _entry(group, schemes, level)) is not None
     ]
 
 
@@ -146,7 +141,6 @@ def _entry(
     group: list[tuple[Cell, Mapping[str, Any]]],
     schemes: Mapping[str, Any],
     level: float,
-    answer_tokens: float | None,
 ) -> dict[str, Any] | None:
     cell, first = group[0]
     rows = [row for _, row in group if row["zscore"] is not None and row["n_scored"]]
@@ -160,8 +154,9 @@ def _entry(
     valid = all(row["valid"] for row in rows)
     bound = any("bound" in (row["method"] or "") for row in rows)
     need = needed(effect["mean"], n_scored, n_tokens, level, bound=bound) if valid else None
-    if need is not None and first["test"] == "closed" and answer_tokens:
-        need["answers"] = need["tokens"] / answer_tokens
+    if need is not None and first["test"] == "closed":
+        n_answers = math.fsum(row["n_answers"] for row in rows) / len(rows)
+        need["answers"] = need["times"] * n_answers
     p = [row["log10_pvalue"] for row in rows if row["log10_pvalue"] is not None]
     return {
         **{name: first[name] for name in _SETTING},

@@ -197,9 +197,7 @@ def _written(plan: Plan, play: Play, cells: Sequence[CellStages], *, finished: b
         name: {"scheme": public(play.mark(name, 0).scheme), "delta": mark.delta}
         for name, mark in plan.marks.items()
     }
-    effects = effects_of(
-        results, schemes=schemes, level=plan.tests.level, answer_tokens=plan.tests.answer_tokens
-    )
+    effects = effects_of(results, schemes=schemes, level=plan.tests.level)
     made = Rehearsal(
         plan,
         store.folder,

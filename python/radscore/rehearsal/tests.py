@@ -243,14 +243,12 @@ def _closed(case: Case) -> Iterator[Test]:
     from radscore.audits.closed import test_closed
 
     play, cell = case.play, case.cell
-    made: dict[str, Any] = {}
 
+    @cache
     def answers(who: str) -> Any:
-        if who not in made:
-            part = case.parts[who]
-            made[who] = _answers(case, play.store.path(play.answers(part, cell)))
-        return made[who]
+        return _answers(case, play.store.path(play.answers(case.parts[who], cell)))
 
+    @cache
     def phi(name: str) -> Any:
         if name == "none":
             return None
@@ -265,17 +263,15 @@ def _closed(case: Case) -> Iterator[Test]:
         if weighting == "listed":
             suspect = _with_lists(case, suspect)
         reference = case.references[against] if against != "answers" else answers("reference")
-        return _row(
-            test_closed(
-                suspect,
-                case.scheme,
-                filter=phi(name),
-                reference=reference,
-                weighting=weighting,
-                curve=case.tests.curve,
-            ),
-            suspect.documents.n_tokens,
+        found = test_closed(
+            suspect,
+            case.scheme,
+            filter=phi(name),
+            reference=reference,
+            weighting=weighting,
+            curve=case.tests.curve,
         )
+        return _row(found, suspect.documents.n_tokens) | {"n_answers": len(suspect.documents)}
 
     for name in ("none", "supervised", "unsupervised"):
         for weighting, against in (("plain", None), ("contrast", "answers")):
