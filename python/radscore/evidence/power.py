@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from scipy import stats
-
 from radscore.errors import ArgumentError, StateError
 
 __all__ = ["Forecast", "Setting", "read_effects"]
@@ -88,6 +86,8 @@ class Setting:
         self, share: float, *, level: float, power: float, tokens: float | None = None
     ) -> Forecast:
         """What it takes to reach a level at a share, and the power with so many tokens."""
+        from scipy import stats
+
         mean, low, high = self.effect(share)
         reached = math.nan
         if tokens is not None:
@@ -97,6 +97,8 @@ class Setting:
         return Forecast(mean, low, high, tokens, most, least, reached)
 
     def _tokens(self, effect: float, level: float, power: float) -> float:
+        from scipy import stats
+
         if math.isnan(effect):
             return math.nan
         if effect <= 0:
@@ -106,6 +108,8 @@ class Setting:
 
     def least_share(self, tokens: float, *, level: float, power: float) -> float | None:
         """The least share that so many tokens show with the power; None beyond those rehearsed."""
+        from scipy import stats
+
         z = float(stats.norm.isf(level) + stats.norm.ppf(power))
         wanted = z / math.sqrt(tokens * self.units_per_token)
         for left, right in zip(self.points, self.points[1:], strict=False):

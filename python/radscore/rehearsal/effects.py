@@ -13,7 +13,6 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from scipy import stats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -64,6 +63,8 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, flo
     >>> interval([1.0, 3.0])["mean"], interval([2.0])["low"]
     (2.0, None)
     """
+    from scipy import stats
+
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:
@@ -93,6 +94,8 @@ def needed(
     >>> round(needed(0.1, 1000, 2000, 1e-5)["tokens"])
     6152
     """
+    from scipy import stats
+
     if effect <= 0 or n_scored <= 0 or n_tokens <= 0:
         return None
     least = math.sqrt(-2 * math.log(level)) if bound else stats.norm.isf(level)

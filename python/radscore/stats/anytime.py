@@ -46,7 +46,7 @@ __all__ = ["EFFECT", "AnytimeResult", "EProcess", "UnitsOfLists", "anytime_test"
 #: The effect that is planned for where none is given, in standard deviations of one unit's score.
 EFFECT: Final = 0.1
 _EFFECTS: Final = 0.0016 * 2.0 ** (np.arange(19) / 2.0)
-_LISTS: Final = "; units of one list are taken as independent, which errs on the safe side"
+_LISTS: Final = "; units of one list are taken as independent (see the notes of anytime_test)"
 _EVEN: Final = 0.05  # of the weights, spread evenly
 
 
