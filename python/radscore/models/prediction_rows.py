@@ -194,7 +194,7 @@ def columns_of(batch: Any) -> list[npt.NDArray[Any]] | None:
 
 def _numbers(planes: list[Any], names: list[str]) -> list[npt.NDArray[Any]]:
     """The numbers whose bytes are in `planes`, which are named after them."""
-    numbers = []
+    numbers: list[npt.NDArray[Any]] = []
     for name in dict.fromkeys(one.partition(".")[0] for one in names):
         mine = [plane for plane, of in zip(planes, names, strict=True) if of.startswith(f"{name}.")]
         whole = np.empty((len(mine[0]), len(mine)), np.uint8)
