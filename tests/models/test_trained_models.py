@@ -229,4 +229,7 @@ def test_files_and_contexts_find_what_a_live_test_finds(
     # other batches round differently, which decides about weights at the edge
     assert again.n_scored == pytest.approx(live.n_scored, rel=1e-4)
     assert again.score.zscore == pytest.approx(live.score.zscore, abs=1e-3)
-    assert again.log10_pvalue == pytest.approx(live.log10_pvalue, abs=1e-3)
+    # a p-value of draws depends on every bit of the weights; the bound does not
+    bounds = [one.score.weighted.log10_bound for one in (again, live)]
+    assert bounds[0] == pytest.approx(bounds[1], abs=1e-3)
+    assert again.log10_pvalue == pytest.approx(live.log10_pvalue, abs=0.5)

@@ -16,6 +16,7 @@ import numpy as np
 import radscore as rs
 from radscore.answers.grouping import kept_windows
 from radscore.answers.places import frequency, saturated
+from radscore.models.weighting import Weighting
 from radscore.scoring.contexts import Lookup
 
 from tools.experiments.bob import REFERENCE, Bench, Suspect
@@ -47,7 +48,7 @@ N_READ, N_ASKED, N_TEXT, ANSWER = 122, 261, 1042, 96
 #: Places of which one token is asked for, and the most of one context.
 N_PLACES, _PLACES_OF_A_CONTEXT = 6000, 4
 #: Tokens kept at each place.
-MOST = 256
+MOST = 512
 #: Dollars for a million tokens; only their ratio matters.
 PROMPT_PRICE, ANSWER_PRICE = 0.25, 1.0
 
@@ -176,9 +177,11 @@ def _listed(p: Any, q: Any, n: int, rows: Any) -> tuple[Any, Any]:
 
 
 def _contrast(p: Any, q: Any) -> tuple[Any, Any]:
-    """Weights of all tokens kept, and which are not 0."""
+    """Weights of the tokens that `test_open` keeps, the largest, and which they are."""
     w = (p - q) / (p + q + 0.01)
-    inside = np.abs(w) > 1e-4
+    size, most = np.abs(w), Weighting("contrast").max_weights
+    least = -np.partition(-size, most - 1, axis=1)[:, most - 1 : most]
+    inside = (size >= least) & (size > 1e-4)
     w = np.where(inside, w, 0.0)
     mean = w.sum(1, keepdims=True) / np.maximum(inside.sum(1, keepdims=True), 1)
     return np.where(inside, w - mean, 0.0), inside
