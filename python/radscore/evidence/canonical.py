@@ -42,7 +42,7 @@ def drawn(number: int, of: int, seed: str) -> list[int]:
     Examples
     --------
     >>> drawn(3, 10, "00" * 32), len(set(drawn(10, 10, "01" * 32)))
-    ([8, 3, 0], 10)
+    ([1, 8, 5], 10)
     """
     digests = [(hashlib.sha256(f"{seed}:{i}".encode()).digest(), i) for i in range(of)]
     return [i for _, i in sorted(digests)[:number]]

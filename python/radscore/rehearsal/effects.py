@@ -92,7 +92,7 @@ def needed(
     Examples
     --------
     >>> round(needed(0.1, 1000, 2000, 1e-5)["tokens"])
-    6152
+    6153
     """
     from scipy import stats
 
