@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from radscore.cli.endpoint_options import (
@@ -65,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
         warn_open(endpoint, key_name(args))
     bar = ProgressBar(quiet=args.quiet, asked=args.progress)
     try:
-        with Interrupts() as interrupts:
+        # a reading can stop at any time, answers under way are waited for
+        reads = audit.plan.content["test"]["access"] == "open"
+        with Interrupts() as interrupts, interrupts.raising() if reads else nullcontext():
             outcome = audit.run(
                 load_key(args),
                 api_key_env=key_name(args),
@@ -74,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
                 progress=bar.show,
                 stop=lambda: interrupts.asked,
             )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("rerun the command to go on") from None
     finally:
         bar.close()
     if outcome is None:
