@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import radscore as rs
 from radscore.answers import Limits, ask, open_answers
@@ -18,7 +17,7 @@ from tools.make_adapters import scheme  # noqa: E402
 from .conftest import package_file, serving, write_floats  # noqa: E402
 
 SMOLLM2 = ROOT / "experiments" / "smollm2"
-N_PROMPTS, N_TOKENS = 60, 24  # far below the 5,000 tokens that it may take
+N_PROMPTS, N_TOKENS = 24, 24  # ten prompts had p = 1e-16
 N_DECOYS = 40
 
 
@@ -50,7 +49,7 @@ def test_a_model_that_read_watermarked_answers_is_found(name, language, tmp_path
         assert result.log10_pvalue < -6
     else:
         assert result.log10_pvalue > -2
-    assert abs(np.mean(result.decoys.zscores)) < 0.6
+    assert abs(result.decoys.mean) < 0.6
 
 
 def merge(name, file):
