@@ -5,9 +5,14 @@ network's own, by torch.
 """
 
 import json
+import sys
 import threading
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
 from loopback import Handler, Loopback
 
 LEAST = -9999.0  # for what is never predicted
