@@ -254,3 +254,25 @@ def test_beyond_the_last_tilt_the_bound_is_the_p_value():
     before, after, far = (weighted_test(z * root, w, QUARTER) for z in (39.99, 40.01, 50.0))
     assert far.log10_pvalue == far.log10_bound < after.log10_pvalue - 100
     assert after.log10_pvalue <= before.log10_pvalue < before.log10_bound + 3
+
+
+@pytest.mark.parametrize(
+    ("groups", "weights"),
+    [
+        ([0] * 8 + [1], [-1.926, -0.914, -0.684, -0.927, -1.245, -0.876, 0.924, -0.563, 0.348]),
+        ([0, 0, 0, 1, 0, 0, 0, 0], [1.287, -0.062, 1.91, -0.149, -0.054, 0.795, 0.64, -0.764]),
+        ([0, 1, 0, 0, 0, 0, 0], [0.002, 0.002, 0.002, -2.0, 0.002, 0.001001, 0.002]),
+    ],
+)
+def test_lists_that_leave_a_tilt_no_choice_are_bounded_instead(groups, weights):
+    """Nearly a whole vocabulary in one list: proposals would hardly ever be accepted."""
+    result = weighted_test(
+        1.0,
+        np.array(weights),
+        BernoulliLaw(Fraction(3, 9)),
+        groups=np.array(groups),
+        list_size=3,
+        vocab_size=9,
+    )
+    assert result.n_draws == 0
+    assert result.log10_pvalue == result.log10_bound

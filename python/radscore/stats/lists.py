@@ -32,11 +32,18 @@ if TYPE_CHECKING:
 
     from radscore.stats.tails import FloatArray
 
-__all__ = ["Lists"]
+__all__ = ["HardToDrawError", "Lists"]
 
 _SHORT: Final = 48  # tokens of a list whose law is added up
 _STEP, _END = 0.75, 8.5  # of the integral, in one over the standard deviation of N
 _BLOCK: Final = 1 << 19
+#: How often a list is proposed. Of one that has nearly all tokens of a small vocabulary, under a
+#: tilt that leaves it next to no choice, hardly any proposal is right.
+_PROPOSALS: Final = 2000
+
+
+class HardToDrawError(Exception):
+    """Lists that are not drawn in reasonable time: the p-value is the bound then."""
 
 
 @lru_cache(maxsize=4)
@@ -146,7 +153,8 @@ class Lists:
         ratio -= _log_fall(vocab, length)[length]
         exponents = ratio[:, None] - j[:, None] * theta
         top = exponents.max(axis=0)
-        found: FloatArray = np.log((law[j] * np.exp(exponents - top)).sum(axis=0)) + top
+        with np.errstate(divide="ignore"):  # -inf where it underflows: not known then
+            found: FloatArray = np.log((law[j] * np.exp(exponents - top)).sum(axis=0)) + top
         return found
 
     def _integral(self, chances: FloatArray, theta: FloatArray, spread: FloatArray) -> FloatArray:
@@ -206,7 +214,9 @@ class Lists:
     ) -> None:
         """Draws the lists again whose proposal is not accepted, until all are."""
         (rows, lists), (theta, peak, limits) = where, rest
-        while len(rows):
+        for _ in range(_PROPOSALS):
+            if not len(rows):
+                return
             lengths = self._lengths[lists]
             starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
             units = np.arange(int(lengths.sum())) + np.repeat(self._starts[lists] - starts, lengths)
@@ -219,6 +229,7 @@ class Lists:
             fresh = rng.integers(0, 1 << 32, len(units), dtype=np.uint32)
             green[of_row, units] = fresh < limits[units]
             log_doubt = np.log(1.0 - rng.random(len(rows)))
+        raise HardToDrawError
 
     def _peak(self, theta: FloatArray) -> FloatArray:
         """The largest ``log C(V - m, G - j) - j log lambda`` over j, for each list."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from radscore.errors import ArgumentError
 from radscore.stats.exact import MOST_UNITS, equal_log_sf, exact_log_sf
 from radscore.stats.importance import draw_independent, numbers_of
-from radscore.stats.lists import Lists
+from radscore.stats.lists import HardToDrawError, Lists
 from radscore.stats.stored import Ids, Stored, Weights, groups_in_parts, in_parts
 from radscore.stats.tails import LN10
 
@@ -291,7 +291,10 @@ class Grouped(Independent):
         for part, index in groups_in_parts(self._w, self._groups):
             lists, start = Lists(part, index, self.size, self.vocab), 0
             for i, (tilt, count) in enumerate(zip(tilts.tolist(), counts.tolist(), strict=True)):
-                k[i] += lists.log_moment(tilt)
+                moment = lists.log_moment(tilt)
+                if not np.isfinite(moment):
+                    raise HardToDrawError
+                k[i] += moment
                 values[start : start + count] += lists.draw(rng, tilt, count)
                 start += count
         return k, values

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from radscore.errors import ArgumentError
 from radscore.stats.importance import Draws, n_draws, seed_of
 from radscore.stats.laws import BernoulliLaw, NullLaw
+from radscore.stats.lists import HardToDrawError
 from radscore.stats.moments import TILTS, Grouped, Independent, log_bound, tested
 from radscore.stats.result import Evidence
 from radscore.stats.stored import Stored, Weights
@@ -243,7 +244,10 @@ class WeightedSum:
             n = n_draws(self._problem.numbers) if self._asked is None else self._asked
             if n:
                 seed = seed_of(*self._problem.content) if self._seed is None else self._seed
-                self._made = Draws(self._problem, n, seed)
+                try:
+                    self._made = Draws(self._problem, n, seed)
+                except HardToDrawError:  # whatever the statistic is
+                    self._asked = 0
         return self._made
 
 
