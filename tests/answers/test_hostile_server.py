@@ -188,7 +188,7 @@ def test_answers_up_to_the_bound_are_read(stub, tmp_path):
     "where", ["http://localhost:{}/v1/x", "https://127.0.0.1:{}/v1", "/v1/x", ""]
 )
 def test_redirects_are_not_followed(stub, tmp_path, status, where):
-    to = where.format(stub.http.server_port)
+    to = where.format(stub.url.rpartition(":")[2].partition("/")[0])
     stub.script["a"] = [{"status": status, "headers": {"location": to}, "body": good("not mine")}]
     limits = Limits(retries=5, concurrency=1)
     report = run(stub, ["a", "b"], tmp_path / "a.jsonl", limits=limits, max_requests=9)

@@ -69,7 +69,8 @@ def test_pvalues_hold(text, name, kind, chosen):
     evidence = _Evidence(scheme, source.header, None, decoys=N_KEYS - 1, **rest)
     for pairs in source:
         evidence.add(pairs)
-    results = evidence.decoys.results()
+    # few draws are valid too; lists, which differ from key to key, are drawn in tests/stats
+    results = evidence.decoys.results(draws=0 if name == "authors' hash" else 50)
     valid = 10.0 ** np.array([one.log10_pvalue for one in results])
     for level in (0.5, 0.1, 0.02):
         # more below the level than a true p-value has once in ten thousand

@@ -147,9 +147,12 @@ def test_predicting_and_testing_apart(cli, folder, kind):
     live = cli(*OPEN, *how, "--json")
     for name in ("n_scored", "n_windows", "n_documents", "n_tokens", "method", "scheme"):
         assert again.json["score"][name] == live.json["score"][name]
-    for name in ("statistic", "zscore", "log10_pvalue"):
+    for name in ("statistic", "zscore"):
         rounded = pytest.approx(live.json["score"][name], rel=1e-3, abs=1e-3)
         assert again.json["score"][name] == rounded
+    # draws depend on every bit of the weights
+    near = pytest.approx(live.json["score"]["log10_pvalue"], abs=0.15)
+    assert again.json["score"]["log10_pvalue"] == near
     made = Predictions(out).totals.provenance
     assert made["command"].startswith("radscore predict ")
     (one,) = made["inputs"]["files"]

@@ -229,7 +229,7 @@ def test_looks_and_merging():
     assert "e+" not in repr(huge)
     assert anytime_test(0, 0, QUARTER).log10_evalue == pytest.approx(0.0, abs=1e-12)
     lists = anytime_test(100, 600, QUARTER, lists=True)
-    assert "safe side" in lists.method
+    assert "taken as independent" in lists.method
 
 
 @pytest.mark.parametrize(
