@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 import radscore as rs
+from radscore.canonical import canonical
 from radscore.evidence import read_settings, verify, write_bundle
-from radscore.evidence.canonical import canonical
 from radscore.evidence.report import page_of_audit
 from radscore.stats.result import power_of_ten
 from tokenizers import Tokenizer

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import radscore as rs
+from radscore.canonical import canonical, hash_of
 from radscore.evidence.audit import Audit
-from radscore.evidence.canonical import canonical, hash_of
 from radscore.evidence.verify import verify
 
 from .conftest import KEY

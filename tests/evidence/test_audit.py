@@ -9,8 +9,8 @@ import radscore as rs
 from radscore.errors import ArgumentError, StateError
 from radscore.evidence.audit import Audit
 from radscore.evidence.bundle import write_bundle
-from radscore.evidence.canonical import drawn
 from radscore.evidence.commitment import commit, new_nonce, opens
+from radscore.evidence.drawing import drawn
 from radscore.evidence.plan import read_settings
 from radscore.evidence.verify import verify
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from radscore._core import __version__
+from radscore.canonical import hash_of
 from radscore.errors import ArgumentError, StateError
-from radscore.evidence.canonical import drawn, hash_of, seed_of
 from radscore.evidence.chain import Log
 from radscore.evidence.commitment import new_nonce, opens
+from radscore.evidence.drawing import drawn, seed_of
 from radscore.evidence.plan import Plan, hash_of_path
 from radscore.evidence.scoring import (
     PREDICTIONS,

@@ -10,9 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
+from radscore.canonical import canonical
 from radscore.errors import ArgumentError, StateError
 from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Audit
-from radscore.evidence.canonical import canonical
 from radscore.evidence.plan import hash_of_path
 from radscore.evidence.scoring import PREDICTIONS
 from radscore.evidence.witness import seal, unseal

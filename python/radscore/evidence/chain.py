@@ -12,8 +12,8 @@ import stat
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from radscore.canonical import canonical, hash_of
 from radscore.errors import StateError
-from radscore.evidence.canonical import canonical, hash_of
 from radscore.files import append, lock_open
 
 if TYPE_CHECKING:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
-import tomllib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 from radscore._core import __version__
+from radscore.canonical import canonical, hash_of
 from radscore.errors import ArgumentError, StateError, near
-from radscore.evidence.canonical import canonical, hash_of
 from radscore.evidence.commitment import commit
 from radscore.provenance import digest_of
 from radscore.schemes import SCHEMES, Scheme
 from radscore.scoring.anytime import check_anytime
+from radscore.tables import Table, read_tables
 
 __all__ = ["Plan", "hash_of_path", "read_settings"]
 
@@ -72,11 +72,9 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """
     location = os.fspath(path)
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_tables(Path(path))
     except OSError as error:
         raise ArgumentError(f"{location}: {error.strerror or 'cannot be read'}") from None
-    except (ValueError, RecursionError) as error:
-        raise ArgumentError(f"{location}: not valid TOML: {error}") from None
     tables = {name: one for name, one in values.items() if isinstance(one, dict)}
     tables[""] = {name: one for name, one in values.items() if not isinstance(one, dict)}
     for name in tables:
@@ -92,11 +90,7 @@ def read_settings(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
 def _filled(location: str, table: str, given: dict[str, Any]) -> dict[str, Any]:
     known = _TABLES[table]
     where = f"{location}: [{table}]" if table else f"{location}:"
-    for name in given:
-        if name not in known:
-            raise ArgumentError(
-                f"{where} has no field {name!r}; it has {', '.join(known)}{near(name, known)}"
-            )
+    Table(where, given).check(known)
     filled = {**known, **given}
     missing = [name for name, value in filled.items() if value is ...]
     if missing:

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from radscore.canonical import hash_of
 from radscore.errors import StateError
 from radscore.evidence.audit import LOG, outcome_of
-from radscore.evidence.canonical import hash_of
 from radscore.evidence.chain import read_log
 from radscore.evidence.figures import decoy_figure
 from radscore.evidence.plan import QUESTIONS

@@ -12,7 +12,7 @@ from radscore.answers import Answers, open_answers
 from radscore.audits.closed import test_closed
 from radscore.audits.open import test_open
 from radscore.errors import StateError, line_of
-from radscore.evidence.canonical import seed_of
+from radscore.evidence.drawing import seed_of
 from radscore.files import drafted
 from radscore.kgrams import KgramSet
 from radscore.models.listed import Listed

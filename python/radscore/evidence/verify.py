@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from radscore.canonical import canonical, hash_of
 from radscore.errors import RadscoreError, StateError, line_of
 from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of, versions
 from radscore.evidence.bundle import FILES, opened
-from radscore.evidence.canonical import canonical, drawn, hash_of, seed_of
 from radscore.evidence.chain import read_log
 from radscore.evidence.commitment import opens
+from radscore.evidence.drawing import drawn, seed_of
 from radscore.evidence.plan import Plan, hash_of_path
 from radscore.evidence.scoring import (
     PREDICTIONS,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from radscore.canonical import hash_of
 from radscore.errors import ArgumentError, near, shown, some_of
 from radscore.models.writing import Sampling
 from radscore.rehearsal.settings import DataSettings, TrainingSettings
-from radscore.rehearsal.tables import Table, as_list, is_number, is_whole, made_of
+from radscore.tables import Table, as_list, is_number, is_whole, made_of, read_tables
 
 if TYPE_CHECKING:
     from radscore.schemes import Scheme
@@ -214,10 +213,7 @@ class Plan:
             If it cannot be read.
         """
         file = Path(path)
-        try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ArgumentError(f"{file}: not valid TOML: {error}") from None
+        values = read_tables(file)
         if base is not None:
             if isinstance(values.get("base"), Mapping) and len(values["base"]) != 1:
                 raise ArgumentError(f"base has no effect: {file} names several")
@@ -308,8 +304,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """64 hexadecimal digits, the SHA-256 of the canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hash_of(self.to_dict())
 
 
 def plain(value: Any, folder: Path | None = None) -> Any:

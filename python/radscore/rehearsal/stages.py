@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from radscore import _core
+from radscore.canonical import hash_of
 from radscore.errors import StorageError
 from radscore.files import Lock, make_folder, sync_folder, write_atomically
 from radscore.progress import Progress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["Input", "Inputs", "Part", "Stage", "Store", "canonical", "run_stages"]
+__all__ = ["Input", "Inputs", "Part", "Stage", "Store", "run_stages"]
 
 SEAL: Final = "stage.json"
 _FORMAT: Final = "radscore stage"
@@ -33,11 +34,6 @@ _FORMAT: Final = "radscore stage"
 _HASHED: Final = 64 << 20
 #: Seconds between looks whether another process has made a stage.
 _WAIT: Final = 0.5
-
-
-def canonical(value: Any) -> bytes:
-    """JSON that is the same wherever and whenever it is written."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 class Part(Protocol):
@@ -149,7 +145,7 @@ class Stage:
     @cached_property
     def digest(self) -> str:
         """64 hexadecimal digits, the SHA-256 of the recipe."""
-        return hashlib.sha256(canonical(self.recipe)).hexdigest()
+        return hash_of(self.recipe)
 
     @property
     def name(self) -> str:

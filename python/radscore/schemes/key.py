@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import secrets
@@ -12,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from radscore.canonical import hash_of
 from radscore.errors import SchemeError
 from radscore.schemes.secrecy import leave_out, restored
 
@@ -31,8 +30,7 @@ UNNAMED = ""
 
 def fingerprint_of(name: str, content: object) -> str:
     """64 hexadecimal digits, the SHA-256 of a name and a JSON-able content."""
-    text = json.dumps([name, content], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_of([name, content])
 
 
 class Key:

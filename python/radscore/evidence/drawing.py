@@ -1,32 +1,12 @@
-"""One form of every document, so that whoever holds it computes the same hash.
-
-The form is JSON with sorted keys, no white space and ASCII only; floats are written as the shortest
-decimal that reads back as the same float.
-"""
+"""What is drawn in an audit: anybody who knows the hashes draws the same."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import Any
 
-__all__ = ["canonical", "drawn", "hash_of", "seed_of"]
+from radscore.canonical import hash_of
 
-
-def canonical(value: Any) -> bytes:
-    """The form of a JSON-able value.
-
-    Examples
-    --------
-    >>> canonical({"b": 1, "a": [0.1, None]})
-    b'{"a":[0.1,null],"b":1}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def hash_of(value: Any) -> str:
-    """The SHA-256 of a value's form, 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+__all__ = ["drawn", "seed_of"]
 
 
 def seed_of(purpose: str, *sources: str) -> str:

@@ -1,7 +1,8 @@
-"""Tables of a plan: which fields there may be, of which kind, and where they stand."""
+"""Tables of a TOML file: which fields there may be, of which kind, and where they stand."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,10 +11,27 @@ from radscore.errors import ArgumentError, SchemeError, near, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-__all__ = ["Table", "as_list", "is_number", "is_whole", "made_of"]
+__all__ = ["Table", "as_list", "is_number", "is_whole", "made_of", "read_tables"]
 
 T = TypeVar("T")
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """What a TOML file holds.
+
+    Raises
+    ------
+    ArgumentError
+        If it is not valid; the message names file and line.
+    OSError
+        If it cannot be read.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"{path}: not valid TOML: {error}") from None
 
 
 @dataclass(frozen=True)
