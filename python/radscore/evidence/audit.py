@@ -17,8 +17,7 @@ from radscore.canonical import hash_of
 from radscore.errors import ArgumentError, StateError
 from radscore.evidence.chain import Log
 from radscore.evidence.commitment import new_nonce, opens
-from radscore.evidence.drawing import drawn, seed_of
-from radscore.evidence.plan import Plan, hash_of_path
+from radscore.evidence.plan import Plan, check_planned
 from radscore.evidence.scoring import (
     PREDICTIONS,
     answers_of,
@@ -32,6 +31,7 @@ from radscore.evidence.scoring import (
 )
 from radscore.evidence.witness import sign, stamp
 from radscore.files import drafted, make_folder, write_atomically
+from radscore.provenance import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,9 +218,16 @@ class Audit:
                 raise StateError("the plan is not committed to yet: radscore audit commit")
             if log.of("stopped"):
                 return outcome_of(log.entries)
-            work = _Work(self, scheme, log, Path(secret["base"]))
-            work.device, work.progress, work.stop = device, progress, stop
-            work.asking = {"api_key_env": api_key_env, "limits": limits}
+            work = _Work(
+                self,
+                scheme,
+                log,
+                Path(secret["base"]),
+                asking={"api_key_env": api_key_env, "limits": limits},
+                device=device,
+                progress=progress,
+                stop=stop,
+            )
             return work.finish()
 
     def _secret(self) -> dict[str, Any]:
@@ -240,14 +247,22 @@ class Audit:
 class _Work:
     """One run of an audit."""
 
-    device: Any = None
-    progress: Callable[[Progress], None] | None = None
-    stop: Callable[[], bool] | None = None
-    asking: dict[str, Any]
-
-    def __init__(self, audit: Audit, scheme: Scheme, log: Log, base: Path) -> None:
+    def __init__(
+        self,
+        audit: Audit,
+        scheme: Scheme,
+        log: Log,
+        base: Path,
+        *,
+        asking: dict[str, Any],
+        device: Any,
+        progress: Callable[[Progress], None] | None,
+        stop: Callable[[], bool] | None,
+    ) -> None:
         self.folder, self.plan, self.log = audit.folder, audit.plan, log
         self.scheme, self.base = scheme, base
+        self.asking, self.device = asking, device
+        self.progress, self.stop = progress, stop
         self.test = self.plan.content["test"]
 
     def finish(self) -> Outcome | None:
@@ -265,8 +280,8 @@ class _Work:
                 scored = [self.log.add("scored", look=look, level=level, **found)]
             if reaches(scored[0]["result"], level):
                 return self._stopped("the level of this look is reached")
-            if scored[0].get("budget"):
-                return self._stopped(f"the budget: {scored[0]['budget']}")
+            if (spent := stopped_by(scored[0])) is not None:
+                return self._stopped(f"the budget: {spent}")
         return self._stopped("all looks are done")
 
     def _stopped(self, reason: str) -> Outcome | None:
@@ -284,14 +299,8 @@ class _Work:
         if "folder" in content["suspect"]:
             named["suspect"] = content["suspect"]
         for name, one in named.items():
-            if one is None:
-                continue
-            try:
-                found = hash_of_path(self._path(one))
-            except ArgumentError as error:
-                raise StateError(f"the {name}: {error}") from None
-            if found != one["sha256"]:
-                raise StateError(f"the {name} {one['path']} is not the one that was planned")
+            if one is not None:
+                check_planned(name, self._path(one), one)
 
     def _sources(self) -> tuple[str, ...]:
         return tuple(one["value"] for one in self.log.of("beacon"))
@@ -300,14 +309,14 @@ class _Work:
         """The prompts or texts of the subset, in the order in which they were drawn."""
         pool = self.plan.content["pool"]
         path = self.folder / ITEMS[pool["kind"]]
-        every = self.plan.items(self._path(pool), self._path(self.test["tokenizer"]))
-        seed = seed_of("subset", self.plan.sha256, *self._sources())
-        some = [every[i] for i in drawn(pool["drawn"], len(every), seed)]
+        some, size = self.plan.subset(
+            self._path(pool), self._path(self.test["tokenizer"]), self._sources()
+        )
         if not self.log.of("drawn"):
-            name = "prompt" if pool["kind"] == "prompts" else "tokens"
+            name = self.plan.item_field
             lines = [json.dumps({name: one}, ensure_ascii=False) + "\n" for one in some]
             write_atomically(path, "".join(lines))
-            self.log.add("drawn", of=len(every), number=len(some), sha256=hash_of(some))
+            self.log.add("drawn", of=size, number=len(some), sha256=hash_of(some))
         elif self.log.of("drawn")[0]["sha256"] != hash_of(some):
             raise StateError("the subset is not the one that the log names")
         return some
@@ -330,7 +339,6 @@ class _Work:
             "answers": {"bytes": size, "sha256": digest, "number": len(answers), **spent},
             "reference": kept,
             "result": result,
-            **({"budget": spent["stopped"]} if spent["stopped"] else {}),
         }
 
     def _ask(self, prompts: list[str]) -> dict[str, Any] | None:
@@ -398,8 +406,7 @@ class _Work:
         name = f"reference-{look}.npz"
         save_lists(self.folder / name, found)
         path = self.folder / name
-        digest = head_hash(path, path.stat().st_size)
-        new = {"file": name, "sha256": digest, "answers": len(documents)}
+        new = {"file": name, "sha256": digest_of(path), "answers": len(documents)}
         return [*lists, load_lists(path)], [*kept, new]
 
     def _read(self, texts: list[list[int]]) -> dict[str, Any]:
@@ -418,10 +425,17 @@ class _Work:
             weighting=self.test["weighting"],
             progress=self.progress,
         )
-        digest = head_hash(out, out.stat().st_size)
+        digest = digest_of(out)
+        assert digest is not None  # just written
         sources = (*self._sources(), digest)
         result = score_predictions(self.plan, self.scheme, out, sources)
         return {"predictions": {"sha256": digest}, "result": result}
+
+
+def stopped_by(scored: dict[str, Any]) -> str | None:
+    """Which limit of asking was used up at a look."""
+    found: str | None = scored.get("answers", {}).get("stopped")
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from radscore.canonical import canonical
-from radscore.errors import ArgumentError, StateError
+from radscore.errors import StateError
 from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Audit
-from radscore.evidence.plan import hash_of_path
+from radscore.evidence.plan import check_planned
 from radscore.evidence.scoring import PREDICTIONS
 from radscore.evidence.witness import seal, unseal
 from radscore.files import drafted
@@ -94,11 +94,7 @@ def _needed(audit: Audit) -> dict[str, dict[str, str]]:
 
 
 def _add(bundle: zipfile.ZipFile, name: str, path: Path, planned: dict[str, str]) -> None:
-    try:
-        if hash_of_path(path) != planned["sha256"]:
-            raise StateError(f"the {name} {path} is not the one that was planned")
-    except ArgumentError as error:
-        raise StateError(f"the {name}: {error}") from None
+    check_planned(name, path, planned)
     # the same name, since its ending says what it is
     target = f"{FILES}/{name}/{path.name}"
     if path.is_file():

@@ -14,12 +14,13 @@ from radscore._core import __version__
 from radscore.canonical import canonical, hash_of
 from radscore.errors import ArgumentError, StateError, near
 from radscore.evidence.commitment import commit
+from radscore.evidence.drawing import drawn, seed_of
 from radscore.provenance import digest_of
 from radscore.schemes import SCHEMES, Scheme
 from radscore.scoring.anytime import check_anytime
 from radscore.tables import Table, read_tables
 
-__all__ = ["Plan", "hash_of_path", "read_settings"]
+__all__ = ["Plan", "check_planned", "read_settings"]
 
 FORMAT: Final = "radscore audit plan"
 VERSION: Final = 1
@@ -124,6 +125,16 @@ def hash_of_path(path: str | os.PathLike[str]) -> str:
     return hash_of(listed)
 
 
+def check_planned(name: str, path: Path, planned: dict[str, str]) -> None:
+    """Raises `StateError` unless a file or folder is the one that was planned."""
+    try:
+        same = hash_of_path(path) == planned["sha256"]
+    except ArgumentError as error:
+        raise StateError(f"the {name}: {error}") from None
+    if not same:
+        raise StateError(f"the {name} {planned['path']} is not the one that was planned")
+
+
 def _pool_items(
     kind: str, path: Path, field: str | None, tokenizer: Path, vocab_size: int
 ) -> list[Any]:
@@ -188,7 +199,7 @@ class Plan:
         tokenizer = _named(test["tokenizer"], folder)
         if tokenizer is None:
             raise ArgumentError("[test] needs the watermark's tokenizer")
-        drawn = _whole("[pool] drawn", pool["drawn"])
+        number = _whole("[pool] drawn", pool["drawn"])
         size = len(
             _pool_items(
                 kind,
@@ -198,9 +209,9 @@ class Plan:
                 scheme.vocab_size,
             )
         )
-        if drawn > size:
-            raise ArgumentError(f"[pool] drawn is {drawn:,}, but {pool[kind]} has {size:,} {kind}")
-        looks = _looks(test["looks"], drawn, closed=closed)
+        if number > size:
+            raise ArgumentError(f"[pool] drawn is {number:,}, but {pool[kind]} has {size:,} {kind}")
+        looks = _looks(test["looks"], number, closed=closed)
         anytime = _anytime(test["anytime"], scheme, weighting)
         share = 1 if anytime is not None else len(looks)
         content = {
@@ -216,7 +227,7 @@ class Plan:
                 **_needed(pool[kind], folder),
                 "field": pool["field"],
                 "number": size,
-                "drawn": drawn,
+                "drawn": number,
                 "rule": "least SHA-256 of seed and index",
             },
             "asking": settings["asking"] if closed else None,
@@ -265,11 +276,20 @@ class Plan:
         """The hash to publish."""
         return hash_of(self.content)
 
-    def items(self, path: Path, tokenizer: Path) -> list[Any]:
-        """What the pool at a path holds."""
+    def subset(
+        self, path: Path, tokenizer: Path, sources: tuple[str, ...]
+    ) -> tuple[list[Any], int]:
+        """What is drawn of the pool at a path, in the order of the draw, and how much there is."""
         pool = self.content["pool"]
         size = self.content["scheme"]["parameters"]["vocab_size"]
-        return _pool_items(pool["kind"], path, pool["field"], tokenizer, size)
+        every = _pool_items(pool["kind"], path, pool["field"], tokenizer, size)
+        seed = seed_of("subset", self.sha256, *sources)
+        return [every[i] for i in drawn(pool["drawn"], len(every), seed)], len(every)
+
+    @property
+    def item_field(self) -> str:
+        """Where a line of the kept subset has its prompt, or its token ids."""
+        return "prompt" if self.content["pool"]["kind"] == "prompts" else "tokens"
 
     def bytes(self) -> bytes:
         """What its file holds."""

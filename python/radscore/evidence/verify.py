@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from radscore.canonical import canonical, hash_of
 from radscore.errors import RadscoreError, StateError, line_of
-from radscore.evidence.audit import ANSWERS, ITEMS, LOG, PLAN, Outcome, outcome_of, versions
+from radscore.evidence.audit import (
+    ANSWERS,
+    ITEMS,
+    LOG,
+    PLAN,
+    Outcome,
+    outcome_of,
+    stopped_by,
+    versions,
+)
 from radscore.evidence.bundle import FILES, opened
 from radscore.evidence.chain import read_log
 from radscore.evidence.commitment import opens
-from radscore.evidence.drawing import drawn, seed_of
-from radscore.evidence.plan import Plan, hash_of_path
+from radscore.evidence.plan import Plan, check_planned
 from radscore.evidence.scoring import (
     PREDICTIONS,
     answers_of,
@@ -25,6 +33,7 @@ from radscore.evidence.scoring import (
     score_predictions,
 )
 from radscore.evidence.witness import signature_holds, stamped_at
+from radscore.provenance import digest_of
 
 if TYPE_CHECKING:
     import os
@@ -241,7 +250,7 @@ class _Check:
         levels = test["levels"][: len(self.scored)]
         right = right and [one["level"] for one in self.scored] == levels
         reached = [reaches(one["result"], one["level"]) for one in self.scored]
-        last = len(self.scored) == len(test["looks"]) or any("budget" in one for one in self.scored)
+        last = len(self.scored) == len(test["looks"]) or any(map(stopped_by, self.scored))
         stopped = any(one["event"] == "stopped" for one in self.entries)
         if not stopped:
             self.found.unknown.append("the verdict: the audit is not over")
@@ -262,8 +271,7 @@ class _Check:
         places = inside or [Path(self.opening["base"] or ".") / planned["path"]]
         for one in places:
             if one.exists():
-                if hash_of_path(one) != planned["sha256"]:
-                    raise StateError(f"the {name} is not the one that was planned")
+                check_planned(name, one, planned)
                 return one
         return None
 
@@ -277,23 +285,20 @@ class _Check:
         if pool is None or tokenizer is None:
             self.found.unknown.append("the draw: the pool is not in the bundle")
             return
-        every = self.plan.items(pool, tokenizer)
-        seed = seed_of("subset", self.plan.sha256, *self.sources)
-        some = [every[i] for i in drawn(self.plan.content["pool"]["drawn"], len(every), seed)]
+        some, _ = self.plan.subset(pool, tokenizer, self.sources)
         _say(self.found, some == items, "the subset is what the seed draws from the planned pool")
 
     def _items(self) -> list[Any]:
-        kind = self.plan.content["pool"]["kind"]
-        name = "prompt" if kind == "prompts" else "tokens"
-        lines = (self.folder / ITEMS[kind]).read_bytes().splitlines()
-        return [json.loads(line)[name] for line in lines]
+        path = self.folder / ITEMS[self.plan.content["pool"]["kind"]]
+        lines = path.read_bytes().splitlines()
+        return [json.loads(line)[self.plan.item_field] for line in lines]
 
     def _answers(self) -> None:
         """The kept answers are those that the log names, and answer the drawn prompts alone."""
         if self.plan.content["test"]["access"] == "open":
             for entry in self.scored:
                 path = self.folder / PREDICTIONS
-                same = head_hash(path, path.stat().st_size) == entry["predictions"]["sha256"]
+                same = digest_of(path) == entry["predictions"]["sha256"]
                 _say(self.found, same, "the predictions are those in the log")
             return
         journal, end = self.folder / ANSWERS, 0
@@ -303,9 +308,7 @@ class _Check:
             _say(self.found, same, f"look {entry['look']}: the answers are those in the log")
             for one in entry["reference"]:
                 path = self.folder / one["file"]
-                same = path.parent == self.folder and path.is_file()
-                same = same and head_hash(path, path.stat().st_size) == one["sha256"]
-                if not same:
+                if path.parent != self.folder or digest_of(path) != one["sha256"]:
                     self.found.wrong.append(f"{one['file']} is not the one in the log")
         if journal.exists() and journal.stat().st_size > end and self.scored:
             self.found.wrong.append(
