@@ -13,17 +13,17 @@ from typing import Any
 __all__ = ["canonical", "hash_of"]
 
 
-def canonical(value: Any) -> bytes:
-    """The form of a JSON-able value.
+def canonical(value: Any, *, allow_nan: bool = False) -> bytes:
+    """The form of a JSON-able value; numbers that JSON does not know are refused unless allowed.
 
     Examples
     --------
     >>> canonical({"b": 1, "a": [0.1, None]})
     b'{"a":[0.1,null],"b":1}'
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan).encode()
 
 
-def hash_of(value: Any) -> str:
+def hash_of(value: Any, *, allow_nan: bool = False) -> str:
     """The SHA-256 of a value's form, 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return hashlib.sha256(canonical(value, allow_nan=allow_nan)).hexdigest()

@@ -33,11 +33,11 @@ def check_report(args: argparse.Namespace) -> None:
     """Raises unless the page can be written; to be called before hours of work."""
     if args.report is None:
         return
-    from radscore.evidence.report import check_libraries
+    from radscore.page import check_libraries
 
     if Path(args.report).suffix not in {".html", ".htm"}:
         raise UsageError(f"--report: {args.report} must end in .html")
-    check_libraries()
+    check_libraries("a report")
     check_new(args, "report")
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from radscore.extras import need
-from radscore.svg import svg_of
+from radscore.page import svg_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,9 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["decoy_figure"]
 
 
-def decoy_figure(decoys: Sequence[float], own: float, label: str) -> str:
+def decoy_figure(decoys: Sequence[float], own: float, label: str) -> Any:
     """A histogram of the statistic under decoy keys, with the tested key's."""
-    need("matplotlib.figure", what="the report's figures")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 2.6), layout="constrained")

@@ -13,7 +13,7 @@ from radscore.evidence.chain import read_log
 from radscore.evidence.figures import decoy_figure
 from radscore.evidence.plan import QUESTIONS
 from radscore.evidence.scoring import log10_pvalue
-from radscore.extras import need
+from radscore.page import check_libraries, rendered
 from radscore.stats.result import power_of_ten
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from radscore.evidence.audit import Audit, Outcome
 
-__all__ = ["check_libraries", "page_of_audit", "page_of_result"]
+__all__ = ["page_of_audit", "page_of_result"]
 
 _COLOURS: Final = {"evidence": "#b3261e", "no evidence": "#2e7d32", "none": "#8a6d00"}
 _EXPLORATORY: Final = (
@@ -120,6 +120,7 @@ def page_of_audit(audit: Audit) -> str:
     MissingExtraError
         If Jinja2 or matplotlib is not installed.
     """
+    check_libraries("a report")
     entries = read_log(audit.folder / LOG)
     outcome = outcome_of(entries)
     if outcome is None:
@@ -158,6 +159,7 @@ def page_of_result(result: Any) -> str:
     result : ModelResult or ScoreResult
         What a test or `score` returned.
     """
+    check_libraries("a report")
     found = result.to_dict()
     provenance = found.get("provenance") or {}
     rows = [[name, str(value)] for name, value in provenance.items() if name != "inputs"]
@@ -178,18 +180,9 @@ def page_of_result(result: Any) -> str:
     )
 
 
-def check_libraries() -> None:
-    """Raises `MissingExtraError` unless a page can be made."""
-    need("jinja2", "matplotlib.figure", what="a report")
-
-
 def _render(**context: Any) -> str:
-    check_libraries()
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("radscore.evidence", ".")
-    page = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True)
-    return page.get_template("report.html.j2").render(title=context["question"], **context)
+    title = context["question"]
+    return rendered("radscore.evidence", "report.html.j2", title=title, **context)
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -272,7 +265,7 @@ def _of_result(result: Mapping[str, Any]) -> list[_Section]:
             f"{_number(decoys['mean'])}, their standard deviation "
             f"{_number(decoys['standard_deviation'])}; a valid test has about 0 and 1."
         )
-        svg = _safe(decoy_figure(values, decoys["statistic"], "statistic, in standard deviations"))
+        svg = decoy_figure(values, decoys["statistic"], "statistic, in standard deviations")
         sections.append(_Section("Other keys", [text], svg=svg, caption="Statistic by key."))
     if (excluded := score.get("excludes")) is not None:
         sections.append(_Section("What a negative result excludes", [_excluded(excluded)]))
@@ -324,9 +317,3 @@ def _number(value: Any) -> str:
 
 def _sentences(notes: list[str]) -> list[str]:
     return [f"{one[0].upper()}{one[1:]}." if one else one for one in notes]
-
-
-def _safe(svg: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(svg)  # noqa: S704 - our own figure, whose only text is ours

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from radscore.extras import need
-from radscore.svg import svg_of
+from radscore.page import check_libraries, rendered, svg_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,28 +40,21 @@ def page(
     MissingExtraError
         If Jinja2 or matplotlib is not installed.
     """
-    need("jinja2", "matplotlib.figure", what="the page of a rehearsal")
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    figures = [
-        {"svg": Markup(svg), "caption": caption}  # noqa: S704 - text in it is escaped by matplotlib
-        for svg, caption in figures_of(effects)
-    ]
-    loader = PackageLoader("radscore.rehearsal", ".")
-    made = Environment(autoescape=True, loader=loader, undefined=StrictUndefined, trim_blocks=True)
-    return made.get_template("page.html.j2").render(
+    check_libraries("the page of a rehearsal")
+    return rendered(
+        "radscore.rehearsal",
+        "page.html.j2",
         title=title,
         about=_ABOUT,
         digest=digest,
         grids=grids,
-        figures=figures,
+        figures=[{"svg": svg, "caption": caption} for svg, caption in figures_of(effects)],
         samples=samples,
         notes=notes,
     )
 
 
-def figures_of(effects: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def figures_of(effects: Sequence[Mapping[str, Any]]) -> list[tuple[Any, str]]:
     """Evidence against share, and against tokens, with captions."""
     found = []
     for test in ("open", "closed"):
@@ -133,7 +125,7 @@ def _first_recipe(effects: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any
     return [one for one in some if one["supervision"] == max(degrees) or not one["share"]]
 
 
-def _figure(lines: Mapping[str, Sequence[_Point]], x: str, test: str, *, log: bool = False) -> str:
+def _figure(lines: Mapping[str, Sequence[_Point]], x: str, test: str, *, log: bool = False) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 3.4), layout="constrained")

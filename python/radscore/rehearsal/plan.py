@@ -304,7 +304,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """64 hexadecimal digits, the SHA-256 of the canonical JSON."""
-        return hash_of(self.to_dict())
+        return hash_of(self.to_dict(), allow_nan=True)
 
 
 def plain(value: Any, folder: Path | None = None) -> Any:

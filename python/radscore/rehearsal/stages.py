@@ -145,7 +145,7 @@ class Stage:
     @cached_property
     def digest(self) -> str:
         """64 hexadecimal digits, the SHA-256 of the recipe."""
-        return hash_of(self.recipe)
+        return hash_of(self.recipe, allow_nan=True)
 
     @property
     def name(self) -> str:
