@@ -22,7 +22,6 @@ from radscore.errors import ArgumentError
 from radscore.stats.importance import Draws, n_draws, seed_of
 from radscore.stats.moments import TILTS, Moments, log_bound, tested
 from radscore.stats.result import Evidence
-from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +34,11 @@ _CHUNK: Final = 1 << 20
 _DRAWN: Final = 1 << 19
 _LARGEST_EXPONENT: Final = 600.0
 _BOUND: Final = "exponential-moment bound (matched scores)"
-_CONSTANT: Final = "exact (no weight depends on the key)"
+_WORDS: Final = (
+    f"martingale bound (matched scores, mixture of {len(TILTS)} moments)",
+    "exact (no weight depends on the key)",
+    "importance sampling (matched scores, {} draws)",
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -271,33 +274,21 @@ def matched_test(
     if not np.isfinite(statistic):
         raise ArgumentError(f"statistic must be a finite number, not {statistic}")
 
-    log_upper: float | None = None
-    drawn: Draws | None = None
-    rounding = 1e-9 * max(1.0, abs(problem.mean))
-
     def bound(start: float) -> tuple[float, float, str]:
-        nonlocal log_upper, drawn
-        log_upper, tilt = log_bound(min(statistic, problem.largest), problem, start)
+        return *log_bound(min(statistic, problem.largest), problem, start), _BOUND
+
+    def drawn() -> Draws | None:
         n = n_draws(problem.numbers) if draws is None else draws
-        if not n:
-            return log_upper, tilt, _BOUND
-        drawn = problem.draws(n)
-        log_p = drawn.log_pvalue(statistic, log_upper, rounding)
-        return log_p, tilt, f"importance sampling (matched scores, {n} draws)"
+        return problem.draws(n) if n else None
 
     found = tested(
         statistic,
         problem,
+        exact=lambda: None,
         bound=bound,
-        words=(f"martingale bound (matched scores, mixture of {len(TILTS)} moments)", _CONSTANT),
-        rounding=rounding,
+        draws=drawn,
+        words=_WORDS,
+        rounding=1e-9 * max(1.0, abs(problem.mean)),
         predictable=predictable,
     )
-    return MatchedResult(
-        n_units=n_units,
-        n_seeds=problem.n_rows,
-        log10_bound=found["log10_pvalue"] if log_upper is None else log_upper / LN10 + 0.0,
-        n_draws=0 if drawn is None else len(drawn.values),
-        seed="" if drawn is None else drawn.seed,
-        **found,
-    )
+    return MatchedResult(n_units=n_units, n_seeds=problem.n_rows, **found)

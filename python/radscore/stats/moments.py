@@ -22,6 +22,7 @@ from radscore.stats.tails import LN10
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from radscore.stats.importance import Draws
     from radscore.stats.laws import NullLaw
     from radscore.stats.tails import FloatArray
 
@@ -429,8 +430,10 @@ def tested(
     statistic: float,
     problem: Problem,
     *,
+    exact: Callable[[], tuple[float, str] | None],
     bound: Callable[[float], tuple[float, float, str]],
-    words: tuple[str, str],
+    draws: Callable[[], Draws | None],
+    words: tuple[str, str, str],
     rounding: float,
     predictable: bool,
 ) -> dict[str, Any]:
@@ -442,11 +445,16 @@ def tested(
         T.
     problem : Problem
         Its moments.
+    exact : callable
+        ``log P(T >= statistic)`` and how it was computed, if that is cheap; this and what follows
+        are used unless weights are predictable or nothing is random.
     bound : callable
-        From the tilt at which to begin to ``log P(T >= statistic)``, the tilt of its bound and how
-        it was computed; used unless weights are predictable or nothing is random.
-    words : (str, str)
-        What the mixture for predictable weights is called, and a T that is no random variable.
+        Otherwise: from the tilt at which to begin to a bound of it, its tilt and how it is called.
+    draws : callable
+        Draws of T, which then give the p-value; None if there are none.
+    words : (str, str, str)
+        What the mixture for predictable weights is called, a T that is no random variable, and
+        so many draws (``{}``).
     rounding : float
         By how much T may exceed what it can be.
     predictable : bool
@@ -455,6 +463,8 @@ def tested(
     from scipy.special import log_ndtr
 
     root, tilt = float(np.sqrt(problem.variance)), 0.0
+    log_upper: float | None = None
+    drawn: Draws | None = None
     if root == 0.0:  # nothing is random: T is 0
         log_p = log_normal = log_saddle = 0.0 if statistic <= rounding else -np.inf
         zscore, method = 0.0 if log_p == 0.0 else np.inf, words[1]
@@ -466,8 +476,14 @@ def tested(
         log_saddle = -np.inf if beyond else log_saddlepoint(statistic, problem, start)
         if predictable:
             (log_p, tilt), method = log_mixture(statistic, problem), words[0]
+        elif (found := exact()) is not None:
+            log_p, method = found
         else:
-            log_p, tilt, method = bound(start)
+            log_upper, tilt, method = bound(start)
+            log_p, drawn = log_upper, draws()
+            if drawn is not None:
+                log_p = drawn.log_pvalue(statistic, log_upper, rounding)
+                method = words[2].format(len(drawn.values))
     return {
         "statistic": statistic,
         "log10_pvalue": log_p / LN10 + 0.0,
@@ -477,4 +493,7 @@ def tested(
         "log10_saddlepoint": log_saddle / LN10 + 0.0,
         "method": method,
         "tilt": tilt,
+        "log10_bound": (log_p if log_upper is None else log_upper) / LN10 + 0.0,
+        "n_draws": 0 if drawn is None else len(drawn.values),
+        "seed": "" if drawn is None else drawn.seed,
     }

@@ -12,7 +12,7 @@ are not guaranteed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,6 @@ from radscore.stats.lists import HardToDrawError
 from radscore.stats.moments import TILTS, Grouped, Independent, log_bound, tested
 from radscore.stats.result import Evidence
 from radscore.stats.stored import Stored, Weights
-from radscore.stats.tails import LN10
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["WeightedResult", "WeightedSum", "weighted_test"]
 
 _SCALES = (1e-100, 1e100)  # so that squares are doubles
-_WEIGHTLESS = "exact (no unit has weight)"
+_WORDS: Final = (
+    f"martingale bound (mixture of {len(TILTS)} exponential moments)",
+    "exact (no unit has weight)",
+    "importance sampling ({} draws)",
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -300,33 +303,28 @@ def _run(
     predictable: bool,
 ) -> WeightedResult:
     rounding = 1e-12 * problem.sum_absolute * max(1.0, problem.law.mean)
-    log_upper: float | None = None
-    draws: Draws | None = None
+
+    def exact() -> tuple[float, str] | None:
+        found = problem.log_exact(statistic)
+        if found is None and statistic > problem.largest + rounding:
+            return -np.inf, "exact (more than all scores together can give)"
+        return found
 
     def bound(start: float) -> tuple[float, float, str]:
-        nonlocal log_upper, draws
-        exact = problem.log_exact(statistic)
-        if exact is not None:
-            return exact[0], 0.0, exact[1]
-        if statistic > problem.largest + rounding:
-            return -np.inf, 0.0, "exact (more than all scores together can give)"
-        method = problem.bound_method
-        log_upper, tilt = log_bound(statistic, problem, start)
+        log, tilt = log_bound(statistic, problem, start)
         if isinstance(problem, Grouped):
             log_lists, at = problem.log_list_bound(statistic, start)
-            if log_lists < log_upper:
-                log_upper, tilt, method = log_lists, at, "exponential-moment bound (of lists)"
-        draws = make_draws()
-        if draws is None:
-            return log_upper, tilt, method
-        log_p = draws.log_pvalue(statistic, log_upper, rounding)
-        return log_p, tilt, f"importance sampling ({len(draws.values)} draws)"
+            if log_lists < log:
+                return log_lists, at, "exponential-moment bound (of lists)"
+        return log, tilt, problem.bound_method
 
     found = tested(
         statistic,
         problem,
+        exact=exact,
         bound=bound,
-        words=(f"martingale bound (mixture of {len(TILTS)} exponential moments)", _WEIGHTLESS),
+        draws=make_draws,
+        words=_WORDS,
         rounding=rounding,
         predictable=predictable,
     )
@@ -337,8 +335,5 @@ def _run(
         sum_weights=problem.sum_weights,
         sum_squares=problem.sum_squares,
         largest_weight=problem.largest_weight,
-        log10_bound=found["log10_pvalue"] if log_upper is None else log_upper / LN10 + 0.0,
-        n_draws=0 if draws is None else len(draws.values),
-        seed="" if draws is None else draws.seed,
         **found,
     )
