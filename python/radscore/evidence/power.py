@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from radscore.errors import ArgumentError, StateError
+from radscore.rehearsal.effects import FORMAT, VERSION, needed_z
 
 __all__ = ["Forecast", "Setting", "read_effects"]
 
@@ -97,21 +98,15 @@ class Setting:
         return Forecast(mean, low, high, tokens, most, least, reached)
 
     def _tokens(self, effect: float, level: float, power: float) -> float:
-        from scipy import stats
-
         if math.isnan(effect):
             return math.nan
         if effect <= 0:
             return math.inf
-        z = float(stats.norm.isf(level) + stats.norm.ppf(power))
-        return (z / effect) ** 2 / self.units_per_token
+        return (needed_z(level, power) / effect) ** 2 / self.units_per_token
 
     def least_share(self, tokens: float, *, level: float, power: float) -> float | None:
         """The least share that so many tokens show with the power; None beyond those rehearsed."""
-        from scipy import stats
-
-        z = float(stats.norm.isf(level) + stats.norm.ppf(power))
-        wanted = z / math.sqrt(tokens * self.units_per_token)
+        wanted = needed_z(level, power) / math.sqrt(tokens * self.units_per_token)
         for left, right in zip(self.points, self.points[1:], strict=False):
             if right[1] >= wanted:
                 part = (wanted - left[1]) / (right[1] - left[1])
@@ -130,7 +125,7 @@ def read_effects(path: str | os.PathLike[str]) -> list[Setting]:
     location = os.fspath(path)
     try:
         content = json.loads(Path(path).read_bytes())
-        if content["format"] != "radscore effects" or content["version"] != 1:
+        if content["format"] != FORMAT or content["version"] != VERSION:
             raise ValueError(content["version"])  # noqa: TRY301 - caught below
         groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for entry in content["effects"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from radscore.rehearsal.graph import cell_stages
 from radscore.rehearsal.playing import Play
-from radscore.rehearsal.stages import Stage, Store
+from radscore.rehearsal.stages import Stage, Store, all_needed
 
 if TYPE_CHECKING:
     import os
@@ -73,12 +73,7 @@ def dry_run(plan: Plan, folder: str | os.PathLike[str] | None = None) -> DryRun:
         known = folder is not None and Path(folder).is_dir()
         play = Play(plan, Store(Path(folder) if known and folder is not None else Path(scratch)))
         cells = plan.cells()
-        every: dict[str, Stage] = {}
-        for cell in cells:
-            found = cell_stages(play, cell)
-            for one in (*found.tests.values(), found.suspect, found.reference, found.control):
-                if isinstance(one, Stage):
-                    every |= {stage.digest: stage for stage in one.needed()}
+        every = all_needed(one for cell in cells for one in cell_stages(play, cell).stages)
         left = [one for one in every.values() if not play.store.is_made(one)]
         records, own = _records(play, cells[0].base)
         checks: dict[str, TrainingCheck] = {}

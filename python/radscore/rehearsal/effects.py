@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
     from radscore.rehearsal.plan import Cell
 
-__all__ = ["POWER", "SCHEMA", "VERSION", "effects_of", "interval", "needed"]
+__all__ = ["FORMAT", "POWER", "SCHEMA", "VERSION", "effects_of", "interval", "needed", "needed_z"]
 
+#: What the file says it is.
+FORMAT: Final = "radscore effects"
 #: Of the schema. Fields may come in; what is there keeps its meaning until this changes.
 VERSION: Final = 1
 #: What ``effects.json`` holds.
@@ -74,6 +76,14 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> dict[str, flo
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
+def needed_z(level: float, power: float, *, bound: bool = False) -> float:
+    """The mean that z must have, to exceed a level's quantile, or its bound's, with a power."""
+    from scipy import stats
+
+    least = math.sqrt(-2 * math.log(level)) if bound else stats.norm.isf(level)
+    return float(least + stats.norm.ppf(power))
+
+
 def needed(
     effect: float,
     n_scored: float,
@@ -94,13 +104,9 @@ def needed(
     >>> round(needed(0.1, 1000, 2000, 1e-5)["tokens"])
     6153
     """
-    from scipy import stats
-
     if effect <= 0 or n_scored <= 0 or n_tokens <= 0:
         return None
-    least = math.sqrt(-2 * math.log(level)) if bound else stats.norm.isf(level)
-    z = float(least + stats.norm.ppf(power))
-    units = (z / effect) ** 2
+    units = (needed_z(level, power, bound=bound) / effect) ** 2
     return {"tokens": units * n_tokens / n_scored, "times": units / n_scored}
 
 

@@ -52,6 +52,12 @@ class CellStages:
     control: Part
     tests: Mapping[str, Stage]
 
+    @property
+    def stages(self) -> list[Stage]:
+        """All of them; models of one's own are none."""
+        models = (self.suspect, self.reference, self.control)
+        return [*self.tests.values(), *(one for one in models if isinstance(one, Stage))]
+
 
 def cell_stages(play: Play, cell: Cell) -> CellStages:
     """All stages of a cell."""

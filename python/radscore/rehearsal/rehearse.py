@@ -12,12 +12,12 @@ from radscore.errors import ArgumentError, MissingExtraError
 from radscore.extras import need
 from radscore.files import write_atomically
 from radscore.provenance import provenance
-from radscore.rehearsal.effects import POWER, VERSION, effects_of
+from radscore.rehearsal.effects import FORMAT, POWER, VERSION, effects_of
 from radscore.rehearsal.graph import ABILITY, QUALITY, ROWS, CellStages, cell_stages
 from radscore.rehearsal.page import page
 from radscore.rehearsal.plan import Plan, plain
 from radscore.rehearsal.playing import Play, public
-from radscore.rehearsal.stages import Stage, Store, run_stages
+from radscore.rehearsal.stages import Stage, Store, all_needed, run_stages
 from radscore.rehearsal.table import (
     ability_of,
     as_markdown,
@@ -154,18 +154,11 @@ def rehearse(
     store = Store(Path(folder))
     play = Play(plan, store)
     cells = [cell_stages(play, one) for one in plan.cells()]
-    wanted = [one for cell in cells for one in _stages(cell) if not only or one.kind in only]
+    wanted = [one for cell in cells for one in cell.stages]
     if only:
-        every = {one.digest: one for cell in cells for one in _stages(cell)}
-        below = {one.digest: one for top in every.values() for one in top.needed()}
-        wanted = [one for one in below.values() if one.kind in only]
+        wanted = [one for one in all_needed(wanted).values() if one.kind in only]
     finished = run_stages(store, wanted, begin=begin, progress=progress, stop=stop)
     return _written(plan, play, cells, finished=finished and not only)
-
-
-def _stages(cell: CellStages) -> list[Stage]:
-    models = (cell.suspect, cell.reference, cell.control)
-    return [*cell.tests.values(), *(one for one in models if isinstance(one, Stage))]
 
 
 def _written(plan: Plan, play: Play, cells: Sequence[CellStages], *, finished: bool) -> Rehearsal:
@@ -221,7 +214,7 @@ def _notes(results: Sequence[tuple[Cell, Mapping[str, Any]]], *, finished: bool)
 def _write(found: Rehearsal) -> None:
     plan, folder = found.plan, found.folder
     content = {
-        "format": "radscore effects",
+        "format": FORMAT,
         "version": VERSION,
         "name": plan.name,
         "plan": plan.digest,

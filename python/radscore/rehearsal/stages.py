@@ -23,10 +23,10 @@ from radscore.progress import Progress
 from radscore.provenance import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["Input", "Inputs", "Part", "Stage", "Store", "run_stages"]
+__all__ = ["Input", "Inputs", "Part", "Stage", "Store", "all_needed", "run_stages"]
 
 SEAL: Final = "stage.json"
 _FORMAT: Final = "radscore stage"
@@ -71,6 +71,7 @@ class Inputs:
     def __init__(self, memory: Path | None) -> None:
         self._memory = memory
         self._known: dict[str, str] = {}
+        self._news = False
         if memory is not None and memory.exists():
             try:
                 self._known = dict(json.loads(memory.read_text()))
@@ -87,6 +88,9 @@ class Inputs:
             for file in files:
                 name = file.relative_to(path).as_posix() if path.is_dir() else ""
                 found.update(f"{name}\0{self._digest(file)}\n".encode())
+        if self._news and self._memory is not None:
+            write_atomically(self._memory, json.dumps(self._known, indent=1))
+            self._news = False
         return Input(paths[0], found.hexdigest())
 
     def _digest(self, file: Path) -> str:
@@ -96,9 +100,7 @@ class Inputs:
             digest = digest_of(file)
             if digest is None:
                 raise StorageError(f"cannot read {file}")
-            self._known[name] = digest
-            if self._memory is not None:
-                write_atomically(self._memory, json.dumps(self._known, indent=1))
+            self._known[name], self._news = digest, True
         return self._known[name]
 
 
@@ -160,6 +162,11 @@ class Stage:
                 found |= {stage.digest: stage for stage in one.needed()}
         found[self.digest] = self
         return list(found.values())
+
+
+def all_needed(stages: Iterable[Stage]) -> dict[str, Stage]:
+    """Stages and all that they read, by digest, in an order in which they can be made."""
+    return {one.digest: one for stage in stages for one in stage.needed()}
 
 
 @dataclass(eq=False)
@@ -301,7 +308,7 @@ def run_stages(
     bool
         Whether all are made.
     """
-    every = {one.digest: one for stage in stages for one in stage.needed()}
+    every = all_needed(stages)
     left = {digest: one for digest, one in every.items() if not store.is_made(one)}
     clock = _Clock(progress, sum(one.cost for one in every.values()))
     clock.done = sum(one.cost for digest, one in every.items() if digest not in left)
@@ -351,9 +358,3 @@ class _Clock:
     def end(self, stage: Stage) -> None:
         self.done += stage.cost
         self.say(0.0, 0)
-
-
-def seals(folder: Path) -> Iterator[dict[str, Any]]:
-    """The seals of all stages in a folder."""
-    for path in sorted(folder.glob(f"*/{SEAL}")):
-        yield json.loads(path.read_text())
