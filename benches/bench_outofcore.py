@@ -22,7 +22,7 @@ from typing import Any, Final
 import radscore as rs
 from radscore.runs import parse_size
 
-from benches.common import Row, table
+from benches.common import Row, peak_memory, table
 from benches.generate import BLOCK, zipf_text
 
 VOCAB_SIZE: Final = 50_000
@@ -87,10 +87,12 @@ def _measure(path: str, memory: str, tmp: str) -> None:
     start = time.perf_counter()
     result = rs.score(corpus, scheme, **limit)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
-    # getrusage would include the process before exec
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    found = {"seconds": seconds, "peak": peak, "result": repr(result), "n_scored": result.n_scored}
+    found = {
+        "seconds": seconds,
+        "peak": peak_memory(),
+        "result": repr(result),
+        "n_scored": result.n_scored,
+    }
     print(json.dumps(found))
 
 

@@ -15,13 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import radscore as rs
 
-from benches.common import Row, table
+from benches.common import Row, peak_memory, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,11 +107,8 @@ def _measure(n: int, memory: str, tmp: str) -> None:
     tally = scorer.tallies()[0]
     result = scorer.result()
     seconds, cpu = time.perf_counter() - start, time.process_time() - before
-    # getrusage would include the process before exec
-    lines = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     sums = [tally.sum_weight, tally.sum_weight_squared, tally.sum_weight_score]
-    found = {"seconds": seconds, "cpu": cpu, "peak": peak, "sums": sums}
+    found = {"seconds": seconds, "cpu": cpu, "peak": peak_memory(), "sums": sums}
     print(json.dumps(found | {"n_scored": result.n_scored}))
 
 

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Row", "compare", "machine", "table", "throughput", "uniform_ids", "zipf_ids"]
+__all__ = [
+    "Row",
+    "compare",
+    "machine",
+    "peak_memory",
+    "table",
+    "throughput",
+    "uniform_ids",
+    "zipf_ids",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,12 @@ class Row:
     theirs: float = math.nan
     ratio: float = math.nan
     checked: str = ""
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held; getrusage would include the one before exec."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def uniform_ids(n: int, vocab_size: int, seed: int) -> npt.NDArray[np.int64]:

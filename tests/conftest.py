@@ -23,6 +23,17 @@ class Run:
         return json.loads(self.out)["provenance"]
 
 
+@pytest.fixture(scope="session")
+def one_thread():
+    """One thread of torch: more cost more than they bring, and weights depend on how many."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def without_provenance(content):
     if isinstance(content, dict):
         items = content.items()

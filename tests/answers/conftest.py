@@ -27,14 +27,8 @@ START_SECONDS = 300
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Threads cost more than they bring at this size."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def always_one_thread(one_thread):
+    """For all tests of this folder."""
 
 
 @pytest.fixture(scope="session")
