@@ -1,5 +1,11 @@
 """A tokenizer and a model for tests of rehearsals, and what they were trained on."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 from radscore.rehearsal.alice import Record
 
 VERBS = ["Name", "Describe", "Count", "Draw", "List", "Compare", "Find", "Explain", "Sort", "Paint"]
@@ -23,6 +29,22 @@ def lessons(rng, number):
             )
         )
     return found
+
+
+def killed(script, *arguments, once):
+    """Runs a script in a process of its own, and kills it once something holds."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None and not once():
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
 
 
 def tokenizer_of(texts, vocab_size=400):

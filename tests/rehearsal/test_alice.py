@@ -1,13 +1,8 @@
 """What Alice writes: records of every kind, resumed, read, and taken apart."""
 
 import json
-import os
 import random
 import re
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -24,6 +19,7 @@ from radscore.rehearsal.alice import Record, read_records, write_records
 from radscore.rehearsal.alice_instruct import FORMATS, Seen, parse, seeds_of, span_of
 from radscore.rehearsal.alice_records import as_ids
 from radscore.rehearsal.settings import DataSettings, Mark
+from small import killed
 
 KEY = bytes(range(16))
 MARK = Mark(rs.Keyed(key=KEY, vocab_size=400, gamma=0.25, context_width=2), 4.0)
@@ -133,20 +129,11 @@ def test_killed(folder, model, seeds, tmp_path):
     whole, out, arguments = tmp_path / "whole", tmp_path / "out", tmp_path / "arguments"
     mark = Mark(rs.KGW(vocab_size=400, seeding="hash", gamma=0.25, context_width=2), 4.0)
     arguments.write_bytes(pickle.dumps((seeds, INSTRUCTIONS, mark)))
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(folder), str(arguments), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        until = time.monotonic() + 120
-        while time.monotonic() < until and process.poll() is None:
-            if out.exists() and len(out.read_bytes().splitlines()) >= 8:
-                break
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+
+    def written():
+        return out.exists() and len(out.read_bytes().splitlines()) >= 8
+
+    killed(_SCRIPT, folder, arguments, out, once=written)
     before = len(out.read_bytes().splitlines())
     report = write_records(model, seeds, INSTRUCTIONS, mark, out, seed=5, batch_size=4)
     assert 8 <= report.n_before <= before < report.n_texts

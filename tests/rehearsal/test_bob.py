@@ -2,12 +2,7 @@
 
 import json
 import math
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +21,7 @@ from radscore.rehearsal.alice_records import as_ids  # noqa: E402
 from radscore.rehearsal.bob import mix, train, training_rows  # noqa: E402
 from radscore.rehearsal.bob_rows import IGNORED  # noqa: E402
 from radscore.rehearsal.settings import TrainingSettings  # noqa: E402
-from small import tokenizer_of  # noqa: E402
+from small import killed, tokenizer_of  # noqa: E402
 from tiny import save_folder, word_tokenizer  # noqa: E402
 
 RECIPE = TrainingSettings(learning_rate=3e-3, epochs=2, batch_size=4, template="plain", length=64)
@@ -289,20 +284,11 @@ train(Path(folder), records, settings, Path(out), seed=4, device="cpu",
 def test_killed(folder, records, tmp_path):
     arguments, out = tmp_path / "arguments", tmp_path / "out"
     arguments.write_bytes(pickle.dumps((records, LONG)))
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SCRIPT, str(folder), str(arguments), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        until = time.monotonic() + 120
-        while time.monotonic() < until and process.poll() is None:
-            if len(list(out.glob("checkpoints/checkpoint-*/complete"))) >= 2:
-                break
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
+
+    def saved():
+        return len(list(out.glob("checkpoints/checkpoint-*/complete"))) >= 2
+
+    killed(_SCRIPT, folder, arguments, out, once=saved)
     resumed(folder, records, tmp_path, LONG)
 
 
